@@ -1,0 +1,254 @@
+//! The works: what is measured, in which steps, and which metric counts.
+
+mod appends;
+mod opens;
+mod reads;
+mod sizes;
+
+use std::path::PathBuf;
+
+use crate::engine::{Durability, Engine, Keyed, Outcome, Setup};
+use crate::workload::{BATCH_EVENTS, Workload};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    AppendNoSync,
+    AppendLatency,
+    AppendFourThreads,
+    AppendMillionEntities,
+    AppendTenMillionEntities,
+    DurableAppend,
+    DurableAppendEightThreads,
+    BatchDurable,
+    BatchNoSync,
+    ScanAll,
+    EntityHistory,
+    PointRead,
+    OpenToFirstRead,
+    OpenAfterCrash,
+    BytesOnDisk,
+    AnonymousMemory,
+}
+
+impl Work {
+    pub const ALL: [Self; 16] = [
+        Self::AppendNoSync,
+        Self::AppendLatency,
+        Self::AppendFourThreads,
+        Self::AppendMillionEntities,
+        Self::AppendTenMillionEntities,
+        Self::DurableAppend,
+        Self::DurableAppendEightThreads,
+        Self::BatchDurable,
+        Self::BatchNoSync,
+        Self::ScanAll,
+        Self::EntityHistory,
+        Self::PointRead,
+        Self::OpenToFirstRead,
+        Self::OpenAfterCrash,
+        Self::BytesOnDisk,
+        Self::AnonymousMemory,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AppendNoSync => "append-no-sync",
+            Self::AppendLatency => "append-latency",
+            Self::AppendFourThreads => "append-4-threads",
+            Self::AppendMillionEntities => "append-no-sync-1m-entities",
+            Self::AppendTenMillionEntities => "append-no-sync-10m-entities",
+            Self::DurableAppend => "durable-append",
+            Self::DurableAppendEightThreads => "durable-append-8-threads",
+            Self::BatchDurable => "batch-1000-durable",
+            Self::BatchNoSync => "batch-1000-no-sync",
+            Self::ScanAll => "scan-all-in-order",
+            Self::EntityHistory => "entity-history",
+            Self::PointRead => "point-read-by-seq",
+            Self::OpenToFirstRead => "open-to-first-read",
+            Self::OpenAfterCrash => "open-after-crash",
+            Self::BytesOnDisk => "bytes-on-disk-per-event",
+            Self::AnonymousMemory => "anonymous-memory-per-event",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|work| work.name() == name)
+    }
+
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::AppendNoSync => "one thread appends events one by one; nothing is synced; mean",
+            Self::AppendLatency => "the same, each append timed, with the clock's 10 ns in it",
+            Self::AppendFourThreads => "four threads append to one store; nothing is synced",
+            Self::AppendMillionEntities => "one append an event to 1 M entities that all exist already; mean",
+            Self::AppendTenMillionEntities => {
+                "one append an event to 10 M entities that all exist already; mean"
+            }
+            Self::DurableAppend => "one thread; each append is on the disk when it returns",
+            Self::DurableAppendEightThreads => "eight threads; each append is on the disk when it returns",
+            Self::BatchDurable => "atomic batches of 1,000 events, each on the disk when it returns",
+            Self::BatchNoSync => "atomic batches of 1,000 events; nothing is synced",
+            Self::ScanAll => "every payload of a reopened store in order of appending, from a warm cache",
+            Self::EntityHistory => {
+                "the 1,000 events of random entities of a reopened store, in order, from a warm cache"
+            }
+            Self::PointRead => "payloads at random places of a reopened store, from a warm cache",
+            Self::OpenToFirstRead => "a new process opens a closed store and reads one event",
+            Self::OpenAfterCrash => {
+                "a new process opens a store whose writer was killed, and reads one event; nine tenths were synced"
+            }
+            Self::BytesOnDisk => "blocks allocated to the closed store",
+            Self::AnonymousMemory => "growth of anonymous memory while appending in batches",
+        }
+    }
+
+    /// Steps that run in a process of their own, one after the other, on the same directory.
+    pub fn steps(self) -> &'static [Step] {
+        match self {
+            Self::OpenToFirstRead => &[Step::Fill, Step::OpenUntimed, Step::OpenWarm, Step::OpenCold],
+            Self::OpenAfterCrash => &[Step::FillAndDie, Step::OpenAfterCrash],
+            _ => &[Step::Whole],
+        }
+    }
+
+    /// Whether the history of entities is what the layout should serve.
+    pub fn needs_history(self) -> bool {
+        self == Self::EntityHistory
+    }
+
+    pub fn entities(self, events: u64) -> u32 {
+        match self {
+            Self::AppendMillionEntities => 1_000_000,
+            Self::AppendTenMillionEntities => 10_000_000,
+            Self::EntityHistory => (events / 1_000).clamp(1, u64::from(u32::MAX)) as u32,
+            _ => 1_000,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Whole,
+    Fill,
+    FillAndDie,
+    OpenUntimed,
+    OpenWarm,
+    OpenCold,
+    OpenAfterCrash,
+}
+
+impl Step {
+    const ALL: [Self; 7] = [
+        Self::Whole,
+        Self::Fill,
+        Self::FillAndDie,
+        Self::OpenUntimed,
+        Self::OpenWarm,
+        Self::OpenCold,
+        Self::OpenAfterCrash,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Fill => "fill",
+            Self::FillAndDie => "fill-and-die",
+            Self::OpenUntimed => "open-untimed",
+            Self::OpenWarm => "open-warm",
+            Self::OpenCold => "open-cold",
+            Self::OpenAfterCrash => "open-after-crash",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Measure {
+    pub metric: &'static str,
+    pub value: f64,
+    pub unit: &'static str,
+}
+
+pub fn measure(metric: &'static str, value: f64, unit: &'static str) -> Measure {
+    Measure { metric, value, unit }
+}
+
+/// More is better for rates, less for everything else.
+pub fn more_is_better(unit: &str) -> bool {
+    unit.ends_with("/s")
+}
+
+/// What one process has to do.
+pub struct Task {
+    pub work: Work,
+    pub step: Step,
+    pub dir: PathBuf,
+    pub events: u64,
+    pub keyed: Keyed,
+}
+
+impl Task {
+    fn setup(&self, durability: Durability) -> Setup {
+        Setup { dir: self.dir.clone(), durability, keyed: self.keyed, pipelined: false }
+    }
+
+    fn workload(&self) -> Workload {
+        Workload::new(self.workload_entities())
+    }
+
+    fn workload_entities(&self) -> u32 {
+        self.work.entities(self.events)
+    }
+
+    pub fn run<E: Engine>(&self) -> Outcome<Vec<Measure>> {
+        match self.work {
+            Work::AppendNoSync => appends::one_thread::<E>(self),
+            Work::AppendLatency => appends::latency::<E>(self),
+            Work::AppendFourThreads => appends::four_threads::<E>(self),
+            Work::AppendMillionEntities | Work::AppendTenMillionEntities => {
+                appends::to_entities_that_exist::<E>(self)
+            }
+            Work::DurableAppend => appends::durable::<E>(self),
+            Work::DurableAppendEightThreads => appends::durable_eight_threads::<E>(self),
+            Work::BatchDurable => appends::batches::<E>(self, Durability::Each),
+            Work::BatchNoSync => appends::batches::<E>(self, Durability::None),
+            Work::ScanAll => reads::scan::<E>(self),
+            Work::EntityHistory => reads::history::<E>(self),
+            Work::PointRead => reads::points::<E>(self),
+            Work::OpenToFirstRead | Work::OpenAfterCrash => opens::step::<E>(self),
+            Work::BytesOnDisk => sizes::bytes_on_disk::<E>(self),
+            Work::AnonymousMemory => sizes::anonymous_memory::<E>(self),
+        }
+    }
+}
+
+impl Task {
+    /// The only work that is done behind a hand-made group commit.
+    pub fn run_grouped<E: Engine>(&self) -> Outcome<Vec<Measure>> {
+        appends::durable_eight_threads_grouped::<E>(self)
+    }
+}
+
+/// Appends events `from..to` in batches.
+pub fn fill<E: Engine>(engine: &mut E, workload: &Workload, from: u64, to: u64) -> Outcome {
+    fill_by(engine, workload, from, to, BATCH_EVENTS)
+}
+
+/// Appends events `from..to` in batches of `size`.
+pub fn fill_by<E: Engine>(engine: &mut E, workload: &Workload, from: u64, to: u64, size: usize) -> Outcome {
+    let mut batch = Vec::with_capacity(size);
+    for event in workload.events(from, to) {
+        batch.push(event);
+        if batch.len() == size {
+            engine.append_batch(&batch)?;
+            batch.clear();
+        }
+    }
+    if !batch.is_empty() {
+        engine.append_batch(&batch)?;
+    }
+    engine.settle()
+}

@@ -1,0 +1,451 @@
+//! The mapping, and all `unsafe` of this crate.
+//!
+//! # The four rules
+//!
+//! 1. The file is really allocated and never shrinks while it is mapped: files are only
+//!    unlinked, or punched past an end that no reader may pass.
+//! 2. Bytes below a map's *limit* never change. A writer stores only at or above it, and a map
+//!    for reading is given a limit only over frames that were published or validated, which
+//!    the log never writes again.
+//! 3. The limit moves with Release and is read with Acquire: who sees it sees the bytes below.
+//! 4. The directory lock keeps other writers out, and each mapping has one [`MapWriter`], which
+//!    is not `Clone` and stores through `&mut self`.
+//!
+//! Slices are made of `[start, end)` with `end` at or below the limit only: no `&[u8]` and no
+//! `&mut [u8]` ever covers bytes that somebody may still write.
+#![allow(unsafe_code, reason = "the one place for it: every block cites the rule that it relies on")]
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use zerocopy::FromZeros;
+
+use crate::disk::{File, Through};
+use crate::format::lock::{CELLS_AT, Cell, PAGE_BYTES};
+
+/// The bytes of one file, mapped or on the heap: readable below a limit that only grows.
+pub(crate) struct Map {
+    backing: Backing,
+    bytes: usize,
+    limit: AtomicUsize,
+}
+
+enum Backing {
+    File(MmapRaw),
+    Heap(Arc<HeapBytes>),
+}
+
+/// Bytes on the heap that one writer fills while others read what lies below the limit.
+pub(crate) struct HeapBytes {
+    cells: Box<[UnsafeCell<u8>]>,
+    /// Everything below is written for good; all of it once the writer is gone.
+    written: AtomicUsize,
+    writer_is_gone: AtomicBool,
+}
+
+// SAFETY: the cells are written only by the one `MapWriter` (rule 4), at or above `written`
+// (asserted there), and read only below `written` or after the writer is gone; both are
+// published with Release and read with Acquire (rule 3). So no cell is read and written at once.
+unsafe impl Sync for HeapBytes {}
+// SAFETY: as above; bytes have no thread of their own.
+unsafe impl Send for HeapBytes {}
+
+/// Somebody who sees every store into bytes on the heap: the crash simulator.
+pub(crate) trait Tape: Send + Sync {
+    fn stored(&self, offset: usize, bytes: &[u8]);
+}
+
+impl HeapBytes {
+    /// A copy of `content`, followed by zeros up to `bytes`; a writer may go on at `from`.
+    fn for_writing(content: &[u8], bytes: usize, from: usize) -> io::Result<Self> {
+        let cells = <[UnsafeCell<u8>]>::new_box_zeroed_with_elems(bytes)
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let mut heap =
+            Self { cells, written: AtomicUsize::new(from), writer_is_gone: AtomicBool::new(false) };
+        heap.cells.iter_mut().zip(content).for_each(|(cell, byte)| *cell.get_mut() = *byte);
+        Ok(heap)
+    }
+
+    /// A copy of `content` that nobody will write.
+    fn frozen(content: &[u8]) -> Self {
+        let cells = content.iter().map(|byte| UnsafeCell::new(*byte)).collect::<Box<[_]>>();
+        Self { written: AtomicUsize::new(cells.len()), cells, writer_is_gone: AtomicBool::new(true) }
+    }
+
+    /// How many bytes from the start are written for good.
+    fn settled(&self) -> usize {
+        if self.writer_is_gone.load(Ordering::Acquire) {
+            self.cells.len()
+        } else {
+            self.written.load(Ordering::Acquire)
+        }
+    }
+
+    /// What is written for good, copied.
+    pub(crate) fn copy(&self) -> Vec<u8> {
+        let settled = self.settled();
+        let mut bytes = self.slice(0..settled).to_vec();
+        bytes.resize(self.cells.len(), 0);
+        bytes
+    }
+
+    fn slice(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.settled(), "read past what is written");
+        let start = self.cells.as_ptr().wrapping_add(range.start).cast::<u8>();
+        // SAFETY: the range lies inside `cells` (`settled` never exceeds its length), and below
+        // what is written for good, which nobody stores into again (rule 2); Acquire in
+        // `settled` orders this read after those stores (rule 3).
+        unsafe { std::slice::from_raw_parts(start, range.end - range.start) }
+    }
+}
+
+impl Map {
+    /// Maps `bytes` of a file for reading. Nothing is readable before [`raise`](Self::raise).
+    pub(crate) fn of_file(file: &std::fs::File, bytes: usize) -> io::Result<Self> {
+        let mapping = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
+        Ok(Self { backing: Backing::File(mapping), bytes, limit: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that nobody will write.
+    pub(crate) fn of_bytes(content: &[u8]) -> Self {
+        let heap = HeapBytes::frozen(content);
+        Self { bytes: content.len(), backing: Backing::Heap(Arc::new(heap)), limit: AtomicUsize::new(0) }
+    }
+
+    /// The length of the mapping.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Everything below is readable.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    /// Makes everything below `limit` readable. The caller has validated those bytes, or they
+    /// were published: they never change (rule 2).
+    pub(crate) fn raise(&self, limit: usize) {
+        assert!(limit <= self.bytes, "a limit of {limit} past a mapping of {} bytes", self.bytes);
+        self.limit.fetch_max(limit, Ordering::AcqRel);
+    }
+
+    /// The bytes of a range; `None` if it reaches past the limit.
+    #[inline]
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
+        if range.start > range.end || range.end > self.limit.load(Ordering::Acquire) {
+            return None;
+        }
+        match &self.backing {
+            Backing::Heap(heap) => Some(heap.slice(range)),
+            Backing::File(mapping) => {
+                let start = mapping.as_ptr().wrapping_add(range.start);
+                // SAFETY: `range.end <= limit <= bytes`, the mapping's length (asserted where the
+                // limit is raised), and the file does not shrink (rule 1). Bytes below the limit
+                // never change (rule 2), and were stored before the limit that was just read
+                // with Acquire (rule 3). The slice lives as long as `&self`, which owns the map.
+                Some(unsafe { std::slice::from_raw_parts(start, range.end - range.start) })
+            }
+        }
+    }
+
+    /// The bytes from `start` up to the limit.
+    #[inline]
+    pub(crate) fn slice_from(&self, start: usize) -> Option<&[u8]> {
+        self.slice(start..self.limit.load(Ordering::Acquire))
+    }
+
+    /// Asks the kernel to read a range ahead.
+    pub(crate) fn will_need(&self, range: Range<usize>) {
+        if let Backing::File(mapping) = &self.backing {
+            // A hint: if it fails, reading is slower and nothing else.
+            let _ =
+                mapping.advise_range(Advice::WillNeed, range.start, range.end.saturating_sub(range.start));
+        }
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.backing, Backing::File(_)) { "file" } else { "heap" };
+        write!(f, "Map({kind}, {} of {} bytes)", self.limit.load(Ordering::Relaxed), self.bytes)
+    }
+}
+
+/// The one writer of a mapping (rule 4).
+pub(crate) struct MapWriter {
+    map: Arc<Map>,
+    /// The map's limit, as this writer left it: the first byte that it may store.
+    published: usize,
+    route: Route,
+}
+
+enum Route {
+    Stores,
+    /// The file, and the bytes of the batch that is yet to be written, from `published` on.
+    Pwrite(Arc<dyn File>, Vec<u8>),
+    /// Stores, and a tape that sees them.
+    Taped(Arc<dyn Tape>),
+}
+
+/// Maps `bytes` of a file for its one writer, who goes on at `from`; everything below is readable.
+pub(crate) fn file_for_writing(
+    file: &std::fs::File,
+    handle: Arc<dyn File>,
+    bytes: usize,
+    from: usize,
+    through: Through,
+) -> io::Result<(Arc<Map>, MapWriter)> {
+    assert!(from <= bytes, "a writer past the end of its mapping");
+    let mapping = MmapOptions::new().len(bytes).map_raw(file)?;
+    // A forked child must not store into the log: its copy of the map is not there.
+    mapping.advise(Advice::DontFork)?;
+    let map = Map { backing: Backing::File(mapping), bytes, limit: AtomicUsize::new(from) };
+    let route = match through {
+        Through::Map => Route::Stores,
+        Through::Pwrite => Route::Pwrite(handle, Vec::new()),
+    };
+    let map = Arc::new(map);
+    Ok((Arc::clone(&map), MapWriter { map, published: from, route }))
+}
+
+/// Bytes on the heap for one writer, who goes on at `from` behind `content`.
+pub(crate) fn heap_for_writing(
+    content: &[u8],
+    bytes: usize,
+    from: usize,
+    tape: Option<Arc<dyn Tape>>,
+) -> io::Result<(Arc<HeapBytes>, Arc<Map>, MapWriter)> {
+    assert!(from <= bytes, "a writer past the end of its mapping");
+    let heap = Arc::new(HeapBytes::for_writing(content, bytes, from)?);
+    let map =
+        Arc::new(Map { backing: Backing::Heap(Arc::clone(&heap)), bytes, limit: AtomicUsize::new(from) });
+    let route = tape.map_or(Route::Stores, Route::Taped);
+    Ok((heap, Arc::clone(&map), MapWriter { map, published: from, route }))
+}
+
+impl MapWriter {
+    /// Stores bytes at an offset at or above what is published. Every store of the log goes
+    /// through here.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within `[published, length)`: that is a bug of the log's.
+    #[inline]
+    pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.checked_add(bytes.len());
+        assert!(
+            offset >= self.published && end.is_some_and(|end| end <= self.map.bytes),
+            "a store of {} bytes at {offset}, outside {}..{}",
+            bytes.len(),
+            self.published,
+            self.map.bytes
+        );
+        match &mut self.route {
+            Route::Stores => {}
+            Route::Taped(tape) => tape.stored(offset, bytes),
+            Route::Pwrite(_, batch) => return put(batch, offset - self.published, bytes),
+        }
+        let target = match &self.map.backing {
+            Backing::File(mapping) => mapping.as_mut_ptr().wrapping_add(offset),
+            // Through `UnsafeCell`, so that a shared reference to the cells may be stored through.
+            Backing::Heap(heap) => UnsafeCell::raw_get(heap.cells.as_ptr().wrapping_add(offset)),
+        };
+        // SAFETY: the range lies inside the mapping, which is writable and does not shrink
+        // (asserted above; rule 1), and at or above the limit, so no reader has a slice of it
+        // (rule 2); this is the only writer, through `&mut self` (rule 4). `bytes` is a slice of
+        // other memory, because slices of the map end at the limit.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len()) }
+    }
+
+    /// Brings a batch to the file where that needs a call. If it fails, nothing was published.
+    pub(crate) fn finish_batch(&mut self) -> io::Result<()> {
+        if let Route::Pwrite(file, batch) = &mut self.route
+            && !batch.is_empty()
+        {
+            let written = file.write_at(batch, self.published as u64);
+            batch.clear();
+            return written;
+        }
+        Ok(())
+    }
+
+    /// Makes everything below `limit` readable.
+    #[inline]
+    pub(crate) fn publish(&mut self, limit: usize) {
+        assert!(limit >= self.published && limit <= self.map.bytes, "a limit that goes back or past the end");
+        self.published = limit;
+        if let Backing::Heap(heap) = &self.map.backing {
+            heap.written.store(limit, Ordering::Release);
+        }
+        // Only this writer moves the limit of its map, so a store is enough.
+        self.map.limit.store(limit, Ordering::Release);
+    }
+}
+
+/// Puts bytes into a batch that grows as needed; what is skipped over is zero.
+fn put(batch: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
+    if batch.len() < end {
+        batch.resize(end, 0);
+    }
+    if let Some(space) = batch.get_mut(at..end) {
+        space.copy_from_slice(bytes);
+    }
+}
+
+impl Drop for MapWriter {
+    fn drop(&mut self) {
+        if let Backing::Heap(heap) = &self.map.backing {
+            heap.writer_is_gone.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl fmt::Debug for MapWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MapWriter({} published of {:?})", self.published, self.map)
+    }
+}
+
+/// One page shared with other processes, as atomic cells.
+pub(crate) enum SharedPage {
+    File { mapping: MmapRaw, writable: bool },
+    Heap(Box<[AtomicU64]>),
+}
+
+const CELLS: usize = 4;
+const _: () = assert!(
+    CELLS_AT.is_multiple_of(8) && CELLS_AT + CELLS * 8 <= PAGE_BYTES && Cell::Poison as usize == CELLS - 1
+);
+
+impl SharedPage {
+    /// Shares the first page of a file, which must be at least that long.
+    pub(crate) fn of_file(file: &std::fs::File, writable: bool) -> io::Result<Self> {
+        if file.metadata()?.len() < PAGE_BYTES as u64 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "shorter than one page"));
+        }
+        let mut options = MmapOptions::new();
+        let options = options.len(PAGE_BYTES);
+        let mapping = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+        Ok(Self::File { mapping, writable })
+    }
+
+    /// A page that only this process sees.
+    pub(crate) fn on_heap() -> Self {
+        Self::Heap((0..CELLS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn with<T>(&self, cell: Cell, use_it: impl FnOnce(&AtomicU64) -> T) -> T {
+        static NONE: AtomicU64 = AtomicU64::new(0);
+        match self {
+            Self::Heap(cells) => use_it(cells.get(cell as usize).unwrap_or(&NONE)),
+            Self::File { mapping, .. } => {
+                let at = mapping.as_mut_ptr().wrapping_add(CELLS_AT + cell as usize * 8).cast::<u64>();
+                // SAFETY: the cell lies inside the page (asserted at compile time), aligned to
+                // eight bytes (a mapping starts at a page); everybody accesses it as an atomic
+                // of this size, here and in other processes, and stores happen only through
+                // `store`, which refuses a page that is mapped for reading.
+                use_it(unsafe { AtomicU64::from_ptr(at) })
+            }
+        }
+    }
+
+    pub(crate) fn load(&self, cell: Cell) -> u64 {
+        self.with(cell, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn store(&self, cell: Cell, value: u64) {
+        if !matches!(self, Self::File { writable: false, .. }) {
+            self.with(cell, |cell| cell.store(value, Ordering::Release));
+        }
+    }
+}
+
+impl fmt::Debug for SharedPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedPage")
+    }
+}
+
+/// Knows, for the price of one load, whether this process is the one that made it.
+#[derive(Debug)]
+pub(crate) struct ForkGuard(Option<memmap2::MmapMut>);
+
+impl ForkGuard {
+    /// A private page that the kernel gives to a forked child as zeros. Where it cannot
+    /// (Miri, other systems), nothing is noticed.
+    pub(crate) fn new() -> Self {
+        Self(Self::guard_page().ok())
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn guard_page() -> io::Result<memmap2::MmapMut> {
+        let mut page = MmapOptions::new().len(PAGE_BYTES).map_anon()?;
+        let start = page.as_mut_ptr().cast();
+        // SAFETY: the range is exactly the private anonymous mapping that was just made, and
+        // `MADV_WIPEONFORK` changes nothing in this process.
+        unsafe { rustix::mm::madvise(start, PAGE_BYTES, rustix::mm::Advice::LinuxWipeOnFork)? };
+        page.fill(1);
+        Ok(page)
+    }
+
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    fn guard_page() -> io::Result<memmap2::MmapMut> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// True in a process that came from a `fork` after this was made.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.0.as_ref().is_some_and(|page| page.first() == Some(&0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_readable_before_it_is_published_and_nothing_published_is_stored_into() {
+        let (heap, map, mut writer) = heap_for_writing(b"head", 64, 4, None).unwrap();
+        assert_eq!(map.slice(0..4), Some(&b"head"[..]));
+        writer.write_at(8, b"abc");
+        assert_eq!(map.slice(4..8), None);
+        writer.publish(16);
+        assert_eq!(map.slice(8..11), Some(&b"abc"[..]));
+        let stored = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.write_at(15, b"x")));
+        assert!(stored.is_err(), "a store below the limit is a bug and must not happen");
+        drop(writer);
+        assert_eq!(heap.copy().len(), 64);
+    }
+
+    #[test]
+    fn readers_see_whole_batches_while_the_writer_goes_on() {
+        const BATCH: usize = 16;
+        let rounds = if cfg!(miri) { 20 } else { 2_000 };
+        let (_, map, mut writer) = heap_for_writing(&[], BATCH * rounds, 0, None).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut seen = 0;
+                while seen < BATCH * rounds {
+                    let all = map.slice_from(0).unwrap();
+                    assert!(all.len() % BATCH == 0 && all.len() >= seen);
+                    assert!(
+                        all.chunks(BATCH).enumerate().all(|(at, chunk)| chunk.iter().all(|b| *b == at as u8))
+                    );
+                    seen = all.len();
+                }
+            });
+            for round in 0..rounds {
+                writer.write_at(round * BATCH, &[round as u8; BATCH]);
+                writer.publish((round + 1) * BATCH);
+            }
+        });
+    }
+}

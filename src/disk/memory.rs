@@ -1,0 +1,332 @@
+//! A directory in memory: the same engine with nothing behind it.
+//!
+//! Its files keep their bytes on the heap. A [`Recorder`], where there is one, sees every
+//! operation before it happens and may refuse it; the crash simulator is one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::disk::map::{self, HeapBytes, Map, MapWriter, SharedPage, Tape};
+use crate::disk::{Access, Directory, File, FileSystem, Name, Through};
+
+/// An operation on a directory in memory, as the recorder sees it.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Create {
+        name: String,
+        file: u64,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Remove {
+        name: String,
+    },
+    SyncDirectory,
+    Write {
+        file: u64,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    /// The length changes; what is new is zero.
+    Resize {
+        file: u64,
+        bytes: usize,
+    },
+    SyncFile {
+        file: u64,
+    },
+}
+
+/// Sees every operation, and may refuse it.
+pub(crate) trait Recorder: Send + Sync {
+    fn record(&self, event: Event) -> io::Result<()>;
+}
+
+/// A directory in memory.
+pub(crate) struct MemoryDirectory {
+    path: PathBuf,
+    files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
+    next_file: AtomicU64,
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+impl MemoryDirectory {
+    pub(crate) fn new() -> Self {
+        Self::with(BTreeMap::new(), None)
+    }
+
+    /// A directory that holds these files already.
+    pub(crate) fn with(content: BTreeMap<String, Vec<u8>>, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        let mut files = BTreeMap::new();
+        let mut next = 0;
+        for (name, bytes) in content {
+            files.insert(name, Arc::new(MemoryFile::new(next, bytes, recorder.clone())));
+            next += 1;
+        }
+        Self {
+            path: PathBuf::from("(in memory)"),
+            files: Mutex::new(files),
+            next_file: AtomicU64::new(next),
+            recorder,
+        }
+    }
+
+    fn record(&self, event: impl FnOnce() -> Event) -> io::Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.record(event()))
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<MemoryFile>> {
+        self.files.lock().get(name).cloned().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+impl Directory for MemoryDirectory {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn file_system(&self) -> FileSystem {
+        FileSystem { name: "memory", network: false, copy_on_write: false }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn list(&self) -> io::Result<Vec<Name>> {
+        Ok(self.files.lock().keys().map(|name| Name { name: name.clone(), is_file: true }).collect())
+    }
+
+    fn open(&self, name: &str, _access: Access) -> io::Result<Arc<dyn File>> {
+        Ok(self.file(name)?)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut files = self.files.lock();
+        if files.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let file = self.next_file.fetch_add(1, Ordering::Relaxed);
+        self.record(|| Event::Create { name: name.to_owned(), file })?;
+        let made = Arc::new(MemoryFile::new(file, Vec::new(), self.recorder.clone()));
+        files.insert(name.to_owned(), Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files.lock();
+        if !files.contains_key(from) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.record(|| Event::Rename { from: from.to_owned(), to: to.to_owned() })?;
+        if let Some(file) = files.remove(from) {
+            files.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut files = self.files.lock();
+        if !files.contains_key(name) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        self.record(|| Event::Remove { name: name.to_owned() })?;
+        files.remove(name);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.record(|| Event::SyncDirectory)
+    }
+
+    fn sync_parent(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryDirectory({} files)", self.files.lock().len())
+    }
+}
+
+/// A file in memory.
+struct MemoryFile {
+    id: u64,
+    content: Mutex<Content>,
+    locked: AtomicBool,
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+enum Content {
+    Plain(Vec<u8>),
+    /// Handed to a writer: readable as far as it is written for good.
+    Mapped(Arc<HeapBytes>),
+}
+
+impl MemoryFile {
+    fn new(id: u64, bytes: Vec<u8>, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        Self { id, content: Mutex::new(Content::Plain(bytes)), locked: AtomicBool::new(false), recorder }
+    }
+
+    fn record(&self, event: impl FnOnce() -> Event) -> io::Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.record(event()))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        match &*self.content.lock() {
+            Content::Plain(bytes) => bytes.clone(),
+            Content::Mapped(heap) => heap.copy(),
+        }
+    }
+
+    /// Changes the content; one that was mapped is copied first, so that maps keep theirs.
+    fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut content = self.content.lock();
+        let mut bytes = match &mut *content {
+            Content::Plain(bytes) => std::mem::take(bytes),
+            Content::Mapped(heap) => heap.copy(),
+        };
+        change(&mut bytes);
+        *content = Content::Plain(bytes);
+    }
+}
+
+/// Brings the stores into a file's mapping to the recorder.
+struct StoreTape {
+    file: u64,
+    recorder: Arc<dyn Recorder>,
+}
+
+impl Tape for StoreTape {
+    fn stored(&self, offset: usize, bytes: &[u8]) {
+        // A store into memory cannot be refused.
+        let _ = self.recorder.record(Event::Write { file: self.file, offset, bytes: bytes.to_vec() });
+    }
+}
+
+fn index(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| ErrorKind::InvalidInput.into())
+}
+
+impl File for MemoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes().len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let start = index(offset)?;
+        let bytes = self.bytes();
+        let part = bytes.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()> {
+        buffer.clear();
+        buffer.resize(bytes, 0);
+        self.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let start = index(offset)?;
+        self.record(|| Event::Write { file: self.id, offset: start, bytes: bytes.to_vec() })?;
+        self.change(|content| {
+            let end = start + bytes.len();
+            if content.len() < end {
+                content.resize(end, 0);
+            }
+            if let Some(space) = content.get_mut(start..end) {
+                space.copy_from_slice(bytes);
+            }
+        });
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        if bytes > self.len()? { self.truncate(bytes) } else { Ok(()) }
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        let bytes = index(bytes)?;
+        self.record(|| Event::Resize { file: self.id, bytes })?;
+        self.change(|content| content.resize(bytes, 0));
+        Ok(())
+    }
+
+    fn punch(&self, from: u64, to: u64) -> io::Result<()> {
+        let (from, to) = (index(from)?, index(to)?);
+        self.record(|| Event::Write {
+            file: self.id,
+            offset: from,
+            bytes: vec![0; to.saturating_sub(from)],
+        })?;
+        // A map of the file reads nothing from here on, so it need not see the zeros.
+        self.change(|content| content.get_mut(from..to).unwrap_or_default().fill(0));
+        Ok(())
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        let from = index(from)?;
+        let bytes = self.bytes();
+        let found = bytes.get(from..).unwrap_or_default().iter().position(|byte| *byte != 0);
+        Ok(found.map(|at| (from + at) as u64))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.record(|| Event::SyncFile { file: self.id })
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.len()
+    }
+
+    fn map(&self, bytes: usize) -> io::Result<Map> {
+        let content = self.bytes();
+        Ok(Map::of_bytes(content.get(..bytes).ok_or(ErrorKind::UnexpectedEof)?))
+    }
+
+    fn map_for_writing(
+        &self,
+        bytes: usize,
+        from: usize,
+        _through: Through,
+    ) -> io::Result<(Arc<Map>, MapWriter)> {
+        let recorder = self.recorder.clone();
+        let tape = recorder.map(|recorder| Arc::new(StoreTape { file: self.id, recorder }) as Arc<dyn Tape>);
+        let (heap, map, writer) = map::heap_for_writing(&self.bytes(), bytes, from, tape)?;
+        *self.content.lock() = Content::Mapped(heap);
+        Ok((map, writer))
+    }
+
+    fn share_page(&self, _access: Access) -> io::Result<SharedPage> {
+        Ok(SharedPage::on_heap())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(!self.locked.swap(true, Ordering::AcqRel))
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.locked.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok((0, self.id))
+    }
+}
+
+impl fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryFile({})", self.id)
+    }
+}

@@ -1,0 +1,311 @@
+//! The crash simulator: a directory in memory that remembers what was not synced.
+//!
+//! It knows no more than POSIX promises. At a crash, each page that was written since the last
+//! sync of its file holds its old content, its new content, or any content in between, torn
+//! at 512 bytes; each creation, rename and removal since the last sync of the directory has
+//! happened or has not, independently of the others. Real file systems are kinder, which is
+//! why only this model shows a missing directory sync.
+//!
+//! ```
+//! # #[cfg(feature = "simulator")] {
+//! use esker::{Options, Record, Simulator};
+//! # fn main() -> esker::Result<()> {
+//! let disk = Simulator::new();
+//! let journal = Options::new().segment_bytes(4096).background(false).open_in(&disk)?;
+//! let kind = journal.kind("note")?;
+//! journal.append(Record::new(kind, b"a", b"durable"))?;
+//!
+//! let mut always_old = |_: usize| 0;                     // nothing unsynced survives
+//! let after = disk.crash(disk.events(), &mut always_old);
+//! let journal = Options::new().background(false).open_in(&after)?;
+//! assert_eq!(journal.stats().entries, 1);
+//! # Ok(()) }
+//! # main().unwrap(); }
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::disk::Directory;
+use crate::disk::memory::{Event, MemoryDirectory, Recorder};
+
+const PAGE: usize = 4096;
+const SECTOR: usize = 512;
+
+/// A disk that can lose power at any moment.
+#[derive(Clone)]
+pub struct Simulator {
+    directory: Arc<MemoryDirectory>,
+    tape: Arc<Tape>,
+}
+
+#[derive(Default)]
+struct Tape {
+    /// What was on the disk when this simulator was made.
+    before: Image,
+    events: Mutex<Vec<Event>>,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// Syncs that still succeed before one fails.
+    syncs_left: Option<usize>,
+    /// Bytes that can still be allocated.
+    bytes_left: Option<usize>,
+    /// Syncs of files report success and do nothing: a disk that lies.
+    syncs_lie: bool,
+    /// The directory's sync reports success and does nothing.
+    directory_syncs_lie: bool,
+}
+
+/// The names of a directory, and the content behind them.
+type Image = BTreeMap<String, Vec<u8>>;
+
+/// Picks one of `n` possibilities, `0` being the oldest content and `n - 1` the newest.
+pub type Choose<'a> = &'a mut dyn FnMut(usize) -> usize;
+
+impl Simulator {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(Image::new())
+    }
+
+    /// A disk with these files, all of them durable.
+    #[must_use]
+    pub fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
+        let tape = Arc::new(Tape { before: files.clone(), ..Tape::default() });
+        let recorder = Arc::clone(&tape) as Arc<dyn Recorder>;
+        Self { directory: Arc::new(MemoryDirectory::with(files, Some(recorder))), tape }
+    }
+
+    /// How many operations the disk has seen: each of them is a moment to crash at.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.tape.events.lock().len()
+    }
+
+    /// The disk after a crash behind the first `at` operations, with `choose` deciding over
+    /// everything that was not synced.
+    #[must_use]
+    pub fn crash(&self, at: usize, choose: Choose<'_>) -> Self {
+        Self::with(self.crash_image(at, choose))
+    }
+
+    /// As [`crash`](Self::crash), as files.
+    #[must_use]
+    pub fn crash_image(&self, at: usize, choose: Choose<'_>) -> BTreeMap<String, Vec<u8>> {
+        let events = self.tape.events.lock();
+        let mut disk = Disk::of(&self.tape.before);
+        events.iter().take(at).for_each(|event| disk.apply(event));
+        disk.lose_power(choose)
+    }
+
+    /// The files as a process sees them now, synced or not.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut newest = |n: usize| n - 1;
+        self.crash_image(usize::MAX, &mut newest)
+    }
+
+    /// The `n`-th sync from now fails, and so does each one after it.
+    pub fn fail_sync_after(&self, n: usize) {
+        self.tape.faults.lock().syncs_left = Some(n);
+    }
+
+    /// Only so many bytes can still be allocated; `None` frees the disk again.
+    pub fn limit_space(&self, bytes: Option<usize>) {
+        self.tape.faults.lock().bytes_left = bytes;
+    }
+
+    /// Syncs report success and do nothing: what a disk with a lying cache does.
+    pub fn lie_about_syncs(&self, files: bool, directory: bool) {
+        let mut faults = self.tape.faults.lock();
+        faults.syncs_lie = files;
+        faults.directory_syncs_lie = directory;
+    }
+
+    pub(crate) fn directory(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.directory) as Arc<dyn Directory>
+    }
+}
+
+impl Default for Simulator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Simulator({} operations)", self.events())
+    }
+}
+
+impl Recorder for Tape {
+    fn record(&self, event: Event) -> io::Result<()> {
+        let mut faults = self.faults.lock();
+        match &event {
+            Event::SyncFile { .. } | Event::SyncDirectory => {
+                if let Some(left) = &mut faults.syncs_left {
+                    if *left == 0 {
+                        return Err(io::Error::other("simulated failure of a sync"));
+                    }
+                    *left -= 1;
+                }
+                let directory = matches!(event, Event::SyncDirectory);
+                if if directory { faults.directory_syncs_lie } else { faults.syncs_lie } {
+                    return Ok(());
+                }
+            }
+            Event::Resize { bytes, .. } => {
+                if let Some(left) = &mut faults.bytes_left {
+                    *left = left.checked_sub(*bytes).ok_or(io::ErrorKind::StorageFull)?;
+                }
+            }
+            Event::Create { .. } | Event::Rename { .. } | Event::Remove { .. } | Event::Write { .. } => {}
+        }
+        self.events.lock().push(event);
+        Ok(())
+    }
+}
+
+/// The state of the disk: what is durable, and what is on its way there.
+struct Disk {
+    files: HashMap<u64, FileState>,
+    names: BTreeMap<String, u64>,
+    /// Changes of names since the directory's last sync.
+    pending: Vec<NameChange>,
+}
+
+enum NameChange {
+    Set { name: String, file: u64 },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+#[derive(Default)]
+struct FileState {
+    durable: Vec<u8>,
+    length: usize,
+    pending: Vec<(usize, Vec<u8>)>,
+}
+
+impl Disk {
+    fn of(before: &Image) -> Self {
+        let mut disk = Self { files: HashMap::new(), names: BTreeMap::new(), pending: Vec::new() };
+        for (file, (name, bytes)) in (0..).zip(before) {
+            let state = FileState { durable: bytes.clone(), length: bytes.len(), pending: Vec::new() };
+            disk.files.insert(file, state);
+            disk.names.insert(name.clone(), file);
+        }
+        disk
+    }
+
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Create { name, file } => {
+                self.files.insert(*file, FileState::default());
+                self.pending.push(NameChange::Set { name: name.clone(), file: *file });
+            }
+            Event::Rename { from, to } => {
+                self.pending.push(NameChange::Rename { from: from.clone(), to: to.clone() });
+            }
+            Event::Remove { name } => self.pending.push(NameChange::Remove { name: name.clone() }),
+            Event::SyncDirectory => {
+                for change in std::mem::take(&mut self.pending) {
+                    self.change_name(change);
+                }
+            }
+            Event::Write { file, offset, bytes } => {
+                let state = self.files.entry(*file).or_default();
+                state.length = state.length.max(offset + bytes.len());
+                state.pending.push((*offset, bytes.clone()));
+            }
+            Event::Resize { file, bytes } => self.files.entry(*file).or_default().length = *bytes,
+            Event::SyncFile { file } => self.files.entry(*file).or_default().settle(),
+        }
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        match change {
+            NameChange::Set { name, file } => {
+                self.names.insert(name, file);
+            }
+            NameChange::Rename { from, to } => {
+                if let Some(file) = self.names.remove(&from) {
+                    self.names.insert(to, file);
+                }
+            }
+            NameChange::Remove { name } => {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    fn lose_power(mut self, choose: Choose<'_>) -> Image {
+        for change in std::mem::take(&mut self.pending) {
+            if choose(2) == 1 {
+                self.change_name(change);
+            }
+        }
+        let mut image = Image::new();
+        for (name, file) in &self.names {
+            let content = self.files.get(file).map(|state| state.after_power_loss(choose));
+            image.insert(name.clone(), content.unwrap_or_default());
+        }
+        image
+    }
+}
+
+impl FileState {
+    fn settle(&mut self) {
+        self.durable.resize(self.length, 0);
+        for (offset, bytes) in std::mem::take(&mut self.pending) {
+            overwrite(&mut self.durable, offset, &bytes, 0..usize::MAX);
+        }
+    }
+
+    /// Each dirty page in one of its versions; now and then torn between several.
+    fn after_power_loss(&self, choose: Choose<'_>) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        if content.len() != self.length && choose(2) == 1 {
+            content.resize(self.length, 0);
+        }
+        let mut pages: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (at, (offset, bytes)) in self.pending.iter().enumerate() {
+            for page in offset / PAGE..(offset + bytes.len()).div_ceil(PAGE) {
+                pages.entry(page).or_default().push(at);
+            }
+        }
+        for (page, writes) in pages {
+            let start = page * PAGE;
+            let unit = if choose(4) == 0 { SECTOR } else { PAGE };
+            for part in (start..start + PAGE).step_by(unit) {
+                let version = choose(writes.len() + 1);
+                for write in writes.iter().take(version) {
+                    if let Some((offset, bytes)) = self.pending.get(*write) {
+                        overwrite(&mut content, *offset, bytes, part..part + unit);
+                    }
+                }
+            }
+        }
+        content
+    }
+}
+
+/// Copies the part of a write that lies within `window` and within the content.
+fn overwrite(content: &mut [u8], offset: usize, bytes: &[u8], window: std::ops::Range<usize>) {
+    let start = offset.max(window.start);
+    let end = (offset + bytes.len()).min(window.end).min(content.len());
+    if start < end
+        && let (Some(to), Some(from)) = (content.get_mut(start..end), bytes.get(start - offset..end - offset))
+    {
+        to.copy_from_slice(from);
+    }
+}

@@ -1,0 +1,296 @@
+//! One opaque error for the whole library, eight bytes wide.
+//!
+//! An error's first duty is to answer three questions of the person who reads it: what was
+//! attempted, where, and what to do next. The kind answers a program's question ("is it
+//! worth another try?", "may I repair?"); the accessors give the numbers behind the text.
+//!
+//! [`Error::is_corruption`] answers "may I repair?": it is true only where bytes on disk
+//! contradict themselves or each other, never for a failing device, a full disk, a held lock
+//! or a mistake of the caller.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The path exists and is not a directory.
+    NotADirectory,
+    /// There is nothing at the path, and the call was told not to create a store.
+    NotFound,
+    /// There is a store at the path, and the call was told to create one.
+    AlreadyExists,
+    /// The directory is not a store (no manifest, or other files in it).
+    NotAStore,
+    /// The store was written by a newer format than this build knows. Nothing was changed.
+    FormatTooNew,
+    /// Another process, or this one, holds the directory. The text names the holder.
+    Locked,
+    /// The process may not read or write the store.
+    PermissionDenied,
+    /// The operating system reported a failure. What was written before it is intact.
+    Io,
+    /// The disk is full. The store is intact, readable, and goes on when space is freed.
+    NoSpace,
+    /// Bytes on disk contradict themselves. Nothing was truncated, deleted or renumbered.
+    Corrupt,
+    /// A sync failed earlier in this life: the outcome of what was not yet durable is unknown.
+    /// Reopen the store and repeat what was not acknowledged, with its idempotency key.
+    Poisoned,
+    /// The journal was closed.
+    Closed,
+    /// The options contradict each other or a limit. All problems are listed.
+    InvalidOptions,
+    /// A key, metadata, payload, name or batch is empty or longer than its limit.
+    InvalidInput,
+    /// An atomic batch is larger than a quarter of a segment.
+    BatchTooLarge,
+    /// An expectation was not met. [`Error::expected`] and [`Error::actual`] give both sides.
+    Conflict,
+    /// An idempotency key was used before for a batch with other content.
+    KeyReused,
+    /// The kind is not registered in this store.
+    UnknownKind,
+    /// A kind is registered with another codec, owner, or a newer version.
+    KindMismatch,
+    /// A value could not be encoded or decoded by the kind's codec.
+    Codec,
+    /// A counter or table is at its limit.
+    LimitReached,
+    /// The handle was carried over a `fork`: only the process that opened the store may write.
+    Forked,
+    /// The file system is not one that locks and maps coherently (a network file system).
+    UnsupportedFileSystem,
+    /// A reader stood past the point from which the writer went on after a crash.
+    Rewound,
+}
+
+impl ErrorKind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotADirectory => "not a directory",
+            Self::NotFound => "no store there",
+            Self::AlreadyExists => "a store is already there",
+            Self::NotAStore => "not an esker store",
+            Self::FormatTooNew => "written by a newer format",
+            Self::Locked => "held by another process or handle",
+            Self::PermissionDenied => "permission denied",
+            Self::Io => "input/output failed",
+            Self::NoSpace => "no space left",
+            Self::Corrupt => "corrupt",
+            Self::Poisoned => "poisoned by an earlier failure",
+            Self::Closed => "closed",
+            Self::InvalidOptions => "invalid options",
+            Self::InvalidInput => "invalid input",
+            Self::BatchTooLarge => "batch too large",
+            Self::Conflict => "expectation not met",
+            Self::KeyReused => "idempotency key reused with other content",
+            Self::UnknownKind => "unknown kind",
+            Self::KindMismatch => "kind registered otherwise",
+            Self::Codec => "codec failed",
+            Self::LimitReached => "limit reached",
+            Self::Forked => "used in a forked process",
+            Self::UnsupportedFileSystem => "unsupported file system",
+            Self::Rewound => "the log was rewound by a crash",
+        }
+    }
+
+    /// What a person can do about it, where there is something to do.
+    fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::FormatTooNew => "open it with a newer esker",
+            Self::Locked => "close the other handle, or use a Reader, which takes no lock",
+            Self::NoSpace => "free some space and repeat the call",
+            Self::Corrupt => {
+                "run `esker verify`, then `esker repair --output NEW`; a Reader still serves the rest"
+            }
+            Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
+            Self::KeyReused => "use a fresh key for other content",
+            Self::Rewound => "open the reader again",
+            Self::NotAStore => "nothing was changed; give an empty directory or a store",
+            Self::Forked => "open the store in the child under its own directory, or use a Reader",
+            _ => return None,
+        })
+    }
+}
+
+/// An error of this crate: a kind, what was attempted, where, and with which numbers.
+pub struct Error(Box<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    kind: Option<ErrorKind>,
+    attempted: String,
+    path: Option<PathBuf>,
+    segment: Option<u32>,
+    offset: Option<u64>,
+    seqs: Option<RangeInclusive<u64>>,
+    next_good: Option<u64>,
+    expected: Option<String>,
+    actual: Option<String>,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// Starts an error: the kind, and what was attempted ("append to kind 3").
+    pub(crate) fn new(kind: ErrorKind, attempted: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind: Some(kind), attempted: attempted.into(), ..Inner::default() }))
+    }
+
+    /// An operating system failure: full disks and missing permissions get their own kinds.
+    pub(crate) fn io(attempted: impl Into<String>, cause: std::io::Error) -> Self {
+        Self::new(kind_of_io(&cause), attempted).because(cause)
+    }
+
+    pub(crate) fn corrupt(attempted: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, attempted)
+    }
+
+    pub(crate) fn at(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    pub(crate) fn place(mut self, segment: u32, offset: u64) -> Self {
+        self.0.segment = Some(segment);
+        self.0.offset = Some(offset);
+        self
+    }
+
+    pub(crate) fn lost(mut self, seqs: RangeInclusive<u64>) -> Self {
+        self.0.seqs = Some(seqs);
+        self
+    }
+
+    pub(crate) fn next_good_at(mut self, offset: Option<u64>) -> Self {
+        self.0.next_good = offset;
+        self
+    }
+
+    pub(crate) fn sides(mut self, expected: impl fmt::Display, actual: impl fmt::Display) -> Self {
+        self.0.expected = Some(expected.to_string());
+        self.0.actual = Some(actual.to_string());
+        self
+    }
+
+    pub(crate) fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// The kind of failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind.unwrap_or(ErrorKind::Io)
+    }
+
+    /// True where bytes on disk contradict themselves: `repair` into a new directory helps.
+    #[must_use]
+    pub fn is_corruption(&self) -> bool {
+        self.kind() == ErrorKind::Corrupt
+    }
+
+    /// The file or directory concerned.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The segment concerned.
+    #[must_use]
+    pub fn segment(&self) -> Option<u32> {
+        self.0.segment
+    }
+
+    /// The offset in the file, in bytes.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// The numbers of the user frames that are lost or concerned.
+    #[must_use]
+    pub fn seqs(&self) -> Option<RangeInclusive<u64>> {
+        self.0.seqs.clone()
+    }
+
+    /// Where the next good frame begins, in bytes from the start of the file.
+    #[must_use]
+    pub fn next_good(&self) -> Option<u64> {
+        self.0.next_good
+    }
+
+    /// The expected side of a mismatch.
+    #[must_use]
+    pub fn expected(&self) -> Option<&str> {
+        self.0.expected.as_deref()
+    }
+
+    /// The found side of a mismatch.
+    #[must_use]
+    pub fn actual(&self) -> Option<&str> {
+        self.0.actual.as_deref()
+    }
+}
+
+fn kind_of_io(error: &std::io::Error) -> ErrorKind {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            ErrorKind::PermissionDenied
+        }
+        _ => ErrorKind::Io,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        write!(f, "{}: {}", inner.attempted, self.kind().text())?;
+        if let Some(path) = &inner.path {
+            write!(f, " at {}", path.display())?;
+        }
+        if let Some(segment) = inner.segment {
+            write!(f, ", segment {segment}")?;
+        }
+        if let Some(offset) = inner.offset {
+            write!(f, ", offset {offset}")?;
+        }
+        if let Some(seqs) = &inner.seqs {
+            write!(f, ", seq {}..={}", seqs.start(), seqs.end())?;
+        }
+        if let Some(next) = inner.next_good {
+            write!(f, ", next good frame at {next}")?;
+        }
+        if let (Some(expected), Some(actual)) = (&inner.expected, &inner.actual) {
+            write!(f, ": expected {expected}, found {actual}")?;
+        }
+        if let Some(cause) = &inner.cause {
+            write!(f, ": {cause}")?;
+        }
+        if let Some(advice) = self.kind().advice() {
+            write!(f, "; {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.kind())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.cause.as_deref().map(|cause| cause as &(dyn StdError + 'static))
+    }
+}
+
+const _: () = assert!(size_of::<Error>() == 8 && size_of::<Result<()>>() == 8);

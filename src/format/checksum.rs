@@ -1,0 +1,39 @@
+//! The checksums: CRC-32 (IEEE), with and without a seed.
+
+use crate::id::{Life, Position};
+
+/// Plain CRC-32 of the parts, one after the other.
+pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// The seed of a frame's head checksum: where the frame stands, and in whose life.
+///
+/// A multiply and a fold spread every bit of the three over the 32 bits of the seed; two
+/// different seeds give two different checksums for the same bytes.
+pub(crate) fn seed(salt: u64, life: Life, position: Position) -> u32 {
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let place = (position.word() ^ salt).wrapping_mul(SPREAD);
+    let mixed =
+        (place ^ (place >> 29) ^ u64::from(life.0).wrapping_mul(SPREAD.rotate_left(17))).wrapping_mul(SPREAD);
+    fold(mixed)
+}
+
+/// CRC-32 of the parts, started from `seed`.
+pub(crate) fn seeded(seed: u32, head: &[u8], rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(head);
+    if !rest.is_empty() {
+        hasher.update(rest);
+    }
+    hasher.finalize()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "folding 64 bits into 32 is the purpose")]
+fn fold(word: u64) -> u32 {
+    (word ^ (word >> 32)) as u32
+}

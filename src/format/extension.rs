@@ -1,0 +1,120 @@
+//! Extensions: optional fields between a frame's header and its key.
+//!
+//! A row of `{id: u8, length: u8, value}` padded with zeros to eight bytes. Ids are given for
+//! good; one that a reader does not know is passed over. They are covered by the head
+//! checksum, so a header is judged together with them.
+
+use crate::id::IdempotencyKey;
+
+/// The end of the row, and the padding.
+const END: u8 = 0;
+
+/// The ids that are given. Those without a reader here are reserved from the first format on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(dead_code, reason = "the ids are part of the format, whether this build writes them or not")]
+pub(crate) enum Id {
+    /// 16 bytes: what the entry belongs to.
+    Correlation = 1,
+    /// The Seq of the cause (8) and the depth (1).
+    Causation = 2,
+    /// 16 bytes, on the first frame of a batch.
+    IdempotencyKey = 3,
+    /// `u16`: the version of the kind's schema.
+    SchemaVersion = 4,
+    /// 8 bytes: one bit a source.
+    SourceSet = 5,
+    /// 8 bytes: one bit a field.
+    ChangedMask = 6,
+    /// 8 bytes: one bit a field.
+    PresenceMask = 7,
+    /// 16 bytes: the store's and the kind's event sequence.
+    EventSequence = 8,
+    /// 16 bytes: a writer and its number.
+    Writer = 9,
+}
+
+/// The row of extensions of one frame, built before it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extensions {
+    bytes: [u8; Self::BYTES_MAX],
+    used: usize,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self { bytes: [0; Self::BYTES_MAX], used: 0 }
+    }
+}
+
+impl Extensions {
+    /// What this build writes at most: correlation, causation, key and schema version.
+    pub(crate) const BYTES_MAX: usize = 56;
+
+    pub(crate) fn push(&mut self, id: Id, value: &[u8]) {
+        let end = self.used + 2 + value.len();
+        assert!(
+            end <= Self::BYTES_MAX && value.len() <= usize::from(u8::MAX),
+            "extensions outgrew their row"
+        );
+        if let Some([tag, length, space @ ..]) = self.bytes.get_mut(self.used..end) {
+            *tag = id as u8;
+            *length = u8::try_from(value.len()).unwrap_or(u8::MAX);
+            space.copy_from_slice(value);
+        }
+        self.used = end;
+    }
+
+    /// The row as it stands on disk: padded to a multiple of eight.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used.next_multiple_of(8)).unwrap_or_default()
+    }
+}
+
+const _: () = assert!(
+    (2 + 16) * 2 + (2 + 9) + (2 + 2) <= Extensions::BYTES_MAX && Extensions::BYTES_MAX.is_multiple_of(8)
+);
+
+/// Finds an extension in a frame's row.
+pub(crate) fn find(mut row: &[u8], id: Id) -> Option<&[u8]> {
+    while let [tag, length, rest @ ..] = row {
+        if *tag == END {
+            return None;
+        }
+        let (value, next) = rest.split_at_checked(usize::from(*length))?;
+        if *tag == id as u8 {
+            return Some(value);
+        }
+        row = next;
+    }
+    None
+}
+
+/// The idempotency key in a row, if it has one.
+pub(crate) fn idempotency_key(row: &[u8]) -> Option<IdempotencyKey> {
+    find(row, Id::IdempotencyKey)?.try_into().ok().map(IdempotencyKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_gives_back_what_was_pushed_and_passes_over_the_unknown() {
+        let mut row = Extensions::default();
+        assert!(row.as_bytes().is_empty());
+        row.push(Id::Correlation, &[7; 16]);
+        row.push(Id::SchemaVersion, &[3, 0]);
+        assert_eq!(row.as_bytes().len() % 8, 0);
+        assert_eq!(find(row.as_bytes(), Id::SchemaVersion), Some(&[3, 0][..]));
+        assert_eq!(find(row.as_bytes(), Id::Correlation), Some(&[7; 16][..]));
+        assert_eq!(find(row.as_bytes(), Id::Writer), None);
+        assert_eq!(find(&[200, 1, 9, 4, 2, 5, 0, 0], Id::SchemaVersion), Some(&[5, 0][..]));
+    }
+
+    #[test]
+    fn a_length_past_the_row_finds_nothing() {
+        assert_eq!(find(&[3, 255, 1, 2], Id::IdempotencyKey), None);
+        assert_eq!(find(&[3], Id::IdempotencyKey), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! The header that every file begins with.
+//!
+//! `number` and the eight `words` mean what the file's own module says they mean.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum;
+use crate::id::StoreId;
+
+/// The first eight bytes of every file. The line ends catch a transfer in text mode.
+pub(crate) const MAGIC: [u8; 8] = *b"eskr\r\n\x1a\x00";
+/// The format that this build writes, and the newest that it reads.
+pub(crate) const FORMAT_VERSION: u16 = 1;
+/// The incompatible features that this build knows: none yet.
+pub(crate) const KNOWN_INCOMPATIBLE: u32 = 0;
+/// The features without which this build may read but not write: none yet.
+pub(crate) const KNOWN_READ_ONLY: u32 = 0;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum FileType {
+    Lock = 1,
+    Manifest = 2,
+    Segment = 3,
+    Index = 4,
+    Directory = 5,
+}
+
+/// The fixed part at the start of every file.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct FileHeader {
+    magic: [u8; 8],
+    file_type: U16,
+    version: U16,
+    compatible: U32,
+    read_only: U32,
+    incompatible: U32,
+    store: [u8; 16],
+    pub(crate) number: U64,
+    pub(crate) salt: U64,
+    pub(crate) words: [U64; 8],
+    reserved: U32,
+    crc: U32,
+}
+
+/// The header's length in bytes; frames begin behind it.
+pub(crate) const HEADER_BYTES: usize = size_of::<FileHeader>();
+const CRC_AT: usize = HEADER_BYTES - size_of::<U32>();
+const _: () = assert!(HEADER_BYTES == 128 && HEADER_BYTES.is_multiple_of(8));
+
+impl FileHeader {
+    pub(crate) fn new(file_type: FileType, store: StoreId, number: u64, salt: u64, words: [u64; 8]) -> Self {
+        let mut header = Self {
+            magic: MAGIC,
+            file_type: U16::new(file_type as u16),
+            version: U16::new(FORMAT_VERSION),
+            compatible: U32::ZERO,
+            read_only: U32::ZERO,
+            incompatible: U32::ZERO,
+            store: store.0,
+            number: U64::new(number),
+            salt: U64::new(salt),
+            words: words.map(U64::new),
+            reserved: U32::ZERO,
+            crc: U32::ZERO,
+        };
+        header.crc = U32::new(header.checksum());
+        header
+    }
+
+    /// Reads and judges the header of a file that should be of `file_type`.
+    ///
+    /// # Errors
+    ///
+    /// `NotAStore` without the magic, `FormatTooNew` for a later format or an unknown
+    /// incompatible feature, `Corrupt` for anything else that does not fit.
+    pub(crate) fn read(bytes: &[u8], file_type: FileType) -> Result<Self> {
+        let doing = || format!("read the header of a {} file", file_type.name());
+        let Ok((header, _)) = Self::read_from_prefix(bytes) else {
+            return Err(Error::corrupt(doing()).sides(format!("{HEADER_BYTES} bytes"), bytes.len()));
+        };
+        if header.magic != MAGIC {
+            let found = format!("{:02x?}", header.magic);
+            return Err(Error::corrupt(doing()).sides(format!("the magic {MAGIC:02x?}"), found));
+        }
+        // The version comes before the checksum: a later format may checksum otherwise.
+        if header.version.get() > FORMAT_VERSION {
+            let sides = (format!("format {FORMAT_VERSION} or older"), format!("format {}", header.version));
+            return Err(Error::new(ErrorKind::FormatTooNew, doing()).sides(sides.0, sides.1));
+        }
+        let checksum = header.checksum();
+        if header.crc.get() != checksum {
+            let sides = (format!("checksum {:08x}", header.crc.get()), format!("{checksum:08x}"));
+            return Err(Error::corrupt(doing()).sides(sides.0, sides.1));
+        }
+        let unknown = header.incompatible.get() & !KNOWN_INCOMPATIBLE;
+        if unknown != 0 {
+            let sides = (format!("features within {KNOWN_INCOMPATIBLE:#x}"), format!("{unknown:#x}"));
+            return Err(Error::new(ErrorKind::FormatTooNew, doing()).sides(sides.0, sides.1));
+        }
+        if header.version.get() == 0 || header.file_type.get() != file_type as u16 {
+            let found = format!("file type {} of format {}", header.file_type, header.version);
+            return Err(Error::corrupt(doing()).sides(format!("file type {}", file_type as u16), found));
+        }
+        Ok(header)
+    }
+
+    /// As [`read`](Self::read), and the file must belong to `store`.
+    pub(crate) fn read_of(bytes: &[u8], file_type: FileType, store: StoreId) -> Result<Self> {
+        let header = Self::read(bytes, file_type)?;
+        if header.store() != store {
+            let doing = format!("read the header of a {} file", file_type.name());
+            return Err(
+                Error::corrupt(doing).sides(format!("store {store}"), format!("store {}", header.store()))
+            );
+        }
+        Ok(header)
+    }
+
+    pub(crate) fn store(&self) -> StoreId {
+        StoreId(self.store)
+    }
+
+    /// The word at `index`; zero past the end.
+    pub(crate) fn word(&self, index: usize) -> u64 {
+        self.words.get(index).map_or(0, |word| word.get())
+    }
+
+    /// True if a feature that only a newer build may write is in use.
+    pub(crate) fn read_only_here(&self) -> bool {
+        self.read_only.get() & !KNOWN_READ_ONLY != 0
+    }
+
+    fn checksum(&self) -> u32 {
+        checksum::crc(&[self.as_bytes().get(..CRC_AT).unwrap_or_default()])
+    }
+}
+
+impl FileType {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Manifest => "manifest",
+            Self::Segment => "segment",
+            Self::Index => "index",
+            Self::Directory => "directory",
+        }
+    }
+}

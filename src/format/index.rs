@@ -1,0 +1,303 @@
+//! The index of one segment: a derived file. Any doubt about it means: rebuild it.
+//!
+//! ```text
+//! header    number: the segment's; salt: the segment's
+//!           words: end (bytes of the segment covered) | first Seq | frames | entities |
+//!                  kinds | system | keyed | last life and checksum of the body
+//! offsets   u32 a user frame, by Seq: its place in units of eight bytes; 0: lost
+//! members   u32 a user frame: the frames of one entity, one entity after the other, by ordinal
+//! entities  40 bytes each, by hash: hash 16 | first generation 8 | start in members 4 |
+//!           count 4 | the segment that holds the frame before the first 4 | reserved 4
+//! kinds     8 bytes each: kind 2 | reserved 2 | frames 4
+//! system    u32 each: the places of the kind frames, the preamble's included
+//! keyed     40 bytes each: key 16 | first ordinal 4 | frames 4 | digest 8 | time 8
+//! ```
+
+use zerocopy::little_endian::{I64, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::error::{Error, Result};
+use crate::format::checksum;
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::id::{IdempotencyKey, Life, StoreId};
+
+/// The 128-bit keyed hash of a kind and a key.
+pub(crate) type EntityHash = u128;
+
+/// One entity's frames in one segment.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct EntityRecord {
+    hash: [u8; 16],
+    first_generation: U64,
+    start: U32,
+    count: U32,
+    previous_segment: U32,
+    reserved: U32,
+}
+
+impl EntityRecord {
+    pub(crate) fn new(
+        hash: EntityHash,
+        first_generation: u64,
+        start: u32,
+        count: u32,
+        previous: u32,
+    ) -> Self {
+        Self {
+            hash: hash.to_le_bytes(),
+            first_generation: U64::new(first_generation),
+            start: U32::new(start),
+            count: U32::new(count),
+            previous_segment: U32::new(previous),
+            reserved: U32::ZERO,
+        }
+    }
+
+    pub(crate) fn hash(&self) -> EntityHash {
+        EntityHash::from_le_bytes(self.hash)
+    }
+
+    pub(crate) fn first_generation(&self) -> u64 {
+        self.first_generation.get()
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// The segment with the entity's frame before these; 0: there is none.
+    pub(crate) fn previous_segment(&self) -> u32 {
+        self.previous_segment.get()
+    }
+}
+
+/// How many frames of a kind a segment holds.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct KindCount {
+    pub(crate) kind: U16,
+    reserved: U16,
+    pub(crate) frames: U32,
+}
+
+impl KindCount {
+    pub(crate) fn new(kind: u16, frames: u32) -> Self {
+        Self { kind: U16::new(kind), reserved: U16::ZERO, frames: U32::new(frames) }
+    }
+}
+
+/// A batch that was given an idempotency key.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct KeyedRecord {
+    key: [u8; 16],
+    ordinal: U32,
+    frames: U32,
+    digest: U64,
+    time: I64,
+}
+
+/// As [`KeyedRecord`], with the Seq of the first frame in place of its ordinal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) first_seq: u64,
+    pub(crate) frames: u32,
+    pub(crate) digest: u64,
+    pub(crate) time: i64,
+}
+
+/// The parts of an index that is to be written.
+#[derive(Debug, Default)]
+pub(crate) struct IndexParts {
+    pub(crate) number: u32,
+    pub(crate) salt: u64,
+    /// The bytes of the segment that this index covers.
+    pub(crate) end: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) last_life: Option<Life>,
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) members: Vec<u32>,
+    /// By hash.
+    pub(crate) entities: Vec<EntityRecord>,
+    pub(crate) kinds: Vec<KindCount>,
+    pub(crate) system: Vec<u32>,
+    pub(crate) keyed: Vec<Keyed>,
+}
+
+/// Where each part lies in the file, from the counts in the header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) end: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) frames: usize,
+    pub(crate) last_life: Life,
+    offsets: usize,
+    members: usize,
+    entities: usize,
+    kinds: usize,
+    system: usize,
+    keyed: usize,
+    total: usize,
+}
+
+const END: usize = 0;
+const FIRST_SEQ: usize = 1;
+const FRAMES: usize = 2;
+const ENTITIES: usize = 3;
+const KINDS: usize = 4;
+const SYSTEM: usize = 5;
+const KEYED: usize = 6;
+const LIFE_AND_CRC: usize = 7;
+
+impl IndexParts {
+    pub(crate) fn encode(&self, store: StoreId) -> Vec<u8> {
+        let mut body = Vec::new();
+        let word = |value: &u32| value.to_le_bytes();
+        body.extend(self.offsets.iter().flat_map(word));
+        body.extend(self.members.iter().flat_map(word));
+        body.extend_from_slice(self.entities.as_bytes());
+        body.extend_from_slice(self.kinds.as_bytes());
+        body.extend(self.system.iter().flat_map(word));
+        for keyed in &self.keyed {
+            let ordinal = u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
+            let record = KeyedRecord {
+                key: keyed.key.0,
+                ordinal: U32::new(ordinal),
+                frames: U32::new(keyed.frames),
+                digest: U64::new(keyed.digest),
+                time: I64::new(keyed.time),
+            };
+            body.extend_from_slice(record.as_bytes());
+        }
+        let life = u64::from(self.last_life.map_or(0, |life| life.0));
+        let words = [
+            self.end,
+            self.first_seq,
+            self.offsets.len() as u64,
+            self.entities.len() as u64,
+            self.kinds.len() as u64,
+            self.system.len() as u64,
+            self.keyed.len() as u64,
+            life << 32 | u64::from(checksum::crc(&[&body])),
+        ];
+        let header = FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words);
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.append(&mut body);
+        bytes
+    }
+}
+
+impl Layout {
+    /// Reads the header of a whole index file, and checks it and the body.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for anything that does not fit the segment (`number`, `salt`) or itself.
+    pub(crate) fn read(bytes: &[u8], store: StoreId, number: u32, salt: u64) -> Result<Self> {
+        let header = FileHeader::read_of(bytes, FileType::Index, store)?;
+        let bad = |what: &str| Error::corrupt(format!("read an index: {what}"));
+        if header.number.get() != u64::from(number) || header.salt.get() != salt {
+            return Err(bad("of another segment").sides(number, header.number));
+        }
+        let layout = Self::from_counts(&header).ok_or_else(|| bad("counts overflow"))?;
+        if layout.total != bytes.len() {
+            return Err(bad("length").sides(layout.total, bytes.len()));
+        }
+        let crc = checksum::crc(&[bytes.get(HEADER_BYTES..).unwrap_or_default()]);
+        if header.word(LIFE_AND_CRC) & u64::from(u32::MAX) != u64::from(crc) {
+            return Err(bad("checksum of the body"));
+        }
+        Ok(layout)
+    }
+
+    fn from_counts(header: &FileHeader) -> Option<Self> {
+        let count = |word: usize| usize::try_from(header.word(word)).ok();
+        let part = |start: usize, count: usize, width: usize| start.checked_add(count.checked_mul(width)?);
+        let frames = count(FRAMES)?;
+        let offsets = HEADER_BYTES;
+        let members = part(offsets, frames, 4)?;
+        let entities = part(members, frames, 4)?;
+        let kinds = part(entities, count(ENTITIES)?, size_of::<EntityRecord>())?;
+        let system = part(kinds, count(KINDS)?, size_of::<KindCount>())?;
+        let keyed = part(system, count(SYSTEM)?, 4)?;
+        let total = part(keyed, count(KEYED)?, size_of::<KeyedRecord>())?;
+        let last_life = Life(u32::try_from(header.word(LIFE_AND_CRC) >> 32).ok()?);
+        let (end, first_seq) = (header.word(END), header.word(FIRST_SEQ));
+        first_seq.checked_add(frames as u64)?;
+        Some(Self {
+            end,
+            first_seq,
+            frames,
+            last_life,
+            offsets,
+            members,
+            entities,
+            kinds,
+            system,
+            keyed,
+            total,
+        })
+    }
+
+    pub(crate) fn offsets<'a>(&self, bytes: &'a [u8]) -> &'a [U32] {
+        slice_of(bytes, self.offsets, self.members)
+    }
+
+    fn members<'a>(&self, bytes: &'a [u8]) -> &'a [U32] {
+        slice_of(bytes, self.members, self.entities)
+    }
+
+    pub(crate) fn entities<'a>(&self, bytes: &'a [u8]) -> &'a [EntityRecord] {
+        slice_of(bytes, self.entities, self.kinds)
+    }
+
+    pub(crate) fn kinds<'a>(&self, bytes: &'a [u8]) -> &'a [KindCount] {
+        slice_of(bytes, self.kinds, self.system)
+    }
+
+    pub(crate) fn system<'a>(&self, bytes: &'a [u8]) -> &'a [U32] {
+        slice_of(bytes, self.system, self.keyed)
+    }
+
+    pub(crate) fn keyed(&self, bytes: &[u8]) -> Vec<Keyed> {
+        let records: &[KeyedRecord] = slice_of(bytes, self.keyed, self.total);
+        let keyed = |record: &KeyedRecord| Keyed {
+            key: IdempotencyKey(record.key),
+            first_seq: self.first_seq + u64::from(record.ordinal.get()),
+            frames: record.frames.get(),
+            digest: record.digest.get(),
+            time: record.time.get(),
+        };
+        records.iter().map(keyed).collect()
+    }
+
+    /// The frames of one entity, as ordinals in the order of their generations.
+    pub(crate) fn members_of<'a>(&self, bytes: &'a [u8], record: &EntityRecord) -> &'a [U32] {
+        let start = record.start.get() as usize;
+        let end = start.saturating_add(record.count.get() as usize);
+        self.members(bytes).get(start..end).unwrap_or_default()
+    }
+
+    pub(crate) fn find<'a>(&self, bytes: &'a [u8], hash: EntityHash) -> Option<&'a EntityRecord> {
+        let entities = self.entities(bytes);
+        let at = entities.binary_search_by_key(&hash, EntityRecord::hash).ok()?;
+        entities.get(at)
+    }
+}
+
+fn slice_of<T: FromBytes + Immutable + KnownLayout>(bytes: &[u8], start: usize, end: usize) -> &[T] {
+    bytes.get(start..end).and_then(|part| <[T]>::ref_from_bytes(part).ok()).unwrap_or_default()
+}
+
+/// The name of an index file.
+pub(crate) fn file_name(number: u32) -> String {
+    format!("{number:010}.idx")
+}
+
+/// The number in an index file's name.
+pub(crate) fn number_of(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".idx")?;
+    (digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}

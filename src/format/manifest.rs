@@ -1,0 +1,92 @@
+//! The manifest: what belongs to the store as a whole. Replaced atomically, never changed.
+//!
+//! Word 0 is the era, word 1 the time the store was made, word 2 the length of the sections
+//! behind the header, word 3 their checksum. Sections (`id: u32, length: u32, bytes`) hold
+//! floors, snapshot parts and cursor tables once there are any; this format writes none, and
+//! keeps what it does not know when it rewrites one.
+
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, Result};
+use crate::format::checksum;
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::id::StoreId;
+
+pub(crate) const FILE_NAME: &str = "MANIFEST";
+/// A manifest is read whole; anything longer is not one.
+pub(crate) const BYTES_MAX: usize = 4 << 20;
+
+/// What the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) store: StoreId,
+    pub(crate) era: u64,
+    pub(crate) created: i64,
+    pub(crate) sections: Vec<u8>,
+    /// True where a newer build put something into the store that this one must not write beside.
+    pub(crate) read_only: bool,
+}
+
+impl Manifest {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let crc = u64::from(checksum::crc(&[&self.sections]));
+        let words = [self.era, self.created.cast_unsigned(), self.sections.len() as u64, crc, 0, 0, 0, 0];
+        let header = FileHeader::new(FileType::Manifest, self.store, 0, 0, words);
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(&self.sections);
+        bytes
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
+        let header = FileHeader::read(bytes, FileType::Manifest)?;
+        let sections = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let sides = (header.word(2), sections.len() as u64);
+        if sides.0 != sides.1 {
+            return Err(Error::corrupt("read the manifest's sections").sides(sides.0, sides.1));
+        }
+        let crc = u64::from(checksum::crc(&[sections]));
+        if header.word(3) != crc {
+            return Err(Error::corrupt("check the manifest's sections").sides(header.word(3), crc));
+        }
+        Ok(Self {
+            store: header.store(),
+            era: header.word(0),
+            created: header.word(1).cast_signed(),
+            sections: sections.to_vec(),
+            read_only: header.read_only_here(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_manifest_is_noticed() {
+        let manifest = Manifest {
+            store: StoreId([3; 16]),
+            era: 1,
+            created: 5,
+            sections: vec![1, 2, 3, 4],
+            read_only: false,
+        };
+        let bytes = manifest.encode();
+        assert_eq!(Manifest::read(&bytes).unwrap(), manifest);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Manifest::read(&damaged).is_err(), "bit {bit}");
+        }
+        assert!((0..bytes.len()).all(|cut| Manifest::read(&bytes[..cut]).is_err()));
+    }
+
+    #[test]
+    fn a_later_format_is_too_new_and_not_corrupt() {
+        let manifest =
+            Manifest { store: StoreId([3; 16]), era: 1, created: 5, sections: vec![], read_only: false };
+        let mut bytes = manifest.encode();
+        bytes[10] = 2;
+        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::ErrorKind::FormatTooNew);
+    }
+}

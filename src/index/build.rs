@@ -1,0 +1,342 @@
+//! Making derived files: the index of a segment, and the directory of entities.
+//!
+//! Both are made from durable segments only. A directory that knew of a frame which a power
+//! cut then took back would give the next one a wrong generation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use crate::disk::replace;
+use crate::error::{Error, Result};
+use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
+use crate::format::frame::Frame;
+use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
+use crate::format::segment::FIRST_FRAME;
+use crate::format::system::System;
+use crate::id::{Life, Position};
+use crate::index::catalog::Place;
+use crate::index::entities::EntityFile;
+use crate::index::keyed::KeyedReader;
+use crate::index::live::{LiveIndex, units};
+use crate::index::sealed::SealedIndex;
+use crate::log::recovery::{Chain, Damage, Purpose, Visitor, recover};
+use crate::log::segment::Segment;
+
+/// Indexes a segment by reading its frames, for as far as they are good.
+pub(crate) fn index_by_reading(
+    place: &Place,
+    segment: &Arc<Segment>,
+    limit: Option<u64>,
+) -> Result<LiveIndex> {
+    let live = LiveIndex::for_segment(segment.header.bytes);
+    let mut reading =
+        Reading { place, live: &live, newest: HashMap::new(), began: false, keyed: KeyedReader::default() };
+    let chain = Chain::of_one(segment.number(), limit);
+    let end = recover(&*place.directory, place.store, &chain, None, Purpose::Read, &mut reading)?;
+    if !reading.began {
+        live.begin(end.last_seq + 1);
+    }
+    // Recovery mapped the segment for itself; what it accepted is as good in this map.
+    let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
+    segment.map.raise(readable);
+    Ok(live)
+}
+
+struct Reading<'a> {
+    place: &'a Place,
+    live: &'a LiveIndex,
+    newest: HashMap<EntityHash, Position>,
+    began: bool,
+    keyed: KeyedReader,
+}
+
+impl Visitor for Reading<'_> {
+    fn enter(&mut self, _segment: &Arc<Segment>, _from: u64, _last_seq: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        note(self.live, &mut self.began, position, frame);
+        if frame.header.is_system() {
+            return Ok(());
+        }
+        let hash = self.place.hasher.hash(frame.header.kind.get(), frame.key());
+        let previous = self.newest.insert(hash, position).unwrap_or_default();
+        self.live.skip_to(frame.header.seq.get());
+        self.live.push(position.offset(), previous);
+        self.live.keyed.lock().extend(self.keyed.frame(frame));
+        Ok(())
+    }
+
+    fn lost(&mut self, damage: &Damage) {
+        if self.began {
+            self.live.skip_to(damage.last_seq + 1);
+        }
+    }
+}
+
+/// Notes what a frame says about the segment itself: the first Seq, and where the registry is.
+pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame: &Frame<'_>) {
+    if frame.header.is_system() {
+        let operation = System::of(frame.header.operation);
+        if matches!(operation, Some(System::Preamble | System::Kind)) {
+            live.system.lock().push(units(position.offset()));
+        }
+        if operation == Some(System::Preamble) && !*began {
+            let next =
+                crate::format::system::Preamble::read(frame.payload()).map(|preamble| preamble.next_seq);
+            live.begin(next.unwrap_or(frame.header.seq.get() + 1));
+            *began = true;
+        }
+    } else if !*began {
+        live.begin(frame.header.seq.get());
+        *began = true;
+    }
+}
+
+/// Writes the index of a segment that is durable up to `end`.
+pub(crate) fn write_index(
+    place: &Place,
+    segment: &Segment,
+    live: &LiveIndex,
+    end: u64,
+) -> Result<SealedIndex> {
+    let parts = index_parts(place, segment, live, end);
+    let number = segment.number();
+    let name = file_name(number);
+    replace(&*place.directory, &name, &[&parts.encode(place.store)])
+        .map_err(|e| Error::io("write an index", e).at(place.directory.path().join(name)))?;
+    SealedIndex::open(&*place.directory, place.store, number, segment.header.salt)
+}
+
+/// One entity's frames, as they are gathered.
+struct Gathered {
+    hash: EntityHash,
+    members: Vec<u32>,
+    previous_segment: u32,
+}
+
+pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, end: u64) -> IndexParts {
+    let frames = live.count();
+    let mut parts = IndexParts {
+        number: segment.number(),
+        salt: segment.header.salt,
+        end,
+        first_seq: live.first_seq(),
+        last_life: last_life(segment, end),
+        system: live.system.lock().clone(),
+        keyed: live.keyed.lock().clone(),
+        ..IndexParts::default()
+    };
+    let mut gathered: Vec<Gathered> = Vec::new();
+    // Each frame's entity is known from the frame before it of the same entity, so that a key
+    // is hashed once a segment and not once a frame.
+    let mut entity_of: Vec<u32> = Vec::new();
+    let mut ordinal_at: HashMap<u64, u32> = HashMap::new();
+    let mut kinds: HashMap<u16, u32> = HashMap::new();
+    for ordinal in 0..frames {
+        let offset = live.offset(ordinal).unwrap_or(0);
+        if offset >= end {
+            break;
+        }
+        parts.offsets.push(units(offset));
+        let Some(frame) = (offset != 0).then(|| segment.frame(offset)).flatten() else {
+            entity_of.push(u32::MAX);
+            continue;
+        };
+        *kinds.entry(frame.header.kind.get()).or_default() += 1;
+        let previous = live.previous(ordinal);
+        let here = previous.filter(|previous| previous.segment() == segment.number());
+        let known = here
+            .and_then(|previous| ordinal_at.remove(&previous.offset()))
+            .and_then(|before| entity_of.get(before as usize).copied())
+            .filter(|entity| *entity != u32::MAX);
+        let entity = known.unwrap_or_else(|| {
+            let hash = place.hasher.hash(frame.header.kind.get(), frame.key());
+            let previous_segment = previous.map_or(0, Position::segment);
+            gathered.push(Gathered { hash, members: Vec::new(), previous_segment });
+            u32::try_from(gathered.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(gathered) = gathered.get_mut(entity as usize) {
+            gathered.members.push(ordinal);
+        }
+        entity_of.push(entity);
+        ordinal_at.insert(offset, ordinal);
+    }
+    gathered.sort_unstable_by_key(|entity| entity.hash);
+    for entity in &gathered {
+        let start = u32::try_from(parts.members.len()).unwrap_or(u32::MAX);
+        let first =
+            entity.members.first().and_then(|first| live.offset(*first)).and_then(|at| segment.frame(at));
+        let generation = first.map_or(0, |frame| frame.header.generation.get());
+        let count = u32::try_from(entity.members.len()).unwrap_or(u32::MAX);
+        parts.entities.push(EntityRecord::new(
+            entity.hash,
+            generation,
+            start,
+            count,
+            entity.previous_segment,
+        ));
+        parts.members.extend_from_slice(&entity.members);
+    }
+    // Lost frames belong to nobody; the members' part is as long as the offsets'.
+    parts.members.resize(parts.offsets.len(), u32::MAX);
+    parts.kinds = kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames)).collect();
+    parts.kinds.sort_unstable_by_key(|count| count.kind.get());
+    parts
+}
+
+/// The life of the last frame below `end`: its seal, closed frame or last append.
+fn last_life(segment: &Segment, end: u64) -> Option<Life> {
+    let mut at = FIRST_FRAME;
+    let mut life = None;
+    while at < end {
+        let Some(frame) = segment.frame(at) else { break };
+        life = Some(frame.header.life());
+        at += frame.len() as u64;
+    }
+    life
+}
+
+/// Merges the directory of entities with the indexes of the segments behind what it covers,
+/// oldest first, and writes it anew.
+pub(crate) fn write_directory(
+    place: &Place,
+    old: Option<&EntityFile>,
+    sealed: &[(u32, SealedIndex)],
+    covered: Position,
+) -> Result<EntityFile> {
+    let doing =
+        |e| Error::io("write the directory of entities", e).at(place.directory.path().join(FILE_NAME));
+    let mut added: HashMap<EntityHash, Slot> = HashMap::new();
+    for (number, index) in sealed {
+        for record in index.entities() {
+            let last = index.members(record).last().and_then(|last| index.offset(last.get())).unwrap_or(0);
+            let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
+            let slot = Slot::new(record.hash(), generation, Position::new(*number, last));
+            added.insert(record.hash(), slot);
+        }
+    }
+    let mut fresh: Vec<Slot> = added.into_values().collect();
+    fresh.sort_unstable_by_key(Slot::hash);
+
+    let entities = Merged::new(old, &fresh).count() as u64;
+    let homes = entities.div_ceil(SLOTS_PLANNED as u64).max(1);
+    let mut pages = Pages::new(homes);
+    let mut file = Vec::new();
+    for slot in Merged::new(old, &fresh) {
+        pages.push(slot, &mut file);
+    }
+    let count = pages.finish(&mut file);
+    let mut head = EntityFile::header(place.store, homes, count, entities, covered).as_bytes().to_vec();
+    head.resize(PAGES_AT, 0);
+    replace(&*place.directory, FILE_NAME, &[&head, &file]).map_err(doing)?;
+    let written = EntityFile::open(&*place.directory, place.store)?;
+    written.check_all().map_err(|_| Error::corrupt("read back the directory of entities"))?;
+    Ok(written)
+}
+
+/// Slots in the order of hashes, filled into pages so that each lies at or behind its home.
+struct Pages {
+    homes: u64,
+    number: u64,
+    slots: Vec<Slot>,
+}
+
+impl Pages {
+    fn new(homes: u64) -> Self {
+        Self { homes, number: 0, slots: Vec::with_capacity(SLOTS) }
+    }
+
+    fn push(&mut self, slot: Slot, file: &mut Vec<u8>) {
+        let home = page::home(slot.hash(), self.homes);
+        while self.number < home || self.slots.len() == SLOTS {
+            self.turn(file);
+        }
+        self.slots.push(slot);
+    }
+
+    fn turn(&mut self, file: &mut Vec<u8>) {
+        file.extend_from_slice(&page::encode_page(&self.slots));
+        self.slots.clear();
+        self.number += 1;
+    }
+
+    /// The number of pages written.
+    fn finish(mut self, file: &mut Vec<u8>) -> u64 {
+        self.turn(file);
+        while self.number < self.homes {
+            self.turn(file);
+        }
+        self.number
+    }
+}
+
+/// Two sorted runs of slots as one: the file's, and the fresh ones, which win.
+struct Merged<'a> {
+    file: FileSlots<'a>,
+    next_in_file: Option<Slot>,
+    fresh: std::iter::Peekable<std::slice::Iter<'a, Slot>>,
+}
+
+impl<'a> Merged<'a> {
+    fn new(file: Option<&'a EntityFile>, fresh: &'a [Slot]) -> Self {
+        let mut file = FileSlots { file, page: 0, run: Vec::new() };
+        let next_in_file = file.next();
+        Self { file, next_in_file, fresh: fresh.iter().peekable() }
+    }
+}
+
+impl Iterator for Merged<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        let (old, fresh) = (self.next_in_file, self.fresh.peek().copied().copied());
+        let old_hash = old.map_or(EntityHash::MAX, |slot| slot.hash());
+        match fresh {
+            Some(fresh) if old.is_none() || fresh.hash() <= old_hash => {
+                if old.is_some() && fresh.hash() == old_hash {
+                    self.next_in_file = self.file.next();
+                }
+                self.fresh.next();
+                Some(fresh)
+            }
+            _ => {
+                self.next_in_file = self.file.next();
+                old
+            }
+        }
+    }
+}
+
+/// The slots of a file in the order of hashes: pages are read up to one that is not full,
+/// because what overflowed stands no further than that.
+struct FileSlots<'a> {
+    file: Option<&'a EntityFile>,
+    page: u64,
+    /// Slots of the pages read, greatest first.
+    run: Vec<Slot>,
+}
+
+impl Iterator for FileSlots<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        let file = self.file?;
+        while self.run.is_empty() && self.page < file.pages() {
+            loop {
+                // The caller checked every page before the merge.
+                let slots = file.page(self.page).unwrap_or_default();
+                self.run.extend_from_slice(slots);
+                self.page += 1;
+                if slots.len() < SLOTS || self.page >= file.pages() {
+                    break;
+                }
+            }
+            self.run.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.hash()));
+        }
+        self.run.pop()
+    }
+}

@@ -1,0 +1,327 @@
+//! The row of segments, oldest first; each opened, mapped and indexed when it is first touched.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::disk::{Access, Directory};
+use crate::error::{Error, Result};
+use crate::format::frame::Frame;
+use crate::format::index::EntityHash;
+use crate::format::segment::file_name;
+use crate::id::StoreId;
+use crate::index::EntityHasher;
+use crate::index::build::index_by_reading;
+use crate::index::entities::{Fallback, Known};
+use crate::index::live::LiveIndex;
+use crate::index::sealed::SealedIndex;
+use crate::log::segment::{Segment, open_header};
+
+/// The index of one segment.
+#[derive(Clone, Debug)]
+pub(crate) enum SegmentIndex {
+    Live(Arc<LiveIndex>),
+    Sealed(SealedIndex),
+}
+
+impl SegmentIndex {
+    pub(crate) fn first_seq(&self) -> u64 {
+        match self {
+            Self::Live(live) => live.first_seq(),
+            Self::Sealed(sealed) => sealed.layout.first_seq,
+        }
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        match self {
+            Self::Live(live) => live.count(),
+            Self::Sealed(sealed) => sealed.count(),
+        }
+    }
+
+    /// Where a user frame stands; zero: it is lost.
+    #[inline]
+    pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
+        match self {
+            Self::Live(live) => live.offset(ordinal),
+            Self::Sealed(sealed) => sealed.offset(ordinal),
+        }
+    }
+
+    /// How many of the frames stand below `offset`.
+    pub(crate) fn count_below(&self, offset: u64) -> u32 {
+        let mut count = self.count();
+        if count == 0 || self.offset(count - 1).is_some_and(|last| last < offset) {
+            return count;
+        }
+        let mut low = 0;
+        while low < count {
+            let middle = low + (count - low) / 2;
+            // Lost frames have no place of their own: they count with what follows them.
+            if self.offset(middle).is_some_and(|at| at < offset) { low = middle + 1 } else { count = middle }
+        }
+        low
+    }
+
+    /// False where this index knows that the segment holds no frame of a kind.
+    pub(crate) fn may_hold(&self, kind: u16) -> bool {
+        match self {
+            Self::Live(_) => true,
+            Self::Sealed(sealed) => sealed.kinds().iter().any(|count| count.kind.get() == kind),
+        }
+    }
+}
+
+/// One segment of the row.
+pub(crate) struct Section {
+    pub(crate) number: u32,
+    place: Arc<Place>,
+    /// The number of the next live segment, which says where a torn one ends; 0: none.
+    next: AtomicU32,
+    opening: Mutex<()>,
+    opened: OnceLock<Opened>,
+}
+
+/// Where the segments of a store are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) store: StoreId,
+    pub(crate) hasher: EntityHasher,
+}
+
+/// A segment that was touched.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) segment: Arc<Segment>,
+    index: RwLock<SegmentIndex>,
+    /// Frames before this ordinal need no checksum: this process wrote or checked them.
+    checked: AtomicU32,
+}
+
+impl Section {
+    pub(crate) fn new(place: Arc<Place>, number: u32, next: u32) -> Self {
+        Self { number, place, next: AtomicU32::new(next), opening: Mutex::default(), opened: OnceLock::new() }
+    }
+
+    /// A segment that recovery read, or that was just made: all of it is known to be good.
+    pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>) -> Self {
+        let section = Self::new(place, segment.number(), 0);
+        let opened = Opened {
+            segment,
+            index: RwLock::new(SegmentIndex::Live(index)),
+            checked: AtomicU32::new(u32::MAX),
+        };
+        let _ = section.opened.set(opened);
+        section
+    }
+
+    pub(crate) fn set_next(&self, next: u32) {
+        self.next.store(next, Ordering::Release);
+    }
+
+    pub(crate) fn if_open(&self) -> Option<&Opened> {
+        self.opened.get()
+    }
+
+    /// The segment and its index, opened on the first call.
+    pub(crate) fn open(&self) -> Result<&Opened> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let _opening = self.opening.lock();
+        if self.opened.get().is_none() {
+            let opened = self.open_now()?;
+            let _ = self.opened.set(opened);
+        }
+        let path = self.place.directory.path().join(file_name(self.number));
+        self.opened.get().ok_or_else(|| Error::corrupt("open a segment").at(path))
+    }
+
+    fn open_now(&self) -> Result<Opened> {
+        let Place { directory, store, .. } = &*self.place;
+        let segment = Segment::open(&**directory, *store, self.number)?;
+        if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
+            segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
+            let index = RwLock::new(SegmentIndex::Sealed(index));
+            return Ok(Opened { segment: Arc::new(segment), index, checked: AtomicU32::new(0) });
+        }
+        // Missing or in doubt: the log itself says the same, only slower.
+        let segment = Arc::new(segment);
+        let live = index_by_reading(&self.place, &segment, self.limit()?)?;
+        let index = RwLock::new(SegmentIndex::Live(Arc::new(live)));
+        Ok(Opened { segment, index, checked: AtomicU32::new(u32::MAX) })
+    }
+
+    /// Where the next segment says that this one ends.
+    pub(crate) fn limit(&self) -> Result<Option<u64>> {
+        let next = self.next.load(Ordering::Acquire);
+        if next == 0 {
+            return Ok(None);
+        }
+        let (_, header) = open_header(&*self.place.directory, self.place.store, next, Access::Read)?;
+        let follows = header.follows;
+        Ok((follows.segment() == self.number && follows.offset() != 0).then_some(follows.offset()))
+    }
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Section({}, {:?})", self.number, self.opened.get())
+    }
+}
+
+impl Opened {
+    pub(crate) fn index(&self) -> SegmentIndex {
+        self.index.read().clone()
+    }
+
+    /// Goes on over the file, and lets go of the arrays.
+    pub(crate) fn use_index(&self, index: SealedIndex) {
+        *self.index.write() = SegmentIndex::Sealed(index);
+    }
+
+    /// The user frame with this ordinal, checked if it has to be.
+    #[inline]
+    pub(crate) fn frame(&self, index: &SegmentIndex, ordinal: u32) -> Result<(u64, Frame<'_>)> {
+        let Some(offset) = index.offset(ordinal).filter(|offset| *offset != 0) else {
+            return Err(self.lost(index, ordinal, 0, "the frame is lost"));
+        };
+        let Some(frame) = self.segment.frame(offset) else {
+            return Err(self.lost(index, ordinal, offset, "no frame fits there"));
+        };
+        let checked = self.checked.load(Ordering::Relaxed);
+        if ordinal >= checked {
+            let seq = index.first_seq() + u64::from(ordinal);
+            let position = self.segment.position(offset);
+            if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
+                return Err(self.lost(index, ordinal, offset, "its checksums do not match"));
+            }
+            if ordinal == checked {
+                self.checked.store(ordinal + 1, Ordering::Relaxed);
+            }
+        }
+        Ok((offset, frame))
+    }
+
+    fn lost(&self, index: &SegmentIndex, ordinal: u32, offset: u64, what: &str) -> Error {
+        let seq = index.first_seq() + u64::from(ordinal);
+        Error::corrupt(format!("read entry {seq}: {what}"))
+            .place(self.segment.number(), offset)
+            .lost(seq..=seq)
+    }
+}
+
+/// The segments at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) sections: Vec<Arc<Section>>,
+}
+
+impl Catalog {
+    /// The place in the row of a segment's number.
+    pub(crate) fn at(&self, number: u32) -> Option<usize> {
+        self.sections.binary_search_by_key(&number, |section| section.number).ok()
+    }
+
+    pub(crate) fn section(&self, number: u32) -> Option<&Arc<Section>> {
+        self.sections.get(self.at(number)?)
+    }
+
+    /// The last section whose first Seq is at or below `seq`.
+    pub(crate) fn holding(&self, seq: u64) -> Result<Option<usize>> {
+        let (mut low, mut high) = (0, self.sections.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some(section) = self.sections.get(middle) else { break };
+            let index = section.open()?.index();
+            if index.first_seq() <= seq { low = middle + 1 } else { high = middle }
+        }
+        Ok(low.checked_sub(1))
+    }
+
+    /// Searches the segments for an entity's newest frame, newest segment first.
+    pub(crate) fn search(&self, hasher: &EntityHasher, hash: EntityHash) -> Result<Option<Known>> {
+        for section in self.sections.iter().rev() {
+            let opened = section.open()?;
+            let found = match opened.index() {
+                SegmentIndex::Sealed(index) => index.find(hash).and_then(|record| {
+                    let last = index.members(record).last()?.get();
+                    let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
+                    Some(Known { generation, newest: opened.segment.position(index.offset(last)?) })
+                }),
+                SegmentIndex::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
+                    let offset = live.offset(ordinal).filter(|offset| *offset != 0)?;
+                    let frame = opened.segment.frame(offset)?;
+                    let same = hasher.hash(frame.header.kind.get(), frame.key()) == hash;
+                    let newest = opened.segment.position(offset);
+                    same.then_some(Known { generation: frame.header.generation.get(), newest })
+                }),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The row of segments, the directory over them, and the hasher: everything that finds an entry.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) place: Arc<Place>,
+    pub(crate) entities: crate::index::entities::Entities,
+    catalog: RwLock<Arc<Catalog>>,
+}
+
+impl Index {
+    pub(crate) fn new(
+        place: Arc<Place>,
+        entities: crate::index::entities::Entities,
+        catalog: Catalog,
+    ) -> Self {
+        Self { place, entities, catalog: RwLock::new(Arc::new(catalog)) }
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+
+    /// Adds a segment behind the last one, or puts it in the place of the one with its number.
+    pub(crate) fn add(&self, section: Section) {
+        let mut catalog = self.catalog.write();
+        let mut sections = catalog.sections.clone();
+        match catalog.at(section.number) {
+            Some(at) => {
+                if let Some(slot) = sections.get_mut(at) {
+                    *slot = Arc::new(section);
+                }
+            }
+            None => {
+                if let Some(last) = sections.last() {
+                    last.set_next(section.number);
+                }
+                sections.push(Arc::new(section));
+            }
+        }
+        *catalog = Arc::new(Catalog { sections });
+    }
+
+    pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
+        self.place.hasher.hash(kind, key)
+    }
+
+    /// What is known of an entity.
+    pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
+        self.entities.get(hash, self)
+    }
+}
+
+impl Fallback for Index {
+    fn search(&self, hash: EntityHash) -> Result<Option<Known>> {
+        self.catalog().search(&self.place.hasher, hash)
+    }
+}

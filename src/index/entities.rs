@@ -1,0 +1,305 @@
+//! The directory of entities: generation and newest position of each.
+//!
+//! The heap holds the entities touched since the file was written, in shards, so that a table
+//! that grows moves a small part of itself; the file is searched in place from its map, each
+//! page checked when it is first touched. A page that does not check out is in doubt, and the
+//! caller asks the segments instead.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::disk::map::Map;
+use crate::disk::{Access, Directory};
+use crate::error::{Error, Result};
+use crate::format::directory::{self as page, FILE_NAME, PAGE_BYTES, PAGES_AT, SLOTS};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::index::EntityHash;
+use crate::id::{Position, StoreId};
+
+/// What is known of one entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) generation: u64,
+    pub(crate) newest: Position,
+}
+
+const SHARDS: usize = 256;
+
+/// A hash table whose keys are hashes already.
+type Shard = HashMap<EntityHash, Known, BuildHasherDefault<UpperHalf>>;
+
+/// Takes the upper half of an entity's hash as its hash.
+#[derive(Debug, Default)]
+pub(crate) struct UpperHalf(u64);
+
+impl Hasher for UpperHalf {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the upper half of a u128 fits a u64")]
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = (hash >> 64) as u64;
+    }
+}
+
+/// The directory.
+#[derive(Debug)]
+pub(crate) struct Entities {
+    shards: Box<[RwLock<Shard>]>,
+    file: RwLock<Option<Arc<EntityFile>>>,
+    /// There is a file: spares the append path a lock while there is none.
+    has_file: AtomicBool,
+    /// Entities that are on the heap and not in the file.
+    added: AtomicU64,
+}
+
+/// Asked where the file is in doubt: looks the entity up in the segments.
+pub(crate) trait Fallback {
+    fn search(&self, hash: EntityHash) -> Result<Option<Known>>;
+}
+
+impl Entities {
+    pub(crate) fn new(file: Option<EntityFile>) -> Self {
+        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
+        let has_file = AtomicBool::new(file.is_some());
+        Self { shards, file: RwLock::new(file.map(Arc::new)), has_file, added: AtomicU64::new(0) }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the low bits of the hash choose the shard")]
+    fn shard(&self, hash: EntityHash) -> &RwLock<Shard> {
+        static NONE: std::sync::LazyLock<RwLock<Shard>> = std::sync::LazyLock::new(RwLock::default);
+        self.shards.get(hash as usize % SHARDS).unwrap_or(&NONE)
+    }
+
+    /// What is known of an entity; `None`: it was never written.
+    pub(crate) fn get(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Option<Known>> {
+        if let Some(known) = self.shard(hash).read().get(&hash) {
+            return Ok(Some(*known));
+        }
+        self.in_file(hash, fallback)
+    }
+
+    fn in_file(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Option<Known>> {
+        let file = self.file.read();
+        let Some(file) = file.as_ref() else { return Ok(None) };
+        match file.find(hash) {
+            Ok(found) => Ok(found),
+            Err(InDoubt) => fallback.search(hash),
+        }
+    }
+
+    /// Loads what the file knows of an entity onto the heap, so that [`advance`](Self::advance) finds it there.
+    pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<()> {
+        if !self.has_file.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
+            return Ok(());
+        }
+        if let Some(known) = self.in_file(hash, fallback)? {
+            self.shard(hash).write().entry(hash).or_insert(known);
+        }
+        Ok(())
+    }
+
+    /// Gives an entity its next generation, and says what was known before. The entity was
+    /// touched before, so that what the file knows is on the heap.
+    #[inline]
+    pub(crate) fn advance(&self, hash: EntityHash, newest: Position, first: u64) -> (u64, Option<Known>) {
+        match self.shard(hash).write().entry(hash) {
+            Entry::Occupied(mut slot) => {
+                let before = *slot.get();
+                let generation = before.generation + 1;
+                slot.insert(Known { generation, newest });
+                (generation, Some(before))
+            }
+            Entry::Vacant(slot) => {
+                let before = self.forgotten_since_touched(hash);
+                let generation = before.map_or(first, |known| known.generation + 1);
+                slot.insert(Known { generation, newest });
+                self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+                (generation, before)
+            }
+        }
+    }
+
+    /// A new file may have taken an entity over since it was touched. Such a file was checked
+    /// in full before it came into use, so that no page of it is in doubt.
+    fn forgotten_since_touched(&self, hash: EntityHash) -> Option<Known> {
+        if !self.has_file.load(Ordering::Acquire) {
+            return None;
+        }
+        self.file.read().as_ref().and_then(|file| file.find(hash).ok().flatten())
+    }
+
+    /// Takes an advance back.
+    pub(crate) fn restore(&self, hash: EntityHash, before: Option<Known>) {
+        let mut shard = self.shard(hash).write();
+        match before {
+            Some(known) => {
+                shard.insert(hash, known);
+            }
+            None => {
+                shard.remove(&hash);
+                self.added.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Learns of a frame from the log. The newest position wins.
+    pub(crate) fn learn(&self, hash: EntityHash, known: Known) {
+        let in_file = self.file.read().as_ref().is_some_and(|file| !matches!(file.find(hash), Ok(None)));
+        match self.shard(hash).write().entry(hash) {
+            Entry::Occupied(mut slot) if slot.get().newest < known.newest => {
+                slot.insert(known);
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(slot) => {
+                slot.insert(known);
+                self.added.fetch_add(u64::from(!in_file), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Entities in all.
+    pub(crate) fn count(&self) -> u64 {
+        self.in_file_count() + self.added.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn in_file_count(&self) -> u64 {
+        self.file.read().as_ref().map_or(0, |file| file.entities)
+    }
+
+    /// Entities on the heap.
+    pub(crate) fn on_heap(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.read().len() as u64).sum()
+    }
+
+    pub(crate) fn file(&self) -> Option<Arc<EntityFile>> {
+        self.file.read().clone()
+    }
+
+    /// Goes on over a new file, whose pages were all checked, and forgets from the heap what
+    /// it covers.
+    pub(crate) fn use_file(&self, file: EntityFile) {
+        let covered = file.covered;
+        *self.file.write() = Some(Arc::new(file));
+        self.has_file.store(true, Ordering::Release);
+        let mut added = 0;
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.retain(|_, known| known.newest >= covered);
+            shard.shrink_to_fit();
+            let file = self.file.read();
+            let is_new =
+                |hash: &EntityHash| file.as_ref().is_some_and(|file| matches!(file.find(*hash), Ok(None)));
+            added += shard.keys().filter(|hash| is_new(hash)).count() as u64;
+        }
+        self.added.store(added, Ordering::Relaxed);
+    }
+}
+
+/// A page of the file does not check out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InDoubt;
+
+/// The mapped file of entities.
+#[derive(Debug)]
+pub(crate) struct EntityFile {
+    map: Map,
+    homes: u64,
+    pages: u64,
+    pub(crate) entities: u64,
+    /// Every frame below is accounted for in the file.
+    pub(crate) covered: Position,
+    /// One bit a page: checked, and good.
+    checked: Box<[AtomicU64]>,
+}
+
+/// The words of the file's header.
+const COVERED: usize = 0;
+const ENTITIES: usize = 1;
+const HOMES: usize = 2;
+
+impl EntityFile {
+    /// The header of a file with so many pages.
+    pub(crate) fn header(
+        store: StoreId,
+        homes: u64,
+        pages: u64,
+        entities: u64,
+        covered: Position,
+    ) -> FileHeader {
+        let words = [covered.word(), entities, homes, 0, 0, 0, 0, 0];
+        FileHeader::new(FileType::Directory, store, pages, 0, words)
+    }
+
+    /// Opens the file, if it is there and belongs to the store.
+    pub(crate) fn open(directory: &dyn Directory, store: StoreId) -> Result<Self> {
+        let path = directory.path().join(FILE_NAME);
+        let doing = |e| Error::io("open the directory of entities", e).at(path.clone());
+        let file = directory.open(FILE_NAME, Access::Read).map_err(doing)?;
+        let mut head = [0; HEADER_BYTES];
+        file.read_at(&mut head, 0).map_err(doing)?;
+        let header = FileHeader::read_of(&head, FileType::Directory, store)?;
+        let (pages, homes) = (header.number.get(), header.word(HOMES));
+        let bytes = pages.checked_mul(PAGE_BYTES as u64).and_then(|bytes| bytes.checked_add(PAGES_AT as u64));
+        let length = file.len().map_err(doing)?;
+        if bytes != Some(length) || homes > pages || homes == 0 {
+            return Err(
+                Error::corrupt("open the directory of entities").sides(format!("{pages} pages"), length)
+            );
+        }
+        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+        let map = file.map(bytes).map_err(doing)?;
+        map.raise(bytes);
+        let checked = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let covered = Position::from_word(header.word(COVERED));
+        Ok(Self { map, homes, pages, entities: header.word(ENTITIES), covered, checked })
+    }
+
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The slots of a page, checked the first time.
+    pub(crate) fn page(&self, number: u64) -> Result<&[page::Slot], InDoubt> {
+        let start =
+            usize::try_from(number).ok().and_then(|n| n.checked_mul(PAGE_BYTES)).ok_or(InDoubt)? + PAGES_AT;
+        let bytes = self.map.slice(start..start + PAGE_BYTES).ok_or(InDoubt)?;
+        let word = usize::try_from(number / 64).ok().and_then(|at| self.checked.get(at)).ok_or(InDoubt)?;
+        let bit = 1 << (number % 64);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            return Ok(page::checked_page_slots(bytes));
+        }
+        let slots = page::page_slots(bytes).ok_or(InDoubt)?;
+        word.fetch_or(bit, Ordering::Relaxed);
+        Ok(slots)
+    }
+
+    fn find(&self, hash: EntityHash) -> Result<Option<Known>, InDoubt> {
+        for number in page::home(hash, self.homes)..self.pages {
+            let slots = self.page(number)?;
+            if let Ok(at) = slots.binary_search_by_key(&hash, page::Slot::hash) {
+                let known = slots.get(at).map(|s| Known { generation: s.generation(), newest: s.newest() });
+                return Ok(known);
+            }
+            if slots.len() < SLOTS {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads every page, so that a file in doubt is noticed now.
+    pub(crate) fn check_all(&self) -> Result<(), InDoubt> {
+        (0..self.pages).try_for_each(|number| self.page(number).map(|_| ()))
+    }
+}

@@ -1,0 +1,46 @@
+//! Who an entity is, where its newest frame stands, and where each Seq does.
+//!
+//! * [`entities`] — entity → generation and newest position: recent ones on the heap, over a mapped file
+//! * [`live`] — the two flat arrays of a segment that is being written
+//! * [`sealed`] — the `.idx` file of a segment that is not
+//! * [`catalog`] — the row of segments, each opened on first touch
+//! * [`keyed`] — the batches that were given an idempotency key
+//! * [`build`] — making derived files from sealed segments
+//!
+//! Every file here is derived: one that is missing or in doubt is rebuilt from the log, and
+//! never stops a store from opening.
+
+pub(crate) mod build;
+pub(crate) mod catalog;
+pub(crate) mod entities;
+pub(crate) mod keyed;
+pub(crate) mod live;
+pub(crate) mod sealed;
+
+use siphasher::sip128::SipHasher24;
+
+use crate::format::frame::KEY_BYTES_MAX;
+use crate::format::index::EntityHash;
+use crate::id::StoreId;
+
+/// Names entities by a hash of 128 bits, keyed with the store's id: nobody who does not know
+/// the id can choose keys that collide.
+#[derive(Clone, Debug)]
+pub(crate) struct EntityHasher(SipHasher24);
+
+impl EntityHasher {
+    pub(crate) fn new(store: StoreId) -> Self {
+        Self(SipHasher24::new_with_key(store.bytes()))
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
+        const KIND_BYTES: usize = size_of::<u16>();
+        let mut input = [0; KIND_BYTES + KEY_BYTES_MAX];
+        let [low, high, rest @ ..] = &mut input;
+        [*low, *high] = kind.to_le_bytes();
+        let key = key.get(..KEY_BYTES_MAX).unwrap_or(key);
+        rest.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+        self.0.hash(input.get(..KIND_BYTES + key.len()).unwrap_or_default()).as_u128()
+    }
+}

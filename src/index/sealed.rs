@@ -1,0 +1,81 @@
+//! The index of a segment that is not written any more: its `.idx` file, in place.
+
+use std::sync::Arc;
+
+use zerocopy::little_endian::U32;
+
+use crate::disk::map::Map;
+use crate::disk::{Access, Directory};
+use crate::error::{Error, Result};
+use crate::format::index::{EntityHash, EntityRecord, KindCount, Layout, file_name};
+use crate::id::{FRAME_ALIGN, StoreId};
+
+/// A whole index file that checked out.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedIndex {
+    map: Arc<Map>,
+    pub(crate) layout: Layout,
+}
+
+impl SealedIndex {
+    /// Opens and checks the index of a segment. Any error means: rebuild it.
+    pub(crate) fn open(directory: &dyn Directory, store: StoreId, number: u32, salt: u64) -> Result<Self> {
+        let name = file_name(number);
+        let doing = |e| Error::io("open an index", e).at(directory.path().join(&name));
+        let file = directory.open(&name, Access::Read).map_err(doing)?;
+        let bytes = usize::try_from(file.len().map_err(doing)?).unwrap_or(usize::MAX);
+        if bytes == 0 {
+            return Err(Error::corrupt("open an index")
+                .at(directory.path().join(&name))
+                .sides("a header", "0 bytes"));
+        }
+        let map = file.map(bytes).map_err(doing)?;
+        map.raise(bytes);
+        map.will_need(0..bytes);
+        let layout = Layout::read(map.slice(0..bytes).unwrap_or_default(), store, number, salt)
+            .map_err(|e| e.at(directory.path().join(&name)))?;
+        Ok(Self { map: Arc::new(map), layout })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.map.slice(0..self.map.bytes()).unwrap_or_default()
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.layout.frames).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
+        self.layout
+            .offsets(self.bytes())
+            .get(ordinal as usize)
+            .map(|units| u64::from(units.get()) * FRAME_ALIGN)
+    }
+
+    pub(crate) fn find(&self, hash: EntityHash) -> Option<&EntityRecord> {
+        self.layout.find(self.bytes(), hash)
+    }
+
+    /// The frames of one entity, as ordinals.
+    pub(crate) fn members(&self, record: &EntityRecord) -> &[U32] {
+        self.layout.members_of(self.bytes(), record)
+    }
+
+    pub(crate) fn entities(&self) -> &[EntityRecord] {
+        self.layout.entities(self.bytes())
+    }
+
+    pub(crate) fn kinds(&self) -> &[KindCount] {
+        self.layout.kinds(self.bytes())
+    }
+
+    /// The offsets of preamble and kind frames.
+    pub(crate) fn system(&self) -> impl Iterator<Item = u64> + '_ {
+        self.layout.system(self.bytes()).iter().map(|units| u64::from(units.get()) * FRAME_ALIGN)
+    }
+
+    pub(crate) fn keyed(&self) -> Vec<crate::format::index::Keyed> {
+        self.layout.keyed(self.bytes())
+    }
+}

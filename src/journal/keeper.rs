@@ -1,0 +1,245 @@
+//! The keeper's work: segments made ahead, index files for those that are durable, and the
+//! directory of entities. All of it off the append path, and none of it needed for recovery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::disk::map::MapWriter;
+use crate::error::{Error, Result};
+use crate::format::segment::{SegmentHeader, file_name};
+use crate::id::Position;
+use crate::index::build::{write_directory, write_index};
+use crate::index::catalog::{Opened, SegmentIndex};
+use crate::index::live::LiveIndex;
+use crate::index::sealed::SealedIndex;
+use crate::journal::core::{Core, Stage, Writer, next_number};
+use crate::log::segment::{Segment, make};
+use crate::log::writer::RESERVED_BYTES;
+
+/// A segment that was made ahead, and its empty index.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) writer: MapWriter,
+    pub(crate) live: Arc<LiveIndex>,
+}
+
+/// What the keeper's thread and the appending ones share.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    spare: Mutex<Option<Spare>>,
+    /// Whoever makes segments holds this; it comes before the writer's lock.
+    pub(crate) making: Mutex<()>,
+    work: Mutex<Work>,
+    there_is_work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    wanted: bool,
+    stop: bool,
+}
+
+/// Heap entities below this are not worth a file.
+const ENTITIES_WORTH_A_FILE: u64 = 4096;
+
+impl Keeper {
+    /// The spare, if it follows `active` and `bytes` fit into it beside its preamble.
+    pub(crate) fn take_spare(&self, active: u32, bytes: u64) -> Option<Spare> {
+        let mut spare = self.spare.lock();
+        let fits = spare.as_ref().is_some_and(|spare| {
+            let SegmentHeader { follows, bytes: size, .. } = spare.segment.header;
+            // Sixteen preambles fit a segment, so one and the batch fit into what is left.
+            follows == SegmentHeader::after_seal_of(active) && bytes + size / 16 + 2 * RESERVED_BYTES <= size
+        });
+        if fits { spare.take() } else { None }
+    }
+
+    pub(crate) fn drop_spare(&self) -> Option<u32> {
+        self.spare.lock().take().map(|spare| spare.segment.number())
+    }
+
+    pub(crate) fn wake(&self) {
+        self.work.lock().wanted = true;
+        self.there_is_work.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.work.lock().stop = true;
+        self.there_is_work.notify_all();
+    }
+
+    /// Sleeps until there is work. False: stop.
+    pub(crate) fn wait(&self) -> bool {
+        let mut work = self.work.lock();
+        while !work.wanted && !work.stop {
+            self.there_is_work.wait(&mut work);
+        }
+        work.wanted = false;
+        !work.stop
+    }
+
+    /// Sleeps for a while, or until told to stop. False: stop.
+    pub(crate) fn pause(&self, time: Duration) -> bool {
+        let mut work = self.work.lock();
+        if !work.stop {
+            self.there_is_work.wait_for(&mut work, time);
+        }
+        !work.stop
+    }
+}
+
+impl Core {
+    /// Everything that the keeper does, once.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        if self.is_closed() || self.commit.is_poisoned() {
+            return Ok(());
+        }
+        self.keep_a_spare()?;
+        self.seal_durable_segments(self.commit.durable())?;
+        self.keep_the_directory(self.commit.durable(), false)
+    }
+
+    /// Makes the next segment ahead once the active one is half full.
+    fn keep_a_spare(&self) -> Result<()> {
+        if !self.options.background {
+            return Ok(());
+        }
+        let _making = self.keeper.making.lock();
+        self.make_spare(0)
+    }
+
+    /// Makes a spare into which `bytes` fit, unless there is one. The caller holds `making`.
+    pub(crate) fn make_spare(&self, bytes: u64) -> Result<()> {
+        let (number, follows, log_bytes, preamble) = {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let Stage::Writing(active) = &writer.stage else { return Ok(()) };
+            let end = active.log.end();
+            let fits = |spare: &Spare| {
+                spare.segment.header.follows == SegmentHeader::after_seal_of(end.segment())
+                    && bytes + spare.segment.header.bytes / 16 + 2 * RESERVED_BYTES
+                        <= spare.segment.header.bytes
+            };
+            if self.keeper.spare.lock().as_ref().is_some_and(fits) {
+                return Ok(());
+            }
+            let log_bytes = writer.log_bytes + end.offset();
+            let preamble = self.preamble_bytes(&writer);
+            let number = next_number(writer.greatest)?;
+            writer.greatest = number;
+            (number, SegmentHeader::after_seal_of(end.segment()), log_bytes, preamble)
+        };
+        // Twice the batch, because a sixteenth of the segment is set aside for the preamble.
+        let size = self.next_segment_bytes(log_bytes, bytes + bytes / 8 + 64, preamble);
+        let header = self.segment_header(number, follows, size)?;
+        let (segment, writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
+        let spare = Spare { segment, writer, live: Arc::new(LiveIndex::for_segment(size)) };
+        let small = self.keeper.spare.lock().replace(spare);
+        if let Some(small) = small {
+            let _ = self.directory.remove(&file_name(small.segment.number()));
+        }
+        Ok(())
+    }
+
+    /// Writes the index of every durable segment that has none yet.
+    fn seal_durable_segments(&self, durable: Position) -> Result<()> {
+        for section in self.index.catalog().sections.iter().rev() {
+            if section.number >= durable.segment() {
+                continue;
+            }
+            // Those never touched have an index file, or will be read when they are.
+            if let Some(opened) = section.if_open() {
+                self.seal(opened)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&self, opened: &Opened) -> Result<()> {
+        let SegmentIndex::Live(live) = opened.index() else { return Ok(()) };
+        let end = opened.segment.map.limit() as u64;
+        opened.use_index(write_index(&self.index.place, &opened.segment, &live, end)?);
+        Ok(())
+    }
+
+    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it.
+    fn keep_the_directory(&self, durable: Position, closing: bool) -> Result<()> {
+        let (on_heap, in_file) = (self.index.entities.on_heap(), self.index.entities.in_file_count());
+        if on_heap < ENTITIES_WORTH_A_FILE || on_heap * 4 < in_file {
+            return Ok(());
+        }
+        let old = self.index.entities.file();
+        if let Some(old) = &old
+            && old.check_all().is_err()
+        {
+            // A page in doubt: what it held is in the indexes, so begin without the file.
+            return self.write_directory_from(None, durable, closing);
+        }
+        self.write_directory_from(old.as_deref(), durable, closing)
+    }
+
+    fn write_directory_from(
+        &self,
+        old: Option<&crate::index::entities::EntityFile>,
+        durable: Position,
+        closing: bool,
+    ) -> Result<()> {
+        let from = old.map_or(Position::ZERO, |old| old.covered);
+        let mut sealed: Vec<(u32, SealedIndex)> = Vec::new();
+        let mut covered = from;
+        for section in &self.index.catalog().sections {
+            let is_last = section.number == durable.segment();
+            if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
+                continue;
+            }
+            if let SegmentIndex::Sealed(index) = section.open()?.index() {
+                covered = Position::new(section.number, index.layout.end);
+                sealed.push((section.number, index));
+            } else {
+                break;
+            }
+        }
+        if covered > from {
+            let file = write_directory(&self.index.place, old, &sealed, covered)?;
+            self.index.entities.use_file(file);
+        }
+        Ok(())
+    }
+
+    /// The arrays of the last segment, for a life that goes on in it.
+    pub(crate) fn live_again(&self, opened: &Opened) -> Result<Arc<LiveIndex>> {
+        match opened.index() {
+            SegmentIndex::Live(live) => Ok(live),
+            SegmentIndex::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
+                &index,
+                opened.segment.number(),
+                opened.segment.header.bytes,
+            ))),
+        }
+    }
+
+    /// At the end of a life: nothing is made ahead any more, what lies behind the last frame is
+    /// given back, and the next opening finds an index for everything.
+    pub(crate) fn finish_segments(&self, writer: &mut Writer) -> Result<()> {
+        if let Some(number) = self.keeper.drop_spare() {
+            let name = file_name(number);
+            self.directory
+                .remove(&name)
+                .map_err(|e| Error::io("remove the spare", e).at(self.directory.path().join(name)))?;
+        }
+        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
+        let (end, segment) = (active.log.end(), Arc::clone(&active.log.segment));
+        // The rest of the page is zero already; only whole pages can be punched.
+        let _ = segment.file.punch(end.offset().next_multiple_of(4096), segment.header.bytes);
+        let durable = self.commit.durable();
+        self.seal_durable_segments(durable)?;
+        if let Some(section) = self.index.catalog().section(end.segment()) {
+            self.seal(section.open()?)?;
+        }
+        self.keep_the_directory(durable, true)?;
+        self.directory.sync().map_err(|e| Error::io("sync the directory", e).at(self.directory.path()))
+    }
+}

@@ -1,0 +1,351 @@
+//! The journal: bytes in, entries out. One writer, any number of readers.
+//!
+//! # Locks, in the order in which they are taken
+//!
+//! 1. `Keeper::making` — whoever makes segments
+//! 2. `Core::writer` — whoever appends: numbers, the active segment, the idempotency window
+//! 3. the registry, the catalog, `Core::unsynced`, the spare — each held for a few steps
+//! 4. a shard of the directory of entities
+//! 5. `Commit::turn` — the marks and the syncer's turn; never held across a sync
+//!
+//! # Threads
+//!
+//! Two, started by the first append, asleep while nothing happens:
+//!
+//! * *keeper*: makes the next segment ahead, writes the indexes of sealed ones and the directory
+//! * *sync*: syncs at the interval, and names the durable mark in the log when it went idle
+//!
+//! Readers take no lock that the writer holds while it stores.
+
+pub(crate) mod core;
+pub(crate) mod entry;
+pub(crate) mod history;
+mod idle;
+pub(crate) mod keeper;
+pub(crate) mod opening;
+pub(crate) mod record;
+pub(crate) mod region;
+pub(crate) mod registry;
+pub(crate) mod stats;
+mod threads;
+pub(crate) mod view;
+pub(crate) mod window;
+
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::memory::MemoryDirectory;
+use crate::error::Result;
+use crate::format::system::{Codec, KindInfo, Owner};
+use crate::id::{IdempotencyKey, KindId, Position, Seq, StoreId};
+use crate::journal::core::Core;
+use crate::journal::entry::OwnedEntry;
+use crate::journal::record::{Batch, Receipt, Record, Ticket};
+use crate::journal::region::Region;
+use crate::journal::registry::KindSpec;
+use crate::journal::stats::Stats;
+use crate::journal::threads::Threads;
+use crate::journal::view::{View, owned};
+use crate::log::recovery::RecoveryReport;
+use crate::options::{Options, Presence};
+
+/// A store, open for writing: the log of bytes behind everything.
+///
+/// Clones share one engine; any of them may be used from any thread. The directory is held
+/// until [`close`](Self::close), or until the last clone, ticket and batch is dropped.
+///
+/// ```
+/// use esker::{Journal, Record};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// let journal = Journal::open(directory.path().join("harbour.esker"))?;
+/// let vessel = journal.kind("vessel")?;
+/// journal.append(Record::new(vessel, b"mmsi:2190", b"11.2 knots"))?;
+/// journal.append(Record::new(vessel, b"mmsi:2190", b"12.0 knots"))?;
+///
+/// let view = journal.view();
+/// for entry in view.entity(vessel, b"mmsi:2190") {
+///     let entry = entry?;
+///     println!("{} {:?}", entry.generation(), entry.payload());
+/// }
+/// journal.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Journal {
+    engine: Arc<Engine>,
+}
+
+/// The engine and its threads; the last owner ends both.
+#[derive(Debug)]
+struct Engine {
+    core: Arc<Core>,
+    threads: Threads,
+}
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync + 'static>() {}
+    is_shareable::<Journal>();
+    is_shareable::<View>();
+    is_shareable::<OwnedEntry>();
+    is_shareable::<Ticket>();
+};
+
+impl Options {
+    /// Opens the store in a directory, and makes one where there is none or an empty one.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidOptions`, `NotADirectory`, `NotAStore` for a directory of other files,
+    /// `FormatTooNew`, `Locked` with the holder's name, `PermissionDenied`, `NoSpace`,
+    /// `UnsupportedFileSystem`, `Corrupt` where acknowledged data is damaged, `Io`. Nothing is
+    /// created or changed by an opening that is refused.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Journal> {
+        Ok(Journal::of(opening::open_path(path.as_ref(), self.clone())?))
+    }
+
+    /// Makes a store in a directory that is not there or empty.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists`, and as [`open`](Self::open).
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Journal> {
+        let options = Self { presence: Presence::Create, ..self.clone() };
+        Ok(Journal::of(opening::open_path(path.as_ref(), options)?))
+    }
+
+    /// Opens a store that is there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotAStore` for an empty directory, and as [`open`](Self::open).
+    pub fn open_existing(&self, path: impl AsRef<Path>) -> Result<Journal> {
+        let options = Self { presence: Presence::OpenExisting, ..self.clone() };
+        Ok(Journal::of(opening::open_path(path.as_ref(), options)?))
+    }
+
+    /// A journal in memory: the same engine, with nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidOptions`.
+    pub fn in_memory(&self) -> Result<Journal> {
+        Ok(Journal::of(opening::open(Arc::new(MemoryDirectory::new()), self.clone())?))
+    }
+
+    /// Opens the store on a simulated disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "simulator")]
+    pub fn open_in(&self, disk: &crate::disk::simulator::Simulator) -> Result<Journal> {
+        Ok(Journal::of(opening::open(disk.directory(), self.clone())?))
+    }
+}
+
+impl Journal {
+    fn of(core: Core) -> Self {
+        let core = Arc::new(core);
+        Self { engine: Arc::new(Engine { threads: Threads::default(), core }) }
+    }
+
+    /// Opens the store in a directory with the default options, and makes one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// A journal in memory: the same engine, with nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// Only where memory cannot be had.
+    pub fn in_memory() -> Result<Self> {
+        Options::new().background(false).in_memory()
+    }
+
+    /// Finds the kind of this name, or registers it: a kind of facts whose payloads are bytes.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an empty, too long or reserved name, `KindMismatch` if the name is
+    /// registered with another codec, `LimitReached`, and as [`append`](Self::append).
+    pub fn kind(&self, name: &str) -> Result<KindId> {
+        let (codec, owner) = (Codec::Bytes, Owner::Facts);
+        let spec = KindSpec { name: name.to_owned(), version: 1, codec, owner, fields: Vec::new() };
+        Ok(self.register(spec)?.id)
+    }
+
+    pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
+        self.core().register(spec)
+    }
+
+    /// The kinds that are registered, in the order of their numbers.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Arc<KindInfo>> {
+        self.core().registry.read().iter().cloned().collect()
+    }
+
+    /// Appends an entry, and waits as the journal's durability says.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a key, metadata or payload over its limit, `BatchTooLarge`,
+    /// `UnknownKind`, `Conflict` with both numbers if the expectation is not met, `NoSpace`
+    /// (nothing was appended), `Poisoned` (the outcome is unknown), `Closed`, `Forked`.
+    pub fn append(&self, record: Record<'_>) -> Result<Receipt> {
+        let core = self.appending();
+        let (receipt, end) = core.append(&record)?;
+        core.wait_as_configured(end)?;
+        Ok(receipt)
+    }
+
+    /// Appends an entry without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), but for those of waiting.
+    pub fn append_nowait(&self, record: Record<'_>) -> Result<Ticket> {
+        let core = self.appending();
+        let (receipt, end) = core.append(&record)?;
+        Ok(Ticket { core: Arc::clone(core), receipt, end })
+    }
+
+    /// Starts a batch: entries that are appended together, all or nothing.
+    pub fn batch<'a>(&self) -> Batch<'a> {
+        Batch { core: Arc::clone(self.appending()), records: Vec::new(), key: None }
+    }
+
+    /// The log as it is now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.core().view()
+    }
+
+    /// The entry with this Seq, or `None`. A shortcut over [`view`](Self::view) for single reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::get`].
+    pub fn get(&self, seq: Seq) -> Result<Option<OwnedEntry>> {
+        Ok(self.view().get(seq)?.map(|entry| entry.to_owned()))
+    }
+
+    /// The newest entry of an entity, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::latest`].
+    pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<OwnedEntry>> {
+        Ok(self.view().latest(kind, key)?.map(|entry| entry.to_owned()))
+    }
+
+    /// The entries of a range of Seq, owned.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::range`].
+    pub fn range(&self, seqs: impl RangeBounds<Seq>) -> Result<Vec<OwnedEntry>> {
+        let view = self.view();
+        owned(view.range(seqs)).collect()
+    }
+
+    /// The entries of a region, owned.
+    ///
+    /// # Errors
+    ///
+    /// As [`View::region`].
+    pub fn region(&self, region: &Region) -> Result<Vec<OwnedEntry>> {
+        let view = self.view();
+        owned(view.region(region)).collect()
+    }
+
+    /// Waits until everything appended so far is durable; answers how far that is.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, `Closed`.
+    pub fn sync(&self) -> Result<Position> {
+        let end = self.core().commit.visible();
+        self.core().wait_durable(end)?;
+        Ok(end)
+    }
+
+    /// What is durable: everything below survives a power cut.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        self.core().commit.durable()
+    }
+
+    /// What this opening found out about the end of the log.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.core().report
+    }
+
+    /// The identity of the store.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.core().manifest.store
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.core().directory.path()
+    }
+
+    /// Numbers about the store and this opening of it.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.core())
+    }
+
+    /// True if a batch with this key is remembered.
+    #[must_use]
+    pub fn remembers(&self, key: IdempotencyKey) -> bool {
+        self.core().writer.lock().keyed.get(&key).is_some()
+    }
+
+    /// Ends the engine for all clones: what is visible becomes durable, the threads end, the
+    /// directory is free for the next opening. Entries and views stay readable.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if a sync failed, now or before: what was not acknowledged as durable has an
+    /// unknown outcome. `Io` if the clean end could not be written down; nothing is lost then.
+    pub fn close(&self) -> Result<()> {
+        self.engine.close()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.engine.core
+    }
+
+    /// The core, with the threads that an appending journal needs.
+    #[inline]
+    fn appending(&self) -> &Arc<Core> {
+        self.engine.threads.start(&self.engine.core);
+        &self.engine.core
+    }
+}
+
+impl Engine {
+    fn close(&self) -> Result<()> {
+        let closed = self.core.close();
+        self.threads.stop(&self.core);
+        closed
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Nobody is left to tell; acknowledged data needs no close.
+        let _ = self.close();
+    }
+}

@@ -1,0 +1,502 @@
+//! Opening a store: what is there, who holds it, and where its log ends.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::posix::PosixDirectory;
+use crate::disk::{Access, Directory, read_whole, replace};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{FRAME_BYTES, Frame};
+use crate::format::index as index_format;
+use crate::format::index::Keyed;
+use crate::format::manifest::{self, Manifest};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::system::{KindInfo, Preamble, System};
+use crate::format::{directory as entities_format, lock as lock_format};
+use crate::id::{KindId, Life, Position, StoreId};
+use crate::index::EntityHasher;
+use crate::index::build::note;
+use crate::index::catalog;
+use crate::index::catalog::{Catalog, Index, Place, Section, SegmentIndex};
+use crate::index::entities::{Entities, EntityFile, Known};
+use crate::index::keyed::KeyedReader;
+use crate::index::live::LiveIndex;
+use crate::index::sealed::SealedIndex;
+use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::registry::Registry;
+use crate::journal::window::Window;
+use crate::log::lock::{HeldLock, now, random};
+use crate::log::recovery::{Chain, Covered, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::segment::{Making, Segment, make};
+use crate::options::{Options, Presence};
+
+/// Opens or makes the store in a directory of the file system.
+pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
+    options.validate()?;
+    let doing = |e| Error::io("open the store", e).at(path);
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => {
+            return Err(Error::new(ErrorKind::NotADirectory, "open the store").at(path));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if options.presence == Presence::OpenExisting {
+                return Err(Error::new(ErrorKind::NotFound, "open the store").at(path));
+            }
+            make_directory(path).map_err(doing)?;
+        }
+        Err(error) => return Err(doing(error)),
+    }
+    let directory = Arc::new(PosixDirectory::open(path).map_err(doing)?);
+    let file_system = directory.file_system();
+    if file_system.network && !options.allow_network_file_system {
+        return Err(Error::new(ErrorKind::UnsupportedFileSystem, "open the store")
+            .at(path)
+            .sides("a local file system, or allow_network_file_system(true)", file_system.name));
+    }
+    open(directory, options)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Opens or makes the store in a directory.
+pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Core> {
+    options.validate()?;
+    let (manifest, lock) = match read_manifest(&*directory)? {
+        Some(manifest) => {
+            if options.presence == Presence::Create {
+                return Err(Error::new(ErrorKind::AlreadyExists, "make a store").at(directory.path()));
+            }
+            if manifest.read_only {
+                return Err(
+                    Error::new(ErrorKind::FormatTooNew, "open the store for writing").at(directory.path())
+                );
+            }
+            // Only now: nothing is changed in a directory that is not a store of this format.
+            let lock = HeldLock::take(&*directory)?;
+            // Between our look and the lock the holder may have replaced it.
+            (read_manifest(&*directory)?.unwrap_or(manifest), lock)
+        }
+        None => create(&*directory, &options)?,
+    };
+    let life = draw_life()?;
+    let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
+    let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    let empty = end.position.offset() == FIRST_FRAME && !end.report.ambiguous;
+    let resume = end.report.clean || empty;
+    let writer = Writer {
+        life,
+        previous_life: end.life.unwrap_or(Life(0)),
+        stage: Stage::Waiting { end: end.position, resume },
+        last_seq: end.last_seq,
+        log_bytes: preamble.log_bytes,
+        keyed,
+        forgot: preamble.forgot,
+        dead: chain.dead,
+        greatest: chain.greatest,
+        lost: 0,
+    };
+    lock.announce(manifest.store, life, end.position)
+        .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
+    Ok(Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock))
+}
+
+/// The manifest; `None` where there is no store yet and one can be made.
+pub(crate) fn read_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
+    let path = directory.path().join(manifest::FILE_NAME);
+    let doing = |e| Error::io("read the manifest", e).at(path.clone());
+    let file = match directory.open(manifest::FILE_NAME, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return no_manifest(directory),
+        Err(error) => return Err(doing(error)),
+    };
+    let bytes = read_whole(&*file, manifest::BYTES_MAX).map_err(doing)?;
+    Manifest::read(&bytes).map(Some).map_err(|e| e.at(path))
+}
+
+/// A directory without a manifest is empty, or what a crash left of a creation, or not ours.
+fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
+    let names = directory.list().map_err(|e| Error::io("list the directory", e).at(directory.path()))?;
+    let is_ours = |name: &str| {
+        name == lock_format::FILE_NAME
+            || name == file_name(1)
+            || name.ends_with(".tmp") && number_of_temporary(name)
+    };
+    if let Some(segment) = names.iter().find(|entry| number_of(&entry.name).is_some_and(|number| number > 1))
+    {
+        return Err(Error::corrupt("read the manifest")
+            .at(directory.path().join(manifest::FILE_NAME))
+            .sides("a manifest beside the segments", format!("{} and no manifest", segment.name)));
+    }
+    match names.iter().find(|entry| !is_ours(&entry.name)) {
+        Some(foreign) => Err(Error::new(ErrorKind::NotAStore, "open the store")
+            .at(directory.path())
+            .sides("an empty directory or a store", format!("a file named {:?}", foreign.name))),
+        None => Ok(None),
+    }
+}
+
+fn number_of_temporary(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    name == manifest::FILE_NAME || number_of(name) == Some(1)
+}
+
+/// Makes a store: lock, first segment, and last the manifest, which makes it one.
+fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, HeldLock)> {
+    if options.presence == Presence::OpenExisting {
+        return Err(Error::new(ErrorKind::NotAStore, "open the store")
+            .at(directory.path())
+            .sides("a store", "an empty directory"));
+    }
+    let lock = HeldLock::take(directory)?;
+    if let Some(manifest) = read_manifest(directory)? {
+        // Somebody was faster.
+        return Ok((manifest, lock));
+    }
+    let doing = |what: &'static str| move |e: io::Error| Error::io(what, e);
+    let store = StoreId(random().map_err(doing("draw the store's id"))?);
+    let manifest = Manifest { store, era: 1, created: now(), sections: Vec::new(), read_only: false };
+    match directory.remove(&file_name(1)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("remove what a crash left", error).at(directory.path().join(file_name(1))));
+        }
+        _ => {}
+    }
+    let salt = u64::from_le_bytes(random().map_err(doing("draw a segment's salt"))?);
+    let bytes = options.segment_bytes.min(1 << 20);
+    let header = SegmentHeader { number: 1, salt, follows: Position::ZERO, bytes, created: now() };
+    let through = if directory.file_system().copy_on_write {
+        crate::disk::Through::Pwrite
+    } else {
+        crate::disk::Through::Map
+    };
+    let made =
+        make(directory, store, header, Making { zeros_at_a_time: 16 << 10, sync_zeros_every: None, through });
+    if let Err(error) = made.and_then(|_| write_manifest(directory, &manifest)) {
+        // Nothing is left of a store that did not come to be.
+        let _ = directory.remove(&file_name(1));
+        return Err(error);
+    }
+    directory
+        .sync_parent()
+        .map_err(|e| Error::io("make the store's name durable", e).at(directory.path()))?;
+    Ok((manifest, lock))
+}
+
+pub(crate) fn write_manifest(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
+    replace(directory, manifest::FILE_NAME, &[&manifest.encode()])
+        .map_err(|e| Error::io("write the manifest", e).at(directory.path().join(manifest::FILE_NAME)))
+}
+
+fn draw_life() -> Result<Life> {
+    loop {
+        let life = u32::from_le_bytes(random().map_err(|e| Error::io("draw a life", e))?);
+        if life != 0 {
+            return Ok(Life(life));
+        }
+    }
+}
+
+/// A log that was found: what reads it, and where it ends.
+pub(crate) struct Opened {
+    pub(crate) index: Arc<Index>,
+    pub(crate) registry: Registry,
+    pub(crate) chain: Chain,
+    pub(crate) end: End,
+    pub(crate) keyed: Window,
+    pub(crate) preamble: Preamble,
+    /// The last segment, if its frames were read one by one.
+    pub(crate) tail: Option<(Arc<Segment>, Arc<LiveIndex>)>,
+}
+
+/// Finds the log of a store: the newest segment with an index, and from there by reading.
+pub(crate) fn find_log(
+    directory: Arc<dyn Directory>,
+    manifest: &Manifest,
+    purpose: Purpose,
+) -> Result<Opened> {
+    let store = manifest.store;
+    let place =
+        Arc::new(Place { directory: Arc::clone(&directory), store, hasher: EntityHasher::new(store) });
+    let base = newest_indexed(&*directory, store)?;
+    let vouched = base.as_ref().map_or(0, |base| base.covered.segment);
+    let chain = find_chain(&*directory, store, purpose, |number| number <= vouched)?;
+    if chain.live.is_empty() {
+        return Err(Error::corrupt("find the log")
+            .at(directory.path())
+            .sides("at least one segment", "none"));
+    }
+    // Segments below the base, and the base itself, are opened when they are touched.
+    let below: Vec<u32> = chain.live.iter().copied().filter(|number| *number <= vouched).collect();
+    let sections = |numbers: &[u32]| {
+        let next = numbers.iter().skip(1).copied().chain(std::iter::once(0));
+        let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
+        numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
+    };
+    let catalog = Catalog { sections: sections(&below) };
+    if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
+        last.set_next(*next);
+    }
+    let entities = entities_of(&place, &catalog, vouched)?;
+    let index = Arc::new(Index::new(place, entities, catalog));
+
+    let mut finding = Finding {
+        index: &index,
+        registry: Registry::default(),
+        preamble: Preamble::default(),
+        current: None,
+        keyed: Vec::new(),
+        keyed_reader: KeyedReader::default(),
+    };
+    if let Some(base) = &base {
+        finding.learn_base(base)?;
+    }
+    let covered = base.as_ref().map(|base| base.covered);
+    let end = recover(&*directory, store, &chain, covered, purpose, &mut finding)?;
+    let Finding { registry, preamble, keyed: fresh, current, .. } = finding;
+    let tail = current.and_then(|current| Some((current.segment, current.live?)));
+    let keyed = remembered(&index, &preamble, base.as_ref(), fresh)?;
+    Ok(Opened { index, registry, chain, end, keyed, preamble, tail })
+}
+
+/// The newest segment whose index checks out.
+struct Base {
+    segment: Arc<Segment>,
+    index: SealedIndex,
+    covered: Covered,
+}
+
+fn newest_indexed(directory: &dyn Directory, store: StoreId) -> Result<Option<Base>> {
+    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
+    let mut numbers: Vec<u32> =
+        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
+    numbers.sort_unstable();
+    for number in numbers.into_iter().rev() {
+        // Whatever is wrong with an index or its segment: the next older one, and reading, will do.
+        let Ok(segment) = Segment::open(directory, store, number) else { continue };
+        let Ok(index) = SealedIndex::open(directory, store, number, segment.header.salt) else { continue };
+        if let Some(base) = Base::of(segment, index) {
+            return Ok(Some(base));
+        }
+    }
+    Ok(None)
+}
+
+impl Base {
+    /// Trusts an index if the last frame that it covers is there.
+    fn of(segment: Segment, index: SealedIndex) -> Option<Self> {
+        let end = index.layout.end;
+        segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
+        let at = end.checked_sub(FRAME_BYTES as u64)?;
+        let frame =
+            segment.frame(at).filter(|frame| frame.is_good(segment.header.salt, segment.position(at)));
+        let last = frame
+            .filter(|frame| frame.header.is_system())
+            .and_then(|frame| System::of(frame.header.operation));
+        let covered = Covered {
+            segment: segment.number(),
+            end,
+            last_seq: index.layout.first_seq.checked_add(index.layout.frames as u64)?.checked_sub(1)?,
+            last_life: index.layout.last_life,
+            last,
+        };
+        Some(Self { segment: Arc::new(segment), index, covered })
+    }
+}
+
+/// The directory of entities, brought up to the base by the indexes behind what it covers.
+fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
+    let Place { directory, store, hasher } = place;
+    let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
+    let from = file.as_ref().map_or(0, |file| file.covered.segment());
+    let entities = Entities::new(file);
+    for section in catalog.sections.iter().filter(|section| section.number >= from) {
+        // A reader serves what is left: what an unreadable segment held is lost to it anyway.
+        let Ok(opened) = section.open() else { continue };
+        learn_from(&entities, hasher, section.number, opened);
+    }
+    Ok(entities)
+}
+
+fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
+    match opened.index() {
+        SegmentIndex::Sealed(index) => {
+            for record in index.entities() {
+                let last =
+                    index.members(record).last().and_then(|last| index.offset(last.get())).unwrap_or(0);
+                let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
+                entities.learn(record.hash(), Known { generation, newest: Position::new(number, last) });
+            }
+        }
+        SegmentIndex::Live(live) => {
+            for ordinal in 0..live.count() {
+                let offset = live.offset(ordinal).unwrap_or(0);
+                let Some(frame) = (offset != 0).then(|| opened.segment.frame(offset)).flatten() else {
+                    continue;
+                };
+                let hash = hasher.hash(frame.header.kind.get(), frame.key());
+                let newest = opened.segment.position(offset);
+                entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
+            }
+        }
+    }
+}
+
+/// The keyed batches that are still remembered: from the indexes since the first of them, and
+/// from the frames that were read.
+fn remembered(
+    index: &Index,
+    preamble: &Preamble,
+    base: Option<&Base>,
+    fresh: Vec<(u32, Keyed)>,
+) -> Result<Window> {
+    let mut window = Window::default();
+    let time = now();
+    let first = u32::try_from(preamble.keyed_from).unwrap_or(u32::MAX);
+    if first != 0 {
+        let last = base.map_or(0, |base| base.covered.segment);
+        for section in &index.catalog().sections {
+            if (first..=last).contains(&section.number) {
+                let keyed = match section.open()?.index() {
+                    SegmentIndex::Sealed(index) => index.keyed(),
+                    SegmentIndex::Live(live) => live.keyed.lock().clone(),
+                };
+                keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
+            }
+        }
+    } else if let Some(base) = base {
+        let keyed = base.index.keyed();
+        keyed.into_iter().for_each(|keyed| window.remember(base.covered.segment, keyed, time));
+    }
+    let already =
+        |keyed: &Keyed| window.get(&keyed.key).is_some_and(|known| known.first_seq == keyed.first_seq);
+    let fresh: Vec<_> = fresh.into_iter().filter(|(_, keyed)| !already(keyed)).collect();
+    fresh.into_iter().for_each(|(segment, keyed)| window.remember(segment, keyed, time));
+    Ok(window)
+}
+
+/// Learns the log from what recovery reads.
+struct Finding<'a> {
+    index: &'a Arc<Index>,
+    registry: Registry,
+    preamble: Preamble,
+    current: Option<Current>,
+    keyed: Vec<(u32, Keyed)>,
+    keyed_reader: KeyedReader,
+}
+
+/// The segment that is being read.
+struct Current {
+    segment: Arc<Segment>,
+    /// `None`: an index file covers it, and no frame was read yet.
+    live: Option<Arc<LiveIndex>>,
+    began: bool,
+}
+
+impl Finding<'_> {
+    /// What the base's preamble and kind frames say.
+    fn learn_base(&mut self, base: &Base) -> Result<()> {
+        for offset in base.index.system() {
+            let position = base.segment.position(offset);
+            let frame =
+                base.segment.frame(offset).filter(|frame| frame.is_good(base.segment.header.salt, position));
+            let Some(frame) = frame else {
+                return Err(Error::corrupt("read the registry of kinds")
+                    .at(self.index.place.directory.path().join(file_name(base.segment.number())))
+                    .place(base.segment.number(), offset));
+            };
+            self.learn_system(&frame);
+        }
+        Ok(())
+    }
+
+    fn learn_system(&mut self, frame: &Frame<'_>) {
+        match System::of(frame.header.operation) {
+            Some(System::Preamble) => {
+                if let Some(preamble) = Preamble::read(frame.payload()) {
+                    self.preamble = preamble;
+                }
+            }
+            Some(System::Kind) => {
+                if let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0)) {
+                    self.registry.learn(kind);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The arrays of the segment that is being read, and its place in the row.
+    fn live(&mut self) -> Option<Arc<LiveIndex>> {
+        let current = self.current.as_mut()?;
+        if let Some(live) = &current.live {
+            return Some(Arc::clone(live));
+        }
+        let number = current.segment.number();
+        let catalog = self.index.catalog();
+        let covered =
+            catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
+        let live = match covered {
+            Some(SegmentIndex::Sealed(index)) => {
+                Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
+            }
+            _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
+        };
+        current.live = Some(Arc::clone(&live));
+        let place = Arc::clone(&self.index.place);
+        self.index.add(Section::opened(place, Arc::clone(&current.segment), Arc::clone(&live)));
+        Some(live)
+    }
+}
+
+impl Visitor for Finding<'_> {
+    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        let covered = from != FIRST_FRAME;
+        self.current = Some(Current { segment: Arc::clone(segment), live: None, began: covered });
+        if !covered && let Some(live) = self.live() {
+            live.begin(last_seq.saturating_add(1));
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        let Some(live) = self.live() else { return Ok(()) };
+        if let Some(current) = self.current.as_mut() {
+            note(&live, &mut current.began, position, frame);
+        }
+        if frame.header.is_system() {
+            self.learn_system(frame);
+            return Ok(());
+        }
+        let hash = self.index.hash(frame.header.kind.get(), frame.key());
+        let before = self.index.find(hash)?.map_or(Position::ZERO, |known| known.newest);
+        live.skip_to(frame.header.seq.get());
+        live.push(position.offset(), before);
+        self.index
+            .entities
+            .learn(hash, Known { generation: frame.header.generation.get(), newest: position });
+        if let Some(keyed) = self.keyed_reader.frame(frame) {
+            live.keyed.lock().push(keyed);
+            self.keyed.push((position.segment(), keyed));
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, damage: &Damage) {
+        if self.current.as_ref().is_some_and(|current| current.began)
+            && let Some(live) = self.live()
+        {
+            live.skip_to(damage.last_seq.saturating_add(1));
+        }
+    }
+}
+
+/// Names of files that belong to a store, for those who look at a directory from outside.
+pub(crate) fn is_store_file(name: &str) -> bool {
+    let known = [manifest::FILE_NAME, lock_format::FILE_NAME, entities_format::FILE_NAME];
+    known.contains(&name) || number_of(name).is_some() || index_format::number_of(name).is_some()
+}

@@ -1,0 +1,263 @@
+//! What is appended, and what an append answers.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::extension::{Extensions, Id};
+use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
+use crate::journal::core::Core;
+use crate::log::writer::Draft;
+
+/// What an append expects of its entity, checked under the writer's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Expect {
+    /// Nothing.
+    #[default]
+    Any,
+    /// The entity has no entry yet.
+    New,
+    /// The entity has an entry.
+    Exists,
+    /// The entity's newest entry has this generation.
+    Generation(Generation),
+}
+
+impl std::fmt::Display for Expect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("anything"),
+            Self::New => f.write_str("no entry"),
+            Self::Exists => f.write_str("an entry"),
+            Self::Generation(generation) => write!(f, "generation {generation}"),
+        }
+    }
+}
+
+/// One entry that is to be appended: a kind, a key, a payload, and what else there is to say.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// use esker::{Expect, Journal, Record};
+/// let journal = Journal::in_memory()?;
+/// let order = journal.kind("order")?;
+/// let receipt = journal.append(Record::new(order, b"8812", b"placed").expect(Expect::New))?;
+/// assert_eq!((receipt.seq.get(), receipt.generation.get()), (1, 1));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a record does nothing until it is appended"]
+pub struct Record<'a> {
+    pub(crate) kind: KindId,
+    pub(crate) key: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) expect: Expect,
+    pub(crate) schema_version: u16,
+    pub(crate) correlation: Option<[u8; 16]>,
+}
+
+impl<'a> Record<'a> {
+    /// A record for the entity `kind` and `key` (1 to 255 bytes), with `payload` (at most
+    /// 16 MiB less 4 KiB, and what fits a batch).
+    pub const fn new(kind: KindId, key: &'a [u8], payload: &'a [u8]) -> Self {
+        Self { kind, key, payload, metadata: &[], expect: Expect::Any, schema_version: 0, correlation: None }
+    }
+
+    /// Bytes beside the payload, at most 65,535: a trace id, a user, a content type.
+    pub const fn metadata(mut self, metadata: &'a [u8]) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// What must hold for the entity; else nothing of the batch is appended.
+    pub const fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+
+    /// What the entry belongs to: the same id on everything that one request caused.
+    pub const fn correlation(mut self, id: [u8; 16]) -> Self {
+        self.correlation = Some(id);
+        self
+    }
+
+    pub(crate) const fn schema_version(mut self, version: u16) -> Self {
+        self.schema_version = version;
+        self
+    }
+
+    /// The frame as it is before the lock: checked, and its body summed.
+    pub(crate) fn draft(&self, key: Option<IdempotencyKey>) -> Result<Draft<'a>> {
+        let check = |what: &str, found: usize, least: usize, most: usize| {
+            if (least..=most).contains(&found) {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::InvalidInput, format!("append to kind {}: the {what}", self.kind))
+                .sides(format!("{least} to {most} bytes"), found))
+        };
+        check("key", self.key.len(), 1, KEY_BYTES_MAX)?;
+        check("metadata", self.metadata.len(), 0, METADATA_BYTES_MAX)?;
+        check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
+        let mut extensions = Extensions::default();
+        if let Some(key) = key {
+            extensions.push(Id::IdempotencyKey, &key.0);
+        }
+        if let Some(id) = &self.correlation {
+            extensions.push(Id::Correlation, id);
+        }
+        if self.schema_version != 0 {
+            extensions.push(Id::SchemaVersion, &self.schema_version.to_le_bytes());
+        }
+        Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
+    }
+}
+
+/// Where an entry was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Its place in its entity's history.
+    pub generation: Generation,
+}
+
+/// The receipts of a batch, in the order of its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchReceipt {
+    /// One for each record.
+    pub receipts: Vec<Receipt>,
+    /// The idempotency key was used before with the same content: nothing was written, and
+    /// these are the receipts of then.
+    pub repeated: bool,
+}
+
+/// An append that is visible, and will be durable.
+#[derive(Clone, Debug)]
+#[must_use = "an append that nobody waits for may be lost to a power cut"]
+pub struct Ticket {
+    pub(crate) core: Arc<Core>,
+    pub(crate) receipt: Receipt,
+    pub(crate) end: Position,
+}
+
+impl Ticket {
+    /// The place of the entry (of the last one, for a batch) in the log.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.receipt.seq
+    }
+
+    /// The place of the entry (of the last one, for a batch) in its entity's history.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.receipt.generation
+    }
+
+    /// True once the append survives a power cut.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.core.commit.durable() >= self.end
+    }
+
+    /// Waits until the append survives a power cut, and syncs if nobody else does.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if a sync failed: the outcome is unknown. `Closed` if the journal was closed
+    /// before the append was durable.
+    pub fn wait_durable(&self) -> Result<Receipt> {
+        self.core.wait_durable(self.end)?;
+        Ok(self.receipt)
+    }
+}
+
+/// Records that are appended together: all or nothing, over any entities.
+///
+/// Later records see the earlier ones of the same batch. A batch takes at most a quarter of
+/// [`Options::segment_bytes`](crate::Options::segment_bytes).
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// use esker::{Expect, IdempotencyKey, Journal, Record};
+/// let journal = Journal::in_memory()?;
+/// let account = journal.kind("account")?;
+/// let transfer = IdempotencyKey(*b"transfer #000042");
+/// for _ in 0..2 {
+///     let mut batch = journal.batch().idempotency_key(transfer);
+///     batch.push(Record::new(account, b"ada", b"-10"));
+///     batch.push(Record::new(account, b"grace", b"+10"));
+///     let done = batch.commit()?;                       // the second time: the first receipts
+///     assert_eq!(done.receipts[1].seq.get(), 2);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+#[must_use = "a batch does nothing until it is committed"]
+pub struct Batch<'a> {
+    pub(crate) core: Arc<Core>,
+    pub(crate) records: Vec<Record<'a>>,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+impl<'a> Batch<'a> {
+    /// Adds a record.
+    pub fn push(&mut self, record: Record<'a>) -> &mut Self {
+        self.records.push(record);
+        self
+    }
+
+    /// Names the batch, so that it can be repeated after an unknown outcome: the same key with
+    /// the same content answers with the first receipts and writes nothing.
+    ///
+    /// A store remembers the keys of the last 65,536 keyed batches or of the last ten minutes,
+    /// whichever is more, and of 1,048,576 batches at most. Give a key to requests that are
+    /// retried within that window.
+    pub const fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True if there is no record yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Appends the batch, and waits as the journal's durability says.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an empty batch or a record over its limits, `BatchTooLarge`,
+    /// `Conflict` with both numbers, `KeyReused`, `UnknownKind`, and what
+    /// [`Journal::append`](crate::Journal::append) answers.
+    pub fn commit(self) -> Result<BatchReceipt> {
+        let (receipt, end) = self.core.append_batch(&self.records, self.key)?;
+        self.core.wait_as_configured(end)?;
+        Ok(receipt)
+    }
+
+    /// Appends the batch without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), but for those of waiting.
+    pub fn commit_nowait(self) -> Result<(BatchReceipt, Ticket)> {
+        let (receipt, end) = self.core.append_batch(&self.records, self.key)?;
+        let last = *receipt
+            .receipts
+            .last()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "commit an empty batch"))?;
+        let ticket = Ticket { core: Arc::clone(&self.core), receipt: last, end };
+        Ok((receipt, ticket))
+    }
+}

@@ -1,0 +1,136 @@
+//! The kinds of a store: name and number, codec, owner, fields. The log holds them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo};
+use crate::id::{KINDS_MAX, KindId};
+
+/// Names that start so are the library's own.
+const RESERVED_PREFIX: &str = "esker.";
+
+/// What a kind should be, before it has a number.
+#[derive(Clone, Debug)]
+pub(crate) struct KindSpec {
+    pub(crate) name: String,
+    pub(crate) version: u16,
+    pub(crate) codec: crate::format::system::Codec,
+    pub(crate) owner: crate::format::system::Owner,
+    pub(crate) fields: Vec<String>,
+}
+
+/// The kinds by number and by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry {
+    kinds: Vec<Arc<KindInfo>>,
+    by_name: HashMap<String, usize>,
+}
+
+/// What registering a kind comes to.
+#[derive(Debug)]
+pub(crate) enum Registered {
+    Already(Arc<KindInfo>),
+    /// To be written into the log before it is learned.
+    New(KindInfo),
+}
+
+impl Registry {
+    /// Learns of a kind from the log. The last frame about a kind is right.
+    pub(crate) fn learn(&mut self, info: KindInfo) {
+        match self.by_name.get(&info.name) {
+            Some(at) => {
+                if let Some(slot) = self.kinds.get_mut(*at) {
+                    *slot = Arc::new(info);
+                }
+            }
+            None => {
+                self.by_name.insert(info.name.clone(), self.kinds.len());
+                self.kinds.push(Arc::new(info));
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: KindId) -> Option<&Arc<KindInfo>> {
+        // Numbers are given in order, so the place is known; a log with a hole is searched.
+        let at = usize::from(id.0).checked_sub(1)?;
+        self.kinds
+            .get(at)
+            .filter(|kind| kind.id == id)
+            .or_else(|| self.kinds.iter().find(|kind| kind.id == id))
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<KindInfo>> {
+        self.kinds.get(*self.by_name.get(name)?)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KindInfo>> {
+        self.kinds.iter()
+    }
+
+    /// Decides what a specification comes to in this store.
+    pub(crate) fn resolve(&self, spec: KindSpec) -> Result<Registered> {
+        check(&spec)?;
+        let Some(known) = self.named(&spec.name) else {
+            let number = self.kinds.iter().map(|kind| kind.id.0).max().unwrap_or(0) + 1;
+            if number > KINDS_MAX {
+                return Err(Error::new(
+                    ErrorKind::LimitReached,
+                    format!("register the kind {:?}", spec.name),
+                )
+                .sides(format!("at most {KINDS_MAX} kinds"), number));
+            }
+            return Ok(Registered::New(spec.numbered(KindId(number))));
+        };
+        if (known.codec, known.owner) != (spec.codec, spec.owner) || known.version > spec.version {
+            let side = |version, codec: &dyn std::fmt::Debug, owner: &dyn std::fmt::Debug| {
+                format!("version {version}, codec {codec:?}, owner {owner:?}")
+            };
+            return Err(Error::new(ErrorKind::KindMismatch, format!("register the kind {:?}", spec.name))
+                .sides(
+                    side(spec.version, &spec.codec, &spec.owner),
+                    side(known.version, &known.codec, &known.owner),
+                ));
+        }
+        if known.version == spec.version && (spec.fields.is_empty() || known.fields == spec.fields) {
+            return Ok(Registered::Already(Arc::clone(known)));
+        }
+        Ok(Registered::New(spec.numbered(known.id)))
+    }
+}
+
+impl KindSpec {
+    fn numbered(self, id: KindId) -> KindInfo {
+        let Self { name, version, codec, owner, fields } = self;
+        KindInfo { id, name, version, codec, owner, fields }
+    }
+}
+
+fn check(spec: &KindSpec) -> Result<()> {
+    let refuse = |what: &str, expected: String, found: String| {
+        Err(Error::new(ErrorKind::InvalidInput, format!("register the kind {:?}: {what}", spec.name))
+            .sides(expected, found))
+    };
+    if spec.name.is_empty() || spec.name.len() > KIND_NAME_BYTES_MAX {
+        return refuse("its name", format!("1 to {KIND_NAME_BYTES_MAX} bytes"), spec.name.len().to_string());
+    }
+    if spec.name.starts_with(RESERVED_PREFIX) {
+        return refuse(
+            "its name",
+            format!("one that does not start with {RESERVED_PREFIX:?}"),
+            spec.name.clone(),
+        );
+    }
+    if spec.version == 0 {
+        return refuse("its version", "1 or more".to_owned(), "0".to_owned());
+    }
+    if spec.fields.len() > FIELDS_MAX {
+        return refuse("its fields", format!("at most {FIELDS_MAX}"), spec.fields.len().to_string());
+    }
+    match spec.fields.iter().find(|field| field.len() > FIELD_NAME_BYTES_MAX) {
+        Some(field) => {
+            refuse("a field's name", format!("at most {FIELD_NAME_BYTES_MAX} bytes"), field.len().to_string())
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,101 @@
+//! The two threads of a journal; see the list in [`crate::journal`].
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::journal::core::Core;
+use crate::options::Durability;
+
+/// The threads, once they are needed.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    started: OnceLock<()>,
+    stopping: AtomicBool,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A log is idle when nothing was appended for this long after a sync.
+const IDLE: Duration = Duration::from_millis(10);
+
+impl Threads {
+    /// Starts them with the first append. Where the system refuses a thread, the appending
+    /// calls do the work themselves, as with `background(false)`.
+    #[inline]
+    pub(crate) fn start(&self, core: &Arc<Core>) {
+        if self.started.get().is_none() && core.options.background {
+            self.started.get_or_init(|| self.start_now(core));
+        }
+    }
+
+    fn start_now(&self, core: &Arc<Core>) {
+        let mut handles = self.handles.lock();
+        if self.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let keeper = Arc::clone(core);
+        handles.extend(Builder::new().name("esker-keeper".into()).spawn(move || keep(&keeper)).ok());
+        if core.options.durability != Durability::Os {
+            let syncer = Arc::clone(core);
+            handles.extend(Builder::new().name("esker-sync".into()).spawn(move || sync(&syncer)).ok());
+        }
+        core.keeper.wake();
+    }
+
+    /// Ends and joins them.
+    pub(crate) fn stop(&self, core: &Core) {
+        self.stopping.store(true, Ordering::Release);
+        core.keeper.stop();
+        core.idle.stop();
+        let me = std::thread::current().id();
+        for handle in std::mem::take(&mut *self.handles.lock()) {
+            if handle.thread().id() != me {
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+/// The keeper: works when it is woken, and again a little later if that failed (a full disk).
+fn keep(core: &Core) {
+    const AGAIN: Duration = Duration::from_millis(500);
+    while core.keeper.wait() {
+        while core.maintain().is_err() && !core.is_closed() {
+            if !core.keeper.pause(AGAIN) {
+                return;
+            }
+        }
+    }
+}
+
+/// The syncer: at the interval, and once more when the log went idle.
+fn sync(core: &Core) {
+    while core.idle.wait() {
+        let mut seen = core.commit.visible();
+        loop {
+            let pause = match core.options.durability {
+                Durability::Interval(interval) => interval,
+                Durability::Sync | Durability::Os => IDLE,
+            };
+            if !core.idle.pause(pause) {
+                return;
+            }
+            if let Durability::Interval(_) = core.options.durability
+                && core.wait_durable(core.commit.visible()).is_err()
+            {
+                return;
+            }
+            let now = core.commit.visible();
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
+        // Whatever goes wrong here is told to the next caller who waits.
+        let _ = core.mark_idle();
+    }
+}

@@ -1,0 +1,407 @@
+//! A view: the log as it was at one moment, read while others write.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::id::{KindId, Position, Seq};
+use crate::index::catalog::{Catalog, Index, Opened, SegmentIndex};
+use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::history::History;
+use crate::journal::region::Region;
+
+/// The log up to one moment: what is appended later is not in it.
+///
+/// Holding a view costs a mark and two counted references; it holds maps, never disk space.
+///
+/// ```
+/// # fn main() -> esker::Result<()> {
+/// use esker::{Journal, Record};
+/// let journal = Journal::in_memory()?;
+/// let note = journal.kind("note")?;
+/// journal.append(Record::new(note, b"a", b"1"))?;
+/// let view = journal.view();
+/// journal.append(Record::new(note, b"b", b"2"))?;
+/// assert_eq!(view.range(..).count(), 1);
+/// assert_eq!(journal.view().range(..).count(), 2);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct View {
+    index: Arc<Index>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) mark: Position,
+}
+
+impl View {
+    pub(crate) fn new(index: Arc<Index>, mark: Position) -> Self {
+        // The mark was read before the row of segments: the row has every segment below it.
+        let catalog = index.catalog();
+        Self { index, catalog, mark }
+    }
+
+    /// Where the view ends: every entry in it stands below.
+    #[must_use]
+    pub fn end(&self) -> Position {
+        self.mark
+    }
+
+    /// The entry with this Seq, or `None` if the view has none.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
+    pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
+        let Some(at) = self.catalog.holding(seq.get())? else { return Ok(None) };
+        let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
+        let ordinal = seq.get() - section.index.first_seq();
+        match u32::try_from(ordinal) {
+            Ok(ordinal) if ordinal < section.count => section.entry(ordinal).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The newest entry's Seq; `None` if the view is empty.
+    ///
+    /// # Errors
+    ///
+    /// `Io` or `Corrupt` if the last segments cannot be opened.
+    pub fn last_seq(&self) -> Result<Option<Seq>> {
+        for at in (0..self.catalog.sections.len()).rev() {
+            if let Some(section) = Loaded::open(self, at)?
+                && section.count > 0
+            {
+                return Ok(Seq::new(section.index.first_seq() + u64::from(section.count) - 1));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries of a range of Seq, in order; double-ended.
+    ///
+    /// After an error the iterator has ended: start another behind the damage to go on.
+    pub fn range(&self, seqs: impl RangeBounds<Seq>) -> Entries<'_> {
+        self.entries(bounds(seqs), None)
+    }
+
+    /// The entries of a kind, in order; double-ended. Segments without the kind are passed over.
+    #[must_use]
+    pub fn kind(&self, kind: KindId) -> Entries<'_> {
+        self.entries((1, u64::MAX), Some(Filter::Kind(kind)))
+    }
+
+    /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
+    #[must_use]
+    pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
+        History::new(self, kind, key)
+    }
+
+    /// The newest entry of an entity, or `None` if the view has none.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
+    pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.entity(kind, key).next_back().transpose()
+    }
+
+    /// The entries of a region, in order; double-ended.
+    #[must_use]
+    pub fn region(&self, region: &Region) -> RegionEntries<'_> {
+        match region {
+            Region::All => RegionEntries::Scan(self.range(..)),
+            Region::Kind(kind) => RegionEntries::Scan(self.kind(*kind)),
+            Region::Entity(kind, key) => RegionEntries::History(self.entity(*kind, key)),
+            Region::Prefix(kind, prefix) => {
+                let filter = Filter::Prefix(*kind, prefix.clone());
+                RegionEntries::Scan(self.entries((1, u64::MAX), Some(filter)))
+            }
+        }
+    }
+
+    fn entries(&self, (first, last): (u64, u64), filter: Option<Filter>) -> Entries<'_> {
+        Entries { view: self, first, last, filter, front: None, back: None, started: false, ended: false }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View(up to {})", self.mark)
+    }
+}
+
+/// The first and last Seq of a range, both inclusive.
+fn bounds(seqs: impl RangeBounds<Seq>) -> (u64, u64) {
+    let first = match seqs.start_bound() {
+        Bound::Included(seq) => seq.get(),
+        Bound::Excluded(seq) => seq.get().saturating_add(1),
+        Bound::Unbounded => 1,
+    };
+    let last = match seqs.end_bound() {
+        Bound::Included(seq) => seq.get(),
+        Bound::Excluded(seq) => seq.get() - 1,
+        Bound::Unbounded => u64::MAX,
+    };
+    (first, last)
+}
+
+/// A segment of the row, open, with the number of its frames that the view may see.
+#[derive(Clone)]
+pub(crate) struct Loaded<'v> {
+    pub(crate) at: usize,
+    opened: &'v Opened,
+    pub(crate) index: SegmentIndex,
+    pub(crate) count: u32,
+}
+
+impl<'v> Loaded<'v> {
+    /// `None` if the segment lies behind the end of the view.
+    pub(crate) fn open(view: &'v View, at: usize) -> Result<Option<Self>> {
+        let Some(section) = view.catalog.sections.get(at) else { return Ok(None) };
+        if section.number > view.mark.segment() {
+            return Ok(None);
+        }
+        let opened = section.open()?;
+        let index = opened.index();
+        let count = if section.number == view.mark.segment() {
+            index.count_below(view.mark.offset())
+        } else {
+            index.count()
+        };
+        Ok(Some(Self { at, opened, index, count }))
+    }
+
+    pub(crate) fn segment(&self) -> &'v Arc<crate::log::segment::Segment> {
+        &self.opened.segment
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, ordinal: u32) -> Result<Entry<'v>> {
+        let (offset, frame) = self.opened.frame(&self.index, ordinal)?;
+        Ok(Entry::new(&self.opened.segment, offset, frame))
+    }
+}
+
+#[derive(Clone)]
+enum Filter {
+    Kind(KindId),
+    Prefix(KindId, Box<[u8]>),
+}
+
+impl Filter {
+    fn kind(&self) -> KindId {
+        match self {
+            Self::Kind(kind) | Self::Prefix(kind, _) => *kind,
+        }
+    }
+
+    fn accepts(&self, entry: &Entry<'_>) -> bool {
+        match self {
+            Self::Kind(kind) => entry.kind() == *kind,
+            Self::Prefix(kind, prefix) => entry.kind() == *kind && entry.key().starts_with(prefix),
+        }
+    }
+}
+
+/// Entries in the order of the log; see [`View::range`].
+#[derive(Clone)]
+pub struct Entries<'v> {
+    view: &'v View,
+    /// The range that is left, both inclusive; the iterator narrows it as it goes.
+    first: u64,
+    last: u64,
+    filter: Option<Filter>,
+    front: Option<Loaded<'v>>,
+    back: Option<Loaded<'v>>,
+    started: bool,
+    ended: bool,
+}
+
+impl<'v> Entries<'v> {
+    /// Clips the range to what the view holds, once.
+    fn start(&mut self) -> Result<()> {
+        if self.started {
+            return Ok(());
+        }
+        self.started = true;
+        let newest = self.view.last_seq()?.map_or(0, Seq::get);
+        self.last = self.last.min(newest);
+        if let Some(section) = Loaded::open(self.view, 0)? {
+            self.first = self.first.max(section.index.first_seq());
+        }
+        Ok(())
+    }
+
+    /// The segment with this Seq, starting the search at the one that was used last.
+    fn load(&self, held: Option<Loaded<'v>>, seq: u64) -> Result<Option<Loaded<'v>>> {
+        if let Some(held) = held {
+            let first = held.index.first_seq();
+            if (first..first + u64::from(held.count)).contains(&seq) {
+                return Ok(Some(held));
+            }
+        }
+        match self.view.catalog.holding(seq)? {
+            Some(at) => Loaded::open(self.view, at),
+            None => Ok(None),
+        }
+    }
+
+    /// False if the filter knows that nothing of a segment can pass.
+    fn may_hold(&self, section: &Loaded<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| section.index.may_hold(filter.kind().0))
+    }
+
+    fn accepts(&self, entry: &Entry<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.accepts(entry))
+    }
+
+    fn step_front(&mut self) -> Result<Option<Entry<'v>>> {
+        self.start()?;
+        while self.first <= self.last {
+            let held = self.front.take();
+            let Some(section) = self.load(held, self.first)? else { return Ok(None) };
+            let base = section.index.first_seq();
+            let end = base + u64::from(section.count);
+            if end <= self.first || !self.may_hold(&section) {
+                // A gap that a repair left, or nothing to find: go on behind the segment.
+                let next = self.after(section.at)?;
+                self.first = end.max(self.first + 1).max(next.unwrap_or(0));
+                continue;
+            }
+            while self.first <= self.last && self.first < end {
+                let ordinal = u32::try_from(self.first - base).unwrap_or(u32::MAX);
+                let entry = section.entry(ordinal)?;
+                self.first += 1;
+                if self.accepts(&entry) {
+                    self.front = Some(section);
+                    return Ok(Some(entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first Seq of the segment behind the one at `at`.
+    fn after(&self, at: usize) -> Result<Option<u64>> {
+        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.index.first_seq()))
+    }
+
+    fn step_back(&mut self) -> Result<Option<Entry<'v>>> {
+        self.start()?;
+        while self.first <= self.last {
+            let held = self.back.take();
+            let Some(section) = self.load(held, self.last)? else { return Ok(None) };
+            let base = section.index.first_seq();
+            let newest = (base + u64::from(section.count)).saturating_sub(1);
+            if section.count == 0 || !self.may_hold(&section) {
+                self.last = base.saturating_sub(1);
+                continue;
+            }
+            // A gap that a repair left lies between the segment's newest and where we stand.
+            self.last = self.last.min(newest);
+            while self.first <= self.last && self.last >= base {
+                let ordinal = u32::try_from(self.last - base).unwrap_or(u32::MAX);
+                let entry = section.entry(ordinal)?;
+                self.last -= 1;
+                if self.accepts(&entry) {
+                    self.back = Some(section);
+                    return Ok(Some(entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn end_with<T>(&mut self, outcome: Result<Option<T>>) -> Option<Result<T>> {
+        self.ended = !matches!(outcome, Ok(Some(_)));
+        outcome.transpose()
+    }
+}
+
+impl<'v> Iterator for Entries<'v> {
+    type Item = Result<Entry<'v>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        // The common case, without a search: the next frame of the segment that is open.
+        if let Some(section) = &self.front
+            && self.filter.is_none()
+            && self.first <= self.last
+        {
+            let ordinal = self.first - section.index.first_seq();
+            if ordinal < u64::from(section.count) {
+                let entry = section.entry(u32::try_from(ordinal).unwrap_or(u32::MAX));
+                self.first += 1;
+                self.ended = entry.is_err();
+                return Some(entry);
+            }
+        }
+        let outcome = self.step_front();
+        self.end_with(outcome)
+    }
+}
+
+impl DoubleEndedIterator for Entries<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let outcome = self.step_back();
+        self.end_with(outcome)
+    }
+}
+
+impl FusedIterator for Entries<'_> {}
+
+impl fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entries({}..={} of {:?})", self.first, self.last, self.view)
+    }
+}
+
+/// The entries of a region; see [`View::region`].
+#[derive(Clone, Debug)]
+pub enum RegionEntries<'v> {
+    /// A scan over the log.
+    Scan(Entries<'v>),
+    /// The history of one entity.
+    History(History<'v>),
+}
+
+impl<'v> Iterator for RegionEntries<'v> {
+    type Item = Result<Entry<'v>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Scan(entries) => entries.next(),
+            Self::History(history) => history.next(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for RegionEntries<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Scan(entries) => entries.next_back(),
+            Self::History(history) => history.next_back(),
+        }
+    }
+}
+
+impl FusedIterator for RegionEntries<'_> {}
+
+/// The entries of an iterator, owned.
+pub(crate) fn owned<'v>(
+    entries: impl Iterator<Item = Result<Entry<'v>>>,
+) -> impl Iterator<Item = Result<OwnedEntry>> {
+    entries.map(|entry| entry.map(|entry| entry.to_owned()))
+}

@@ -1,0 +1,252 @@
+//! Holding the directory, and telling others who holds it.
+
+use std::io;
+use std::sync::Arc;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use zerocopy::IntoBytes;
+
+use crate::disk::map::SharedPage;
+use crate::disk::{Access, Directory, File};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::header::{FileHeader, FileType};
+use crate::format::lock::{Cell, FILE_NAME, HOLDER_AT, Holder, PAGE_BYTES};
+use crate::id::{Life, Position, StoreId};
+
+/// The directory's lock, held by this process until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLock {
+    file: Arc<dyn File>,
+    page: SharedPage,
+    holder: Mutex<Holder>,
+}
+
+impl HeldLock {
+    /// Takes the lock, or says who has it. Makes the page where there is none yet.
+    pub(crate) fn take(directory: &dyn Directory) -> Result<Self> {
+        let path = directory.path().join(FILE_NAME);
+        let doing = |e| Error::io("take the lock", e).at(path.clone());
+        let file = match directory.open(FILE_NAME, Access::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match directory.create(FILE_NAME) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    directory.open(FILE_NAME, Access::Write)
+                }
+                other => other,
+            },
+            other => other,
+        }
+        .map_err(doing)?;
+        if !file.try_lock().map_err(doing)? {
+            return Err(locked(&path, read_holder(&*file)));
+        }
+        // Somebody may have removed the file between our opening and locking it: then another
+        // process can hold a lock on the file that has its name now.
+        let same =
+            directory.open(FILE_NAME, Access::Read).and_then(|now| Ok(now.identity()? == file.identity()?));
+        if !same.map_err(doing)? {
+            let _ = file.unlock();
+            return Err(locked(&path, None));
+        }
+        if file.len().map_err(doing)? < PAGE_BYTES as u64 {
+            file.write_at(&[0; PAGE_BYTES], 0).map_err(doing)?;
+        }
+        let page = file.share_page(Access::Write).map_err(doing)?;
+        let holder = Holder {
+            pid: std::process::id(),
+            host: host_name(),
+            since: now(),
+            boot: boot_id(),
+            life: 0,
+            held: true,
+        };
+        Ok(Self { file, page, holder: Mutex::new(holder) })
+    }
+
+    /// Writes down that this life holds the store; the marks start where recovery ended.
+    pub(crate) fn announce(&self, store: StoreId, life: Life, end: Position) -> io::Result<()> {
+        let (device, inode) = self.file.identity()?;
+        let words = [device, inode, 0, 0, 0, 0, 0, 0];
+        self.file.write_at(FileHeader::new(FileType::Lock, store, 0, 0, words).as_bytes(), 0)?;
+        // Readers take the marks only while the life in the page is the same before and after.
+        self.page.store(Cell::Life, 0);
+        self.page.store(Cell::Visible, end.word());
+        self.page.store(Cell::Durable, end.word());
+        self.page.store(Cell::Poison, 0);
+        let mut holder = self.holder.lock();
+        holder.life = life.0;
+        self.file.write_at(&holder.encode(), HOLDER_AT as u64)?;
+        self.page.store(Cell::Life, u64::from(life.0));
+        Ok(())
+    }
+
+    /// Shows readers in other processes how far they may look. Hints: nothing depends on them.
+    #[inline]
+    pub(crate) fn show(&self, cell: Cell, word: u64) {
+        self.page.store(cell, word);
+    }
+
+    /// Says that the store was closed in order, and lets go of it.
+    pub(crate) fn release(&self) -> io::Result<()> {
+        let mut holder = self.holder.lock();
+        holder.held = false;
+        self.page.store(Cell::Life, 0);
+        let said = self.file.write_at(&holder.encode(), HOLDER_AT as u64);
+        let unlocked = self.file.unlock();
+        said.and(unlocked)
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+fn read_holder(file: &dyn File) -> Option<Holder> {
+    let mut page = [0; PAGE_BYTES];
+    file.read_at(&mut page, 0).ok()?;
+    Holder::read(&page)
+}
+
+fn locked(path: &std::path::Path, holder: Option<Holder>) -> Error {
+    let found = match holder {
+        Some(Holder { pid, host, since, .. }) => {
+            let age = now().saturating_sub(since) / 1_000_000_000;
+            format!(
+                "process {pid} on {host}, which opened it {age} s ago (unix time {})",
+                since / 1_000_000_000
+            )
+        }
+        None => "a holder that left no name".to_owned(),
+    };
+    Error::new(ErrorKind::Locked, "open the store for writing").at(path).sides("no holder", found)
+}
+
+/// What a reader in another process learns from the lock page.
+#[derive(Debug)]
+pub(crate) struct SeenLock {
+    file: Arc<dyn File>,
+    page: SharedPage,
+}
+
+/// The marks of a live writer, as hints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LiveMarks {
+    pub(crate) life: Life,
+    pub(crate) visible: Position,
+    pub(crate) durable: Position,
+    pub(crate) poisoned: bool,
+}
+
+impl SeenLock {
+    /// The lock page of a store, if there is one worth looking at. Nothing is locked or changed.
+    pub(crate) fn look(directory: &dyn Directory, store: StoreId) -> Option<Self> {
+        let file = directory.open(FILE_NAME, Access::Read).ok()?;
+        let page = file.share_page(Access::Read).ok()?;
+        let seen = Self { file, page };
+        let header = seen.header()?;
+        let identity = seen.file.identity().ok()?;
+        // A copied directory has a copied page: its marks are another store's.
+        (header.store() == store && (header.word(0), header.word(1)) == identity).then_some(seen)
+    }
+
+    fn bytes(&self) -> Option<Vec<u8>> {
+        let mut page = vec![0; PAGE_BYTES];
+        self.file.read_at(&mut page, 0).ok()?;
+        Some(page)
+    }
+
+    fn header(&self) -> Option<FileHeader> {
+        FileHeader::read(&self.bytes()?, FileType::Lock).ok()
+    }
+
+    /// Who holds the store, or held it last.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        Holder::read(&self.bytes()?)
+    }
+
+    /// The marks of a writer that lives; `None`: there is none, or it cannot be told.
+    pub(crate) fn marks(&self) -> Option<LiveMarks> {
+        let holder = self.holder().filter(|holder| holder.held && is_alive(holder))?;
+        let life = self.page.load(Cell::Life);
+        let marks = LiveMarks {
+            life: Life(u32::try_from(life).ok().filter(|life| *life != 0)?),
+            visible: Position::from_word(self.page.load(Cell::Visible)),
+            durable: Position::from_word(self.page.load(Cell::Durable)),
+            poisoned: self.page.load(Cell::Poison) != 0,
+        };
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        (self.page.load(Cell::Life) == life && holder.life == marks.life.0).then_some(marks)
+    }
+}
+
+/// True if the holder's process can still be there.
+pub(crate) fn is_alive(holder: &Holder) -> bool {
+    if holder.boot != boot_id() {
+        return false;
+    }
+    if holder.host != host_name() {
+        return true;
+    }
+    let Ok(pid) = i32::try_from(holder.pid) else { return false };
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return false };
+    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+/// Nanoseconds since 1970, from the coarse wall clock: precise to a few milliseconds, for the
+/// price of reading two words.
+pub(crate) fn now() -> i64 {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+}
+
+fn host_name() -> String {
+    #[cfg(not(miri))]
+    return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(miri)]
+    return "miri".to_owned();
+}
+
+/// Changes with each start of the kernel: a process id means nothing under another one.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Random bytes from the kernel.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    #[cfg(not(miri))]
+    {
+        let mut done = 0;
+        while done < N {
+            let space = bytes.get_mut(done..).unwrap_or_default();
+            match rustix::rand::getrandom(space, rustix::rand::GetRandomFlags::empty()) {
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    #[cfg(miri)]
+    {
+        // Miri's own seeded source, through the hasher that std seeds from it.
+        use std::hash::{BuildHasher, Hasher};
+        for byte in &mut bytes {
+            let word = std::collections::hash_map::RandomState::new().build_hasher().finish();
+            *byte = word.to_le_bytes().first().copied().unwrap_or(0);
+        }
+    }
+    Ok(bytes)
+}

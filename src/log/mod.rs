@@ -1,0 +1,19 @@
+//! The log: order, marks, commit, rotation and recovery.
+//!
+//! A log is a row of segments. One writer appends frames to the *active* one; rotation leaves
+//! it *full* (not yet synced) and goes on in a segment that was made ahead; once synced and
+//! indexed it is *sealed*. Readers are bounded by the visible mark, promises by the durable one.
+//!
+//! * [`commit`] — the two marks, and the one owner of every sync
+//! * [`segment`] — a mapped segment, and how one is made (protocol P1)
+//! * [`writer`] — encoding frames into the active segment (protocol P2)
+//! * [`rules`] — what a place in a log is, as a table over eight facts
+//! * [`recovery`] — finding the end of a log (protocol P4)
+//! * [`lock`] — the lock page
+
+pub(crate) mod commit;
+pub(crate) mod lock;
+pub(crate) mod recovery;
+pub(crate) mod rules;
+pub(crate) mod segment;
+pub(crate) mod writer;

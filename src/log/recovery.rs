@@ -1,0 +1,689 @@
+//! Finding the end of a log (protocol P4), and what stands before it.
+//!
+//! 1. The *chain*: each segment's header says what it follows, so the row of live segments is
+//!    read from the newest number backward, down to the newest one with an index.
+//! 2. Every file from there on is synced: what is judged must be what the disk has.
+//! 3. Each tail is read past the page cache, which may hold bytes that the disk refused, and
+//!    *that copy* is judged frame by frame by [`rules`](crate::log::rules).
+//!
+//! Nothing is written, truncated or deleted here. What recovery found it hands to a
+//! [`Visitor`], in whole batches.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::disk::{Access, Directory, File};
+use crate::error::{Error, Result};
+use crate::format::frame::{Found, Frame, flag};
+use crate::format::segment::{FIRST_FRAME, file_name, number_of};
+use crate::format::system::{Open, Preamble, System};
+use crate::id::{FRAME_ALIGN, Life, Position, StoreId};
+use crate::log::rules::{Facts, Verdict, judge};
+use crate::log::segment::{Segment, open_header};
+
+/// What opening a store found out about the end of its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The last life ended with `close`, and nothing follows.
+    pub clean: bool,
+    /// Segments whose frames were read one by one.
+    pub segments_scanned: u64,
+    /// Bytes that were read to find the end.
+    pub bytes_scanned: u64,
+    /// Bytes between the end and the last byte that is not zero: a torn batch, cut off.
+    pub cut: u64,
+    /// Frames behind the end that were whole: never acknowledged as durable, and dropped.
+    pub valid_after_hole: u64,
+    /// Something was cut, and nothing that survived says whether it had been durable: after a
+    /// power cut a torn last group looks like a rotten one.
+    pub ambiguous: bool,
+    /// The file system cannot be read past its cache: what the disk refused before a restart
+    /// cannot be told from what it holds.
+    pub cache_not_verified: bool,
+    /// Damage below the end, where the caller asked for what is left.
+    pub damage: Vec<Damage>,
+}
+
+/// A range of the log that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The segment.
+    pub segment: u32,
+    /// Where the first bad frame begins, in bytes.
+    pub offset: u64,
+    /// Where the next good frame begins, if one follows in this segment.
+    pub next_good: Option<u64>,
+    /// The first Seq that is lost.
+    pub first_seq: u64,
+    /// The last Seq that is lost; smaller than the first if no user frame is.
+    pub last_seq: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// Learns what recovery finds, in the order of the log and in whole batches.
+pub(crate) trait Visitor {
+    /// The frames that follow stand in this segment.
+    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()>;
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()>;
+    /// User frames between two that were visited are gone.
+    fn lost(&mut self, _damage: &Damage) {}
+}
+
+/// How far an index spares the scan of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Covered {
+    pub(crate) segment: u32,
+    pub(crate) end: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) last_life: Life,
+    /// What the last frame that is covered is, if a seal or a closed frame.
+    pub(crate) last: Option<System>,
+}
+
+/// What recovery should do beyond looking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Before writing: sync first, read past the cache, refuse damage.
+    Write,
+    /// For a reader: change nothing, and serve what is left around damage.
+    Read,
+}
+
+/// The row of segments that make up the log, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) live: Vec<u32>,
+    /// Numbers that a later header passes over: they can be unlinked.
+    pub(crate) dead: Vec<u32>,
+    /// Where a segment ends because the log went on behind it after a crash.
+    limits: Vec<(u32, u64)>,
+    /// The greatest number there is, dead or alive.
+    pub(crate) greatest: u32,
+}
+
+/// Where a log ends.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) position: Position,
+    pub(crate) last_seq: u64,
+    pub(crate) life: Option<Life>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Finds the live segments, reading headers only above `known`, where an index vouches for
+/// what lies below, and where numbers have gaps.
+pub(crate) fn find_chain(
+    directory: &dyn Directory,
+    store: StoreId,
+    purpose: Purpose,
+    known: impl Fn(u32) -> bool,
+) -> Result<Chain> {
+    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
+    let numbers: BTreeSet<u32> = names.iter().filter_map(|entry| number_of(&entry.name)).collect();
+    if let Some(odd) = names.iter().find(|entry| !entry.is_file && number_of(&entry.name).is_some()) {
+        return Err(Error::corrupt("open a segment")
+            .at(directory.path().join(&odd.name))
+            .sides("a plain file", "something else"));
+    }
+    let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
+    let mut at = numbers.last().copied();
+    let mut vouched = false;
+    while let Some(number) = at {
+        chain.live.push(number);
+        vouched = vouched || known(number);
+        let below = numbers.range(..number).next_back().copied();
+        if vouched && below.is_some_and(|below| below + 1 == number) {
+            at = below;
+            continue;
+        }
+        let header = match open_header(directory, store, number, Access::Read) {
+            Ok((_, header)) => header,
+            // A reader serves what is left: the segment below is the next best guess.
+            Err(_) if purpose == Purpose::Read => {
+                at = below;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let follows = header.follows.segment();
+        chain.dead.extend(numbers.range(follows.saturating_add(1)..number));
+        if header.follows.offset() != 0 {
+            chain.limits.push((follows, header.follows.offset()));
+        }
+        at = (follows != 0).then_some(follows);
+        if follows != 0 && !numbers.contains(&follows) {
+            if purpose == Purpose::Read {
+                at = below;
+                continue;
+            }
+            return Err(Error::corrupt(format!("follow segment {number} back to segment {follows}"))
+                .at(directory.path().join(file_name(follows)))
+                .place(follows, 0)
+                .sides("the segment's file", "no such file"));
+        }
+    }
+    chain.live.reverse();
+    Ok(chain)
+}
+
+impl Chain {
+    /// One segment alone, of which a later one says where it ends.
+    pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
+        let limits = limit.map(|limit| (number, limit)).into_iter().collect();
+        Self { live: vec![number], dead: Vec::new(), limits, greatest: number }
+    }
+
+    /// Where the segment ends, if a later one says so.
+    pub(crate) fn limit(&self, number: u32) -> Option<u64> {
+        self.limits.iter().find(|(segment, _)| *segment == number).map(|(_, limit)| *limit)
+    }
+}
+
+/// Walks the log from what an index covers to its end.
+pub(crate) fn recover(
+    directory: &dyn Directory,
+    store: StoreId,
+    chain: &Chain,
+    covered: Option<Covered>,
+    purpose: Purpose,
+    visitor: &mut dyn Visitor,
+) -> Result<End> {
+    let first = covered.map_or(0, |covered| covered.segment);
+    let scanned: Vec<u32> = chain.live.iter().copied().filter(|number| *number >= first).collect();
+    let mut walk = Walk {
+        directory,
+        store,
+        purpose,
+        visitor,
+        last_seq: covered.map(|covered| covered.last_seq),
+        life: covered.map(|covered| covered.last_life),
+        bound: Position::ZERO,
+        report: RecoveryReport::default(),
+        end: covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end)),
+        sealed: covered.is_some_and(|covered| covered.last == Some(System::Seal)),
+        closed: covered.is_some_and(|covered| covered.last == Some(System::Closed)),
+    };
+    for (at, number) in scanned.iter().enumerate() {
+        let from =
+            covered.filter(|covered| covered.segment == *number).map_or(FIRST_FRAME, |covered| covered.end);
+        let limit = chain.limit(*number);
+        let rest = scanned.get(at + 1..).unwrap_or_default();
+        if !walk.segment(*number, from, limit, rest)? {
+            break;
+        }
+    }
+    if walk.sealed && purpose == Purpose::Write {
+        // The spare is durable before a seal is written: without it, segments are missing.
+        return Err(Error::corrupt("find the segment behind a seal")
+            .at(directory.path().join(file_name(walk.end.segment() + 1)))
+            .place(walk.end.segment() + 1, 0)
+            .sides("the segment's file", "no such file"));
+    }
+    walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
+    walk.report.clean = walk.closed && !walk.report.ambiguous;
+    Ok(End { position: walk.end, last_seq: walk.last_seq.unwrap_or(0), life: walk.life, report: walk.report })
+}
+
+struct Walk<'a> {
+    directory: &'a dyn Directory,
+    store: StoreId,
+    purpose: Purpose,
+    visitor: &'a mut dyn Visitor,
+    /// `None` until the first preamble says what the next Seq is.
+    last_seq: Option<u64>,
+    life: Option<Life>,
+    /// The greatest durable mark that a valid frame named so far.
+    bound: Position,
+    report: RecoveryReport,
+    end: Position,
+    /// The last frame was a seal: the next segment goes on.
+    sealed: bool,
+    /// The last frame was a closed frame.
+    closed: bool,
+}
+
+/// What judging one place came to.
+enum Step {
+    Accepted { bytes: u64, completes_batch: bool },
+    Stopped(Verdict, &'static str),
+}
+
+/// The state of the batch that is being read.
+#[derive(Default)]
+struct OpenBatch {
+    start: Option<u64>,
+    offsets: Vec<u64>,
+    seqs: u64,
+}
+
+impl Walk<'_> {
+    /// Reads one segment to its end. False: the log ends in it.
+    fn segment(&mut self, number: u32, from: u64, limit: Option<u64>, later: &[u32]) -> Result<bool> {
+        let opened = Segment::open(self.directory, self.store, number);
+        let segment = match opened {
+            Ok(segment) => Arc::new(segment),
+            Err(error) if self.purpose == Purpose::Read && error.is_corruption() => {
+                self.damaged(number, 0, None, u64::MAX, error.to_string());
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let followed_here = limit == Some(from);
+        if sealed_here || followed_here || limit.is_none() && self.nothing_follows(&segment, from)? {
+            // Sealed, followed from here, or closed and punched behind: there is nothing to read.
+            self.sealed = sealed_here;
+            self.raise(&segment, from);
+            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(0))?;
+            if !sealed_here && !followed_here {
+                self.note_dropped(later);
+            }
+            return Ok(sealed_here || followed_here);
+        }
+        let bytes = self.read_tail(&segment, from)?;
+        self.report.segments_scanned += 1;
+        self.report.bytes_scanned += bytes.len() as u64 - from.min(bytes.len() as u64);
+        self.walk_frames(&segment, &bytes, from, limit, later)
+    }
+
+    /// Cheaply true where a clean close punched everything behind its last frame.
+    fn nothing_follows(&self, segment: &Segment, from: u64) -> Result<bool> {
+        if !self.closed || from == FIRST_FRAME {
+            return Ok(false);
+        }
+        // Only whole pages can be punched: look at the rest of this one, then ask the kernel.
+        let page_end = from.next_multiple_of(4096).min(segment.header.bytes);
+        let mut rest = vec![0; usize::try_from(page_end - from).unwrap_or(0)];
+        let doing = |e| self.io("look behind a clean end", segment, from, e);
+        segment.file.read_at(&mut rest, from).map_err(doing)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        match segment.file.next_data(page_end) {
+            Ok(found) => Ok(found.is_none()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn io(&self, doing: &str, segment: &Segment, offset: u64, error: io::Error) -> Error {
+        let path = self.directory.path().join(file_name(segment.number()));
+        Error::io(doing, error).at(path).place(segment.number(), offset)
+    }
+
+    /// The whole file, as the disk has it: bytes below `from` may be left zero.
+    fn read_tail(&mut self, segment: &Segment, from: u64) -> Result<Vec<u8>> {
+        let total = usize::try_from(segment.header.bytes).unwrap_or(usize::MAX);
+        let start = from / 4096 * 4096;
+        let mut bytes = vec![0; usize::try_from(start).unwrap_or(0)];
+        let mut tail = Vec::new();
+        let wanted = total - bytes.len();
+        if self.purpose == Purpose::Write {
+            segment.file.sync().map_err(|e| self.io("sync a tail before judging it", segment, from, e))?;
+            match segment.file.read_uncached(&mut tail, start, wanted) {
+                Ok(()) => {
+                    bytes.append(&mut tail);
+                    return Ok(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.report.cache_not_verified = true
+                }
+                Err(error) => return Err(self.io("read a tail past the cache", segment, from, error)),
+            }
+        }
+        tail.resize(wanted, 0);
+        segment.file.read_at(&mut tail, start).map_err(|e| self.io("read a tail", segment, from, e))?;
+        bytes.append(&mut tail);
+        Ok(bytes)
+    }
+
+    fn walk_frames(
+        &mut self,
+        segment: &Arc<Segment>,
+        bytes: &[u8],
+        from: u64,
+        limit: Option<u64>,
+        later: &[u32],
+    ) -> Result<bool> {
+        let number = segment.number();
+        self.visitor.enter(segment, from, self.last_seq.unwrap_or(0))?;
+        let mut at = from;
+        let mut batch = OpenBatch::default();
+        loop {
+            if limit == Some(at) && batch.start.is_none() || self.sealed {
+                self.end = segment.position(at);
+                self.raise(segment, at);
+                self.closed = self.closed && limit.is_none();
+                return Ok(true);
+            }
+            let (verdict, what) = match self.step(segment, bytes, at, limit, &mut batch, later) {
+                Step::Accepted { bytes: length, completes_batch } => {
+                    at += length;
+                    if completes_batch {
+                        self.raise(segment, at);
+                        self.accept(segment, bytes, &mut batch)?;
+                        self.end = segment.position(at);
+                    }
+                    continue;
+                }
+                Step::Stopped(verdict, what) => (verdict, what),
+            };
+            let start = batch.start.unwrap_or(at);
+            if let Verdict::EndOfLog { .. } = verdict {
+                self.note_end(segment, bytes, start, later);
+                return Ok(false);
+            }
+            let next = next_good(segment, bytes, at.max(start) + FRAME_ALIGN);
+            if self.purpose == Purpose::Write {
+                return Err(self.corruption(segment, start, next, bytes, what));
+            }
+            batch = OpenBatch::default();
+            match next {
+                Some(offset) => {
+                    self.skip_to(segment, bytes, start, offset, what);
+                    at = offset;
+                }
+                None => {
+                    // Whatever the segments behind this one hold says how much is lost.
+                    let lost = self.lost_through(later);
+                    self.damaged(number, start, None, lost, what.to_owned());
+                    self.end = segment.position(start);
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Judges the place at `at` by the rules.
+    fn step(
+        &mut self,
+        segment: &Segment,
+        bytes: &[u8],
+        at: u64,
+        limit: Option<u64>,
+        batch: &mut OpenBatch,
+        later: &[u32],
+    ) -> Step {
+        let (salt, position) = (segment.header.salt, segment.position(at));
+        let until =
+            limit.map_or(bytes.len(), |limit| usize::try_from(limit).unwrap_or(usize::MAX).min(bytes.len()));
+        let place = usize::try_from(at).ok().and_then(|at| bytes.get(at..until)).unwrap_or_default();
+        let found = Frame::find(place);
+        let mut facts = Facts {
+            empty: matches!(found, Found::Empty),
+            fits: matches!(found, Found::Frame(_)),
+            head_crc: false,
+            body_crc: false,
+            life: false,
+            seq: false,
+            batch_open: batch.start.is_some(),
+            below_bound: false,
+        };
+        if let Found::Frame(frame) = &found {
+            facts.head_crc = frame.head_is_good(salt, position);
+            facts.body_crc = facts.head_crc && frame.body_is_good();
+            if facts.body_crc {
+                facts.life = self.life_is_right(segment, at, frame);
+                facts.seq = self.seq_is_next(frame, batch.seqs);
+            }
+        }
+        if let (Verdict::Accept, Found::Frame(frame)) = (judge(facts), &found) {
+            self.bound = self.bound.max(frame.header.durable());
+            return self.take(at, frame, batch);
+        }
+        let start = segment.position(batch.start.unwrap_or(at));
+        // Only now is the bound needed in full: what lies behind may name a greater one. Where
+        // a later segment says that this one was followed at its limit, all below was durable.
+        let bound = match limit {
+            Some(limit) => self.bound.max(segment.position(limit)),
+            None => self.bound.max(bound_behind(segment, bytes, at)).max(self.bound_of_later(later)),
+        };
+        self.bound = bound;
+        facts.below_bound = start < bound;
+        Step::Stopped(judge(facts), what_is_wrong(facts))
+    }
+
+    fn life_is_right(&self, segment: &Segment, at: u64, frame: &Frame<'_>) -> bool {
+        let life = frame.header.life();
+        let operation = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
+        match (self.life, operation) {
+            (None, _) => true,
+            (Some(current), _) if current == life => true,
+            (Some(current), Some(System::Open)) => {
+                Open::read(frame.payload()).is_some_and(|open| open.previous_life == current)
+            }
+            // The first frame of a segment that goes on behind a torn one.
+            (Some(_), Some(System::Preamble)) => at == FIRST_FRAME && segment.header.follows.offset() != 0,
+            _ => false,
+        }
+    }
+
+    fn seq_is_next(&self, frame: &Frame<'_>, in_batch: u64) -> bool {
+        let seq = frame.header.seq.get();
+        let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
+        let preamble = is_preamble.then(|| Preamble::read(frame.payload())).flatten();
+        match (self.last_seq, preamble) {
+            (None, _) => true,
+            // A repair says how many it could not save.
+            (Some(last), Some(preamble)) => {
+                last.checked_add(preamble.lost) == preamble.next_seq.checked_sub(1)
+            }
+            (Some(last), None) if frame.header.is_system() => seq == last.saturating_add(in_batch),
+            (Some(last), None) => seq == last.saturating_add(in_batch + 1),
+        }
+    }
+
+    fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {
+        batch.start.get_or_insert(at);
+        batch.offsets.push(at);
+        if self.last_seq.is_none() {
+            self.last_seq = Some(seq_before(frame));
+        }
+        if frame.header.is_system() {
+            if let Some(preamble) = (frame.header.operation == System::Preamble as u8)
+                .then(|| Preamble::read(frame.payload()))
+                .flatten()
+            {
+                self.last_seq = Some(preamble.next_seq.saturating_sub(1));
+            }
+        } else {
+            batch.seqs += 1;
+        }
+        let completes_batch = !frame.header.has(flag::MORE);
+        Step::Accepted { bytes: frame.len() as u64, completes_batch }
+    }
+
+    /// A batch is whole: its frames become the log's.
+    fn accept(&mut self, segment: &Segment, bytes: &[u8], batch: &mut OpenBatch) -> Result<()> {
+        for offset in std::mem::take(&mut batch.offsets) {
+            let place = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+            let Some(frame) = Frame::parse(place) else { continue };
+            self.visitor.frame(segment.position(offset), &frame)?;
+            self.life = Some(frame.header.life());
+            let system = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
+            self.sealed = system == Some(System::Seal);
+            self.closed = system == Some(System::Closed);
+        }
+        self.last_seq = self.last_seq.map(|last| last.saturating_add(batch.seqs));
+        *batch = OpenBatch::default();
+        Ok(())
+    }
+
+    fn raise(&self, segment: &Segment, at: u64) {
+        segment.map.raise(usize::try_from(at).unwrap_or(0).min(segment.map.bytes()));
+    }
+
+    /// The log ends at `start`: counts what lies behind it.
+    fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) {
+        self.end = segment.position(start);
+        let behind = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+        self.report.cut += last_nonzero(behind);
+        self.report.valid_after_hole += valid_frames(segment, bytes, start).count() as u64;
+        self.note_dropped(later);
+    }
+
+    /// Counts what stands in segments behind the end of the log.
+    fn note_dropped(&mut self, later: &[u32]) {
+        for number in later {
+            if let Some((segment, bytes)) = self.whole(*number) {
+                let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+                self.report.cut += last_nonzero(frames);
+                self.report.valid_after_hole += valid_frames(&segment, &bytes, FIRST_FRAME).count() as u64;
+            }
+        }
+    }
+
+    fn whole(&self, number: u32) -> Option<(Segment, Vec<u8>)> {
+        let segment = Segment::open(self.directory, self.store, number).ok()?;
+        let mut bytes = vec![0; usize::try_from(segment.header.bytes).ok()?];
+        segment.file.read_at(&mut bytes, 0).ok()?;
+        Some((segment, bytes))
+    }
+
+    fn bound_of_later(&self, later: &[u32]) -> Position {
+        let bound = |number: &u32| {
+            self.whole(*number).map(|(segment, bytes)| bound_behind(&segment, &bytes, FIRST_FRAME))
+        };
+        later.iter().filter_map(bound).max().unwrap_or_default()
+    }
+
+    /// The last Seq before the first one that the later segments still hold.
+    fn lost_through(&self, later: &[u32]) -> u64 {
+        let first = later.iter().find_map(|number| {
+            let (segment, bytes) = self.whole(*number)?;
+            valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
+        });
+        first.unwrap_or_else(|| self.last_seq.unwrap_or(0))
+    }
+
+    fn skip_to(&mut self, segment: &Segment, bytes: &[u8], start: u64, next: u64, what: &str) {
+        let place = usize::try_from(next).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        let Some(frame) = Frame::parse(place) else { return };
+        let through = seq_before(&frame);
+        self.damaged(segment.number(), start, Some(next), through, what.to_owned());
+        self.life = Some(frame.header.life());
+    }
+
+    fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, through: u64, what: String) {
+        let last = self.last_seq.unwrap_or(0);
+        let through = if through == u64::MAX { last } else { through };
+        let damage =
+            Damage { segment, offset, next_good, first_seq: last.saturating_add(1), last_seq: through, what };
+        self.visitor.lost(&damage);
+        self.last_seq = if next_good.is_none() && through == last { None } else { Some(through.max(last)) };
+        self.report.damage.push(damage);
+    }
+
+    fn corruption(
+        &self,
+        segment: &Segment,
+        start: u64,
+        next: Option<u64>,
+        bytes: &[u8],
+        what: &str,
+    ) -> Error {
+        let last = self.last_seq.unwrap_or(0);
+        let place = next.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at..));
+        let through = place.and_then(Frame::parse).map_or(last.saturating_add(1), |frame| seq_before(&frame));
+        let error = Error::corrupt(format!("recover the log: {what}"))
+            .at(self.directory.path().join(file_name(segment.number())))
+            .place(segment.number(), start)
+            .next_good_at(next)
+            .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
+        if through > last { error.lost(last + 1..=through) } else { error }
+    }
+}
+
+/// The Seq of the last user frame before this one.
+fn seq_before(frame: &Frame<'_>) -> u64 {
+    frame.header.seq.get().saturating_sub(u64::from(!frame.header.is_system()))
+}
+
+fn what_is_wrong(facts: Facts) -> &'static str {
+    match facts {
+        Facts { empty: true, .. } => "zeros where a frame should be",
+        Facts { fits: false, .. } => "a frame longer than its segment",
+        Facts { head_crc: false, .. } => "a frame's header does not match its checksum",
+        Facts { body_crc: false, .. } => "a frame's content does not match its checksum",
+        Facts { life: false, .. } => "a frame of another life",
+        Facts { seq: false, .. } => "a frame out of order",
+        _ => "a frame that does not belong here",
+    }
+}
+
+/// The valid frames at or after `from`, found again on the eight-byte grid behind every hole.
+fn valid_frames<'a>(
+    segment: &'a Segment,
+    bytes: &'a [u8],
+    from: u64,
+) -> impl Iterator<Item = (u64, Frame<'a>)> + use<'a> {
+    let mut at = usize::try_from(from).unwrap_or(usize::MAX);
+    std::iter::from_fn(move || {
+        loop {
+            at += zeros_at(bytes.get(at..)?);
+            let rest = bytes.get(at..)?;
+            if rest.len() < FRAME_ALIGN as usize {
+                return None;
+            }
+            let position = segment.position(at as u64);
+            match Frame::find(rest) {
+                Found::Frame(frame) if frame.is_good(segment.header.salt, position) => {
+                    let found = at as u64;
+                    at += frame.len();
+                    return Some((found, frame));
+                }
+                _ => at += FRAME_ALIGN as usize,
+            }
+        }
+    })
+}
+
+/// How many zero bytes stand at the start, in whole units of the grid.
+fn zeros_at(bytes: &[u8]) -> usize {
+    const PAGE: usize = 4096;
+    let pages = bytes.chunks_exact(PAGE).take_while(|page| page.iter().all(|byte| *byte == 0)).count();
+    let rest = bytes.get(pages * PAGE..).unwrap_or_default();
+    let words =
+        rest.chunks_exact(FRAME_ALIGN as usize).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
+    pages * PAGE + words * FRAME_ALIGN as usize
+}
+
+fn last_nonzero(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+}
+
+fn bound_behind(segment: &Segment, bytes: &[u8], from: u64) -> Position {
+    valid_frames(segment, bytes, from).map(|(_, frame)| frame.header.durable()).max().unwrap_or_default()
+}
+
+fn next_good(segment: &Segment, bytes: &[u8], from: u64) -> Option<u64> {
+    valid_frames(segment, bytes, from).next().map(|(offset, _)| offset)
+}
+
+/// For readers that follow a log: the length of the whole batch at `at`, if it validates.
+pub(crate) fn whole_batch(segment: &Segment, bytes: &[u8], at: u64, base: u64) -> Option<u64> {
+    let mut offset = at;
+    loop {
+        let place = usize::try_from(offset - base).ok().and_then(|at| bytes.get(at..))?;
+        let Found::Frame(frame) = Frame::find(place) else { return None };
+        if !frame.is_good(segment.header.salt, segment.position(offset)) {
+            return None;
+        }
+        offset += frame.len() as u64;
+        if !frame.header.has(flag::MORE) {
+            return Some(offset - at);
+        }
+    }
+}
+
+/// Reads part of a file that somebody else may be writing.
+pub(crate) fn read_part(file: &dyn File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut part = vec![0; bytes];
+    file.read_at(&mut part, offset)?;
+    Ok(part)
+}

@@ -1,0 +1,154 @@
+//! Encoding frames into the active segment: the only code that decides where a frame stands.
+//!
+//! Everything here runs under the journal's writer lock. **Protocol P2**: the body's checksum
+//! came with the frame, the head's is computed here; between the first stored byte and the one
+//! publishing store nothing can fail, but the `pwrite` of a copy-on-write file system.
+
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use crate::disk::map::MapWriter;
+use crate::format::extension::Extensions;
+use crate::format::frame::{FRAME_BYTES, FrameFields, FrameHeader, Lengths, body_crc};
+use crate::format::system::System;
+use crate::id::{Life, Position};
+use crate::log::segment::Segment;
+
+/// What is always kept free at the end of a segment: a seal, and a closed frame.
+pub(crate) const RESERVED_BYTES: u64 = 2 * FRAME_BYTES as u64;
+
+/// A frame as it is before the lock: all but its place, its numbers and the head's checksum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) operation: u8,
+    pub(crate) kind: u16,
+    pub(crate) source: u8,
+    pub(crate) extensions: Extensions,
+    pub(crate) key: &'a [u8],
+    pub(crate) metadata: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) lengths: Lengths,
+    pub(crate) body_crc: u32,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(
+        operation: u8,
+        kind: u16,
+        extensions: Extensions,
+        key: &'a [u8],
+        metadata: &'a [u8],
+        payload: &'a [u8],
+    ) -> Self {
+        let lengths = Lengths {
+            extensions: extensions.as_bytes().len(),
+            key: key.len(),
+            metadata: metadata.len(),
+            payload: payload.len(),
+        };
+        let body_crc = body_crc(lengths, key, metadata, payload);
+        Self { operation, kind, source: 0, extensions, key, metadata, payload, lengths, body_crc }
+    }
+
+    /// A system frame.
+    pub(crate) fn system(operation: System, payload: &'a [u8]) -> Self {
+        Self::new(operation as u8, 0, Extensions::default(), &[], &[], payload)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lengths.frame() as u64
+    }
+}
+
+/// The numbers that a frame is given under the lock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) flags: u16,
+    pub(crate) seq: u64,
+    pub(crate) generation: u64,
+    pub(crate) time: i64,
+}
+
+/// The active segment and the place of the next frame in it.
+#[derive(Debug)]
+pub(crate) struct ActiveSegment {
+    pub(crate) segment: Arc<Segment>,
+    writer: MapWriter,
+    at: u64,
+    life: Life,
+}
+
+impl ActiveSegment {
+    /// Goes on in a segment at `at`.
+    pub(crate) fn new(segment: Arc<Segment>, writer: MapWriter, at: u64, life: Life) -> Self {
+        Self { segment, writer, at, life }
+    }
+
+    /// The end of the log: where the next frame will stand.
+    pub(crate) fn end(&self) -> Position {
+        self.segment.position(self.at)
+    }
+
+    /// True if `bytes` more leave the reserve free.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.at + bytes + RESERVED_BYTES <= self.segment.header.bytes
+    }
+
+    /// True if there is room for one of the frames that the reserve is for.
+    pub(crate) fn has_reserve(&self, frames: u64) -> bool {
+        self.at + frames * FRAME_BYTES as u64 <= self.segment.header.bytes
+    }
+
+    /// Stores a frame behind the last one and says where. It is seen by nobody yet.
+    #[inline]
+    pub(crate) fn push(&mut self, draft: &Draft<'_>, numbers: Numbers, durable: Position) -> u64 {
+        let at = self.at;
+        let fields = FrameFields {
+            operation: draft.operation,
+            kind: draft.kind,
+            flags: numbers.flags,
+            source: draft.source,
+            life: self.life,
+            seq: numbers.seq,
+            generation: numbers.generation,
+            time: numbers.time,
+            durable,
+            lengths: draft.lengths,
+            body_crc: draft.body_crc,
+        };
+        let extensions = draft.extensions.as_bytes();
+        let header =
+            FrameHeader::seal(&fields, extensions, self.segment.header.salt, self.segment.position(at));
+        // The padding is not stored: whatever lies behind the end of a log is zero.
+        let mut to = usize::try_from(at).unwrap_or(usize::MAX);
+        for part in [header.as_bytes(), extensions, draft.key, draft.metadata, draft.payload] {
+            if !part.is_empty() {
+                self.writer.write_at(to, part);
+                to += part.len();
+            }
+        }
+        self.at += draft.bytes();
+        at
+    }
+
+    /// Makes everything stored so far readable in this segment's map.
+    ///
+    /// # Errors
+    ///
+    /// Where a batch needs a call and it failed: nothing of the batch is seen, and nothing
+    /// more may be written into this segment.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        let finished = self.writer.finish_batch();
+        if finished.is_ok() {
+            self.writer.publish(usize::try_from(self.at).unwrap_or(usize::MAX));
+        }
+        finished
+    }
+
+    /// Forgets what was stored and not finished; the next segment follows this one at `end`.
+    pub(crate) fn give_up_at(&mut self, end: Position) {
+        self.at = end.offset();
+    }
+}

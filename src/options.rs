@@ -1,0 +1,147 @@
+//! How a store is opened: every default with its price.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// When an append is acknowledged, and what a crash may take.
+///
+/// | mode | `append` returns when | `kill -9` takes | a power cut takes |
+/// | --- | --- | --- | --- |
+/// | `Sync` | the batch is on the disk | nothing acknowledged | nothing acknowledged |
+/// | `Interval(d)` | the batch is visible | nothing acknowledged | at most what the last `d` and one sync appended |
+/// | `Os` | the batch is visible | nothing acknowledged | what the kernel had not written back, about 30 s |
+///
+/// In every mode what survives is a prefix of what was appended, in whole batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Wait for the disk. Costs one `fdatasync` a group of concurrent appends.
+    #[default]
+    Sync,
+    /// Sync in the background, this often.
+    Interval(Duration),
+    /// Leave it to the kernel.
+    Os,
+}
+
+/// How to open a store.
+///
+/// ```
+/// use esker::{Durability, Options};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// let journal = Options::new()
+///     .durability(Durability::Os)
+///     .segment_bytes(8 << 20)
+///     .open(directory.path().join("harbour.esker"))?;
+/// journal.close()
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "options do nothing until `open`"]
+pub struct Options {
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) background: bool,
+    pub(crate) allow_network_file_system: bool,
+    pub(crate) presence: Presence,
+}
+
+/// What should be there before opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    OpenOrCreate,
+    Create,
+    OpenExisting,
+}
+
+/// A segment is at least this many bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 4096;
+/// A segment is at most this many bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The shortest interval of [`Durability::Interval`].
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// `Durability::Sync`, segments of 64 MiB, maintenance in the background, no network file
+    /// systems, and create the store where there is none.
+    pub const fn new() -> Self {
+        Self {
+            durability: Durability::Sync,
+            segment_bytes: 64 << 20,
+            background: true,
+            allow_network_file_system: false,
+            presence: Presence::OpenOrCreate,
+        }
+    }
+
+    /// When an append is acknowledged. Default: [`Durability::Sync`].
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The size of a full-grown segment, from 4 KiB to 1 GiB. Default: 64 MiB.
+    ///
+    /// A batch may take a quarter of it. The first segments are smaller (an eighth of the log,
+    /// at least 1 MiB), so that a small store is a small directory. Larger segments mean
+    /// fewer files; after a crash, one of them is read to find the end of the log.
+    pub const fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Whether segments are made and indexed by a thread of their own. Default: true.
+    ///
+    /// Without it the appending call does that work when it comes up: slower, and the same on
+    /// every run. [`Durability::Interval`] needs it.
+    pub const fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Open a store on a network file system, whose locks and mappings may not be coherent
+    /// with other machines. Default: false, which is an error there.
+    pub const fn allow_network_file_system(mut self, allow: bool) -> Self {
+        self.allow_network_file_system = allow;
+        self
+    }
+
+    /// The limit of a batch, in bytes of log.
+    pub(crate) const fn batch_bytes_max(&self) -> u64 {
+        self.segment_bytes / 4
+    }
+
+    /// All problems at once.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            problems.push(format!(
+                "segment_bytes is {}, outside {SEGMENT_BYTES_MIN}..={SEGMENT_BYTES_MAX}",
+                self.segment_bytes
+            ));
+        }
+        if !self.segment_bytes.is_multiple_of(4096) {
+            problems.push(format!("segment_bytes is {}, not a multiple of 4096", self.segment_bytes));
+        }
+        if let Durability::Interval(interval) = self.durability {
+            if interval < INTERVAL_MIN {
+                problems.push(format!("the interval is {interval:?}, under {INTERVAL_MIN:?}"));
+            }
+            if !self.background {
+                problems.push("Durability::Interval needs background(true)".to_owned());
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidOptions, format!("check the options: {}", problems.join("; "))))
+    }
+}
