@@ -389,6 +389,15 @@ struct Finding<'a> {
     keyed_reader: KeyedReader,
 }
 
+/// Learns of a kind, if that is what a system frame is about.
+pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
+    if frame.header.operation == System::Kind as u8
+        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0))
+    {
+        registry.learn(kind);
+    }
+}
+
 /// The segment that is being read.
 struct Current {
     segment: Arc<Segment>,
@@ -415,19 +424,12 @@ impl Finding<'_> {
     }
 
     fn learn_system(&mut self, frame: &Frame<'_>) {
-        match System::of(frame.header.operation) {
-            Some(System::Preamble) => {
-                if let Some(preamble) = Preamble::read(frame.payload()) {
-                    self.preamble = preamble;
-                }
-            }
-            Some(System::Kind) => {
-                if let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0)) {
-                    self.registry.learn(kind);
-                }
-            }
-            _ => {}
+        if frame.header.operation == System::Preamble as u8
+            && let Some(preamble) = Preamble::read(frame.payload())
+        {
+            self.preamble = preamble;
         }
+        learn_kind(&mut self.registry, frame);
     }
 
     /// The arrays of the segment that is being read, and its place in the row.
