@@ -667,6 +667,7 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -728,8 +729,8 @@ fn numbers(seq: u64, generation: u64) -> Receipt {
 
 fn digest_of(items: &[Item<'_>]) -> Digest {
     items.iter().fold(Digest::EMPTY, |digest, item| {
-        let Draft { kind, operation, lengths, body_crc, .. } = item.draft;
-        digest.with(kind, operation, lengths, body_crc)
+        let Draft { kind, operation, body_crc, .. } = item.draft;
+        digest.with(kind, operation, item.draft.lengths(), body_crc)
     })
 }
 

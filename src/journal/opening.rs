@@ -237,7 +237,10 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let catalog = Catalog { sections: sections(&below) };
+    let mut catalog = Catalog { sections: sections(&below) };
+    if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
+        *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
+    }
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
@@ -312,11 +315,14 @@ impl Base {
 fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
-    let from = file.as_ref().map_or(0, |file| file.covered.segment());
+    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= from) {
+    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
         // A reader serves what is left: what an unreadable segment held is lost to it anyway.
         let Ok(opened) = section.open() else { continue };
+        if covered == EntryAt::new(section.number, opened.index().count()) {
+            continue;
+        }
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
