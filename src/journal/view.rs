@@ -370,6 +370,10 @@ impl fmt::Debug for Entries<'_> {
 
 /// The entries of a region; see [`View::region`].
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives on the stack while it is iterated, and a box would cost more"
+)]
 pub enum RegionEntries<'v> {
     /// A scan over the log.
     Scan(Entries<'v>),
