@@ -667,11 +667,13 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        // Nobody is making a file when the directory is let go of, and nobody begins to.
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let _indexing = self.keeper.indexing.lock();
         let ended = self.end_life(&mut writer);
         self.commit.close();
         if self.commit.is_poisoned() {

@@ -32,8 +32,9 @@ pub(crate) struct Keeper {
     spare: Mutex<Option<Spare>>,
     /// Whoever makes segments holds this; it comes before the writer's lock.
     pub(crate) making: Mutex<()>,
-    /// Whoever writes derived files holds this.
-    tending: Mutex<()>,
+    /// Whoever writes indexes and the directory holds this: two who replace one file at once
+    /// would take the temporary file away from each other.
+    pub(crate) indexing: Mutex<()>,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -104,8 +105,9 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
-        let _tending = self.keeper.tending.lock();
+        let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
+            // Whoever closes does the rest, and then lets go of the directory.
             return Ok(());
         }
         self.seal_durable_segments(self.commit.durable())?;
@@ -238,9 +240,8 @@ impl Core {
     }
 
     /// At the end of a life: nothing is made ahead any more, what lies behind the last frame is
-    /// given back, and the next opening finds an index for everything.
+    /// given back, and the next opening finds an index for everything. The caller holds `indexing`.
     pub(crate) fn finish_segments(&self, writer: &mut Writer) -> Result<()> {
-        let _tending = self.keeper.tending.lock();
         if let Some(number) = self.keeper.drop_spare() {
             let name = file_name(number);
             self.directory
