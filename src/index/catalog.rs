@@ -250,7 +250,7 @@ impl Catalog {
             let found = match opened.index() {
                 SegmentIndex::Sealed(index) => index.find(hash).and_then(|record| {
                     let last = index.members(record).last()?.get();
-                    let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
+                    let generation = record.last_generation();
                     Some(Known { generation, newest: opened.segment.position(index.offset(last)?) })
                 }),
                 SegmentIndex::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
