@@ -24,6 +24,7 @@ pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_
 pub use journal::Journal;
 pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::history::History;
+pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;
 pub use journal::stats::Stats;

@@ -16,7 +16,7 @@ use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Open, Preamble, System};
-use crate::id::{Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
+use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::{Index, Section};
 use crate::index::entities::Known;
 use crate::index::keyed::Digest;
@@ -525,16 +525,16 @@ impl Core {
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
-            let position = active.log.end();
+            let at = EntryAt::new(start.segment(), active.live.count());
             let first = if forgot { seq } else { 1 };
-            let (generation, before) = self.index.entities.advance(item.hash, position, first);
+            let (generation, before) = self.index.entities.advance(item.hash, at, first);
             if may_fail {
                 undo.push((item.hash, before));
             }
             let more = if left > 0 { flag::MORE } else { 0 };
             let flags = if before.is_none() { more | flag::FIRST } else { more };
             let offset = active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
-            active.live.push(offset, before.map_or(Position::ZERO, |known| known.newest));
+            active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
             receipt(numbers(seq, generation));
         }
         if let Err(error) = active.log.finish() {

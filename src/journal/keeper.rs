@@ -9,9 +9,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::map::MapWriter;
 use crate::error::{Error, Result};
 use crate::format::segment::{SegmentHeader, file_name};
-use crate::id::Position;
+use crate::id::{EntryAt, Position};
 use crate::index::build::{write_directory, write_index};
-use crate::index::catalog::{Opened, SegmentIndex};
+use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer, next_number};
@@ -159,7 +159,7 @@ impl Core {
     }
 
     fn seal(&self, opened: &Opened) -> Result<()> {
-        let SegmentIndex::Live(live) = opened.index() else { return Ok(()) };
+        let IndexRef::Live(live) = opened.index() else { return Ok(()) };
         let end = opened.segment.map.limit() as u64;
         opened.use_index(write_index(&self.index.place, &opened.segment, &live, end)?);
         Ok(())
@@ -187,7 +187,7 @@ impl Core {
         durable: Position,
         closing: bool,
     ) -> Result<()> {
-        let from = old.map_or(Position::ZERO, |old| old.covered);
+        let from = old.map_or(EntryAt::NONE, |old| old.covered);
         let mut sealed: Vec<(u32, SealedIndex)> = Vec::new();
         let mut covered = from;
         for section in &self.index.catalog().sections {
@@ -195,9 +195,9 @@ impl Core {
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
             }
-            if let SegmentIndex::Sealed(index) = section.open()?.index() {
-                covered = Position::new(section.number, index.layout.end);
-                sealed.push((section.number, index));
+            if let IndexRef::Sealed(index) = section.open()?.index() {
+                covered = EntryAt::new(section.number, index.count());
+                sealed.push((section.number, index.clone()));
             } else {
                 break;
             }
@@ -212,9 +212,9 @@ impl Core {
     /// The arrays of the last segment, for a life that goes on in it.
     pub(crate) fn live_again(&self, opened: &Opened) -> Result<Arc<LiveIndex>> {
         match opened.index() {
-            SegmentIndex::Live(live) => Ok(live),
-            SegmentIndex::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
-                &index,
+            IndexRef::Live(live) => Ok(live),
+            IndexRef::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
+                index,
                 opened.segment.number(),
                 opened.segment.header.bytes,
             ))),

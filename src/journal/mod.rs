@@ -23,6 +23,7 @@ pub(crate) mod history;
 mod idle;
 pub(crate) mod keeper;
 pub(crate) mod opening;
+pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;

@@ -14,11 +14,11 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{KINDS_MAX, Life, Position, StoreId};
+use crate::id::{EntryAt, KINDS_MAX, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
-use crate::index::catalog::{Catalog, Index, Place, Section, SegmentIndex};
+use crate::index::catalog::{Catalog, Index, IndexRef, Place, Section};
 use crate::index::entities::{Entities, EntityFile, Known};
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
@@ -327,22 +327,20 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entitie
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
     match opened.index() {
-        SegmentIndex::Sealed(index) => {
+        IndexRef::Sealed(index) => {
             for record in index.entities() {
-                let last =
-                    index.members(record).last().and_then(|last| index.offset(last.get())).unwrap_or(0);
-                let generation = record.last_generation();
-                entities.learn(record.hash(), Known { generation, newest: Position::new(number, last) });
+                let (generation, last) = index.newest(record);
+                entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
             }
         }
-        SegmentIndex::Live(live) => {
+        IndexRef::Live(live) => {
             for ordinal in 0..live.count() {
                 let offset = live.offset(ordinal).unwrap_or(0);
                 let Some(frame) = (offset != 0).then(|| opened.segment.frame(offset)).flatten() else {
                     continue;
                 };
                 let hash = hasher.hash(frame.header.kind.get(), frame.key());
-                let newest = opened.segment.position(offset);
+                let newest = EntryAt::new(number, ordinal);
                 entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
             }
         }
@@ -365,8 +363,8 @@ fn remembered(
         for section in &index.catalog().sections {
             if (first..=last).contains(&section.number) {
                 let keyed = match section.open()?.index() {
-                    SegmentIndex::Sealed(index) => index.keyed(),
-                    SegmentIndex::Live(live) => live.keyed.lock().clone(),
+                    IndexRef::Sealed(index) => index.keyed(),
+                    IndexRef::Live(live) => live.keyed.lock().clone(),
                 };
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
             }
@@ -390,6 +388,15 @@ struct Finding<'a> {
     current: Option<Current>,
     keyed: Vec<(u32, Keyed)>,
     keyed_reader: KeyedReader,
+}
+
+/// Learns of a kind, if that is what a system frame is about.
+pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
+    if frame.header.operation == System::Kind as u8
+        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
+    {
+        registry.learn(kind);
+    }
 }
 
 /// The segment that is being read.
@@ -418,19 +425,12 @@ impl Finding<'_> {
     }
 
     fn learn_system(&mut self, frame: &Frame<'_>) {
-        match System::of(frame.header.operation) {
-            Some(System::Preamble) => {
-                if let Some(preamble) = Preamble::read(frame.payload()) {
-                    self.preamble = preamble;
-                }
-            }
-            Some(System::Kind) => {
-                if let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0)) {
-                    self.registry.learn(kind);
-                }
-            }
-            _ => {}
+        if frame.header.operation == System::Preamble as u8
+            && let Some(preamble) = Preamble::read(frame.payload())
+        {
+            self.preamble = preamble;
         }
+        learn_kind(&mut self.registry, frame);
     }
 
     /// The arrays of the segment that is being read, and its place in the row.
@@ -444,7 +444,7 @@ impl Finding<'_> {
         let covered =
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
-            Some(SegmentIndex::Sealed(index)) => {
+            Some(IndexRef::Sealed(index)) => {
                 Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
@@ -476,12 +476,11 @@ impl Visitor for Finding<'_> {
             return Ok(());
         }
         let hash = self.index.hash(frame.header.kind.get(), frame.key());
-        let before = self.index.find(hash)?.map_or(Position::ZERO, |known| known.newest);
+        let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
         live.skip_to(frame.header.seq.get());
+        let newest = EntryAt::new(position.segment(), live.count());
         live.push(position.offset(), before);
-        self.index
-            .entities
-            .learn(hash, Known { generation: frame.header.generation.get(), newest: position });
+        self.index.entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
         if let Some(keyed) = self.keyed_reader.frame(frame) {
             live.keyed.lock().push(keyed);
             self.keyed.push((position.segment(), keyed));

@@ -125,7 +125,7 @@ pub(crate) struct End {
     pub(crate) position: Position,
     pub(crate) last_seq: u64,
     pub(crate) life: Option<Life>,
-    /// The last frame is a seal, and the segment behind it is not there.
+    /// The log ends with a seal: it goes on in a segment that was not there yet.
     pub(crate) sealed: bool,
     pub(crate) report: RecoveryReport,
 }
@@ -246,13 +246,8 @@ pub(crate) fn recover(
     }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
-    Ok(End {
-        position: walk.end,
-        last_seq: walk.last_seq.unwrap_or(walk.least_seq),
-        life: walk.life,
-        sealed: walk.sealed,
-        report: walk.report,
-    })
+    let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
+    Ok(End { position, last_seq: last_seq.unwrap_or(least_seq), life, sealed, report })
 }
 
 struct Walk<'a> {

@@ -1,0 +1,470 @@
+//! Reading a store from another process, beside a live writer or without one.
+//!
+//! A reader takes no lock and never creates or changes a file. It follows the log by reading
+//! what lies behind the last whole batch it knows, checks both checksums of every frame, and
+//! only then lets its own map show them. The writer's marks in `LOCK` are hints: they hold a
+//! reader back after a failed sync, and nothing depends on them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::disk::Directory;
+use crate::disk::posix::PosixDirectory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{Found, Frame};
+use crate::format::lock::Holder;
+use crate::format::manifest::Manifest;
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::system::{KindInfo, System};
+use crate::id::{EntryAt, Life, Position, StoreId};
+use crate::index::build::note;
+use crate::index::catalog::{Index, IndexRef, Section};
+use crate::index::entities::Known;
+use crate::index::live::LiveIndex;
+use crate::journal::opening::{Opened, find_log, learn_kind, read_manifest};
+use crate::journal::registry::Registry;
+use crate::journal::view::View;
+use crate::log::lock::{LiveMarks, SeenLock};
+use crate::log::recovery::{Purpose, RecoveryReport, read_part, whole_batch};
+use crate::log::segment::Segment;
+
+/// A store, open for reading only, from any process.
+///
+/// ```
+/// use esker::{Journal, Reader, Record};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// let path = directory.path().join("harbour.esker");
+/// let journal = Journal::open(&path)?;
+/// let note = journal.kind("note")?;
+/// let reader = Reader::open(&path)?;                   // beside the writer
+/// journal.append(Record::new(note, b"a", b"1"))?;
+/// assert_eq!(reader.view()?.range(..).count(), 1);     // each view looks for what is new
+/// # journal.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    directory: Arc<dyn Directory>,
+    manifest: Manifest,
+    index: Arc<Index>,
+    registry: RwLock<Registry>,
+    report: RecoveryReport,
+    follow: Mutex<Follow>,
+}
+
+/// How far the log was read.
+#[derive(Debug)]
+struct Follow {
+    segment: Arc<Segment>,
+    /// `None`: an index file covers what was read of the segment.
+    live: Option<Arc<LiveIndex>>,
+    began: bool,
+    /// The end of the last whole batch.
+    at: u64,
+    last_seq: u64,
+    sealed: bool,
+    /// The life of the writer when the directory was last listed for a segment behind a torn end.
+    listed_in: Option<Life>,
+    lock: Option<SeenLock>,
+    /// What the last view showed.
+    shown: Position,
+}
+
+/// Opening races with a writer that unlinks dead segments: look again so often.
+const LOOKS: usize = 5;
+/// Read behind the end in pieces of this size, or a whole batch.
+const PIECE: usize = 64 << 10;
+
+impl Reader {
+    /// Opens a store that is there, also a damaged one: what is left of it can be read, and
+    /// [`recovery`](Self::recovery) lists the damage that was met at the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotADirectory`, `NotAStore`, `FormatTooNew`, `PermissionDenied`, `Io`, and
+    /// `Corrupt` if the manifest is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let directory = PosixDirectory::open(path).map_err(|e| {
+            let doing = "open the store for reading";
+            match e.kind() {
+                io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, doing),
+                io::ErrorKind::NotADirectory => Error::new(ErrorKind::NotADirectory, doing),
+                _ => Error::io(doing, e),
+            }
+            .at(path)
+        })?;
+        Self::open_in(Arc::new(directory))
+    }
+
+    pub(crate) fn open_in(directory: Arc<dyn Directory>) -> Result<Self> {
+        let manifest = read_manifest(&*directory)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotAStore, "open the store for reading")
+                .at(directory.path())
+                .sides("a store", "an empty directory")
+        })?;
+        let mut looks = 0;
+        let opened = loop {
+            looks += 1;
+            match find_log(Arc::clone(&directory), &manifest, Purpose::Read) {
+                Err(error) if error.kind() == ErrorKind::Io && looks < LOOKS => {}
+                other => break other?,
+            }
+        };
+        let lock = SeenLock::look(&*directory, manifest.store);
+        let follow = Follow::behind(&opened, lock)?;
+        let Opened { index, registry, end, .. } = opened;
+        let (registry, follow) = (RwLock::new(registry), Mutex::new(follow));
+        let shared = Shared { directory, manifest, index, registry, report: end.report, follow };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The log as it is now.
+    ///
+    /// # Errors
+    ///
+    /// `Rewound` if the writer crashed and went on before what this reader had seen: what came
+    /// after was never durable. Open the reader again. `Io` if a segment cannot be read.
+    pub fn view(&self) -> Result<View> {
+        let mark = self.refresh()?;
+        Ok(View::new(Arc::clone(&self.shared.index), mark))
+    }
+
+    /// Reads what is new; answers where the log ends for this reader.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    pub fn refresh(&self) -> Result<Position> {
+        let mut follow = self.shared.follow.lock();
+        self.shared.read_new(&mut follow)?;
+        let end = follow.segment.position(follow.at);
+        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let limit = match marks {
+            // After a failed sync nobody may see more than what is durable.
+            Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
+            Some(LiveMarks { visible, .. }) => end.min(visible).max(follow.shown.min(end)),
+            None => end,
+        };
+        follow.shown = limit;
+        Ok(limit)
+    }
+
+    /// Waits until the log ends behind `position`, or for at most `timeout`. True: it does.
+    ///
+    /// Looks again and again: for 20 microseconds without a pause, then with pauses of 1 to 20
+    /// milliseconds. A process cannot be woken by another one that does not know of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    pub fn wait_behind(&self, position: Position, timeout: Duration) -> Result<bool> {
+        const SPIN: Duration = Duration::from_micros(20);
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if self.refresh()? > position {
+                return Ok(true);
+            }
+            let waited = started.elapsed();
+            if waited >= timeout {
+                return Ok(false);
+            }
+            if waited < SPIN {
+                std::hint::spin_loop();
+            } else {
+                std::thread::park_timeout(pause.min(timeout - waited));
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// How far the log is durable, if a live writer says so.
+    #[must_use]
+    pub fn durable(&self) -> Option<Position> {
+        let follow = self.shared.follow.lock();
+        follow.lock.as_ref().and_then(SeenLock::marks).map(|marks| marks.durable)
+    }
+
+    /// The kinds that are registered, in the order of their numbers.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Arc<KindInfo>> {
+        self.shared.registry.read().iter().cloned().collect()
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn kind_named(&self, name: &str) -> Option<Arc<KindInfo>> {
+        self.shared.registry.read().named(name).cloned()
+    }
+
+    /// Who writes the store now; `None`: nobody that can be told.
+    #[must_use]
+    pub fn writer(&self) -> Option<Holder> {
+        let follow = self.shared.follow.lock();
+        let lock = follow.lock.as_ref()?;
+        lock.marks().and_then(|_| lock.holder())
+    }
+
+    /// Who wrote the store last, or writes it now.
+    #[must_use]
+    pub fn last_writer(&self) -> Option<Holder> {
+        self.shared.follow.lock().lock.as_ref().and_then(SeenLock::holder)
+    }
+
+    /// What opening found out about the end of the log.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.shared.report
+    }
+
+    /// The identity of the store.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.shared.manifest.store
+    }
+
+    /// The store's era: it changes when a Seq may come to mean another durable entry.
+    #[must_use]
+    pub fn era(&self) -> u64 {
+        self.shared.manifest.era
+    }
+
+    /// When the store was made, in nanoseconds since 1970.
+    #[must_use]
+    pub fn created(&self) -> i64 {
+        self.shared.manifest.created
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.shared.directory.path()
+    }
+
+    /// How many entities the store knows.
+    #[must_use]
+    pub fn entity_count(&self) -> u64 {
+        self.shared.index.entities.count()
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<dyn Directory> {
+        &self.shared.directory
+    }
+
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        &self.shared.index
+    }
+}
+
+impl Follow {
+    /// Goes on where opening stopped.
+    fn behind(opened: &Opened, lock: Option<SeenLock>) -> Result<Self> {
+        let end = opened.end.position;
+        let tail = opened.tail.as_ref().filter(|(segment, _)| segment.number() == end.segment());
+        let (segment, live) = match tail {
+            Some((segment, live)) => (Arc::clone(segment), Some(Arc::clone(live))),
+            None => {
+                let catalog = opened.index.catalog();
+                let section = catalog.section(end.segment()).ok_or_else(|| {
+                    Error::corrupt("find the end of the log").place(end.segment(), end.offset())
+                })?;
+                (Arc::clone(&section.open()?.segment), None)
+            }
+        };
+        Ok(Self {
+            began: end.offset() != FIRST_FRAME,
+            segment,
+            live,
+            at: end.offset(),
+            last_seq: opened.end.last_seq,
+            sealed: opened.end.sealed,
+            listed_in: None,
+            lock,
+            shown: Position::ZERO,
+        })
+    }
+}
+
+impl Shared {
+    /// Reads whole batches behind the end until there is none.
+    fn read_new(&self, follow: &mut Follow) -> Result<()> {
+        loop {
+            while !follow.sealed && self.read_piece(follow)? {}
+            if !self.next_segment(follow)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the whole batches of one piece. False: there is none.
+    fn read_piece(&self, follow: &mut Follow) -> Result<bool> {
+        let total = follow.segment.header.bytes;
+        let left = usize::try_from(total.saturating_sub(follow.at)).unwrap_or(usize::MAX);
+        let mut size = left.min(PIECE);
+        loop {
+            let doing = |e| self.io("follow the log", &follow.segment, follow.at, e);
+            let piece = read_part(&*follow.segment.file, follow.at, size).map_err(doing)?;
+            let start = follow.at;
+            while !follow.sealed
+                && let Some(length) = whole_batch(&follow.segment, &piece, follow.at, start)
+            {
+                self.apply(follow, &piece, start, length)?;
+            }
+            if follow.at > start {
+                return Ok(true);
+            }
+            if size == left || !may_go_on(&piece) {
+                return Ok(false);
+            }
+            // A batch that is longer than the piece.
+            size = (size * 8).min(left);
+        }
+    }
+
+    /// Takes a whole batch into the index, and shows it.
+    fn apply(&self, follow: &mut Follow, piece: &[u8], start: u64, length: u64) -> Result<()> {
+        let live = self.live(follow)?;
+        let end = follow.at + length;
+        while follow.at < end {
+            let place =
+                usize::try_from(follow.at - start).ok().and_then(|at| piece.get(at..)).unwrap_or_default();
+            let Some(frame) = Frame::parse(place) else { break };
+            let position = follow.segment.position(follow.at);
+            note(&live, &mut follow.began, position, &frame);
+            if frame.header.is_system() {
+                follow.sealed = System::of(frame.header.operation) == Some(System::Seal);
+                learn_kind(&mut self.registry.write(), &frame);
+            } else {
+                let hash = self.index.hash(frame.header.kind.get(), frame.key());
+                let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
+                live.skip_to(frame.header.seq.get());
+                let newest = EntryAt::new(position.segment(), live.count());
+                live.push(follow.at, before);
+                let known = Known { generation: frame.header.generation.get(), newest };
+                self.index.entities.learn(hash, known);
+                follow.last_seq = frame.header.seq.get();
+            }
+            follow.at += frame.len() as u64;
+        }
+        follow.segment.map.raise(usize::try_from(end).unwrap_or(0).min(follow.segment.map.bytes()));
+        Ok(())
+    }
+
+    /// The arrays of the segment that is followed.
+    fn live(&self, follow: &mut Follow) -> Result<Arc<LiveIndex>> {
+        if let Some(live) = &follow.live {
+            return Ok(Arc::clone(live));
+        }
+        let number = follow.segment.number();
+        let catalog = self.index.catalog();
+        let bytes = follow.segment.header.bytes;
+        let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
+        {
+            Some(IndexRef::Sealed(index)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
+            Some(IndexRef::Live(live)) => live,
+            None => Arc::new(LiveIndex::for_segment(bytes)),
+        };
+        self.index.add(Section::opened(
+            Arc::clone(&self.index.place),
+            Arc::clone(&follow.segment),
+            Arc::clone(&live),
+        ));
+        follow.live = Some(Arc::clone(&live));
+        Ok(live)
+    }
+
+    /// Goes on in the segment behind the one that ended. False: there is none yet.
+    fn next_segment(&self, follow: &mut Follow) -> Result<bool> {
+        let number = follow.segment.number();
+        if follow.sealed {
+            // Nearly always the next number; a gap is explained by a header.
+            if let Some(segment) = self.try_open(number + 1)?
+                && segment.header.follows == SegmentHeader::after_seal_of(number)
+            {
+                return Ok(self.enter(follow, segment));
+            }
+        } else if !self.may_be_torn(follow) {
+            return Ok(false);
+        }
+        let Some(segment) = self.follower_of(number)? else { return Ok(false) };
+        let follows = segment.header.follows;
+        if follows.offset() != 0 && follows.offset() < follow.at {
+            return Err(Error::new(ErrorKind::Rewound, "follow the log")
+                .at(self.directory.path().join(file_name(number)))
+                .place(number, follows.offset())
+                .sides(
+                    format!("a log that goes on behind {}", follow.segment.position(follow.at)),
+                    follows,
+                ));
+        }
+        let goes_on = follow.sealed && follows.offset() == 0 || follows.offset() == follow.at;
+        Ok(goes_on && self.enter(follow, segment))
+    }
+
+    /// Worth a look at the directory: another life may have gone on in a new segment.
+    fn may_be_torn(&self, follow: &mut Follow) -> bool {
+        let life = follow.lock.as_ref().and_then(SeenLock::marks).map(|marks| marks.life);
+        if follow.lock.is_none() {
+            follow.lock = SeenLock::look(&*self.directory, self.manifest.store);
+        }
+        let changed = life.is_none() || life != follow.listed_in;
+        follow.listed_in = life;
+        changed
+    }
+
+    /// The newest segment that says it follows `number`.
+    fn follower_of(&self, number: u32) -> Result<Option<Arc<Segment>>> {
+        let names =
+            self.directory.list().map_err(|e| Error::io("list the store", e).at(self.directory.path()))?;
+        let numbers = names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number);
+        let mut numbers: Vec<u32> = numbers.collect();
+        numbers.sort_unstable();
+        for other in numbers.into_iter().rev() {
+            if let Some(segment) = self.try_open(other)?
+                && segment.header.follows.segment() == number
+            {
+                return Ok(Some(segment));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_open(&self, number: u32) -> Result<Option<Arc<Segment>>> {
+        if self.directory.open(&file_name(number), crate::disk::Access::Read).is_err() {
+            return Ok(None);
+        }
+        Segment::open(&*self.directory, self.manifest.store, number).map(Arc::new).map(Some)
+    }
+
+    fn enter(&self, follow: &mut Follow, segment: Arc<Segment>) -> bool {
+        let live = Arc::new(LiveIndex::for_segment(segment.header.bytes));
+        live.begin(follow.last_seq + 1);
+        let place = Arc::clone(&self.index.place);
+        self.index.add(Section::opened(place, Arc::clone(&segment), Arc::clone(&live)));
+        follow.segment = segment;
+        follow.live = Some(live);
+        (follow.began, follow.at, follow.sealed) = (false, FIRST_FRAME, false);
+        true
+    }
+
+    fn io(&self, doing: &str, segment: &Segment, offset: u64, error: io::Error) -> Error {
+        let path = self.directory.path().join(file_name(segment.number()));
+        Error::io(doing, error).at(path).place(segment.number(), offset)
+    }
+}
+
+/// False where the first frame is not there, or not whole in itself: no use to read on.
+fn may_go_on(piece: &[u8]) -> bool {
+    !matches!(Frame::find(piece), Found::Empty)
+}
