@@ -670,6 +670,8 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        // A segment that is being made must not appear after the directory was let go of.
+        let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     spare: Mutex<Option<Spare>>,
     /// Whoever makes segments holds this; it comes before the writer's lock.
     pub(crate) making: Mutex<()>,
+    /// Whoever writes derived files holds this: they are put in place under one temporary name.
+    pub(crate) deriving: Mutex<()>,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -98,6 +100,10 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
+        let _deriving = self.keeper.deriving.lock();
+        if self.is_closed() {
+            return Ok(());
+        }
         self.seal_durable_segments(self.commit.durable())?;
         self.keep_the_directory(self.commit.durable(), false)
     }
@@ -235,6 +241,7 @@ impl Core {
         // The rest of the page is zero already; only whole pages can be punched.
         let _ = segment.file.punch(end.offset().next_multiple_of(4096), segment.header.bytes);
         let durable = self.commit.durable();
+        let _deriving = self.keeper.deriving.lock();
         self.seal_durable_segments(durable)?;
         if let Some(section) = self.index.catalog().section(end.segment()) {
             self.seal(section.open()?)?;
