@@ -14,7 +14,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Open, Preamble, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::{Index, Section};
@@ -287,7 +287,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Conflict, format!("append to {}/{key}", item.draft.kind))
                     .sides(item.expect, found));
             }
-            now.insert(item.hash, known.map_or(writer.first_generation(seq), |known| known + 1));
+            now.insert(item.hash, known.map_or(writer.first_generation(seq), |known| known.saturating_add(1)));
         }
         Ok(())
     }
@@ -413,7 +413,10 @@ impl Core {
         self.enter(writer, spare, end.offset())?;
         // The header that names the end is durable: what lies between can go.
         let between = end.segment().saturating_add(1)..=before;
-        let mut dead: Vec<u32> = std::mem::take(&mut writer.dead).into_iter().chain(between).collect();
+        let names = self.directory.list().unwrap_or_default();
+        let there = names.iter().filter_map(|entry| number_of(&entry.name));
+        let mut dead = std::mem::take(&mut writer.dead);
+        dead.extend(there.filter(|number| between.contains(number)));
         dead.dedup();
         for number in dead {
             let _ = self.directory.remove(&file_name(number));

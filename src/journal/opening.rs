@@ -14,7 +14,7 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{EntryAt, KindId, Life, Position, StoreId};
+use crate::id::{EntryAt, KINDS_MAX, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
@@ -63,6 +63,9 @@ fn make_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
+/// No log is longer; a preamble that says so is not believed.
+const LOG_BYTES_MAX: u64 = 1 << 62;
+
 /// Opens or makes the store in a directory.
 pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Core> {
     options.validate()?;
@@ -93,7 +96,7 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
         previous_life: end.life.unwrap_or(Life(0)),
         stage: Stage::Waiting { end: end.position, resume },
         last_seq: end.last_seq,
-        log_bytes: preamble.log_bytes,
+        log_bytes: preamble.log_bytes.min(LOG_BYTES_MAX),
         keyed,
         forgot: preamble.forgot,
         dead: chain.dead,
@@ -396,7 +399,7 @@ struct Finding<'a> {
 /// Learns of a kind, if that is what a system frame is about.
 pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
     if frame.header.operation == System::Kind as u8
-        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0))
+        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
     {
         registry.learn(kind);
     }
