@@ -190,6 +190,8 @@ impl Core {
                     format!("{bytes} bytes"),
                 ));
         }
+        // A kind that was registered stays so.
+        self.check_kinds(items)?;
         let time = now();
         let mut writer = loop {
             let mut writer = self.writer.lock();
@@ -200,7 +202,6 @@ impl Core {
                 let end = self.repeat(first, key, items, receipt)?;
                 return Ok((end, true));
             }
-            self.check_kinds(items)?;
             self.check_expectations(&writer, items)?;
             if self.make_room(&mut writer, bytes)? {
                 break writer;
@@ -213,7 +214,8 @@ impl Core {
         self.lock.show(Cell::Visible, end.word());
         self.idle.busy();
         if !self.options.background {
-            self.maintain()?;
+            // Derived files can wait: the batch is in the log whatever becomes of them.
+            let _ = self.maintain();
         }
         Ok((end, false))
     }

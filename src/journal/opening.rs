@@ -333,7 +333,7 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entitie
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
     match opened.index() {
-        IndexRef::Sealed(index) => {
+        IndexRef::Sealed(index, _) => {
             for record in index.entities() {
                 let (generation, last) = index.newest(record);
                 entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
@@ -369,7 +369,7 @@ fn remembered(
         for section in &index.catalog().sections {
             if (first..=last).contains(&section.number) {
                 let keyed = match section.open()?.index() {
-                    IndexRef::Sealed(index) => index.keyed(),
+                    IndexRef::Sealed(index, _) => index.keyed(),
                     IndexRef::Live(live) => live.keyed.lock().clone(),
                 };
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
@@ -451,7 +451,7 @@ impl Finding<'_> {
         let covered =
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
-            Some(IndexRef::Sealed(index)) => {
+            Some(IndexRef::Sealed(index, _)) => {
                 Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),

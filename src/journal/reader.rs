@@ -373,7 +373,7 @@ impl Shared {
         let bytes = follow.segment.header.bytes;
         let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
         {
-            Some(IndexRef::Sealed(index)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
+            Some(IndexRef::Sealed(index, _)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
             Some(IndexRef::Live(live)) => live,
             None => Arc::new(LiveIndex::for_segment(bytes)),
         };

@@ -45,6 +45,7 @@ impl Core {
             Stage::Writing(active) if active.log.has_room(bytes) => Ok(()),
             Stage::Writing(_) => {
                 drop(writer);
+                self.keeper.hurry();
                 self.make_spare(bytes)
             }
             Stage::Torn { end } => {
@@ -53,7 +54,9 @@ impl Core {
             }
             Stage::Waiting { end, resume } => {
                 let (end, resume) = (*end, *resume);
-                self.begin_life(&mut writer, end, resume, bytes)
+                let begun = self.begin_life(&mut writer, end, resume, bytes);
+                self.keeper.wake();
+                begun
             }
         }
     }
@@ -225,11 +228,12 @@ impl Core {
         Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
     }
 
-    /// An eighth of the log, within the options' bounds, and more where the batch or sixteen
+    /// An eighth of the log, within the options' bounds; twice as much each time that an append
+    /// had to wait for a segment, so that a fast writer soon has large ones; and more where the batch or sixteen
     /// preambles need it.
     pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
         let full = self.options.segment_bytes;
-        let usual = (log_bytes / 8).clamp(full.min(1 << 20), full);
+        let usual = (log_bytes / 8).max(full.min(1 << 20)).saturating_mul(1 << self.keeper.hurried().min(6)).min(full);
         let needed = FIRST_FRAME + preamble + batch + 2 * RESERVED_BYTES;
         usual.max(needed).max(16 * preamble).next_multiple_of(4096)
     }
