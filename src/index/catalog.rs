@@ -42,7 +42,9 @@ impl IndexRef<'_> {
     pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
         match self {
             Self::Live(live) => live.offset(ordinal),
-            Self::Sealed(_, offsets) => offsets.get(ordinal as usize).map(|units| u64::from(units.get()) * FRAME_ALIGN),
+            Self::Sealed(_, offsets) => {
+                offsets.get(ordinal as usize).map(|units| u64::from(units.get()) * FRAME_ALIGN)
+            }
         }
     }
 
@@ -212,7 +214,12 @@ impl Opened {
 
     /// The user frame with this ordinal, checked if it has to be.
     #[inline]
-    pub(crate) fn frame(&self, index: &IndexRef<'_>, first_seq: u64, ordinal: u32) -> Result<(u64, Frame<'_>)> {
+    pub(crate) fn frame(
+        &self,
+        index: &IndexRef<'_>,
+        first_seq: u64,
+        ordinal: u32,
+    ) -> Result<(u64, Frame<'_>)> {
         let Some(offset) = index.offset(ordinal).filter(|offset| *offset != 0) else {
             return Err(self.lost(ordinal, 0, "the frame is lost"));
         };

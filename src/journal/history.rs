@@ -98,7 +98,10 @@ impl<'v> History<'v> {
                 };
                 let members = index.members(record);
                 let end = members.partition_point(|ordinal| ordinal.get() < section.count);
-                (Span { section, members: Members::InIndex(members), first: 0, end }, somewhere_before(record))
+                (
+                    Span { section, members: Members::InIndex(members), first: 0, end },
+                    somewhere_before(record),
+                )
             }
             IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();

@@ -132,11 +132,10 @@ impl Core {
     /// Brings what rotation left to the disk, where nobody waits for it: so that there is one
     /// segment to read after a crash, however seldom the log is synced.
     fn sync_full_segments(&self) -> Result<()> {
-        let active = Position::new(self.commit.visible().segment(), 0);
-        if self.options.background && self.commit.durable() < active {
-            self.wait_durable(active)?;
+        if !self.options.background {
+            return Ok(());
         }
-        Ok(())
+        self.wait_for_segments_before(self.commit.visible().segment())
     }
 
     /// Makes the next segment ahead.

@@ -233,7 +233,10 @@ impl Core {
     /// preambles need it.
     pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
         let full = self.options.segment_bytes;
-        let usual = (log_bytes / 8).max(full.min(1 << 20)).saturating_mul(1 << self.keeper.hurried().min(6)).min(full);
+        let usual = (log_bytes / 8)
+            .max(full.min(1 << 20))
+            .saturating_mul(1 << self.keeper.hurried().min(6))
+            .min(full);
         let needed = FIRST_FRAME + preamble + batch + 2 * RESERVED_BYTES;
         usual.max(needed).max(16 * preamble).next_multiple_of(4096)
     }
