@@ -89,6 +89,9 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     let life = draw_life()?;
     let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
     let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    if !end.report.clean {
+        make_names_durable(&*directory)?;
+    }
     let empty = end.position.offset() == FIRST_FRAME && !end.report.ambiguous;
     let resume = end.report.clean || empty;
     let writer = Writer {
@@ -106,6 +109,15 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     lock.announce(manifest.store, life, end.position)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
     Ok(Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock))
+}
+
+/// A process that was killed may have renamed a file and not synced the directory: its name is
+/// there for us, and a power cut could still take it back with all that is then written to it.
+fn make_names_durable(directory: &dyn Directory) -> Result<()> {
+    directory
+        .sync()
+        .and_then(|()| directory.sync_parent())
+        .map_err(|e| Error::io("make the names of the store's files durable", e).at(directory.path()))
 }
 
 /// The manifest; `None` where there is no store yet and one can be made.

@@ -283,6 +283,8 @@ enum Step {
 #[derive(Default)]
 struct OpenBatch {
     start: Option<u64>,
+    /// The life of its first frame, which is that of all.
+    life: Option<Life>,
     offsets: Vec<u64>,
     seqs: u64,
 }
@@ -516,7 +518,10 @@ impl Walk<'_> {
             facts.head_crc = frame.head_is_good(salt, position);
             facts.body_crc = facts.head_crc && frame.body_is_good();
             if facts.body_crc {
-                facts.life = self.life_is_right(segment, at, frame);
+                facts.life = match batch.life {
+                    Some(life) => frame.header.life() == life,
+                    None => self.life_is_right(segment, at, frame),
+                };
                 facts.seq = self.seq_is_next(frame, batch.seqs);
             }
         }
@@ -578,6 +583,7 @@ impl Walk<'_> {
 
     fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {
         batch.start.get_or_insert(at);
+        batch.life.get_or_insert(frame.header.life());
         batch.offsets.push(at);
         if self.last_seq.is_none() {
             self.last_seq = Some(seq_before(frame));
