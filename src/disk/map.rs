@@ -78,6 +78,10 @@ impl HeapBytes {
         Self { written: AtomicUsize::new(cells.len()), cells, writer_is_gone: AtomicBool::new(true) }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     /// How many bytes from the start are written for good.
     fn settled(&self) -> usize {
         if self.writer_is_gone.load(Ordering::Acquire) {

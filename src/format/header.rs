@@ -87,8 +87,9 @@ impl FileHeader {
             let found = format!("{:02x?}", header.magic);
             return Err(Error::corrupt(doing()).sides(format!("the magic {MAGIC:02x?}"), found));
         }
-        // The version comes before the checksum: a later format may checksum otherwise.
-        if header.version.get() > FORMAT_VERSION {
+        // The version comes before the checksum: a later format may checksum otherwise. But
+        // where the checksum says that it was this format, only the version is damaged.
+        if header.version.get() > FORMAT_VERSION && !header.would_be_good_as(FORMAT_VERSION) {
             let sides = (format!("format {FORMAT_VERSION} or older"), format!("format {}", header.version));
             return Err(Error::new(ErrorKind::FormatTooNew, doing()).sides(sides.0, sides.1));
         }
@@ -119,6 +120,17 @@ impl FileHeader {
             );
         }
         Ok(header)
+    }
+
+    fn would_be_good_as(&self, version: u16) -> bool {
+        let header = Self { version: U16::new(version), ..*self };
+        header.crc.get() == header.checksum()
+    }
+
+    /// The salt in a header that does not check out, if at least the store is right.
+    pub(crate) fn salt_if_of(bytes: &[u8], store: StoreId) -> Option<u64> {
+        let (header, _) = Self::read_from_prefix(bytes).ok()?;
+        (header.magic == MAGIC && header.store() == store).then(|| header.salt.get())
     }
 
     pub(crate) fn store(&self) -> StoreId {

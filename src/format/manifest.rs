@@ -94,6 +94,14 @@ mod tests {
             Manifest { store: StoreId([3; 16]), era: 1, created: 5, sections: vec![], read_only: false };
         let mut bytes = manifest.encode();
         bytes[10] = 2;
-        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::error::ErrorKind::FormatTooNew);
+        let one_bit_wrong = Manifest::read(&bytes).unwrap_err();
+        assert_eq!(one_bit_wrong.kind(), crate::ErrorKind::Corrupt, "its checksum is that of format 1");
+        let crc_at = HEADER_BYTES - 4;
+        let crc = checksum::crc(&[&bytes[..crc_at]]);
+        bytes[crc_at..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::ErrorKind::FormatTooNew);
+        bytes[crc_at] ^= 1;
+        let otherwise_summed = Manifest::read(&bytes).unwrap_err();
+        assert_eq!(otherwise_summed.kind(), crate::ErrorKind::FormatTooNew);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn index_by_reading(
     let chain = Chain::of_one(segment.number(), limit);
     let end = recover(&*place.directory, place.store, &chain, None, Purpose::Read, &mut reading)?;
     if !reading.began {
-        live.begin(end.last_seq + 1);
+        live.begin(end.last_seq.saturating_add(1));
     }
     // Recovery mapped the segment for itself; what it accepted is as good in this map.
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
@@ -73,7 +73,7 @@ impl Visitor for Reading<'_> {
 
     fn lost(&mut self, damage: &Damage) {
         if self.began {
-            self.live.skip_to(damage.last_seq + 1);
+            self.live.skip_to(damage.last_seq.saturating_add(1));
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame
         if operation == Some(System::Preamble) && !*began {
             let next =
                 crate::format::system::Preamble::read(frame.payload()).map(|preamble| preamble.next_seq);
-            live.begin(next.unwrap_or(frame.header.seq.get() + 1));
+            live.begin(next.unwrap_or(frame.header.seq.get().saturating_add(1)));
             *began = true;
         }
     } else if !*began {

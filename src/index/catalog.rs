@@ -111,6 +111,13 @@ impl Section {
         section
     }
 
+    /// A segment whose index was checked already.
+    pub(crate) fn indexed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
+        let section = Self::new(place, segment.number(), 0);
+        let _ = section.opened.set(Opened::sealed(segment, index));
+        section
+    }
+
     pub(crate) fn set_next(&self, next: u32) {
         self.next.store(next, Ordering::Release);
     }

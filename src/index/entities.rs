@@ -116,13 +116,13 @@ impl Entities {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
                 let before = *slot.get();
-                let generation = before.generation + 1;
+                let generation = before.generation.saturating_add(1);
                 slot.insert(Known { generation, newest });
                 (generation, Some(before))
             }
             Entry::Vacant(slot) => {
                 let before = self.forgotten_since_touched(hash);
-                let generation = before.map_or(first, |known| known.generation + 1);
+                let generation = before.map_or(first, |known| known.generation.saturating_add(1));
                 slot.insert(Known { generation, newest });
                 self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
                 (generation, before)

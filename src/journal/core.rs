@@ -14,7 +14,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Open, Preamble, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::{Index, Section};
@@ -287,7 +287,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Conflict, format!("append to {}/{key}", item.draft.kind))
                     .sides(item.expect, found));
             }
-            now.insert(item.hash, known.map_or(writer.first_generation(seq), |known| known + 1));
+            now.insert(item.hash, known.map_or(writer.first_generation(seq), |known| known.saturating_add(1)));
         }
         Ok(())
     }
@@ -413,7 +413,10 @@ impl Core {
         self.enter(writer, spare, end.offset())?;
         // The header that names the end is durable: what lies between can go.
         let between = end.segment().saturating_add(1)..=before;
-        let mut dead: Vec<u32> = std::mem::take(&mut writer.dead).into_iter().chain(between).collect();
+        let names = self.directory.list().unwrap_or_default();
+        let there = names.iter().filter_map(|entry| number_of(&entry.name));
+        let mut dead = std::mem::take(&mut writer.dead);
+        dead.extend(there.filter(|number| between.contains(number)));
         dead.dedup();
         for number in dead {
             let _ = self.directory.remove(&file_name(number));
@@ -667,10 +670,13 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        // Nobody is making a file when the directory is let go of, and nobody begins to.
+        let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let _indexing = self.keeper.indexing.lock();
         let ended = self.end_life(&mut writer);
         self.commit.close();
         if self.commit.is_poisoned() {
@@ -728,8 +734,8 @@ fn numbers(seq: u64, generation: u64) -> Receipt {
 
 fn digest_of(items: &[Item<'_>]) -> Digest {
     items.iter().fold(Digest::EMPTY, |digest, item| {
-        let Draft { kind, operation, lengths, body_crc, .. } = item.draft;
-        digest.with(kind, operation, lengths, body_crc)
+        let Draft { kind, operation, body_crc, .. } = item.draft;
+        digest.with(kind, operation, item.draft.lengths(), body_crc)
     })
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct Keeper {
     spare: Mutex<Option<Spare>>,
     /// Whoever makes segments holds this; it comes before the writer's lock.
     pub(crate) making: Mutex<()>,
+    /// Whoever writes indexes and the directory holds this: two who replace one file at once
+    /// would take the temporary file away from each other.
+    pub(crate) indexing: Mutex<()>,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -42,8 +45,12 @@ struct Work {
     stop: bool,
 }
 
-/// Heap entities below this are not worth a file.
+/// Heap entities below this are not worth a file by themselves.
 const ENTITIES_WORTH_A_FILE: u64 = 4096;
+/// Opening reads the index of each segment behind the file: so many are enough.
+const SEGMENTS_WORTH_A_FILE: usize = 32;
+/// At the end of a life there is time, and the next opening gains by it.
+const SEGMENTS_WORTH_A_FILE_AT_CLOSE: usize = 4;
 
 impl Keeper {
     /// The spare, if it follows `active` and `bytes` fit into it beside its preamble.
@@ -98,6 +105,11 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
+        let _indexing = self.keeper.indexing.lock();
+        if self.is_closed() {
+            // Whoever closes does the rest, and then lets go of the directory.
+            return Ok(());
+        }
         self.seal_durable_segments(self.commit.durable())?;
         self.keep_the_directory(self.commit.durable(), false)
     }
@@ -165,13 +177,19 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it.
+    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it, or
+    /// many segments lie behind what it covers.
     fn keep_the_directory(&self, durable: Position, closing: bool) -> Result<()> {
         let (on_heap, in_file) = (self.index.entities.on_heap(), self.index.entities.in_file_count());
-        if on_heap < ENTITIES_WORTH_A_FILE || on_heap * 4 < in_file {
+        let old = self.index.entities.file();
+        let covered = old.as_ref().map_or(0, |old| old.covered.segment());
+        let sections = &self.index.catalog().sections;
+        let behind = sections.iter().rev().take_while(|section| section.number > covered).count();
+        let many = if closing { SEGMENTS_WORTH_A_FILE_AT_CLOSE } else { SEGMENTS_WORTH_A_FILE };
+        let outgrown = on_heap >= ENTITIES_WORTH_A_FILE && on_heap * 4 >= in_file;
+        if !outgrown && behind < many {
             return Ok(());
         }
-        let old = self.index.entities.file();
         if let Some(old) = &old
             && old.check_all().is_err()
         {
@@ -222,7 +240,7 @@ impl Core {
     }
 
     /// At the end of a life: nothing is made ahead any more, what lies behind the last frame is
-    /// given back, and the next opening finds an index for everything.
+    /// given back, and the next opening finds an index for everything. The caller holds `indexing`.
     pub(crate) fn finish_segments(&self, writer: &mut Writer) -> Result<()> {
         if let Some(number) = self.keeper.drop_spare() {
             let name = file_name(number);

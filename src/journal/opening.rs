@@ -14,7 +14,7 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{EntryAt, KindId, Life, Position, StoreId};
+use crate::id::{EntryAt, KINDS_MAX, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
@@ -63,6 +63,9 @@ fn make_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
+/// No log is longer; a preamble that says so is not believed.
+const LOG_BYTES_MAX: u64 = 1 << 62;
+
 /// Opens or makes the store in a directory.
 pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Core> {
     options.validate()?;
@@ -93,7 +96,7 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
         previous_life: end.life.unwrap_or(Life(0)),
         stage: Stage::Waiting { end: end.position, resume },
         last_seq: end.last_seq,
-        log_bytes: preamble.log_bytes,
+        log_bytes: preamble.log_bytes.min(LOG_BYTES_MAX),
         keyed,
         forgot: preamble.forgot,
         dead: chain.dead,
@@ -237,7 +240,10 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let catalog = Catalog { sections: sections(&below) };
+    let mut catalog = Catalog { sections: sections(&below) };
+    if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
+        *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
+    }
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
@@ -312,11 +318,14 @@ impl Base {
 fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
-    let from = file.as_ref().map_or(0, |file| file.covered.segment());
+    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= from) {
+    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
         // A reader serves what is left: what an unreadable segment held is lost to it anyway.
         let Ok(opened) = section.open() else { continue };
+        if covered == EntryAt::new(section.number, opened.index().count()) {
+            continue;
+        }
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
@@ -390,7 +399,7 @@ struct Finding<'a> {
 /// Learns of a kind, if that is what a system frame is about.
 pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
     if frame.header.operation == System::Kind as u8
-        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0))
+        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
     {
         registry.learn(kind);
     }
