@@ -95,13 +95,17 @@ mod tests {
         let mut bytes = manifest.encode();
         bytes[10] = 2;
         let one_bit_wrong = Manifest::read(&bytes).unwrap_err();
-        assert_eq!(one_bit_wrong.kind(), crate::ErrorKind::Corrupt, "its checksum is that of format 1");
+        assert_eq!(
+            one_bit_wrong.kind(),
+            crate::error::ErrorKind::Corrupt,
+            "its checksum is that of format 1"
+        );
         let crc_at = HEADER_BYTES - 4;
         let crc = checksum::crc(&[&bytes[..crc_at]]);
         bytes[crc_at..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::ErrorKind::FormatTooNew);
+        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::error::ErrorKind::FormatTooNew);
         bytes[crc_at] ^= 1;
         let otherwise_summed = Manifest::read(&bytes).unwrap_err();
-        assert_eq!(otherwise_summed.kind(), crate::ErrorKind::FormatTooNew);
+        assert_eq!(otherwise_summed.kind(), crate::error::ErrorKind::FormatTooNew);
     }
 }

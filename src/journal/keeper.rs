@@ -14,7 +14,8 @@ use crate::index::build::{write_directory, write_index};
 use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
-use crate::journal::core::{Core, Stage, Writer, next_number};
+use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::rotation::next_number;
 use crate::log::segment::{Segment, make};
 use crate::log::writer::RESERVED_BYTES;
 

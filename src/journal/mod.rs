@@ -28,6 +28,7 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;
+pub(crate) mod rotation;
 pub(crate) mod stats;
 mod threads;
 pub(crate) mod view;

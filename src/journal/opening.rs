@@ -399,7 +399,8 @@ struct Finding<'a> {
 /// Learns of a kind, if that is what a system frame is about.
 pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
     if frame.header.operation == System::Kind as u8
-        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
+        && let Some(kind) =
+            KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
     {
         registry.learn(kind);
     }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::disk::{Access, Directory, File};
 use crate::disk::map::Map;
+use crate::disk::{Access, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
@@ -744,7 +744,9 @@ fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Sal
         Err(error) => error.at(path()).place(number, 0),
     };
     let candidates = match FileHeader::read(&bytes, FileType::Segment) {
-        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => return Err(error),
+        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => {
+            return Err(error);
+        }
         Ok(header) => [Some(header.salt.get()), None],
         Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
         Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
