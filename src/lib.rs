@@ -16,6 +16,12 @@ mod sync;
 
 #[cfg(feature = "simulator")]
 pub use disk::simulator::{Choose, Simulator};
+/// For this crate's own fuzzers; no promise is made about it.
+#[cfg(feature = "simulator")]
+#[doc(hidden)]
+pub mod simulator {
+    pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
+}
 pub use error::{Error, ErrorKind, Result};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
