@@ -12,6 +12,7 @@ mod index;
 mod journal;
 mod log;
 mod options;
+mod store;
 mod sync;
 
 #[cfg(feature = "simulator")]
@@ -31,3 +32,8 @@ pub use journal::stats::Stats;
 pub use journal::view::{Entries, RegionEntries, View};
 pub use log::recovery::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use store::Store;
+pub use store::batch::{StoreBatch, With};
+pub use store::fact::{Fact, OwnedFact};
+pub use store::facts::Facts;
+pub use store::view::{FactIter, StoreView};
