@@ -326,7 +326,7 @@ impl Journal {
         self.engine.close()
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.engine.core
     }
 
