@@ -287,7 +287,10 @@ impl Core {
                 return Err(Error::new(ErrorKind::Conflict, format!("append to {}/{key}", item.draft.kind))
                     .sides(item.expect, found));
             }
-            now.insert(item.hash, known.map_or(writer.first_generation(seq), |known| known.saturating_add(1)));
+            now.insert(
+                item.hash,
+                known.map_or(writer.first_generation(seq), |known| known.saturating_add(1)),
+            );
         }
         Ok(())
     }
@@ -321,7 +324,7 @@ impl Core {
 
     /// Makes sure that `bytes` fit the active segment. False: a segment has to be made first,
     /// and the writer's lock given back for that.
-    fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool> {
+    pub(crate) fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool> {
         let Stage::Writing(active) = &writer.stage else { return Ok(false) };
         if active.log.has_room(bytes) {
             return Ok(true);
@@ -392,7 +395,8 @@ impl Core {
         let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
         writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
         if is_empty {
-            live.begin(writer.last_seq + 1);
+            live.begin(writer.last_seq + 1 + writer.lost);
+            writer.last_seq += std::mem::take(&mut writer.lost);
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
@@ -426,7 +430,7 @@ impl Core {
     }
 
     /// Leaves the active segment, which is full, for the spare.
-    fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
+    pub(crate) fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
         let seal = Draft::system(System::Seal, &[]);
         self.push_system(writer, &seal)?;
         let Stage::Writing(active) = &writer.stage else { return Ok(()) };
@@ -498,7 +502,7 @@ impl Core {
         Ok(())
     }
 
-    fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
+    pub(crate) fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
         Error::io("write a batch; nothing of it was appended", error)
             .at(self.directory.path().join(file_name(at.segment())))
             .place(at.segment(), at.offset())
