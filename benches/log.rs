@@ -22,7 +22,8 @@ struct Bench {
 impl Bench {
     fn new(durability: Durability) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Options::new().durability(durability).open(directory.path().join("bench.esker")).unwrap();
+        let journal =
+            Options::new().durability(durability).open(directory.path().join("bench.esker")).unwrap();
         let kind = journal.kind("bench").unwrap();
         let keys = (0..ENTITIES).map(|n| format!("entity{n:06}")).collect();
         Self { _directory: directory, journal, kind, keys, next: 12_345 }
@@ -60,9 +61,12 @@ fn writing(c: &mut Criterion) {
     let mut group = c.benchmark_group("batches");
     group.throughput(Throughput::Elements(1_000));
     let mut bench = Bench::new(Durability::Os);
-    group.bench_function("append a batch of 1,000 entries, not synced", |b| b.iter(|| bench.append_batch(1_000)));
+    group.bench_function("append a batch of 1,000 entries, not synced", |b| {
+        b.iter(|| bench.append_batch(1_000))
+    });
     let mut bench = Bench::new(Durability::Sync);
-    group.bench_function("append a batch of 1,000 entries, durable", |b| b.iter(|| bench.append_batch(1_000)));
+    group
+        .bench_function("append a batch of 1,000 entries, durable", |b| b.iter(|| bench.append_batch(1_000)));
     group.finish();
 
     let mut bench = Bench::new(Durability::Sync);

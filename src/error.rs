@@ -195,6 +195,11 @@ impl Error {
         self.0.kind.unwrap_or(ErrorKind::Io)
     }
 
+    /// What was attempted.
+    pub(crate) fn attempted(&self) -> &str {
+        &self.0.attempted
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
         cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)

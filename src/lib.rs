@@ -128,7 +128,13 @@ pub use journal::history::History;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;
+#[cfg(feature = "simulator")]
+pub use journal::repair::repair_in;
+pub use journal::repair::{Repair, repair};
 pub use journal::stats::Stats;
+#[cfg(feature = "simulator")]
+pub use journal::verify::verify_in;
+pub use journal::verify::{Check, Finding, Severity, Verdict, Verification, verify};
 pub use journal::view::{Entries, RegionEntries, View};
 pub use log::recovery::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

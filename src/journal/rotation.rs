@@ -98,7 +98,8 @@ impl Core {
         let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
         writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
         if is_empty {
-            live.begin(writer.last_seq + 1);
+            live.begin(writer.last_seq + 1 + writer.lost);
+            writer.last_seq += std::mem::take(&mut writer.lost);
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
@@ -132,7 +133,7 @@ impl Core {
     }
 
     /// Leaves the active segment, which is full, for the spare.
-    fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
+    pub(crate) fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
         let seal = Draft::system(System::Seal, &[]);
         self.push_system(writer, &seal)?;
         let Stage::Writing(active) = &writer.stage else { return Ok(()) };

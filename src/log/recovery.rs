@@ -71,6 +71,8 @@ pub struct Damage {
     pub last_seq: u64,
     /// What is wrong there.
     pub what: String,
+    /// The device would not give the bytes back: what they are is not known.
+    pub unreadable: bool,
 }
 
 /// Learns what recovery finds, in the order of the log and in whole batches.
@@ -221,6 +223,7 @@ pub(crate) fn recover(
         last_seq: covered.map(|covered| covered.last_seq),
         least_seq: 0,
         bound_is_final: false,
+        refused: Vec::new(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -262,6 +265,8 @@ struct Walk<'a> {
     least_seq: u64,
     /// Everything behind was asked for the bound already.
     bound_is_final: bool,
+    /// The ranges of this segment that the device refused.
+    refused: Vec<(u64, u64)>,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -338,7 +343,8 @@ impl Walk<'_> {
                 // A spare that its writer took back meanwhile.
                 Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
                 Err(error) => {
-                    self.report.unreadable += u64::from(!error.is_corruption());
+                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    self.report.unreadable += self.refused.len() as u64;
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
@@ -350,6 +356,7 @@ impl Walk<'_> {
             let last = self.last_seq.unwrap_or(self.least_seq);
             self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.to_string());
         }
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         for (start, end, error) in unreadable {
             self.report.unreadable += end - start;
             let last = self.last_seq.unwrap_or(self.least_seq);
@@ -689,7 +696,9 @@ impl Walk<'_> {
     ) {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first_seq = last.saturating_add(1);
-        let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq: through, what };
+        let unreadable = self.refused.iter().any(|(start, end)| (*start..*end).contains(&offset));
+        let last_seq = through;
+        let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
         self.visitor.lost(&damage);
         if next_good.is_some() {
             self.last_seq = self.last_seq.map(|last| last.max(through));
