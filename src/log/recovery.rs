@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::disk::{Access, Directory, File};
 use crate::disk::map::Map;
+use crate::disk::{Access, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::index as index_format;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
@@ -147,6 +148,10 @@ pub(crate) fn find_chain(
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
     }
+    // A dead segment never has an index: it is passed over even where a crash brought it back
+    // between its neighbours.
+    let indexed: BTreeSet<u32> =
+        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
@@ -154,7 +159,7 @@ pub(crate) fn find_chain(
         chain.live.push(number);
         vouched = vouched || known(number);
         let below = numbers.range(..number).next_back().copied();
-        if vouched && below.is_some_and(|below| below + 1 == number) {
+        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
             at = below;
             continue;
         }
@@ -750,7 +755,9 @@ fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Sal
         Err(error) => error.at(path()).place(number, 0),
     };
     let candidates = match FileHeader::read(&bytes, FileType::Segment) {
-        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => return Err(error),
+        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => {
+            return Err(error);
+        }
         Ok(header) => [Some(header.salt.get()), None],
         Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
         Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
