@@ -213,7 +213,8 @@ impl Core {
         self.lock.show(Cell::Visible, end.word());
         self.idle.busy();
         if !self.options.background {
-            self.maintain()?;
+            // The append is done whatever becomes of this: derived files are tried again.
+            let _ = self.maintain();
         }
         Ok((end, false))
     }
