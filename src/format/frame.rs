@@ -232,6 +232,11 @@ impl<'a> Frame<'a> {
         FRAME_BYTES + self.extensions.len() + self.body.len()
     }
 
+    /// A copy of all of it.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        [self.header.as_bytes(), self.extensions, self.body].concat()
+    }
+
     pub(crate) fn extensions(&self) -> &'a [u8] {
         self.extensions
     }

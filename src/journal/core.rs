@@ -190,6 +190,8 @@ impl Core {
                     format!("{bytes} bytes"),
                 ));
         }
+        // A kind that was registered stays so.
+        self.check_kinds(items)?;
         let time = now();
         let mut writer = loop {
             let mut writer = self.writer.lock();
@@ -200,7 +202,6 @@ impl Core {
                 let end = self.repeat(first, key, items, receipt)?;
                 return Ok((end, true));
             }
-            self.check_kinds(items)?;
             self.check_expectations(&writer, items)?;
             if self.make_room(&mut writer, bytes)? {
                 break writer;
@@ -213,7 +214,8 @@ impl Core {
         self.lock.show(Cell::Visible, end.word());
         self.idle.busy();
         if !self.options.background {
-            self.maintain()?;
+            // Derived files can wait: the batch is in the log whatever becomes of them.
+            let _ = self.maintain();
         }
         Ok((end, false))
     }
@@ -418,7 +420,22 @@ impl Core {
 
     /// Waits until everything below `end` is durable.
     pub(crate) fn wait_durable(&self, end: Position) -> Result<()> {
-        let waited = self.commit.wait(end, || self.sync_segments());
+        self.wait_with(end, || self.sync_below(self.commit.visible()))
+    }
+
+    /// Waits until everything in segments before `number` is durable, without a sync of the
+    /// one that is being written.
+    pub(crate) fn wait_for_segments_before(&self, number: u32) -> Result<()> {
+        let end = Position::new(number, 0);
+        self.wait_with(end, || self.sync_below(end))
+    }
+
+    fn wait_with(
+        &self,
+        end: Position,
+        sync: impl FnMut() -> std::result::Result<Position, String>,
+    ) -> Result<()> {
+        let waited = self.commit.wait(end, sync);
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
         }
@@ -426,10 +443,12 @@ impl Core {
         waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
     }
 
-    /// Brings every segment with unsynced bytes to the disk, oldest first. Only the syncer's
-    /// turn calls this.
-    fn sync_segments(&self) -> std::result::Result<(), String> {
-        let segments = self.unsynced.lock().clone();
+    /// Brings every segment with unsynced bytes below `end` to the disk, oldest first. Only the
+    /// syncer's turn calls this.
+    fn sync_below(&self, end: Position) -> std::result::Result<Position, String> {
+        let mut segments = self.unsynced.lock().clone();
+        // A mark at the start of a segment is one at the end of the segment before.
+        segments.retain(|segment| segment.position(0) < end);
         for segment in &segments {
             segment.file.sync().map_err(|error| {
                 let path = self.directory.path().join(file_name(segment.number()));
@@ -437,13 +456,11 @@ impl Core {
             })?;
         }
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        if let Some(active) = segments.last() {
-            self.unsynced.lock().retain(|segment| segment.number() >= active.number());
-        }
+        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
         if segments.len() > 1 {
             self.keeper.wake();
         }
-        Ok(())
+        Ok(end)
     }
 
     pub(crate) fn view(&self) -> crate::journal::view::View {

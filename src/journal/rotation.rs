@@ -45,6 +45,7 @@ impl Core {
             Stage::Writing(active) if active.log.has_room(bytes) => Ok(()),
             Stage::Writing(_) => {
                 drop(writer);
+                self.keeper.hurry();
                 self.make_spare(bytes)
             }
             Stage::Torn { end } => {
@@ -53,7 +54,9 @@ impl Core {
             }
             Stage::Waiting { end, resume } => {
                 let (end, resume) = (*end, *resume);
-                self.begin_life(&mut writer, end, resume, bytes)
+                let begun = self.begin_life(&mut writer, end, resume, bytes);
+                self.keeper.wake();
+                begun
             }
         }
     }
@@ -95,7 +98,8 @@ impl Core {
         let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
         writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
         if is_empty {
-            live.begin(writer.last_seq + 1);
+            live.begin(writer.last_seq + 1 + writer.lost);
+            writer.last_seq += std::mem::take(&mut writer.lost);
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
@@ -105,6 +109,7 @@ impl Core {
     fn go_on_behind(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<()> {
         // A spare follows the seal of a segment that will never have one.
         self.keeper.drop_spare();
+        let end = self.behind_what_is_there(end)?;
         let before = writer.greatest;
         let number = next_number(before)?;
         writer.greatest = number;
@@ -113,6 +118,7 @@ impl Core {
         let header = self.segment_header(number, end, size)?;
         let (segment, map_writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
         let spare = Spare { live: Arc::new(LiveIndex::for_segment(size)), segment, writer: map_writer };
+        self.index.drop_behind(end.segment());
         self.enter(writer, spare, end.offset())?;
         // The header that names the end is durable: what lies between can go.
         let between = end.segment().saturating_add(1)..=before;
@@ -128,8 +134,18 @@ impl Core {
         Ok(())
     }
 
+    /// A segment of which nothing is in the log is no part of it: whatever comes next stands
+    /// behind what that one followed, so that every segment of the row has a preamble.
+    fn behind_what_is_there(&self, end: Position) -> Result<Position> {
+        let catalog = self.index.catalog();
+        match catalog.section(end.segment()) {
+            Some(section) if end.offset() == FIRST_FRAME => Ok(section.open()?.segment.header.follows),
+            _ => Ok(end),
+        }
+    }
+
     /// Leaves the active segment, which is full, for the spare.
-    fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
+    pub(crate) fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
         let seal = Draft::system(System::Seal, &[]);
         self.push_system(writer, &seal)?;
         let Stage::Writing(active) = &writer.stage else { return Ok(()) };
@@ -225,11 +241,15 @@ impl Core {
         Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
     }
 
-    /// An eighth of the log, within the options' bounds, and more where the batch or sixteen
+    /// An eighth of the log, within the options' bounds; twice as much each time that an append
+    /// had to wait for a segment, so that a fast writer soon has large ones; and more where the batch or sixteen
     /// preambles need it.
     pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
         let full = self.options.segment_bytes;
-        let usual = (log_bytes / 8).clamp(full.min(1 << 20), full);
+        let usual = (log_bytes / 8)
+            .max(full.min(1 << 20))
+            .saturating_mul(1 << self.keeper.hurried().min(6))
+            .min(full);
         let needed = FIRST_FRAME + preamble + batch + 2 * RESERVED_BYTES;
         usual.max(needed).max(16 * preamble).next_multiple_of(4096)
     }

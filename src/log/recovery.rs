@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::index as index_format;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
@@ -71,6 +72,8 @@ pub struct Damage {
     pub last_seq: u64,
     /// What is wrong there.
     pub what: String,
+    /// The device would not give the bytes back: what they are is not known.
+    pub unreadable: bool,
 }
 
 /// Learns what recovery finds, in the order of the log and in whole batches.
@@ -147,6 +150,10 @@ pub(crate) fn find_chain(
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
     }
+    // A dead segment never has an index: it is passed over even where a crash brought it back
+    // between its neighbours.
+    let indexed: BTreeSet<u32> =
+        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
@@ -154,7 +161,7 @@ pub(crate) fn find_chain(
         chain.live.push(number);
         vouched = vouched || known(number);
         let below = numbers.range(..number).next_back().copied();
-        if vouched && below.is_some_and(|below| below + 1 == number) {
+        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
             at = below;
             continue;
         }
@@ -221,6 +228,7 @@ pub(crate) fn recover(
         last_seq: covered.map(|covered| covered.last_seq),
         least_seq: 0,
         bound_is_final: false,
+        refused: Vec::new(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -262,6 +270,8 @@ struct Walk<'a> {
     least_seq: u64,
     /// Everything behind was asked for the bound already.
     bound_is_final: bool,
+    /// The ranges of this segment that the device refused.
+    refused: Vec<(u64, u64)>,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -283,6 +293,8 @@ enum Step {
 #[derive(Default)]
 struct OpenBatch {
     start: Option<u64>,
+    /// The life of its first frame, which is that of all.
+    life: Option<Life>,
     offsets: Vec<u64>,
     seqs: u64,
 }
@@ -336,7 +348,8 @@ impl Walk<'_> {
                 // A spare that its writer took back meanwhile.
                 Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
                 Err(error) => {
-                    self.report.unreadable += u64::from(!error.is_corruption());
+                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    self.report.unreadable += self.refused.len() as u64;
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
@@ -348,6 +361,7 @@ impl Walk<'_> {
             let last = self.last_seq.unwrap_or(self.least_seq);
             self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.to_string());
         }
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         for (start, end, error) in unreadable {
             self.report.unreadable += end - start;
             let last = self.last_seq.unwrap_or(self.least_seq);
@@ -516,7 +530,10 @@ impl Walk<'_> {
             facts.head_crc = frame.head_is_good(salt, position);
             facts.body_crc = facts.head_crc && frame.body_is_good();
             if facts.body_crc {
-                facts.life = self.life_is_right(segment, at, frame);
+                facts.life = match batch.life {
+                    Some(life) => frame.header.life() == life,
+                    None => self.life_is_right(segment, at, frame),
+                };
                 facts.seq = self.seq_is_next(frame, batch.seqs);
             }
         }
@@ -578,6 +595,7 @@ impl Walk<'_> {
 
     fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {
         batch.start.get_or_insert(at);
+        batch.life.get_or_insert(frame.header.life());
         batch.offsets.push(at);
         if self.last_seq.is_none() {
             self.last_seq = Some(seq_before(frame));
@@ -683,7 +701,9 @@ impl Walk<'_> {
     ) {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first_seq = last.saturating_add(1);
-        let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq: through, what };
+        let unreadable = self.refused.iter().any(|(start, end)| (*start..*end).contains(&offset));
+        let last_seq = through;
+        let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
         self.visitor.lost(&damage);
         if next_good.is_some() {
             self.last_seq = self.last_seq.map(|last| last.max(through));
