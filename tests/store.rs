@@ -1,10 +1,11 @@
 //! The typed door: what a `Store` promises over the log of bytes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::collections::BTreeMap;
 
 use esker::{
-    Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Record, Result,
-    Store, With,
+    Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Reader, Record,
+    Result, Store, StoreView, With,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +108,22 @@ fn a_view_outlives_its_store_and_does_not_keep_it_open() -> Result<()> {
     assert_eq!(view.latest(VESSELS, "a")?.unwrap().value()?, ada(2.0));
     assert_eq!(owned.value()?, ada(2.0));
     again.close()
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_facts_of_kinds_that_it_did_not_know() -> Result<()> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let store = Store::open(&path)?;
+    store.append(ORDERS, "1", &placed(1))?;
+    let reader = Reader::open(&path)?;
+    let before = StoreView::of(&reader)?;
+    assert_eq!((before.facts(ORDERS).count(), before.facts(VESSELS).count()), (1, 0));
+    store.append(VESSELS, "a", &ada(2.0))?;
+    let after = StoreView::of(&reader)?;
+    assert_eq!(after.latest(VESSELS, "a")?.unwrap().value()?, ada(2.0));
+    assert_eq!(before.facts(VESSELS).count(), 0, "a view does not change");
+    store.close()
 }
 
 #[test]
