@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use esker::{
     Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Reader, Record,
-    Result, Store, StoreView, With,
+    Result, Simulator, Store, StoreView, With,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,25 @@ fn what_was_appended_is_read_back_with_its_numbers_also_after_a_reopen() -> Resu
     store.append(ORDERS, "8812", &placed(9))?;
     assert_eq!(store.history(ORDERS, "8812")?.len(), 4);
     store.close()
+}
+
+#[test]
+fn facts_of_lives_that_were_all_killed_are_read_by_the_next() -> Result<()> {
+    let mut disk = Simulator::new();
+    let options = Options::new().segment_bytes(16 << 10).background(false);
+    for life in 0..5 {
+        let store = Store::over(options.open_in(&disk)?);
+        let history = store.history(ORDERS, "8812")?;
+        let values = history.iter().map(|fact| fact.value()).collect::<Result<Vec<_>>>()?;
+        assert_eq!(values, (0..life * 60).map(placed).collect::<Vec<_>>(), "life {life}");
+        for n in life * 60..(life + 1) * 60 {
+            store.append(ORDERS, "8812", &placed(n))?;
+            store.append(VESSELS, format!("{n}"), &ada(1.0))?;
+        }
+        assert_eq!(store.journal().kinds().len(), 2);
+        disk = disk.kill(disk.events());
+    }
+    Ok(())
 }
 
 #[test]
