@@ -349,13 +349,21 @@ impl Walk<'_> {
         limit: Option<u64>,
         later: &[u32],
     ) -> Result<bool> {
-        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let was_sealed = std::mem::take(&mut self.sealed);
+        let sealed_here = was_sealed && from != FIRST_FRAME;
         let Salvaged { segment, bytes, header_error, unreadable } =
             match salvage(self.directory, self.store, number) {
                 Ok(salvaged) => salvaged,
                 Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
                 // A spare that its writer took back meanwhile.
-                Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
+                Err(error)
+                    if later.is_empty()
+                        && error.is_not_found()
+                        && index_says(self.directory, self.store, number).is_none() =>
+                {
+                    self.sealed = was_sealed;
+                    return Ok(true);
+                }
                 Err(error) => {
                     let is_gone = error.is_corruption() || error.is_not_found();
                     self.refused = if is_gone { Vec::new() } else { vec![(0, u64::MAX)] };
