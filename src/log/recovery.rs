@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::format::index as index_format;
+use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
@@ -116,8 +116,6 @@ pub(crate) struct Chain {
     pub(crate) dead: Vec<u32>,
     /// Where a segment ends because the log went on behind it after a crash.
     limits: Vec<(u32, u64)>,
-    /// Segments that are not there, each with the one whose header says that it follows it.
-    pub(crate) missing: Vec<(u32, u32)>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
 }
@@ -143,17 +141,18 @@ pub(crate) fn find_chain(
 ) -> Result<Chain> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
-    let numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
+    let mut numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
     let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
     if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
         return Err(Error::corrupt("open a segment")
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
     }
-    // A dead segment never has an index: it is passed over even where a crash brought it back
-    // between its neighbours.
-    let indexed: BTreeSet<u32> =
-        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
+    // An index outlives nothing but its segment, so one above them all names one that is gone.
+    let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
+    let indexed: BTreeSet<u32> = indexed.collect();
+    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    numbers.extend(gone);
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
@@ -182,8 +181,9 @@ pub(crate) fn find_chain(
         at = (follows != 0).then_some(follows);
         if follows != 0 && !numbers.contains(&follows) {
             if purpose != Purpose::Write {
-                chain.missing.push((follows, number));
-                at = below;
+                // What it held is lost, and the walk says so.
+                chain.live.extend(Some(follows).filter(|_| purpose == Purpose::Salvage));
+                at = numbers.range(..follows).next_back().copied();
                 continue;
             }
             return Err(Error::corrupt(format!("follow segment {number} back to segment {follows}"))
@@ -229,6 +229,7 @@ pub(crate) fn recover(
         least_seq: 0,
         bound_is_final: false,
         refused: Vec::new(),
+        indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -252,6 +253,15 @@ pub(crate) fn recover(
             .place(walk.end.segment().saturating_add(1), 0)
             .sides("the segment's file", "no such file"));
     }
+    if walk.sealed && purpose == Purpose::Salvage {
+        // Beside a live writer it may have come after we listed the directory.
+        let behind = walk.end.segment().saturating_add(1);
+        if directory.open(&file_name(behind), Access::Read).is_err() {
+            let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
+            let last = walk.last_seq.unwrap_or(walk.least_seq);
+            walk.damaged((behind, 0, 0), None, last, what);
+        }
+    }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
     let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
@@ -272,6 +282,8 @@ struct Walk<'a> {
     bound_is_final: bool,
     /// The ranges of this segment that the device refused.
     refused: Vec<(u64, u64)>,
+    /// What the index of this segment says of it, for those who salvage.
+    indexed: Indexed,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -340,21 +352,35 @@ impl Walk<'_> {
         limit: Option<u64>,
         later: &[u32],
     ) -> Result<bool> {
-        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let was_sealed = std::mem::take(&mut self.sealed);
+        let sealed_here = was_sealed && from != FIRST_FRAME;
         let Salvaged { segment, bytes, header_error, unreadable } =
             match salvage(self.directory, self.store, number) {
                 Ok(salvaged) => salvaged,
                 Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
                 // A spare that its writer took back meanwhile.
-                Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
+                Err(error)
+                    if later.is_empty()
+                        && error.is_not_found()
+                        && index_says(self.directory, self.store, number).is_none() =>
+                {
+                    self.sealed = was_sealed;
+                    return Ok(true);
+                }
                 Err(error) => {
-                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    let is_gone = error.is_corruption() || error.is_not_found();
+                    self.refused = if is_gone { Vec::new() } else { vec![(0, u64::MAX)] };
                     self.report.unreadable += self.refused.len() as u64;
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
             };
         let segment = Arc::new(segment);
+        self.indexed = index_says(self.directory, self.store, number)
+            .filter(|index| index.salt == segment.header.salt)
+            .unwrap_or_default();
+        // Indexes are made of what is durable.
+        self.bound = self.bound.max(segment.position(self.indexed.end));
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
@@ -380,6 +406,7 @@ impl Walk<'_> {
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
     fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
+        self.indexed = index_says(self.directory, self.store, number).unwrap_or_default();
         let lost = self.lost_through(later);
         self.damaged((number, 0, 0), None, lost, error.to_string());
         self.life = None;
@@ -679,7 +706,7 @@ impl Walk<'_> {
             let (segment, bytes) = self.whole(*number)?;
             valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
         });
-        first.unwrap_or(last)
+        first.unwrap_or(last).max(self.indexed.last_seq)
     }
 
     fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {
@@ -769,7 +796,10 @@ fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Sal
         }
         Ok(header) => [Some(header.salt.get()), None],
         Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
-        Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
+        Err(_) => {
+            let index = index_says(directory, store, number);
+            [FileHeader::salt_if_of(&bytes, store), index.map(|index| index.salt)]
+        }
     };
     for salt in candidates.into_iter().flatten() {
         let header =
@@ -782,13 +812,23 @@ fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Sal
     Err(error)
 }
 
-/// An index names the salt of its segment.
-fn index_salt(directory: &dyn Directory, store: StoreId, number: u32) -> Option<u64> {
+/// What the index of a segment says of it.
+#[derive(Clone, Copy, Default)]
+struct Indexed {
+    salt: u64,
+    end: u64,
+    last_seq: u64,
+}
+
+/// Reads what an index that checks out says of its segment, whatever has become of that.
+fn index_says(directory: &dyn Directory, store: StoreId, number: u32) -> Option<Indexed> {
     let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_at(&mut bytes, 0).ok()?;
-    let header = FileHeader::read_of(&bytes, FileType::Index, store).ok()?;
-    (header.number.get() == u64::from(number)).then(|| header.salt.get())
+    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let bytes = crate::disk::read_whole(&*file, limit).ok()?;
+    let salt = FileHeader::read_of(&bytes, FileType::Index, store).ok()?.salt.get();
+    let layout = Layout::read(&bytes, store, number, salt).ok()?;
+    let last_seq = (layout.first_seq + layout.frames as u64).saturating_sub(1);
+    Some(Indexed { salt, end: layout.end, last_seq })
 }
 
 /// The whole file, page by page where it cannot be read at once.
