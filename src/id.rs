@@ -179,6 +179,40 @@ impl fmt::Debug for Position {
     }
 }
 
+/// An entry as the index knows it: its segment, and its ordinal among the user frames there.
+///
+/// Ordered as the log is. The word zero is no entry, because segments count from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct EntryAt(u64);
+
+impl EntryAt {
+    /// No entry.
+    pub(crate) const NONE: Self = Self(0);
+    /// An ordinal that is not known: only the segment is.
+    pub(crate) const SOMEWHERE: u32 = u32::MAX;
+
+    pub(crate) const fn new(segment: u32, ordinal: u32) -> Self {
+        Self((segment as u64) << 32 | ordinal as u64)
+    }
+
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn segment(self) -> u32 {
+        Position::from_word(self.0).segment()
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half of a u64 is wanted")]
+    pub(crate) const fn ordinal(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// A name for a batch that may be repeated without being written twice.
 ///
 /// Draw it where the request begins and keep it over retries. The window in which a store

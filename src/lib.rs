@@ -16,7 +16,7 @@ mod options;
 mod sync;
 
 #[cfg(feature = "simulator")]
-pub use disk::simulator::Simulator;
+pub use disk::simulator::{Choose, Simulator};
 pub use error::{Error, ErrorKind, Result};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;

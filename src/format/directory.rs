@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! header  number: pages with a home; salt: pages in all
-//!         words: covered (position: everything below is in here) | entities
+//!         words: covered (segment 4 | entries of it 4: all before are in here) | entities | homes
 //! page    checksum 4 | count 4 | reserved 24 | 127 slots of 32 bytes, by hash
-//! slot    hash 16 | generation 8 | newest position 8
+//! slot    hash 16 | generation 8 | newest entry 8 (segment 4 | ordinal in it 4)
 //! ```
 //!
 //! An entity's home is the page `hash * homes / 2^128`, so pages follow the order of hashes and
@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::format::checksum;
 use crate::format::header::HEADER_BYTES;
 use crate::format::index::EntityHash;
-use crate::id::Position;
+use crate::id::EntryAt;
 
 pub(crate) const FILE_NAME: &str = "entities";
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -37,7 +37,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(hash: EntityHash, generation: u64, newest: Position) -> Self {
+    pub(crate) fn new(hash: EntityHash, generation: u64, newest: EntryAt) -> Self {
         Self { hash: hash.to_le_bytes(), generation: U64::new(generation), newest: U64::new(newest.word()) }
     }
 
@@ -49,8 +49,8 @@ impl Slot {
         self.generation.get()
     }
 
-    pub(crate) fn newest(&self) -> Position {
-        Position::from_word(self.newest.get())
+    pub(crate) fn newest(&self) -> EntryAt {
+        EntryAt::from_word(self.newest.get())
     }
 }
 

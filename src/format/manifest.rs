@@ -87,6 +87,6 @@ mod tests {
             Manifest { store: StoreId([3; 16]), era: 1, created: 5, sections: vec![], read_only: false };
         let mut bytes = manifest.encode();
         bytes[10] = 2;
-        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::ErrorKind::FormatTooNew);
+        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::error::ErrorKind::FormatTooNew);
     }
 }

@@ -46,7 +46,7 @@ impl SegmentHeader {
             bytes: header.word(1),
             created: header.word(2).cast_signed(),
         };
-        if segment.bytes != file_bytes || segment.bytes < FIRST_FRAME || segment.bytes % 8 != 0 {
+        if segment.bytes != file_bytes || segment.bytes < FIRST_FRAME || !segment.bytes.is_multiple_of(8) {
             let sides = (format!("{} bytes", segment.bytes), format!("{file_bytes} bytes"));
             return Err(Error::corrupt("compare a segment's length with its header").sides(sides.0, sides.1));
         }

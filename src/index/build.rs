@@ -15,7 +15,7 @@ use crate::format::frame::Frame;
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
-use crate::id::{Life, Position};
+use crate::id::{EntryAt, Life, Position};
 use crate::index::catalog::Place;
 use crate::index::entities::EntityFile;
 use crate::index::keyed::KeyedReader;
@@ -47,7 +47,7 @@ pub(crate) fn index_by_reading(
 struct Reading<'a> {
     place: &'a Place,
     live: &'a LiveIndex,
-    newest: HashMap<EntityHash, Position>,
+    newest: HashMap<EntityHash, EntryAt>,
     began: bool,
     keyed: KeyedReader,
 }
@@ -63,8 +63,9 @@ impl Visitor for Reading<'_> {
             return Ok(());
         }
         let hash = self.place.hasher.hash(frame.header.kind.get(), frame.key());
-        let previous = self.newest.insert(hash, position).unwrap_or_default();
         self.live.skip_to(frame.header.seq.get());
+        let at = EntryAt::new(position.segment(), self.live.count());
+        let previous = self.newest.insert(hash, at).unwrap_or(EntryAt::NONE);
         self.live.push(position.offset(), previous);
         self.live.keyed.lock().extend(self.keyed.frame(frame));
         Ok(())
@@ -134,7 +135,6 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
     // Each frame's entity is known from the frame before it of the same entity, so that a key
     // is hashed once a segment and not once a frame.
     let mut entity_of: Vec<u32> = Vec::new();
-    let mut ordinal_at: HashMap<u64, u32> = HashMap::new();
     let mut kinds: HashMap<u16, u32> = HashMap::new();
     for ordinal in 0..frames {
         let offset = live.offset(ordinal).unwrap_or(0);
@@ -150,12 +150,11 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
         let previous = live.previous(ordinal);
         let here = previous.filter(|previous| previous.segment() == segment.number());
         let known = here
-            .and_then(|previous| ordinal_at.remove(&previous.offset()))
-            .and_then(|before| entity_of.get(before as usize).copied())
+            .and_then(|previous| entity_of.get(previous.ordinal() as usize).copied())
             .filter(|entity| *entity != u32::MAX);
         let entity = known.unwrap_or_else(|| {
             let hash = place.hasher.hash(frame.header.kind.get(), frame.key());
-            let previous_segment = previous.map_or(0, Position::segment);
+            let previous_segment = previous.map_or(0, EntryAt::segment);
             gathered.push(Gathered { hash, members: Vec::new(), previous_segment });
             u32::try_from(gathered.len() - 1).unwrap_or(u32::MAX)
         });
@@ -163,7 +162,6 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
             gathered.members.push(ordinal);
         }
         entity_of.push(entity);
-        ordinal_at.insert(offset, ordinal);
     }
     gathered.sort_unstable_by_key(|entity| entity.hash);
     for entity in &gathered {
@@ -206,17 +204,15 @@ pub(crate) fn write_directory(
     place: &Place,
     old: Option<&EntityFile>,
     sealed: &[(u32, SealedIndex)],
-    covered: Position,
+    covered: EntryAt,
 ) -> Result<EntityFile> {
     let doing =
         |e| Error::io("write the directory of entities", e).at(place.directory.path().join(FILE_NAME));
     let mut added: HashMap<EntityHash, Slot> = HashMap::new();
     for (number, index) in sealed {
         for record in index.entities() {
-            let last = index.members(record).last().and_then(|last| index.offset(last.get())).unwrap_or(0);
-            let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
-            let slot = Slot::new(record.hash(), generation, Position::new(*number, last));
-            added.insert(record.hash(), slot);
+            let (generation, last) = index.newest(record);
+            added.insert(record.hash(), Slot::new(record.hash(), generation, EntryAt::new(*number, last)));
         }
     }
     let mut fresh: Vec<Slot> = added.into_values().collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
-use crate::id::StoreId;
+use crate::id::{EntryAt, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::index_by_reading;
 use crate::index::entities::{Fallback, Known};
@@ -20,21 +20,14 @@ use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::log::segment::{Segment, open_header};
 
-/// The index of one segment.
+/// The index of one segment: in place where there is a file, else the arrays of its writing.
 #[derive(Clone, Debug)]
-pub(crate) enum SegmentIndex {
+pub(crate) enum IndexRef<'a> {
     Live(Arc<LiveIndex>),
-    Sealed(SealedIndex),
+    Sealed(&'a SealedIndex),
 }
 
-impl SegmentIndex {
-    pub(crate) fn first_seq(&self) -> u64 {
-        match self {
-            Self::Live(live) => live.first_seq(),
-            Self::Sealed(sealed) => sealed.layout.first_seq,
-        }
-    }
-
+impl IndexRef<'_> {
     pub(crate) fn count(&self) -> u32 {
         match self {
             Self::Live(live) => live.count(),
@@ -97,7 +90,11 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) segment: Arc<Segment>,
-    index: RwLock<SegmentIndex>,
+    /// The Seq of the first user frame, there or to come; the arrays may yet learn it.
+    first_seq: Arc<AtomicU64>,
+    /// Set once; from then on the arrays are not needed.
+    sealed: OnceLock<SealedIndex>,
+    live: RwLock<Option<Arc<LiveIndex>>>,
     /// Frames before this ordinal need no checksum: this process wrote or checked them.
     checked: AtomicU32,
 }
@@ -110,12 +107,14 @@ impl Section {
     /// A segment that recovery read, or that was just made: all of it is known to be good.
     pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let opened = Opened {
-            segment,
-            index: RwLock::new(SegmentIndex::Live(index)),
-            checked: AtomicU32::new(u32::MAX),
-        };
-        let _ = section.opened.set(opened);
+        let _ = section.opened.set(Opened::live(segment, index));
+        section
+    }
+
+    /// A segment whose index was checked already.
+    pub(crate) fn indexed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
+        let section = Self::new(place, segment.number(), 0);
+        let _ = section.opened.set(Opened::sealed(segment, index));
         section
     }
 
@@ -146,14 +145,12 @@ impl Section {
         let segment = Segment::open(&**directory, *store, self.number)?;
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
-            let index = RwLock::new(SegmentIndex::Sealed(index));
-            return Ok(Opened { segment: Arc::new(segment), index, checked: AtomicU32::new(0) });
+            return Ok(Opened::sealed(Arc::new(segment), index));
         }
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
         let live = index_by_reading(&self.place, &segment, self.limit()?)?;
-        let index = RwLock::new(SegmentIndex::Live(Arc::new(live)));
-        Ok(Opened { segment, index, checked: AtomicU32::new(u32::MAX) })
+        Ok(Opened::live(segment, Arc::new(live)))
     }
 
     /// Where the next segment says that this one ends.
@@ -175,30 +172,57 @@ impl fmt::Debug for Section {
 }
 
 impl Opened {
-    pub(crate) fn index(&self) -> SegmentIndex {
-        self.index.read().clone()
+    /// A segment whose frames this process wrote or read one by one.
+    fn live(segment: Arc<Segment>, live: Arc<LiveIndex>) -> Self {
+        let first_seq = live.share_first_seq();
+        let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
+        Self { segment, first_seq, sealed, live, checked: AtomicU32::new(u32::MAX) }
+    }
+
+    fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
+        let (first_seq, live) = (Arc::new(AtomicU64::new(index.layout.first_seq)), RwLock::default());
+        Self { segment, first_seq, sealed: OnceLock::from(index), live, checked: AtomicU32::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.first_seq.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    pub(crate) fn index(&self) -> IndexRef<'_> {
+        loop {
+            if let Some(sealed) = self.sealed.get() {
+                return IndexRef::Sealed(sealed);
+            }
+            // Empty only if the file came into use since we looked for it.
+            if let Some(live) = &*self.live.read() {
+                return IndexRef::Live(Arc::clone(live));
+            }
+        }
     }
 
     /// Goes on over the file, and lets go of the arrays.
     pub(crate) fn use_index(&self, index: SealedIndex) {
-        *self.index.write() = SegmentIndex::Sealed(index);
+        let _ = self.sealed.set(index);
+        *self.live.write() = None;
     }
 
     /// The user frame with this ordinal, checked if it has to be.
     #[inline]
-    pub(crate) fn frame(&self, index: &SegmentIndex, ordinal: u32) -> Result<(u64, Frame<'_>)> {
+    pub(crate) fn frame(&self, index: &IndexRef<'_>, ordinal: u32) -> Result<(u64, Frame<'_>)> {
         let Some(offset) = index.offset(ordinal).filter(|offset| *offset != 0) else {
-            return Err(self.lost(index, ordinal, 0, "the frame is lost"));
+            return Err(self.lost(ordinal, 0, "the frame is lost"));
         };
         let Some(frame) = self.segment.frame(offset) else {
-            return Err(self.lost(index, ordinal, offset, "no frame fits there"));
+            return Err(self.lost(ordinal, offset, "no frame fits there"));
         };
         let checked = self.checked.load(Ordering::Relaxed);
         if ordinal >= checked {
-            let seq = index.first_seq() + u64::from(ordinal);
+            let seq = self.first_seq() + u64::from(ordinal);
             let position = self.segment.position(offset);
             if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
-                return Err(self.lost(index, ordinal, offset, "its checksums do not match"));
+                return Err(self.lost(ordinal, offset, "its checksums do not match"));
             }
             if ordinal == checked {
                 self.checked.store(ordinal + 1, Ordering::Relaxed);
@@ -207,8 +231,8 @@ impl Opened {
         Ok((offset, frame))
     }
 
-    fn lost(&self, index: &SegmentIndex, ordinal: u32, offset: u64, what: &str) -> Error {
-        let seq = index.first_seq() + u64::from(ordinal);
+    fn lost(&self, ordinal: u32, offset: u64, what: &str) -> Error {
+        let seq = self.first_seq() + u64::from(ordinal);
         Error::corrupt(format!("read entry {seq}: {what}"))
             .place(self.segment.number(), offset)
             .lost(seq..=seq)
@@ -237,8 +261,7 @@ impl Catalog {
         while low < high {
             let middle = low + (high - low) / 2;
             let Some(section) = self.sections.get(middle) else { break };
-            let index = section.open()?.index();
-            if index.first_seq() <= seq { low = middle + 1 } else { high = middle }
+            if section.open()?.first_seq() <= seq { low = middle + 1 } else { high = middle }
         }
         Ok(low.checked_sub(1))
     }
@@ -248,16 +271,15 @@ impl Catalog {
         for section in self.sections.iter().rev() {
             let opened = section.open()?;
             let found = match opened.index() {
-                SegmentIndex::Sealed(index) => index.find(hash).and_then(|record| {
-                    let last = index.members(record).last()?.get();
-                    let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
-                    Some(Known { generation, newest: opened.segment.position(index.offset(last)?) })
+                IndexRef::Sealed(index) => index.find(hash).map(|record| {
+                    let (generation, last) = index.newest(record);
+                    Known { generation, newest: EntryAt::new(section.number, last) }
                 }),
-                SegmentIndex::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
+                IndexRef::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
                     let offset = live.offset(ordinal).filter(|offset| *offset != 0)?;
                     let frame = opened.segment.frame(offset)?;
                     let same = hasher.hash(frame.header.kind.get(), frame.key()) == hash;
-                    let newest = opened.segment.position(offset);
+                    let newest = EntryAt::new(section.number, ordinal);
                     same.then_some(Known { generation: frame.header.generation.get(), newest })
                 }),
             };

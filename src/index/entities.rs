@@ -1,4 +1,4 @@
-//! The directory of entities: generation and newest position of each.
+//! The directory of entities: generation and newest entry of each.
 //!
 //! The heap holds the entities touched since the file was written, in shards, so that a table
 //! that grows moves a small part of itself; the file is searched in place from its map, each
@@ -19,13 +19,13 @@ use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGE_BYTES, PAGES_AT, SLOTS};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::index::EntityHash;
-use crate::id::{Position, StoreId};
+use crate::id::{EntryAt, StoreId};
 
 /// What is known of one entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) generation: u64,
-    pub(crate) newest: Position,
+    pub(crate) newest: EntryAt,
 }
 
 const SHARDS: usize = 256;
@@ -112,7 +112,7 @@ impl Entities {
     /// Gives an entity its next generation, and says what was known before. The entity was
     /// touched before, so that what the file knows is on the heap.
     #[inline]
-    pub(crate) fn advance(&self, hash: EntityHash, newest: Position, first: u64) -> (u64, Option<Known>) {
+    pub(crate) fn advance(&self, hash: EntityHash, newest: EntryAt, first: u64) -> (u64, Option<Known>) {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
                 let before = *slot.get();
@@ -153,7 +153,7 @@ impl Entities {
         }
     }
 
-    /// Learns of a frame from the log. The newest position wins.
+    /// Learns of a frame from the log. The newest entry wins.
     pub(crate) fn learn(&self, hash: EntityHash, known: Known) {
         let in_file = self.file.read().as_ref().is_some_and(|file| !matches!(file.find(hash), Ok(None)));
         match self.shard(hash).write().entry(hash) {
@@ -217,8 +217,8 @@ pub(crate) struct EntityFile {
     homes: u64,
     pages: u64,
     pub(crate) entities: u64,
-    /// Every frame below is accounted for in the file.
-    pub(crate) covered: Position,
+    /// Every entry before it is accounted for in the file.
+    pub(crate) covered: EntryAt,
     /// One bit a page: checked, and good.
     checked: Box<[AtomicU64]>,
 }
@@ -235,7 +235,7 @@ impl EntityFile {
         homes: u64,
         pages: u64,
         entities: u64,
-        covered: Position,
+        covered: EntryAt,
     ) -> FileHeader {
         let words = [covered.word(), entities, homes, 0, 0, 0, 0, 0];
         FileHeader::new(FileType::Directory, store, pages, 0, words)
@@ -261,7 +261,7 @@ impl EntityFile {
         let map = file.map(bytes).map_err(doing)?;
         map.raise(bytes);
         let checked = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let covered = Position::from_word(header.word(COVERED));
+        let covered = EntryAt::from_word(header.word(COVERED));
         Ok(Self { map, homes, pages, entities: header.word(ENTITIES), covered, checked })
     }
 

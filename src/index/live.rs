@@ -4,6 +4,7 @@
 //! writer before it publishes, so that readers need no lock.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use zerocopy::FromZeros;
 
 use crate::format::frame::FRAME_BYTES;
 use crate::format::index::Keyed;
-use crate::id::{FRAME_ALIGN, Position};
+use crate::id::{EntryAt, FRAME_ALIGN};
 use crate::index::sealed::SealedIndex;
 
 /// The smallest user frame: a header and a key of one byte.
@@ -19,11 +20,11 @@ const FRAME_BYTES_MIN: u64 = (FRAME_BYTES as u64 + 1).next_multiple_of(FRAME_ALI
 
 /// Where each user frame of the segment stands, and the one before it of the same entity.
 pub(crate) struct LiveIndex {
-    first_seq: AtomicU64,
+    first_seq: Arc<AtomicU64>,
     count: AtomicU32,
     /// In units of eight bytes; zero: lost.
     offsets: Box<[AtomicU32]>,
-    /// The position of the entity's frame before; zero: there is none.
+    /// The entity's entry before; zero: there is none.
     previous: Box<[AtomicU64]>,
     /// The places of preamble and kind frames, in units of eight bytes.
     pub(crate) system: Mutex<Vec<u32>>,
@@ -35,7 +36,7 @@ impl LiveIndex {
     pub(crate) fn for_segment(bytes: u64) -> Self {
         let frames = usize::try_from(bytes / FRAME_BYTES_MIN + 1).unwrap_or(usize::MAX);
         Self {
-            first_seq: AtomicU64::new(0),
+            first_seq: Arc::default(),
             count: AtomicU32::new(0),
             offsets: zeroed(frames),
             previous: zeroed(frames),
@@ -48,18 +49,18 @@ impl LiveIndex {
     pub(crate) fn from_sealed(index: &SealedIndex, number: u32, bytes: u64) -> Self {
         let live = Self::for_segment(bytes);
         live.begin(index.layout.first_seq);
-        let mut previous = vec![Position::ZERO; index.count() as usize];
+        let mut previous = vec![EntryAt::NONE; index.count() as usize];
         for record in index.entities() {
             // Of the frame before the first only the segment is known, and no more is needed.
             let mut before = match record.previous_segment() {
-                0 => Position::ZERO,
-                segment => Position::new(segment, 0),
+                0 => EntryAt::NONE,
+                segment => EntryAt::new(segment, EntryAt::SOMEWHERE),
             };
             for ordinal in index.members(record) {
                 if let Some(slot) = previous.get_mut(ordinal.get() as usize) {
                     *slot = before;
                 }
-                before = Position::new(number, index.offset(ordinal.get()).unwrap_or(0));
+                before = EntryAt::new(number, ordinal.get());
             }
         }
         for (ordinal, before) in (0..).zip(previous) {
@@ -79,6 +80,11 @@ impl LiveIndex {
         self.first_seq.load(Ordering::Acquire)
     }
 
+    /// The first Seq, for those who look it up often.
+    pub(crate) fn share_first_seq(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.first_seq)
+    }
+
     /// How many user frames there are, lost ones included. May be ahead of what is visible.
     pub(crate) fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
@@ -86,7 +92,7 @@ impl LiveIndex {
 
     /// Adds the next frame. Only the writer calls it, before it publishes.
     #[inline]
-    pub(crate) fn push(&self, offset: u64, previous: Position) {
+    pub(crate) fn push(&self, offset: u64, previous: EntryAt) {
         let at = self.count.load(Ordering::Relaxed);
         let index = at as usize;
         if let (Some(slot), Some(before)) = (self.offsets.get(index), self.previous.get(index)) {
@@ -101,7 +107,7 @@ impl LiveIndex {
         let missing = seq.saturating_sub(self.first_seq() + u64::from(self.count()));
         let room = self.offsets.len() as u64 - u64::from(self.count()).min(self.offsets.len() as u64);
         for _ in 0..missing.min(room) {
-            self.push(0, Position::ZERO);
+            self.push(0, EntryAt::NONE);
         }
     }
 
@@ -116,21 +122,15 @@ impl LiveIndex {
         Some(u64::from(slot.load(Ordering::Relaxed)) * FRAME_ALIGN)
     }
 
-    /// The ordinal of the frame at an offset.
-    pub(crate) fn ordinal_at(&self, offset: u64) -> Option<u32> {
-        let used = self.offsets.get(..self.count() as usize)?;
-        let at = used.binary_search_by_key(&units(offset), |slot| slot.load(Ordering::Relaxed)).ok()?;
-        u32::try_from(at).ok()
-    }
-
-    /// The position of the entity's frame before this one.
+    /// The entity's entry before this one.
     #[inline]
-    pub(crate) fn previous(&self, ordinal: u32) -> Option<Position> {
+    pub(crate) fn previous(&self, ordinal: u32) -> Option<EntryAt> {
         let word = self.previous.get(ordinal as usize)?.load(Ordering::Relaxed);
-        (word != 0).then_some(Position::from_word(word))
+        (word != 0).then_some(EntryAt::from_word(word))
     }
 
     /// Heap in use at most, in bytes.
+    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.count()) * (size_of::<u32>() + size_of::<u64>()) as u64
     }

@@ -62,6 +62,12 @@ impl SealedIndex {
         self.layout.members_of(self.bytes(), record)
     }
 
+    /// The generation and the ordinal of an entity's newest frame here.
+    pub(crate) fn newest(&self, record: &EntityRecord) -> (u64, u32) {
+        let last = self.members(record).last().map_or(0, |last| last.get());
+        (record.first_generation().saturating_add(u64::from(record.count()).saturating_sub(1)), last)
+    }
+
     pub(crate) fn entities(&self) -> &[EntityRecord] {
         self.layout.entities(self.bytes())
     }

@@ -16,7 +16,7 @@ use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{KindInfo, Open, Preamble, System};
-use crate::id::{Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
+use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::{Index, Section};
 use crate::index::entities::Known;
 use crate::index::keyed::Digest;
@@ -522,16 +522,16 @@ impl Core {
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
-            let position = active.log.end();
+            let at = EntryAt::new(start.segment(), active.live.count());
             let first = if forgot { seq } else { 1 };
-            let (generation, before) = self.index.entities.advance(item.hash, position, first);
+            let (generation, before) = self.index.entities.advance(item.hash, at, first);
             if may_fail {
                 undo.push((item.hash, before));
             }
             let more = if left > 0 { flag::MORE } else { 0 };
             let flags = if before.is_none() { more | flag::FIRST } else { more };
             let offset = active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
-            active.live.push(offset, before.map_or(Position::ZERO, |known| known.newest));
+            active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
             receipt(numbers(seq, generation));
         }
         if let Err(error) = active.log.finish() {
@@ -667,10 +667,13 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        // Nobody is making a file when the directory is let go of, and nobody begins to.
+        let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let _indexing = self.keeper.indexing.lock();
         let ended = self.end_life(&mut writer);
         self.commit.close();
         if self.commit.is_poisoned() {
@@ -728,8 +731,8 @@ fn numbers(seq: u64, generation: u64) -> Receipt {
 
 fn digest_of(items: &[Item<'_>]) -> Digest {
     items.iter().fold(Digest::EMPTY, |digest, item| {
-        let Draft { kind, operation, lengths, body_crc, .. } = item.draft;
-        digest.with(kind, operation, lengths, body_crc)
+        let Draft { kind, operation, body_crc, .. } = item.draft;
+        digest.with(kind, operation, item.draft.lengths(), body_crc)
     })
 }
 

@@ -6,8 +6,8 @@ use std::iter::FusedIterator;
 
 use crate::error::{Error, Result};
 use crate::format::index::{EntityHash, EntityRecord};
-use crate::id::{KindId, Position};
-use crate::index::catalog::SegmentIndex;
+use crate::id::{EntryAt, KindId};
+use crate::index::catalog::IndexRef;
 use crate::index::live::LiveIndex;
 use crate::journal::entry::Entry;
 use crate::journal::view::{Loaded, View};
@@ -51,50 +51,43 @@ impl<'v> History<'v> {
         let hash = self.view.index().hash(self.kind.0, &self.key);
         let mut spans = VecDeque::new();
         let mut newest = self.view.index().find(hash)?.map(|known| known.newest);
-        while let Some(position) = newest {
-            let at = self.view.catalog.at(position.segment());
-            let section = at.map(|at| Loaded::open(self.view, at)).transpose()?.flatten();
-            let before = match section {
+        while let Some(at) = newest {
+            let section = self.view.catalog.at(at.segment()).map(|row| Loaded::open(self.view, row));
+            let before = match section.transpose()?.flatten() {
                 Some(section) => {
-                    let (span, before) = self.span(section, position, hash);
+                    let (span, before) = self.span(section, at, hash);
                     if span.first < span.end {
                         spans.push_front(span);
                     }
                     before
                 }
                 // Behind the end of the view: the chain leads into it.
-                None => self.before_segment(position, hash)?,
+                None => self.before_segment(at, hash)?,
             };
-            if before.is_some_and(|before| before.segment() >= position.segment()) {
-                return Err(Error::corrupt(format!("follow an entity back from {position}"))
-                    .sides("an older segment", before.unwrap_or_default()));
+            if before.is_some_and(|before| before.segment() >= at.segment()) {
+                return Err(Error::corrupt(format!("follow an entity back from segment {}", at.segment()))
+                    .sides("an older segment", before.map_or(0, EntryAt::segment)));
             }
             newest = before;
         }
         Ok(spans)
     }
 
-    /// The entity's newest position before a segment that is newer than the view.
-    fn before_segment(&self, newest: Position, hash: EntityHash) -> Result<Option<Position>> {
+    /// The entity's newest entry before a segment that is newer than the view.
+    fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Result<Option<EntryAt>> {
         let catalog = self.view.index().catalog();
         let Some(section) = catalog.section(newest.segment()) else { return Ok(None) };
         let opened = section.open()?;
         Ok(match opened.index() {
-            SegmentIndex::Sealed(index) => index.find(hash).and_then(somewhere_before),
-            SegmentIndex::Live(live) => {
-                let mut at = self.start_in(&opened.segment, &live, newest, hash);
-                while let Some(position) = at.filter(|at| at.segment() == newest.segment()) {
-                    at = before(&opened.segment, &live, position);
-                }
-                at
-            }
+            IndexRef::Sealed(index) => index.find(hash).and_then(somewhere_before),
+            IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
         })
     }
 
-    /// The entity's frames in one segment, and its newest position before it.
-    fn span(&self, section: Loaded<'v>, newest: Position, hash: EntityHash) -> (Span<'v>, Option<Position>) {
+    /// The entity's frames in one segment, and its newest entry before it.
+    fn span(&self, section: Loaded<'v>, newest: EntryAt, hash: EntityHash) -> (Span<'v>, Option<EntryAt>) {
         match section.index.clone() {
-            SegmentIndex::Sealed(index) => {
+            IndexRef::Sealed(index) => {
                 let Some(record) = index.find(hash).copied() else {
                     return (
                         Span { section, members: Members::Gathered(Box::default()), first: 0, end: 0 },
@@ -105,42 +98,49 @@ impl<'v> History<'v> {
                 let span = Span { section, members: Members::InIndex(record), first: 0, end };
                 (span, somewhere_before(&record))
             }
-            SegmentIndex::Live(live) => {
-                let segment = section.segment();
+            IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();
-                let mut at = self.start_in(segment, &live, newest, hash);
-                while let Some(position) = at.filter(|at| at.segment() == segment.number()) {
-                    if let Some(ordinal) = ordinal_of(segment, &live, position)
-                        && ordinal < section.count
-                    {
+                let before = self.walk(section.segment(), &live, newest, hash, |ordinal| {
+                    if ordinal < section.count {
                         ordinals.push(ordinal);
                     }
-                    at = before(segment, &live, position);
-                }
+                });
                 ordinals.reverse();
                 let (end, members) = (ordinals.len(), Members::Gathered(ordinals.into_boxed_slice()));
-                (Span { section, members, first: 0, end }, at)
+                (Span { section, members, first: 0, end }, before)
             }
         }
     }
 
-    /// Where to begin in a segment without an index file. An index file of a newer segment
-    /// names the segment only (offset zero): then the headers are searched.
-    fn start_in(
+    /// Walks back over the entity's entries in the arrays of a segment, to its newest one before.
+    fn walk(
         &self,
         segment: &Segment,
         live: &LiveIndex,
-        newest: Position,
+        newest: EntryAt,
         hash: EntityHash,
-    ) -> Option<Position> {
-        if newest.offset() != 0 {
-            return Some(newest);
+        mut visit: impl FnMut(u32),
+    ) -> Option<EntryAt> {
+        let mut at = if newest.ordinal() == EntryAt::SOMEWHERE {
+            self.newest_in(segment, live, hash)
+        } else {
+            Some(newest)
+        };
+        while let Some(here) = at.filter(|at| at.segment() == segment.number()) {
+            wait_for(live, here.ordinal());
+            visit(here.ordinal());
+            at = live.previous(here.ordinal()).filter(|previous| *previous < here);
         }
+        at
+    }
+
+    /// An index file of a newer segment names this one, but no place in it: search the headers.
+    fn newest_in(&self, segment: &Segment, live: &LiveIndex, hash: EntityHash) -> Option<EntryAt> {
         (0..live.count()).rev().find_map(|ordinal| {
             let offset = live.offset(ordinal).filter(|offset| *offset != 0)?;
             let frame = segment.frame(offset)?;
             let same = self.view.index().hash(frame.header.kind.get(), frame.key()) == hash;
-            same.then(|| segment.position(offset))
+            same.then(|| EntryAt::new(segment.number(), ordinal))
         })
     }
 
@@ -175,31 +175,21 @@ impl<'v> History<'v> {
     }
 }
 
-/// The segment that an index record names, as a position without a place in it.
-fn somewhere_before(record: &EntityRecord) -> Option<Position> {
-    (record.previous_segment() != 0).then(|| Position::new(record.previous_segment(), 0))
+/// The segment that an index record names, without a place in it.
+fn somewhere_before(record: &EntityRecord) -> Option<EntryAt> {
+    (record.previous_segment() != 0).then(|| EntryAt::new(record.previous_segment(), EntryAt::SOMEWHERE))
 }
 
-/// How often to look again for a frame that the writer is storing at this very moment.
-const LOOKS: usize = 10_000;
-
-/// The ordinal of the frame at a position, which may be one that nobody may see yet.
-fn ordinal_of(segment: &Segment, live: &LiveIndex, position: Position) -> Option<u32> {
-    if let Some(frame) = segment.frame(position.offset()) {
-        return u32::try_from(frame.header.seq.get().checked_sub(live.first_seq())?).ok();
-    }
-    // The directory knows of a frame a moment before the arrays do.
-    (0..LOOKS).find_map(|look| {
-        if look > 0 {
-            std::thread::yield_now();
+/// The directory knows of an entry a moment before the arrays do: the writer is storing it now.
+fn wait_for(live: &LiveIndex, ordinal: u32) {
+    /// More looks than any writer needs between two stores; a dead one never comes.
+    const LOOKS: usize = 10_000;
+    for _ in 0..LOOKS {
+        if ordinal < live.count() {
+            return;
         }
-        live.ordinal_at(position.offset())
-    })
-}
-
-/// The position of the entity's frame before the one at `position`.
-fn before(segment: &Segment, live: &LiveIndex, position: Position) -> Option<Position> {
-    live.previous(ordinal_of(segment, live, position)?).filter(|previous| *previous < position)
+        std::thread::yield_now();
+    }
 }
 
 impl Span<'_> {
@@ -217,10 +207,10 @@ impl Span<'_> {
         };
         match (&self.members, &self.section.index) {
             (Members::Gathered(ordinals), _) => ordinals.get(at).copied(),
-            (Members::InIndex(record), SegmentIndex::Sealed(index)) => {
+            (Members::InIndex(record), IndexRef::Sealed(index)) => {
                 index.members(record).get(at).map(|ordinal| ordinal.get())
             }
-            (Members::InIndex(_), SegmentIndex::Live(_)) => None,
+            (Members::InIndex(_), IndexRef::Live(_)) => None,
         }
     }
 }

@@ -9,9 +9,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::disk::map::MapWriter;
 use crate::error::{Error, Result};
 use crate::format::segment::{SegmentHeader, file_name};
-use crate::id::Position;
+use crate::id::{EntryAt, Position};
 use crate::index::build::{write_directory, write_index};
-use crate::index::catalog::{Opened, SegmentIndex};
+use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer, next_number};
@@ -32,6 +32,9 @@ pub(crate) struct Keeper {
     spare: Mutex<Option<Spare>>,
     /// Whoever makes segments holds this; it comes before the writer's lock.
     pub(crate) making: Mutex<()>,
+    /// Whoever writes indexes and the directory holds this: two who replace one file at once
+    /// would take the temporary file away from each other.
+    pub(crate) indexing: Mutex<()>,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -42,8 +45,12 @@ struct Work {
     stop: bool,
 }
 
-/// Heap entities below this are not worth a file.
+/// Heap entities below this are not worth a file by themselves.
 const ENTITIES_WORTH_A_FILE: u64 = 4096;
+/// Opening reads the index of each segment behind the file: so many are enough.
+const SEGMENTS_WORTH_A_FILE: usize = 32;
+/// At the end of a life there is time, and the next opening gains by it.
+const SEGMENTS_WORTH_A_FILE_AT_CLOSE: usize = 4;
 
 impl Keeper {
     /// The spare, if it follows `active` and `bytes` fit into it beside its preamble.
@@ -98,6 +105,11 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
+        let _indexing = self.keeper.indexing.lock();
+        if self.is_closed() {
+            // Whoever closes does the rest, and then lets go of the directory.
+            return Ok(());
+        }
         self.seal_durable_segments(self.commit.durable())?;
         self.keep_the_directory(self.commit.durable(), false)
     }
@@ -159,19 +171,25 @@ impl Core {
     }
 
     fn seal(&self, opened: &Opened) -> Result<()> {
-        let SegmentIndex::Live(live) = opened.index() else { return Ok(()) };
+        let IndexRef::Live(live) = opened.index() else { return Ok(()) };
         let end = opened.segment.map.limit() as u64;
         opened.use_index(write_index(&self.index.place, &opened.segment, &live, end)?);
         Ok(())
     }
 
-    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it.
+    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it, or
+    /// many segments lie behind what it covers.
     fn keep_the_directory(&self, durable: Position, closing: bool) -> Result<()> {
         let (on_heap, in_file) = (self.index.entities.on_heap(), self.index.entities.in_file_count());
-        if on_heap < ENTITIES_WORTH_A_FILE || on_heap * 4 < in_file {
+        let old = self.index.entities.file();
+        let covered = old.as_ref().map_or(0, |old| old.covered.segment());
+        let sections = &self.index.catalog().sections;
+        let behind = sections.iter().rev().take_while(|section| section.number > covered).count();
+        let many = if closing { SEGMENTS_WORTH_A_FILE_AT_CLOSE } else { SEGMENTS_WORTH_A_FILE };
+        let outgrown = on_heap >= ENTITIES_WORTH_A_FILE && on_heap * 4 >= in_file;
+        if !outgrown && behind < many {
             return Ok(());
         }
-        let old = self.index.entities.file();
         if let Some(old) = &old
             && old.check_all().is_err()
         {
@@ -187,7 +205,7 @@ impl Core {
         durable: Position,
         closing: bool,
     ) -> Result<()> {
-        let from = old.map_or(Position::ZERO, |old| old.covered);
+        let from = old.map_or(EntryAt::NONE, |old| old.covered);
         let mut sealed: Vec<(u32, SealedIndex)> = Vec::new();
         let mut covered = from;
         for section in &self.index.catalog().sections {
@@ -195,9 +213,9 @@ impl Core {
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
             }
-            if let SegmentIndex::Sealed(index) = section.open()?.index() {
-                covered = Position::new(section.number, index.layout.end);
-                sealed.push((section.number, index));
+            if let IndexRef::Sealed(index) = section.open()?.index() {
+                covered = EntryAt::new(section.number, index.count());
+                sealed.push((section.number, index.clone()));
             } else {
                 break;
             }
@@ -212,9 +230,9 @@ impl Core {
     /// The arrays of the last segment, for a life that goes on in it.
     pub(crate) fn live_again(&self, opened: &Opened) -> Result<Arc<LiveIndex>> {
         match opened.index() {
-            SegmentIndex::Live(live) => Ok(live),
-            SegmentIndex::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
-                &index,
+            IndexRef::Live(live) => Ok(live),
+            IndexRef::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
+                index,
                 opened.segment.number(),
                 opened.segment.header.bytes,
             ))),
@@ -222,7 +240,7 @@ impl Core {
     }
 
     /// At the end of a life: nothing is made ahead any more, what lies behind the last frame is
-    /// given back, and the next opening finds an index for everything.
+    /// given back, and the next opening finds an index for everything. The caller holds `indexing`.
     pub(crate) fn finish_segments(&self, writer: &mut Writer) -> Result<()> {
         if let Some(number) = self.keeper.drop_spare() {
             let name = file_name(number);

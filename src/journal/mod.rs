@@ -4,9 +4,10 @@
 //!
 //! 1. `Keeper::making` — whoever makes segments
 //! 2. `Core::writer` — whoever appends: numbers, the active segment, the idempotency window
-//! 3. the registry, the catalog, `Core::unsynced`, the spare — each held for a few steps
-//! 4. a shard of the directory of entities
-//! 5. `Commit::turn` — the marks and the syncer's turn; never held across a sync
+//! 3. `Keeper::indexing` — whoever writes indexes and the directory of entities
+//! 4. the registry, the catalog, `Core::unsynced`, the spare — each held for a few steps
+//! 5. a shard of the directory of entities
+//! 6. `Commit::turn` — the marks and the syncer's turn; never held across a sync
 //!
 //! # Threads
 //!

@@ -14,11 +14,11 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{KindId, Life, Position, StoreId};
+use crate::id::{EntryAt, KindId, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
-use crate::index::catalog::{Catalog, Index, Place, Section, SegmentIndex};
+use crate::index::catalog::{Catalog, Index, IndexRef, Place, Section};
 use crate::index::entities::{Entities, EntityFile, Known};
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
@@ -237,7 +237,10 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let catalog = Catalog { sections: sections(&below) };
+    let mut catalog = Catalog { sections: sections(&below) };
+    if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
+        *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
+    }
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
@@ -312,11 +315,14 @@ impl Base {
 fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
-    let from = file.as_ref().map_or(0, |file| file.covered.segment());
+    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= from) {
+    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
         // A reader serves what is left: what an unreadable segment held is lost to it anyway.
         let Ok(opened) = section.open() else { continue };
+        if covered == EntryAt::new(section.number, opened.index().count()) {
+            continue;
+        }
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
@@ -324,22 +330,20 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entitie
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
     match opened.index() {
-        SegmentIndex::Sealed(index) => {
+        IndexRef::Sealed(index) => {
             for record in index.entities() {
-                let last =
-                    index.members(record).last().and_then(|last| index.offset(last.get())).unwrap_or(0);
-                let generation = record.first_generation() + u64::from(record.count()).saturating_sub(1);
-                entities.learn(record.hash(), Known { generation, newest: Position::new(number, last) });
+                let (generation, last) = index.newest(record);
+                entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
             }
         }
-        SegmentIndex::Live(live) => {
+        IndexRef::Live(live) => {
             for ordinal in 0..live.count() {
                 let offset = live.offset(ordinal).unwrap_or(0);
                 let Some(frame) = (offset != 0).then(|| opened.segment.frame(offset)).flatten() else {
                     continue;
                 };
                 let hash = hasher.hash(frame.header.kind.get(), frame.key());
-                let newest = opened.segment.position(offset);
+                let newest = EntryAt::new(number, ordinal);
                 entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
             }
         }
@@ -362,8 +366,8 @@ fn remembered(
         for section in &index.catalog().sections {
             if (first..=last).contains(&section.number) {
                 let keyed = match section.open()?.index() {
-                    SegmentIndex::Sealed(index) => index.keyed(),
-                    SegmentIndex::Live(live) => live.keyed.lock().clone(),
+                    IndexRef::Sealed(index) => index.keyed(),
+                    IndexRef::Live(live) => live.keyed.lock().clone(),
                 };
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
             }
@@ -443,7 +447,7 @@ impl Finding<'_> {
         let covered =
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
-            Some(SegmentIndex::Sealed(index)) => {
+            Some(IndexRef::Sealed(index)) => {
                 Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
@@ -475,12 +479,11 @@ impl Visitor for Finding<'_> {
             return Ok(());
         }
         let hash = self.index.hash(frame.header.kind.get(), frame.key());
-        let before = self.index.find(hash)?.map_or(Position::ZERO, |known| known.newest);
+        let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
         live.skip_to(frame.header.seq.get());
+        let newest = EntryAt::new(position.segment(), live.count());
         live.push(position.offset(), before);
-        self.index
-            .entities
-            .learn(hash, Known { generation: frame.header.generation.get(), newest: position });
+        self.index.entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
         if let Some(keyed) = self.keyed_reader.frame(frame) {
             live.keyed.lock().push(keyed);
             self.keyed.push((position.segment(), keyed));
@@ -498,6 +501,7 @@ impl Visitor for Finding<'_> {
 }
 
 /// Names of files that belong to a store, for those who look at a directory from outside.
+#[allow(dead_code, reason = "for those who look at a store from outside")]
 pub(crate) fn is_store_file(name: &str) -> bool {
     let known = [manifest::FILE_NAME, lock_format::FILE_NAME, entities_format::FILE_NAME];
     known.contains(&name) || number_of(name).is_some() || index_format::number_of(name).is_some()

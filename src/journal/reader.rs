@@ -20,9 +20,9 @@ use crate::format::lock::Holder;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, System};
-use crate::id::{Life, Position, StoreId};
+use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::build::note;
-use crate::index::catalog::{Index, Section, SegmentIndex};
+use crate::index::catalog::{Index, IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::live::LiveIndex;
 use crate::journal::opening::{Opened, find_log, learn_kind, read_manifest};
@@ -258,10 +258,12 @@ impl Reader {
         self.shared.index.entities.count()
     }
 
+    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn directory(&self) -> &Arc<dyn Directory> {
         &self.shared.directory
     }
 
+    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn index(&self) -> &Arc<Index> {
         &self.shared.index
     }
@@ -347,10 +349,11 @@ impl Shared {
                 learn_kind(&mut self.registry.write(), &frame);
             } else {
                 let hash = self.index.hash(frame.header.kind.get(), frame.key());
-                let before = self.index.find(hash)?.map_or(Position::ZERO, |known| known.newest);
+                let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
                 live.skip_to(frame.header.seq.get());
+                let newest = EntryAt::new(position.segment(), live.count());
                 live.push(follow.at, before);
-                let known = Known { generation: frame.header.generation.get(), newest: position };
+                let known = Known { generation: frame.header.generation.get(), newest };
                 self.index.entities.learn(hash, known);
                 follow.last_seq = frame.header.seq.get();
             }
@@ -370,8 +373,8 @@ impl Shared {
         let bytes = follow.segment.header.bytes;
         let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
         {
-            Some(SegmentIndex::Sealed(index)) => Arc::new(LiveIndex::from_sealed(&index, number, bytes)),
-            Some(SegmentIndex::Live(live)) => live,
+            Some(IndexRef::Sealed(index)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
+            Some(IndexRef::Live(live)) => live,
             None => Arc::new(LiveIndex::for_segment(bytes)),
         };
         self.index.add(Section::opened(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::{KindId, Position, Seq};
-use crate::index::catalog::{Catalog, Index, Opened, SegmentIndex};
+use crate::index::catalog::{Catalog, Index, IndexRef, Opened};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::history::History;
 use crate::journal::region::Region;
@@ -56,7 +56,7 @@ impl View {
     pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
         let Some(at) = self.catalog.holding(seq.get())? else { return Ok(None) };
         let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
-        let ordinal = seq.get() - section.index.first_seq();
+        let ordinal = seq.get() - section.opened.first_seq();
         match u32::try_from(ordinal) {
             Ok(ordinal) if ordinal < section.count => section.entry(ordinal).map(Some),
             _ => Ok(None),
@@ -73,7 +73,7 @@ impl View {
             if let Some(section) = Loaded::open(self, at)?
                 && section.count > 0
             {
-                return Ok(Seq::new(section.index.first_seq() + u64::from(section.count) - 1));
+                return Ok(Seq::new(section.opened.first_seq() + u64::from(section.count) - 1));
             }
         }
         Ok(None)
@@ -156,7 +156,7 @@ fn bounds(seqs: impl RangeBounds<Seq>) -> (u64, u64) {
 pub(crate) struct Loaded<'v> {
     pub(crate) at: usize,
     opened: &'v Opened,
-    pub(crate) index: SegmentIndex,
+    pub(crate) index: IndexRef<'v>,
     pub(crate) count: u32,
 }
 
@@ -233,7 +233,7 @@ impl<'v> Entries<'v> {
         let newest = self.view.last_seq()?.map_or(0, Seq::get);
         self.last = self.last.min(newest);
         if let Some(section) = Loaded::open(self.view, 0)? {
-            self.first = self.first.max(section.index.first_seq());
+            self.first = self.first.max(section.opened.first_seq());
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl<'v> Entries<'v> {
     /// The segment with this Seq, starting the search at the one that was used last.
     fn load(&self, held: Option<Loaded<'v>>, seq: u64) -> Result<Option<Loaded<'v>>> {
         if let Some(held) = held {
-            let first = held.index.first_seq();
+            let first = held.opened.first_seq();
             if (first..first + u64::from(held.count)).contains(&seq) {
                 return Ok(Some(held));
             }
@@ -266,7 +266,7 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.front.take();
             let Some(section) = self.load(held, self.first)? else { return Ok(None) };
-            let base = section.index.first_seq();
+            let base = section.opened.first_seq();
             let end = base + u64::from(section.count);
             if end <= self.first || !self.may_hold(&section) {
                 // A gap that a repair left, or nothing to find: go on behind the segment.
@@ -289,7 +289,7 @@ impl<'v> Entries<'v> {
 
     /// The first Seq of the segment behind the one at `at`.
     fn after(&self, at: usize) -> Result<Option<u64>> {
-        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.index.first_seq()))
+        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.opened.first_seq()))
     }
 
     fn step_back(&mut self) -> Result<Option<Entry<'v>>> {
@@ -297,7 +297,7 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.back.take();
             let Some(section) = self.load(held, self.last)? else { return Ok(None) };
-            let base = section.index.first_seq();
+            let base = section.opened.first_seq();
             let newest = (base + u64::from(section.count)).saturating_sub(1);
             if section.count == 0 || !self.may_hold(&section) {
                 self.last = base.saturating_sub(1);
@@ -337,7 +337,7 @@ impl<'v> Iterator for Entries<'v> {
             && self.filter.is_none()
             && self.first <= self.last
         {
-            let ordinal = self.first - section.index.first_seq();
+            let ordinal = self.first - section.opened.first_seq();
             if ordinal < u64::from(section.count) {
                 let entry = section.entry(u32::try_from(ordinal).unwrap_or(u32::MAX));
                 self.first += 1;
@@ -370,6 +370,10 @@ impl fmt::Debug for Entries<'_> {
 
 /// The entries of a region; see [`View::region`].
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives on the stack while it is iterated, and a box would cost more"
+)]
 pub enum RegionEntries<'v> {
     /// A scan over the log.
     Scan(Entries<'v>),

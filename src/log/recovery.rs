@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::disk::{Access, Directory, File};
 use crate::error::{Error, Result};
 use crate::format::frame::{Found, Frame, flag};
+use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, Life, Position, StoreId};
@@ -534,7 +535,7 @@ impl Walk<'_> {
     fn note_dropped(&mut self, later: &[u32]) {
         for number in later {
             if let Some((segment, bytes)) = self.whole(*number) {
-                let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+                let frames = bytes.get(HEADER_BYTES..).unwrap_or_default();
                 self.report.cut += last_nonzero(frames);
                 self.report.valid_after_hole += valid_frames(&segment, &bytes, FIRST_FRAME).count() as u64;
             }
@@ -619,6 +620,10 @@ fn what_is_wrong(facts: Facts) -> &'static str {
     }
 }
 
+/// Frames begin at multiples of this.
+#[allow(clippy::cast_possible_truncation, reason = "eight fits any word")]
+const GRID: usize = FRAME_ALIGN as usize;
+
 /// The valid frames at or after `from`, found again on the eight-byte grid behind every hole.
 fn valid_frames<'a>(
     segment: &'a Segment,
@@ -630,7 +635,7 @@ fn valid_frames<'a>(
         loop {
             at += zeros_at(bytes.get(at..)?);
             let rest = bytes.get(at..)?;
-            if rest.len() < FRAME_ALIGN as usize {
+            if rest.len() < GRID {
                 return None;
             }
             let position = segment.position(at as u64);
@@ -640,7 +645,7 @@ fn valid_frames<'a>(
                     at += frame.len();
                     return Some((found, frame));
                 }
-                _ => at += FRAME_ALIGN as usize,
+                _ => at += GRID,
             }
         }
     })
@@ -651,9 +656,8 @@ fn zeros_at(bytes: &[u8]) -> usize {
     const PAGE: usize = 4096;
     let pages = bytes.chunks_exact(PAGE).take_while(|page| page.iter().all(|byte| *byte == 0)).count();
     let rest = bytes.get(pages * PAGE..).unwrap_or_default();
-    let words =
-        rest.chunks_exact(FRAME_ALIGN as usize).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
-    pages * PAGE + words * FRAME_ALIGN as usize
+    let words = rest.chunks_exact(GRID).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
+    pages * PAGE + words * GRID
 }
 
 fn last_nonzero(bytes: &[u8]) -> u64 {

@@ -1,1 +1,3 @@
+//! The inspection tool.
+
 fn main() {}
