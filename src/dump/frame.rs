@@ -12,8 +12,8 @@ use crate::journal::entry::Entry;
 pub struct FrameInfo {
     /// Where it stands.
     pub position: Position,
-    /// Where the first frame of its batch stands.
-    pub batch: Position,
+    /// Where the first frame of its batch stands; `None` where that was not looked for.
+    pub batch: Option<Position>,
     /// What it does, as its number on disk; see [`operation_name`](Self::operation_name).
     pub operation: u8,
     /// The kind of its entity; `None` for a system frame.
@@ -59,7 +59,7 @@ pub struct FrameInfo {
 }
 
 impl FrameInfo {
-    pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Position) -> Self {
+    pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Option<Position>) -> Self {
         let header = frame.header;
         let kind = (!header.is_system()).then(|| KindId(header.kind.get()));
         let extensions = frame.extensions();
@@ -92,11 +92,11 @@ impl FrameInfo {
         }
     }
 
-    /// The frame of an entry that a view showed. Its batch is not looked for: it is itself.
+    /// The frame of an entry that a view showed. Its batch is not looked for.
     #[must_use]
     pub fn of_entry(entry: &Entry<'_>) -> Self {
         let position = entry.position();
-        let mut info = Self::of(entry.frame(), 0, position, position);
+        let mut info = Self::of(entry.frame(), 0, position, None);
         // The view has judged it with its segment's salt.
         info.head_good = true;
         info

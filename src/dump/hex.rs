@@ -281,7 +281,7 @@ fn annotate_frame(
     salt: u64,
     position: Position,
 ) {
-    let info = FrameInfo::of(frame, salt, position, position);
+    let info = FrameInfo::of(frame, salt, position, None);
     let lengths = frame.header.lengths();
     let verdict = |good: bool| if good { "good" } else { "does not match" };
     let start = position.offset();

@@ -44,7 +44,8 @@ pub struct Fields {
     pub time: String,
     pub time_ns: String,
     pub position: String,
-    pub batch: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
     pub durable: String,
     pub life: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -193,7 +194,7 @@ impl Dump {
             time: rfc3339(frame.time),
             time_ns: frame.time.to_string(),
             position: frame.position.to_string(),
-            batch: frame.batch.to_string(),
+            batch: frame.batch.map(|batch| batch.to_string()),
             durable: frame.durable.to_string(),
             life: frame.life.to_string(),
             source: frame.source,

@@ -66,11 +66,20 @@ pub struct Frames {
     /// Damage whose extent the next good frame tells.
     pending: Option<Damage>,
     queue: VecDeque<Item>,
+    resume: Position,
 }
 
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, stretches: VecDeque<Stretch>) -> Self {
-        Self { directory, stretches, walk: None, last_seq: None, pending: None, queue: VecDeque::new() }
+        let (queue, resume) = (VecDeque::new(), Position::ZERO);
+        Self { directory, stretches, walk: None, last_seq: None, pending: None, queue, resume }
+    }
+
+    /// Where a later walk goes on behind this one, which was read to its end; see
+    /// [`Survey::frames_from`](crate::dump::Survey::frames_from).
+    #[must_use]
+    pub fn resume(&self) -> Position {
+        self.resume
     }
 
     fn step(&mut self) -> Result<Option<Item>> {
@@ -85,11 +94,17 @@ impl Frames {
                 self.walk = self.enter(stretch)?;
                 continue;
             };
-            let number = walk.number;
-            match walk.step().map_err(|e| self.io(number, e))? {
+            let step = walk.step();
+            let (number, at, ended) = (walk.number, walk.at, walk.ended);
+            match step.map_err(|e| self.io(number, e))? {
                 Step::Frame(frame) => self.take(frame),
                 Step::Bad { offset, next_good, what } => self.damaged(number, offset, next_good, what),
-                Step::End => self.walk = None,
+                Step::End => {
+                    // Behind a seal there is nothing: the log goes on in a later segment.
+                    let (number, at) = if ended { (number + 1, 0) } else { (number, at) };
+                    self.resume = Position::new(number, at);
+                    self.walk = None;
+                }
             }
         }
     }
@@ -194,7 +209,8 @@ impl Walk {
             Found::DoesNotFit => "a frame longer than its segment",
             Found::Frame(frame) if frame.head_is_good(self.salt, position) => {
                 let batch = *self.batch.get_or_insert(self.at);
-                let info = FrameInfo::of(&frame, self.salt, position, Position::new(self.number, batch));
+                let info =
+                    FrameInfo::of(&frame, self.salt, position, Some(Position::new(self.number, batch)));
                 self.at += info.frame_bytes;
                 if !info.more {
                     self.batch = None;

@@ -1,0 +1,6 @@
+//! The commands, a file for each group.
+
+pub(crate) mod dump;
+pub(crate) mod hex;
+pub(crate) mod info;
+pub(crate) mod listing;
