@@ -168,6 +168,11 @@ impl Error {
         self
     }
 
+    /// One user frame that the error is about.
+    pub(crate) fn concerning(self, seq: u64) -> Self {
+        self.lost(seq..=seq)
+    }
+
     pub(crate) fn next_good_at(mut self, offset: Option<u64>) -> Self {
         self.0.next_good = offset;
         self
@@ -188,6 +193,16 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind.unwrap_or(ErrorKind::Io)
+    }
+
+    /// What was attempted.
+    pub(crate) fn attempted(&self) -> &str {
+        &self.0.attempted
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// True where bytes on disk contradict themselves: `repair` into a new directory helps.

@@ -65,6 +65,14 @@ impl Extensions {
         self.used = end;
     }
 
+    /// The row of a frame that was written before; `None` if it is longer than this build writes.
+    pub(crate) fn of_row(row: &[u8]) -> Option<Self> {
+        let mut extensions = Self::default();
+        extensions.bytes.get_mut(..row.len())?.copy_from_slice(row);
+        extensions.used = row.len();
+        Some(extensions)
+    }
+
     /// The row as it stands on disk: padded to a multiple of eight.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.used.next_multiple_of(8)).unwrap_or_default()

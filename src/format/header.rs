@@ -34,7 +34,7 @@ pub(crate) enum FileType {
 #[repr(C)]
 pub(crate) struct FileHeader {
     magic: [u8; 8],
-    file_type: U16,
+    pub(crate) file_type: U16,
     version: U16,
     compatible: U32,
     read_only: U32,
@@ -87,8 +87,9 @@ impl FileHeader {
             let found = format!("{:02x?}", header.magic);
             return Err(Error::corrupt(doing()).sides(format!("the magic {MAGIC:02x?}"), found));
         }
-        // The version comes before the checksum: a later format may checksum otherwise.
-        if header.version.get() > FORMAT_VERSION {
+        // The version comes before the checksum: a later format may checksum otherwise. But
+        // where the checksum says that it was this format, only the version is damaged.
+        if header.version.get() > FORMAT_VERSION && !header.would_be_good_as(FORMAT_VERSION) {
             let sides = (format!("format {FORMAT_VERSION} or older"), format!("format {}", header.version));
             return Err(Error::new(ErrorKind::FormatTooNew, doing()).sides(sides.0, sides.1));
         }
@@ -121,6 +122,17 @@ impl FileHeader {
         Ok(header)
     }
 
+    fn would_be_good_as(&self, version: u16) -> bool {
+        let header = Self { version: U16::new(version), ..*self };
+        header.crc.get() == header.checksum()
+    }
+
+    /// The salt in a header that does not check out, if at least the store is right.
+    pub(crate) fn salt_if_of(bytes: &[u8], store: StoreId) -> Option<u64> {
+        let (header, _) = Self::read_from_prefix(bytes).ok()?;
+        (header.magic == MAGIC && header.store() == store).then(|| header.salt.get())
+    }
+
     pub(crate) fn store(&self) -> StoreId {
         StoreId(self.store)
     }
@@ -133,6 +145,19 @@ impl FileHeader {
     /// True if a feature that only a newer build may write is in use.
     pub(crate) fn read_only_here(&self) -> bool {
         self.read_only.get() & !KNOWN_READ_ONLY != 0
+    }
+
+    #[cfg(feature = "simulator")]
+    pub(crate) fn set_word(&mut self, index: usize, value: u64) {
+        if let Some(word) = self.words.get_mut(index) {
+            *word = U64::new(value);
+        }
+    }
+
+    /// Gives the header the checksum of what it says now.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn mend(&mut self) {
+        self.crc = U32::new(self.checksum());
     }
 
     fn checksum(&self) -> u32 {

@@ -19,7 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::id::{IdempotencyKey, Life, StoreId};
+use crate::id::{IdempotencyKey, Life, SEQ_MAX, StoreId};
 
 /// The 128-bit keyed hash of a kind and a key.
 pub(crate) type EntityHash = u128;
@@ -58,12 +58,9 @@ impl EntityRecord {
         EntityHash::from_le_bytes(self.hash)
     }
 
-    pub(crate) fn first_generation(&self) -> u64 {
-        self.first_generation.get()
-    }
-
-    pub(crate) fn count(&self) -> u32 {
-        self.count.get()
+    /// The generation of the last one.
+    pub(crate) fn last_generation(&self) -> u64 {
+        self.first_generation.get().saturating_add(u64::from(self.count.get()).saturating_sub(1))
     }
 
     /// The segment with the entity's frame before these; 0: there is none.
@@ -149,7 +146,7 @@ const ENTITIES: usize = 3;
 const KINDS: usize = 4;
 const SYSTEM: usize = 5;
 const KEYED: usize = 6;
-const LIFE_AND_CRC: usize = 7;
+pub(crate) const LIFE_AND_CRC: usize = 7;
 
 impl IndexParts {
     pub(crate) fn encode(&self, store: StoreId) -> Vec<u8> {
@@ -225,7 +222,10 @@ impl Layout {
         let total = part(keyed, count(KEYED)?, size_of::<KeyedRecord>())?;
         let last_life = Life(u32::try_from(header.word(LIFE_AND_CRC) >> 32).ok()?);
         let (end, first_seq) = (header.word(END), header.word(FIRST_SEQ));
-        first_seq.checked_add(frames as u64)?;
+        // Whatever is counted from here stays far from the end of a u64.
+        if first_seq > SEQ_MAX + 1 || frames > u32::MAX as usize {
+            return None;
+        }
         Some(Self {
             end,
             first_seq,

@@ -15,6 +15,9 @@ use crate::id::{Position, StoreId};
 /// The offset of a segment's first frame.
 pub(crate) const FIRST_FRAME: u64 = HEADER_BYTES as u64;
 
+/// No segment is longer: a file that is was not made here, and is not read into memory.
+pub(crate) const FILE_BYTES_MAX: u64 = 4 << 30;
+
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
@@ -46,9 +49,14 @@ impl SegmentHeader {
             bytes: header.word(1),
             created: header.word(2).cast_signed(),
         };
-        if segment.bytes != file_bytes || segment.bytes < FIRST_FRAME || !segment.bytes.is_multiple_of(8) {
+        let is_a_length = (FIRST_FRAME..=FILE_BYTES_MAX).contains(&segment.bytes) && segment.bytes % 8 == 0;
+        if segment.bytes != file_bytes || !is_a_length {
             let sides = (format!("{} bytes", segment.bytes), format!("{file_bytes} bytes"));
             return Err(Error::corrupt("compare a segment's length with its header").sides(sides.0, sides.1));
+        }
+        if segment.follows.segment() >= number {
+            let sides = (format!("a segment before {number}"), segment.follows);
+            return Err(Error::corrupt("read what a segment follows").sides(sides.0, sides.1));
         }
         Ok(segment)
     }

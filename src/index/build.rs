@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use crate::disk::replace;
 use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
-use crate::format::frame::Frame;
+use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
@@ -36,7 +36,7 @@ pub(crate) fn index_by_reading(
     let chain = Chain::of_one(segment.number(), limit);
     let end = recover(&*place.directory, place.store, &chain, None, Purpose::Read, &mut reading)?;
     if !reading.began {
-        live.begin(end.last_seq + 1);
+        live.begin(end.last_seq.saturating_add(1));
     }
     // Recovery mapped the segment for itself; what it accepted is as good in this map.
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
@@ -73,7 +73,7 @@ impl Visitor for Reading<'_> {
 
     fn lost(&mut self, damage: &Damage) {
         if self.began {
-            self.live.skip_to(damage.last_seq + 1);
+            self.live.skip_to(damage.last_seq.saturating_add(1));
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame
         if operation == Some(System::Preamble) && !*began {
             let next =
                 crate::format::system::Preamble::read(frame.payload()).map(|preamble| preamble.next_seq);
-            live.begin(next.unwrap_or(frame.header.seq.get() + 1));
+            live.begin(next.unwrap_or(frame.header.seq.get().saturating_add(1)));
             *began = true;
         }
     } else if !*began {
@@ -188,6 +188,13 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
 
 /// The life of the last frame below `end`: its seal, closed frame or last append.
 fn last_life(segment: &Segment, end: u64) -> Option<Life> {
+    let ending = end.checked_sub(FRAME_BYTES as u64).and_then(|at| Some((at, segment.frame(at)?)));
+    if let Some((at, frame)) = ending
+        && frame.header.is_system()
+        && frame.is_good(segment.header.salt, segment.position(at))
+    {
+        return Some(frame.header.life());
+    }
     let mut at = FIRST_FRAME;
     let mut life = None;
     while at < end {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::disk::map::Map;
-use crate::disk::{Access, Directory};
+use crate::disk::{Access, Directory, File};
 use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGE_BYTES, PAGES_AT, SLOTS};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
@@ -116,18 +116,26 @@ impl Entities {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
                 let before = *slot.get();
-                let generation = before.generation + 1;
+                let generation = before.generation.saturating_add(1);
                 slot.insert(Known { generation, newest });
                 (generation, Some(before))
             }
             Entry::Vacant(slot) => {
                 let before = self.forgotten_since_touched(hash);
-                let generation = before.map_or(first, |known| known.generation + 1);
+                let generation = before.map_or(first, |known| known.generation.saturating_add(1));
                 slot.insert(Known { generation, newest });
                 self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
                 (generation, before)
             }
         }
+    }
+
+    /// Gives an entity that was touched before a generation from elsewhere.
+    pub(crate) fn put(&self, hash: EntityHash, known: Known) -> Option<Known> {
+        let before = self.shard(hash).write().insert(hash, known);
+        let before = before.or_else(|| self.forgotten_since_touched(hash));
+        self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+        before
     }
 
     /// A new file may have taken an entity over since it was touched. Such a file was checked
@@ -243,6 +251,23 @@ impl EntityFile {
 
     /// Opens the file, if it is there and belongs to the store.
     pub(crate) fn open(directory: &dyn Directory, store: StoreId) -> Result<Self> {
+        Self::open_with(directory, store, |file, bytes| file.map(bytes))
+    }
+
+    /// As [`open`](Self::open), on a copy: for a file that may be damaged.
+    pub(crate) fn open_copy(directory: &dyn Directory, store: StoreId) -> Result<Self> {
+        Self::open_with(directory, store, |file, bytes| {
+            let mut copy = vec![0; bytes];
+            file.read_at(&mut copy, 0)?;
+            Ok(Map::of_bytes(&copy))
+        })
+    }
+
+    fn open_with(
+        directory: &dyn Directory,
+        store: StoreId,
+        map: impl FnOnce(&dyn File, usize) -> std::io::Result<Map>,
+    ) -> Result<Self> {
         let path = directory.path().join(FILE_NAME);
         let doing = |e| Error::io("open the directory of entities", e).at(path.clone());
         let file = directory.open(FILE_NAME, Access::Read).map_err(doing)?;
@@ -258,7 +283,7 @@ impl EntityFile {
             );
         }
         let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        let map = file.map(bytes).map_err(doing)?;
+        let map = map(&*file, bytes).map_err(doing)?;
         map.raise(bytes);
         let checked = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let covered = EntryAt::from_word(header.word(COVERED));
@@ -284,7 +309,7 @@ impl EntityFile {
         Ok(slots)
     }
 
-    fn find(&self, hash: EntityHash) -> Result<Option<Known>, InDoubt> {
+    pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>, InDoubt> {
         for number in page::home(hash, self.homes)..self.pages {
             let slots = self.page(number)?;
             if let Ok(at) = slots.binary_search_by_key(&hash, page::Slot::hash) {

@@ -53,6 +53,11 @@ impl SealedIndex {
             .map(|units| u64::from(units.get()) * FRAME_ALIGN)
     }
 
+    /// The places of the user frames, in units of eight bytes, by ordinal.
+    pub(crate) fn offsets(&self) -> &[U32] {
+        self.layout.offsets(self.bytes())
+    }
+
     pub(crate) fn find(&self, hash: EntityHash) -> Option<&EntityRecord> {
         self.layout.find(self.bytes(), hash)
     }
@@ -65,7 +70,7 @@ impl SealedIndex {
     /// The generation and the ordinal of an entity's newest frame here.
     pub(crate) fn newest(&self, record: &EntityRecord) -> (u64, u32) {
         let last = self.members(record).last().map_or(0, |last| last.get());
-        (record.first_generation().saturating_add(u64::from(record.count()).saturating_sub(1)), last)
+        (record.last_generation(), last)
     }
 
     pub(crate) fn entities(&self) -> &[EntityRecord] {

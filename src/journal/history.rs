@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
 
+use zerocopy::little_endian::U32;
+
 use crate::error::{Error, Result};
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::id::{EntryAt, KindId};
@@ -27,18 +29,18 @@ pub struct History<'v> {
 #[derive(Clone)]
 struct Span<'v> {
     section: Loaded<'v>,
-    members: Members,
+    members: Members<'v>,
     first: usize,
     end: usize,
 }
 
 /// Ordinals in one segment, ascending.
 #[derive(Clone)]
-enum Members {
+enum Members<'v> {
     /// Gathered from the arrays of a segment that is being written.
     Gathered(Box<[u32]>),
     /// In place in the index file.
-    InIndex(EntityRecord),
+    InIndex(&'v [U32]),
 }
 
 impl<'v> History<'v> {
@@ -79,7 +81,7 @@ impl<'v> History<'v> {
         let Some(section) = catalog.section(newest.segment()) else { return Ok(None) };
         let opened = section.open()?;
         Ok(match opened.index() {
-            IndexRef::Sealed(index) => index.find(hash).and_then(somewhere_before),
+            IndexRef::Sealed(index, _) => index.find(hash).and_then(somewhere_before),
             IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
         })
     }
@@ -87,16 +89,19 @@ impl<'v> History<'v> {
     /// The entity's frames in one segment, and its newest entry before it.
     fn span(&self, section: Loaded<'v>, newest: EntryAt, hash: EntityHash) -> (Span<'v>, Option<EntryAt>) {
         match section.index.clone() {
-            IndexRef::Sealed(index) => {
-                let Some(record) = index.find(hash).copied() else {
+            IndexRef::Sealed(index, _) => {
+                let Some(record) = index.find(hash) else {
                     return (
                         Span { section, members: Members::Gathered(Box::default()), first: 0, end: 0 },
                         None,
                     );
                 };
-                let end = index.members(&record).partition_point(|ordinal| ordinal.get() < section.count);
-                let span = Span { section, members: Members::InIndex(record), first: 0, end };
-                (span, somewhere_before(&record))
+                let members = index.members(record);
+                let end = members.partition_point(|ordinal| ordinal.get() < section.count);
+                (
+                    Span { section, members: Members::InIndex(members), first: 0, end },
+                    somewhere_before(record),
+                )
             }
             IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();
@@ -192,25 +197,36 @@ fn wait_for(live: &LiveIndex, ordinal: u32) {
     }
 }
 
+/// How many frames ahead the processor is told what will be read.
+const AHEAD: usize = 8;
+
 impl Span<'_> {
     /// The next ordinal from one end.
+    #[inline]
     fn take(&mut self, from_back: bool) -> Option<u32> {
         if self.first >= self.end {
             return None;
         }
-        let at = if from_back {
+        let (at, ahead) = if from_back {
             self.end -= 1;
-            self.end
+            (self.end, self.end.checked_sub(AHEAD))
         } else {
             self.first += 1;
-            self.first - 1
+            (self.first - 1, Some(self.first - 1 + AHEAD))
         };
-        match (&self.members, &self.section.index) {
-            (Members::Gathered(ordinals), _) => ordinals.get(at).copied(),
-            (Members::InIndex(record), IndexRef::Sealed(index)) => {
-                index.members(record).get(at).map(|ordinal| ordinal.get())
-            }
-            (Members::InIndex(_), IndexRef::Live(_)) => None,
+        if let Some(ahead) = ahead.and_then(|ahead| self.members.get(ahead)) {
+            self.section.prefetch(ahead);
+        }
+        self.members.get(at)
+    }
+}
+
+impl Members<'_> {
+    #[inline]
+    fn get(&self, at: usize) -> Option<u32> {
+        match self {
+            Self::Gathered(ordinals) => ordinals.get(at).copied(),
+            Self::InIndex(ordinals) => ordinals.get(at).map(|ordinal| ordinal.get()),
         }
     }
 }

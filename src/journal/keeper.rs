@@ -2,6 +2,7 @@
 //! directory of entities. All of it off the append path, and none of it needed for recovery.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,7 +15,8 @@ use crate::index::build::{write_directory, write_index};
 use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
-use crate::journal::core::{Core, Stage, Writer, next_number};
+use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::rotation::next_number;
 use crate::log::segment::{Segment, make};
 use crate::log::writer::RESERVED_BYTES;
 
@@ -35,6 +37,8 @@ pub(crate) struct Keeper {
     /// Whoever writes indexes and the directory holds this: two who replace one file at once
     /// would take the temporary file away from each other.
     pub(crate) indexing: Mutex<()>,
+    /// How often an append had to wait for a segment in this life: the next ones are larger.
+    hurried: AtomicU32,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -62,6 +66,16 @@ impl Keeper {
             follows == SegmentHeader::after_seal_of(active) && bytes + size / 16 + 2 * RESERVED_BYTES <= size
         });
         if fits { spare.take() } else { None }
+    }
+
+    /// Notes that an append waits for a segment.
+    pub(crate) fn hurry(&self) {
+        self.hurried.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many times over the usual size of a segment has been too small.
+    pub(crate) fn hurried(&self) -> u32 {
+        self.hurried.load(Ordering::Relaxed)
     }
 
     pub(crate) fn drop_spare(&self) -> Option<u32> {
@@ -105,6 +119,7 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
+        self.sync_full_segments()?;
         let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
             // Whoever closes does the rest, and then lets go of the directory.
@@ -114,7 +129,16 @@ impl Core {
         self.keep_the_directory(self.commit.durable(), false)
     }
 
-    /// Makes the next segment ahead once the active one is half full.
+    /// Brings what rotation left to the disk, where nobody waits for it: so that there is one
+    /// segment to read after a crash, however seldom the log is synced.
+    fn sync_full_segments(&self) -> Result<()> {
+        if !self.options.background {
+            return Ok(());
+        }
+        self.wait_for_segments_before(self.commit.visible().segment())
+    }
+
+    /// Makes the next segment ahead.
     fn keep_a_spare(&self) -> Result<()> {
         if !self.options.background {
             return Ok(());
@@ -213,7 +237,7 @@ impl Core {
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
             }
-            if let IndexRef::Sealed(index) = section.open()?.index() {
+            if let IndexRef::Sealed(index, _) = section.open()?.index() {
                 covered = EntryAt::new(section.number, index.count());
                 sealed.push((section.number, index.clone()));
             } else {
@@ -231,7 +255,7 @@ impl Core {
     pub(crate) fn live_again(&self, opened: &Opened) -> Result<Arc<LiveIndex>> {
         match opened.index() {
             IndexRef::Live(live) => Ok(live),
-            IndexRef::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
+            IndexRef::Sealed(index, _) => Ok(Arc::new(LiveIndex::from_sealed(
                 index,
                 opened.segment.number(),
                 opened.segment.header.bytes,

@@ -21,6 +21,7 @@
 pub(crate) mod core;
 pub(crate) mod entry;
 pub(crate) mod history;
+mod identity;
 mod idle;
 pub(crate) mod keeper;
 pub(crate) mod opening;
@@ -28,8 +29,11 @@ pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;
+pub(crate) mod repair;
+pub(crate) mod rotation;
 pub(crate) mod stats;
 mod threads;
+pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod window;
 
@@ -48,6 +52,7 @@ use crate::journal::region::Region;
 use crate::journal::registry::KindSpec;
 use crate::journal::stats::Stats;
 use crate::journal::threads::Threads;
+use crate::journal::verify::{Check, Verification};
 use crate::journal::view::{View, owned};
 use crate::log::recovery::RecoveryReport;
 use crate::options::{Options, Presence};
@@ -314,6 +319,15 @@ impl Journal {
         self.core().writer.lock().keyed.get(&key).is_some()
     }
 
+    /// Verifies the store while it is open: see [`verify`](crate::verify()).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](crate::verify()).
+    pub fn verify(&self, check: Check) -> Result<Verification> {
+        verify::examine(&*self.core().directory, check)
+    }
+
     /// Ends the engine for all clones: what is visible becomes durable, the threads end, the
     /// directory is free for the next opening. Entries and views stay readable.
     ///
@@ -325,7 +339,7 @@ impl Journal {
         self.engine.close()
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.engine.core
     }
 

@@ -14,7 +14,7 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{EntryAt, KindId, Life, Position, StoreId};
+use crate::id::{EntryAt, KINDS_MAX, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
@@ -63,6 +63,9 @@ fn make_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
+/// No log is longer; a preamble that says so is not believed.
+const LOG_BYTES_MAX: u64 = 1 << 62;
+
 /// Opens or makes the store in a directory.
 pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Core> {
     options.validate()?;
@@ -83,9 +86,22 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
         }
         None => create(&*directory, &options)?,
     };
+    start(directory, options, manifest, lock)
+}
+
+/// Starts the engine over a store whose lock is held.
+fn start(
+    directory: Arc<dyn Directory>,
+    options: Options,
+    manifest: Manifest,
+    lock: HeldLock,
+) -> Result<Core> {
     let life = draw_life()?;
     let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
     let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    if !end.report.clean {
+        make_names_durable(&*directory)?;
+    }
     let empty = end.position.offset() == FIRST_FRAME && !end.report.ambiguous;
     let resume = end.report.clean || empty;
     let writer = Writer {
@@ -93,7 +109,7 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
         previous_life: end.life.unwrap_or(Life(0)),
         stage: Stage::Waiting { end: end.position, resume },
         last_seq: end.last_seq,
-        log_bytes: preamble.log_bytes,
+        log_bytes: preamble.log_bytes.min(LOG_BYTES_MAX),
         keyed,
         forgot: preamble.forgot,
         dead: chain.dead,
@@ -103,6 +119,15 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     lock.announce(manifest.store, life, end.position)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
     Ok(Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock))
+}
+
+/// A process that was killed may have renamed a file and not synced the directory: its name is
+/// there for us, and a power cut could still take it back with all that is then written to it.
+fn make_names_durable(directory: &dyn Directory) -> Result<()> {
+    directory
+        .sync()
+        .and_then(|()| directory.sync_parent())
+        .map_err(|e| Error::io("make the names of the store's files durable", e).at(directory.path()))
 }
 
 /// The manifest; `None` where there is no store yet and one can be made.
@@ -118,6 +143,17 @@ pub(crate) fn read_manifest(directory: &dyn Directory) -> Result<Option<Manifest
     Manifest::read(&bytes).map(Some).map_err(|e| e.at(path))
 }
 
+/// The manifest of a directory that is a store, or was one.
+pub(crate) fn manifest_of(directory: &dyn Directory) -> Result<Manifest> {
+    read_manifest(directory)?.ok_or_else(|| no_manifest_beside("0000000001.seg", directory))
+}
+
+fn no_manifest_beside(name: &str, directory: &dyn Directory) -> Error {
+    Error::corrupt("read the manifest")
+        .at(directory.path().join(manifest::FILE_NAME))
+        .sides("a manifest beside the log", format!("{name} and no manifest"))
+}
+
 /// A directory without a manifest is empty, or what a crash left of a creation, or not ours.
 fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
     let names = directory.list().map_err(|e| Error::io("list the directory", e).at(directory.path()))?;
@@ -126,11 +162,14 @@ fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
             || name == file_name(1)
             || name.ends_with(".tmp") && number_of_temporary(name)
     };
-    if let Some(segment) = names.iter().find(|entry| number_of(&entry.name).is_some_and(|number| number > 1))
-    {
-        return Err(Error::corrupt("read the manifest")
-            .at(directory.path().join(manifest::FILE_NAME))
-            .sides("a manifest beside the segments", format!("{} and no manifest", segment.name)));
+    // Before a creation is complete there is nothing but an empty first segment.
+    let was_in_use = |name: &str| match number_of(name) {
+        Some(1) => holds_more_than_a_header(directory, name),
+        Some(_) => true,
+        None => index_format::number_of(name).is_some() || name == entities_format::FILE_NAME,
+    };
+    if let Some(used) = names.iter().find(|entry| was_in_use(&entry.name)) {
+        return Err(no_manifest_beside(&used.name, directory));
     }
     match names.iter().find(|entry| !is_ours(&entry.name)) {
         Some(foreign) => Err(Error::new(ErrorKind::NotAStore, "open the store")
@@ -138,6 +177,20 @@ fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
             .sides("an empty directory or a store", format!("a file named {:?}", foreign.name))),
         None => Ok(None),
     }
+}
+
+/// What cannot be read may hold anything.
+fn holds_more_than_a_header(directory: &dyn Directory, name: &str) -> bool {
+    const SOME: u64 = 4096;
+    let holds = || -> io::Result<bool> {
+        let file = directory.open(name, Access::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?.min(SOME)).unwrap_or(0)];
+        file.read_at(&mut bytes, 0)?;
+        // The first frame stands right behind the header, however it was torn.
+        let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+        Ok(frames.iter().any(|byte| *byte != 0))
+    };
+    holds().unwrap_or(true)
 }
 
 fn number_of_temporary(name: &str) -> bool {
@@ -166,17 +219,8 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         }
         _ => {}
     }
-    let salt = u64::from_le_bytes(random().map_err(doing("draw a segment's salt"))?);
-    let bytes = options.segment_bytes.min(1 << 20);
-    let header = SegmentHeader { number: 1, salt, follows: Position::ZERO, bytes, created: now() };
-    let through = if directory.file_system().copy_on_write {
-        crate::disk::Through::Pwrite
-    } else {
-        crate::disk::Through::Map
-    };
-    let made =
-        make(directory, store, header, Making { zeros_at_a_time: 16 << 10, sync_zeros_every: None, through });
-    if let Err(error) = made.and_then(|_| write_manifest(directory, &manifest)) {
+    let made = make_first_segment(directory, store, options);
+    if let Err(error) = made.and_then(|()| write_manifest(directory, &manifest)) {
         // Nothing is left of a store that did not come to be.
         let _ = directory.remove(&file_name(1));
         return Err(error);
@@ -185,6 +229,31 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         .sync_parent()
         .map_err(|e| Error::io("make the store's name durable", e).at(directory.path()))?;
     Ok((manifest, lock))
+}
+
+/// Makes a store in an empty directory that goes on where another one was. It becomes one with
+/// its manifest, which the caller writes when everything is in it.
+pub(crate) fn start_anew(
+    directory: Arc<dyn Directory>,
+    options: Options,
+    manifest: Manifest,
+) -> Result<Core> {
+    let lock = HeldLock::take(&*directory)?;
+    make_first_segment(&*directory, manifest.store, &options)?;
+    start(directory, options, manifest, lock)
+}
+
+fn make_first_segment(directory: &dyn Directory, store: StoreId, options: &Options) -> Result<()> {
+    let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a segment's salt", e))?);
+    let bytes = options.segment_bytes.min(1 << 20);
+    let header = SegmentHeader { number: 1, salt, follows: Position::ZERO, bytes, created: now() };
+    let through = if directory.file_system().copy_on_write {
+        crate::disk::Through::Pwrite
+    } else {
+        crate::disk::Through::Map
+    };
+    let making = Making { zeros_at_a_time: 16 << 10, sync_zeros_every: None, through };
+    make(directory, store, header, making).map(|_| ())
 }
 
 pub(crate) fn write_manifest(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
@@ -330,7 +399,7 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entitie
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
     match opened.index() {
-        IndexRef::Sealed(index) => {
+        IndexRef::Sealed(index, _) => {
             for record in index.entities() {
                 let (generation, last) = index.newest(record);
                 entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
@@ -366,7 +435,7 @@ fn remembered(
         for section in &index.catalog().sections {
             if (first..=last).contains(&section.number) {
                 let keyed = match section.open()?.index() {
-                    IndexRef::Sealed(index) => index.keyed(),
+                    IndexRef::Sealed(index, _) => index.keyed(),
                     IndexRef::Live(live) => live.keyed.lock().clone(),
                 };
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
@@ -396,7 +465,8 @@ struct Finding<'a> {
 /// Learns of a kind, if that is what a system frame is about.
 pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
     if frame.header.operation == System::Kind as u8
-        && let Some(kind) = KindInfo::read(frame.payload()).filter(|kind| kind.id != KindId(0))
+        && let Some(kind) =
+            KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
     {
         registry.learn(kind);
     }
@@ -447,7 +517,7 @@ impl Finding<'_> {
         let covered =
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
-            Some(IndexRef::Sealed(index)) => {
+            Some(IndexRef::Sealed(index, _)) => {
                 Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),

@@ -107,6 +107,16 @@ impl Reader {
         Self::open_in(Arc::new(directory))
     }
 
+    /// Opens a store on a simulated disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "simulator")]
+    pub fn open_on(disk: &crate::disk::simulator::Simulator) -> Result<Self> {
+        Self::open_in(disk.directory())
+    }
+
     pub(crate) fn open_in(directory: Arc<dyn Directory>) -> Result<Self> {
         let manifest = read_manifest(&*directory)?.ok_or_else(|| {
             Error::new(ErrorKind::NotAStore, "open the store for reading")
@@ -373,7 +383,7 @@ impl Shared {
         let bytes = follow.segment.header.bytes;
         let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
         {
-            Some(IndexRef::Sealed(index)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
+            Some(IndexRef::Sealed(index, _)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
             Some(IndexRef::Live(live)) => live,
             None => Arc::new(LiveIndex::for_segment(bytes)),
         };

@@ -124,6 +124,14 @@ fn locked(path: &std::path::Path, holder: Option<Holder>) -> Error {
     Error::new(ErrorKind::Locked, "open the store for writing").at(path).sides("no holder", found)
 }
 
+/// Takes the lock of a store that is only to be read, so that nobody writes it meanwhile. The
+/// page is not changed. Answers the refusal if somebody holds it.
+pub(crate) fn held_elsewhere(directory: &dyn Directory, file: &dyn File) -> Result<Option<Error>> {
+    let path = directory.path().join(FILE_NAME);
+    let is_free = file.try_lock().map_err(|e| Error::io("take the lock", e).at(path.clone()))?;
+    Ok((!is_free).then(|| locked(&path, read_holder(file))))
+}
+
 /// What a reader in another process learns from the lock page.
 #[derive(Debug)]
 pub(crate) struct SeenLock {

@@ -15,13 +15,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::disk::map::Map;
 use crate::disk::{Access, Directory, File};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
-use crate::format::header::HEADER_BYTES;
-use crate::format::segment::{FIRST_FRAME, file_name, number_of};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{FRAME_ALIGN, Life, Position, StoreId};
+use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
 use crate::log::rules::{Facts, Verdict, judge};
 use crate::log::segment::{Segment, open_header};
 
@@ -45,6 +47,8 @@ pub struct RecoveryReport {
     /// The file system cannot be read past its cache: what the disk refused before a restart
     /// cannot be told from what it holds.
     pub cache_not_verified: bool,
+    /// Bytes that the device would not give back, where the caller asked for what is left.
+    pub unreadable: u64,
     /// Damage below the end, where the caller asked for what is left.
     pub damage: Vec<Damage>,
 }
@@ -55,8 +59,10 @@ pub struct RecoveryReport {
 pub struct Damage {
     /// The segment.
     pub segment: u32,
-    /// Where the first bad frame begins, in bytes.
+    /// Where the place begins that does not validate, in bytes.
     pub offset: u64,
+    /// Where what is lost begins: the start of the batch that the bad place belongs to.
+    pub lost_from: u64,
     /// Where the next good frame begins, if one follows in this segment.
     pub next_good: Option<u64>,
     /// The first Seq that is lost.
@@ -65,6 +71,8 @@ pub struct Damage {
     pub last_seq: u64,
     /// What is wrong there.
     pub what: String,
+    /// The device would not give the bytes back: what they are is not known.
+    pub unreadable: bool,
 }
 
 /// Learns what recovery finds, in the order of the log and in whole batches.
@@ -94,6 +102,9 @@ pub(crate) enum Purpose {
     Write,
     /// For a reader: change nothing, and serve what is left around damage.
     Read,
+    /// For `verify` and `repair`: as for a reader, from copies and without a map, with whatever
+    /// can be had of segments whose header is damaged and of pages that the device refuses.
+    Salvage,
 }
 
 /// The row of segments that make up the log, oldest first.
@@ -104,6 +115,8 @@ pub(crate) struct Chain {
     pub(crate) dead: Vec<u32>,
     /// Where a segment ends because the log went on behind it after a crash.
     limits: Vec<(u32, u64)>,
+    /// Segments that are not there, each with the one whose header says that it follows it.
+    pub(crate) missing: Vec<(u32, u32)>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
 }
@@ -128,8 +141,10 @@ pub(crate) fn find_chain(
     known: impl Fn(u32) -> bool,
 ) -> Result<Chain> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let numbers: BTreeSet<u32> = names.iter().filter_map(|entry| number_of(&entry.name)).collect();
-    if let Some(odd) = names.iter().find(|entry| !entry.is_file && number_of(&entry.name).is_some()) {
+    let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
+    let numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
+    let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
+    if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
         return Err(Error::corrupt("open a segment")
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
@@ -148,7 +163,7 @@ pub(crate) fn find_chain(
         let header = match open_header(directory, store, number, Access::Read) {
             Ok((_, header)) => header,
             // A reader serves what is left: the segment below is the next best guess.
-            Err(_) if purpose == Purpose::Read => {
+            Err(_) if purpose != Purpose::Write => {
                 at = below;
                 continue;
             }
@@ -161,7 +176,8 @@ pub(crate) fn find_chain(
         }
         at = (follows != 0).then_some(follows);
         if follows != 0 && !numbers.contains(&follows) {
-            if purpose == Purpose::Read {
+            if purpose != Purpose::Write {
+                chain.missing.push((follows, number));
                 at = below;
                 continue;
             }
@@ -179,7 +195,7 @@ impl Chain {
     /// One segment alone, of which a later one says where it ends.
     pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();
-        Self { live: vec![number], dead: Vec::new(), limits, greatest: number }
+        Self { live: vec![number], limits, greatest: number, ..Self::default() }
     }
 
     /// Where the segment ends, if a later one says so.
@@ -205,6 +221,9 @@ pub(crate) fn recover(
         purpose,
         visitor,
         last_seq: covered.map(|covered| covered.last_seq),
+        least_seq: 0,
+        bound_is_final: false,
+        refused: Vec::new(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -224,14 +243,14 @@ pub(crate) fn recover(
     if walk.sealed && purpose == Purpose::Write {
         // The spare is durable before a seal is written: without it, segments are missing.
         return Err(Error::corrupt("find the segment behind a seal")
-            .at(directory.path().join(file_name(walk.end.segment() + 1)))
-            .place(walk.end.segment() + 1, 0)
+            .at(directory.path().join(file_name(walk.end.segment().saturating_add(1))))
+            .place(walk.end.segment().saturating_add(1), 0)
             .sides("the segment's file", "no such file"));
     }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
-    let Walk { end: position, last_seq, life, sealed, report, .. } = walk;
-    Ok(End { position, last_seq: last_seq.unwrap_or(0), life, sealed, report })
+    let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
+    Ok(End { position, last_seq: last_seq.unwrap_or(least_seq), life, sealed, report })
 }
 
 struct Walk<'a> {
@@ -239,8 +258,15 @@ struct Walk<'a> {
     store: StoreId,
     purpose: Purpose,
     visitor: &'a mut dyn Visitor,
-    /// `None` until the first preamble says what the next Seq is.
+    /// `None` until the first preamble says what the next Seq is, and behind damage of which
+    /// nobody says how much it took.
     last_seq: Option<u64>,
+    /// The last Seq before such damage: what follows has a greater one.
+    least_seq: u64,
+    /// Everything behind was asked for the bound already.
+    bound_is_final: bool,
+    /// The ranges of this segment that the device refused.
+    refused: Vec<(u64, u64)>,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -262,6 +288,8 @@ enum Step {
 #[derive(Default)]
 struct OpenBatch {
     start: Option<u64>,
+    /// The life of its first frame, which is that of all.
+    life: Option<Life>,
     offsets: Vec<u64>,
     seqs: u64,
 }
@@ -269,11 +297,14 @@ struct OpenBatch {
 impl Walk<'_> {
     /// Reads one segment to its end. False: the log ends in it.
     fn segment(&mut self, number: u32, from: u64, limit: Option<u64>, later: &[u32]) -> Result<bool> {
+        if self.purpose == Purpose::Salvage {
+            return self.salvaged_segment(number, from, limit, later);
+        }
         let opened = Segment::open(self.directory, self.store, number);
         let segment = match opened {
             Ok(segment) => Arc::new(segment),
             Err(error) if self.purpose == Purpose::Read && error.is_corruption() => {
-                self.damaged(number, 0, None, u64::MAX, error.to_string());
+                self.segment_is_lost(number, later, &error);
                 return Ok(true);
             }
             Err(error) => return Err(error),
@@ -293,7 +324,60 @@ impl Walk<'_> {
         let bytes = self.read_tail(&segment, from)?;
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += bytes.len() as u64 - from.min(bytes.len() as u64);
-        self.walk_frames(&segment, &bytes, from, limit, later)
+        self.walk_frames(&segment, bytes, from, limit, later)
+    }
+
+    /// As [`segment`](Self::segment), from a copy of whatever can be read.
+    fn salvaged_segment(
+        &mut self,
+        number: u32,
+        from: u64,
+        limit: Option<u64>,
+        later: &[u32],
+    ) -> Result<bool> {
+        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let Salvaged { segment, bytes, header_error, unreadable } =
+            match salvage(self.directory, self.store, number) {
+                Ok(salvaged) => salvaged,
+                Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+                // A spare that its writer took back meanwhile.
+                Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
+                Err(error) => {
+                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    self.report.unreadable += self.refused.len() as u64;
+                    self.segment_is_lost(number, later, &error);
+                    return Ok(true);
+                }
+            };
+        let segment = Arc::new(segment);
+        if let Some(error) = header_error {
+            // Nobody says any more what it follows: whoever wrote it, its frames count.
+            self.life = None;
+            let last = self.last_seq.unwrap_or(self.least_seq);
+            self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.to_string());
+        }
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+        for (start, end, error) in unreadable {
+            self.report.unreadable += end - start;
+            let last = self.last_seq.unwrap_or(self.least_seq);
+            let what = format!("{} bytes cannot be read: {error}", end - start);
+            self.damaged((number, start, start), Some(end), last, what);
+        }
+        if sealed_here || limit == Some(from) {
+            self.sealed = sealed_here;
+            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(0))?;
+            return Ok(true);
+        }
+        self.report.segments_scanned += 1;
+        self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
+        self.walk_frames(&segment, bytes, from, limit, later)
+    }
+
+    /// Nothing of a segment can be had; those behind it say how much was in it.
+    fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
+        let lost = self.lost_through(later);
+        self.damaged((number, 0, 0), None, lost, error.to_string());
+        self.life = None;
     }
 
     /// Cheaply true where a clean close punched everything behind its last frame.
@@ -349,7 +433,7 @@ impl Walk<'_> {
     fn walk_frames(
         &mut self,
         segment: &Arc<Segment>,
-        bytes: &[u8],
+        mut bytes: Vec<u8>,
         from: u64,
         limit: Option<u64>,
         later: &[u32],
@@ -365,12 +449,12 @@ impl Walk<'_> {
                 self.closed = self.closed && limit.is_none();
                 return Ok(true);
             }
-            let (verdict, what) = match self.step(segment, bytes, at, limit, &mut batch, later) {
+            let (verdict, what) = match self.step(segment, &bytes, at, limit, &mut batch, later) {
                 Step::Accepted { bytes: length, completes_batch } => {
                     at += length;
                     if completes_batch {
                         self.raise(segment, at);
-                        self.accept(segment, bytes, &mut batch)?;
+                        self.accept(segment, &bytes, &mut batch)?;
                         self.end = segment.position(at);
                     }
                     continue;
@@ -379,23 +463,32 @@ impl Walk<'_> {
             };
             let start = batch.start.unwrap_or(at);
             if let Verdict::EndOfLog { .. } = verdict {
-                self.note_end(segment, bytes, start, later);
+                self.note_end(segment, &bytes, start, later);
                 return Ok(false);
             }
-            let next = next_good(segment, bytes, at.max(start) + FRAME_ALIGN);
-            if self.purpose == Purpose::Write {
-                return Err(self.corruption(segment, start, next, bytes, what));
+            if self.purpose != Purpose::Write && read_again(segment, &mut bytes, start) {
+                // A writer in another process stored it while we were reading.
+                batch = OpenBatch::default();
+                at = start;
+                continue;
             }
+            let next = next_good(segment, &bytes, at.max(start) + FRAME_ALIGN);
+            if self.purpose == Purpose::Write {
+                return Err(self.corruption(segment, start, next, &bytes, what));
+            }
+            let open = batch.offsets.last().copied();
             batch = OpenBatch::default();
-            match next {
+            let next = next.and_then(|next| whole_batch_from(segment, &bytes, at, next, open));
+            // What lies behind the limit is dead, however good it looks.
+            match next.filter(|next| limit.is_none_or(|limit| *next < limit)) {
                 Some(offset) => {
-                    self.skip_to(segment, bytes, start, offset, what);
+                    self.skip_to(segment, &bytes, (at, start), offset, what);
                     at = offset;
                 }
                 None => {
                     // Whatever the segments behind this one hold says how much is lost.
                     let lost = self.lost_through(later);
-                    self.damaged(number, start, None, lost, what.to_owned());
+                    self.damaged((number, at, start), None, lost, what.to_owned());
                     self.end = segment.position(start);
                     return Ok(true);
                 }
@@ -432,7 +525,10 @@ impl Walk<'_> {
             facts.head_crc = frame.head_is_good(salt, position);
             facts.body_crc = facts.head_crc && frame.body_is_good();
             if facts.body_crc {
-                facts.life = self.life_is_right(segment, at, frame);
+                facts.life = match batch.life {
+                    Some(life) => frame.header.life() == life,
+                    None => self.life_is_right(segment, at, frame),
+                };
                 facts.seq = self.seq_is_next(frame, batch.seqs);
             }
         }
@@ -445,9 +541,11 @@ impl Walk<'_> {
         // a later segment says that this one was followed at its limit, all below was durable.
         let bound = match limit {
             Some(limit) => self.bound.max(segment.position(limit)),
+            None if self.bound_is_final => self.bound,
             None => self.bound.max(bound_behind(segment, bytes, at)).max(self.bound_of_later(later)),
         };
         self.bound = bound;
+        self.bound_is_final |= limit.is_none();
         facts.below_bound = start < bound;
         Step::Stopped(judge(facts), what_is_wrong(facts))
     }
@@ -469,21 +567,30 @@ impl Walk<'_> {
 
     fn seq_is_next(&self, frame: &Frame<'_>, in_batch: u64) -> bool {
         let seq = frame.header.seq.get();
-        let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
-        let preamble = is_preamble.then(|| Preamble::read(frame.payload())).flatten();
-        match (self.last_seq, preamble) {
-            (None, _) => true,
-            // A repair says how many it could not save.
-            (Some(last), Some(preamble)) => {
-                last.checked_add(preamble.lost) == preamble.next_seq.checked_sub(1)
-            }
-            (Some(last), None) if frame.header.is_system() => seq == last.saturating_add(in_batch),
-            (Some(last), None) => seq == last.saturating_add(in_batch + 1),
+        if seq > SEQ_MAX {
+            return false;
         }
+        if !frame.header.is_system() {
+            // An entity's generations start at 1, or at the Seq of its first frame.
+            let is_dense = self.last_seq.map_or(seq > self.least_seq, |last| seq == last + in_batch + 1);
+            return is_dense && (1..=seq).contains(&frame.header.generation.get());
+        }
+        let is_preamble = frame.header.operation == System::Preamble as u8;
+        let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() else {
+            return self.last_seq.map_or(seq >= self.least_seq, |last| seq == last + in_batch);
+        };
+        let Some(before) = preamble.next_seq.checked_sub(1).filter(|before| *before <= SEQ_MAX) else {
+            return false;
+        };
+        // A repair says how many it could not save.
+        self.last_seq.map_or(before >= self.least_seq, |last| {
+            before == last || last.checked_add(preamble.lost) == Some(before)
+        })
     }
 
     fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {
         batch.start.get_or_insert(at);
+        batch.life.get_or_insert(frame.header.life());
         batch.offsets.push(at);
         if self.last_seq.is_none() {
             self.last_seq = Some(seq_before(frame));
@@ -543,6 +650,10 @@ impl Walk<'_> {
     }
 
     fn whole(&self, number: u32) -> Option<(Segment, Vec<u8>)> {
+        if self.purpose == Purpose::Salvage {
+            let salvaged = salvage(self.directory, self.store, number).ok()?;
+            return Some((salvaged.segment, salvaged.bytes));
+        }
         let segment = Segment::open(self.directory, self.store, number).ok()?;
         let mut bytes = vec![0; usize::try_from(segment.header.bytes).ok()?];
         segment.file.read_at(&mut bytes, 0).ok()?;
@@ -558,28 +669,43 @@ impl Walk<'_> {
 
     /// The last Seq before the first one that the later segments still hold.
     fn lost_through(&self, later: &[u32]) -> u64 {
+        let last = self.last_seq.unwrap_or(self.least_seq);
         let first = later.iter().find_map(|number| {
             let (segment, bytes) = self.whole(*number)?;
             valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
         });
-        first.unwrap_or_else(|| self.last_seq.unwrap_or(0))
+        first.unwrap_or(last)
     }
 
-    fn skip_to(&mut self, segment: &Segment, bytes: &[u8], start: u64, next: u64, what: &str) {
+    fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {
         let place = usize::try_from(next).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
         let Some(frame) = Frame::parse(place) else { return };
         let through = seq_before(&frame);
-        self.damaged(segment.number(), start, Some(next), through, what.to_owned());
+        self.damaged((segment.number(), at, start), Some(next), through, what.to_owned());
         self.life = Some(frame.header.life());
     }
 
-    fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, through: u64, what: String) {
-        let last = self.last_seq.unwrap_or(0);
-        let through = if through == u64::MAX { last } else { through };
-        let damage =
-            Damage { segment, offset, next_good, first_seq: last.saturating_add(1), last_seq: through, what };
+    /// Notes damage (segment, bad place, start of its batch), and that everything up to the
+    /// Seq `through` went with it.
+    fn damaged(
+        &mut self,
+        (segment, offset, lost_from): (u32, u64, u64),
+        next_good: Option<u64>,
+        through: u64,
+        what: String,
+    ) {
+        let last = self.last_seq.unwrap_or(self.least_seq);
+        let first_seq = last.saturating_add(1);
+        let unreadable = self.refused.iter().any(|(start, end)| (*start..*end).contains(&offset));
+        let last_seq = through;
+        let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
         self.visitor.lost(&damage);
-        self.last_seq = if next_good.is_none() && through == last { None } else { Some(through.max(last)) };
+        if next_good.is_some() {
+            self.last_seq = self.last_seq.map(|last| last.max(through));
+        } else {
+            self.last_seq = None;
+        }
+        self.least_seq = last.max(through);
         self.report.damage.push(damage);
     }
 
@@ -601,6 +727,127 @@ impl Walk<'_> {
             .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
         if through > last { error.lost(last + 1..=through) } else { error }
     }
+}
+
+/// A copy of a segment, as far as it can be had.
+struct Salvaged {
+    segment: Segment,
+    bytes: Vec<u8>,
+    /// What is wrong with the header, if its frames validate all the same.
+    header_error: Option<Error>,
+    /// Ranges that the device refused, which are zero in the copy.
+    unreadable: Vec<(u64, u64, io::Error)>,
+}
+
+/// Reads a segment for those who look for what is left of it.
+///
+/// A damaged header is replaced by what the file's name, its length and its index say, if a
+/// frame validates with that: 64 bits match. A good header of another segment or store is not.
+fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Salvaged> {
+    let path = || directory.path().join(file_name(number));
+    let doing = |e| Error::io("open a segment", e).at(path()).place(number, 0);
+    let file = directory.open(&file_name(number), Access::Read).map_err(doing)?;
+    let length = file.len().map_err(doing)?;
+    if length > FILE_BYTES_MAX {
+        let error = Error::corrupt("open a segment").at(path()).place(number, 0);
+        return Err(error.sides(format!("at most {FILE_BYTES_MAX} bytes"), length));
+    }
+    let (bytes, unreadable) = read_around_errors(&*file, length);
+    let with = |header| Segment { header, map: Arc::new(Map::of_bytes(&[])), file: Arc::clone(&file) };
+    let error = match SegmentHeader::read(&bytes, store, number, length) {
+        Ok(header) => return Ok(Salvaged { segment: with(header), bytes, header_error: None, unreadable }),
+        Err(error) => error.at(path()).place(number, 0),
+    };
+    let candidates = match FileHeader::read(&bytes, FileType::Segment) {
+        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => {
+            return Err(error);
+        }
+        Ok(header) => [Some(header.salt.get()), None],
+        Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+        Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
+    };
+    for salt in candidates.into_iter().flatten() {
+        let header =
+            SegmentHeader { number, salt, follows: Position::ZERO, bytes: length / 8 * 8, created: 0 };
+        let segment = with(header);
+        if valid_frames(&segment, &bytes, FIRST_FRAME).next().is_some() {
+            return Ok(Salvaged { segment, bytes, header_error: Some(error), unreadable });
+        }
+    }
+    Err(error)
+}
+
+/// An index names the salt of its segment.
+fn index_salt(directory: &dyn Directory, store: StoreId, number: u32) -> Option<u64> {
+    let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_at(&mut bytes, 0).ok()?;
+    let header = FileHeader::read_of(&bytes, FileType::Index, store).ok()?;
+    (header.number.get() == u64::from(number)).then(|| header.salt.get())
+}
+
+/// The whole file, page by page where it cannot be read at once.
+fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<(u64, u64, io::Error)>) {
+    const PAGE: usize = 4096;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut unreadable: Vec<(u64, u64, io::Error)> = Vec::new();
+    if file.read_at(&mut bytes, 0).is_ok() {
+        return (bytes, unreadable);
+    }
+    for (page, at) in bytes.chunks_mut(PAGE).zip((0..).step_by(PAGE)) {
+        let Err(error) = file.read_at(page, at) else { continue };
+        page.fill(0);
+        let end = at + page.len() as u64;
+        match unreadable.last_mut() {
+            Some((_, last, _)) if *last == at => *last = end,
+            _ => unreadable.push((at, end, error)),
+        }
+    }
+    (bytes, unreadable)
+}
+
+/// Reads the rest of a segment once more. True if it is not as it was.
+fn read_again(segment: &Segment, bytes: &mut [u8], from: u64) -> bool {
+    let Some(rest) = usize::try_from(from).ok().and_then(|from| bytes.get_mut(from..)) else { return false };
+    let mut again = vec![0; rest.len()];
+    if segment.file.read_at(&mut again, from).is_err() || again == rest {
+        return false;
+    }
+    rest.copy_from_slice(&again);
+    true
+}
+
+/// Where whole batches begin again: `next`, the first good frame behind the bad place `at`, may
+/// be in the middle of the batch that the bad place was part of, whose rest is lost with it.
+fn whole_batch_from(
+    segment: &Segment,
+    bytes: &[u8],
+    at: u64,
+    next: u64,
+    last_of_open_batch: Option<u64>,
+) -> Option<u64> {
+    let frame_at = |at: u64| usize::try_from(at).ok().and_then(|at| bytes.get(at..)).and_then(Frame::parse);
+    let Some(found) = frame_at(next) else { return Some(next) };
+    // If the bad frame's lengths lead to the good one, its flags are as good as they.
+    let bad = frame_at(at).filter(|bad| at + bad.len() as u64 == next);
+    // Else only the clock can tell: it is read once a batch.
+    let open = last_of_open_batch.and_then(frame_at);
+    let is_rest = match (bad, open) {
+        (Some(bad), _) => bad.header.has(flag::MORE),
+        (None, Some(open)) => open.header.time.get() == found.header.time.get(),
+        (None, None) => false,
+    };
+    if !is_rest || found.header.is_system() || idempotency_key(found.extensions()).is_some() {
+        return Some(next);
+    }
+    let mut more = true;
+    for (offset, frame) in valid_frames(segment, bytes, next) {
+        if !more {
+            return Some(offset);
+        }
+        more = frame.header.has(flag::MORE);
+    }
+    None
 }
 
 /// The Seq of the last user frame before this one.

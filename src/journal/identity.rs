@@ -1,0 +1,102 @@
+//! Whose files these are: for those who look at a store that may be damaged.
+//!
+//! Every file names its store. Where the manifest is lost, damaged, or another store's, the
+//! other files say together which store this is.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::posix::PosixDirectory;
+use crate::disk::{Access, Directory, Name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::manifest::{self, Manifest};
+use crate::format::{directory as entities_format, index as index_format, lock as lock_format, segment};
+use crate::id::StoreId;
+use crate::journal::opening::manifest_of;
+
+/// Opens a directory that is there.
+pub(crate) fn existing(path: &Path, doing: &'static str) -> Result<Arc<dyn Directory>> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => return Err(Error::new(ErrorKind::NotADirectory, doing).at(path)),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(ErrorKind::NotFound, doing).at(path));
+        }
+        Err(error) => return Err(Error::io(doing, error).at(path)),
+    }
+    Ok(Arc::new(PosixDirectory::open(path).map_err(|e| Error::io(doing, e).at(path))?))
+}
+
+/// Which store a directory holds.
+pub(crate) struct Identity {
+    pub(crate) store: StoreId,
+    /// The manifest, or why it does not count.
+    pub(crate) manifest: Result<Manifest>,
+}
+
+/// What a file of a store is, by its name.
+pub(crate) fn type_of(name: &str) -> Option<FileType> {
+    match name {
+        manifest::FILE_NAME => Some(FileType::Manifest),
+        lock_format::FILE_NAME => Some(FileType::Lock),
+        entities_format::FILE_NAME => Some(FileType::Directory),
+        _ if segment::number_of(name).is_some() => Some(FileType::Segment),
+        _ if index_format::number_of(name).is_some() => Some(FileType::Index),
+        _ => None,
+    }
+}
+
+/// Finds out which store these files are.
+///
+/// # Errors
+///
+/// `NotAStore` where neither a manifest nor a segment is there, `FormatTooNew`, and what is
+/// wrong with the manifest where no other file names a store.
+pub(crate) fn identify(directory: &dyn Directory, names: &[Name]) -> Result<Identity> {
+    let is_store = |entry: &Name| {
+        entry.is_file && matches!(type_of(&entry.name), Some(FileType::Manifest | FileType::Segment))
+    };
+    if !names.iter().any(is_store) {
+        return Err(Error::new(ErrorKind::NotAStore, "look at the store")
+            .at(directory.path())
+            .sides("a manifest or a segment", format!("{} other files", names.len())));
+    }
+    let manifest = manifest_of(directory);
+    if let Err(error) = &manifest
+        && error.kind() == ErrorKind::FormatTooNew
+    {
+        return manifest.map(|manifest| Identity { store: manifest.store, manifest: Ok(manifest) });
+    }
+    let mut votes: HashMap<StoreId, usize> = HashMap::new();
+    for entry in names.iter().filter(|entry| entry.is_file) {
+        if let Some(store) = store_in(directory, &entry.name) {
+            *votes.entry(store).or_default() += 1;
+        }
+    }
+    let most = votes.iter().max_by_key(|(store, votes)| (**votes, **store)).map(|(store, _)| *store);
+    match (manifest, most) {
+        (Ok(manifest), Some(most)) => {
+            let count = |store| votes.get(&store).copied().unwrap_or(0);
+            if count(manifest.store) >= count(most) {
+                return Ok(Identity { store: manifest.store, manifest: Ok(manifest) });
+            }
+            let foreign = Error::corrupt("compare the manifest with the files beside it")
+                .at(directory.path().join(manifest::FILE_NAME))
+                .sides(format!("store {most}"), format!("store {}", manifest.store));
+            Ok(Identity { store: most, manifest: Err(foreign) })
+        }
+        (Ok(manifest), None) => Ok(Identity { store: manifest.store, manifest: Ok(manifest) }),
+        (Err(error), Some(most)) => Ok(Identity { store: most, manifest: Err(error) }),
+        (Err(error), None) => Err(error),
+    }
+}
+
+fn store_in(directory: &dyn Directory, name: &str) -> Option<StoreId> {
+    let file_type = type_of(name)?;
+    let file = directory.open(name, Access::Read).ok()?;
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_at(&mut bytes, 0).ok()?;
+    FileHeader::read(&bytes, file_type).ok().map(|header| header.store())
+}

@@ -1,0 +1,422 @@
+//! Repairing a store: everything of it that is good, in a new directory.
+//!
+//! The source is read as [`verify`](crate::verify()) reads it, and is not touched. What is
+//! good is appended to a new store in whole batches, with the numbers that it had: Seq,
+//! generation, time, and idempotency keys. Where entries are lost, a segment begins whose
+//! preamble says how many, and the next entry of a history with a hole is flagged as the first
+//! of a dense one. The numbers of lost entries are never given again, and the era changes.
+//!
+//! The target becomes a store with its manifest, which is written last.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::disk::posix::PosixDirectory;
+use crate::disk::{Access, Directory};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::extension::Extensions;
+use crate::format::frame::{Frame, flag};
+use crate::format::lock;
+use crate::format::manifest::Manifest;
+use crate::format::system::{Codec, KindInfo, Owner, Preamble, System};
+use crate::id::{EntryAt, KindId, Position};
+use crate::index::entities::Known;
+use crate::index::keyed::KeyedReader;
+use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::opening::{learn_kind, start_anew, write_manifest};
+use crate::journal::registry::Registry;
+use crate::log::lock::{held_elsewhere, now};
+use crate::log::recovery::{Chain, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::segment::{Segment, open_header};
+use crate::log::writer::{Draft, Numbers};
+use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+/// What a repair saved, and what it could not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Repair {
+    /// The identity of the store, which is kept.
+    pub store: String,
+    /// The new era: a cursor of another one does not count in the new store.
+    pub era: u64,
+    /// Entries kept.
+    pub entries: u64,
+    /// Batches kept, all of them whole.
+    pub batches: u64,
+    /// Bytes of frames kept.
+    pub bytes: u64,
+    /// Kinds kept; one whose registration is lost is named `recovered-` and its number.
+    pub kinds: u64,
+    /// Segments written.
+    pub segments: u64,
+    /// Entries lost, as far as their numbers tell.
+    pub entries_lost: u64,
+    /// The first and last Seq of each range that is lost.
+    pub lost: Vec<(u64, u64)>,
+    /// What was wrong, place by place.
+    pub damage: Vec<Damage>,
+    /// Batches that are whole and contradict what came before them: not kept.
+    pub refused: u64,
+    /// Bytes behind the end of the log, of a batch that was torn: no part of it, and not kept.
+    pub cut: u64,
+    /// The manifest was lost or damaged, and is made from what the other files say.
+    pub manifest_rebuilt: bool,
+}
+
+/// Saves everything good of a damaged store into a new directory.
+///
+/// `target` must be empty or not there, and not inside `source`, which stays as it is.
+///
+/// # Errors
+///
+/// `Locked` while the source is open for writing, `AlreadyExists` for a target that is not
+/// empty, `InvalidInput` for a target inside the source, `NotFound`, `NotADirectory`, `NotAStore`
+/// and `FormatTooNew` for the source, and what making a store can come to. Nothing is left in
+/// the target then.
+pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repair> {
+    let (source, target) = (source.as_ref(), target.as_ref());
+    let from = existing(source, "repair the store")?;
+    refuse_inside(source, target)?;
+    let doing = |e| Error::io("make the repaired store", e).at(target);
+    let made = match std::fs::metadata(target) {
+        Ok(found) if !found.is_dir() => {
+            return Err(Error::new(ErrorKind::NotADirectory, "make the repaired store").at(target));
+        }
+        Ok(_) => false,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            use std::os::unix::fs::DirBuilderExt;
+            std::fs::DirBuilder::new().mode(0o700).create(target).map_err(doing)?;
+            true
+        }
+        Err(error) => return Err(doing(error)),
+    };
+    let repaired = PosixDirectory::open(target).map_err(doing).and_then(|to| salvage(&*from, Arc::new(to)));
+    if repaired.is_err() && made {
+        let _ = std::fs::remove_dir(target);
+    }
+    repaired
+}
+
+/// Saves everything good of one simulated disk onto another, which is empty.
+///
+/// # Errors
+///
+/// As [`repair`].
+#[cfg(feature = "simulator")]
+pub fn repair_in(
+    source: &crate::disk::simulator::Simulator,
+    target: &crate::disk::simulator::Simulator,
+) -> Result<Repair> {
+    salvage(&*source.directory(), target.directory())
+}
+
+fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
+    let source = source.canonicalize().map_err(|e| Error::io("repair the store", e).at(source))?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let inside = parent.canonicalize().is_ok_and(|parent| parent.starts_with(&source));
+    if inside {
+        return Err(Error::new(ErrorKind::InvalidInput, "make the repaired store")
+            .at(target)
+            .sides("a directory outside the damaged store", "one inside it"));
+    }
+    Ok(())
+}
+
+fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
+    let names = to.list().map_err(|e| Error::io("make the repaired store", e).at(to.path()))?;
+    if let Some(name) = names.first() {
+        return Err(Error::new(ErrorKind::AlreadyExists, "make the repaired store")
+            .at(to.path())
+            .sides("an empty directory", format!("a file named {:?}", name.name)));
+    }
+    let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
+    let identity = identify(from, &names)?;
+    // Held until the repair is done, so that nobody starts to write meanwhile.
+    let _held = match from.open(lock::FILE_NAME, Access::Read) {
+        Ok(file) => {
+            if let Some(held) = held_elsewhere(from, &*file)? {
+                return Err(held);
+            }
+            Some(Unlock(file))
+        }
+        Err(_) => None,
+    };
+    let chain = find_chain(from, identity.store, Purpose::Salvage, |_| false)?;
+    let result = copy(from, &chain, identity, Arc::clone(&to));
+    if result.is_err() {
+        for name in to.list().unwrap_or_default() {
+            let _ = to.remove(&name.name);
+        }
+    }
+    result
+}
+
+struct Unlock(Arc<dyn crate::disk::File>);
+
+impl Drop for Unlock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
+    let Identity { store, manifest } = identity;
+    let mut kinds = Kinds::default();
+    recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
+
+    let manifest_rebuilt = manifest.is_err();
+    let manifest = match manifest {
+        Ok(manifest) => Manifest { era: manifest.era.saturating_add(1), ..manifest },
+        // Nobody knows the era: the time is greater than any that was counted up to.
+        Err(_) => {
+            let era = now().unsigned_abs() / 1_000_000_000;
+            Manifest { store, era, created: now(), sections: Vec::new(), read_only: false }
+        }
+    };
+    let era = manifest.era;
+    let sizes = chain.live.iter().filter_map(|number| open_header(from, store, *number, Access::Read).ok());
+    let segment_bytes = sizes.map(|(_, header)| header.bytes).max().unwrap_or(SEGMENT_BYTES_MIN);
+    let segment_bytes = segment_bytes.next_multiple_of(4096).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+    let options = Options::new().durability(Durability::Os).background(false).segment_bytes(segment_bytes);
+    let core = start_anew(to, options, manifest)?;
+    *core.registry.write() = kinds.complete();
+    core.writer.lock().forgot = kinds.forgot;
+    let mut copying = Copying { core: &core, batch: Vec::new(), done: Done::default() };
+    let ended = recover(from, store, chain, None, Purpose::Salvage, &mut copying);
+    let done = copying.done;
+    let finished = ended.and_then(|end| {
+        core.finish_copy(&end)?;
+        write_manifest(&*core.directory, &core.manifest)?;
+        Ok(end)
+    });
+    let closed = core.close();
+    let end = finished?;
+    closed?;
+    let directory = &core.directory;
+    directory
+        .sync_parent()
+        .map_err(|e| Error::io("make the store's name durable", e).at(directory.path()))?;
+    let lost: Vec<_> = end.report.damage.iter().map(|damage| (damage.first_seq, damage.last_seq)).collect();
+    let lost: Vec<_> = lost.into_iter().filter(|(first, last)| first <= last).collect();
+    Ok(Repair {
+        store: store.to_string(),
+        era,
+        entries: done.entries,
+        batches: done.batches,
+        bytes: done.bytes,
+        kinds: core.registry.read().iter().count() as u64,
+        segments: core.index.catalog().sections.len() as u64,
+        entries_lost: lost.iter().map(|(first, last)| last - first + 1).sum(),
+        lost,
+        refused: done.refused,
+        cut: end.report.cut,
+        damage: end.report.damage,
+        manifest_rebuilt,
+    })
+}
+
+/// The first look: the kinds, wherever in the log they are registered.
+#[derive(Default)]
+struct Kinds {
+    registry: Registry,
+    used: BTreeSet<u16>,
+    /// Something is lost, or was forgotten before: an entity that is not known may have been.
+    forgot: bool,
+}
+
+impl Kinds {
+    /// The registry, with a stand-in for each kind that is used and not registered any more.
+    fn complete(&self) -> Registry {
+        let mut registry = self.registry.clone();
+        for number in &self.used {
+            if registry.get(KindId(*number)).is_none() {
+                registry.learn(KindInfo {
+                    id: KindId(*number),
+                    name: format!("recovered-{number}"),
+                    version: 1,
+                    codec: Codec::Bytes,
+                    owner: Owner::Facts,
+                    fields: Vec::new(),
+                });
+            }
+        }
+        registry
+    }
+}
+
+impl Visitor for Kinds {
+    fn enter(&mut self, _segment: &Arc<Segment>, _from: u64, _last_seq: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
+        if !frame.header.is_system() {
+            self.used.insert(frame.header.kind.get());
+        } else if frame.header.operation == System::Preamble as u8 {
+            let preamble = Preamble::read(frame.payload());
+            self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);
+        } else {
+            learn_kind(&mut self.registry, frame);
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, _damage: &Damage) {
+        self.forgot = true;
+    }
+}
+
+#[derive(Default)]
+struct Done {
+    entries: u64,
+    batches: u64,
+    bytes: u64,
+    refused: u64,
+}
+
+/// The second look: what is good goes into the new store, batch by batch.
+struct Copying<'a> {
+    core: &'a Core,
+    /// The frames of a batch that is not complete, each whole.
+    batch: Vec<Vec<u8>>,
+    done: Done,
+}
+
+impl Visitor for Copying<'_> {
+    fn enter(&mut self, _segment: &Arc<Segment>, _from: u64, _last_seq: u64) -> Result<()> {
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
+        if frame.header.is_system() {
+            return Ok(());
+        }
+        self.batch.push(frame.to_bytes());
+        if frame.header.has(flag::MORE) {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let frames: Vec<Frame<'_>> = batch.iter().filter_map(|bytes| Frame::parse(bytes)).collect();
+        if self.core.copy_batch(&frames)? {
+            self.done.batches += 1;
+            self.done.entries += frames.len() as u64;
+            self.done.bytes += batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        } else {
+            self.done.refused += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Appends a batch with the numbers that it had. False: they contradict what came before.
+    fn copy_batch(&self, frames: &[Frame<'_>]) -> Result<bool> {
+        let mut items = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let extensions = Extensions::of_row(frame.extensions()).ok_or_else(|| {
+                Error::new(ErrorKind::FormatTooNew, format!("copy entry {}", frame.header.seq))
+                    .sides(format!("{} bytes of extensions", Extensions::BYTES_MAX), frame.extensions().len())
+            })?;
+            let header = frame.header;
+            let (kind, operation) = (header.kind.get(), header.operation);
+            let (key, metadata, payload) = (frame.key(), frame.metadata(), frame.payload());
+            let mut draft = Draft::new(operation, kind, Some(Box::new(extensions)), key, metadata, payload);
+            draft.source = header.source();
+            let hash = self.index.hash(kind, key);
+            self.index.entities.touch(hash, &*self.index)?;
+            items.push((draft, hash, header));
+        }
+        let Some((first, bytes)) = frames.first().map(|first| {
+            (first.header.seq.get(), items.iter().map(|(draft, ..)| draft.bytes()).sum::<u64>())
+        }) else {
+            return Ok(true);
+        };
+        let Some(mut writer) = self.room_for(first, bytes)? else { return Ok(false) };
+        for (_, hash, header) in &items {
+            let known = self.index.find(*hash)?;
+            if known.is_some_and(|known| known.generation >= header.generation.get()) {
+                return Ok(false);
+            }
+        }
+        let durable = self.commit.durable();
+        let Writer { stage, keyed: window, last_seq, .. } = &mut *writer;
+        let Stage::Writing(active) = stage else { return Ok(false) };
+        let start = active.log.end();
+        let mut keyed = KeyedReader::default();
+        for ((draft, hash, header), frame) in items.iter().zip(frames) {
+            let generation = header.generation.get();
+            let newest = EntryAt::new(start.segment(), active.live.count());
+            let before = self.index.entities.put(*hash, Known { generation, newest });
+            let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
+            let flags = header.flags() | if is_dense { 0 } else { flag::FIRST };
+            let (seq, time) = (header.seq.get(), header.time.get());
+            let offset = active.log.push(draft, Numbers { flags, seq, generation, time }, durable);
+            active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
+            if let Some(keyed) = keyed.frame(frame) {
+                active.live.keyed.lock().push(keyed);
+                window.remember(start.segment(), keyed, time);
+            }
+            *last_seq = seq;
+        }
+        let finished = active.log.finish();
+        let end = active.log.end();
+        finished.map_err(|error| self.write_failed(start, error))?;
+        self.commit.publish(end);
+        Ok(true)
+    }
+
+    /// The writer, where the entry `first` can be stored with `bytes`; `None`: it is too late for it.
+    fn room_for(&self, first: u64, bytes: u64) -> Result<Option<parking_lot::MutexGuard<'_, Writer>>> {
+        loop {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let Some(gap) = first.checked_sub(writer.last_seq + 1) else { return Ok(None) };
+            writer.lost = gap;
+            let active = match &writer.stage {
+                Stage::Writing(active) => Some(active.log.end().segment()),
+                _ => None,
+            };
+            let moved = match active {
+                Some(_) if gap == 0 => {
+                    if self.make_room(&mut writer, bytes)? {
+                        return Ok(Some(writer));
+                    }
+                    false
+                }
+                // The next segment's preamble says how many are missing.
+                Some(active) => match self.keeper.take_spare(active, bytes) {
+                    Some(spare) => {
+                        self.rotate(&mut writer, spare)?;
+                        true
+                    }
+                    None => false,
+                },
+                None => false,
+            };
+            drop(writer);
+            if moved {
+                continue;
+            }
+            if active.is_some() {
+                // What is full becomes durable and gets its index, so that memory stays small.
+                self.wait_durable(self.commit.visible())?;
+                self.maintain()?;
+                let _making = self.keeper.making.lock();
+                self.make_spare(bytes)?;
+            } else {
+                self.prepare(bytes)?;
+            }
+        }
+    }
+
+    /// Nothing more is to come: the numbers go on behind what is lost at the end.
+    fn finish_copy(&self, end: &End) -> Result<()> {
+        drop(self.room_for(end.last_seq.saturating_add(1), 0)?);
+        self.wait_durable(self.commit.visible()).map(|_| ())
+    }
+}

@@ -1,0 +1,797 @@
+//! Verifying a store: every byte that something can be said about, and what is wrong with it.
+//!
+//! Takes no lock and changes nothing. Works from copies that were read with calls, never through
+//! a mapping, so that a bad sector is a finding and not a signal; beside a live writer, whose
+//! unfinished tail is in progress and not damaged; and on a store that is damaged in any way.
+//!
+//! The log is walked by the same recovery that opens a store, with the purpose of salvage; what
+//! stands here is what an opening takes for granted: that the histories are dense, that the
+//! preambles restate what was said before, and that the derived files say what the log says.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::disk::{Access, Directory, Name, read_whole};
+use crate::error::{Error, Result};
+use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
+use crate::format::frame::{FRAME_BYTES, Frame, flag};
+use crate::format::header::{FileHeader, FileType};
+use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
+use crate::format::lock::{self as lock_format, HOLDER_AT, Holder, PAGE_BYTES as LOCK_BYTES};
+use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
+use crate::format::system::{KindInfo, Preamble, System};
+use crate::format::{index as index_format, manifest};
+use crate::id::{EntryAt, Position, StoreId};
+use crate::index::EntityHasher;
+use crate::index::entities::{EntityFile, Known};
+use crate::index::keyed::KeyedReader;
+use crate::index::live::units;
+use crate::journal::identity::{Identity, existing, identify, type_of};
+use crate::journal::opening::learn_kind;
+use crate::journal::registry::Registry;
+use crate::log::lock::SeenLock;
+use crate::log::recovery::{Chain, Covered, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::segment::{Segment, open_header};
+
+/// How much to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Check {
+    /// Headers, the manifest, the checksums of the derived files, and the end of the log.
+    Quick,
+    /// Every frame, and whether the derived files say what the log says. Takes memory for the
+    /// largest segment and for each entity.
+    Full,
+}
+
+/// What a verification comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Everything that was looked at is as it was written.
+    Valid,
+    /// Something is not.
+    Invalid,
+    /// Nothing wrong was found, and not everything could be read. Never a pass.
+    Incomplete,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Incomplete => "incomplete",
+        })
+    }
+}
+
+/// What a finding means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Severity {
+    /// The log, or the manifest: `repair` saves the rest into a new directory.
+    Damage,
+    /// A file that is derived from the log, or a hint: nothing is lost, and removing it while
+    /// nobody has the store open makes it be built again.
+    Derived,
+    /// It could not be read, so nothing is known about it.
+    Unread,
+    /// Worth knowing, and nothing wrong.
+    Note,
+}
+
+/// One thing that a verification found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What it means.
+    pub severity: Severity,
+    /// The file's name in the directory.
+    pub file: String,
+    /// The segment concerned.
+    pub segment: Option<u32>,
+    /// Where in the file, in bytes.
+    pub offset: Option<u64>,
+    /// The numbers of the entries that are lost.
+    pub lost: Option<RangeInclusive<u64>>,
+    /// What is wrong.
+    pub what: String,
+    /// What should be there.
+    pub expected: Option<String>,
+    /// What is there.
+    pub found: Option<String>,
+    /// Where the next good frame begins in the same file.
+    pub next_good: Option<u64>,
+}
+
+impl Finding {
+    fn new(severity: Severity, file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self {
+            severity,
+            file: file.into(),
+            segment: None,
+            offset: None,
+            lost: None,
+            what: what.into(),
+            expected: None,
+            found: None,
+            next_good: None,
+        }
+    }
+
+    fn of_error(severity: Severity, file: impl Into<String>, error: &Error) -> Self {
+        let severity =
+            if error.is_corruption() || severity == Severity::Note { severity } else { Severity::Unread };
+        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.to_string() };
+        let finding = Self::new(severity, file, what).at(error.offset().unwrap_or(0));
+        Self {
+            segment: error.segment(),
+            expected: error.expected().map(str::to_owned),
+            found: error.actual().map(str::to_owned),
+            ..finding
+        }
+    }
+
+    fn at(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    fn sides(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        self.expected = Some(expected.to_string());
+        self.found = Some(found.to_string());
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(offset) = self.offset {
+            write!(f, ", offset {offset}")?;
+        }
+        write!(f, ": {}", self.what)?;
+        if let (Some(expected), Some(found)) = (&self.expected, &self.found) {
+            write!(f, ": expected {expected}, found {found}")?;
+        }
+        if let Some(lost) = &self.lost {
+            write!(f, "; seq {}..={} lost", lost.start(), lost.end())?;
+        }
+        match self.next_good {
+            Some(next) => write!(f, "; next good frame at {next}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a verification found and counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Verification {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What was found, in the order of the log.
+    pub findings: Vec<Finding>,
+    /// The identity of the store.
+    pub store: String,
+    /// The process that has the store open for writing.
+    pub live: Option<Holder>,
+    /// The last life ended with `close`.
+    pub clean: bool,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Frames that were read and are good, the system's own included.
+    pub frames: u64,
+    /// Entries among them.
+    pub entries: u64,
+    /// Whole batches; a single append is one.
+    pub batches: u64,
+    /// Bytes of good frames.
+    pub bytes: u64,
+    /// Entities that these entries belong to.
+    pub entities: u64,
+    /// Kinds that they register.
+    pub kinds: u64,
+    /// Entries that are lost, as far as their numbers tell.
+    pub lost: u64,
+    /// The first entry that was read.
+    pub first_seq: Option<u64>,
+    /// The last entry of the log.
+    pub last_seq: u64,
+}
+
+/// Verifies the store in a directory, also while another process writes it.
+///
+/// # Errors
+///
+/// `NotFound`, `NotADirectory`, `NotAStore`, `FormatTooNew`, `PermissionDenied` and `Io` where
+/// the directory itself cannot be read. Damage is not an error: it is what is looked for.
+pub fn verify(path: impl AsRef<Path>, check: Check) -> Result<Verification> {
+    examine(&*existing(path.as_ref(), "verify the store")?, check)
+}
+
+/// Verifies the store on a simulated disk.
+///
+/// # Errors
+///
+/// As [`verify`].
+#[cfg(feature = "simulator")]
+pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Result<Verification> {
+    examine(&*disk.directory(), check)
+}
+
+pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
+    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
+    let Identity { store, manifest } = identify(directory, &names)?;
+    let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
+    let live = live.and_then(|lock| lock.holder());
+    let mut findings = Vec::new();
+    if let Err(error) = &manifest {
+        findings.push(Finding::of_error(Severity::Damage, manifest::FILE_NAME, error));
+    }
+    look_at_names(&names, &mut findings);
+    look_at_lock(directory, store, &mut findings);
+
+    let chain = find_chain(directory, store, Purpose::Salvage, |_| false)?;
+    look_at_chain(&chain, &names, &mut findings);
+    let covered = match check {
+        Check::Quick => {
+            look_at_headers(directory, store, &chain, &mut findings);
+            last_indexed(directory, store, &chain)
+        }
+        Check::Full => None,
+    };
+    let mut checking = Checking::new(directory, store, check, findings);
+    checking.open_entities(&names);
+    let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
+    checking.finish(&end, &chain, live.is_some());
+
+    let Checking { mut findings, counts, entities, registry, .. } = checking;
+    findings.dedup();
+    let any = |severity| findings.iter().any(|finding| finding.severity == severity);
+    let verdict = if any(Severity::Damage) || any(Severity::Derived) {
+        Verdict::Invalid
+    } else if any(Severity::Unread) {
+        Verdict::Incomplete
+    } else {
+        Verdict::Valid
+    };
+    Ok(Verification {
+        verdict,
+        findings,
+        store: store.to_string(),
+        live,
+        clean: end.report.clean,
+        segments: chain.live.len() as u64,
+        entities: entities.len() as u64,
+        kinds: registry.iter().count() as u64,
+        last_seq: end.last_seq,
+        frames: counts.frames,
+        entries: counts.entries,
+        batches: counts.batches,
+        bytes: counts.bytes,
+        lost: counts.lost,
+        first_seq: counts.first_seq,
+    })
+}
+
+/// What is no part of a store, and what only looks like one.
+fn look_at_names(names: &[Name], findings: &mut Vec<Finding>) {
+    for Name { name, is_file } in names {
+        let is_ours = type_of(name).is_some();
+        if is_ours && !is_file {
+            let what = "a link, pipe, device or directory under the name of a store's file";
+            findings.push(Finding::new(Severity::Damage, name, what));
+        } else if !is_ours {
+            let what = if name.ends_with(".tmp") { "left by a crash" } else { "no part of the store" };
+            findings.push(Finding::new(Severity::Note, name, what));
+        }
+    }
+}
+
+/// The lock page holds hints, and nothing that is needed.
+fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: &mut Vec<Finding>) {
+    let name = lock_format::FILE_NAME;
+    let read = directory.open(name, Access::Read).and_then(|file| {
+        let page = read_whole(&*file, LOCK_BYTES)?;
+        Ok((page, file.identity()?))
+    });
+    let (page, identity) = match read {
+        Ok(read) => read,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            findings.push(Finding::new(Severity::Note, name, "not there; the next opening makes one"));
+            return;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            findings.push(Finding::new(Severity::Derived, name, error.to_string()).at(0));
+            return;
+        }
+        Err(error) => {
+            let error = Error::io("read the lock page", error);
+            findings.push(Finding::of_error(Severity::Derived, name, &error));
+            return;
+        }
+    };
+    if page.len() != LOCK_BYTES {
+        let finding = Finding::new(Severity::Derived, name, "the page's length").at(page.len() as u64);
+        findings.push(finding.sides(LOCK_BYTES, page.len()));
+    }
+    match FileHeader::read_of(&page, FileType::Lock, store) {
+        Err(error) => findings.push(Finding::of_error(Severity::Derived, name, &error)),
+        Ok(header) if (header.word(0), header.word(1)) != identity => {
+            let what = "a copy of another store's page: readers take no marks from it";
+            findings.push(Finding::new(Severity::Note, name, what));
+        }
+        Ok(_) => {}
+    }
+    let somebody = page.get(HOLDER_AT..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
+    if somebody && Holder::read(&page).is_none() {
+        findings.push(Finding::new(Severity::Derived, name, "the holder's checksum").at(HOLDER_AT as u64));
+    }
+}
+
+fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
+    if chain.live.is_empty() {
+        findings.push(Finding::new(Severity::Damage, file_name(1), "there is no segment"));
+    }
+    for (missing, by) in &chain.missing {
+        let what = format!("not there, and segment {by} follows it");
+        let finding = Finding::new(Severity::Damage, file_name(*missing), what);
+        findings.push(Finding { segment: Some(*missing), ..finding });
+    }
+    for number in &chain.dead {
+        let what = "behind a torn end: dead, and removed by the next opening that writes";
+        findings.push(Finding::new(Severity::Note, file_name(*number), what));
+    }
+    let of_nothing = |name: &&Name| {
+        index_format::number_of(&name.name).is_some_and(|number| !chain.live.contains(&number))
+    };
+    for name in names.iter().filter(of_nothing) {
+        findings.push(Finding::new(Severity::Note, &name.name, "the index of a segment that is not there"));
+    }
+}
+
+fn look_at_headers(directory: &dyn Directory, store: StoreId, chain: &Chain, findings: &mut Vec<Finding>) {
+    for number in &chain.live {
+        if let Err(error) = open_header(directory, store, *number, Access::Read) {
+            findings.push(Finding::of_error(Severity::Damage, file_name(*number), &error));
+        }
+        if let IndexFile::Bad(error, _) = read_index(directory, store, *number) {
+            findings.push(Finding::of_error(Severity::Derived, index_format::file_name(*number), &error));
+        }
+    }
+}
+
+/// The newest segment whose index checks out, and whose last covered frame is there.
+fn last_indexed(directory: &dyn Directory, store: StoreId, chain: &Chain) -> Option<Covered> {
+    chain.live.iter().rev().find_map(|number| {
+        let (file, header) = open_header(directory, store, *number, Access::Read).ok()?;
+        let IndexFile::Good(layout, _) = read_index(directory, store, *number) else { return None };
+        let at = layout.end.checked_sub(FRAME_BYTES as u64).filter(|_| layout.end <= header.bytes)?;
+        let mut bytes = [0; FRAME_BYTES];
+        file.read_at(&mut bytes, at).ok()?;
+        let frame = Frame::parse(&bytes).filter(Frame::body_is_good);
+        let frame = frame.filter(|frame| frame.head_is_good(header.salt, Position::new(*number, at)));
+        let last = frame.filter(|frame| frame.header.is_system());
+        Some(Covered {
+            segment: *number,
+            end: layout.end,
+            last_seq: (layout.first_seq + layout.frames as u64).checked_sub(1)?,
+            last_life: layout.last_life,
+            last: last.and_then(|frame| System::of(frame.header.operation)),
+        })
+    })
+}
+
+/// An index file, by what is known of its segment's header.
+enum IndexFile {
+    None,
+    Good(Layout, Vec<u8>),
+    Bad(Error, Vec<u8>),
+}
+
+fn read_index(directory: &dyn Directory, store: StoreId, number: u32) -> IndexFile {
+    let salt = open_header(directory, store, number, Access::Read).ok().map(|(_, header)| header.salt);
+    read_index_with(directory, store, number, salt)
+}
+
+fn read_index_with(directory: &dyn Directory, store: StoreId, number: u32, salt: Option<u64>) -> IndexFile {
+    let name = index_format::file_name(number);
+    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let read = directory.open(&name, Access::Read).and_then(|file| read_whole(&*file, limit));
+    let bytes = match read {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return IndexFile::None,
+        Err(error) => {
+            let error = Error::io("read an index", error).at(directory.path().join(name));
+            return IndexFile::Bad(error, Vec::new());
+        }
+    };
+    let own_salt = FileHeader::read_of(&bytes, FileType::Index, store).map(|header| header.salt.get());
+    match own_salt.and_then(|own| Layout::read(&bytes, store, number, salt.unwrap_or(own))) {
+        Ok(layout) => IndexFile::Good(layout, bytes),
+        Err(error) => IndexFile::Bad(error, bytes),
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    frames: u64,
+    entries: u64,
+    batches: u64,
+    bytes: u64,
+    lost: u64,
+    first_seq: Option<u64>,
+}
+
+/// What is known when recovery shows a frame.
+struct Checking<'a> {
+    directory: &'a dyn Directory,
+    store: StoreId,
+    check: Check,
+    hasher: EntityHasher,
+    findings: Vec<Finding>,
+    counts: Counts,
+    registry: Registry,
+    entities: HashMap<EntityHash, Known>,
+    /// Entries are missing before here: a history may have a hole.
+    holes: bool,
+    entity_file: Option<EntityFile>,
+    segment: Option<InSegment>,
+}
+
+/// The segment that is being read.
+struct InSegment {
+    segment: Arc<Segment>,
+    index: IndexFile,
+    /// What the index should say.
+    parts: IndexParts,
+    entities: HashMap<EntityHash, InIndex>,
+    kinds: HashMap<u16, u32>,
+    keyed: KeyedReader,
+    /// Where the last frame ends.
+    end: u64,
+    whole: bool,
+    /// The kinds that were registered before, until the preamble has restated them.
+    to_restate: Option<(Vec<Arc<KindInfo>>, Registry)>,
+}
+
+struct InIndex {
+    first_generation: u64,
+    previous_segment: u32,
+    members: Vec<u32>,
+}
+
+impl<'a> Checking<'a> {
+    fn new(directory: &'a dyn Directory, store: StoreId, check: Check, findings: Vec<Finding>) -> Self {
+        Self {
+            directory,
+            store,
+            check,
+            hasher: EntityHasher::new(store),
+            findings,
+            counts: Counts::default(),
+            registry: Registry::default(),
+            entities: HashMap::new(),
+            holes: check == Check::Quick,
+            entity_file: None,
+            segment: None,
+        }
+    }
+
+    /// The directory of entities, every page of it; its slots are compared on the way.
+    fn open_entities(&mut self, names: &[Name]) {
+        let name = entities_format::FILE_NAME;
+        if !names.iter().any(|entry| entry.name == name && entry.is_file) {
+            return;
+        }
+        let file = match EntityFile::open_copy(self.directory, self.store) {
+            Ok(file) => file,
+            Err(error) => {
+                self.findings.push(Finding::of_error(Severity::Derived, name, &error));
+                return;
+            }
+        };
+        let bad = (0..file.pages()).filter(|number| file.page(*number).is_err());
+        let bad: Vec<u64> = bad.collect();
+        for number in &bad {
+            let at = PAGES_AT as u64 + number * PAGE_BYTES as u64;
+            self.findings.push(Finding::new(Severity::Derived, name, "a page's checksum").at(at));
+        }
+        self.entity_file = Some(file).filter(|_| bad.is_empty() && self.check == Check::Full);
+    }
+
+    /// Compares the directory of entities with the log as far as it covers it.
+    fn compare_entities(&mut self) {
+        let Some(file) = self.entity_file.take().filter(|_| !self.holes) else { return };
+        let name = entities_format::FILE_NAME;
+        if file.entities != self.entities.len() as u64 {
+            let finding = Finding::new(Severity::Derived, name, "how many entities there are").at(0);
+            self.findings.push(finding.sides(self.entities.len(), file.entities));
+        }
+        let wrong = self.entities.iter().filter_map(|(hash, known)| {
+            let found = file.find(*hash).ok().flatten();
+            (found != Some(*known)).then(|| {
+                let text = |known: Known| format!("generation {} in {:?}", known.generation, known.newest);
+                let found = found.map_or_else(|| "nothing".to_owned(), text);
+                let finding = Finding::new(Severity::Derived, name, format!("entity {hash:032x}"));
+                finding.at(PAGES_AT as u64).sides(text(*known), found)
+            })
+        });
+        const SHOWN: usize = 16;
+        let mut wrong: Vec<Finding> = wrong.collect();
+        wrong.sort_by(|a, b| a.what.cmp(&b.what));
+        wrong.truncate(SHOWN);
+        self.findings.append(&mut wrong);
+    }
+
+    /// What is known about the end of the log, once it was reached.
+    fn finish(&mut self, end: &End, chain: &Chain, live: bool) {
+        self.leave_segment();
+        if let Some(file) = &self.entity_file
+            && file.covered.segment() > end.position.segment()
+            && !self.holes
+        {
+            let finding = Finding::new(Severity::Derived, entities_format::FILE_NAME, "what it covers").at(0);
+            self.findings.push(finding.sides(format!("at most {}", end.position), file.covered.segment()));
+        } else {
+            self.compare_entities();
+        }
+        let behind = end.position.segment().saturating_add(1);
+        let came_meanwhile = || self.directory.open(&file_name(behind), Access::Read).is_ok();
+        if end.sealed && chain.live.last() == Some(&end.position.segment()) && !came_meanwhile() {
+            let what = format!("not there, and segment {} ends with a seal", end.position.segment());
+            let finding = Finding::new(Severity::Damage, file_name(behind), what);
+            self.findings.push(Finding { segment: Some(behind), ..finding });
+        }
+        let report = &end.report;
+        if report.cut > 0 || report.valid_after_hole > 0 {
+            let what = if live {
+                "a batch in progress: the store is being written".to_owned()
+            } else {
+                format!(
+                    "the end of the log: {} bytes behind it of a batch that was torn, {} whole frames \
+                     among them; nothing says that they had been durable",
+                    report.cut, report.valid_after_hole
+                )
+            };
+            let finding = Finding::new(Severity::Note, file_name(end.position.segment()), what);
+            let segment = Some(end.position.segment());
+            self.findings.push(Finding { segment, ..finding.at(end.position.offset()) });
+        }
+    }
+
+    fn damage(&mut self, position: Position, what: String, expected: String, found: String) {
+        let finding = Finding::new(Severity::Damage, file_name(position.segment()), what);
+        let finding = finding.at(position.offset()).sides(expected, found);
+        self.findings.push(Finding { segment: Some(position.segment()), ..finding });
+    }
+
+    fn user_frame(&mut self, position: Position, frame: &Frame<'_>) {
+        let header = frame.header;
+        let (kind, generation) = (header.kind.get(), header.generation.get());
+        self.counts.entries += 1;
+        self.counts.first_seq.get_or_insert(header.seq.get());
+        let hash = self.hasher.hash(kind, frame.key());
+        let ordinal = self.segment.as_ref().map_or(0, |here| here.parts.offsets.len());
+        let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
+        if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
+            self.compare_entities();
+        }
+        if frame.key().is_empty() {
+            self.damage(position, "an entry's key".into(), "1 byte or more".into(), "none".into());
+        }
+        if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
+            let expected = "a kind that was registered before".into();
+            self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));
+        }
+        let before = self.entities.insert(hash, Known { generation, newest });
+        let follows = match (before, header.has(flag::FIRST)) {
+            (None, is_first) => is_first || self.holes,
+            (Some(known), true) => generation > known.generation,
+            (Some(known), false) => {
+                generation == known.generation.saturating_add(1)
+                    || self.holes && generation > known.generation
+            }
+        };
+        if !follows {
+            let expected = before.map_or_else(
+                || "the first entry of a history".to_owned(),
+                |known| format!("generation {}", known.generation.saturating_add(1)),
+            );
+            self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
+        }
+        let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
+        if let Some(here) = here {
+            here.parts.offsets.push(units(position.offset()));
+            *here.kinds.entry(kind).or_default() += 1;
+            let in_index = here.entities.entry(hash).or_insert_with(|| InIndex {
+                first_generation: generation,
+                previous_segment: before.map_or(0, |known| known.newest.segment()),
+                members: Vec::new(),
+            });
+            in_index.members.push(newest.ordinal());
+            here.parts.keyed.extend(here.keyed.frame(frame));
+        }
+    }
+
+    fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
+        let operation = System::of(frame.header.operation);
+        learn_kind(&mut self.registry, frame);
+        if operation == Some(System::Preamble) {
+            let Some(preamble) = Preamble::read(frame.payload()) else {
+                let found = format!("{} bytes", frame.payload().len());
+                return self.damage(position, "a preamble".into(), "all its fields".into(), found);
+            };
+            if let Some(here) = self.segment.as_mut().filter(|here| here.parts.offsets.is_empty()) {
+                here.parts.first_seq = preamble.next_seq;
+            }
+            self.holes |= preamble.lost > 0;
+            if preamble.keyed_from > u64::from(position.segment()) {
+                let expected = format!("at most {}", position.segment());
+                let found = preamble.keyed_from.to_string();
+                self.damage(position, "a preamble's first keyed segment".into(), expected, found);
+            }
+        }
+        let Some(here) = self.segment.as_mut() else { return };
+        if matches!(operation, Some(System::Preamble | System::Kind))
+            && position.offset() < here.covered_end()
+        {
+            here.parts.system.push(units(position.offset()));
+        }
+        let Some((_, restated)) = here.to_restate.as_mut() else { return };
+        learn_kind(restated, frame);
+        if frame.header.has(flag::MORE) {
+            return;
+        }
+        let Some((before, restated)) = here.to_restate.take() else { return };
+        let forgotten = before.into_iter().find(|kind| restated.named(&kind.name) != Some(kind));
+        if let Some(kind) = forgotten {
+            let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
+            self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
+        }
+    }
+
+    fn leave_segment(&mut self) {
+        let Some(here) = self.segment.take() else { return };
+        let name = index_format::file_name(here.segment.number());
+        let comparable = here.whole && !self.holes && self.check == Check::Full;
+        let (error, bytes) = match &here.index {
+            IndexFile::None => return,
+            IndexFile::Good(layout, _) if layout.end > here.end && here.whole => {
+                let finding = Finding::new(Severity::Derived, name, "how much of the segment it covers");
+                self.findings.push(finding.at(0).sides(format!("at most {}", here.end), layout.end));
+                return;
+            }
+            IndexFile::Good(_, bytes) => (None, bytes.clone()),
+            IndexFile::Bad(error, bytes) => {
+                (Some(Finding::of_error(Severity::Derived, &*name, error)), bytes.clone())
+            }
+        };
+        let expected = here.expected_index(self.store);
+        let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
+        let differs = differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64;
+        match error {
+            Some(finding) if comparable => self.findings.push(finding.at(differs)),
+            Some(finding) => self.findings.push(finding),
+            None if comparable && expected != bytes => {
+                let what = "it does not say what its segment says";
+                self.findings.push(Finding::new(Severity::Derived, name, what).at(differs));
+            }
+            None => {}
+        }
+    }
+}
+
+impl InSegment {
+    /// How far the index goes, or should.
+    fn covered_end(&self) -> u64 {
+        match &self.index {
+            IndexFile::Good(layout, _) => layout.end,
+            _ => u64::MAX,
+        }
+    }
+
+    /// The index as it should be.
+    fn expected_index(mut self, store: StoreId) -> Vec<u8> {
+        self.parts.end = self.covered_end().min(self.end);
+        let mut entities: Vec<_> = self.entities.into_iter().collect();
+        entities.sort_unstable_by_key(|(hash, _)| *hash);
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        for (hash, InIndex { first_generation, previous_segment, members }) in entities {
+            let start = count(self.parts.members.len());
+            let record =
+                EntityRecord::new(hash, first_generation, start, count(members.len()), previous_segment);
+            self.parts.entities.push(record);
+            self.parts.members.extend(members);
+        }
+        self.parts.kinds =
+            self.kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames)).collect();
+        self.parts.kinds.sort_unstable_by_key(|count| count.kind.get());
+        self.parts.encode(store)
+    }
+}
+
+impl Visitor for Checking<'_> {
+    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        self.leave_segment();
+        let (number, salt) = (segment.number(), segment.header.salt);
+        let index = match self.check {
+            Check::Full => read_index_with(self.directory, self.store, number, Some(salt)),
+            Check::Quick => IndexFile::None,
+        };
+        let parts =
+            IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
+        let before = self.registry.iter().cloned().collect();
+        self.segment = Some(InSegment {
+            segment: Arc::clone(segment),
+            index,
+            parts,
+            entities: HashMap::new(),
+            kinds: HashMap::new(),
+            keyed: KeyedReader::default(),
+            end: from,
+            whole: from == FIRST_FRAME,
+            to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
+        });
+        Ok(())
+    }
+
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        let bytes = frame.len() as u64;
+        self.counts.frames += 1;
+        self.counts.bytes += bytes;
+        self.counts.batches += u64::from(!frame.header.has(flag::MORE));
+        if frame.header.durable() > position {
+            let found = frame.header.durable().to_string();
+            self.damage(position, "a frame's durable mark".into(), format!("at most {position}"), found);
+        }
+        let unknown = frame.header.flags() & !flag::KNOWN;
+        if unknown != 0 {
+            self.damage(
+                position,
+                "a frame's flags".into(),
+                format!("within {:#x}", flag::KNOWN),
+                format!("{unknown:#x}"),
+            );
+        }
+        if frame.header.is_system() {
+            self.system_frame(position, frame);
+        } else {
+            self.user_frame(position, frame);
+        }
+        if let Some(here) = self.segment.as_mut() {
+            here.end = position.offset() + bytes;
+            if position.offset() < here.covered_end() {
+                here.parts.last_life = Some(frame.header.life());
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, damage: &Damage) {
+        let severity = if damage.unreadable { Severity::Unread } else { Severity::Damage };
+        let lost = damage.first_seq..=damage.last_seq;
+        self.counts.lost += (damage.last_seq + 1).saturating_sub(damage.first_seq);
+        let finding = Finding::new(severity, file_name(damage.segment), &*damage.what).at(damage.offset);
+        self.findings.push(Finding {
+            segment: Some(damage.segment),
+            lost: (!lost.is_empty()).then_some(lost),
+            next_good: damage.next_good,
+            ..finding
+        });
+        self.holes = true;
+        if let Some(here) = self.segment.as_mut().filter(|here| here.segment.number() == damage.segment) {
+            here.whole = false;
+            here.to_restate = None;
+        }
+    }
+}
