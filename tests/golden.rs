@@ -7,6 +7,8 @@
 //!
 //! The lines are made by `esker::dump`, the formatter of the tool.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
 use std::fmt::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

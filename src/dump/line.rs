@@ -218,7 +218,12 @@ impl Dump {
 /// The flags by name, and what is wrong with the frame.
 fn flags_of(frame: &FrameInfo) -> Vec<String> {
     let mut flags = Vec::new();
-    let named = [(frame.first, "first"), (frame.more, "more"), (!frame.body_good, "damaged")];
+    let named = [
+        (frame.first, "first"),
+        (frame.more, "more"),
+        (frame.idempotency_key.is_some(), "keyed"),
+        (!frame.body_good, "damaged"),
+    ];
     flags.extend(named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned()));
     let reserved = frame.flags & !(crate::format::frame::flag::MORE | crate::format::frame::flag::FIRST);
     if reserved != 0 {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use crate::dump::text::{escaped, hex};
@@ -84,28 +85,7 @@ impl Value {
     /// If the bytes are not one value of JSON.
     #[cfg(feature = "json")]
     pub fn from_json(bytes: &[u8]) -> Result<Self, DecodeError> {
-        serde_json::from_slice::<serde_json::Value>(bytes)
-            .map(Self::of_json)
-            .map_err(|error| DecodeError::new(format!("not JSON: {error}")))
-    }
-
-    #[cfg(feature = "json")]
-    fn of_json(value: serde_json::Value) -> Self {
-        match value {
-            serde_json::Value::Null => Self::Null,
-            serde_json::Value::Bool(value) => Self::Bool(value),
-            serde_json::Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(value), _) => Self::Unsigned(value),
-                (None, Some(value)) => Self::Signed(value),
-                (None, None) => Self::Double(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            serde_json::Value::String(text) => Self::Text(text),
-            serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::of_json).collect()),
-            serde_json::Value::Object(members) => {
-                let member = |(key, value)| (Self::Text(key), Self::of_json(value));
-                Self::Map(members.into_iter().map(member).collect())
-            }
-        }
+        serde_json::from_slice(bytes).map_err(|error| DecodeError::new(format!("not JSON: {error}")))
     }
 
     /// A map whose keys are names.
@@ -194,6 +174,67 @@ impl Serialize for Value {
                 map.end()
             }
         }
+    }
+}
+
+/// For formats that describe themselves: members stay in the order in which they were written.
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                Ok(Value::Unsigned(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(u64::try_from(value).map_or(Value::Signed(value), Value::Unsigned))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::Double(value))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::Text(text.to_owned()))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Value, E> {
+                Ok(Value::Bytes(bytes.to_vec()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::List(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Value::Map(members))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
     }
 }
 

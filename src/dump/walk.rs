@@ -147,7 +147,9 @@ impl Frames {
                 next_good: Some(frame.position.offset()),
                 first_seq: last + 1,
                 last_seq: expected,
+                lost_from: frame.position.offset(),
                 what: "entries are missing before this frame".to_owned(),
+                unreadable: false,
             }));
         }
         self.last_seq = Some(saved + u64::from(!frame.is_system()));
@@ -159,7 +161,16 @@ impl Frames {
         self.queue.extend(self.pending.take().map(Item::Damage));
         let last = self.last_seq.unwrap_or(0);
         let what = what.to_owned();
-        self.pending = Some(Damage { segment, offset, next_good, first_seq: last + 1, last_seq: last, what });
+        self.pending = Some(Damage {
+            segment,
+            offset,
+            next_good,
+            first_seq: last + 1,
+            last_seq: last,
+            lost_from: offset,
+            what,
+            unreadable: false,
+        });
     }
 
     fn io(&self, number: u32, error: io::Error) -> Error {

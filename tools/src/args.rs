@@ -42,6 +42,10 @@ pub(crate) enum Command {
     Hex(Hex),
     /// Numbers about a store
     Stats(Stats),
+    /// Every checksum, chain and index, and a verdict
+    Verify(Verify),
+    /// Saves everything good of a damaged store into a new one, and says what is lost
+    Repair(Repair),
 }
 
 impl Command {
@@ -197,6 +201,27 @@ fn place(text: &str) -> Result<(u32, Option<u64>), String> {
     };
     let segment = u32::try_from(number(segment)?).map_err(|_| format!("{segment} is no segment's number"))?;
     Ok((segment, offset))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// Headers, the manifest, derived files' checksums, and the end of the log
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) quick: bool,
+    /// Every frame, and whether the derived files say what the log says (the default)
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Repair {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The new store's directory: empty, or not there yet. The damaged one is not touched
+    #[arg(long, short, value_name = "NEW")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -59,6 +59,8 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Entities(entities) => commands::listing::entities(entities, output),
         Command::Dump(dump) => commands::dump::dump(dump, output, &interrupt),
         Command::Get(get) => commands::dump::get(get, output),
+        Command::Verify(verify) => commands::check::verify(verify, output),
+        Command::Repair(repair) => commands::check::repair(repair, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
     }
 }

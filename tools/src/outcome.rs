@@ -55,7 +55,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<esker::Error>() {
         return ExitCode::from(match error.kind() {
             ErrorKind::Corrupt | ErrorKind::Rewound => 1,
-            ErrorKind::InvalidInput | ErrorKind::InvalidOptions => 2,
+            // What was asked for cannot be: an offset past the end, a target that is not empty.
+            ErrorKind::InvalidInput | ErrorKind::InvalidOptions | ErrorKind::AlreadyExists => 2,
             ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::PermissionDenied | ErrorKind::Poisoned => 4,
             _ => 3,
         });

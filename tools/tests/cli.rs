@@ -1,5 +1,7 @@
 //! The tool as a process: what it prints where, and what it answers, on stores of every kind.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
@@ -356,6 +358,79 @@ fn a_live_store_says_so_and_is_not_damaged() {
     journal.append(Record::new(note, b"live", b"two")).unwrap();
     assert_eq!(seqs(&on(&["dump"], &sample.text(), &["--last", "1"])), [ENTRIES + 2]);
     journal.close().unwrap();
+}
+
+#[test]
+fn a_verification_passes_a_good_store_and_sends_a_damaged_one_to_repair() {
+    let sample = Sample::new();
+    let store = sample.text();
+    for how in ["--quick", "--full"] {
+        let good = on(&["verify"], &store, &[how]);
+        assert_eq!(good.code, Some(0), "{}{}", good.stdout, good.stderr);
+        assert!(good.stdout.starts_with("verdict\tvalid\n"), "{}", good.stdout);
+    }
+    let (segment, offset) = place(&store, 100);
+    flip(&sample.path(), segment, offset + 70);
+    let bad = on(&["verify"], &store, &["--json"]);
+    assert_eq!(bad.code, Some(1));
+    assert_eq!(bad.of_type("summary")[0]["verdict"], "invalid");
+    assert!(!bad.of_type("finding").is_empty());
+    let plain = on(&["verify"], &store, &[]);
+    assert!(plain.stdout.contains(&format!("next\tesker repair {store} --output NEW\n")), "{}", plain.stdout);
+    let target = sample.directory.path().join("new.esker").to_str().unwrap().to_owned();
+    let repaired = on(&["repair"], &store, &["--output", &target, "--json"]);
+    assert_eq!(repaired.code, Some(1), "{}", repaired.stderr);
+    let summary = &repaired.of_type("summary")[0];
+    assert_eq!((&summary["entries"], &summary["entries_lost"]), (&(ENTRIES - 1).into(), &1.into()));
+    let verified = on(&["verify"], &target, &[]);
+    assert_eq!(verified.code, Some(0), "{}", verified.stdout);
+    let left = on(&["dump"], &target, &[]);
+    assert_eq!(seqs(&left), (1..=ENTRIES).filter(|n| *n != 100).collect::<Vec<_>>());
+    assert_eq!((left.code, &*left.stderr), (Some(0), ""));
+    // Never over something that is there.
+    assert_eq!(on(&["repair"], &store, &["--output", &target]).code, Some(2));
+    assert_eq!(on(&["repair"], &store, &[]).code, Some(2));
+}
+
+#[test]
+fn a_live_store_is_verified_and_not_repaired() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"live", b"one")).unwrap();
+    let live = on(&["verify"], &sample.text(), &[]);
+    assert_eq!(live.code, Some(0), "{}", live.stdout);
+    assert!(live.stderr.contains("live, writer pid"), "{}", live.stderr);
+    let target = sample.directory.path().join("new.esker").to_str().unwrap().to_owned();
+    assert_eq!(on(&["repair"], &sample.text(), &["--output", &target]).code, Some(3));
+    assert!(!Path::new(&target).exists());
+    journal.close().unwrap();
+}
+
+#[test]
+fn typed_payloads_are_shown_by_field_name() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Vessel {
+        name: String,
+        knots: f32,
+    }
+    const VESSEL: esker::Facts<Vessel> = esker::Facts::new("vessel");
+    let sample = Sample::empty();
+    let store = esker::Store::open(sample.path()).unwrap();
+    store.append(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into(), knots: 11.2 }).unwrap();
+    store.close().unwrap();
+    let dump = on(&["dump"], &sample.text(), &[]);
+    assert_eq!(dump.rows()[0][7], r#"{"name":"Ada","knots":11.2}"#);
+    let kinds = on(&["kinds"], &sample.text(), &["--json"]).of_type("kind");
+    assert_eq!(kinds[0]["codec"], "messagepack");
+    // The same bytes cut short are not what the codec says.
+    let journal = Journal::open(sample.path()).unwrap();
+    let kind = journal.kinds()[0].id;
+    journal.append(Record::new(kind, b"cut", &[0x82, 0xa1])).unwrap();
+    journal.close().unwrap();
+    let json = on(&["dump"], &sample.text(), &["--json"]).of_type("entry");
+    assert_eq!(json[0]["payload"]["knots"].as_f64().map(|knots| (knots * 10.0).round()), Some(112.0));
+    assert_eq!((&json[1]["payload_base64"], json[1]["decode_error"].is_string()), (&"gqE=".into(), true));
 }
 
 /// A follower, read line by line.

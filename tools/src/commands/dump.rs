@@ -56,9 +56,7 @@ impl Show<'_> {
             return Ok(None);
         }
         if self.args.reverse || self.args.last.is_some() {
-            let resume = self.args.follow.then(|| opened.survey.end());
-            self.backward(opened, output)?;
-            return Ok(resume);
+            return self.backward(opened, output).map(Some);
         }
         let start = Seq::new(self.filter.seqs().first).map(|seq| opened.survey.before(seq));
         let mut frames = opened.survey.frames_from(start.unwrap_or(Position::ZERO));
@@ -98,13 +96,16 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// From the newest segment backward, no further than needed.
-    fn backward(&mut self, opened: &Opened, output: &mut Output) -> Result<()> {
+    /// From the newest segment backward, no further than needed. Answers where the log goes on.
+    fn backward(&mut self, opened: &Opened, output: &mut Output) -> Result<Position> {
         let wanted = self.args.last.unwrap_or(usize::MAX);
         let mut kept: VecDeque<Item> = VecDeque::new();
         let mut count = 0;
+        let mut resume = None;
         for segment in opened.survey.log().rev() {
-            let mut items = opened.survey.frames_of(segment).collect::<esker::Result<Vec<_>>>()?;
+            let mut frames = opened.survey.frames_of(segment);
+            let mut items = frames.by_ref().collect::<esker::Result<Vec<_>>>()?;
+            let resume = *resume.get_or_insert(frames.resume());
             let oldest = items.iter().find_map(|item| match item {
                 Item::Frame(frame) => Some(frame.seq),
                 Item::Damage(_) => None,
@@ -121,7 +122,7 @@ impl Show<'_> {
                 if !self.args.reverse {
                     kept.push_front(item);
                 } else if !self.item(item, &opened.dump, output)? {
-                    return Ok(());
+                    return Ok(resume);
                 }
             }
             if count >= wanted || oldest.is_some_and(|oldest| oldest < self.filter.seqs().first) {
@@ -133,7 +134,7 @@ impl Show<'_> {
                 break;
             }
         }
-        Ok(())
+        Ok(resume.unwrap_or_else(|| opened.survey.end()))
     }
 
     /// Goes on with what is appended.

@@ -36,7 +36,9 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     };
     let end = match (opened.writer, sums.unfinished, reader.recovery().clean) {
         (Some(_), 0, _) => "in use".to_owned(),
-        (Some(_), bytes, _) => format!("in use; {bytes} bytes behind the end are in progress"),
+        (Some(_), bytes, _) => {
+            format!("in use; {bytes} bytes behind the end are in progress or newer than this look")
+        }
         (None, _, true) => "closed in order".to_owned(),
         (None, 0, false) => "not closed in order; nothing is torn".to_owned(),
         (None, bytes, false) => format!("not closed in order; {bytes} bytes behind the end are torn off"),

@@ -1,5 +1,6 @@
 //! The commands, a file for each group.
 
+pub(crate) mod check;
 pub(crate) mod dump;
 pub(crate) mod hex;
 pub(crate) mod info;
