@@ -119,7 +119,10 @@ impl Search {
         self.states += 1;
         let disk = Simulator::with(image.clone());
         let journal = self.manner.open(&disk).map_err(|error| format!("open: {error}"))?;
-        let count = life.judge(&journal, operations)?;
+        let count = life.judge(&journal, operations).map_err(|error| {
+            let names: Vec<_> = image.iter().map(|(name, bytes)| (name, bytes.len())).collect();
+            format!("{error}; {:?}, kinds {:?}, {names:?}", journal.recovery(), plain::kinds_of(&journal))
+        })?;
         if self.dice.one_in(2) {
             let report = journal.recovery().clone();
             drop(journal);

@@ -235,15 +235,19 @@ impl Recorder for Tape {
 /// The state of the disk: what is durable, and what is on its way there.
 struct Disk {
     files: HashMap<u64, FileState>,
+    /// The names that are durable, and as the process sees them.
     names: BTreeMap<String, u64>,
+    seen: BTreeMap<String, u64>,
     /// Changes of names since the directory's last sync.
     pending: Vec<NameChange>,
 }
 
+/// What happens to names, and to which file: a rename moves that file and no other, whatever
+/// else about the names was lost.
 enum NameChange {
     Set { name: String, file: u64 },
-    Rename { from: String, to: String },
-    Remove { name: String },
+    Rename { from: String, to: String, file: u64 },
+    Remove { name: String, file: u64 },
 }
 
 #[derive(Default)]
@@ -255,12 +259,18 @@ struct FileState {
 
 impl Disk {
     fn of(before: &Image) -> Self {
-        let mut disk = Self { files: HashMap::new(), names: BTreeMap::new(), pending: Vec::new() };
+        let mut disk = Self {
+            files: HashMap::new(),
+            names: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            pending: Vec::new(),
+        };
         for (file, (name, bytes)) in (0..).zip(before) {
             let state = FileState { durable: bytes.clone(), length: bytes.len(), pending: Vec::new() };
             disk.files.insert(file, state);
             disk.names.insert(name.clone(), file);
         }
+        disk.seen.clone_from(&disk.names);
         disk
     }
 
@@ -268,12 +278,20 @@ impl Disk {
         match event {
             Event::Create { name, file } => {
                 self.files.insert(*file, FileState::default());
+                self.seen.insert(name.clone(), *file);
                 self.pending.push(NameChange::Set { name: name.clone(), file: *file });
             }
             Event::Rename { from, to } => {
-                self.pending.push(NameChange::Rename { from: from.clone(), to: to.clone() });
+                if let Some(file) = self.seen.remove(from) {
+                    self.seen.insert(to.clone(), file);
+                    self.pending.push(NameChange::Rename { from: from.clone(), to: to.clone(), file });
+                }
             }
-            Event::Remove { name } => self.pending.push(NameChange::Remove { name: name.clone() }),
+            Event::Remove { name } => {
+                if let Some(file) = self.seen.remove(name) {
+                    self.pending.push(NameChange::Remove { name: name.clone(), file });
+                }
+            }
             Event::SyncDirectory => {
                 for change in std::mem::take(&mut self.pending) {
                     self.change_name(change);
@@ -292,13 +310,10 @@ impl Disk {
 
     /// Every file that has a name, by number, as the kernel shows it; and the next free number.
     fn as_seen(mut self) -> (Vec<(String, u64, Vec<u8>)>, u64) {
-        for change in std::mem::take(&mut self.pending) {
-            self.change_name(change);
-        }
         let next = self.files.keys().max().map_or(0, |greatest| greatest + 1);
         self.files.values_mut().for_each(FileState::settle);
         let content = |file: &u64| self.files.get(file).map_or_else(Vec::new, |state| state.durable.clone());
-        (self.names.iter().map(|(name, file)| (name.clone(), *file, content(file))).collect(), next)
+        (self.seen.iter().map(|(name, file)| (name.clone(), *file, content(file))).collect(), next)
     }
 
     fn change_name(&mut self, change: NameChange) {
@@ -306,14 +321,17 @@ impl Disk {
             NameChange::Set { name, file } => {
                 self.names.insert(name, file);
             }
-            NameChange::Rename { from, to } => {
-                if let Some(file) = self.names.remove(&from) {
-                    self.names.insert(to, file);
-                }
+            NameChange::Rename { from, to, file } => {
+                self.remove_name(&from, file);
+                self.names.insert(to, file);
             }
-            NameChange::Remove { name } => {
-                self.names.remove(&name);
-            }
+            NameChange::Remove { name, file } => self.remove_name(&name, file),
+        }
+    }
+
+    fn remove_name(&mut self, name: &str, file: u64) {
+        if self.names.get(name) == Some(&file) {
+            self.names.remove(name);
         }
     }
 

@@ -347,6 +347,13 @@ impl Index {
         *catalog = Arc::new(Catalog { sections });
     }
 
+    /// Drops the segments behind this one from the row: nothing of them is in the log.
+    pub(crate) fn drop_behind(&self, number: u32) {
+        let mut catalog = self.catalog.write();
+        let kept = catalog.sections.iter().filter(|section| section.number <= number);
+        *catalog = Arc::new(Catalog { sections: kept.cloned().collect() });
+    }
+
     pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
         self.place.hasher.hash(kind, key)
     }

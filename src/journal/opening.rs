@@ -361,6 +361,8 @@ fn newest_indexed(directory: &dyn Directory, store: StoreId) -> Result<Option<Ba
 impl Base {
     /// Trusts an index if the last frame that it covers is there.
     fn of(segment: Segment, index: SealedIndex) -> Option<Self> {
+        // Nothing of a segment may have survived: without its preamble it is no place to begin.
+        index.system().next()?;
         let end = index.layout.end;
         segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
         let at = end.checked_sub(FRAME_BYTES as u64)?;

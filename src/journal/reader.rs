@@ -409,8 +409,11 @@ impl Shared {
         } else if !self.may_be_torn(follow) {
             return Ok(false);
         }
-        let Some(segment) = self.follower_of(number)? else { return Ok(false) };
+        let Some(segment) = self.follower_of(follow)? else { return Ok(false) };
         let follows = segment.header.follows;
+        if follows.segment() != number {
+            return Ok(self.enter(follow, segment));
+        }
         if follows.offset() != 0 && follows.offset() < follow.at {
             return Err(Error::new(ErrorKind::Rewound, "follow the log")
                 .at(self.directory.path().join(file_name(number)))
@@ -435,8 +438,11 @@ impl Shared {
         changed
     }
 
-    /// The newest segment that says it follows `number`.
-    fn follower_of(&self, number: u32) -> Result<Option<Arc<Segment>>> {
+    /// The newest segment that says it follows the one being read; or what that one follows, if
+    /// a crash left nothing of it: then the new one stands in its place.
+    fn follower_of(&self, follow: &Follow) -> Result<Option<Arc<Segment>>> {
+        let number = follow.segment.number();
+        let in_its_place = (follow.at == FIRST_FRAME).then_some(follow.segment.header.follows);
         let names =
             self.directory.list().map_err(|e| Error::io("list the store", e).at(self.directory.path()))?;
         let numbers = names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number);
@@ -444,7 +450,8 @@ impl Shared {
         numbers.sort_unstable();
         for other in numbers.into_iter().rev() {
             if let Some(segment) = self.try_open(other)?
-                && segment.header.follows.segment() == number
+                && (segment.header.follows.segment() == number
+                    || in_its_place == Some(segment.header.follows))
             {
                 return Ok(Some(segment));
             }

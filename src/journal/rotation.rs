@@ -109,6 +109,7 @@ impl Core {
     fn go_on_behind(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<()> {
         // A spare follows the seal of a segment that will never have one.
         self.keeper.drop_spare();
+        let end = self.behind_what_is_there(end)?;
         let before = writer.greatest;
         let number = next_number(before)?;
         writer.greatest = number;
@@ -117,6 +118,7 @@ impl Core {
         let header = self.segment_header(number, end, size)?;
         let (segment, map_writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
         let spare = Spare { live: Arc::new(LiveIndex::for_segment(size)), segment, writer: map_writer };
+        self.index.drop_behind(end.segment());
         self.enter(writer, spare, end.offset())?;
         // The header that names the end is durable: what lies between can go.
         let between = end.segment().saturating_add(1)..=before;
@@ -130,6 +132,16 @@ impl Core {
             let _ = self.directory.remove(&crate::format::index::file_name(number));
         }
         Ok(())
+    }
+
+    /// A segment of which nothing is in the log is no part of it: whatever comes next stands
+    /// behind what that one followed, so that every segment of the row has a preamble.
+    fn behind_what_is_there(&self, end: Position) -> Result<Position> {
+        let catalog = self.index.catalog();
+        match catalog.section(end.segment()) {
+            Some(section) if end.offset() == FIRST_FRAME => Ok(section.open()?.segment.header.follows),
+            _ => Ok(end),
+        }
     }
 
     /// Leaves the active segment, which is full, for the spare.

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::index as index_format;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
@@ -149,6 +150,10 @@ pub(crate) fn find_chain(
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
     }
+    // A dead segment never has an index: it is passed over even where a crash brought it back
+    // between its neighbours.
+    let indexed: BTreeSet<u32> =
+        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
@@ -156,7 +161,7 @@ pub(crate) fn find_chain(
         chain.live.push(number);
         vouched = vouched || known(number);
         let below = numbers.range(..number).next_back().copied();
-        if vouched && below.is_some_and(|below| below + 1 == number) {
+        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
             at = below;
             continue;
         }

@@ -87,7 +87,11 @@ impl Life {
     fn open(&mut self) -> Result<(), String> {
         let journal = self.manner.open(&self.disk).map_err(|error| format!("open: {error}"))?;
         let entries = self.plain.entries.len();
-        same_entries(&journal.view(), &kinds_of(&journal), &self.plain.entries)?;
+        same_entries(&journal.view(), &kinds_of(&journal), &self.plain.entries).map_err(|error| {
+            let files = self.disk.files();
+            let names: Vec<_> = files.iter().map(|(name, bytes)| (name, bytes.len())).collect();
+            format!("{error}; {:?}, {names:?}", journal.recovery())
+        })?;
         // What was read is not taken back by a later crash.
         self.acknowledged.push(self.now(entries));
         self.journal = Some(journal);
