@@ -12,7 +12,8 @@
 //!   rest. Most programs need nothing else.
 //! * [`Journal`] is for bytes: the same log with the same verbs, and a [`View`] to read it.
 //!
-//! They stand side by side: [`Store::journal`], [`Store::over`].
+//! They stand side by side: [`Store::journal`], [`Store::over`]. A [`Reader`] reads from another
+//! process while the writer runs, bytes or (with [`StoreView::of`]) facts.
 //!
 //! ```
 //! use esker::{Expect, Facts, IdempotencyKey, Store};
