@@ -21,6 +21,8 @@
 pub(crate) mod core;
 pub(crate) mod entry;
 pub(crate) mod history;
+#[cfg(test)]
+mod hostile_tests;
 mod identity;
 mod idle;
 pub(crate) mod keeper;

@@ -24,7 +24,7 @@ use crate::format::header::{FileHeader, FileType};
 use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
+use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
 use crate::log::rules::{Facts, Verdict, judge};
 use crate::log::segment::{Segment, open_header};
 
@@ -599,7 +599,9 @@ impl Walk<'_> {
         if !frame.header.is_system() {
             // An entity's generations start at 1, or at the Seq of its first frame.
             let is_dense = self.last_seq.map_or(seq > self.least_seq, |last| seq == last + in_batch + 1);
-            return is_dense && (1..=seq).contains(&frame.header.generation.get());
+            let is_an_entry = !frame.key().is_empty() && frame.header.kind.get() <= KINDS_MAX;
+            let is_in_a_history = (1..=seq).contains(&frame.header.generation.get());
+            return is_dense && is_an_entry && is_in_a_history;
         }
         let is_preamble = frame.header.operation == System::Preamble as u8;
         let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() else {
