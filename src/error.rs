@@ -168,6 +168,11 @@ impl Error {
         self
     }
 
+    /// One user frame that the error is about.
+    pub(crate) fn concerning(self, seq: u64) -> Self {
+        self.lost(seq..=seq)
+    }
+
     pub(crate) fn next_good_at(mut self, offset: Option<u64>) -> Self {
         self.0.next_good = offset;
         self

@@ -1,10 +1,106 @@
 //! esker: an embedded, append-only storage engine.
 //!
 //! One process opens a directory as its local database and appends entries to a segmented log
-//! of memory-mapped files; everything that reads, reads those same mapped bytes.
+//! of memory-mapped files; everything that reads, reads those same mapped bytes. Every entry
+//! belongs to an *entity* (a kind and a key), and the history of an entity is read without a
+//! scan. Opening takes milliseconds however long the log is, and after a crash everything that
+//! was acknowledged is there.
+//!
+//! # Two doors
+//!
+//! * [`Store`] is for values of Rust types: a [`Facts<T>`](Facts) names a kind, serde does the
+//!   rest. Most programs need nothing else.
+//! * [`Journal`] is for bytes: the same log with the same verbs, and a [`View`] to read it.
+//!
+//! They stand side by side: [`Store::journal`], [`Store::over`]. A [`Reader`] reads from another
+//! process while the writer runs, bytes or (with [`StoreView::of`]) facts.
+//!
+//! ```
+//! use esker::{Expect, Facts, IdempotencyKey, Store};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, Debug, PartialEq)]
+//! enum OrderEvent {
+//!     Placed { item: String },
+//!     Shipped,
+//! }
+//!
+//! const ORDERS: Facts<OrderEvent> = Facts::new("order");
+//! const STOCK: Facts<i64> = Facts::new("stock");
+//!
+//! fn main() -> esker::Result<()> {
+//!     # let directory = tempfile::tempdir().unwrap();
+//!     # let path = directory.path().join("shop.esker");
+//!     let store = Store::open(&path)?;
+//!
+//!     // An append returns when it is on the disk: its place in the log, and in the history.
+//!     let placed = store.append(ORDERS, "8812", &OrderEvent::Placed { item: "lamp".into() })?;
+//!     assert_eq!((placed.seq.get(), placed.generation.get()), (1, 1));
+//!
+//!     // All or nothing over any kinds; the key makes it safe to repeat.
+//!     let mut batch = store.batch().idempotency_key(IdempotencyKey(*b"ship order  8812"));
+//!     batch.append_if(ORDERS, "8812", Expect::Generation(placed.generation), &OrderEvent::Shipped)?;
+//!     batch.append(STOCK, "lamp", &-1)?;
+//!     batch.commit()?;
+//!
+//!     // A view is one moment of the log; values are decoded from the mapped file when asked for.
+//!     let view = store.view();
+//!     for fact in view.history(ORDERS, "8812").rev() {
+//!         let fact = fact?;
+//!         println!("{} {:?}", fact.generation(), fact.value()?);
+//!     }
+//!     assert_eq!(view.latest(ORDERS, "8812")?.unwrap().value()?, OrderEvent::Shipped);
+//!     store.close()
+//! }
+//! ```
+//!
+//! # Guarantees
+//!
+//! * **Acknowledged is kept.** With [`Durability::Sync`], the default, an append returns when it
+//!   survives a power cut. The other modes say what a crash may take.
+//! * **A crash leaves a prefix**: whole batches in the order of the log, nothing in between
+//!   missing. [`Journal::recovery`] says what was cut off.
+//! * **A batch is atomic** over all its entities, and with a key it is appended once.
+//! * **A view does not change** while others append. Readers take no lock that a writer holds
+//!   while it stores.
+//! * **Damage is an error, never silence.** Two checksums stand between a flipped bit and a
+//!   reader; nothing is truncated or skipped to get around one.
+//! * **One writer.** A second opening is refused with the name of the holder.
+//!
+//! # How it is built
+//!
+//! ```text
+//!     store              values of Rust types
+//!       |
+//!    journal <- options  bytes; the one writer; the order of locks, and the threads
+//!       |
+//!     index              where an entity's entries are
+//!       |
+//!      log               order, the visible and the durable mark, rotation, recovery
+//!       |
+//!     disk               files and the mapping
+//!       |
+//!    format              bytes <-> meaning: pure functions
+//!       |
+//!  error -> id -> sync
+//! ```
+//!
+//! Modules import downward only. A frame is written once, into mapped memory, and published
+//! with one store to the visible mark; the durable mark follows with a sync that concurrent
+//! appends share. Segments never change once they are left; the index files beside them are
+//! derived, checksummed, and made again when they are missing or in doubt.
+//!
+//! # Where the `unsafe` is
+//!
+//! In one file, `disk/map.rs`, and denied everywhere else. Its header states the rules that make
+//! a shared mapping sound (the file is allocated and never shrinks, published bytes never change,
+//! marks order what is read, a lock keeps other writers out), and each block cites the one it
+//! relies on. What no rule can promise: a disk that fails under a mapped read ends the process
+//! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod disk;
+pub mod dump;
 mod error;
 mod format;
 mod id;
@@ -12,10 +108,17 @@ mod index;
 mod journal;
 mod log;
 mod options;
+mod store;
 mod sync;
 
 #[cfg(feature = "simulator")]
-pub use disk::simulator::Simulator;
+pub use disk::simulator::{Choose, Simulator};
+/// For this crate's own fuzzers; no promise is made about it.
+#[cfg(feature = "simulator")]
+#[doc(hidden)]
+pub mod simulator {
+    pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
+}
 pub use error::{Error, ErrorKind, Result};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
@@ -37,3 +140,8 @@ pub use journal::verify::{Check, Finding, Severity, Verdict, Verification, verif
 pub use journal::view::{Entries, RegionEntries, View};
 pub use log::recovery::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use store::Store;
+pub use store::batch::{StoreBatch, With};
+pub use store::fact::{Fact, OwnedFact};
+pub use store::facts::Facts;
+pub use store::view::{FactIter, StoreView};

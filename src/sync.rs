@@ -44,15 +44,6 @@ mod real {
             guard
         }
 
-        pub(crate) fn wait_for<'a, T>(
-            &self,
-            mut guard: MutexGuard<'a, T>,
-            limit: Duration,
-        ) -> MutexGuard<'a, T> {
-            self.0.wait_for(&mut guard, limit);
-            guard
-        }
-
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }
@@ -103,15 +94,6 @@ mod modelled {
 
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
             self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
-        }
-
-        /// loom has no clock: a bounded wait is a wait.
-        pub(crate) fn wait_for<'a, T>(
-            &self,
-            guard: MutexGuard<'a, T>,
-            _limit: Duration,
-        ) -> MutexGuard<'a, T> {
-            self.wait(guard)
         }
 
         pub(crate) fn notify_all(&self) {

@@ -43,11 +43,19 @@ pub(crate) enum Event {
     SyncFile {
         file: u64,
     },
+    /// A sync failed, and what it should have written is not dirty any more.
+    Forget {
+        file: u64,
+    },
 }
 
 /// Sees every operation, and may refuse it.
 pub(crate) trait Recorder: Send + Sync {
     fn record(&self, event: Event) -> io::Result<()>;
+    /// A file is about to take so many bytes more.
+    fn grow(&self, bytes: usize) -> io::Result<()>;
+    /// So many bytes are given back.
+    fn free(&self, bytes: usize);
 }
 
 /// A directory in memory.
@@ -65,15 +73,21 @@ impl MemoryDirectory {
 
     /// A directory that holds these files already.
     pub(crate) fn with(content: BTreeMap<String, Vec<u8>>, recorder: Option<Arc<dyn Recorder>>) -> Self {
-        let mut files = BTreeMap::new();
-        let mut next = 0;
-        for (name, bytes) in content {
-            files.insert(name, Arc::new(MemoryFile::new(next, bytes, recorder.clone())));
-            next += 1;
-        }
+        let next = content.len() as u64;
+        let numbered = (0..).zip(content).map(|(file, (name, bytes))| (name, file, bytes));
+        Self::with_files(numbered, next, recorder)
+    }
+
+    /// A directory that holds these files under these numbers; the next one made gets `next`.
+    pub(crate) fn with_files(
+        content: impl IntoIterator<Item = (String, u64, Vec<u8>)>,
+        next: u64,
+        recorder: Option<Arc<dyn Recorder>>,
+    ) -> Self {
+        let file = |(name, file, bytes)| (name, Arc::new(MemoryFile::new(file, bytes, recorder.clone())));
         Self {
             path: PathBuf::from("(in memory)"),
-            files: Mutex::new(files),
+            files: Mutex::new(content.into_iter().map(file).collect()),
             next_file: AtomicU64::new(next),
             recorder,
         }
@@ -127,8 +141,10 @@ impl Directory for MemoryDirectory {
             return Err(ErrorKind::NotFound.into());
         }
         self.record(|| Event::Rename { from: from.to_owned(), to: to.to_owned() })?;
-        if let Some(file) = files.remove(from) {
-            files.insert(to.to_owned(), file);
+        if let Some(file) = files.remove(from)
+            && let Some(replaced) = files.insert(to.to_owned(), file)
+        {
+            replaced.give_back(replaced.length());
         }
         Ok(())
     }
@@ -139,7 +155,9 @@ impl Directory for MemoryDirectory {
             return Err(ErrorKind::NotFound.into());
         }
         self.record(|| Event::Remove { name: name.to_owned() })?;
-        files.remove(name);
+        if let Some(file) = files.remove(name) {
+            file.give_back(file.length());
+        }
         Ok(())
     }
 
@@ -185,6 +203,25 @@ impl MemoryFile {
         self.recorder.as_ref().map_or(Ok(()), |recorder| recorder.record(event()))
     }
 
+    fn length(&self) -> usize {
+        match &*self.content.lock() {
+            Content::Plain(bytes) => bytes.len(),
+            Content::Mapped(heap) => heap.len(),
+        }
+    }
+
+    /// Asks for the space that a length of `bytes` needs.
+    fn grow_to(&self, bytes: usize) -> io::Result<()> {
+        let more = bytes.saturating_sub(self.length());
+        self.recorder.as_ref().filter(|_| more > 0).map_or(Ok(()), |recorder| recorder.grow(more))
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if let Some(recorder) = &self.recorder {
+            recorder.free(bytes);
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         match &*self.content.lock() {
             Content::Plain(bytes) => bytes.clone(),
@@ -223,7 +260,7 @@ fn index(offset: u64) -> io::Result<usize> {
 
 impl File for MemoryFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.bytes().len() as u64)
+        Ok(self.length() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -242,6 +279,7 @@ impl File for MemoryFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let start = index(offset)?;
+        self.grow_to(start + bytes.len())?;
         self.record(|| Event::Write { file: self.id, offset: start, bytes: bytes.to_vec() })?;
         self.change(|content| {
             let end = start + bytes.len();
@@ -261,6 +299,8 @@ impl File for MemoryFile {
 
     fn truncate(&self, bytes: u64) -> io::Result<()> {
         let bytes = index(bytes)?;
+        self.grow_to(bytes)?;
+        self.give_back(self.length().saturating_sub(bytes));
         self.record(|| Event::Resize { file: self.id, bytes })?;
         self.change(|content| content.resize(bytes, 0));
         Ok(())

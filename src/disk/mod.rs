@@ -8,7 +8,7 @@ pub(crate) mod map;
 pub(crate) mod memory;
 pub(crate) mod posix;
 #[cfg(feature = "simulator")]
-pub mod simulator;
+pub(crate) mod simulator;
 
 use std::fmt;
 use std::io;
@@ -85,6 +85,7 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn next_data(&self, from: u64) -> io::Result<Option<u64>>;
     fn sync(&self) -> io::Result<()>;
     /// Space in use, in bytes.
+    #[allow(dead_code, reason = "for those who show a log")]
     fn allocated(&self) -> io::Result<u64>;
     /// Maps the file for reading; nothing is readable until the map is told how far.
     fn map(&self, bytes: usize) -> io::Result<Map>;

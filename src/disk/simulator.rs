@@ -55,6 +55,10 @@ struct Tape {
 struct Faults {
     /// Syncs that still succeed before one fails.
     syncs_left: Option<usize>,
+    /// The sync that fails is the only one: what it should have written is forgotten.
+    forget: bool,
+    /// Syncs that were asked for, the failed ones included.
+    syncs: usize,
     /// Bytes that can still be allocated.
     bytes_left: Option<usize>,
     /// Syncs of files report success and do nothing: a disk that lies.
@@ -106,6 +110,23 @@ impl Simulator {
         disk.lose_power(choose)
     }
 
+    /// The disk after the process was killed behind the first `at` operations: the kernel has
+    /// everything that it did, and what was not synced is still at the mercy of a power cut.
+    #[must_use]
+    pub fn kill(&self, at: usize) -> Self {
+        let events: Vec<Event> = self.tape.events.lock().iter().take(at).cloned().collect();
+        let mut disk = Disk::of(&self.tape.before);
+        events.iter().for_each(|event| disk.apply(event));
+        let (files, next) = disk.as_seen();
+        let tape = Arc::new(Tape {
+            before: self.tape.before.clone(),
+            events: Mutex::new(events),
+            ..Tape::default()
+        });
+        let recorder = Arc::clone(&tape) as Arc<dyn Recorder>;
+        Self { directory: Arc::new(MemoryDirectory::with_files(files, next, Some(recorder))), tape }
+    }
+
     /// The files as a process sees them now, synced or not.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
@@ -113,9 +134,25 @@ impl Simulator {
         self.crash_image(usize::MAX, &mut newest)
     }
 
-    /// The `n`-th sync from now fails, and so does each one after it.
+    /// `n` syncs from now succeed; the next one fails, and so does each one after it.
     pub fn fail_sync_after(&self, n: usize) {
-        self.tape.faults.lock().syncs_left = Some(n);
+        let mut faults = self.tape.faults.lock();
+        faults.syncs_left = Some(n);
+        faults.forget = false;
+    }
+
+    /// `n` syncs from now succeed; the next one fails, and later ones succeed again without
+    /// what this one should have written: what kernels do, and why a sync must not be repeated.
+    pub fn forget_sync_after(&self, n: usize) {
+        let mut faults = self.tape.faults.lock();
+        faults.syncs_left = Some(n);
+        faults.forget = true;
+    }
+
+    /// How many syncs were asked for, of files and of the directory, the failed ones included.
+    #[must_use]
+    pub fn syncs(&self) -> usize {
+        self.tape.faults.lock().syncs
     }
 
     /// Only so many bytes can still be allocated; `None` frees the disk again.
@@ -152,8 +189,15 @@ impl Recorder for Tape {
         let mut faults = self.faults.lock();
         match &event {
             Event::SyncFile { .. } | Event::SyncDirectory => {
+                faults.syncs += 1;
                 if let Some(left) = &mut faults.syncs_left {
                     if *left == 0 {
+                        if faults.forget {
+                            faults.syncs_left = None;
+                            if let Event::SyncFile { file } = event {
+                                self.events.lock().push(Event::Forget { file });
+                            }
+                        }
                         return Err(io::Error::other("simulated failure of a sync"));
                     }
                     *left -= 1;
@@ -163,30 +207,47 @@ impl Recorder for Tape {
                     return Ok(());
                 }
             }
-            Event::Resize { bytes, .. } => {
-                if let Some(left) = &mut faults.bytes_left {
-                    *left = left.checked_sub(*bytes).ok_or(io::ErrorKind::StorageFull)?;
-                }
-            }
-            Event::Create { .. } | Event::Rename { .. } | Event::Remove { .. } | Event::Write { .. } => {}
+            Event::Create { .. }
+            | Event::Rename { .. }
+            | Event::Remove { .. }
+            | Event::Resize { .. }
+            | Event::Forget { .. }
+            | Event::Write { .. } => {}
         }
         self.events.lock().push(event);
         Ok(())
+    }
+
+    fn grow(&self, bytes: usize) -> io::Result<()> {
+        if let Some(left) = &mut self.faults.lock().bytes_left {
+            *left = left.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
+        }
+        Ok(())
+    }
+
+    fn free(&self, bytes: usize) {
+        if let Some(left) = &mut self.faults.lock().bytes_left {
+            *left += bytes;
+        }
     }
 }
 
 /// The state of the disk: what is durable, and what is on its way there.
 struct Disk {
     files: HashMap<u64, FileState>,
+    /// The names that are durable, and as the process sees them.
     names: BTreeMap<String, u64>,
+    seen: BTreeMap<String, u64>,
     /// Changes of names since the directory's last sync.
     pending: Vec<NameChange>,
 }
 
+/// What happens to names, and to which file: a rename moves that file and no other, whatever
+/// else about the names was lost.
 enum NameChange {
     Set { name: String, file: u64 },
-    Rename { from: String, to: String },
-    Remove { name: String },
+    Rename { from: String, to: String, file: u64 },
+    Remove { name: String, file: u64 },
 }
 
 #[derive(Default)]
@@ -198,12 +259,18 @@ struct FileState {
 
 impl Disk {
     fn of(before: &Image) -> Self {
-        let mut disk = Self { files: HashMap::new(), names: BTreeMap::new(), pending: Vec::new() };
+        let mut disk = Self {
+            files: HashMap::new(),
+            names: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            pending: Vec::new(),
+        };
         for (file, (name, bytes)) in (0..).zip(before) {
             let state = FileState { durable: bytes.clone(), length: bytes.len(), pending: Vec::new() };
             disk.files.insert(file, state);
             disk.names.insert(name.clone(), file);
         }
+        disk.seen.clone_from(&disk.names);
         disk
     }
 
@@ -211,12 +278,20 @@ impl Disk {
         match event {
             Event::Create { name, file } => {
                 self.files.insert(*file, FileState::default());
+                self.seen.insert(name.clone(), *file);
                 self.pending.push(NameChange::Set { name: name.clone(), file: *file });
             }
             Event::Rename { from, to } => {
-                self.pending.push(NameChange::Rename { from: from.clone(), to: to.clone() });
+                if let Some(file) = self.seen.remove(from) {
+                    self.seen.insert(to.clone(), file);
+                    self.pending.push(NameChange::Rename { from: from.clone(), to: to.clone(), file });
+                }
             }
-            Event::Remove { name } => self.pending.push(NameChange::Remove { name: name.clone() }),
+            Event::Remove { name } => {
+                if let Some(file) = self.seen.remove(name) {
+                    self.pending.push(NameChange::Remove { name: name.clone(), file });
+                }
+            }
             Event::SyncDirectory => {
                 for change in std::mem::take(&mut self.pending) {
                     self.change_name(change);
@@ -229,7 +304,16 @@ impl Disk {
             }
             Event::Resize { file, bytes } => self.files.entry(*file).or_default().length = *bytes,
             Event::SyncFile { file } => self.files.entry(*file).or_default().settle(),
+            Event::Forget { file } => self.files.entry(*file).or_default().pending.clear(),
         }
+    }
+
+    /// Every file that has a name, by number, as the kernel shows it; and the next free number.
+    fn as_seen(mut self) -> (Vec<(String, u64, Vec<u8>)>, u64) {
+        let next = self.files.keys().max().map_or(0, |greatest| greatest + 1);
+        self.files.values_mut().for_each(FileState::settle);
+        let content = |file: &u64| self.files.get(file).map_or_else(Vec::new, |state| state.durable.clone());
+        (self.seen.iter().map(|(name, file)| (name.clone(), *file, content(file))).collect(), next)
     }
 
     fn change_name(&mut self, change: NameChange) {
@@ -237,14 +321,17 @@ impl Disk {
             NameChange::Set { name, file } => {
                 self.names.insert(name, file);
             }
-            NameChange::Rename { from, to } => {
-                if let Some(file) = self.names.remove(&from) {
-                    self.names.insert(to, file);
-                }
+            NameChange::Rename { from, to, file } => {
+                self.remove_name(&from, file);
+                self.names.insert(to, file);
             }
-            NameChange::Remove { name } => {
-                self.names.remove(&name);
-            }
+            NameChange::Remove { name, file } => self.remove_name(&name, file),
+        }
+    }
+
+    fn remove_name(&mut self, name: &str, file: u64) {
+        if self.names.get(name) == Some(&file) {
+            self.names.remove(name);
         }
     }
 

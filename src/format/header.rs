@@ -34,7 +34,7 @@ pub(crate) enum FileType {
 #[repr(C)]
 pub(crate) struct FileHeader {
     magic: [u8; 8],
-    file_type: U16,
+    pub(crate) file_type: U16,
     version: U16,
     compatible: U32,
     read_only: U32,
@@ -145,6 +145,19 @@ impl FileHeader {
     /// True if a feature that only a newer build may write is in use.
     pub(crate) fn read_only_here(&self) -> bool {
         self.read_only.get() & !KNOWN_READ_ONLY != 0
+    }
+
+    #[cfg(feature = "simulator")]
+    pub(crate) fn set_word(&mut self, index: usize, value: u64) {
+        if let Some(word) = self.words.get_mut(index) {
+            *word = U64::new(value);
+        }
+    }
+
+    /// Gives the header the checksum of what it says now.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn mend(&mut self) {
+        self.crc = U32::new(self.checksum());
     }
 
     fn checksum(&self) -> u32 {

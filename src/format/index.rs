@@ -146,7 +146,7 @@ const ENTITIES: usize = 3;
 const KINDS: usize = 4;
 const SYSTEM: usize = 5;
 const KEYED: usize = 6;
-const LIFE_AND_CRC: usize = 7;
+pub(crate) const LIFE_AND_CRC: usize = 7;
 
 impl IndexParts {
     pub(crate) fn encode(&self, store: StoreId) -> Vec<u8> {

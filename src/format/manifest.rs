@@ -27,6 +27,9 @@ pub(crate) struct Manifest {
     pub(crate) read_only: bool,
 }
 
+/// The header's word with the checksum of the sections.
+pub(crate) const SECTIONS_CRC: usize = 3;
+
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let crc = u64::from(checksum::crc(&[&self.sections]));
@@ -45,8 +48,8 @@ impl Manifest {
             return Err(Error::corrupt("read the manifest's sections").sides(sides.0, sides.1));
         }
         let crc = u64::from(checksum::crc(&[sections]));
-        if header.word(3) != crc {
-            return Err(Error::corrupt("check the manifest's sections").sides(header.word(3), crc));
+        if header.word(SECTIONS_CRC) != crc {
+            return Err(Error::corrupt("check the manifest's sections").sides(header.word(SECTIONS_CRC), crc));
         }
         Ok(Self {
             store: header.store(),
@@ -73,12 +76,16 @@ mod tests {
         };
         let bytes = manifest.encode();
         assert_eq!(Manifest::read(&bytes).unwrap(), manifest);
-        for bit in 0..bytes.len() * 8 {
+        for bit in (0..bytes.len() * 8).step_by(if cfg!(miri) { 61 } else { 1 }) {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Manifest::read(&damaged).is_err(), "bit {bit}");
         }
-        assert!((0..bytes.len()).all(|cut| Manifest::read(&bytes[..cut]).is_err()));
+        assert!(
+            (0..bytes.len())
+                .step_by(if cfg!(miri) { 17 } else { 1 })
+                .all(|cut| Manifest::read(&bytes[..cut]).is_err())
+        );
     }
 
     #[test]
@@ -88,13 +95,17 @@ mod tests {
         let mut bytes = manifest.encode();
         bytes[10] = 2;
         let one_bit_wrong = Manifest::read(&bytes).unwrap_err();
-        assert_eq!(one_bit_wrong.kind(), crate::ErrorKind::Corrupt, "its checksum is that of format 1");
+        assert_eq!(
+            one_bit_wrong.kind(),
+            crate::error::ErrorKind::Corrupt,
+            "its checksum is that of format 1"
+        );
         let crc_at = HEADER_BYTES - 4;
         let crc = checksum::crc(&[&bytes[..crc_at]]);
         bytes[crc_at..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::ErrorKind::FormatTooNew);
+        assert_eq!(Manifest::read(&bytes).unwrap_err().kind(), crate::error::ErrorKind::FormatTooNew);
         bytes[crc_at] ^= 1;
         let otherwise_summed = Manifest::read(&bytes).unwrap_err();
-        assert_eq!(otherwise_summed.kind(), crate::ErrorKind::FormatTooNew);
+        assert_eq!(otherwise_summed.kind(), crate::error::ErrorKind::FormatTooNew);
     }
 }

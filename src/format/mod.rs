@@ -48,5 +48,7 @@ pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod lock;
 pub(crate) mod manifest;
+#[cfg(feature = "simulator")]
+pub(crate) mod mend;
 pub(crate) mod segment;
 pub(crate) mod system;

@@ -39,6 +39,7 @@ impl System {
         })
     }
 
+    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Preamble => "preamble",

@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use crate::disk::replace;
 use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
-use crate::format::frame::Frame;
+use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
@@ -188,6 +188,13 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
 
 /// The life of the last frame below `end`: its seal, closed frame or last append.
 fn last_life(segment: &Segment, end: u64) -> Option<Life> {
+    let ending = end.checked_sub(FRAME_BYTES as u64).and_then(|at| Some((at, segment.frame(at)?)));
+    if let Some((at, frame)) = ending
+        && frame.header.is_system()
+        && frame.is_good(segment.header.salt, segment.position(at))
+    {
+        return Some(frame.header.life());
+    }
     let mut at = FIRST_FRAME;
     let mut life = None;
     while at < end {

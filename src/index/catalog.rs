@@ -6,13 +6,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use zerocopy::little_endian::U32;
 
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
-use crate::id::{EntryAt, StoreId};
+use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::index_by_reading;
 use crate::index::entities::{Fallback, Known};
@@ -24,14 +25,15 @@ use crate::log::segment::{Segment, open_header};
 #[derive(Clone, Debug)]
 pub(crate) enum IndexRef<'a> {
     Live(Arc<LiveIndex>),
-    Sealed(&'a SealedIndex),
+    /// With the places of its frames, looked up once.
+    Sealed(&'a SealedIndex, &'a [U32]),
 }
 
 impl IndexRef<'_> {
     pub(crate) fn count(&self) -> u32 {
         match self {
             Self::Live(live) => live.count(),
-            Self::Sealed(sealed) => sealed.count(),
+            Self::Sealed(sealed, _) => sealed.count(),
         }
     }
 
@@ -40,7 +42,9 @@ impl IndexRef<'_> {
     pub(crate) fn offset(&self, ordinal: u32) -> Option<u64> {
         match self {
             Self::Live(live) => live.offset(ordinal),
-            Self::Sealed(sealed) => sealed.offset(ordinal),
+            Self::Sealed(_, offsets) => {
+                offsets.get(ordinal as usize).map(|units| u64::from(units.get()) * FRAME_ALIGN)
+            }
         }
     }
 
@@ -63,7 +67,7 @@ impl IndexRef<'_> {
     pub(crate) fn may_hold(&self, kind: u16) -> bool {
         match self {
             Self::Live(_) => true,
-            Self::Sealed(sealed) => sealed.kinds().iter().any(|count| count.kind.get() == kind),
+            Self::Sealed(sealed, _) => sealed.kinds().iter().any(|count| count.kind.get() == kind),
         }
     }
 }
@@ -108,6 +112,13 @@ impl Section {
     pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>) -> Self {
         let section = Self::new(place, segment.number(), 0);
         let _ = section.opened.set(Opened::live(segment, index));
+        section
+    }
+
+    /// A segment whose index was checked already.
+    pub(crate) fn indexed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
+        let section = Self::new(place, segment.number(), 0);
+        let _ = section.opened.set(Opened::sealed(segment, index));
         section
     }
 
@@ -186,7 +197,7 @@ impl Opened {
     pub(crate) fn index(&self) -> IndexRef<'_> {
         loop {
             if let Some(sealed) = self.sealed.get() {
-                return IndexRef::Sealed(sealed);
+                return IndexRef::Sealed(sealed, sealed.offsets());
             }
             // Empty only if the file came into use since we looked for it.
             if let Some(live) = &*self.live.read() {
@@ -203,27 +214,38 @@ impl Opened {
 
     /// The user frame with this ordinal, checked if it has to be.
     #[inline]
-    pub(crate) fn frame(&self, index: &IndexRef<'_>, ordinal: u32) -> Result<(u64, Frame<'_>)> {
+    pub(crate) fn frame(
+        &self,
+        index: &IndexRef<'_>,
+        first_seq: u64,
+        ordinal: u32,
+    ) -> Result<(u64, Frame<'_>)> {
         let Some(offset) = index.offset(ordinal).filter(|offset| *offset != 0) else {
             return Err(self.lost(ordinal, 0, "the frame is lost"));
         };
         let Some(frame) = self.segment.frame(offset) else {
             return Err(self.lost(ordinal, offset, "no frame fits there"));
         };
-        let checked = self.checked.load(Ordering::Relaxed);
-        if ordinal >= checked {
-            let seq = self.first_seq() + u64::from(ordinal);
-            let position = self.segment.position(offset);
-            if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
-                return Err(self.lost(ordinal, offset, "its checksums do not match"));
-            }
-            if ordinal == checked {
-                self.checked.store(ordinal + 1, Ordering::Relaxed);
-            }
+        if ordinal >= self.checked.load(Ordering::Relaxed) {
+            self.check(first_seq, ordinal, offset, &frame)?;
         }
         Ok((offset, frame))
     }
 
+    #[inline(never)]
+    fn check(&self, first_seq: u64, ordinal: u32, offset: u64, frame: &Frame<'_>) -> Result<()> {
+        let seq = first_seq + u64::from(ordinal);
+        let position = self.segment.position(offset);
+        if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
+            return Err(self.lost(ordinal, offset, "its checksums do not match"));
+        }
+        if ordinal == self.checked.load(Ordering::Relaxed) {
+            self.checked.store(ordinal + 1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    #[cold]
     fn lost(&self, ordinal: u32, offset: u64, what: &str) -> Error {
         let seq = self.first_seq() + u64::from(ordinal);
         Error::corrupt(format!("read entry {seq}: {what}"))
@@ -264,7 +286,7 @@ impl Catalog {
         for section in self.sections.iter().rev() {
             let opened = section.open()?;
             let found = match opened.index() {
-                IndexRef::Sealed(index) => index.find(hash).map(|record| {
+                IndexRef::Sealed(index, _) => index.find(hash).map(|record| {
                     let (generation, last) = index.newest(record);
                     Known { generation, newest: EntryAt::new(section.number, last) }
                 }),
@@ -323,6 +345,13 @@ impl Index {
             }
         }
         *catalog = Arc::new(Catalog { sections });
+    }
+
+    /// Drops the segments behind this one from the row: nothing of them is in the log.
+    pub(crate) fn drop_behind(&self, number: u32) {
+        let mut catalog = self.catalog.write();
+        let kept = catalog.sections.iter().filter(|section| section.number <= number);
+        *catalog = Arc::new(Catalog { sections: kept.cloned().collect() });
     }
 
     pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {

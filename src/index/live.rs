@@ -130,6 +130,7 @@ impl LiveIndex {
     }
 
     /// Heap in use at most, in bytes.
+    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.count()) * (size_of::<u32>() + size_of::<u64>()) as u64
     }

@@ -53,6 +53,11 @@ impl SealedIndex {
             .map(|units| u64::from(units.get()) * FRAME_ALIGN)
     }
 
+    /// The places of the user frames, in units of eight bytes, by ordinal.
+    pub(crate) fn offsets(&self) -> &[U32] {
+        self.layout.offsets(self.bytes())
+    }
+
     pub(crate) fn find(&self, hash: EntityHash) -> Option<&EntityRecord> {
         self.layout.find(self.bytes(), hash)
     }

@@ -14,22 +14,22 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
-use crate::format::system::{KindInfo, Open, Preamble, System};
+use crate::format::segment::file_name;
+use crate::format::system::{KindInfo, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
-use crate::index::catalog::{Index, Section};
+use crate::index::catalog::Index;
 use crate::index::entities::Known;
 use crate::index::keyed::Digest;
 use crate::index::live::LiveIndex;
 use crate::journal::idle::Idle;
-use crate::journal::keeper::{Keeper, Spare};
+use crate::journal::keeper::Keeper;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
 use crate::log::lock::{HeldLock, now};
 use crate::log::recovery::RecoveryReport;
-use crate::log::segment::{Making, Segment, make};
+use crate::log::segment::Segment;
 use crate::log::writer::{ActiveSegment, Draft, Numbers};
 use crate::options::{Durability, Options};
 
@@ -48,9 +48,9 @@ pub(crate) struct Core {
     pub(crate) keeper: Keeper,
     pub(crate) idle: Idle,
     pub(crate) lock: HeldLock,
-    fork: ForkGuard,
+    pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
 }
 
 /// What is counted, for `stats()`.
@@ -190,6 +190,8 @@ impl Core {
                     format!("{bytes} bytes"),
                 ));
         }
+        // A kind that was registered stays so.
+        self.check_kinds(items)?;
         let time = now();
         let mut writer = loop {
             let mut writer = self.writer.lock();
@@ -200,7 +202,6 @@ impl Core {
                 let end = self.repeat(first, key, items, receipt)?;
                 return Ok((end, true));
             }
-            self.check_kinds(items)?;
             self.check_expectations(&writer, items)?;
             if self.make_room(&mut writer, bytes)? {
                 break writer;
@@ -213,7 +214,8 @@ impl Core {
         self.lock.show(Cell::Visible, end.word());
         self.idle.busy();
         if !self.options.background {
-            self.maintain()?;
+            // Derived files can wait: the batch is in the log whatever becomes of them.
+            let _ = self.maintain();
         }
         Ok((end, false))
     }
@@ -281,10 +283,9 @@ impl Core {
                 Expect::Generation(generation) => known == Some(generation.get()),
             };
             if !met {
-                let key = String::from_utf8_lossy(item.draft.key).into_owned();
                 let found =
                     known.map_or_else(|| "no entry".to_owned(), |known| format!("generation {known}"));
-                return Err(Error::new(ErrorKind::Conflict, format!("append to {}/{key}", item.draft.kind))
+                return Err(Error::new(ErrorKind::Conflict, format!("append to {}", self.entity_of(item)))
                     .sides(item.expect, found));
             }
             now.insert(
@@ -293,6 +294,15 @@ impl Core {
             );
         }
         Ok(())
+    }
+
+    /// An entity as people write it: the kind's name, and the key.
+    fn entity_of(&self, item: &Item<'_>) -> String {
+        let key = String::from_utf8_lossy(item.draft.key);
+        match self.registry.read().get(crate::id::KindId(item.draft.kind)) {
+            Some(kind) => format!("{}/{key}", kind.name),
+            None => format!("{}/{key}", item.draft.kind),
+        }
     }
 
     /// Answers a batch that was appended before.
@@ -320,192 +330,6 @@ impl Core {
         }
         // As durable as the caller asks: everything that is visible now covers it.
         Ok(self.commit.visible())
-    }
-
-    /// Makes sure that `bytes` fit the active segment. False: a segment has to be made first,
-    /// and the writer's lock given back for that.
-    pub(crate) fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool> {
-        let Stage::Writing(active) = &writer.stage else { return Ok(false) };
-        if active.log.has_room(bytes) {
-            return Ok(true);
-        }
-        let Some(spare) = self.keeper.take_spare(active.log.end().segment(), bytes) else { return Ok(false) };
-        self.rotate(writer, spare)?;
-        self.make_room(writer, bytes)
-    }
-
-    /// Makes what the writer needs before `bytes` can be stored: a spare, or the first segment
-    /// of this life. The maker's lock comes before the writer's, so that no spare is made for a
-    /// segment that is not active any more.
-    pub(crate) fn prepare(&self, bytes: u64) -> Result<()> {
-        let _making = self.keeper.making.lock();
-        let mut writer = self.writer.lock();
-        self.check_writable()?;
-        match &writer.stage {
-            Stage::Writing(active) if active.log.has_room(bytes) => Ok(()),
-            Stage::Writing(_) => {
-                drop(writer);
-                self.make_spare(bytes)
-            }
-            Stage::Torn { end } => {
-                let end = *end;
-                self.go_on_behind(&mut writer, end, bytes)
-            }
-            Stage::Waiting { end, resume } => {
-                let (end, resume) = (*end, *resume);
-                self.begin_life(&mut writer, end, resume, bytes)
-            }
-        }
-    }
-
-    /// The first append of a life: `open` is its first frame.
-    fn begin_life(&self, writer: &mut Writer, end: Position, resume: bool, bytes: u64) -> Result<()> {
-        let open = Open { previous_life: writer.previous_life, pid: std::process::id(), recovered_end: end };
-        let payload = open.encode();
-        let draft = Draft::system(System::Open, &payload);
-        if !(resume && self.resume(writer, end, draft.bytes())?) {
-            self.go_on_behind(writer, end, bytes + draft.bytes())?;
-        }
-        self.push_system(writer, &draft)
-    }
-
-    /// Goes on in the last segment, whose life ended in order. False: there is no room in it.
-    fn resume(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<bool> {
-        let (directory, store) = (&*self.directory, self.manifest.store);
-        let catalog = self.index.catalog();
-        let Some(section) = catalog.section(end.segment()) else { return Ok(false) };
-        let opened = section.open()?;
-        let preamble = self.preamble(writer);
-        let is_empty = end.offset() == FIRST_FRAME;
-        let needed = bytes + if is_empty { preamble.bytes() } else { 0 } + crate::log::writer::RESERVED_BYTES;
-        if end.offset() + needed > opened.segment.header.bytes {
-            return Ok(false);
-        }
-        let live = self.live_again(opened)?;
-        let through = self.making().through;
-        let (segment, map_writer) =
-            Segment::open_for_writing(directory, store, end.segment(), end.offset(), through)?;
-        let segment = Arc::new(segment);
-        self.index.add(Section::opened(
-            Arc::clone(&self.index.place),
-            Arc::clone(&segment),
-            Arc::clone(&live),
-        ));
-        self.unsynced.lock().push(Arc::clone(&segment));
-        let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
-        writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
-        if is_empty {
-            live.begin(writer.last_seq + 1 + writer.lost);
-            writer.last_seq += std::mem::take(&mut writer.lost);
-            self.push_all_system(writer, &preamble.drafts())?;
-        }
-        Ok(true)
-    }
-
-    /// Starts a segment behind a torn end, with a number above all others.
-    fn go_on_behind(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<()> {
-        // A spare follows the seal of a segment that will never have one.
-        self.keeper.drop_spare();
-        let before = writer.greatest;
-        let number = next_number(before)?;
-        writer.greatest = number;
-        let preamble = self.preamble(writer);
-        let size = self.next_segment_bytes(writer.log_bytes, bytes, preamble.bytes());
-        let header = self.segment_header(number, end, size)?;
-        let (segment, map_writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
-        let spare = Spare { live: Arc::new(LiveIndex::for_segment(size)), segment, writer: map_writer };
-        self.enter(writer, spare, end.offset())?;
-        // The header that names the end is durable: what lies between can go.
-        let between = end.segment().saturating_add(1)..=before;
-        let names = self.directory.list().unwrap_or_default();
-        let there = names.iter().filter_map(|entry| number_of(&entry.name));
-        let mut dead = std::mem::take(&mut writer.dead);
-        dead.extend(there.filter(|number| between.contains(number)));
-        dead.dedup();
-        for number in dead {
-            let _ = self.directory.remove(&file_name(number));
-            let _ = self.directory.remove(&crate::format::index::file_name(number));
-        }
-        Ok(())
-    }
-
-    /// Leaves the active segment, which is full, for the spare.
-    pub(crate) fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
-        let seal = Draft::system(System::Seal, &[]);
-        self.push_system(writer, &seal)?;
-        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
-        let end = active.log.end();
-        self.counters.rotations.fetch_add(1, Ordering::Relaxed);
-        self.enter(writer, spare, end.offset())?;
-        self.keeper.wake();
-        Ok(())
-    }
-
-    /// Makes a new segment the active one, and writes its preamble.
-    fn enter(&self, writer: &mut Writer, spare: Spare, bytes_before: u64) -> Result<()> {
-        writer.log_bytes += bytes_before;
-        let Spare { segment, writer: map_writer, live } = spare;
-        let preamble = self.preamble(writer);
-        live.begin(writer.last_seq + 1 + writer.lost);
-        writer.last_seq += std::mem::take(&mut writer.lost);
-        self.unsynced.lock().push(Arc::clone(&segment));
-        self.index.add(Section::opened(
-            Arc::clone(&self.index.place),
-            Arc::clone(&segment),
-            Arc::clone(&live),
-        ));
-        let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
-        writer.stage = Stage::Writing(Active { log, live });
-        self.push_all_system(writer, &preamble.drafts())
-    }
-
-    /// Restates what a reader of the log from here on needs to know.
-    fn preamble(&self, writer: &Writer) -> PreambleBatch {
-        let head = Preamble {
-            next_seq: writer.last_seq + 1 + writer.lost,
-            log_bytes: writer.log_bytes,
-            keyed_from: writer.keyed.first_segment(),
-            lost: writer.lost,
-            forgot: writer.forgot,
-        };
-        let kinds = self.registry.read().iter().map(|kind| kind.encode()).collect();
-        PreambleBatch { head: head.encode(), kinds }
-    }
-
-    /// Stores a batch of one system frame and makes it visible.
-    pub(crate) fn push_system(&self, writer: &mut Writer, draft: &Draft<'_>) -> Result<()> {
-        self.push_all_system(writer, std::slice::from_ref(draft))
-    }
-
-    fn push_all_system(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<()> {
-        let durable = self.commit.durable();
-        let (seq, time) = (writer.last_seq, now());
-        let Stage::Writing(active) = &mut writer.stage else {
-            return Err(Error::new(ErrorKind::Closed, "write a system frame"));
-        };
-        let start = active.log.end();
-        for (at, draft) in drafts.iter().enumerate() {
-            let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
-            let offset = active.log.push(draft, Numbers { flags, seq, generation: 0, time }, durable);
-            if matches!(System::of(draft.operation), Some(System::Preamble | System::Kind)) {
-                active.live.system.lock().push(crate::index::live::units(offset));
-            }
-        }
-        if let Err(error) = active.log.finish() {
-            active.log.give_up_at(start);
-            writer.stage = Stage::Torn { end: start };
-            return Err(self.write_failed(start, error));
-        }
-        let end = active.log.end();
-        self.commit.publish(end);
-        self.lock.show(Cell::Visible, end.word());
-        Ok(())
-    }
-
-    pub(crate) fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
-        Error::io("write a batch; nothing of it was appended", error)
-            .at(self.directory.path().join(file_name(at.segment())))
-            .place(at.segment(), at.offset())
     }
 
     /// Stores a batch for which there is room, and publishes it with one store.
@@ -604,7 +428,22 @@ impl Core {
 
     /// Waits until everything below `end` is durable.
     pub(crate) fn wait_durable(&self, end: Position) -> Result<()> {
-        let waited = self.commit.wait(end, || self.sync_segments());
+        self.wait_with(end, || self.sync_below(self.commit.visible()))
+    }
+
+    /// Waits until everything in segments before `number` is durable, without a sync of the
+    /// one that is being written.
+    pub(crate) fn wait_for_segments_before(&self, number: u32) -> Result<()> {
+        let end = Position::new(number, 0);
+        self.wait_with(end, || self.sync_below(end))
+    }
+
+    fn wait_with(
+        &self,
+        end: Position,
+        sync: impl FnMut() -> std::result::Result<Position, String>,
+    ) -> Result<()> {
+        let waited = self.commit.wait(end, sync);
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
         }
@@ -612,10 +451,12 @@ impl Core {
         waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
     }
 
-    /// Brings every segment with unsynced bytes to the disk, oldest first. Only the syncer's
-    /// turn calls this.
-    fn sync_segments(&self) -> std::result::Result<(), String> {
-        let segments = self.unsynced.lock().clone();
+    /// Brings every segment with unsynced bytes below `end` to the disk, oldest first. Only the
+    /// syncer's turn calls this.
+    fn sync_below(&self, end: Position) -> std::result::Result<Position, String> {
+        let mut segments = self.unsynced.lock().clone();
+        // A mark at the start of a segment is one at the end of the segment before.
+        segments.retain(|segment| segment.position(0) < end);
         for segment in &segments {
             segment.file.sync().map_err(|error| {
                 let path = self.directory.path().join(file_name(segment.number()));
@@ -623,93 +464,15 @@ impl Core {
             })?;
         }
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        if let Some(active) = segments.last() {
-            self.unsynced.lock().retain(|segment| segment.number() >= active.number());
-        }
+        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
         if segments.len() > 1 {
             self.keeper.wake();
         }
-        Ok(())
-    }
-
-    /// How segments are made here.
-    pub(crate) fn making(&self) -> Making {
-        let through = if self.directory.file_system().copy_on_write { Through::Pwrite } else { Through::Map };
-        match self.options.durability {
-            Durability::Sync => {
-                Making { zeros_at_a_time: 16 << 10, sync_zeros_every: Some(1 << 20), through }
-            }
-            Durability::Interval(_) | Durability::Os => {
-                Making { zeros_at_a_time: 64 << 10, sync_zeros_every: None, through }
-            }
-        }
-    }
-
-    pub(crate) fn segment_header(&self, number: u32, follows: Position, bytes: u64) -> Result<SegmentHeader> {
-        let salt = crate::log::lock::random::<8>().map_err(|e| Error::io("draw a segment's salt", e))?;
-        Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
-    }
-
-    /// An eighth of the log, within the options' bounds, and more where the batch or sixteen
-    /// preambles need it.
-    pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
-        let full = self.options.segment_bytes;
-        let usual = (log_bytes / 8).clamp(full.min(1 << 20), full);
-        let needed = FIRST_FRAME + preamble + batch + 2 * crate::log::writer::RESERVED_BYTES;
-        usual.max(needed).max(16 * preamble).next_multiple_of(4096)
-    }
-
-    /// The bytes that the next preamble will take.
-    pub(crate) fn preamble_bytes(&self, writer: &Writer) -> u64 {
-        self.preamble(writer).bytes()
+        Ok(end)
     }
 
     pub(crate) fn view(&self) -> crate::journal::view::View {
         crate::journal::view::View::new(Arc::clone(&self.index), self.commit.readable())
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Ends this life. The first call does it; later ones find it done.
-    pub(crate) fn close(&self) -> Result<()> {
-        // A segment that is being made must not appear after the directory was let go of.
-        let _making = self.keeper.making.lock();
-        let mut writer = self.writer.lock();
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let ended = self.end_life(&mut writer);
-        self.commit.close();
-        if self.commit.is_poisoned() {
-            self.lock.show(Cell::Poison, 1);
-        }
-        writer.stage = Stage::Waiting { end: self.commit.durable(), resume: false };
-        drop(writer);
-        let released =
-            self.lock.release().map_err(|e| Error::io("release the lock", e).at(self.directory.path()));
-        ended.and(released)
-    }
-
-    fn end_life(&self, writer: &mut Writer) -> Result<()> {
-        if self.fork.is_forked() {
-            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
-        }
-        if !matches!(writer.stage, Stage::Writing(_)) {
-            // Nothing was appended, or a failed write ended the segment: there is nothing to say.
-            return self.wait_durable(self.commit.visible());
-        }
-        // What is visible becomes durable first, so that `closed` can name it.
-        self.wait_durable(self.commit.visible())?;
-        let closed = Draft::system(System::Closed, &[]);
-        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
-        if !active.log.has_reserve(1) {
-            return Ok(());
-        }
-        self.push_system(writer, &closed)?;
-        self.wait_durable(self.commit.visible())?;
-        self.finish_segments(writer)
     }
 }
 
@@ -718,14 +481,6 @@ impl Writer {
     fn first_generation(&self, seq: u64) -> u64 {
         if self.forgot { seq } else { 1 }
     }
-}
-
-/// The number behind the greatest.
-pub(crate) fn next_number(greatest: u32) -> Result<u32> {
-    greatest.checked_add(1).ok_or_else(|| {
-        Error::new(ErrorKind::LimitReached, "start a segment")
-            .sides(format!("numbers up to {}", u32::MAX), greatest)
-    })
 }
 
 fn numbers(seq: u64, generation: u64) -> Receipt {
@@ -737,26 +492,9 @@ fn numbers(seq: u64, generation: u64) -> Receipt {
 
 fn digest_of(items: &[Item<'_>]) -> Digest {
     items.iter().fold(Digest::EMPTY, |digest, item| {
-        let Draft { kind, operation, lengths, body_crc, .. } = item.draft;
-        digest.with(kind, operation, lengths, body_crc)
+        let Draft { kind, operation, body_crc, .. } = item.draft;
+        digest.with(kind, operation, item.draft.lengths(), body_crc)
     })
-}
-
-/// The payloads of a preamble's frames.
-struct PreambleBatch {
-    head: Vec<u8>,
-    kinds: Vec<Vec<u8>>,
-}
-
-impl PreambleBatch {
-    fn drafts(&self) -> Vec<Draft<'_>> {
-        let kinds = self.kinds.iter().map(|kind| Draft::system(System::Kind, kind));
-        std::iter::once(Draft::system(System::Preamble, &self.head)).chain(kinds).collect()
-    }
-
-    fn bytes(&self) -> u64 {
-        self.drafts().iter().map(Draft::bytes).sum()
-    }
 }
 
 /// A panic between the first stored byte and the publishing store leaves the index ahead of

@@ -2,6 +2,7 @@
 //! directory of entities. All of it off the append path, and none of it needed for recovery.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,7 +15,8 @@ use crate::index::build::{write_directory, write_index};
 use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
-use crate::journal::core::{Core, Stage, Writer, next_number};
+use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::rotation::next_number;
 use crate::log::segment::{Segment, make};
 use crate::log::writer::RESERVED_BYTES;
 
@@ -32,8 +34,11 @@ pub(crate) struct Keeper {
     spare: Mutex<Option<Spare>>,
     /// Whoever makes segments holds this; it comes before the writer's lock.
     pub(crate) making: Mutex<()>,
-    /// Whoever writes derived files holds this: they are put in place under one temporary name.
-    pub(crate) deriving: Mutex<()>,
+    /// Whoever writes indexes and the directory holds this: two who replace one file at once
+    /// would take the temporary file away from each other.
+    pub(crate) indexing: Mutex<()>,
+    /// How often an append had to wait for a segment in this life: the next ones are larger.
+    hurried: AtomicU32,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
@@ -44,8 +49,12 @@ struct Work {
     stop: bool,
 }
 
-/// Heap entities below this are not worth a file.
+/// Heap entities below this are not worth a file by themselves.
 const ENTITIES_WORTH_A_FILE: u64 = 4096;
+/// Opening reads the index of each segment behind the file: so many are enough.
+const SEGMENTS_WORTH_A_FILE: usize = 32;
+/// At the end of a life there is time, and the next opening gains by it.
+const SEGMENTS_WORTH_A_FILE_AT_CLOSE: usize = 4;
 
 impl Keeper {
     /// The spare, if it follows `active` and `bytes` fit into it beside its preamble.
@@ -57,6 +66,16 @@ impl Keeper {
             follows == SegmentHeader::after_seal_of(active) && bytes + size / 16 + 2 * RESERVED_BYTES <= size
         });
         if fits { spare.take() } else { None }
+    }
+
+    /// Notes that an append waits for a segment.
+    pub(crate) fn hurry(&self) {
+        self.hurried.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many times over the usual size of a segment has been too small.
+    pub(crate) fn hurried(&self) -> u32 {
+        self.hurried.load(Ordering::Relaxed)
     }
 
     pub(crate) fn drop_spare(&self) -> Option<u32> {
@@ -100,15 +119,26 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
-        let _deriving = self.keeper.deriving.lock();
+        self.sync_full_segments()?;
+        let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
+            // Whoever closes does the rest, and then lets go of the directory.
             return Ok(());
         }
         self.seal_durable_segments(self.commit.durable())?;
         self.keep_the_directory(self.commit.durable(), false)
     }
 
-    /// Makes the next segment ahead once the active one is half full.
+    /// Brings what rotation left to the disk, where nobody waits for it: so that there is one
+    /// segment to read after a crash, however seldom the log is synced.
+    fn sync_full_segments(&self) -> Result<()> {
+        if !self.options.background {
+            return Ok(());
+        }
+        self.wait_for_segments_before(self.commit.visible().segment())
+    }
+
+    /// Makes the next segment ahead.
     fn keep_a_spare(&self) -> Result<()> {
         if !self.options.background {
             return Ok(());
@@ -171,13 +201,19 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it.
+    /// Writes the directory of entities anew once the heap part has outgrown a quarter of it, or
+    /// many segments lie behind what it covers.
     fn keep_the_directory(&self, durable: Position, closing: bool) -> Result<()> {
         let (on_heap, in_file) = (self.index.entities.on_heap(), self.index.entities.in_file_count());
-        if on_heap < ENTITIES_WORTH_A_FILE || on_heap * 4 < in_file {
+        let old = self.index.entities.file();
+        let covered = old.as_ref().map_or(0, |old| old.covered.segment());
+        let sections = &self.index.catalog().sections;
+        let behind = sections.iter().rev().take_while(|section| section.number > covered).count();
+        let many = if closing { SEGMENTS_WORTH_A_FILE_AT_CLOSE } else { SEGMENTS_WORTH_A_FILE };
+        let outgrown = on_heap >= ENTITIES_WORTH_A_FILE && on_heap * 4 >= in_file;
+        if !outgrown && behind < many {
             return Ok(());
         }
-        let old = self.index.entities.file();
         if let Some(old) = &old
             && old.check_all().is_err()
         {
@@ -201,7 +237,7 @@ impl Core {
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
             }
-            if let IndexRef::Sealed(index) = section.open()?.index() {
+            if let IndexRef::Sealed(index, _) = section.open()?.index() {
                 covered = EntryAt::new(section.number, index.count());
                 sealed.push((section.number, index.clone()));
             } else {
@@ -219,7 +255,7 @@ impl Core {
     pub(crate) fn live_again(&self, opened: &Opened) -> Result<Arc<LiveIndex>> {
         match opened.index() {
             IndexRef::Live(live) => Ok(live),
-            IndexRef::Sealed(index) => Ok(Arc::new(LiveIndex::from_sealed(
+            IndexRef::Sealed(index, _) => Ok(Arc::new(LiveIndex::from_sealed(
                 index,
                 opened.segment.number(),
                 opened.segment.header.bytes,
@@ -228,7 +264,7 @@ impl Core {
     }
 
     /// At the end of a life: nothing is made ahead any more, what lies behind the last frame is
-    /// given back, and the next opening finds an index for everything.
+    /// given back, and the next opening finds an index for everything. The caller holds `indexing`.
     pub(crate) fn finish_segments(&self, writer: &mut Writer) -> Result<()> {
         if let Some(number) = self.keeper.drop_spare() {
             let name = file_name(number);
@@ -241,7 +277,6 @@ impl Core {
         // The rest of the page is zero already; only whole pages can be punched.
         let _ = segment.file.punch(end.offset().next_multiple_of(4096), segment.header.bytes);
         let durable = self.commit.durable();
-        let _deriving = self.keeper.deriving.lock();
         self.seal_durable_segments(durable)?;
         if let Some(section) = self.index.catalog().section(end.segment()) {
             self.seal(section.open()?)?;

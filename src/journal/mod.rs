@@ -4,7 +4,7 @@
 //!
 //! 1. `Keeper::making` — whoever makes segments
 //! 2. `Core::writer` — whoever appends: numbers, the active segment, the idempotency window
-//! 3. `Keeper::deriving` — whoever writes indexes and the directory of entities
+//! 3. `Keeper::indexing` — whoever writes indexes and the directory of entities
 //! 4. the registry, the catalog, `Core::unsynced`, the spare — each held for a few steps
 //! 5. a shard of the directory of entities
 //! 6. `Commit::turn` — the marks and the syncer's turn; never held across a sync
@@ -32,6 +32,7 @@ pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;
+pub(crate) mod rotation;
 pub(crate) mod stats;
 mod threads;
 pub(crate) mod verify;
@@ -340,7 +341,7 @@ impl Journal {
         self.engine.close()
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.engine.core
     }
 

@@ -99,6 +99,9 @@ fn start(
     let life = draw_life()?;
     let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
     let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    if !end.report.clean {
+        make_names_durable(&*directory)?;
+    }
     let empty = end.position.offset() == FIRST_FRAME && !end.report.ambiguous;
     let resume = end.report.clean || empty;
     let writer = Writer {
@@ -116,6 +119,15 @@ fn start(
     lock.announce(manifest.store, life, end.position)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
     Ok(Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock))
+}
+
+/// A process that was killed may have renamed a file and not synced the directory: its name is
+/// there for us, and a power cut could still take it back with all that is then written to it.
+fn make_names_durable(directory: &dyn Directory) -> Result<()> {
+    directory
+        .sync()
+        .and_then(|()| directory.sync_parent())
+        .map_err(|e| Error::io("make the names of the store's files durable", e).at(directory.path()))
 }
 
 /// The manifest; `None` where there is no store yet and one can be made.
@@ -294,7 +306,10 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let catalog = Catalog { sections: sections(&below) };
+    let mut catalog = Catalog { sections: sections(&below) };
+    if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
+        *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
+    }
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
@@ -346,6 +361,8 @@ fn newest_indexed(directory: &dyn Directory, store: StoreId) -> Result<Option<Ba
 impl Base {
     /// Trusts an index if the last frame that it covers is there.
     fn of(segment: Segment, index: SealedIndex) -> Option<Self> {
+        // Nothing of a segment may have survived: without its preamble it is no place to begin.
+        index.system().next()?;
         let end = index.layout.end;
         segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
         let at = end.checked_sub(FRAME_BYTES as u64)?;
@@ -369,11 +386,14 @@ impl Base {
 fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
-    let from = file.as_ref().map_or(0, |file| file.covered.segment());
+    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= from) {
+    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
         // A reader serves what is left: what an unreadable segment held is lost to it anyway.
         let Ok(opened) = section.open() else { continue };
+        if covered == EntryAt::new(section.number, opened.index().count()) {
+            continue;
+        }
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
@@ -381,7 +401,7 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entitie
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
     match opened.index() {
-        IndexRef::Sealed(index) => {
+        IndexRef::Sealed(index, _) => {
             for record in index.entities() {
                 let (generation, last) = index.newest(record);
                 entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
@@ -417,7 +437,7 @@ fn remembered(
         for section in &index.catalog().sections {
             if (first..=last).contains(&section.number) {
                 let keyed = match section.open()?.index() {
-                    IndexRef::Sealed(index) => index.keyed(),
+                    IndexRef::Sealed(index, _) => index.keyed(),
                     IndexRef::Live(live) => live.keyed.lock().clone(),
                 };
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
@@ -499,7 +519,7 @@ impl Finding<'_> {
         let covered =
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
-            Some(IndexRef::Sealed(index)) => {
+            Some(IndexRef::Sealed(index, _)) => {
                 Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
@@ -553,6 +573,7 @@ impl Visitor for Finding<'_> {
 }
 
 /// Names of files that belong to a store, for those who look at a directory from outside.
+#[allow(dead_code, reason = "for those who look at a store from outside")]
 pub(crate) fn is_store_file(name: &str) -> bool {
     let known = [manifest::FILE_NAME, lock_format::FILE_NAME, entities_format::FILE_NAME];
     known.contains(&name) || number_of(name).is_some() || index_format::number_of(name).is_some()

@@ -107,6 +107,16 @@ impl Reader {
         Self::open_in(Arc::new(directory))
     }
 
+    /// Opens a store on a simulated disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    #[cfg(feature = "simulator")]
+    pub fn open_on(disk: &crate::disk::simulator::Simulator) -> Result<Self> {
+        Self::open_in(disk.directory())
+    }
+
     pub(crate) fn open_in(directory: Arc<dyn Directory>) -> Result<Self> {
         let manifest = read_manifest(&*directory)?.ok_or_else(|| {
             Error::new(ErrorKind::NotAStore, "open the store for reading")
@@ -258,10 +268,12 @@ impl Reader {
         self.shared.index.entities.count()
     }
 
+    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn directory(&self) -> &Arc<dyn Directory> {
         &self.shared.directory
     }
 
+    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn index(&self) -> &Arc<Index> {
         &self.shared.index
     }
@@ -371,7 +383,7 @@ impl Shared {
         let bytes = follow.segment.header.bytes;
         let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
         {
-            Some(IndexRef::Sealed(index)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
+            Some(IndexRef::Sealed(index, _)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
             Some(IndexRef::Live(live)) => live,
             None => Arc::new(LiveIndex::for_segment(bytes)),
         };
@@ -397,8 +409,11 @@ impl Shared {
         } else if !self.may_be_torn(follow) {
             return Ok(false);
         }
-        let Some(segment) = self.follower_of(number)? else { return Ok(false) };
+        let Some(segment) = self.follower_of(follow)? else { return Ok(false) };
         let follows = segment.header.follows;
+        if follows.segment() != number {
+            return Ok(self.enter(follow, segment));
+        }
         if follows.offset() != 0 && follows.offset() < follow.at {
             return Err(Error::new(ErrorKind::Rewound, "follow the log")
                 .at(self.directory.path().join(file_name(number)))
@@ -423,8 +438,11 @@ impl Shared {
         changed
     }
 
-    /// The newest segment that says it follows `number`.
-    fn follower_of(&self, number: u32) -> Result<Option<Arc<Segment>>> {
+    /// The newest segment that says it follows the one being read; or what that one follows, if
+    /// a crash left nothing of it: then the new one stands in its place.
+    fn follower_of(&self, follow: &Follow) -> Result<Option<Arc<Segment>>> {
+        let number = follow.segment.number();
+        let in_its_place = (follow.at == FIRST_FRAME).then_some(follow.segment.header.follows);
         let names =
             self.directory.list().map_err(|e| Error::io("list the store", e).at(self.directory.path()))?;
         let numbers = names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number);
@@ -432,7 +450,8 @@ impl Shared {
         numbers.sort_unstable();
         for other in numbers.into_iter().rev() {
             if let Some(segment) = self.try_open(other)?
-                && segment.header.follows.segment() == number
+                && (segment.header.follows.segment() == number
+                    || in_its_place == Some(segment.header.follows))
             {
                 return Ok(Some(segment));
             }

@@ -83,6 +83,7 @@ impl<'a> Record<'a> {
         self
     }
 
+    #[allow(dead_code, reason = "for the typed facade")]
     pub(crate) const fn schema_version(mut self, version: u16) -> Self {
         self.schema_version = version;
         self
@@ -100,6 +101,12 @@ impl<'a> Record<'a> {
         check("key", self.key.len(), 1, KEY_BYTES_MAX)?;
         check("metadata", self.metadata.len(), 0, METADATA_BYTES_MAX)?;
         check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
+        let plain = key.is_none() && self.correlation.is_none() && self.schema_version == 0;
+        let extensions = (!plain).then(|| Box::new(self.extensions(key)));
+        Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
+    }
+
+    fn extensions(&self, key: Option<IdempotencyKey>) -> Extensions {
         let mut extensions = Extensions::default();
         if let Some(key) = key {
             extensions.push(Id::IdempotencyKey, &key.0);
@@ -110,7 +117,7 @@ impl<'a> Record<'a> {
         if self.schema_version != 0 {
             extensions.push(Id::SchemaVersion, &self.schema_version.to_le_bytes());
         }
-        Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
+        extensions
     }
 }
 

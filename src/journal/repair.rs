@@ -329,7 +329,7 @@ impl Core {
             let header = frame.header;
             let (kind, operation) = (header.kind.get(), header.operation);
             let (key, metadata, payload) = (frame.key(), frame.metadata(), frame.payload());
-            let mut draft = Draft::new(operation, kind, extensions, key, metadata, payload);
+            let mut draft = Draft::new(operation, kind, Some(Box::new(extensions)), key, metadata, payload);
             draft.source = header.source();
             let hash = self.index.hash(kind, key);
             self.index.entities.touch(hash, &*self.index)?;

@@ -11,6 +11,7 @@ use crate::index::catalog::{Catalog, Index, IndexRef, Opened};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::history::History;
 use crate::journal::region::Region;
+use crate::log::segment::Segment;
 
 /// The log up to one moment: what is appended later is not in it.
 ///
@@ -56,7 +57,7 @@ impl View {
     pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
         let Some(at) = self.catalog.holding(seq.get())? else { return Ok(None) };
         let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
-        let ordinal = seq.get() - section.opened.first_seq();
+        let ordinal = seq.get() - section.first_seq;
         match u32::try_from(ordinal) {
             Ok(ordinal) if ordinal < section.count => section.entry(ordinal).map(Some),
             _ => Ok(None),
@@ -73,7 +74,7 @@ impl View {
             if let Some(section) = Loaded::open(self, at)?
                 && section.count > 0
             {
-                return Ok(Seq::new(section.opened.first_seq() + u64::from(section.count) - 1));
+                return Ok(Seq::new(section.first_seq + u64::from(section.count) - 1));
             }
         }
         Ok(None)
@@ -157,6 +158,7 @@ pub(crate) struct Loaded<'v> {
     pub(crate) at: usize,
     opened: &'v Opened,
     pub(crate) index: IndexRef<'v>,
+    first_seq: u64,
     pub(crate) count: u32,
 }
 
@@ -174,16 +176,24 @@ impl<'v> Loaded<'v> {
         } else {
             index.count()
         };
-        Ok(Some(Self { at, opened, index, count }))
+        Ok(Some(Self { at, opened, index, first_seq: opened.first_seq(), count }))
     }
 
-    pub(crate) fn segment(&self) -> &'v Arc<crate::log::segment::Segment> {
+    pub(crate) fn segment(&self) -> &'v Arc<Segment> {
         &self.opened.segment
+    }
+
+    /// Tells the processor that a frame will be read soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, ordinal: u32) {
+        if let Some(offset) = self.index.offset(ordinal) {
+            self.opened.segment.map.prefetch(usize::try_from(offset).unwrap_or(0));
+        }
     }
 
     #[inline]
     pub(crate) fn entry(&self, ordinal: u32) -> Result<Entry<'v>> {
-        let (offset, frame) = self.opened.frame(&self.index, ordinal)?;
+        let (offset, frame) = self.opened.frame(&self.index, self.first_seq, ordinal)?;
         Ok(Entry::new(&self.opened.segment, offset, frame))
     }
 }
@@ -233,7 +243,7 @@ impl<'v> Entries<'v> {
         let newest = self.view.last_seq()?.map_or(0, Seq::get);
         self.last = self.last.min(newest);
         if let Some(section) = Loaded::open(self.view, 0)? {
-            self.first = self.first.max(section.opened.first_seq());
+            self.first = self.first.max(section.first_seq);
         }
         Ok(())
     }
@@ -241,7 +251,7 @@ impl<'v> Entries<'v> {
     /// The segment with this Seq, starting the search at the one that was used last.
     fn load(&self, held: Option<Loaded<'v>>, seq: u64) -> Result<Option<Loaded<'v>>> {
         if let Some(held) = held {
-            let first = held.opened.first_seq();
+            let first = held.first_seq;
             if (first..first + u64::from(held.count)).contains(&seq) {
                 return Ok(Some(held));
             }
@@ -266,7 +276,7 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.front.take();
             let Some(section) = self.load(held, self.first)? else { return Ok(None) };
-            let base = section.opened.first_seq();
+            let base = section.first_seq;
             let end = base + u64::from(section.count);
             if end <= self.first || !self.may_hold(&section) {
                 // A gap that a repair left, or nothing to find: go on behind the segment.
@@ -289,7 +299,7 @@ impl<'v> Entries<'v> {
 
     /// The first Seq of the segment behind the one at `at`.
     fn after(&self, at: usize) -> Result<Option<u64>> {
-        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.opened.first_seq()))
+        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.first_seq))
     }
 
     fn step_back(&mut self) -> Result<Option<Entry<'v>>> {
@@ -297,7 +307,7 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.back.take();
             let Some(section) = self.load(held, self.last)? else { return Ok(None) };
-            let base = section.opened.first_seq();
+            let base = section.first_seq;
             let newest = (base + u64::from(section.count)).saturating_sub(1);
             if section.count == 0 || !self.may_hold(&section) {
                 self.last = base.saturating_sub(1);
@@ -337,7 +347,7 @@ impl<'v> Iterator for Entries<'v> {
             && self.filter.is_none()
             && self.first <= self.last
         {
-            let ordinal = self.first - section.opened.first_seq();
+            let ordinal = self.first - section.first_seq;
             if ordinal < u64::from(section.count) {
                 let entry = section.entry(u32::try_from(ordinal).unwrap_or(u32::MAX));
                 self.first += 1;
@@ -370,6 +380,10 @@ impl fmt::Debug for Entries<'_> {
 
 /// The entries of a region; see [`View::region`].
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives on the stack while it is iterated, and a box would cost more"
+)]
 pub enum RegionEntries<'v> {
     /// A scan over the log.
     Scan(Entries<'v>),

@@ -105,12 +105,12 @@ impl Commit {
 
     /// Waits until everything below `target` is durable; whoever finds the turn free leads.
     ///
-    /// `sync` brings everything that was visible before the call to the disk. It is called
-    /// by one thread at a time, and never again after it failed.
+    /// `sync` reads the visible mark, brings what lies below to the disk, or less, and answers
+    /// how far it came. It is called by one thread at a time, and never again after it failed.
     pub(crate) fn wait(
         &self,
         target: Position,
-        mut sync: impl FnMut() -> Result<(), String>,
+        mut sync: impl FnMut() -> Result<Position, String>,
     ) -> Result<(), Stopped> {
         if self.durable() >= target {
             return Ok(());
@@ -135,7 +135,7 @@ impl Commit {
     fn lead<'a>(
         &'a self,
         mut turn: MutexGuard<'a, Turn>,
-        sync: &mut impl FnMut() -> Result<(), String>,
+        sync: &mut impl FnMut() -> Result<Position, String>,
     ) -> MutexGuard<'a, Turn> {
         turn.taken = true;
         turn = self.let_the_satisfied_append(turn);
@@ -144,7 +144,6 @@ impl Commit {
 
         let panicked = PoisonIfDropped(self);
         let started = Stopwatch::start();
-        let end = self.visible();
         let outcome = sync();
         std::mem::forget(panicked);
 
@@ -152,8 +151,10 @@ impl Commit {
         turn.last_sync = started.elapsed();
         match outcome {
             // Somebody else may have poisoned meanwhile (a failed write): then nothing moves.
-            Ok(()) if !self.is_poisoned() => self.durable.0.store(end.word(), Ordering::Release),
-            Ok(()) => {}
+            Ok(end) if !self.is_poisoned() => {
+                self.durable.0.store(end.max(self.durable()).word(), Ordering::Release);
+            }
+            Ok(_) => {}
             Err(reason) => self.poison_in(&mut turn, &reason),
         }
         turn.taken = false;

@@ -39,7 +39,7 @@ mod real {
         commit.publish(at(64));
         let outcome = commit.wait(at(64), || {
             commit.poison("a failed write");
-            Ok(())
+            Ok(commit.visible())
         });
         assert_eq!(outcome, Err(Stopped::Poisoned("a failed write".into())));
         assert_eq!(commit.durable(), at(0));
@@ -49,11 +49,11 @@ mod real {
     fn a_panic_inside_a_sync_poisons_and_nobody_waits_for_ever() {
         let commit = Commit::new(at(0));
         commit.publish(at(64));
-        let sync = || -> Result<(), String> { panic!("inside the sync") };
+        let sync = || -> Result<Position, String> { panic!("inside the sync") };
         assert!(
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| commit.wait(at(64), sync))).is_err()
         );
-        assert!(matches!(commit.wait(at(64), || Ok(())), Err(Stopped::Poisoned(_))));
+        assert!(matches!(commit.wait(at(64), || Ok(commit.visible())), Err(Stopped::Poisoned(_))));
     }
 
     #[test]
@@ -74,9 +74,10 @@ mod real {
                         };
                         let sync = || {
                             assert!(!inside.swap(true, Ordering::SeqCst), "two syncs at once");
-                            synced.store(commit.visible().offset(), Ordering::SeqCst);
+                            let end = commit.visible();
+                            synced.store(end.offset(), Ordering::SeqCst);
                             inside.store(false, Ordering::SeqCst);
-                            Ok(())
+                            Ok(end)
                         };
                         commit.wait(mine, sync).unwrap();
                         assert!(synced.load(Ordering::SeqCst) >= mine.offset());
@@ -107,8 +108,9 @@ mod modelled {
                     at(*next)
                 };
                 let sync = || {
-                    disk.store(commit.visible().offset(), Ordering::SeqCst);
-                    Ok(())
+                    let end = commit.visible();
+                    disk.store(end.offset(), Ordering::SeqCst);
+                    Ok(end)
                 };
                 commit.wait(mine, sync).expect("nothing stops it");
                 assert!(disk.load(Ordering::SeqCst) >= mine.offset(), "acknowledged before the sync");
@@ -150,7 +152,7 @@ mod modelled {
             let commit = Arc::new(Commit::new(at(0)));
             commit.publish(at(8));
             let c = commit.clone();
-            let waiter = loom::thread::spawn(move || c.wait(at(8), || Ok(())));
+            let waiter = loom::thread::spawn(move || c.wait(at(8), || Ok(c.visible())));
             commit.close();
             let outcome = waiter.join().expect("the waiter");
             assert_eq!(outcome.is_ok(), commit.durable() == at(8));
@@ -164,7 +166,7 @@ mod modelled {
             let commit = Arc::new(Commit::new(at(0)));
             commit.publish(at(8));
             let c = commit.clone();
-            let waiter = loom::thread::spawn(move || c.wait(at(8), || Ok(())));
+            let waiter = loom::thread::spawn(move || c.wait(at(8), || Ok(c.visible())));
             commit.poison("a failed write");
             let before = commit.durable();
             let outcome = waiter.join().expect("the waiter");

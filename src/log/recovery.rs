@@ -20,7 +20,7 @@ use crate::disk::{Access, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
-use crate::format::header::{FileHeader, FileType};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{Open, Preamble, System};
@@ -150,7 +150,8 @@ pub(crate) fn find_chain(
     }
     // An index outlives nothing but its segment, so one above them all names one that is gone.
     let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
-    let gone = indexed.max().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    let indexed: BTreeSet<u32> = indexed.collect();
+    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
     numbers.extend(gone);
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
@@ -159,7 +160,7 @@ pub(crate) fn find_chain(
         chain.live.push(number);
         vouched = vouched || known(number);
         let below = numbers.range(..number).next_back().copied();
-        if vouched && below.is_some_and(|below| below + 1 == number) {
+        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
             at = below;
             continue;
         }
@@ -304,6 +305,8 @@ enum Step {
 #[derive(Default)]
 struct OpenBatch {
     start: Option<u64>,
+    /// The life of its first frame, which is that of all.
+    life: Option<Life>,
     offsets: Vec<u64>,
     seqs: u64,
 }
@@ -554,7 +557,10 @@ impl Walk<'_> {
             facts.head_crc = frame.head_is_good(salt, position);
             facts.body_crc = facts.head_crc && frame.body_is_good();
             if facts.body_crc {
-                facts.life = self.life_is_right(segment, at, frame);
+                facts.life = match batch.life {
+                    Some(life) => frame.header.life() == life,
+                    None => self.life_is_right(segment, at, frame),
+                };
                 facts.seq = self.seq_is_next(frame, batch.seqs);
             }
         }
@@ -618,6 +624,7 @@ impl Walk<'_> {
 
     fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {
         batch.start.get_or_insert(at);
+        batch.life.get_or_insert(frame.header.life());
         batch.offsets.push(at);
         if self.last_seq.is_none() {
             self.last_seq = Some(seq_before(frame));
@@ -669,7 +676,7 @@ impl Walk<'_> {
     fn note_dropped(&mut self, later: &[u32]) {
         for number in later {
             if let Some((segment, bytes)) = self.whole(*number) {
-                let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+                let frames = bytes.get(HEADER_BYTES..).unwrap_or_default();
                 self.report.cut += last_nonzero(frames);
                 self.report.valid_after_hole += valid_frames(&segment, &bytes, FIRST_FRAME).count() as u64;
             }
@@ -907,6 +914,10 @@ fn what_is_wrong(facts: Facts) -> &'static str {
     }
 }
 
+/// Frames begin at multiples of this.
+#[allow(clippy::cast_possible_truncation, reason = "eight fits any word")]
+const GRID: usize = FRAME_ALIGN as usize;
+
 /// The valid frames at or after `from`, found again on the eight-byte grid behind every hole.
 fn valid_frames<'a>(
     segment: &'a Segment,
@@ -918,7 +929,7 @@ fn valid_frames<'a>(
         loop {
             at += zeros_at(bytes.get(at..)?);
             let rest = bytes.get(at..)?;
-            if rest.len() < FRAME_ALIGN as usize {
+            if rest.len() < GRID {
                 return None;
             }
             let position = segment.position(at as u64);
@@ -928,7 +939,7 @@ fn valid_frames<'a>(
                     at += frame.len();
                     return Some((found, frame));
                 }
-                _ => at += FRAME_ALIGN as usize,
+                _ => at += GRID,
             }
         }
     })
@@ -939,9 +950,8 @@ fn zeros_at(bytes: &[u8]) -> usize {
     const PAGE: usize = 4096;
     let pages = bytes.chunks_exact(PAGE).take_while(|page| page.iter().all(|byte| *byte == 0)).count();
     let rest = bytes.get(pages * PAGE..).unwrap_or_default();
-    let words =
-        rest.chunks_exact(FRAME_ALIGN as usize).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
-    pages * PAGE + words * FRAME_ALIGN as usize
+    let words = rest.chunks_exact(GRID).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
+    pages * PAGE + words * GRID
 }
 
 fn last_nonzero(bytes: &[u8]) -> u64 {

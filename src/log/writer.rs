@@ -20,45 +20,53 @@ use crate::log::segment::Segment;
 pub(crate) const RESERVED_BYTES: u64 = 2 * FRAME_BYTES as u64;
 
 /// A frame as it is before the lock: all but its place, its numbers and the head's checksum.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) operation: u8,
-    pub(crate) kind: u16,
     pub(crate) source: u8,
-    pub(crate) extensions: Extensions,
-    pub(crate) key: &'a [u8],
-    pub(crate) metadata: &'a [u8],
-    pub(crate) payload: &'a [u8],
-    pub(crate) lengths: Lengths,
+    pub(crate) kind: u16,
     pub(crate) body_crc: u32,
+    /// Boxed, because few frames have any and batches hold many drafts.
+    extensions: Option<Box<Extensions>>,
+    pub(crate) key: &'a [u8],
+    metadata: &'a [u8],
+    payload: &'a [u8],
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(
         operation: u8,
         kind: u16,
-        extensions: Extensions,
+        extensions: Option<Box<Extensions>>,
         key: &'a [u8],
         metadata: &'a [u8],
         payload: &'a [u8],
     ) -> Self {
-        let lengths = Lengths {
-            extensions: extensions.as_bytes().len(),
-            key: key.len(),
-            metadata: metadata.len(),
-            payload: payload.len(),
-        };
-        let body_crc = body_crc(lengths, key, metadata, payload);
-        Self { operation, kind, source: 0, extensions, key, metadata, payload, lengths, body_crc }
+        let mut draft = Self { operation, source: 0, kind, body_crc: 0, extensions, key, metadata, payload };
+        draft.body_crc = body_crc(draft.lengths(), key, metadata, payload);
+        draft
     }
 
     /// A system frame.
     pub(crate) fn system(operation: System, payload: &'a [u8]) -> Self {
-        Self::new(operation as u8, 0, Extensions::default(), &[], &[], payload)
+        Self::new(operation as u8, 0, None, &[], &[], payload)
+    }
+
+    fn extensions(&self) -> &[u8] {
+        self.extensions.as_ref().map_or(&[], |extensions| extensions.as_bytes())
+    }
+
+    pub(crate) fn lengths(&self) -> Lengths {
+        Lengths {
+            extensions: self.extensions().len(),
+            key: self.key.len(),
+            metadata: self.metadata.len(),
+            payload: self.payload.len(),
+        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.lengths.frame() as u64
+        self.lengths().frame() as u64
     }
 }
 
@@ -105,6 +113,7 @@ impl ActiveSegment {
     #[inline]
     pub(crate) fn push(&mut self, draft: &Draft<'_>, numbers: Numbers, durable: Position) -> u64 {
         let at = self.at;
+        let lengths = draft.lengths();
         let fields = FrameFields {
             operation: draft.operation,
             kind: draft.kind,
@@ -115,10 +124,10 @@ impl ActiveSegment {
             generation: numbers.generation,
             time: numbers.time,
             durable,
-            lengths: draft.lengths,
+            lengths,
             body_crc: draft.body_crc,
         };
-        let extensions = draft.extensions.as_bytes();
+        let extensions = draft.extensions();
         let header =
             FrameHeader::seal(&fields, extensions, self.segment.header.salt, self.segment.position(at));
         // The padding is not stored: whatever lies behind the end of a log is zero.
@@ -129,7 +138,7 @@ impl ActiveSegment {
                 to += part.len();
             }
         }
-        self.at += draft.bytes();
+        self.at += lengths.frame() as u64;
         at
     }
 

@@ -113,6 +113,8 @@ fn one_run(cell: &mut Cell, options: &Options) -> Outcome {
         }
         let lines = String::from_utf8(output.stdout)?;
         for line in lines.lines() {
+            // Also at once, so that a run which is broken off leaves what it had.
+            eprintln!("  {line}");
             cell.record(serde_json::from_str(line)?);
         }
         cell.others.add(others);

@@ -1,0 +1,331 @@
+//! Where the next frame goes: lives that begin and end, segments that are left and entered.
+//!
+//! Everything here runs under the writer's lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::disk::Through;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::flag;
+use crate::format::lock::Cell;
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::system::{Open, Preamble, System};
+use crate::id::Position;
+use crate::index::catalog::Section;
+use crate::index::live::LiveIndex;
+use crate::journal::core::{Active, Core, Stage, Writer};
+use crate::journal::keeper::Spare;
+use crate::log::lock::now;
+use crate::log::segment::{Making, Segment, make};
+use crate::log::writer::{ActiveSegment, Draft, Numbers, RESERVED_BYTES};
+use crate::options::Durability;
+
+impl Core {
+    /// Makes sure that `bytes` fit the active segment. False: a segment has to be made first,
+    /// and the writer's lock given back for that.
+    pub(crate) fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<bool> {
+        let Stage::Writing(active) = &writer.stage else { return Ok(false) };
+        if active.log.has_room(bytes) {
+            return Ok(true);
+        }
+        let Some(spare) = self.keeper.take_spare(active.log.end().segment(), bytes) else { return Ok(false) };
+        self.rotate(writer, spare)?;
+        self.make_room(writer, bytes)
+    }
+
+    /// Makes what the writer needs before `bytes` can be stored: a spare, or the first segment
+    /// of this life. The maker's lock comes before the writer's, so that no spare is made for a
+    /// segment that is not active any more.
+    pub(crate) fn prepare(&self, bytes: u64) -> Result<()> {
+        let _making = self.keeper.making.lock();
+        let mut writer = self.writer.lock();
+        self.check_writable()?;
+        match &writer.stage {
+            Stage::Writing(active) if active.log.has_room(bytes) => Ok(()),
+            Stage::Writing(_) => {
+                drop(writer);
+                self.keeper.hurry();
+                self.make_spare(bytes)
+            }
+            Stage::Torn { end } => {
+                let end = *end;
+                self.go_on_behind(&mut writer, end, bytes)
+            }
+            Stage::Waiting { end, resume } => {
+                let (end, resume) = (*end, *resume);
+                let begun = self.begin_life(&mut writer, end, resume, bytes);
+                self.keeper.wake();
+                begun
+            }
+        }
+    }
+
+    /// The first append of a life: `open` is its first frame.
+    fn begin_life(&self, writer: &mut Writer, end: Position, resume: bool, bytes: u64) -> Result<()> {
+        let open = Open { previous_life: writer.previous_life, pid: std::process::id(), recovered_end: end };
+        let payload = open.encode();
+        let draft = Draft::system(System::Open, &payload);
+        if !(resume && self.resume(writer, end, draft.bytes())?) {
+            self.go_on_behind(writer, end, bytes + draft.bytes())?;
+        }
+        self.push_system(writer, &draft)
+    }
+
+    /// Goes on in the last segment, whose life ended in order. False: there is no room in it.
+    fn resume(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<bool> {
+        let (directory, store) = (&*self.directory, self.manifest.store);
+        let catalog = self.index.catalog();
+        let Some(section) = catalog.section(end.segment()) else { return Ok(false) };
+        let opened = section.open()?;
+        let preamble = self.preamble(writer);
+        let is_empty = end.offset() == FIRST_FRAME;
+        let needed = bytes + if is_empty { preamble.bytes() } else { 0 } + RESERVED_BYTES;
+        if end.offset() + needed > opened.segment.header.bytes {
+            return Ok(false);
+        }
+        let live = self.live_again(opened)?;
+        let through = self.making().through;
+        let (segment, map_writer) =
+            Segment::open_for_writing(directory, store, end.segment(), end.offset(), through)?;
+        let segment = Arc::new(segment);
+        self.index.add(Section::opened(
+            Arc::clone(&self.index.place),
+            Arc::clone(&segment),
+            Arc::clone(&live),
+        ));
+        self.unsynced.lock().push(Arc::clone(&segment));
+        let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
+        writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
+        if is_empty {
+            live.begin(writer.last_seq + 1 + writer.lost);
+            writer.last_seq += std::mem::take(&mut writer.lost);
+            self.push_all_system(writer, &preamble.drafts())?;
+        }
+        Ok(true)
+    }
+
+    /// Starts a segment behind a torn end, with a number above all others.
+    fn go_on_behind(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<()> {
+        // A spare follows the seal of a segment that will never have one.
+        self.keeper.drop_spare();
+        let end = self.behind_what_is_there(end)?;
+        let before = writer.greatest;
+        let number = next_number(before)?;
+        writer.greatest = number;
+        let preamble = self.preamble(writer);
+        let size = self.next_segment_bytes(writer.log_bytes, bytes, preamble.bytes());
+        let header = self.segment_header(number, end, size)?;
+        let (segment, map_writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
+        let spare = Spare { live: Arc::new(LiveIndex::for_segment(size)), segment, writer: map_writer };
+        self.index.drop_behind(end.segment());
+        self.enter(writer, spare, end.offset())?;
+        // The header that names the end is durable: what lies between can go.
+        let between = end.segment().saturating_add(1)..=before;
+        let names = self.directory.list().unwrap_or_default();
+        let there = names.iter().filter_map(|entry| number_of(&entry.name));
+        let mut dead = std::mem::take(&mut writer.dead);
+        dead.extend(there.filter(|number| between.contains(number)));
+        dead.dedup();
+        for number in dead {
+            let _ = self.directory.remove(&file_name(number));
+            let _ = self.directory.remove(&crate::format::index::file_name(number));
+        }
+        Ok(())
+    }
+
+    /// A segment of which nothing is in the log is no part of it: whatever comes next stands
+    /// behind what that one followed, so that every segment of the row has a preamble.
+    fn behind_what_is_there(&self, end: Position) -> Result<Position> {
+        let catalog = self.index.catalog();
+        match catalog.section(end.segment()) {
+            Some(section) if end.offset() == FIRST_FRAME => Ok(section.open()?.segment.header.follows),
+            _ => Ok(end),
+        }
+    }
+
+    /// Leaves the active segment, which is full, for the spare.
+    pub(crate) fn rotate(&self, writer: &mut Writer, spare: Spare) -> Result<()> {
+        let seal = Draft::system(System::Seal, &[]);
+        self.push_system(writer, &seal)?;
+        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
+        let end = active.log.end();
+        self.counters.rotations.fetch_add(1, Ordering::Relaxed);
+        self.enter(writer, spare, end.offset())?;
+        self.keeper.wake();
+        Ok(())
+    }
+
+    /// Makes a new segment the active one, and writes its preamble.
+    fn enter(&self, writer: &mut Writer, spare: Spare, bytes_before: u64) -> Result<()> {
+        writer.log_bytes += bytes_before;
+        let Spare { segment, writer: map_writer, live } = spare;
+        let preamble = self.preamble(writer);
+        live.begin(writer.last_seq + 1 + writer.lost);
+        writer.last_seq += std::mem::take(&mut writer.lost);
+        self.unsynced.lock().push(Arc::clone(&segment));
+        self.index.add(Section::opened(
+            Arc::clone(&self.index.place),
+            Arc::clone(&segment),
+            Arc::clone(&live),
+        ));
+        let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
+        writer.stage = Stage::Writing(Active { log, live });
+        self.push_all_system(writer, &preamble.drafts())
+    }
+
+    /// Restates what a reader of the log from here on needs to know.
+    fn preamble(&self, writer: &Writer) -> PreambleBatch {
+        let head = Preamble {
+            next_seq: writer.last_seq + 1 + writer.lost,
+            log_bytes: writer.log_bytes,
+            keyed_from: writer.keyed.first_segment(),
+            lost: writer.lost,
+            forgot: writer.forgot,
+        };
+        let kinds = self.registry.read().iter().map(|kind| kind.encode()).collect();
+        PreambleBatch { head: head.encode(), kinds }
+    }
+
+    /// Stores a batch of one system frame and makes it visible.
+    pub(crate) fn push_system(&self, writer: &mut Writer, draft: &Draft<'_>) -> Result<()> {
+        self.push_all_system(writer, std::slice::from_ref(draft))
+    }
+
+    fn push_all_system(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<()> {
+        let durable = self.commit.durable();
+        let (seq, time) = (writer.last_seq, now());
+        let Stage::Writing(active) = &mut writer.stage else {
+            return Err(Error::new(ErrorKind::Closed, "write a system frame"));
+        };
+        let start = active.log.end();
+        for (at, draft) in drafts.iter().enumerate() {
+            let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
+            let offset = active.log.push(draft, Numbers { flags, seq, generation: 0, time }, durable);
+            if matches!(System::of(draft.operation), Some(System::Preamble | System::Kind)) {
+                active.live.system.lock().push(crate::index::live::units(offset));
+            }
+        }
+        if let Err(error) = active.log.finish() {
+            active.log.give_up_at(start);
+            writer.stage = Stage::Torn { end: start };
+            return Err(self.write_failed(start, error));
+        }
+        let end = active.log.end();
+        self.commit.publish(end);
+        self.lock.show(Cell::Visible, end.word());
+        Ok(())
+    }
+
+    pub(crate) fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
+        Error::io("write a batch; nothing of it was appended", error)
+            .at(self.directory.path().join(file_name(at.segment())))
+            .place(at.segment(), at.offset())
+    }
+
+    /// How segments are made here.
+    pub(crate) fn making(&self) -> Making {
+        let through = if self.directory.file_system().copy_on_write { Through::Pwrite } else { Through::Map };
+        match self.options.durability {
+            Durability::Sync => {
+                Making { zeros_at_a_time: 16 << 10, sync_zeros_every: Some(1 << 20), through }
+            }
+            Durability::Interval(_) | Durability::Os => {
+                Making { zeros_at_a_time: 64 << 10, sync_zeros_every: None, through }
+            }
+        }
+    }
+
+    pub(crate) fn segment_header(&self, number: u32, follows: Position, bytes: u64) -> Result<SegmentHeader> {
+        let salt = crate::log::lock::random::<8>().map_err(|e| Error::io("draw a segment's salt", e))?;
+        Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
+    }
+
+    /// An eighth of the log, within the options' bounds; twice as much each time that an append
+    /// had to wait for a segment, so that a fast writer soon has large ones; and more where the batch or sixteen
+    /// preambles need it.
+    pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
+        let full = self.options.segment_bytes;
+        let usual = (log_bytes / 8)
+            .max(full.min(1 << 20))
+            .saturating_mul(1 << self.keeper.hurried().min(6))
+            .min(full);
+        let needed = FIRST_FRAME + preamble + batch + 2 * RESERVED_BYTES;
+        usual.max(needed).max(16 * preamble).next_multiple_of(4096)
+    }
+
+    /// The bytes that the next preamble will take.
+    pub(crate) fn preamble_bytes(&self, writer: &Writer) -> u64 {
+        self.preamble(writer).bytes()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends this life. The first call does it; later ones find it done.
+    pub(crate) fn close(&self) -> Result<()> {
+        // Nobody is making a file when the directory is let go of, and nobody begins to.
+        let _making = self.keeper.making.lock();
+        let mut writer = self.writer.lock();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let _indexing = self.keeper.indexing.lock();
+        let ended = self.end_life(&mut writer);
+        self.commit.close();
+        if self.commit.is_poisoned() {
+            self.lock.show(Cell::Poison, 1);
+        }
+        writer.stage = Stage::Waiting { end: self.commit.durable(), resume: false };
+        drop(writer);
+        let released =
+            self.lock.release().map_err(|e| Error::io("release the lock", e).at(self.directory.path()));
+        ended.and(released)
+    }
+
+    fn end_life(&self, writer: &mut Writer) -> Result<()> {
+        if self.fork.is_forked() {
+            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
+        }
+        if !matches!(writer.stage, Stage::Writing(_)) {
+            // Nothing was appended, or a failed write ended the segment: there is nothing to say.
+            return self.wait_durable(self.commit.visible());
+        }
+        // What is visible becomes durable first, so that `closed` can name it.
+        self.wait_durable(self.commit.visible())?;
+        let closed = Draft::system(System::Closed, &[]);
+        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
+        if !active.log.has_reserve(1) {
+            return Ok(());
+        }
+        self.push_system(writer, &closed)?;
+        self.wait_durable(self.commit.visible())?;
+        self.finish_segments(writer)
+    }
+}
+
+/// The number behind the greatest.
+pub(crate) fn next_number(greatest: u32) -> Result<u32> {
+    greatest.checked_add(1).ok_or_else(|| {
+        Error::new(ErrorKind::LimitReached, "start a segment")
+            .sides(format!("numbers up to {}", u32::MAX), greatest)
+    })
+}
+
+/// The payloads of a preamble's frames.
+struct PreambleBatch {
+    head: Vec<u8>,
+    kinds: Vec<Vec<u8>>,
+}
+
+impl PreambleBatch {
+    fn drafts(&self) -> Vec<Draft<'_>> {
+        let kinds = self.kinds.iter().map(|kind| Draft::system(System::Kind, kind));
+        std::iter::once(Draft::system(System::Preamble, &self.head)).chain(kinds).collect()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.drafts().iter().map(Draft::bytes).sum()
+    }
+}

@@ -1,0 +1,263 @@
+//! Facts of several kinds that are appended together.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::id::{IdempotencyKey, KindId};
+use crate::journal::record::{Batch, BatchReceipt, Expect, Record, Ticket};
+use crate::store::facts::Facts;
+use crate::store::{Store, payload};
+
+/// What an append says beside its value: nothing, unless it is told.
+///
+/// ```
+/// use esker::{Expect, Facts, Store, With};
+/// # fn main() -> esker::Result<()> {
+/// const NOTES: Facts<String> = Facts::new("note");
+/// let store = Store::in_memory()?;
+/// let with = With::new().expect(Expect::New).metadata(b"user=7");
+/// store.append_with(NOTES, "a", &"text".to_owned(), with)?;
+/// assert_eq!(store.latest(NOTES, "a")?.unwrap().metadata(), b"user=7");
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "this only describes an append"]
+pub struct With<'a> {
+    expect: Expect,
+    metadata: &'a [u8],
+    correlation: Option<[u8; 16]>,
+}
+
+impl<'a> With<'a> {
+    /// Nothing: no expectation, no metadata, no correlation.
+    pub const fn new() -> Self {
+        Self { expect: Expect::Any, metadata: &[], correlation: None }
+    }
+
+    /// What must hold for the entity; else nothing of the batch is appended.
+    pub const fn expect(mut self, expect: Expect) -> Self {
+        self.expect = expect;
+        self
+    }
+
+    /// Bytes beside the value, at most 65,535: a trace id, a user, a content type.
+    pub const fn metadata(mut self, metadata: &'a [u8]) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// What the fact belongs to: the same id on everything that one request caused.
+    pub const fn correlation(mut self, id: [u8; 16]) -> Self {
+        self.correlation = Some(id);
+        self
+    }
+
+    pub(crate) fn record<'r>(self, kind: KindId, version: u16, key: &'r [u8], payload: &'r [u8]) -> Record<'r>
+    where
+        'a: 'r,
+    {
+        let record = Record::new(kind, key, payload)
+            .schema_version(version)
+            .expect(self.expect)
+            .metadata(self.metadata);
+        match self.correlation {
+            Some(id) => record.correlation(id),
+            None => record,
+        }
+    }
+}
+
+/// Facts that are appended together: all or nothing, over any kinds and entities.
+///
+/// Later facts see the earlier ones of the same batch. A batch takes at most a quarter of
+/// [`Options::segment_bytes`](crate::Options::segment_bytes).
+///
+/// ```
+/// use esker::{Expect, Facts, IdempotencyKey, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Moved { cents: i64 }
+///
+/// const ACCOUNTS: Facts<Moved> = Facts::new("account");
+/// const TRANSFERS: Facts<String> = Facts::new("transfer");
+///
+/// # fn main() -> esker::Result<()> {
+/// let store = Store::in_memory()?;
+/// for attempt in 0..2 {
+///     let mut batch = store.batch().idempotency_key(IdempotencyKey(*b"transfer #000042"));
+///     batch.append(ACCOUNTS, "ada", &Moved { cents: -1000 })?;
+///     batch.append(ACCOUNTS, "grace", &Moved { cents: 1000 })?;
+///     batch.append_if(TRANSFERS, "42", Expect::New, &"rent".to_owned())?;
+///     let done = batch.commit()?;                  // the second time: the first receipts
+///     assert_eq!((done.repeated, done.receipts[2].seq.get()), (attempt == 1, 3));
+/// }
+/// # Ok(()) }
+/// ```
+#[must_use = "a batch does nothing until it is committed"]
+pub struct StoreBatch<'s> {
+    store: &'s Store,
+    /// Key, metadata and payload of every fact, one behind the other.
+    bytes: Vec<u8>,
+    facts: Vec<Pending>,
+    key: Option<IdempotencyKey>,
+}
+
+/// A fact of the batch; its bytes are the next of the buffer.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    kind: KindId,
+    version: u16,
+    expect: Expect,
+    correlation: Option<[u8; 16]>,
+    key_bytes: usize,
+    metadata_bytes: usize,
+    payload_bytes: usize,
+}
+
+impl<'s> StoreBatch<'s> {
+    pub(crate) fn new(store: &'s Store) -> Self {
+        Self { store, bytes: Vec::new(), facts: Vec::new(), key: None }
+    }
+
+    /// Names the batch, so that it can be repeated after an unknown outcome; see
+    /// [`Batch::idempotency_key`].
+    pub const fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Adds a fact. The value is encoded now; the batch owns all it needs.
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if the value cannot be encoded, and what the first use of a kind answers
+    /// ([`Store::append`]). The batch is then as it was before the call.
+    pub fn append<'t, T>(&mut self, kind: Facts<T>, key: impl AsRef<[u8]>, value: &T) -> Result<&mut Self>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.append_with(kind, key, value, With::new())
+    }
+
+    /// Adds a fact with an expectation of its entity. If it is not met when the batch is
+    /// committed, nothing of the batch is appended.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn append_if<'t, T>(
+        &mut self,
+        kind: Facts<T>,
+        key: impl AsRef<[u8]>,
+        expect: Expect,
+        value: &T,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.append_with(kind, key, value, With::new().expect(expect))
+    }
+
+    /// Adds a fact with whatever else there is to say of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn append_with<'t, T>(
+        &mut self,
+        kind: Facts<T>,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        with: With<'_>,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        let start = self.bytes.len();
+        let added = self.push(kind, key.as_ref(), value, with);
+        if added.is_err() {
+            self.bytes.truncate(start);
+        }
+        added.map(|()| self)
+    }
+
+    fn push<'t, T>(&mut self, kind: Facts<T>, key: &[u8], value: &T, with: With<'_>) -> Result<()>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(with.metadata);
+        let start = self.bytes.len();
+        payload::encode(kind.name(), value, &mut self.bytes)?;
+        self.facts.push(Pending {
+            kind: self.store.bind(kind)?,
+            version: kind.schema_version(),
+            expect: with.expect,
+            correlation: with.correlation,
+            key_bytes: key.len(),
+            metadata_bytes: with.metadata.len(),
+            payload_bytes: self.bytes.len() - start,
+        });
+        Ok(())
+    }
+
+    /// How many facts there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// True if there is no fact yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// Appends the batch, and waits as the store's durability says.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an empty batch or a fact over its limits, `BatchTooLarge`, `Conflict`
+    /// with both numbers, `KeyReused`, and what [`Store::append`] answers.
+    pub fn commit(self) -> Result<BatchReceipt> {
+        self.records().commit()
+    }
+
+    /// Appends the batch without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), but for those of waiting.
+    pub fn commit_nowait(self) -> Result<(BatchReceipt, Ticket)> {
+        self.records().commit_nowait()
+    }
+
+    fn records(&self) -> Batch<'_> {
+        let mut batch = self.store.journal().batch();
+        if let Some(key) = self.key {
+            batch = batch.idempotency_key(key);
+        }
+        let mut rest = self.bytes.as_slice();
+        let mut next = |bytes: usize| {
+            let (part, behind) = rest.split_at(bytes);
+            rest = behind;
+            part
+        };
+        for fact in &self.facts {
+            let (key, metadata, payload) =
+                (next(fact.key_bytes), next(fact.metadata_bytes), next(fact.payload_bytes));
+            let with = With { expect: fact.expect, metadata, correlation: fact.correlation };
+            batch.push(with.record(fact.kind, fact.version, key, payload));
+        }
+        batch
+    }
+}
+
+impl fmt::Debug for StoreBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreBatch({} facts, {} bytes, key {:?})", self.facts.len(), self.bytes.len(), self.key)
+    }
+}

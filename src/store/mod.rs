@@ -1,0 +1,265 @@
+//! The typed door: values of Rust types in, values out, over the same log of bytes.
+//!
+//! A [`Facts<T>`](facts::Facts) names a kind; everything else follows the journal's verbs. What
+//! this layer adds: the codec, the registration of a kind at its first append, and the check
+//! that one name means one thing.
+
+pub(crate) mod batch;
+pub(crate) mod fact;
+pub(crate) mod facts;
+mod fields;
+mod kinds;
+mod payload;
+pub(crate) mod view;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::id::{KindId, Position};
+use crate::journal::Journal;
+use crate::journal::record::{Expect, Receipt, Ticket};
+use crate::store::batch::{StoreBatch, With};
+use crate::store::fact::OwnedFact;
+use crate::store::facts::Facts;
+use crate::store::kinds::Kinds;
+use crate::store::view::StoreView;
+
+/// A store of typed facts, open for writing.
+///
+/// Clones share one engine; any of them may be used from any thread. The directory is held
+/// until [`close`](Self::close), or until the last clone is dropped. The log of bytes behind it
+/// is [`journal`](Self::journal): both doors may be used side by side.
+///
+/// ```
+/// use esker::{Expect, Facts, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// enum OrderEvent {
+///     Placed { item: String },
+///     Shipped,
+/// }
+///
+/// const ORDERS: Facts<OrderEvent> = Facts::new("order").version(1);
+///
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// let store = Store::open(directory.path().join("shop.esker"))?;
+/// let placed = store.append(ORDERS, "8812", &OrderEvent::Placed { item: "lamp".into() })?;
+/// store.append_if(ORDERS, "8812", Expect::Generation(placed.generation), &OrderEvent::Shipped)?;
+///
+/// for fact in store.history(ORDERS, "8812")? {
+///     println!("{} {:?}", fact.generation(), fact.value()?);
+/// }
+/// assert_eq!(store.latest(ORDERS, "8812")?.unwrap().value()?, OrderEvent::Shipped);
+/// store.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    journal: Journal,
+    kinds: Arc<Kinds>,
+}
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync + 'static>() {}
+    is_shareable::<Store>();
+    is_shareable::<StoreView>();
+    is_shareable::<Facts<*const u8>>();
+    is_shareable::<OwnedFact<*const u8>>();
+};
+
+impl Store {
+    /// Opens the store in a directory with the default options, and makes one where there is
+    /// none. For other options: [`Store::over`] a journal that was opened with them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`](crate::Options::open).
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::over(Journal::open(path)?))
+    }
+
+    /// A store in memory: the same engine, with nothing behind it.
+    ///
+    /// # Errors
+    ///
+    /// Only where memory cannot be had.
+    pub fn in_memory() -> Result<Self> {
+        Ok(Self::over(Journal::in_memory()?))
+    }
+
+    /// The typed door of a journal that is open.
+    ///
+    /// ```
+    /// use esker::{Durability, Options, Store};
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("shop.esker");
+    /// let store = Store::over(Options::new().durability(Durability::Os).open(path)?);
+    /// # store.close() }
+    /// ```
+    #[must_use]
+    pub fn over(journal: Journal) -> Self {
+        Self { journal, kinds: Arc::default() }
+    }
+
+    /// The log of bytes under this store.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Appends a fact about an entity, and waits as the store's durability says.
+    ///
+    /// The key is 1 to 255 bytes; the encoded value at most 16 MiB less 4 KiB. The first use of
+    /// a kind registers it.
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if the value cannot be encoded. `KindMismatch` if the name is registered with a
+    /// newer version or as bytes, or if another type with another version or other fields was
+    /// appended under it through this store. `InvalidInput` for a name, key or value over its
+    /// limit. And what [`Journal::append`] answers: nothing is appended then, unless it is
+    /// `Poisoned`, after which the outcome is unknown.
+    pub fn append<'t, T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>, value: &T) -> Result<Receipt>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.append_with(kind, key, value, With::new())
+    }
+
+    /// Appends a fact if the entity is as expected.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` with both sides if it is not, and as [`append`](Self::append).
+    pub fn append_if<'t, T>(
+        &self,
+        kind: Facts<T>,
+        key: impl AsRef<[u8]>,
+        expect: Expect,
+        value: &T,
+    ) -> Result<Receipt>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.append_with(kind, key, value, With::new().expect(expect))
+    }
+
+    /// Appends a fact with whatever else there is to say of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`append_if`](Self::append_if).
+    pub fn append_with<'t, T>(
+        &self,
+        kind: Facts<T>,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        with: With<'_>,
+    ) -> Result<Receipt>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        payload::encoded(kind.name(), value, |payload| {
+            let id = self.bind(kind)?;
+            self.journal.append(with.record(id, kind.schema_version(), key.as_ref(), payload))
+        })
+    }
+
+    /// Appends a fact without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), but for those of waiting.
+    pub fn append_nowait<'t, T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>, value: &T) -> Result<Ticket>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        payload::encoded(kind.name(), value, |payload| {
+            let id = self.bind(kind)?;
+            let record = With::new().record(id, kind.schema_version(), key.as_ref(), payload);
+            self.journal.append_nowait(record)
+        })
+    }
+
+    /// Starts a batch: facts of any kinds that are appended together, all or nothing.
+    pub fn batch(&self) -> StoreBatch<'_> {
+        StoreBatch::new(self)
+    }
+
+    /// The store as it is now: where every read of more than one entity begins.
+    #[must_use]
+    pub fn view(&self) -> StoreView {
+        StoreView::new(self.journal.core())
+    }
+
+    /// The newest fact about an entity, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreView::latest`].
+    pub fn latest<T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Option<OwnedFact<T>>> {
+        Ok(self.view().latest(kind, key)?.map(|fact| fact.to_owned()))
+    }
+
+    /// The history of one entity, oldest first, as owned facts: a reference each, no payloads
+    /// copied. For a long one, walk [`StoreView::history`] instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreView::latest`].
+    pub fn history<T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Vec<OwnedFact<T>>> {
+        self.view().history(kind, key).map(|fact| Ok(fact?.to_owned())).collect()
+    }
+
+    /// All facts of a kind in the order of the log, as owned facts: a reference each, no
+    /// payloads copied. For many, walk [`StoreView::facts`] instead.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreView::latest`].
+    pub fn facts<T>(&self, kind: Facts<T>) -> Result<Vec<OwnedFact<T>>> {
+        self.view().facts(kind).map(|fact| Ok(fact?.to_owned())).collect()
+    }
+
+    /// Waits until everything appended so far is durable; answers how far that is.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, `Closed`.
+    pub fn sync(&self) -> Result<Position> {
+        self.journal.sync()
+    }
+
+    /// Ends the engine for all clones; see [`Journal::close`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::close`].
+    pub fn close(&self) -> Result<()> {
+        self.journal.close()
+    }
+
+    #[inline]
+    fn bind<'t, T: Deserialize<'t>>(&self, kind: Facts<T>) -> Result<KindId> {
+        self.kinds.bind(&self.journal, kind)
+    }
+}
+
+impl From<Journal> for Store {
+    fn from(journal: Journal) -> Self {
+        Self::over(journal)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.journal.path().display())
+    }
+}
