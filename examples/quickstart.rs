@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use esker::{ErrorKind, Expect, Facts, IdempotencyKey, Store};
+use esker::{Check, ErrorKind, Expect, Facts, IdempotencyKey, Store, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// What happens to an order. A fact is never changed: the next one says what changed.
@@ -197,5 +197,15 @@ fn check_what_survived(path: &Path, acknowledged: u64) -> Result<(), Box<dyn Err
         stats.entries, stats.entities, stats.log_bytes
     );
     store.close()?;
+
+    println!("\n7. Verify: every checksum, number and index, against each other");
+    let verified = esker::verify(path, Check::Full)?;
+    println!("   {} frames in {} segments: {}", verified.frames, verified.segments, verified.verdict);
+    for finding in &verified.findings {
+        println!("   {finding}");
+    }
+    if verified.verdict != Verdict::Valid {
+        return Err("the store does not verify".into());
+    }
     Ok(())
 }

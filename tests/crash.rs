@@ -236,3 +236,58 @@ fn what_follows_a_torn_segment_is_found_again_after_each_further_kill() {
         }
     }
 }
+
+/// A store of three segments, closed in order or not, without its derived files.
+fn three_segments(closes: bool) -> Files {
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync };
+    let disk = Simulator::new();
+    let journal = manner.open(&disk).unwrap();
+    let kind = journal.kind("note").unwrap();
+    while journal.stats().segments < 3 {
+        journal.append(esker::Record::new(kind, b"k", &[5; 300])).unwrap();
+    }
+    for _ in 0..3 {
+        journal.append(esker::Record::new(kind, b"k", &[6; 300])).unwrap();
+    }
+    if closes {
+        journal.close().unwrap();
+    }
+    let mut files = disk.kill(disk.events()).files();
+    files.retain(|name, _| !name.ends_with(".idx"));
+    files
+}
+
+#[test]
+fn rot_below_the_durable_bound_is_corruption_and_never_a_shorter_log() {
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync };
+    for closes in [false, true] {
+        let files = three_segments(closes);
+        let entries = manner.open(&Simulator::with(files.clone())).unwrap().stats().entries;
+        for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".seg")) {
+            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+            let is_last = name.starts_with("0000000003");
+            for at in (128..=end).step_by(7) {
+                let mut damaged = files.clone();
+                damaged.get_mut(name).unwrap()[at] ^= 0x40;
+                let unchanged = damaged.clone();
+                let disk = Simulator::with(damaged);
+                match manner.open(&disk) {
+                    Err(error) => {
+                        assert!(error.is_corruption(), "{name} at {at}: {error}");
+                        assert_eq!(without_lock(disk.files()), without_lock(unchanged), "{name} at {at}");
+                    }
+                    // Only what nothing behind it calls durable may pass for a torn tail.
+                    Ok(journal) => {
+                        assert!(is_last, "{name} at {at}: {:?}", journal.recovery());
+                        let found = journal.stats().entries;
+                        assert!(
+                            found + 1 >= entries && found <= entries,
+                            "{name} at {at}: {found} of {entries}"
+                        );
+                        assert!(journal.recovery().ambiguous, "{name} at {at}: {:?}", journal.recovery());
+                    }
+                }
+            }
+        }
+    }
+}

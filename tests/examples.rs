@@ -1,4 +1,5 @@
 //! The example that ingests a git repository, on repositories made for it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

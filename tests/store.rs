@@ -1,10 +1,11 @@
 //! The typed door: what a `Store` promises over the log of bytes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::collections::BTreeMap;
 
 use esker::{
-    Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Record, Result,
-    Store, With,
+    Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Reader, Record,
+    Result, Simulator, Store, StoreView, With,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,25 @@ fn what_was_appended_is_read_back_with_its_numbers_also_after_a_reopen() -> Resu
 }
 
 #[test]
+fn facts_of_lives_that_were_all_killed_are_read_by_the_next() -> Result<()> {
+    let mut disk = Simulator::new();
+    let options = Options::new().segment_bytes(16 << 10).background(false);
+    for life in 0..5 {
+        let store = Store::over(options.open_in(&disk)?);
+        let history = store.history(ORDERS, "8812")?;
+        let values = history.iter().map(|fact| fact.value()).collect::<Result<Vec<_>>>()?;
+        assert_eq!(values, (0..life * 60).map(placed).collect::<Vec<_>>(), "life {life}");
+        for n in life * 60..(life + 1) * 60 {
+            store.append(ORDERS, "8812", &placed(n))?;
+            store.append(VESSELS, format!("{n}"), &ada(1.0))?;
+        }
+        assert_eq!(store.journal().kinds().len(), 2);
+        disk = disk.kill(disk.events());
+    }
+    Ok(())
+}
+
+#[test]
 fn a_view_is_read_from_both_ends_and_does_not_see_later_facts() -> Result<()> {
     let store = Store::in_memory()?;
     for n in 1..=5 {
@@ -107,6 +127,22 @@ fn a_view_outlives_its_store_and_does_not_keep_it_open() -> Result<()> {
     assert_eq!(view.latest(VESSELS, "a")?.unwrap().value()?, ada(2.0));
     assert_eq!(owned.value()?, ada(2.0));
     again.close()
+}
+
+#[test]
+fn a_reader_beside_the_writer_sees_facts_of_kinds_that_it_did_not_know() -> Result<()> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let store = Store::open(&path)?;
+    store.append(ORDERS, "1", &placed(1))?;
+    let reader = Reader::open(&path)?;
+    let before = StoreView::of(&reader)?;
+    assert_eq!((before.facts(ORDERS).count(), before.facts(VESSELS).count()), (1, 0));
+    store.append(VESSELS, "a", &ada(2.0))?;
+    let after = StoreView::of(&reader)?;
+    assert_eq!(after.latest(VESSELS, "a")?.unwrap().value()?, ada(2.0));
+    assert_eq!(before.facts(VESSELS).count(), 0, "a view does not change");
+    store.close()
 }
 
 #[test]
@@ -383,6 +419,7 @@ fn an_expectation_that_is_not_met_appends_nothing_and_gives_both_numbers() -> Re
     let error = store.append_if(ORDERS, "1", Expect::New, &placed(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!((error.expected(), error.actual()), (Some("no entry"), Some("generation 1")));
+    assert!(error.to_string().starts_with("append to order/1:"), "{error}");
 
     let mut batch = store.batch();
     batch.append(VESSELS, "a", &ada(1.0))?;

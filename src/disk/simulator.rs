@@ -117,7 +117,7 @@ impl Simulator {
         let events: Vec<Event> = self.tape.events.lock().iter().take(at).cloned().collect();
         let mut disk = Disk::of(&self.tape.before);
         events.iter().for_each(|event| disk.apply(event));
-        let (files, next) = disk.as_seen();
+        let (files, next) = disk.into_seen();
         let tape = Arc::new(Tape {
             before: self.tape.before.clone(),
             events: Mutex::new(events),
@@ -309,7 +309,7 @@ impl Disk {
     }
 
     /// Every file that has a name, by number, as the kernel shows it; and the next free number.
-    fn as_seen(mut self) -> (Vec<(String, u64, Vec<u8>)>, u64) {
+    fn into_seen(mut self) -> (Vec<(String, u64, Vec<u8>)>, u64) {
         let next = self.files.keys().max().map_or(0, |greatest| greatest + 1);
         self.files.values_mut().for_each(FileState::settle);
         let content = |file: &u64| self.files.get(file).map_or_else(Vec::new, |state| state.durable.clone());

@@ -14,7 +14,8 @@ use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{Position, Seq};
 use crate::index::sealed::SealedIndex;
 use crate::journal::reader::Reader;
-use crate::log::recovery::{Damage, Purpose, find_chain};
+use crate::log::chain::find_chain;
+use crate::log::recovery::{Damage, Purpose};
 use crate::log::segment::open_header;
 
 /// What a segment is to the log.

@@ -37,3 +37,21 @@ pub(crate) fn seeded(seed: u32, head: &[u8], rest: &[u8]) -> u32 {
 fn fold(word: u64) -> u32 {
     (word ^ (word >> 32)) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seed_of_a_frame_tells_salts_lives_and_places_apart() {
+        let mut seeds = std::collections::BTreeSet::new();
+        for salt in [0, 1, 1 << 40, u64::MAX] {
+            for life in [1, 2, 3, u32::MAX] {
+                for place in [Position::new(1, 128), Position::new(1, 136), Position::new(2, 128)] {
+                    seeds.insert(seed(salt, Life(life), place));
+                }
+            }
+        }
+        assert_eq!(seeds.len(), 4 * 4 * 3, "two of them would take each other's frames for their own");
+    }
+}

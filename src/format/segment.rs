@@ -49,7 +49,8 @@ impl SegmentHeader {
             bytes: header.word(1),
             created: header.word(2).cast_signed(),
         };
-        let is_a_length = (FIRST_FRAME..=FILE_BYTES_MAX).contains(&segment.bytes) && segment.bytes % 8 == 0;
+        let is_a_length =
+            (FIRST_FRAME..=FILE_BYTES_MAX).contains(&segment.bytes) && segment.bytes.is_multiple_of(8);
         if segment.bytes != file_bytes || !is_a_length {
             let sides = (format!("{} bytes", segment.bytes), format!("{file_bytes} bytes"));
             return Err(Error::corrupt("compare a segment's length with its header").sides(sides.0, sides.1));
@@ -75,5 +76,6 @@ pub(crate) fn file_name(number: u32) -> String {
 /// The number in a segment's file name.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let is_number = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| is_number && *number != 0)
 }

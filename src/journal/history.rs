@@ -7,10 +7,12 @@ use std::iter::FusedIterator;
 use zerocopy::little_endian::U32;
 
 use crate::error::{Error, Result};
+use crate::format::frame::flag;
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::id::{EntryAt, KindId};
 use crate::index::catalog::IndexRef;
 use crate::index::live::LiveIndex;
+use crate::index::sealed::SealedIndex;
 use crate::journal::entry::Entry;
 use crate::journal::view::{Loaded, View};
 use crate::log::segment::Segment;
@@ -66,6 +68,11 @@ impl<'v> History<'v> {
                 // Behind the end of the view: the chain leads into it.
                 None => self.before_segment(at, hash)?,
             };
+            let before = match before {
+                Before::At(before) => Some(before),
+                Before::Nothing => None,
+                Before::Unknown => self.search_below(at.segment(), hash)?,
+            };
             if before.is_some_and(|before| before.segment() >= at.segment()) {
                 return Err(Error::corrupt(format!("follow an entity back from segment {}", at.segment()))
                     .sides("an older segment", before.map_or(0, EntryAt::segment)));
@@ -76,32 +83,52 @@ impl<'v> History<'v> {
     }
 
     /// The entity's newest entry before a segment that is newer than the view.
-    fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Result<Option<EntryAt>> {
+    fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Result<Before> {
         let catalog = self.view.index().catalog();
-        let Some(section) = catalog.section(newest.segment()) else { return Ok(None) };
+        let Some(section) = catalog.section(newest.segment()) else { return Ok(Before::Unknown) };
         let opened = section.open()?;
         Ok(match opened.index() {
-            IndexRef::Sealed(index, _) => index.find(hash).and_then(somewhere_before),
+            IndexRef::Sealed(index, _) => {
+                let record = index.find(hash);
+                record.map_or(Before::Unknown, |record| before_index(&opened.segment, index, record))
+            }
             IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
         })
     }
 
+    /// The entity's newest entry in the segments below one. Needed where an index was lost: one
+    /// that was made again from its segment alone does not know what stands before it.
+    fn search_below(&self, number: u32, hash: EntityHash) -> Result<Option<EntryAt>> {
+        let catalog = self.view.index().catalog();
+        for section in catalog.sections.iter().rev().filter(|section| section.number < number) {
+            let opened = section.open()?;
+            let found = match opened.index() {
+                IndexRef::Sealed(index, _) => {
+                    index.find(hash).map(|_| EntryAt::new(section.number, EntryAt::SOMEWHERE))
+                }
+                IndexRef::Live(live) => self.newest_in(&opened.segment, &live, hash),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
     /// The entity's frames in one segment, and its newest entry before it.
-    fn span(&self, section: Loaded<'v>, newest: EntryAt, hash: EntityHash) -> (Span<'v>, Option<EntryAt>) {
+    fn span(&self, section: Loaded<'v>, newest: EntryAt, hash: EntityHash) -> (Span<'v>, Before) {
         match section.index.clone() {
             IndexRef::Sealed(index, _) => {
                 let Some(record) = index.find(hash) else {
                     return (
                         Span { section, members: Members::Gathered(Box::default()), first: 0, end: 0 },
-                        None,
+                        Before::Unknown,
                     );
                 };
                 let members = index.members(record);
                 let end = members.partition_point(|ordinal| ordinal.get() < section.count);
-                (
-                    Span { section, members: Members::InIndex(members), first: 0, end },
-                    somewhere_before(record),
-                )
+                let before = before_index(section.segment(), index, record);
+                (Span { section, members: Members::InIndex(members), first: 0, end }, before)
             }
             IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();
@@ -125,18 +152,23 @@ impl<'v> History<'v> {
         newest: EntryAt,
         hash: EntityHash,
         mut visit: impl FnMut(u32),
-    ) -> Option<EntryAt> {
+    ) -> Before {
         let mut at = if newest.ordinal() == EntryAt::SOMEWHERE {
             self.newest_in(segment, live, hash)
         } else {
             Some(newest)
         };
+        let mut oldest = None;
         while let Some(here) = at.filter(|at| at.segment() == segment.number()) {
             wait_for(live, here.ordinal());
             visit(here.ordinal());
+            oldest = Some(here.ordinal());
             at = live.previous(here.ordinal()).filter(|previous| *previous < here);
         }
-        at
+        match at {
+            Some(before) => Before::At(before),
+            None => before_first(segment, oldest.and_then(|oldest| live.offset(oldest))),
+        }
     }
 
     /// An index file of a newer segment names this one, but no place in it: search the headers.
@@ -180,9 +212,33 @@ impl<'v> History<'v> {
     }
 }
 
+/// What stands before an entity's entries in one segment.
+enum Before {
+    At(EntryAt),
+    /// The history begins in this segment.
+    Nothing,
+    /// It does not begin here, and where it goes on was not written down.
+    Unknown,
+}
+
 /// The segment that an index record names, without a place in it.
-fn somewhere_before(record: &EntityRecord) -> Option<EntryAt> {
-    (record.previous_segment() != 0).then(|| EntryAt::new(record.previous_segment(), EntryAt::SOMEWHERE))
+fn before_index(segment: &Segment, index: &SealedIndex, record: &EntityRecord) -> Before {
+    match record.previous_segment() {
+        0 => {
+            let first = index.members(record).first().and_then(|first| index.offset(first.get()));
+            before_first(segment, first)
+        }
+        number => Before::At(EntryAt::new(number, EntryAt::SOMEWHERE)),
+    }
+}
+
+/// What stands before an entry behind which the chain leads no further: its own header says
+/// whether the history begins with it.
+fn before_first(segment: &Segment, offset: Option<u64>) -> Before {
+    match offset.and_then(|offset| segment.frame(offset)) {
+        Some(frame) if frame.header.has(flag::FIRST) => Before::Nothing,
+        _ => Before::Unknown,
+    }
 }
 
 /// The directory knows of an entry a moment before the arrays do: the writer is storing it now.

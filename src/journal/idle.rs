@@ -1,12 +1,13 @@
 //! Telling the sync thread that something happened, for the price of one load while it is awake.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
 use crate::format::system::System;
+use crate::id::Position;
 use crate::journal::core::{Core, Stage};
 use crate::log::writer::Draft;
 
@@ -25,9 +26,11 @@ struct State {
 }
 
 impl Idle {
-    /// Called after every append: wakes the thread if it sleeps.
+    /// Called after every append, behind the store of its mark: wakes the thread if it sleeps.
     #[inline]
     pub(crate) fn busy(&self) {
+        // Pairs with the fence in `wait`: this load sees the thread asleep, or the thread sees the mark.
+        fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {
             self.state.lock().busy = true;
             self.changed.notify_all();
@@ -39,11 +42,14 @@ impl Idle {
         self.changed.notify_all();
     }
 
-    /// Sleeps until something happens. False: stop.
-    pub(crate) fn wait(&self) -> bool {
+    /// Sleeps while `nothing_new`, until somebody says otherwise. False: stop.
+    ///
+    /// What was appended before the thread lay down woke nobody, so it looks once more itself.
+    pub(crate) fn wait(&self, nothing_new: impl Fn() -> bool) -> bool {
         let mut state = self.state.lock();
         self.asleep.store(true, Ordering::Relaxed);
-        while !state.busy && !state.stop {
+        fence(Ordering::SeqCst);
+        while !state.busy && !state.stop && nothing_new() {
             self.changed.wait(&mut state);
         }
         self.asleep.store(false, Ordering::Relaxed);
@@ -63,19 +69,21 @@ impl Idle {
 
 impl Core {
     /// The log went idle: a frame names the durable mark, so that the last group of appends
-    /// can be told from a torn one after a power cut.
-    pub(crate) fn mark_idle(&self) -> Result<()> {
+    /// can be told from a torn one after a power cut. Answers how far the log was
+    /// looked at: `seen`, or behind the mark.
+    pub(crate) fn mark_idle(&self, seen: Position) -> Result<Position> {
         let mut writer = self.writer.lock();
         self.check_writable()?;
-        let Stage::Writing(active) = &writer.stage else { return Ok(()) };
+        let Stage::Writing(active) = &writer.stage else { return Ok(seen) };
         let draft = Draft::system(System::Mark, &[]);
         let everything_is_durable = self.commit.durable() == active.log.end();
         if !everything_is_durable || !active.log.has_room(draft.bytes()) {
-            return Ok(());
+            return Ok(seen);
         }
         self.push_system(&mut writer, &draft)?;
         let end = self.commit.visible();
         drop(writer);
-        self.wait_durable(end)
+        self.wait_durable(end)?;
+        Ok(end)
     }
 }

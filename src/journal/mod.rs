@@ -20,6 +20,7 @@
 
 pub(crate) mod core;
 pub(crate) mod entry;
+pub(crate) mod finding;
 pub(crate) mod history;
 mod identity;
 mod idle;
@@ -47,12 +48,12 @@ use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::{IdempotencyKey, KindId, Position, Seq, StoreId};
 use crate::journal::core::Core;
 use crate::journal::entry::OwnedEntry;
+use crate::journal::finding::{Check, Verification};
 use crate::journal::record::{Batch, Receipt, Record, Ticket};
 use crate::journal::region::Region;
 use crate::journal::registry::KindSpec;
 use crate::journal::stats::Stats;
 use crate::journal::threads::Threads;
-use crate::journal::verify::{Check, Verification};
 use crate::journal::view::{View, owned};
 use crate::log::recovery::RecoveryReport;
 use crate::options::{Options, Presence};

@@ -26,8 +26,9 @@ use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
+use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{Chain, Covered, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::recovery::{Covered, Damage, End, Purpose, Visitor, recover};
 use crate::log::segment::{Making, Segment, make};
 use crate::options::{Options, Presence};
 
@@ -187,7 +188,7 @@ fn holds_more_than_a_header(directory: &dyn Directory, name: &str) -> bool {
         let mut bytes = vec![0; usize::try_from(file.len()?.min(SOME)).unwrap_or(0)];
         file.read_at(&mut bytes, 0)?;
         // The first frame stands right behind the header, however it was torn.
-        let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+        let frames = bytes.get(crate::format::header::HEADER_BYTES..).unwrap_or_default();
         Ok(frames.iter().any(|byte| *byte != 0))
     };
     holds().unwrap_or(true)
@@ -520,7 +521,7 @@ impl Finding<'_> {
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
             Some(IndexRef::Sealed(index, _)) => {
-                Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
+                Arc::new(LiveIndex::from_sealed(index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
         };

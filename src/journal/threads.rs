@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::id::Position;
 use crate::journal::core::Core;
 use crate::options::Durability;
 
@@ -74,7 +75,8 @@ fn keep(core: &Core) {
 
 /// The syncer: at the interval, and once more when the log went idle.
 fn sync(core: &Core) {
-    while core.idle.wait() {
+    let mut looked_at = Position::ZERO;
+    while core.idle.wait(|| core.commit.visible() == looked_at) {
         let mut seen = core.commit.visible();
         loop {
             let pause = match core.options.durability {
@@ -96,6 +98,6 @@ fn sync(core: &Core) {
             seen = now;
         }
         // Whatever goes wrong here is told to the next caller who waits.
-        let _ = core.mark_idle();
+        looked_at = core.mark_idle(seen).unwrap_or(seen);
     }
 }

@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::Journal;
-use crate::journal::core::Core;
 use crate::journal::registry::KindSpec;
 use crate::store::facts::Facts;
 use crate::store::fields;
@@ -98,15 +97,13 @@ fn differs(name: &str, known: Told, asked: Told) -> Error {
         .sides(side(known), side(asked))
 }
 
-/// The number of a kind that is to be read; `None` if the store has none of this name.
-pub(crate) fn find<T>(core: &Core, kind: Facts<T>) -> Result<Option<KindId>> {
-    let registry = core.registry.read();
-    let Some(known) = registry.named(kind.name()) else { return Ok(None) };
-    let KindInfo { id, codec, owner, .. } = **known;
-    if (codec, owner) != (Codec::MessagePack, Owner::Facts) {
-        let side = |codec: Codec, owner: Owner| format!("codec {codec:?}, owner {owner:?}");
-        return Err(Error::new(ErrorKind::KindMismatch, format!("read the kind {:?} as facts", kind.name()))
-            .sides(side(Codec::MessagePack, Owner::Facts), side(codec, owner)));
+/// The number of a kind that is to be read as facts.
+pub(crate) fn readable(known: &KindInfo) -> Result<KindId> {
+    let (codec, owner) = (known.codec, known.owner);
+    if (codec, owner) == (Codec::MessagePack, Owner::Facts) {
+        return Ok(known.id);
     }
-    Ok(Some(id))
+    let side = |codec: Codec, owner: Owner| format!("codec {codec:?}, owner {owner:?}");
+    Err(Error::new(ErrorKind::KindMismatch, format!("read the kind {:?} as facts", known.name))
+        .sides(side(Codec::MessagePack, Owner::Facts), side(codec, owner)))
 }

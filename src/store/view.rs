@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::KindId;
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
+use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::view::{RegionEntries, View};
 use crate::store::fact::Fact;
@@ -39,13 +40,43 @@ use crate::store::kinds;
 #[derive(Clone, Debug)]
 pub struct StoreView {
     view: View,
-    /// For the names of kinds. The engine ends with the last `Store`, not with its views.
-    core: Arc<Core>,
+    names: Names,
+}
+
+/// Who knows the kinds by name.
+#[derive(Clone, Debug)]
+enum Names {
+    /// The engine, which ends with the last `Store`, not with its views.
+    Writer(Arc<Core>),
+    Reader(Reader),
 }
 
 impl StoreView {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Self { view: core.view(), core: Arc::clone(core) }
+        Self { view: core.view(), names: Names::Writer(Arc::clone(core)) }
+    }
+
+    /// The typed view of a reader, which may be in another process than the store's writer.
+    ///
+    /// ```
+    /// use esker::{Facts, Reader, Store, StoreView};
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("shop.esker");
+    /// const NOTES: Facts<String> = Facts::new("note");
+    /// let store = Store::open(&path)?;
+    /// let reader = Reader::open(&path)?;
+    /// store.append(NOTES, "a", &"one".to_owned())?;
+    /// let view = StoreView::of(&reader)?;
+    /// assert_eq!(view.latest(NOTES, "a")?.unwrap().value()?, "one");
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::view`].
+    pub fn of(reader: &Reader) -> Result<Self> {
+        Ok(Self { view: reader.view()?, names: Names::Reader(reader.clone()) })
     }
 
     /// The facts of a kind, in the order of the log; double-ended. Segments without the kind
@@ -83,7 +114,7 @@ impl StoreView {
     ///
     /// `KindMismatch` if the kind is not one of typed facts.
     pub fn fact<'v, T>(&'v self, kind: Facts<T>, entry: Entry<'v>) -> Result<Option<Fact<'v, T>>> {
-        let id = kinds::find(&self.core, kind)?;
+        let id = self.find(kind)?;
         Ok((id == Some(entry.kind())).then(|| Fact::new(kind, entry)))
     }
 
@@ -93,8 +124,16 @@ impl StoreView {
         &self.view
     }
 
+    fn find<T>(&self, kind: Facts<T>) -> Result<Option<KindId>> {
+        let known = match &self.names {
+            Names::Writer(core) => core.registry.read().named(kind.name()).cloned(),
+            Names::Reader(reader) => reader.kind_named(kind.name()),
+        };
+        known.map(|known| kinds::readable(&known)).transpose()
+    }
+
     fn iter<T>(&self, kind: Facts<T>, region: impl FnOnce(KindId) -> Region) -> FactIter<'_, T> {
-        let (entries, refused) = match kinds::find(&self.core, kind) {
+        let (entries, refused) = match self.find(kind) {
             Ok(id) => (id.map(|id| self.view.region(&region(id))), None),
             Err(error) => (None, Some(error)),
         };

@@ -1,0 +1,171 @@
+//! Derived files are caches: missing, cut short or full of garbage, the store opens with the
+//! same content, and writes them again.
+
+use std::collections::BTreeMap;
+
+use esker::{Durability, Expect, Generation, IdempotencyKey, Journal, Options, Record, Simulator};
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// More entities than are worth a file of their own.
+const ENTITIES: u32 = 5000;
+const NAMED: IdempotencyKey = IdempotencyKey([3; 16]);
+
+fn open(disk: &Simulator) -> Journal {
+    let options = Options::new().segment_bytes(64 << 10).background(false).durability(Durability::Os);
+    options.open_in(disk).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A store of many segments with an index each and a directory of entities, closed in order.
+fn closed_store() -> Files {
+    let disk = Simulator::new();
+    let journal = open(&disk);
+    let kind = journal.kind("vessel").unwrap();
+    for round in 0..2u32 {
+        for entity in 0..ENTITIES {
+            if round == 1 && entity % 5 != 0 {
+                continue;
+            }
+            let _ = journal
+                .append_nowait(Record::new(kind, &entity.to_le_bytes(), &round.to_le_bytes()))
+                .unwrap();
+        }
+        // In the middle of the log, so that the directory covers some and not all of it.
+        journal.sync().unwrap();
+    }
+    let mut batch = journal.batch().idempotency_key(NAMED);
+    batch.push(Record::new(kind, &[0; 4], b"named"));
+    batch.commit().unwrap();
+    journal.close().unwrap();
+    disk.files()
+}
+
+/// Everything that is asked of a store whose derived files may be bad.
+fn is_the_same(files: &Files, shown: &str) -> Files {
+    let disk = Simulator::with(files.clone());
+    let journal = open(&disk);
+    let kind = journal.kind("vessel").unwrap();
+    let entries = u64::from(ENTITIES + ENTITIES / 5 + 1);
+    let stats = journal.stats();
+    assert_eq!(stats.entries, entries, "{shown}");
+    // How many there are is the one thing that a page in doubt takes along until it is rewritten.
+    assert!(stats.entities == u64::from(ENTITIES) || shown.ends_with("entities"), "{shown}: {stats:?}");
+    assert!(journal.recovery().clean, "{shown}: {:?}", journal.recovery());
+    let view = journal.view();
+    let seqs = view.range(..).map(|entry| entry.unwrap().seq().get());
+    assert!(seqs.eq(1..=entries), "{shown}");
+    for entity in (0..ENTITIES).step_by(97).chain([0, ENTITIES - 1]) {
+        let key = entity.to_le_bytes();
+        let count = 1 + u64::from(entity % 5 == 0) + u64::from(entity == 0);
+        let forward = view.entity(kind, &key).map(|entry| entry.unwrap().generation().get());
+        assert!(forward.eq(1..=count), "{shown}, entity {entity}");
+        let newest = view.latest(kind, &key).unwrap().unwrap().generation().get();
+        assert_eq!(newest, count, "{shown}, entity {entity}");
+    }
+    assert!(view.latest(kind, b"nobody").unwrap().is_none(), "{shown}");
+    // Generations go on where they were, and so does the memory of keys.
+    let seven = 7u32.to_le_bytes();
+    assert!(journal.append(Record::new(kind, &seven, b"").expect(Expect::New)).is_err(), "{shown}");
+    let first = Expect::Generation(Generation::FIRST);
+    assert_eq!(
+        journal.append(Record::new(kind, &seven, b"").expect(first)).unwrap().generation.get(),
+        2,
+        "{shown}"
+    );
+    let new = journal.append(Record::new(kind, b"new", b"").expect(Expect::New)).unwrap();
+    assert_eq!((new.seq.get(), new.generation.get()), (entries + 2, 1), "{shown}");
+    let mut batch = journal.batch().idempotency_key(NAMED);
+    batch.push(Record::new(kind, &[0; 4], b"named"));
+    assert!(batch.commit().unwrap().repeated, "{shown}");
+    drop(view);
+    journal.close().unwrap();
+    let again = open(&disk);
+    assert!(again.recovery().clean && again.stats().entries == entries + 2, "{shown}");
+    let after = disk.files();
+    drop(again);
+    after
+}
+
+fn is_derived(name: &str) -> bool {
+    name.ends_with(".idx") || name == "entities"
+}
+
+#[test]
+fn a_closed_store_has_its_directory_of_entities_and_an_index_for_each_segment() {
+    let files = closed_store();
+    let segments = files.keys().filter(|name| name.ends_with(".seg")).count();
+    assert!(segments > 5 && files.contains_key("entities"), "{:?}", files.keys());
+    assert_eq!(files.keys().filter(|name| name.ends_with(".idx")).count(), segments);
+    let journal = open(&Simulator::with(files.clone()));
+    assert!(journal.stats().entities_on_heap < u64::from(ENTITIES) / 2, "{:?}", journal.stats());
+    drop(journal);
+    is_the_same(&files, "untouched");
+}
+
+#[test]
+fn any_derived_file_may_be_missing_and_is_written_again() {
+    let files = closed_store();
+    for gone in files.keys().filter(|name| is_derived(name)) {
+        let mut rest = files.clone();
+        rest.remove(gone);
+        is_the_same(&rest, &format!("without {gone}"));
+    }
+    let mut bare = files.clone();
+    bare.retain(|name, _| !is_derived(name));
+    let after = is_the_same(&bare, "without all of them");
+    let derived = |files: &Files| files.keys().filter(|name| is_derived(name)).cloned().collect::<Vec<_>>();
+    let last = |files: &Files| derived(files).into_iter().rfind(|name| name.ends_with(".idx"));
+    assert!(last(&after) >= last(&files), "{:?}, not {:?}", derived(&after), derived(&files));
+}
+
+#[test]
+fn garbage_in_any_derived_file_is_noticed() {
+    let files = closed_store();
+    for name in files.keys().filter(|name| is_derived(name)) {
+        let length = files[name].len();
+        for what in ["empty", "cut", "longer", "zeros", "ones", "a flip in the header", "a flip in the body"]
+        {
+            let mut damaged = files.clone();
+            let bytes = damaged.get_mut(name).unwrap();
+            match what {
+                "empty" => bytes.clear(),
+                "cut" => bytes.truncate(length / 2),
+                "longer" => bytes.extend([0; 4096]),
+                "zeros" => bytes.fill(0),
+                "ones" => bytes.fill(0xff),
+                "a flip in the header" => bytes[60] ^= 1,
+                _ => bytes[length * 2 / 3] ^= 0x10,
+            }
+            is_the_same(&damaged, &format!("{what}: {name}"));
+        }
+    }
+}
+
+#[test]
+fn an_index_of_another_segment_or_of_an_earlier_time_is_not_believed() {
+    let files = closed_store();
+    let indexes: Vec<&String> = files.keys().filter(|name| name.ends_with(".idx")).collect();
+    for pair in indexes.windows(2) {
+        let mut swapped = files.clone();
+        swapped.insert(pair[0].clone(), files[pair[1]].clone());
+        swapped.insert(pair[1].clone(), files[pair[0]].clone());
+        is_the_same(&swapped, &format!("{} and {} swapped", pair[0], pair[1]));
+    }
+    // The directory of a shorter log lies behind the newer indexes, and is brought up to them.
+    let disk = Simulator::with(files.clone());
+    let journal = open(&disk);
+    let kind = journal.kind("vessel").unwrap();
+    for entity in 0..200u32 {
+        journal.append(Record::new(kind, &entity.to_le_bytes(), &[1; 400])).unwrap();
+    }
+    journal.close().unwrap();
+    let mut older = disk.files();
+    older.insert("entities".to_owned(), files["entities"].clone());
+    let journal = open(&Simulator::with(older));
+    for entity in 0..200u32 {
+        let count = 2 + u64::from(entity % 5 == 0) + u64::from(entity == 0);
+        let key = entity.to_le_bytes();
+        let found = journal.latest(kind, &key).unwrap().unwrap().generation().get();
+        assert_eq!(found, count, "entity {entity}");
+    }
+}
