@@ -100,6 +100,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod disk;
+pub mod dump;
 mod error;
 mod format;
 mod id;

@@ -30,7 +30,7 @@ use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::opening::{learn_kind, start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
-use crate::log::lock::{held_elsewhere, now};
+use crate::log::lock::{held_elsewhere, now, refusal};
 use crate::log::recovery::{Damage, End, Purpose, Visitor, recover};
 use crate::log::segment::{Segment, open_header};
 use crate::log::writer::{Draft, Numbers};
@@ -137,6 +137,10 @@ fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
+    let Some(_directory) = from.hold().map_err(|e| Error::io("hold the store", e).at(from.path()))? else {
+        let holder = from.open(lock::FILE_NAME, Access::Read).ok();
+        return Err(refusal(from, holder.as_deref()));
+    };
     let _held = match from.open(lock::FILE_NAME, Access::Read) {
         Ok(file) => {
             if let Some(held) = held_elsewhere(from, &*file)? {

@@ -80,7 +80,7 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     let mut checking = Checking::new(directory, store, check, findings);
     checking.open_entities(&names);
     let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
-    checking.finish(&end, &chain, live.is_some());
+    checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;
     findings.dedup();
@@ -169,11 +169,6 @@ fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: &mut Vec<Fi
 fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
     if chain.live.is_empty() {
         findings.push(Finding::new(Severity::Damage, file_name(1), "there is no segment"));
-    }
-    for (missing, by) in &chain.missing {
-        let what = format!("not there, and segment {by} follows it");
-        let finding = Finding::new(Severity::Damage, file_name(*missing), what);
-        findings.push(Finding { segment: Some(*missing), ..finding });
     }
     for number in &chain.dead {
         let what = "behind a torn end: dead, and removed by the next opening that writes";
@@ -362,7 +357,7 @@ impl<'a> Checking<'a> {
     }
 
     /// What is known about the end of the log, once it was reached.
-    fn finish(&mut self, end: &End, chain: &Chain, live: bool) {
+    fn finish(&mut self, end: &End, live: bool) {
         self.leave_segment();
         if let Some(file) = &self.entity_file
             && file.covered.segment() > end.position.segment()
@@ -372,13 +367,6 @@ impl<'a> Checking<'a> {
             self.findings.push(finding.sides(format!("at most {}", end.position), file.covered.segment()));
         } else {
             self.compare_entities();
-        }
-        let behind = end.position.segment().saturating_add(1);
-        let came_meanwhile = || self.directory.open(&file_name(behind), Access::Read).is_ok();
-        if end.sealed && chain.live.last() == Some(&end.position.segment()) && !came_meanwhile() {
-            let what = format!("not there, and segment {} ends with a seal", end.position.segment());
-            let finding = Finding::new(Severity::Damage, file_name(behind), what);
-            self.findings.push(Finding { segment: Some(behind), ..finding });
         }
         let report = &end.report;
         if report.cut > 0 || report.valid_after_hole > 0 {

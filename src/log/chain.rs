@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
-use crate::format::index as index_format;
 use crate::format::segment::{file_name, number_of};
 use crate::id::StoreId;
 use crate::log::recovery::Purpose;
@@ -18,8 +17,6 @@ pub(crate) struct Chain {
     pub(crate) dead: Vec<u32>,
     /// Where a segment ends because the log went on behind it after a crash.
     limits: Vec<(u32, u64)>,
-    /// Segments that are not there, each with the one whose header says that it follows it.
-    pub(crate) missing: Vec<(u32, u32)>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
 }
@@ -34,17 +31,18 @@ pub(crate) fn find_chain(
 ) -> Result<Chain> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
-    let numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
+    let mut numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
     let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
     if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
         return Err(Error::corrupt("open a segment")
             .at(directory.path().join(&odd.name))
             .sides("a plain file", "something else"));
     }
-    // A dead segment never has an index: it is passed over even where a crash brought it back
-    // between its neighbours.
-    let indexed: BTreeSet<u32> =
-        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
+    // An index outlives nothing but its segment, so one above them all names one that is gone.
+    let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
+    let indexed: BTreeSet<u32> = indexed.collect();
+    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    numbers.extend(gone);
     let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
@@ -73,8 +71,9 @@ pub(crate) fn find_chain(
         at = (follows != 0).then_some(follows);
         if follows != 0 && !numbers.contains(&follows) {
             if purpose != Purpose::Write {
-                chain.missing.push((follows, number));
-                at = below;
+                // What it held is lost, and the walk says so.
+                chain.live.extend(Some(follows).filter(|_| purpose == Purpose::Salvage));
+                at = numbers.range(..follows).next_back().copied();
                 continue;
             }
             return Err(Error::corrupt(format!("follow segment {number} back to segment {follows}"))

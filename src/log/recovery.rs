@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::disk::Directory;
+use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::HEADER_BYTES;
@@ -24,7 +24,7 @@ use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::rules::{Facts, Verdict, judge};
-use crate::log::salvage::{Salvaged, read_again, salvage, whole_batch_from};
+use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
 use crate::log::segment::Segment;
 
 /// What opening a store found out about the end of its log.
@@ -138,6 +138,7 @@ pub(crate) fn recover(
         least_seq: 0,
         bound_is_final: false,
         refused: Vec::new(),
+        indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -161,6 +162,15 @@ pub(crate) fn recover(
             .place(walk.end.segment().saturating_add(1), 0)
             .sides("the segment's file", "no such file"));
     }
+    if walk.sealed && purpose == Purpose::Salvage {
+        // Beside a live writer it may have come after we listed the directory.
+        let behind = walk.end.segment().saturating_add(1);
+        if directory.open(&file_name(behind), Access::Read).is_err() {
+            let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
+            let last = walk.last_seq.unwrap_or(walk.least_seq);
+            walk.damaged((behind, 0, 0), None, last, what);
+        }
+    }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
     let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
@@ -181,6 +191,8 @@ struct Walk<'a> {
     bound_is_final: bool,
     /// The ranges of this segment that the device refused.
     refused: Vec<(u64, u64)>,
+    /// What the index of this segment says of it, for those who salvage.
+    indexed: Indexed,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -249,21 +261,35 @@ impl Walk<'_> {
         limit: Option<u64>,
         later: &[u32],
     ) -> Result<bool> {
-        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let was_sealed = std::mem::take(&mut self.sealed);
+        let sealed_here = was_sealed && from != FIRST_FRAME;
         let Salvaged { segment, bytes, header_error, unreadable } =
             match salvage(self.directory, self.store, number) {
                 Ok(salvaged) => salvaged,
                 Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
                 // A spare that its writer took back meanwhile.
-                Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
+                Err(error)
+                    if later.is_empty()
+                        && error.is_not_found()
+                        && index_says(self.directory, self.store, number).is_none() =>
+                {
+                    self.sealed = was_sealed;
+                    return Ok(true);
+                }
                 Err(error) => {
-                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    let is_gone = error.is_corruption() || error.is_not_found();
+                    self.refused = if is_gone { Vec::new() } else { vec![(0, u64::MAX)] };
                     self.report.unreadable += self.refused.len() as u64;
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
             };
         let segment = Arc::new(segment);
+        self.indexed = index_says(self.directory, self.store, number)
+            .filter(|index| index.salt == segment.header.salt)
+            .unwrap_or_default();
+        // Indexes are made of what is durable.
+        self.bound = self.bound.max(segment.position(self.indexed.end));
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
@@ -289,6 +315,7 @@ impl Walk<'_> {
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
     fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
+        self.indexed = index_says(self.directory, self.store, number).unwrap_or_default();
         let lost = self.lost_through(later);
         self.damaged((number, 0, 0), None, lost, error.to_string());
         self.life = None;
@@ -588,7 +615,7 @@ impl Walk<'_> {
             let (segment, bytes) = self.whole(*number)?;
             valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
         });
-        first.unwrap_or(last)
+        first.unwrap_or(last).max(self.indexed.last_seq)
     }
 
     fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {

@@ -9,7 +9,8 @@ use crate::disk::{Access, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Frame, flag};
-use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::header::{FileHeader, FileType};
+use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{Position, StoreId};
 use crate::log::grid::valid_frames;
@@ -50,7 +51,10 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
         }
         Ok(header) => [Some(header.salt.get()), None],
         Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
-        Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
+        Err(_) => {
+            let index = index_says(directory, store, number);
+            [FileHeader::salt_if_of(&bytes, store), index.map(|index| index.salt)]
+        }
     };
     for salt in candidates.into_iter().flatten() {
         let header =
@@ -63,13 +67,23 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
     Err(error)
 }
 
-/// An index names the salt of its segment.
-pub(crate) fn index_salt(directory: &dyn Directory, store: StoreId, number: u32) -> Option<u64> {
+/// What the index of a segment says of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Indexed {
+    pub(crate) salt: u64,
+    pub(crate) end: u64,
+    pub(crate) last_seq: u64,
+}
+
+/// Reads what an index that checks out says of its segment, whatever has become of that.
+pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32) -> Option<Indexed> {
     let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_at(&mut bytes, 0).ok()?;
-    let header = FileHeader::read_of(&bytes, FileType::Index, store).ok()?;
-    (header.number.get() == u64::from(number)).then(|| header.salt.get())
+    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let bytes = crate::disk::read_whole(&*file, limit).ok()?;
+    let salt = FileHeader::read_of(&bytes, FileType::Index, store).ok()?.salt.get();
+    let layout = Layout::read(&bytes, store, number, salt).ok()?;
+    let last_seq = (layout.first_seq + layout.frames as u64).saturating_sub(1);
+    Some(Indexed { salt, end: layout.end, last_seq })
 }
 
 /// The whole file, page by page where it cannot be read at once.
