@@ -2,7 +2,7 @@
 //! was written or an error, never something else, and never a panic.
 //!
 //! The default run samples where the whole would take long; `ESKER_DAMAGE=full` tries all.
-#![allow(clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -305,7 +305,7 @@ fn check_verdict(
             return;
         }
     };
-    let hint = name == "LOCK" && (at >= 512 || at < 8);
+    let hint = name == "LOCK" && !(8..512).contains(&at);
     let here = found.findings.iter().filter(|finding| finding.file == name);
     let named: Vec<_> = here.collect();
     if named.iter().all(|finding| finding.severity == Severity::Note) {
