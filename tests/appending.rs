@@ -1,5 +1,10 @@
 //! Appending what cannot be appended: each its own error, with both sides, and nothing written.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
 use esker::{
     ErrorKind, Expect, Generation, IdempotencyKey, Journal, KEY_BYTES_MAX, METADATA_BYTES_MAX, Options,

@@ -1,5 +1,10 @@
 //! Opening what cannot be opened: each its own clear error, and nothing is changed by a refusal.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -105,7 +110,6 @@ fn an_empty_directory_becomes_a_store_and_a_store_is_not_made_twice() {
 
 #[test]
 fn a_newer_format_is_refused_by_every_file_that_can_say_so_and_never_called_corrupt() {
-    #[allow(clippy::type_complexity, reason = "a list of changes, read once")]
     let changes: [(&str, fn(&mut [u8])); 2] = [
         ("a later version", |header| header[10] = 2),
         ("an unknown incompatible feature", |header| header[20] |= 1),

@@ -122,7 +122,7 @@ impl Output {
             Mode::Tabs => rows.iter().try_for_each(|row| self.tabs(row)),
             Mode::Table => {
                 let mut table = comfy_table::Table::new();
-                table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY).set_header(heading);
+                table.load_preset(comfy_table::presets::NOTHING).set_header(heading);
                 for (at, name) in heading.iter().enumerate() {
                     // Numbers stand to the right, below each other.
                     let is_number = NUMBERS.contains(name);

@@ -282,9 +282,13 @@ fn exit_codes_say_what_is_wrong() {
     assert_eq!(run(&["hex", &store, "1:99999999"]).code, Some(2));
     assert_eq!(run(&["--help"]).code, Some(0));
     assert_eq!(run(&["--version"]).code, Some(0));
-    // A store of a later format: its version is at byte 10 of the manifest.
-    let manifest = File::options().write(true).open(sample.path().join("MANIFEST")).unwrap();
-    manifest.write_all_at(&[2], 10).unwrap();
+    // A store of a later format: its version is at byte 10 of the manifest's header.
+    let manifest = sample.path().join("MANIFEST");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[10] += 1;
+    let checksum = crc32fast::hash(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&manifest, bytes).unwrap();
     let newer = run(&["info", &store]);
     assert_eq!(newer.code, Some(3), "{}", newer.stderr);
 }
@@ -311,7 +315,7 @@ fn damage_is_named_and_what_lies_behind_it_is_shown() {
     let sample = Sample::new();
     let store = sample.text();
     let (segment, offset) = place(&store, 5);
-    flip(&sample.path(), segment, offset + 60); // the key
+    flip(&sample.path(), segment, offset + 60); // the content
     let (other, start) = place(&store, 7);
     flip(&sample.path(), other, start + 16); // the header
     let dump = on(&["dump"], &store, &[]);
