@@ -29,7 +29,7 @@ fn options() -> Options {
     Options::new().segment_bytes(4096).background(false)
 }
 
-fn open(files: &Files) -> crate::Result<Journal> {
+fn open(files: &Files) -> crate::error::Result<Journal> {
     let directory = Arc::new(MemoryDirectory::with(files.clone(), None));
     opening::open(directory, options()).map(Journal::of)
 }
@@ -77,7 +77,12 @@ fn survives(what: &str, files: &Files) {
         let target = Arc::new(MemoryDirectory::new());
         if salvage(&directory, Arc::clone(&target) as _).is_ok() {
             let found = examine(&*target, Check::Full).unwrap();
-            assert_eq!(found.verdict, crate::Verdict::Valid, "repaired: {:#?}", found.findings);
+            assert_eq!(
+                found.verdict,
+                crate::journal::finding::Verdict::Valid,
+                "repaired: {:#?}",
+                found.findings
+            );
         }
     }));
     assert!(tried.is_ok(), "{what}");
