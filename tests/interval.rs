@@ -1,5 +1,5 @@
 //! What an interval promises: nothing stays unsynced because the log went quiet.
-#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::time::{Duration, Instant};
 

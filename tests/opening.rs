@@ -110,6 +110,7 @@ fn an_empty_directory_becomes_a_store_and_a_store_is_not_made_twice() {
 
 #[test]
 fn a_newer_format_is_refused_by_every_file_that_can_say_so_and_never_called_corrupt() {
+    #[allow(clippy::type_complexity, reason = "a list of changes, read once")]
     let changes: [(&str, fn(&mut [u8])); 2] = [
         ("a later version", |header| header[10] = 2),
         ("an unknown incompatible feature", |header| header[20] |= 1),

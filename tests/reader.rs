@@ -1,5 +1,5 @@
 //! A reader beside a live writer: it follows appends, rotation, clean ends and crashes.
-#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use esker::{Durability, ErrorKind, Journal, Options, Reader, Record, Seq};
 
