@@ -1,4 +1,10 @@
 //! Appending what cannot be appended: each its own error, with both sides, and nothing written.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
 use esker::{
     ErrorKind, Expect, Generation, IdempotencyKey, Journal, KEY_BYTES_MAX, METADATA_BYTES_MAX, Options,
@@ -54,13 +60,17 @@ fn a_batch_is_not_empty_and_takes_at_most_a_quarter_of_a_segment() {
     assert_eq!(journal.batch().commit().unwrap_err().kind(), ErrorKind::InvalidInput);
     let payload = vec![1; 4 << 10];
     let mut batch = journal.batch();
-    (0..4).for_each(|_| drop(batch.push(Record::new(kind, b"a", &payload))));
+    (0..4).for_each(|_| {
+        batch.push(Record::new(kind, b"a", &payload));
+    });
     let error = batch.commit().unwrap_err();
     assert_eq!((error.kind(), error.expected()), (ErrorKind::BatchTooLarge, Some("at most 16384 bytes")));
     let whole = vec![1; 16 << 10];
     assert_eq!(journal.append(Record::new(kind, b"a", &whole)).unwrap_err().kind(), ErrorKind::BatchTooLarge);
     let mut batch = journal.batch();
-    (0..3).for_each(|_| drop(batch.push(Record::new(kind, b"a", &payload))));
+    (0..3).for_each(|_| {
+        batch.push(Record::new(kind, b"a", &payload));
+    });
     batch.commit().unwrap();
     assert_eq!(journal.stats().entries, 3);
 }

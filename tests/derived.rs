@@ -1,5 +1,6 @@
 //! Derived files are caches: missing, cut short or full of garbage, the store opens with the
 //! same content, and writes them again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::collections::BTreeMap;
 

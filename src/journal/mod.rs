@@ -22,6 +22,8 @@ pub(crate) mod core;
 pub(crate) mod entry;
 pub(crate) mod finding;
 pub(crate) mod history;
+#[cfg(test)]
+mod hostile_tests;
 mod identity;
 mod idle;
 pub(crate) mod keeper;

@@ -402,9 +402,6 @@ impl<'a> Checking<'a> {
         if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
             self.compare_entities();
         }
-        if frame.key().is_empty() {
-            self.damage(position, "an entry's key".into(), "1 byte or more".into(), "none".into());
-        }
         if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
             let expected = "a kind that was registered before".into();
             self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));
@@ -572,12 +569,10 @@ impl Visitor for Checking<'_> {
         }
         let unknown = frame.header.flags() & !flag::KNOWN;
         if unknown != 0 {
-            self.damage(
-                position,
-                "a frame's flags".into(),
-                format!("within {:#x}", flag::KNOWN),
-                format!("{unknown:#x}"),
-            );
+            let what = format!("flags {unknown:#x}, which this build does not know");
+            let finding = Finding::new(Severity::Note, file_name(position.segment()), what);
+            self.findings
+                .push(Finding { segment: Some(position.segment()), ..finding.at(position.offset()) });
         }
         if frame.header.is_system() {
             self.system_frame(position, frame);

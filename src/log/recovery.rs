@@ -20,7 +20,7 @@ use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
+use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::rules::{Facts, Verdict, judge};
@@ -514,7 +514,9 @@ impl Walk<'_> {
         if !frame.header.is_system() {
             // An entity's generations start at 1, or at the Seq of its first frame.
             let is_dense = self.last_seq.map_or(seq > self.least_seq, |last| seq == last + in_batch + 1);
-            return is_dense && (1..=seq).contains(&frame.header.generation.get());
+            let is_an_entry = !frame.key().is_empty() && frame.header.kind.get() <= KINDS_MAX;
+            let is_in_a_history = (1..=seq).contains(&frame.header.generation.get());
+            return is_dense && is_an_entry && is_in_a_history;
         }
         let is_preamble = frame.header.operation == System::Preamble as u8;
         let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() else {
