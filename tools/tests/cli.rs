@@ -437,6 +437,37 @@ fn typed_payloads_are_shown_by_field_name() {
     assert_eq!((&json[1]["payload_base64"], json[1]["decode_error"].is_string()), (&"gqE=".into(), true));
 }
 
+#[test]
+fn a_busy_writer_is_never_taken_for_damage() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut batch = journal.batch();
+                (0..3).for_each(|_| {
+                    batch.push(Record::new(note, b"busy", &[b'x'; 300]));
+                });
+                batch.commit().unwrap();
+            }
+        });
+        let looks: Vec<Run> = ["dump", "segments", "stats", "info", "verify"]
+            .iter()
+            .cycle()
+            .take(20)
+            .map(|command| on(&[command], &sample.text(), &[]))
+            .collect();
+        // First let the writer end, so that a failure is told and not waited for.
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for look in looks {
+            assert_eq!(look.code, Some(0), "{}{}", look.stderr, look.stdout);
+        }
+    });
+    journal.close().unwrap();
+}
+
 /// A follower, read line by line.
 struct Follower {
     child: Child,
