@@ -1,5 +1,6 @@
 //! Derived files are caches: missing, cut short or full of garbage, the store opens with the
 //! same content, and writes them again.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::collections::BTreeMap;
 

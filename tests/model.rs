@@ -2,6 +2,7 @@
 //! among them, and after each of them every way to read compared with a plain vector.
 //!
 //! `PROPTEST_CASES=10000 cargo test --test model` looks longer; a failure is shrunk and shown.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
 
 #[path = "model/plain.rs"]
 mod plain;
@@ -202,7 +203,7 @@ impl Pair {
     fn append(&mut self, saying: Saying, expecting: Expecting) -> Checked {
         let journal = self.journal();
         let kind = journal.kind(saying.kind).map_err(fail)?;
-        let known = self.plain.generation(saying.kind, &saying.key);
+        let known = self.plain.generations.get(&(saying.kind, saying.key.clone())).copied();
         let generation = |number: u64| Generation::new(number).map_or(Expect::New, Expect::Generation);
         let (expect, met) = match expecting {
             Expecting::Anything => (Expect::Any, true),

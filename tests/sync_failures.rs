@@ -1,4 +1,5 @@
 //! A sync that fails, and a disk that is full: what is acknowledged stays, nothing is retried.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use esker::{Durability, ErrorKind, IdempotencyKey, Journal, Options, Record, Simulator};
 

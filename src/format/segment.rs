@@ -49,7 +49,8 @@ impl SegmentHeader {
             bytes: header.word(1),
             created: header.word(2).cast_signed(),
         };
-        let is_a_length = (FIRST_FRAME..=FILE_BYTES_MAX).contains(&segment.bytes) && segment.bytes % 8 == 0;
+        let is_a_length =
+            (FIRST_FRAME..=FILE_BYTES_MAX).contains(&segment.bytes) && segment.bytes.is_multiple_of(8);
         if segment.bytes != file_bytes || !is_a_length {
             let sides = (format!("{} bytes", segment.bytes), format!("{file_bytes} bytes"));
             return Err(Error::corrupt("compare a segment's length with its header").sides(sides.0, sides.1));

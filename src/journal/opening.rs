@@ -187,7 +187,7 @@ fn holds_more_than_a_header(directory: &dyn Directory, name: &str) -> bool {
         let mut bytes = vec![0; usize::try_from(file.len()?.min(SOME)).unwrap_or(0)];
         file.read_at(&mut bytes, 0)?;
         // The first frame stands right behind the header, however it was torn.
-        let frames = bytes.get(FIRST_FRAME as usize..).unwrap_or_default();
+        let frames = bytes.get(crate::format::header::HEADER_BYTES..).unwrap_or_default();
         Ok(frames.iter().any(|byte| *byte != 0))
     };
     holds().unwrap_or(true)
@@ -520,7 +520,7 @@ impl Finding<'_> {
             catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
         let live = match covered {
             Some(IndexRef::Sealed(index, _)) => {
-                Arc::new(LiveIndex::from_sealed(&index, number, current.segment.header.bytes))
+                Arc::new(LiveIndex::from_sealed(index, number, current.segment.header.bytes))
             }
             _ => Arc::new(LiveIndex::for_segment(current.segment.header.bytes)),
         };
