@@ -1,6 +1,6 @@
 //! The log by itself: what one operation costs, to compare two commits on one machine.
 //! Against peers and the hardware: `benches/peers`.
-#![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(clippy::indexing_slicing, missing_docs, reason = "criterion's macros make public functions")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should say where")]
 
 use std::hint::black_box;

@@ -100,6 +100,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod disk;
+pub mod dump;
 mod error;
 mod format;
 mod id;
@@ -125,6 +126,7 @@ pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, Owner
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
 pub use journal::entry::{Entry, OwnedEntry};
+pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Expect, Receipt, Record, Ticket};
@@ -133,9 +135,9 @@ pub use journal::region::Region;
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
 pub use journal::stats::Stats;
+pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
-pub use journal::verify::{Check, Finding, Severity, Verdict, Verification, verify};
 pub use journal::view::{Entries, RegionEntries, View};
 pub use log::recovery::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

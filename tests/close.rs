@@ -1,4 +1,5 @@
 //! Closing while the keeper is at work: nobody takes a file away from the other.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use esker::{Options, Record};
 

@@ -12,13 +12,14 @@
 //! `ESKER_CRASH_STATES=1000000 cargo test --release --test crash` looks at a million states;
 //! `ESKER_CRASH_SEED` begins elsewhere (a failure names the seed that shows it again, with
 //! `ESKER_CRASH_STATES=1`).
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 #[path = "crash/choices.rs"]
 mod choices;
 #[path = "crash/life.rs"]
 mod life;
 #[path = "model/plain.rs"]
+#[allow(dead_code, reason = "shared with the model tests, which use all of it")]
 mod plain;
 
 use std::collections::{BTreeMap, HashMap};

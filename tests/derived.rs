@@ -1,6 +1,6 @@
 //! Derived files are caches: missing, cut short or full of garbage, the store opens with the
 //! same content, and writes them again.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //! among them, and after each of them every way to read compared with a plain vector.
 //!
 //! `PROPTEST_CASES=10000 cargo test --test model` looks longer; a failure is shrunk and shown.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 #[path = "model/plain.rs"]
 mod plain;

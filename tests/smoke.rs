@@ -1,4 +1,5 @@
 //! A journal over three lives, and every crash in one.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 use esker::*;
 #[test]
 fn smoke() {

@@ -419,6 +419,7 @@ fn an_expectation_that_is_not_met_appends_nothing_and_gives_both_numbers() -> Re
     let error = store.append_if(ORDERS, "1", Expect::New, &placed(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!((error.expected(), error.actual()), (Some("no entry"), Some("generation 1")));
+    assert!(error.to_string().starts_with("append to order/1:"), "{error}");
 
     let mut batch = store.batch();
     batch.append(VESSELS, "a", &ada(1.0))?;

@@ -1,5 +1,5 @@
 //! A sync that fails, and a disk that is full: what is acknowledged stays, nothing is retried.
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use esker::{Durability, ErrorKind, IdempotencyKey, Journal, Options, Record, Simulator};
 

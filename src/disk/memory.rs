@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::disk::map::{self, HeapBytes, Map, MapWriter, SharedPage, Tape};
-use crate::disk::{Access, Directory, File, FileSystem, Name, Through};
+use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
 /// An operation on a directory in memory, as the recorder sees it.
 #[derive(Clone, Debug)]
@@ -163,6 +163,10 @@ impl Directory for MemoryDirectory {
 
     fn sync(&self) -> io::Result<()> {
         self.record(|| Event::SyncDirectory)
+    }
+
+    fn hold(&self) -> io::Result<Option<Hold>> {
+        Ok(Some(Box::new(())))
     }
 
     fn sync_parent(&self) -> io::Result<()> {

@@ -25,6 +25,9 @@ pub(crate) struct Name {
     pub(crate) is_file: bool,
 }
 
+/// A hold on a directory, which ends when it is dropped.
+pub(crate) type Hold = Box<dyn fmt::Debug + Send + Sync>;
+
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -57,6 +60,9 @@ pub(crate) trait Directory: Send + Sync + fmt::Debug {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync(&self) -> io::Result<()>;
+    /// Holds the directory itself against other writers, until what this answers is dropped;
+    /// `None`: somebody holds it. Where a file system cannot, the lock file has to do.
+    fn hold(&self) -> io::Result<Option<Hold>>;
     /// Makes the directory's own name durable in its parent.
     fn sync_parent(&self) -> io::Result<()>;
 }

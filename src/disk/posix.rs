@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 
 use crate::disk::map::{self, Map, MapWriter, SharedPage};
-use crate::disk::{Access, Directory, File, FileSystem, Name, Through};
+use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
 /// A directory of the file system, held open.
 #[derive(Debug)]
@@ -80,8 +80,13 @@ impl Directory for PosixDirectory {
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let flags = if access == Access::Write { OFlags::RDWR } else { OFlags::RDONLY };
         let file = self.open_with(name, flags)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "not a plain file"));
+        }
+        // What is written here would change a file that somebody else has under another name.
+        if access == Access::Write && std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "there is a hard link to this file"));
         }
         Ok(PosixFile::shared(file))
     }
@@ -102,9 +107,29 @@ impl Directory for PosixDirectory {
         self.descriptor.sync_all()
     }
 
+    fn hold(&self) -> io::Result<Option<Hold>> {
+        let held = self.open_with(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        match fs2::FileExt::try_lock_exclusive(&held) {
+            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(None),
+            Err(_) => Ok(Some(Box::new(()))),
+            Ok(()) => Ok(Some(Box::new(HeldDirectory(held)))),
+        }
+    }
+
     fn sync_parent(&self) -> io::Result<()> {
         let path = self.path.canonicalize()?;
         path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    }
+}
+
+/// A lock on the directory itself: it cannot be deleted and made again as a lock file can.
+#[derive(Debug)]
+struct HeldDirectory(fs::File);
+
+impl Drop for HeldDirectory {
+    fn drop(&mut self) {
+        // Said aloud, because a forked child may share the descriptor.
+        let _ = fs2::FileExt::unlock(&self.0);
     }
 }
 

@@ -223,7 +223,7 @@ impl Layout {
         let last_life = Life(u32::try_from(header.word(LIFE_AND_CRC) >> 32).ok()?);
         let (end, first_seq) = (header.word(END), header.word(FIRST_SEQ));
         // Whatever is counted from here stays far from the end of a u64.
-        if first_seq > SEQ_MAX + 1 || frames > u32::MAX as usize {
+        if frames > u32::MAX as usize || first_seq.checked_add(frames as u64)? > SEQ_MAX + 1 {
             return None;
         }
         Some(Self {
@@ -299,5 +299,6 @@ pub(crate) fn file_name(number: u32) -> String {
 /// The number in an index file's name.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".idx")?;
-    (digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let is_number = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| is_number && *number != 0)
 }

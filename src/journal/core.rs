@@ -283,10 +283,9 @@ impl Core {
                 Expect::Generation(generation) => known == Some(generation.get()),
             };
             if !met {
-                let key = String::from_utf8_lossy(item.draft.key).into_owned();
                 let found =
                     known.map_or_else(|| "no entry".to_owned(), |known| format!("generation {known}"));
-                return Err(Error::new(ErrorKind::Conflict, format!("append to {}/{key}", item.draft.kind))
+                return Err(Error::new(ErrorKind::Conflict, format!("append to {}", self.entity_of(item)))
                     .sides(item.expect, found));
             }
             now.insert(
@@ -295,6 +294,15 @@ impl Core {
             );
         }
         Ok(())
+    }
+
+    /// An entity as people write it: the kind's name, and the key.
+    fn entity_of(&self, item: &Item<'_>) -> String {
+        let key = String::from_utf8_lossy(item.draft.key);
+        match self.registry.read().get(crate::id::KindId(item.draft.kind)) {
+            Some(kind) => format!("{}/{key}", kind.name),
+            None => format!("{}/{key}", item.draft.kind),
+        }
     }
 
     /// Answers a batch that was appended before.

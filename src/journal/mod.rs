@@ -20,7 +20,10 @@
 
 pub(crate) mod core;
 pub(crate) mod entry;
+pub(crate) mod finding;
 pub(crate) mod history;
+#[cfg(test)]
+mod hostile_tests;
 mod identity;
 mod idle;
 pub(crate) mod keeper;
@@ -47,12 +50,12 @@ use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::{IdempotencyKey, KindId, Position, Seq, StoreId};
 use crate::journal::core::Core;
 use crate::journal::entry::OwnedEntry;
+use crate::journal::finding::{Check, Verification};
 use crate::journal::record::{Batch, Receipt, Record, Ticket};
 use crate::journal::region::Region;
 use crate::journal::registry::KindSpec;
 use crate::journal::stats::Stats;
 use crate::journal::threads::Threads;
-use crate::journal::verify::{Check, Verification};
 use crate::journal::view::{View, owned};
 use crate::log::recovery::RecoveryReport;
 use crate::options::{Options, Presence};

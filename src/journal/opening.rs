@@ -26,8 +26,9 @@ use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
+use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{Chain, Covered, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::recovery::{Covered, Damage, End, Purpose, Visitor, recover};
 use crate::log::segment::{Making, Segment, make};
 use crate::options::{Options, Presence};
 

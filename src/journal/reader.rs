@@ -28,8 +28,9 @@ use crate::index::live::LiveIndex;
 use crate::journal::opening::{Opened, find_log, learn_kind, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
+use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
-use crate::log::recovery::{Purpose, RecoveryReport, read_part, whole_batch};
+use crate::log::recovery::{Purpose, RecoveryReport};
 use crate::log::segment::Segment;
 
 /// A store, open for reading only, from any process.

@@ -29,8 +29,9 @@ use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::opening::{learn_kind, start_anew, write_manifest};
 use crate::journal::registry::Registry;
-use crate::log::lock::{held_elsewhere, now};
-use crate::log::recovery::{Chain, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::chain::{Chain, find_chain};
+use crate::log::lock::{held_elsewhere, now, refusal};
+use crate::log::recovery::{Damage, End, Purpose, Visitor, recover};
 use crate::log::segment::{Segment, open_header};
 use crate::log::writer::{Draft, Numbers};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -126,7 +127,7 @@ fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
+pub(crate) fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
     let names = to.list().map_err(|e| Error::io("make the repaired store", e).at(to.path()))?;
     if let Some(name) = names.first() {
         return Err(Error::new(ErrorKind::AlreadyExists, "make the repaired store")
@@ -136,6 +137,10 @@ fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
+    let Some(_directory) = from.hold().map_err(|e| Error::io("hold the store", e).at(from.path()))? else {
+        let holder = from.open(lock::FILE_NAME, Access::Read).ok();
+        return Err(refusal(from, holder.as_deref()));
+    };
     let _held = match from.open(lock::FILE_NAME, Access::Read) {
         Ok(file) => {
             if let Some(held) = held_elsewhere(from, &*file)? {
@@ -347,8 +352,8 @@ impl Core {
         let Writer { stage, keyed: window, last_seq, .. } = &mut *writer;
         let Stage::Writing(active) = stage else { return Ok(false) };
         let start = active.log.end();
-        let mut keyed = KeyedReader::default();
-        for ((draft, hash, header), frame) in items.iter().zip(frames) {
+        let mut offsets = Vec::with_capacity(items.len());
+        for (draft, hash, header) in &items {
             let generation = header.generation.get();
             let newest = EntryAt::new(start.segment(), active.live.count());
             let before = self.index.entities.put(*hash, Known { generation, newest });
@@ -357,15 +362,19 @@ impl Core {
             let (seq, time) = (header.seq.get(), header.time.get());
             let offset = active.log.push(draft, Numbers { flags, seq, generation, time }, durable);
             active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
-            if let Some(keyed) = keyed.frame(frame) {
-                active.live.keyed.lock().push(keyed);
-                window.remember(start.segment(), keyed, time);
-            }
+            offsets.push(offset);
             *last_seq = seq;
         }
         let finished = active.log.finish();
         let end = active.log.end();
         finished.map_err(|error| self.write_failed(start, error))?;
+        let mut keyed = KeyedReader::default();
+        for frame in offsets.into_iter().filter_map(|offset| active.log.segment.frame(offset)) {
+            if let Some(keyed) = keyed.frame(&frame) {
+                active.live.keyed.lock().push(keyed);
+                window.remember(start.segment(), keyed, keyed.time);
+            }
+        }
         self.commit.publish(end);
         Ok(true)
     }

@@ -9,12 +9,8 @@
 //! preambles restate what was said before, and that the derived files say what the log says.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::disk::{Access, Directory, Name, read_whole};
 use crate::error::{Error, Result};
@@ -31,182 +27,14 @@ use crate::index::EntityHasher;
 use crate::index::entities::{EntityFile, Known};
 use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
+use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::{Identity, existing, identify, type_of};
 use crate::journal::opening::learn_kind;
 use crate::journal::registry::Registry;
+use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
-use crate::log::recovery::{Chain, Covered, Damage, End, Purpose, Visitor, find_chain, recover};
+use crate::log::recovery::{Covered, Damage, End, Purpose, Visitor, recover};
 use crate::log::segment::{Segment, open_header};
-
-/// How much to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Check {
-    /// Headers, the manifest, the checksums of the derived files, and the end of the log.
-    Quick,
-    /// Every frame, and whether the derived files say what the log says. Takes memory for the
-    /// largest segment and for each entity.
-    Full,
-}
-
-/// What a verification comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Everything that was looked at is as it was written.
-    Valid,
-    /// Something is not.
-    Invalid,
-    /// Nothing wrong was found, and not everything could be read. Never a pass.
-    Incomplete,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Valid => "valid",
-            Self::Invalid => "invalid",
-            Self::Incomplete => "incomplete",
-        })
-    }
-}
-
-/// What a finding means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Severity {
-    /// The log, or the manifest: `repair` saves the rest into a new directory.
-    Damage,
-    /// A file that is derived from the log, or a hint: nothing is lost, and removing it while
-    /// nobody has the store open makes it be built again.
-    Derived,
-    /// It could not be read, so nothing is known about it.
-    Unread,
-    /// Worth knowing, and nothing wrong.
-    Note,
-}
-
-/// One thing that a verification found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Finding {
-    /// What it means.
-    pub severity: Severity,
-    /// The file's name in the directory.
-    pub file: String,
-    /// The segment concerned.
-    pub segment: Option<u32>,
-    /// Where in the file, in bytes.
-    pub offset: Option<u64>,
-    /// The numbers of the entries that are lost.
-    pub lost: Option<RangeInclusive<u64>>,
-    /// What is wrong.
-    pub what: String,
-    /// What should be there.
-    pub expected: Option<String>,
-    /// What is there.
-    pub found: Option<String>,
-    /// Where the next good frame begins in the same file.
-    pub next_good: Option<u64>,
-}
-
-impl Finding {
-    fn new(severity: Severity, file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self {
-            severity,
-            file: file.into(),
-            segment: None,
-            offset: None,
-            lost: None,
-            what: what.into(),
-            expected: None,
-            found: None,
-            next_good: None,
-        }
-    }
-
-    fn of_error(severity: Severity, file: impl Into<String>, error: &Error) -> Self {
-        let severity =
-            if error.is_corruption() || severity == Severity::Note { severity } else { Severity::Unread };
-        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.to_string() };
-        let finding = Self::new(severity, file, what).at(error.offset().unwrap_or(0));
-        Self {
-            segment: error.segment(),
-            expected: error.expected().map(str::to_owned),
-            found: error.actual().map(str::to_owned),
-            ..finding
-        }
-    }
-
-    fn at(mut self, offset: u64) -> Self {
-        self.offset = Some(offset);
-        self
-    }
-
-    fn sides(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        self.expected = Some(expected.to_string());
-        self.found = Some(found.to_string());
-        self
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if let Some(offset) = self.offset {
-            write!(f, ", offset {offset}")?;
-        }
-        write!(f, ": {}", self.what)?;
-        if let (Some(expected), Some(found)) = (&self.expected, &self.found) {
-            write!(f, ": expected {expected}, found {found}")?;
-        }
-        if let Some(lost) = &self.lost {
-            write!(f, "; seq {}..={} lost", lost.start(), lost.end())?;
-        }
-        match self.next_good {
-            Some(next) => write!(f, "; next good frame at {next}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a verification found and counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Verification {
-    /// What it comes to.
-    pub verdict: Verdict,
-    /// What was found, in the order of the log.
-    pub findings: Vec<Finding>,
-    /// The identity of the store.
-    pub store: String,
-    /// The process that has the store open for writing.
-    pub live: Option<Holder>,
-    /// The last life ended with `close`.
-    pub clean: bool,
-    /// Segments of the log.
-    pub segments: u64,
-    /// Frames that were read and are good, the system's own included.
-    pub frames: u64,
-    /// Entries among them.
-    pub entries: u64,
-    /// Whole batches; a single append is one.
-    pub batches: u64,
-    /// Bytes of good frames.
-    pub bytes: u64,
-    /// Entities that these entries belong to.
-    pub entities: u64,
-    /// Kinds that they register.
-    pub kinds: u64,
-    /// Entries that are lost, as far as their numbers tell.
-    pub lost: u64,
-    /// The first entry that was read.
-    pub first_seq: Option<u64>,
-    /// The last entry of the log.
-    pub last_seq: u64,
-}
 
 /// Verifies the store in a directory, also while another process writes it.
 ///
@@ -252,7 +80,7 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     let mut checking = Checking::new(directory, store, check, findings);
     checking.open_entities(&names);
     let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
-    checking.finish(&end, &chain, live.is_some());
+    checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;
     findings.dedup();
@@ -341,11 +169,6 @@ fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: &mut Vec<Fi
 fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
     if chain.live.is_empty() {
         findings.push(Finding::new(Severity::Damage, file_name(1), "there is no segment"));
-    }
-    for (missing, by) in &chain.missing {
-        let what = format!("not there, and segment {by} follows it");
-        let finding = Finding::new(Severity::Damage, file_name(*missing), what);
-        findings.push(Finding { segment: Some(*missing), ..finding });
     }
     for number in &chain.dead {
         let what = "behind a torn end: dead, and removed by the next opening that writes";
@@ -534,7 +357,7 @@ impl<'a> Checking<'a> {
     }
 
     /// What is known about the end of the log, once it was reached.
-    fn finish(&mut self, end: &End, chain: &Chain, live: bool) {
+    fn finish(&mut self, end: &End, live: bool) {
         self.leave_segment();
         if let Some(file) = &self.entity_file
             && file.covered.segment() > end.position.segment()
@@ -544,13 +367,6 @@ impl<'a> Checking<'a> {
             self.findings.push(finding.sides(format!("at most {}", end.position), file.covered.segment()));
         } else {
             self.compare_entities();
-        }
-        let behind = end.position.segment().saturating_add(1);
-        let came_meanwhile = || self.directory.open(&file_name(behind), Access::Read).is_ok();
-        if end.sealed && chain.live.last() == Some(&end.position.segment()) && !came_meanwhile() {
-            let what = format!("not there, and segment {} ends with a seal", end.position.segment());
-            let finding = Finding::new(Severity::Damage, file_name(behind), what);
-            self.findings.push(Finding { segment: Some(behind), ..finding });
         }
         let report = &end.report;
         if report.cut > 0 || report.valid_after_hole > 0 {
@@ -585,9 +401,6 @@ impl<'a> Checking<'a> {
         let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
         if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
             self.compare_entities();
-        }
-        if frame.key().is_empty() {
-            self.damage(position, "an entry's key".into(), "1 byte or more".into(), "none".into());
         }
         if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
             let expected = "a kind that was registered before".into();
@@ -756,12 +569,10 @@ impl Visitor for Checking<'_> {
         }
         let unknown = frame.header.flags() & !flag::KNOWN;
         if unknown != 0 {
-            self.damage(
-                position,
-                "a frame's flags".into(),
-                format!("within {:#x}", flag::KNOWN),
-                format!("{unknown:#x}"),
-            );
+            let what = format!("flags {unknown:#x}, which this build does not know");
+            let finding = Finding::new(Severity::Note, file_name(position.segment()), what);
+            self.findings
+                .push(Finding { segment: Some(position.segment()), ..finding.at(position.offset()) });
         }
         if frame.header.is_system() {
             self.system_frame(position, frame);

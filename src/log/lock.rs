@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use zerocopy::IntoBytes;
 
 use crate::disk::map::SharedPage;
-use crate::disk::{Access, Directory, File};
+use crate::disk::{Access, Directory, File, Hold};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::lock::{Cell, FILE_NAME, HOLDER_AT, Holder, PAGE_BYTES};
@@ -21,6 +21,8 @@ pub(crate) struct HeldLock {
     file: Arc<dyn File>,
     page: SharedPage,
     holder: Mutex<Holder>,
+    /// The directory itself, against those who find another lock file.
+    directory: Mutex<Option<Hold>>,
 }
 
 impl HeldLock {
@@ -41,6 +43,11 @@ impl HeldLock {
         if !file.try_lock().map_err(doing)? {
             return Err(locked(&path, read_holder(&*file)));
         }
+        let Some(hold) = directory.hold().map_err(doing)? else {
+            let holder = read_holder(&*file);
+            let _ = file.unlock();
+            return Err(locked(&path, holder));
+        };
         // Somebody may have removed the file between our opening and locking it: then another
         // process can hold a lock on the file that has its name now.
         let same =
@@ -61,7 +68,7 @@ impl HeldLock {
             life: 0,
             held: true,
         };
-        Ok(Self { file, page, holder: Mutex::new(holder) })
+        Ok(Self { file, page, holder: Mutex::new(holder), directory: Mutex::new(Some(hold)) })
     }
 
     /// Writes down that this life holds the store; the marks start where recovery ended.
@@ -93,6 +100,7 @@ impl HeldLock {
         holder.held = false;
         self.page.store(Cell::Life, 0);
         let said = self.file.write_at(&holder.encode(), HOLDER_AT as u64);
+        drop(self.directory.lock().take());
         let unlocked = self.file.unlock();
         said.and(unlocked)
     }
@@ -100,6 +108,7 @@ impl HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
+        drop(self.directory.lock().take());
         let _ = self.file.unlock();
     }
 }
@@ -122,6 +131,11 @@ fn locked(path: &std::path::Path, holder: Option<Holder>) -> Error {
         None => "a holder that left no name".to_owned(),
     };
     Error::new(ErrorKind::Locked, "open the store for writing").at(path).sides("no holder", found)
+}
+
+/// Says who holds a store, as far as its lock file tells.
+pub(crate) fn refusal(directory: &dyn Directory, file: Option<&dyn File>) -> Error {
+    locked(&directory.path().join(FILE_NAME), file.and_then(read_holder))
 }
 
 /// Takes the lock of a store that is only to be read, so that nobody writes it meanwhile. The

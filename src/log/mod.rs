@@ -8,12 +8,18 @@
 //! * [`segment`] — a mapped segment, and how one is made (protocol P1)
 //! * [`writer`] — encoding frames into the active segment (protocol P2)
 //! * [`rules`] — what a place in a log is, as a table over eight facts
+//! * [`chain`] — which segments belong to the log
 //! * [`recovery`] — finding the end of a log (protocol P4)
+//! * [`grid`] — finding frames again behind a hole
+//! * [`salvage`] — reading a segment around damage
 //! * [`lock`] — the lock page
 
+pub(crate) mod chain;
 pub(crate) mod commit;
+pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod recovery;
 pub(crate) mod rules;
+pub(crate) mod salvage;
 pub(crate) mod segment;
 pub(crate) mod writer;

@@ -9,24 +9,23 @@
 //! Nothing is written, truncated or deleted here. What recovery found it hands to a
 //! [`Visitor`], in whole batches.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::disk::map::Map;
-use crate::disk::{Access, Directory, File};
+use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::extension::idempotency_key;
 use crate::format::frame::{Found, Frame, flag};
-use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::format::index as index_format;
-use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::header::HEADER_BYTES;
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{FRAME_ALIGN, Life, Position, SEQ_MAX, StoreId};
+use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
+use crate::log::chain::Chain;
+use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::rules::{Facts, Verdict, judge};
-use crate::log::segment::{Segment, open_header};
+use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
+use crate::log::segment::Segment;
 
 /// What opening a store found out about the end of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -108,20 +107,6 @@ pub(crate) enum Purpose {
     Salvage,
 }
 
-/// The row of segments that make up the log, oldest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Chain {
-    pub(crate) live: Vec<u32>,
-    /// Numbers that a later header passes over: they can be unlinked.
-    pub(crate) dead: Vec<u32>,
-    /// Where a segment ends because the log went on behind it after a crash.
-    limits: Vec<(u32, u64)>,
-    /// Segments that are not there, each with the one whose header says that it follows it.
-    pub(crate) missing: Vec<(u32, u32)>,
-    /// The greatest number there is, dead or alive.
-    pub(crate) greatest: u32,
-}
-
 /// Where a log ends.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
@@ -131,82 +116,6 @@ pub(crate) struct End {
     /// The log ends with a seal: it goes on in a segment that was not there yet.
     pub(crate) sealed: bool,
     pub(crate) report: RecoveryReport,
-}
-
-/// Finds the live segments, reading headers only above `known`, where an index vouches for
-/// what lies below, and where numbers have gaps.
-pub(crate) fn find_chain(
-    directory: &dyn Directory,
-    store: StoreId,
-    purpose: Purpose,
-    known: impl Fn(u32) -> bool,
-) -> Result<Chain> {
-    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
-    let numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
-    let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
-    if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
-        return Err(Error::corrupt("open a segment")
-            .at(directory.path().join(&odd.name))
-            .sides("a plain file", "something else"));
-    }
-    // A dead segment never has an index: it is passed over even where a crash brought it back
-    // between its neighbours.
-    let indexed: BTreeSet<u32> =
-        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
-    let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
-    let mut at = numbers.last().copied();
-    let mut vouched = false;
-    while let Some(number) = at {
-        chain.live.push(number);
-        vouched = vouched || known(number);
-        let below = numbers.range(..number).next_back().copied();
-        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
-            at = below;
-            continue;
-        }
-        let header = match open_header(directory, store, number, Access::Read) {
-            Ok((_, header)) => header,
-            // A reader serves what is left: the segment below is the next best guess.
-            Err(_) if purpose != Purpose::Write => {
-                at = below;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let follows = header.follows.segment();
-        chain.dead.extend(numbers.range(follows.saturating_add(1)..number));
-        if header.follows.offset() != 0 {
-            chain.limits.push((follows, header.follows.offset()));
-        }
-        at = (follows != 0).then_some(follows);
-        if follows != 0 && !numbers.contains(&follows) {
-            if purpose != Purpose::Write {
-                chain.missing.push((follows, number));
-                at = below;
-                continue;
-            }
-            return Err(Error::corrupt(format!("follow segment {number} back to segment {follows}"))
-                .at(directory.path().join(file_name(follows)))
-                .place(follows, 0)
-                .sides("the segment's file", "no such file"));
-        }
-    }
-    chain.live.reverse();
-    Ok(chain)
-}
-
-impl Chain {
-    /// One segment alone, of which a later one says where it ends.
-    pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
-        let limits = limit.map(|limit| (number, limit)).into_iter().collect();
-        Self { live: vec![number], limits, greatest: number, ..Self::default() }
-    }
-
-    /// Where the segment ends, if a later one says so.
-    pub(crate) fn limit(&self, number: u32) -> Option<u64> {
-        self.limits.iter().find(|(segment, _)| *segment == number).map(|(_, limit)| *limit)
-    }
 }
 
 /// Walks the log from what an index covers to its end.
@@ -229,6 +138,7 @@ pub(crate) fn recover(
         least_seq: 0,
         bound_is_final: false,
         refused: Vec::new(),
+        indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         report: RecoveryReport::default(),
@@ -252,6 +162,15 @@ pub(crate) fn recover(
             .place(walk.end.segment().saturating_add(1), 0)
             .sides("the segment's file", "no such file"));
     }
+    if walk.sealed && purpose == Purpose::Salvage {
+        // Beside a live writer it may have come after we listed the directory.
+        let behind = walk.end.segment().saturating_add(1);
+        if directory.open(&file_name(behind), Access::Read).is_err() {
+            let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
+            let last = walk.last_seq.unwrap_or(walk.least_seq);
+            walk.damaged((behind, 0, 0), None, last, what);
+        }
+    }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
     let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
@@ -272,6 +191,8 @@ struct Walk<'a> {
     bound_is_final: bool,
     /// The ranges of this segment that the device refused.
     refused: Vec<(u64, u64)>,
+    /// What the index of this segment says of it, for those who salvage.
+    indexed: Indexed,
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
@@ -340,21 +261,35 @@ impl Walk<'_> {
         limit: Option<u64>,
         later: &[u32],
     ) -> Result<bool> {
-        let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
+        let was_sealed = std::mem::take(&mut self.sealed);
+        let sealed_here = was_sealed && from != FIRST_FRAME;
         let Salvaged { segment, bytes, header_error, unreadable } =
             match salvage(self.directory, self.store, number) {
                 Ok(salvaged) => salvaged,
                 Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
                 // A spare that its writer took back meanwhile.
-                Err(error) if later.is_empty() && error.is_not_found() => return Ok(true),
+                Err(error)
+                    if later.is_empty()
+                        && error.is_not_found()
+                        && index_says(self.directory, self.store, number).is_none() =>
+                {
+                    self.sealed = was_sealed;
+                    return Ok(true);
+                }
                 Err(error) => {
-                    self.refused = if error.is_corruption() { Vec::new() } else { vec![(0, u64::MAX)] };
+                    let is_gone = error.is_corruption() || error.is_not_found();
+                    self.refused = if is_gone { Vec::new() } else { vec![(0, u64::MAX)] };
                     self.report.unreadable += self.refused.len() as u64;
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
             };
         let segment = Arc::new(segment);
+        self.indexed = index_says(self.directory, self.store, number)
+            .filter(|index| index.salt == segment.header.salt)
+            .unwrap_or_default();
+        // Indexes are made of what is durable.
+        self.bound = self.bound.max(segment.position(self.indexed.end));
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
@@ -380,6 +315,7 @@ impl Walk<'_> {
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
     fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
+        self.indexed = index_says(self.directory, self.store, number).unwrap_or_default();
         let lost = self.lost_through(later);
         self.damaged((number, 0, 0), None, lost, error.to_string());
         self.life = None;
@@ -578,7 +514,9 @@ impl Walk<'_> {
         if !frame.header.is_system() {
             // An entity's generations start at 1, or at the Seq of its first frame.
             let is_dense = self.last_seq.map_or(seq > self.least_seq, |last| seq == last + in_batch + 1);
-            return is_dense && (1..=seq).contains(&frame.header.generation.get());
+            let is_an_entry = !frame.key().is_empty() && frame.header.kind.get() <= KINDS_MAX;
+            let is_in_a_history = (1..=seq).contains(&frame.header.generation.get());
+            return is_dense && is_an_entry && is_in_a_history;
         }
         let is_preamble = frame.header.operation == System::Preamble as u8;
         let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() else {
@@ -679,7 +617,7 @@ impl Walk<'_> {
             let (segment, bytes) = self.whole(*number)?;
             valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
         });
-        first.unwrap_or(last)
+        first.unwrap_or(last).max(self.indexed.last_seq)
     }
 
     fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {
@@ -734,127 +672,6 @@ impl Walk<'_> {
     }
 }
 
-/// A copy of a segment, as far as it can be had.
-struct Salvaged {
-    segment: Segment,
-    bytes: Vec<u8>,
-    /// What is wrong with the header, if its frames validate all the same.
-    header_error: Option<Error>,
-    /// Ranges that the device refused, which are zero in the copy.
-    unreadable: Vec<(u64, u64, io::Error)>,
-}
-
-/// Reads a segment for those who look for what is left of it.
-///
-/// A damaged header is replaced by what the file's name, its length and its index say, if a
-/// frame validates with that: 64 bits match. A good header of another segment or store is not.
-fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Salvaged> {
-    let path = || directory.path().join(file_name(number));
-    let doing = |e| Error::io("open a segment", e).at(path()).place(number, 0);
-    let file = directory.open(&file_name(number), Access::Read).map_err(doing)?;
-    let length = file.len().map_err(doing)?;
-    if length > FILE_BYTES_MAX {
-        let error = Error::corrupt("open a segment").at(path()).place(number, 0);
-        return Err(error.sides(format!("at most {FILE_BYTES_MAX} bytes"), length));
-    }
-    let (bytes, unreadable) = read_around_errors(&*file, length);
-    let with = |header| Segment { header, map: Arc::new(Map::of_bytes(&[])), file: Arc::clone(&file) };
-    let error = match SegmentHeader::read(&bytes, store, number, length) {
-        Ok(header) => return Ok(Salvaged { segment: with(header), bytes, header_error: None, unreadable }),
-        Err(error) => error.at(path()).place(number, 0),
-    };
-    let candidates = match FileHeader::read(&bytes, FileType::Segment) {
-        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => {
-            return Err(error);
-        }
-        Ok(header) => [Some(header.salt.get()), None],
-        Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
-        Err(_) => [FileHeader::salt_if_of(&bytes, store), index_salt(directory, store, number)],
-    };
-    for salt in candidates.into_iter().flatten() {
-        let header =
-            SegmentHeader { number, salt, follows: Position::ZERO, bytes: length / 8 * 8, created: 0 };
-        let segment = with(header);
-        if valid_frames(&segment, &bytes, FIRST_FRAME).next().is_some() {
-            return Ok(Salvaged { segment, bytes, header_error: Some(error), unreadable });
-        }
-    }
-    Err(error)
-}
-
-/// An index names the salt of its segment.
-fn index_salt(directory: &dyn Directory, store: StoreId, number: u32) -> Option<u64> {
-    let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
-    let mut bytes = [0; HEADER_BYTES];
-    file.read_at(&mut bytes, 0).ok()?;
-    let header = FileHeader::read_of(&bytes, FileType::Index, store).ok()?;
-    (header.number.get() == u64::from(number)).then(|| header.salt.get())
-}
-
-/// The whole file, page by page where it cannot be read at once.
-fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<(u64, u64, io::Error)>) {
-    const PAGE: usize = 4096;
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let mut unreadable: Vec<(u64, u64, io::Error)> = Vec::new();
-    if file.read_at(&mut bytes, 0).is_ok() {
-        return (bytes, unreadable);
-    }
-    for (page, at) in bytes.chunks_mut(PAGE).zip((0..).step_by(PAGE)) {
-        let Err(error) = file.read_at(page, at) else { continue };
-        page.fill(0);
-        let end = at + page.len() as u64;
-        match unreadable.last_mut() {
-            Some((_, last, _)) if *last == at => *last = end,
-            _ => unreadable.push((at, end, error)),
-        }
-    }
-    (bytes, unreadable)
-}
-
-/// Reads the rest of a segment once more. True if it is not as it was.
-fn read_again(segment: &Segment, bytes: &mut [u8], from: u64) -> bool {
-    let Some(rest) = usize::try_from(from).ok().and_then(|from| bytes.get_mut(from..)) else { return false };
-    let mut again = vec![0; rest.len()];
-    if segment.file.read_at(&mut again, from).is_err() || again == rest {
-        return false;
-    }
-    rest.copy_from_slice(&again);
-    true
-}
-
-/// Where whole batches begin again: `next`, the first good frame behind the bad place `at`, may
-/// be in the middle of the batch that the bad place was part of, whose rest is lost with it.
-fn whole_batch_from(
-    segment: &Segment,
-    bytes: &[u8],
-    at: u64,
-    next: u64,
-    last_of_open_batch: Option<u64>,
-) -> Option<u64> {
-    let frame_at = |at: u64| usize::try_from(at).ok().and_then(|at| bytes.get(at..)).and_then(Frame::parse);
-    let Some(found) = frame_at(next) else { return Some(next) };
-    // If the bad frame's lengths lead to the good one, its flags are as good as they.
-    let bad = frame_at(at).filter(|bad| at + bad.len() as u64 == next);
-    // Else only the clock can tell: it is read once a batch.
-    let open = last_of_open_batch.and_then(frame_at);
-    let is_rest = match (bad, open) {
-        (Some(bad), _) => bad.header.has(flag::MORE),
-        (None, Some(open)) => open.header.time.get() == found.header.time.get(),
-        (None, None) => false,
-    };
-    if !is_rest || found.header.is_system() || idempotency_key(found.extensions()).is_some() {
-        return Some(next);
-    }
-    let mut more = true;
-    for (offset, frame) in valid_frames(segment, bytes, next) {
-        if !more {
-            return Some(offset);
-        }
-        more = frame.header.has(flag::MORE);
-    }
-    None
-}
-
 /// The Seq of the last user frame before this one.
 fn seq_before(frame: &Frame<'_>) -> u64 {
     frame.header.seq.get().saturating_sub(u64::from(!frame.header.is_system()))
@@ -870,84 +687,4 @@ fn what_is_wrong(facts: Facts) -> &'static str {
         Facts { seq: false, .. } => "a frame out of order",
         _ => "a frame that does not belong here",
     }
-}
-
-/// Frames begin at multiples of this.
-#[allow(clippy::cast_possible_truncation, reason = "eight fits any word")]
-const GRID: usize = FRAME_ALIGN as usize;
-
-/// The valid frames at or after `from`, found again on the eight-byte grid behind every hole.
-fn valid_frames<'a>(
-    segment: &'a Segment,
-    bytes: &'a [u8],
-    from: u64,
-) -> impl Iterator<Item = (u64, Frame<'a>)> + use<'a> {
-    let mut at = usize::try_from(from).unwrap_or(usize::MAX);
-    std::iter::from_fn(move || {
-        loop {
-            at += zeros_at(bytes.get(at..)?);
-            let rest = bytes.get(at..)?;
-            if rest.len() < GRID {
-                return None;
-            }
-            let position = segment.position(at as u64);
-            match Frame::find(rest) {
-                Found::Frame(frame) if frame.is_good(segment.header.salt, position) => {
-                    let found = at as u64;
-                    at += frame.len();
-                    return Some((found, frame));
-                }
-                _ => at += GRID,
-            }
-        }
-    })
-}
-
-const PAGE: usize = 4096;
-/// Untouched space, to compare with: page by page, because most of a tail is this.
-static ZEROS: [u8; PAGE] = [0; PAGE];
-
-/// How many zero bytes stand at the start, in whole units of the grid.
-fn zeros_at(bytes: &[u8]) -> usize {
-    let pages = bytes.chunks_exact(PAGE).take_while(|page| *page == ZEROS).count();
-    let rest = bytes.get(pages * PAGE..).unwrap_or_default();
-    let words = rest.chunks_exact(GRID).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
-    pages * PAGE + words * GRID
-}
-
-fn last_nonzero(bytes: &[u8]) -> u64 {
-    let zeros = bytes.rchunks_exact(PAGE).take_while(|page| *page == ZEROS).count();
-    let rest = bytes.get(..bytes.len() - zeros * PAGE).unwrap_or_default();
-    rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
-}
-
-fn bound_behind(segment: &Segment, bytes: &[u8], from: u64) -> Position {
-    valid_frames(segment, bytes, from).map(|(_, frame)| frame.header.durable()).max().unwrap_or_default()
-}
-
-fn next_good(segment: &Segment, bytes: &[u8], from: u64) -> Option<u64> {
-    valid_frames(segment, bytes, from).next().map(|(offset, _)| offset)
-}
-
-/// For readers that follow a log: the length of the whole batch at `at`, if it validates.
-pub(crate) fn whole_batch(segment: &Segment, bytes: &[u8], at: u64, base: u64) -> Option<u64> {
-    let mut offset = at;
-    loop {
-        let place = usize::try_from(offset - base).ok().and_then(|at| bytes.get(at..))?;
-        let Found::Frame(frame) = Frame::find(place) else { return None };
-        if !frame.is_good(segment.header.salt, segment.position(offset)) {
-            return None;
-        }
-        offset += frame.len() as u64;
-        if !frame.header.has(flag::MORE) {
-            return Some(offset - at);
-        }
-    }
-}
-
-/// Reads part of a file that somebody else may be writing.
-pub(crate) fn read_part(file: &dyn File, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
-    let mut part = vec![0; bytes];
-    file.read_at(&mut part, offset)?;
-    Ok(part)
 }

@@ -1,3 +1,66 @@
-//! The inspection tool.
+//! `esker`: shows any store without the application that wrote it, also while that one runs.
+//!
+//! Data goes to stdout and everything else to stderr. Exit codes: 0 fine, 1 findings, 2 usage,
+//! 3 not a store, 4 input or output failed, 130 interrupted; a closed pipe is fine.
 
-fn main() {}
+mod args;
+mod commands;
+mod filter;
+mod outcome;
+mod output;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::outcome::{Outcome, exit_code};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(answer) => {
+            // Help and version are answers too, and come on stdout.
+            let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+            return match answer.print() {
+                Err(error) => exit_code(&error.into()),
+                Ok(()) => ExitCode::from(code),
+            };
+        }
+    };
+    let mut output = Output::new(args.json);
+    let done = run(&args, &mut output).and_then(|outcome| {
+        output.flush()?;
+        Ok(outcome)
+    });
+    match done {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            let code = exit_code(&error);
+            if code != ExitCode::SUCCESS {
+                output::error(&format!("{error:#}"));
+            }
+            // What was found before the failure is data still; a second failure says nothing new.
+            let _ = output.flush();
+            code
+        }
+    }
+}
+
+fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
+    let interrupt = outcome::Interrupt::catch(args.command.follows())?;
+    match &args.command {
+        Command::Info(at) => commands::info::info(at, output),
+        Command::Stats(stats) => commands::info::stats(stats, output),
+        Command::Segments(at) => commands::listing::segments(at, output),
+        Command::Kinds(at) => commands::listing::kinds(at, output),
+        Command::Entities(entities) => commands::listing::entities(entities, output),
+        Command::Dump(dump) => commands::dump::dump(dump, output, &interrupt),
+        Command::Get(get) => commands::dump::get(get, output),
+        Command::Verify(verify) => commands::check::verify(verify, output),
+        Command::Repair(repair) => commands::check::repair(repair, output),
+        Command::Hex(hex) => commands::hex::hex(hex, output),
+    }
+}

@@ -1,0 +1,129 @@
+//! One frame as a plain struct: what its header says, and copies of what it holds.
+
+use crate::format::extension::{Id, find, idempotency_key};
+use crate::format::frame::{FACT, Frame, flag};
+use crate::format::system::System;
+use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
+use crate::journal::entry::Entry;
+
+/// A frame of the log, a system frame or an entry, away from the bytes it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FrameInfo {
+    /// Where it stands.
+    pub position: Position,
+    /// Where the first frame of its batch stands; `None` where that was not looked for.
+    pub batch: Option<Position>,
+    /// What it does, as its number on disk; see [`operation_name`](Self::operation_name).
+    pub operation: u8,
+    /// The kind of its entity; `None` for a system frame.
+    pub kind: Option<KindId>,
+    /// The key of its entity; empty for a system frame.
+    pub key: Vec<u8>,
+    /// Its own Seq; for a system frame, that of the last entry before it.
+    pub seq: u64,
+    /// Its place in its entity's history; `None` for a system frame.
+    pub generation: Option<Generation>,
+    /// The wall clock when it was written, in nanoseconds since 1970.
+    pub time: i64,
+    /// The opening that wrote it.
+    pub life: Life,
+    /// What was durable when it was written.
+    pub durable: Position,
+    /// The batch goes on behind it.
+    pub more: bool,
+    /// Its entity's history begins with it, or is dense from here on.
+    pub first: bool,
+    /// All flags, the reserved ones included.
+    pub flags: u16,
+    /// The source that said it.
+    pub source: u8,
+    /// The bytes of the whole frame.
+    pub frame_bytes: u64,
+    /// The bytes of its extensions.
+    pub extension_bytes: u64,
+    /// The metadata.
+    pub metadata: Vec<u8>,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The name of its batch, on the first entry of a batch that has one.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// What it belongs to, if that was said.
+    pub correlation: Option<[u8; 16]>,
+    /// The version of its kind's schema, if that was said.
+    pub schema_version: Option<u16>,
+    /// The header's checksum matches; what [`Frames`](crate::dump::Frames) shows always does.
+    pub head_good: bool,
+    /// The checksum over key, metadata and payload matches.
+    pub body_good: bool,
+}
+
+impl FrameInfo {
+    pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Option<Position>) -> Self {
+        let header = frame.header;
+        let kind = (!header.is_system()).then(|| KindId(header.kind.get()));
+        let extensions = frame.extensions();
+        Self {
+            position,
+            batch,
+            operation: header.operation,
+            kind,
+            key: frame.key().to_vec(),
+            seq: header.seq.get(),
+            generation: kind.and_then(|_| Generation::new(header.generation.get())),
+            time: header.time.get(),
+            life: header.life(),
+            durable: header.durable(),
+            more: header.has(flag::MORE),
+            first: header.has(flag::FIRST),
+            flags: header.flags(),
+            source: header.source(),
+            frame_bytes: frame.len() as u64,
+            extension_bytes: extensions.len() as u64,
+            metadata: frame.metadata().to_vec(),
+            payload: frame.payload().to_vec(),
+            idempotency_key: idempotency_key(extensions),
+            correlation: find(extensions, Id::Correlation).and_then(|id| id.try_into().ok()),
+            schema_version: find(extensions, Id::SchemaVersion)
+                .and_then(|version| version.try_into().ok())
+                .map(u16::from_le_bytes),
+            head_good: frame.head_is_good(salt, position),
+            body_good: frame.body_is_good(),
+        }
+    }
+
+    /// The frame of an entry that a view showed. Its batch is not looked for.
+    #[must_use]
+    pub fn of_entry(entry: &Entry<'_>) -> Self {
+        let position = entry.position();
+        let mut info = Self::of(entry.frame(), 0, position, None);
+        // The view has judged it with its segment's salt.
+        info.head_good = true;
+        info
+    }
+
+    /// True for a frame that the log writes about itself.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.kind.is_none()
+    }
+
+    /// What it does, in one word.
+    #[must_use]
+    pub fn operation_name(&self) -> String {
+        match (self.kind, System::of(self.operation)) {
+            (None, Some(system)) => system.name().to_owned(),
+            (Some(_), _) if self.operation == FACT => "fact".to_owned(),
+            _ => format!("operation-{}", self.operation),
+        }
+    }
+
+    pub(crate) fn system(&self) -> Option<System> {
+        self.is_system().then(|| System::of(self.operation)).flatten()
+    }
+
+    /// The Seq of the last entry before this frame.
+    pub(crate) fn seq_before(&self) -> u64 {
+        self.seq.saturating_sub(u64::from(!self.is_system()))
+    }
+}

@@ -1,0 +1,233 @@
+//! One line, or one serializable struct, of one frame.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::dump::frame::FrameInfo;
+use crate::dump::payload::{Payload, PayloadStyle};
+use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
+use crate::dump::value::Value;
+use crate::format::system::KindInfo;
+use crate::id::KindId;
+
+/// Formats frames, with the names and codecs of the store's kinds.
+///
+/// A line is `#Seq operation kind/key gGeneration time [flags] payload`; a
+/// [physical](Self::physical) one says where the frame stands before that, and how it lies
+/// on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    kinds: HashMap<u16, Arc<KindInfo>>,
+    style: PayloadStyle,
+    physical: bool,
+}
+
+/// A frame with everything that is known of it, for JSON and its like.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are those of `FrameInfo`, as text where numbers would be cut")]
+pub struct Fields {
+    /// `entry`, or `system` for what the log writes about itself.
+    #[serde(rename = "type")]
+    pub what: &'static str,
+    pub seq: u64,
+    pub operation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    pub time: String,
+    pub time_ns: String,
+    pub position: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+    pub durable: String,
+    pub life: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub source: u8,
+    pub flags: Vec<String>,
+    pub frame_bytes: u64,
+    pub payload_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<u16>,
+    pub checksums_good: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_base64: Option<String>,
+    /// Why the payload is not decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_error: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(source: &u8) -> bool {
+    *source == 0
+}
+
+impl Dump {
+    /// A formatter that knows these kinds.
+    #[must_use]
+    pub fn new(kinds: Vec<Arc<KindInfo>>) -> Self {
+        let kinds = kinds.into_iter().map(|kind| (kind.id.get(), kind)).collect();
+        Self { kinds, ..Self::default() }
+    }
+
+    /// How payloads are shown. Default: [`PayloadStyle::Auto`].
+    #[must_use]
+    pub fn payloads(mut self, style: PayloadStyle) -> Self {
+        self.style = style;
+        self
+    }
+
+    /// Whether lines say how the frame lies on disk. Default: false.
+    #[must_use]
+    pub fn physical(mut self, physical: bool) -> Self {
+        self.physical = physical;
+        self
+    }
+
+    /// Learns of a kind that was registered meanwhile, from its system frame.
+    pub fn learn(&mut self, frame: &FrameInfo) {
+        if frame.system() == Some(crate::format::system::System::Kind)
+            && let Some(kind) = KindInfo::read(&frame.payload)
+        {
+            self.kinds.insert(kind.id.get(), Arc::new(kind));
+        }
+    }
+
+    /// What is known of a kind.
+    #[must_use]
+    pub fn kind(&self, id: KindId) -> Option<&Arc<KindInfo>> {
+        self.kinds.get(&id.get())
+    }
+
+    /// The name of a kind; `#number` where the log does not name it.
+    #[must_use]
+    pub fn kind_name(&self, id: KindId) -> String {
+        self.kind(id).map_or_else(|| format!("#{id}"), |kind| escaped(&kind.name, false))
+    }
+
+    /// The payload, as the style says.
+    #[must_use]
+    pub fn payload(&self, frame: &FrameInfo) -> Payload {
+        let kind = frame.kind.and_then(|kind| self.kind(kind));
+        Payload::of(frame, kind.map(|kind| &**kind), self.style)
+    }
+
+    /// The entity of a frame as `kind/key`; empty for a system frame.
+    #[must_use]
+    pub fn entity(&self, frame: &FrameInfo) -> String {
+        match frame.kind {
+            Some(kind) => format!("{}/{}", self.kind_name(kind), key_text(&frame.key)),
+            None => String::new(),
+        }
+    }
+
+    /// The frame on one line, without its end.
+    #[must_use]
+    pub fn line(&self, frame: &FrameInfo) -> String {
+        let mut line = String::new();
+        if self.physical {
+            let _ = write!(line, "{} ", frame.position);
+        }
+        let _ = write!(line, "#{} {}", frame.seq, frame.operation_name());
+        if let (Some(_), Some(generation)) = (frame.kind, frame.generation) {
+            let _ = write!(line, " {} g{generation}", self.entity(frame));
+        }
+        if self.physical {
+            let FrameInfo { life, durable, frame_bytes, .. } = frame;
+            let _ = write!(line, " {frame_bytes}B life={life} durable={durable}");
+        }
+        let _ = write!(line, " {}", rfc3339(frame.time));
+        let flags = flags_of(frame);
+        if !flags.is_empty() {
+            let _ = write!(line, " [{}]", flags.join(" "));
+        }
+        let payload = self.payload(frame).text();
+        if !payload.is_empty() {
+            let _ = write!(line, " {payload}");
+        }
+        line
+    }
+
+    /// Everything about the frame.
+    #[must_use]
+    pub fn fields(&self, frame: &FrameInfo) -> Fields {
+        let (mut payload, mut payload_hex, mut payload_base64, mut decode_error) = (None, None, None, None);
+        match self.payload(frame) {
+            Payload::Value(value) => payload = Some(value),
+            Payload::Text(text) => payload = Some(Value::Text(text)),
+            Payload::Hex(digits) if self.style == PayloadStyle::Hex => payload_hex = Some(digits),
+            Payload::Hex(_) => payload_base64 = Some(base64(&frame.payload)),
+            Payload::Base64(digits) => payload_base64 = Some(digits),
+            Payload::Undecodable(bytes, error) => {
+                payload_base64 = Some(base64(&bytes));
+                decode_error = Some(error.to_string());
+            }
+            Payload::Absent => {}
+        }
+        let metadata = std::str::from_utf8(&frame.metadata).ok().map(str::to_owned);
+        let metadata_base64 = metadata.is_none().then(|| base64(&frame.metadata));
+        Fields {
+            what: if frame.is_system() { "system" } else { "entry" },
+            seq: frame.seq,
+            operation: frame.operation_name(),
+            kind: frame.kind.map(|kind| self.kind_name(kind)),
+            key: frame.kind.map(|_| key_text(&frame.key)),
+            generation: frame.generation.map(u64::from),
+            time: rfc3339(frame.time),
+            time_ns: frame.time.to_string(),
+            position: frame.position.to_string(),
+            batch: frame.batch.map(|batch| batch.to_string()),
+            durable: frame.durable.to_string(),
+            life: frame.life.to_string(),
+            source: frame.source,
+            flags: flags_of(frame),
+            frame_bytes: frame.frame_bytes,
+            payload_bytes: frame.payload.len() as u64,
+            metadata: metadata.filter(|text| !text.is_empty()),
+            metadata_base64,
+            idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
+            correlation: frame.correlation.map(|id| hex(&id)),
+            schema_version: frame.schema_version,
+            checksums_good: frame.head_good && frame.body_good,
+            payload,
+            payload_hex,
+            payload_base64,
+            decode_error,
+        }
+    }
+}
+
+/// The flags by name, and what is wrong with the frame.
+fn flags_of(frame: &FrameInfo) -> Vec<String> {
+    let mut flags = Vec::new();
+    let named = [
+        (frame.first, "first"),
+        (frame.more, "more"),
+        (frame.idempotency_key.is_some(), "keyed"),
+        (!frame.body_good, "damaged"),
+    ];
+    flags.extend(named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned()));
+    let reserved = frame.flags & !(crate::format::frame::flag::MORE | crate::format::frame::flag::FIRST);
+    if reserved != 0 {
+        flags.push(format!("{reserved:#x}"));
+    }
+    flags
+}

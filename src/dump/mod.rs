@@ -1,0 +1,47 @@
+//! What a store looks like to somebody who did not write it: frames, segments, payloads, bytes.
+//!
+//! Everything here reads files; nothing needs the application, takes a lock or changes a byte.
+//! A [`Survey`] says which segments there are and where the log ends; its [`Frames`] are all
+//! frames of the log, system frames included, and the damage between them; a [`Dump`] makes
+//! one line, or one serializable struct, of each; [`annotate`] shows the bytes themselves.
+//!
+//! ```
+//! use esker::dump::{Dump, Item, Survey};
+//! use esker::{Journal, Reader, Record};
+//! # fn main() -> esker::Result<()> {
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("harbour.esker");
+//! # let journal = Journal::open(&path)?;
+//! # journal.append(Record::new(journal.kind("note")?, b"a", b"one"))?;
+//! let reader = Reader::open(&path)?;                   // also beside a live writer
+//! let dump = Dump::new(reader.kinds());
+//! for item in Survey::of(&reader)?.frames() {
+//!     match item? {
+//!         Item::Frame(frame) => println!("{}", dump.line(&frame)),
+//!         Item::Damage(damage) => println!("damage at {}:{}", damage.segment, damage.offset),
+//!     }
+//! }
+//! # journal.close()
+//! # }
+//! ```
+
+mod frame;
+mod hex;
+mod line;
+mod payload;
+mod survey;
+mod text;
+mod value;
+mod walk;
+
+pub use frame::FrameInfo;
+pub use hex::{HexLine, annotate};
+pub use line::{Dump, Fields};
+pub use payload::{Payload, PayloadStyle};
+pub use survey::{SegmentInfo, SegmentState, Survey};
+pub use text::{base64, escaped, hex, key_bytes, key_text, rfc3339};
+pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};
+pub use walk::{Frames, Item};
+
+/// The format that this build writes, and the newest that it reads.
+pub const FORMAT_VERSION: u16 = crate::format::header::FORMAT_VERSION;

@@ -1,0 +1,146 @@
+//! Payloads, decoded by what the log says of their kind.
+
+use crate::dump::frame::FrameInfo;
+use crate::dump::text::{base64, escaped, hex};
+use crate::dump::value::{DecodeError, Value};
+use crate::format::system::{Codec, KindInfo, Open, Preamble, System};
+
+/// How payloads are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PayloadStyle {
+    /// By the kind's codec; bytes as JSON (feature `json`), text, or in hexadecimal.
+    #[default]
+    Auto,
+    /// As text, whatever the codec.
+    Text,
+    /// In hexadecimal.
+    Hex,
+    /// In base64.
+    Base64,
+    /// Not at all.
+    None,
+}
+
+/// A payload, ready to be shown.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Payload {
+    /// Decoded by the kind's codec.
+    Value(Value),
+    /// Text.
+    Text(String),
+    /// Hexadecimal digits, asked for or because the bytes say nothing.
+    Hex(String),
+    /// Base64, asked for.
+    Base64(String),
+    /// Not what the kind's codec says.
+    Undecodable(Vec<u8>, DecodeError),
+    /// Not asked for, or a frame that has none by nature.
+    Absent,
+}
+
+impl Payload {
+    pub(crate) fn of(frame: &FrameInfo, kind: Option<&KindInfo>, style: PayloadStyle) -> Self {
+        let bytes = &frame.payload;
+        match style {
+            PayloadStyle::None => Self::Absent,
+            PayloadStyle::Hex => Self::Hex(hex(bytes)),
+            PayloadStyle::Base64 => Self::Base64(base64(bytes)),
+            PayloadStyle::Text => match std::str::from_utf8(bytes) {
+                Ok(text) => Self::Text(text.to_owned()),
+                Err(error) => {
+                    Self::Undecodable(bytes.clone(), DecodeError::new(format!("not UTF-8: {error}")))
+                }
+            },
+            PayloadStyle::Auto if frame.is_system() => Self::of_system(frame),
+            PayloadStyle::Auto => match kind.map(|kind| kind.codec) {
+                Some(Codec::MessagePack) => Value::from_message_pack(bytes)
+                    .map_or_else(|error| Self::Undecodable(bytes.clone(), error), Self::Value),
+                Some(Codec::Json) => Self::of_json(bytes),
+                Some(Codec::Bytes) | None => Self::of_bytes(bytes),
+            },
+        }
+    }
+
+    #[cfg(feature = "json")]
+    fn of_json(bytes: &[u8]) -> Self {
+        Value::from_json(bytes).map_or_else(|error| Self::Undecodable(bytes.to_vec(), error), Self::Value)
+    }
+
+    /// Without a decoder for JSON its text is shown, which says the same.
+    #[cfg(not(feature = "json"))]
+    fn of_json(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(error) => Self::Undecodable(bytes.to_vec(), DecodeError::new(format!("not JSON: {error}"))),
+        }
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Self {
+        #[cfg(feature = "json")]
+        if matches!(bytes.first(), Some(b'{' | b'['))
+            && let Ok(value) = Value::from_json(bytes)
+        {
+            return Self::Value(value);
+        }
+        let printable =
+            |text: &&str| !text.chars().any(|one| one.is_control() && !matches!(one, '\n' | '\t' | '\r'));
+        match std::str::from_utf8(bytes).ok().filter(printable) {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Hex(hex(bytes)),
+        }
+    }
+
+    fn of_system(frame: &FrameInfo) -> Self {
+        let value = match frame.system() {
+            Some(System::Preamble) => Preamble::read(&frame.payload).map(|preamble| {
+                Value::named([
+                    ("next_seq", Value::Unsigned(preamble.next_seq)),
+                    ("log_bytes", Value::Unsigned(preamble.log_bytes)),
+                    ("keyed_from", Value::Unsigned(preamble.keyed_from)),
+                    ("lost", Value::Unsigned(preamble.lost)),
+                    ("forgot", Value::Bool(preamble.forgot)),
+                ])
+            }),
+            Some(System::Open) => Open::read(&frame.payload).map(|open| {
+                Value::named([
+                    ("previous_life", Value::Text(open.previous_life.to_string())),
+                    ("pid", Value::Unsigned(u64::from(open.pid))),
+                    ("recovered_end", Value::Text(open.recovered_end.to_string())),
+                ])
+            }),
+            Some(System::Kind) => KindInfo::read(&frame.payload).map(|kind| {
+                let fields = kind.fields.iter().map(|field| Value::Text(field.clone())).collect();
+                Value::named([
+                    ("id", Value::Unsigned(u64::from(kind.id.get()))),
+                    ("name", Value::Text(kind.name.clone())),
+                    ("version", Value::Unsigned(u64::from(kind.version))),
+                    ("codec", Value::Text(format!("{:?}", kind.codec).to_lowercase())),
+                    ("owner", Value::Text(format!("{:?}", kind.owner).to_lowercase())),
+                    ("fields", Value::List(fields)),
+                ])
+            }),
+            Some(System::Closed | System::Seal | System::Mark) | None => None,
+        };
+        match value {
+            Some(value) => Self::Value(value),
+            None if frame.payload.is_empty() => Self::Absent,
+            None => Self::Hex(hex(&frame.payload)),
+        }
+    }
+
+    /// On one line, without control characters.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Value(value) => value.to_string(),
+            Self::Text(text) => escaped(text, false),
+            Self::Hex(digits) if digits.is_empty() => String::new(),
+            Self::Hex(digits) => format!("hex:{digits}"),
+            Self::Base64(digits) => digits.clone(),
+            Self::Undecodable(bytes, error) => format!("hex:{} ({error})", hex(bytes)),
+            Self::Absent => String::new(),
+        }
+    }
+}

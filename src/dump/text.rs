@@ -1,0 +1,151 @@
+//! Bytes, keys and times as text, the same way everywhere.
+
+use std::fmt::Write;
+
+/// A key as text: itself if it is UTF-8 without control characters, else `hex:…`.
+///
+/// A key that begins with `hex:` itself is written in hexadecimal, so that
+/// [`key_bytes`] gives back every key.
+#[must_use]
+pub fn key_text(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.starts_with("hex:") && !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("hex:{}", hex(key)),
+    }
+}
+
+/// The bytes of a key in either form of [`key_text`]; `None` for bad hexadecimal.
+#[must_use]
+pub fn key_bytes(text: &str) -> Option<Vec<u8>> {
+    match text.strip_prefix("hex:") {
+        None => Some(text.as_bytes().to_vec()),
+        Some(digits) => {
+            let digit = |character: char| character.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            let digits = digits.chars().map(digit).collect::<Option<Vec<u8>>>()?;
+            let pairs = digits.chunks(2).map(|pair| match pair {
+                [high, low] => Some(high << 4 | low),
+                _ => None,
+            });
+            pairs.collect()
+        }
+    }
+}
+
+/// Text on one line: control characters and backslashes escaped, and quotes where asked.
+#[must_use]
+pub fn escaped(text: &str, quotes: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '"' if quotes => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // Also those that turn the direction of a line on a terminal.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ if character.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// Bytes in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    bytes.iter().for_each(|byte| {
+        let _ = write!(out, "{byte:02x}");
+    });
+    out
+}
+
+/// Bytes in base64, with padding.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
+        for at in 0..4 {
+            let digit = DIGITS.get((bits >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
+            out.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, with nine digits of the second.
+#[must_use]
+pub fn rfc3339(nanoseconds: i64) -> String {
+    const SECOND: i64 = 1_000_000_000;
+    const DAY: i64 = 86_400;
+    let (seconds, fraction) = (nanoseconds.div_euclid(SECOND), nanoseconds.rem_euclid(SECOND));
+    let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    let (year, month, day) = civil(days);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}.{fraction:09}Z", second % 60)
+}
+
+/// Year, month and day of a number of days since 1970-01-01.
+///
+/// Counted in years that begin in March, so that the day that comes and goes is the last one,
+/// and in eras of 400 years, which all have the same number of days.
+fn civil(days: i64) -> (i64, i64, i64) {
+    const ERA: i64 = 146_097;
+    const MARCH_YEAR_0: i64 = 719_468;
+    let days = days + MARCH_YEAR_0;
+    let (era, of_era) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_comes_back_from_its_text() {
+        for key in
+            [&b"a"[..], b"with space/and slash", "z\u{fc}rich".as_bytes(), b"hex:00", b"\x00\xff", b"a\nb"]
+        {
+            assert_eq!(key_bytes(&key_text(key)).as_deref(), Some(key), "{key:?}");
+        }
+        assert_eq!(key_text(b"\x00\xff"), "hex:00ff");
+        assert_eq!((key_bytes("hex:0"), key_bytes("hex:zz")), (None, None));
+    }
+
+    #[test]
+    fn base64_pads_like_everybody_else() {
+        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (bytes, text) in cases {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+
+    #[test]
+    fn times_are_right_on_both_sides_of_1970_and_on_leap_days() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (951_782_400_000_000_000, "2000-02-29T00:00:00.000000000Z"),
+            (1_709_251_199_000_000_007, "2024-02-29T23:59:59.000000007Z"),
+            (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000000000Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ];
+        for (nanoseconds, text) in cases {
+            assert_eq!(rfc3339(nanoseconds), text);
+        }
+    }
+}

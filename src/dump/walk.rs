@@ -1,0 +1,327 @@
+//! All frames of the log in their order, and the damage between them.
+//!
+//! Files are read in pieces, each frame is judged by both checksums, and behind a place that
+//! does not validate the walk goes on at the next frame that does. Only bytes that were
+//! published are looked at, so a batch that is being written is never taken for damage.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::FromBytes;
+
+use crate::disk::{Access, Directory, File};
+use crate::dump::frame::FrameInfo;
+use crate::error::{Error, Result};
+use crate::format::frame::{FRAME_BYTES, Found, Frame, FrameHeader};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
+use crate::format::system::{Preamble, System};
+use crate::id::{FRAME_ALIGN, Position};
+use crate::log::recovery::Damage;
+
+/// Frames begin on a grid of so many bytes.
+const GRID: usize = 8;
+const _: () = assert!(GRID as u64 == FRAME_ALIGN);
+
+/// What stands next in the log.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all items are frames")]
+pub enum Item {
+    /// A frame. Its header is good; [`FrameInfo::body_good`] may still be false.
+    Frame(FrameInfo),
+    /// A place where no frame validates.
+    Damage(Damage),
+}
+
+/// One segment that is to be walked.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) number: u32,
+    /// What its header says, or what is wrong with it.
+    pub(crate) header: Result<SegmentHeader, String>,
+    pub(crate) from: u64,
+    pub(crate) ends: Ends,
+}
+
+/// Where the frames of a segment end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// With a seal: anything else is damage.
+    Sealed,
+    /// At this offset.
+    At(u64),
+    /// Where they end: nothing is known of a spare or dead segment.
+    Anywhere,
+}
+
+/// The frames of a log; see [`Survey::frames`](crate::dump::Survey::frames).
+///
+/// Damage is an item. An error ends the iterator: a device that fails is not a damaged store.
+#[derive(Debug)]
+pub struct Frames {
+    directory: Arc<dyn Directory>,
+    stretches: VecDeque<Stretch>,
+    walk: Option<Walk>,
+    last_seq: Option<u64>,
+    /// Damage whose extent the next good frame tells.
+    pending: Option<Damage>,
+    queue: VecDeque<Item>,
+    resume: Position,
+}
+
+impl Frames {
+    pub(crate) fn over(directory: Arc<dyn Directory>, stretches: VecDeque<Stretch>) -> Self {
+        let (queue, resume) = (VecDeque::new(), Position::ZERO);
+        Self { directory, stretches, walk: None, last_seq: None, pending: None, queue, resume }
+    }
+
+    /// Where a later walk goes on behind this one, which was read to its end; see
+    /// [`Survey::frames_from`](crate::dump::Survey::frames_from).
+    #[must_use]
+    pub fn resume(&self) -> Position {
+        self.resume
+    }
+
+    fn step(&mut self) -> Result<Option<Item>> {
+        loop {
+            if let Some(item) = self.queue.pop_front() {
+                return Ok(Some(item));
+            }
+            let Some(walk) = &mut self.walk else {
+                let Some(stretch) = self.stretches.pop_front() else {
+                    return Ok(self.pending.take().map(Item::Damage));
+                };
+                self.walk = self.enter(stretch)?;
+                continue;
+            };
+            let step = walk.step();
+            let (number, at, ended) = (walk.number, walk.at, walk.ended);
+            match step.map_err(|e| self.io(number, e))? {
+                Step::Frame(frame) => self.take(frame),
+                Step::Bad { offset, next_good, what } => self.damaged(number, offset, next_good, what),
+                Step::End => {
+                    // Behind a seal there is nothing: the log goes on in a later segment.
+                    let (number, at) = if ended { (number + 1, 0) } else { (number, at) };
+                    self.resume = Position::new(number, at);
+                    self.walk = None;
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, stretch: Stretch) -> Result<Option<Walk>> {
+        let Stretch { number, header, from, ends } = stretch;
+        let header = match header {
+            Ok(header) => header,
+            Err(what) => {
+                self.damaged(number, 0, None, &what);
+                return Ok(None);
+            }
+        };
+        let file = self.directory.open(&file_name(number), Access::Read).map_err(|e| self.io(number, e))?;
+        let until = match ends {
+            Ends::At(end) => end.min(header.bytes),
+            Ends::Sealed | Ends::Anywhere => header.bytes,
+        };
+        let window = Window::new(file, until);
+        Ok(Some(Walk { number, salt: header.salt, window, at: from, batch: None, ends, ended: false }))
+    }
+
+    /// A good frame says how much is lost before it.
+    fn take(&mut self, frame: FrameInfo) {
+        let is_preamble = frame.system() == Some(System::Preamble) && frame.body_good;
+        let preamble = is_preamble.then(|| Preamble::read(&frame.payload)).flatten();
+        // A repair says how many it could not save: those are not lost now.
+        let saved = preamble.map_or(frame.seq_before(), |preamble| preamble.next_seq.saturating_sub(1));
+        let expected = saved.saturating_sub(preamble.map_or(0, |preamble| preamble.lost));
+        if let Some(mut damage) = self.pending.take() {
+            if self.last_seq.is_none() {
+                damage.first_seq = expected.saturating_add(1);
+            }
+            damage.last_seq = expected;
+            self.queue.push_back(Item::Damage(damage));
+        } else if let Some(last) = self.last_seq.filter(|last| *last < expected) {
+            self.queue.push_back(Item::Damage(Damage {
+                segment: frame.position.segment(),
+                offset: frame.position.offset(),
+                next_good: Some(frame.position.offset()),
+                first_seq: last + 1,
+                last_seq: expected,
+                lost_from: frame.position.offset(),
+                what: "entries are missing before this frame".to_owned(),
+                unreadable: false,
+            }));
+        }
+        self.last_seq = Some(saved + u64::from(!frame.is_system()));
+        self.queue.push_back(Item::Frame(frame));
+    }
+
+    fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, what: &str) {
+        // Nothing good came between: one hole over two segments stays two lines.
+        self.queue.extend(self.pending.take().map(Item::Damage));
+        let last = self.last_seq.unwrap_or(0);
+        let what = what.to_owned();
+        self.pending = Some(Damage {
+            segment,
+            offset,
+            next_good,
+            first_seq: last + 1,
+            last_seq: last,
+            lost_from: offset,
+            what,
+            unreadable: false,
+        });
+    }
+
+    fn io(&self, number: u32, error: io::Error) -> Error {
+        Error::io("read a segment", error).at(self.directory.path().join(file_name(number)))
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.step();
+        if item.is_err() {
+            self.stretches.clear();
+            self.walk = None;
+        }
+        item.transpose()
+    }
+}
+
+/// One segment on the way.
+#[derive(Debug)]
+struct Walk {
+    number: u32,
+    salt: u64,
+    window: Window,
+    at: u64,
+    batch: Option<u64>,
+    ends: Ends,
+    ended: bool,
+}
+
+enum Step {
+    Frame(FrameInfo),
+    Bad { offset: u64, next_good: Option<u64>, what: &'static str },
+    End,
+}
+
+impl Walk {
+    fn step(&mut self) -> io::Result<Step> {
+        if self.ended || self.at >= self.window.until {
+            return Ok(Step::End);
+        }
+        let position = Position::new(self.number, self.at);
+        let what = match Frame::find(self.window.frame(self.at)?) {
+            Found::Empty => "zeros where a frame should be",
+            Found::DoesNotFit => "a frame longer than its segment",
+            Found::Frame(frame) if frame.head_is_good(self.salt, position) => {
+                let batch = *self.batch.get_or_insert(self.at);
+                let info =
+                    FrameInfo::of(&frame, self.salt, position, Some(Position::new(self.number, batch)));
+                self.at += info.frame_bytes;
+                if !info.more {
+                    self.batch = None;
+                }
+                self.ended = info.system() == Some(System::Seal);
+                return Ok(Step::Frame(info));
+            }
+            Found::Frame(_) => "a frame's header does not match its checksum",
+        };
+        let next_good = self.next_good(self.at + FRAME_ALIGN)?;
+        let offset = std::mem::replace(&mut self.at, next_good.unwrap_or(self.window.until));
+        self.batch = None;
+        if next_good.is_none() && self.ends == Ends::Anywhere {
+            return Ok(Step::End);
+        }
+        Ok(Step::Bad { offset, next_good, what })
+    }
+
+    /// The next place on the eight-byte grid where a whole frame validates.
+    fn next_good(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let rest = self.window.rest(from)?;
+        let mut at = 0;
+        while let Some(place) = rest.get(at..).filter(|place| !place.is_empty()) {
+            let offset = from + at as u64;
+            let position = Position::new(self.number, offset);
+            if let Found::Frame(frame) = Frame::find(place)
+                && frame.is_good(self.salt, position)
+            {
+                return Ok(Some(offset));
+            }
+            at += zeros(place).max(GRID);
+        }
+        Ok(None)
+    }
+}
+
+/// How many bytes of zeros stand at the start, in whole pieces of eight.
+fn zeros(bytes: &[u8]) -> usize {
+    let words = bytes.chunks_exact(GRID);
+    words.take_while(|word| word.iter().all(|byte| *byte == 0)).count() * GRID
+}
+
+/// A piece of a file in memory.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn File>,
+    until: u64,
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// So much is read at a time.
+    const PIECE: u64 = 1 << 20;
+
+    pub(crate) fn new(file: Arc<dyn File>, until: u64) -> Self {
+        Self { file, until, base: 0, bytes: Vec::new() }
+    }
+
+    pub(crate) fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// The bytes from `at`, enough for the frame that stands there if it fits.
+    pub(crate) fn frame(&mut self, at: u64) -> io::Result<&[u8]> {
+        let head = self.from(at, FRAME_BYTES as u64)?;
+        let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
+        self.from(at, length as u64)
+    }
+
+    fn rest(&mut self, at: u64) -> io::Result<&[u8]> {
+        self.from(at, self.until.saturating_sub(at))
+    }
+
+    /// The bytes from `at`: `need` of them, or all there are.
+    pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
+        let left = self.until.saturating_sub(at);
+        let need = need.min(left);
+        let held = self.base..self.base + self.bytes.len() as u64;
+        if at < held.start || at + need > held.end {
+            let size = usize::try_from(need.max(Self::PIECE).min(left)).unwrap_or(usize::MAX);
+            // Emptied first: a read that fails leaves no bytes of another place behind.
+            self.bytes.clear();
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.resize(size, 0);
+            self.file.read_at(&mut bytes, at)?;
+            (self.base, self.bytes) = (at, bytes);
+        }
+        let start = usize::try_from(at - self.base).unwrap_or(usize::MAX);
+        Ok(self.bytes.get(start..).unwrap_or_default())
+    }
+}
+
+/// The first Seq behind a segment's preamble, if the preamble is whole.
+pub(crate) fn next_seq(directory: &dyn Directory, header: &SegmentHeader) -> Option<u64> {
+    let file = directory.open(&file_name(header.number), Access::Read).ok()?;
+    let mut window = Window::new(file, header.bytes);
+    let found = Frame::find(window.frame(FIRST_FRAME).ok()?);
+    let Found::Frame(frame) = found else { return None };
+    let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
+    let good = frame.is_good(header.salt, Position::new(header.number, FIRST_FRAME));
+    (is_preamble && good).then(|| Preamble::read(frame.payload()))?.map(|preamble| preamble.next_seq)
+}

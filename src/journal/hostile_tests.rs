@@ -1,0 +1,225 @@
+//! Numbers at their limits, in memory and on disk: an error, never a panic or a wrap.
+//!
+//! Bytes are changed with their checksums made right again, so that nothing but the meaning of
+//! each number stands between them and the arithmetic.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::disk::memory::MemoryDirectory;
+use crate::disk::{Access, Directory};
+use crate::error::ErrorKind;
+use crate::format::checksum;
+use crate::format::frame::{FRAME_BYTES, Frame, flag};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader};
+use crate::id::{Life, Position, SEQ_MAX, Seq};
+use crate::journal::Journal;
+use crate::journal::opening;
+use crate::journal::record::Record;
+use crate::journal::repair::salvage;
+use crate::journal::verify::{Check, examine};
+use crate::options::Options;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn options() -> Options {
+    Options::new().segment_bytes(4096).background(false)
+}
+
+fn open(files: &Files) -> crate::Result<Journal> {
+    let directory = Arc::new(MemoryDirectory::with(files.clone(), None));
+    opening::open(directory, options()).map(Journal::of)
+}
+
+/// A closed store of a few segments.
+fn files() -> Files {
+    let directory = Arc::new(MemoryDirectory::new());
+    let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options()).unwrap());
+    let kind = journal.kind("note").unwrap();
+    for n in 0..60_u8 {
+        let (key, payload) = ([1 + n % 7], [n; 30]);
+        let mut batch = journal.batch();
+        if n % 5 == 0 {
+            batch = batch.idempotency_key(crate::id::IdempotencyKey([n; 16]));
+        }
+        batch.push(Record::new(kind, &key, &payload));
+        batch.push(Record::new(kind, b"shared", &payload));
+        batch.commit().unwrap();
+    }
+    journal.close().unwrap();
+    let read = |name: &str| {
+        let file = directory.open(name, Access::Read).unwrap();
+        crate::disk::read_whole(&*file, 1 << 20).unwrap()
+    };
+    directory.list().unwrap().into_iter().map(|entry| (entry.name.clone(), read(&entry.name))).collect()
+}
+
+/// Whatever comes of it, it is an outcome.
+fn survives(what: &str, files: &Files) {
+    let tried = catch_unwind(AssertUnwindSafe(|| {
+        if let Ok(journal) = open(files) {
+            let _ = journal.range(..);
+            for kind in journal.kinds() {
+                let _ = journal.latest(kind.id, b"shared");
+                let _ = journal.append(Record::new(kind.id, b"shared", b"more"));
+            }
+            let _ = journal.kind("another");
+            let _ = journal.stats();
+            let _ = journal.close();
+        }
+        let directory = MemoryDirectory::with(files.clone(), None);
+        for check in [Check::Quick, Check::Full] {
+            let _ = examine(&directory, check);
+        }
+        let target = Arc::new(MemoryDirectory::new());
+        if salvage(&directory, Arc::clone(&target) as _).is_ok() {
+            let found = examine(&*target, Check::Full).unwrap();
+            assert_eq!(found.verdict, crate::Verdict::Valid, "repaired: {:#?}", found.findings);
+        }
+    }));
+    assert!(tried.is_ok(), "{what}");
+}
+
+const EXTREMES: [u64; 8] = [0, 1, 0xff, 0xffff_fffe, 0xffff_ffff, SEQ_MAX + 1, u64::MAX - 1, u64::MAX];
+
+fn put(bytes: &mut [u8], at: usize, width: usize, value: u64) {
+    bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
+}
+
+fn mend_header(bytes: &mut [u8]) {
+    let crc = checksum::crc(&[&bytes[..HEADER_BYTES - 4]]);
+    put(bytes, HEADER_BYTES - 4, 4, u64::from(crc));
+}
+
+/// Makes the checksums of the frame at `at` right, if its lengths still fit.
+fn mend_frame(bytes: &mut [u8], salt: u64, number: u32, at: usize) {
+    let Some(frame) = Frame::parse(&bytes[at..]) else { return };
+    let (length, extensions) = (frame.len(), frame.extensions().len());
+    let life = Life(u32::from_le_bytes(bytes[at + 12..at + 16].try_into().unwrap()));
+    let body = checksum::crc(&[&bytes[at + FRAME_BYTES + extensions..at + length]]);
+    put(bytes, at + 48, 4, u64::from(body));
+    let seed = checksum::seed(salt, life, Position::new(number, at as u64));
+    let row = bytes[at + FRAME_BYTES..at + FRAME_BYTES + extensions].to_vec();
+    let head = checksum::seeded(seed, &bytes[at..at + 52], &row);
+    put(bytes, at + 52, 4, u64::from(head));
+}
+
+#[test]
+fn every_number_of_a_frame_at_its_extremes_is_survived() {
+    let files = files();
+    let store = FileHeader::read(&files["MANIFEST"], FileType::Manifest).unwrap().store();
+    // Offset and width: operation, key, metadata, lengths, kind, flags, life, seq, generation, time, durable.
+    let fields =
+        [(0, 1), (1, 1), (2, 2), (4, 4), (8, 2), (10, 2), (12, 4), (16, 8), (24, 8), (32, 8), (40, 8)];
+    for number in [1, 2] {
+        let name = crate::format::segment::file_name(number);
+        let bytes = &files[&name];
+        let salt = SegmentHeader::read(bytes, store, number, bytes.len() as u64).unwrap().salt;
+        let mut at = FIRST_FRAME as usize;
+        let mut frames = 0;
+        while let Some(frame) = Frame::parse(&bytes[at..]).filter(|frame| frame.header.operation != 0) {
+            let payload_at = at + frame.len() - frame.payload().len().next_multiple_of(8);
+            let in_payload = if frame.header.is_system() { frame.payload().len() / 8 } else { 0 };
+            let payload = (0..in_payload).map(|word| (payload_at - at + word * 8, 8));
+            for (offset, width) in fields.into_iter().chain(payload) {
+                for value in EXTREMES {
+                    let mut changed = files.clone();
+                    let bytes = changed.get_mut(&name).unwrap();
+                    put(bytes, at + offset, width, value);
+                    mend_frame(bytes, salt, number, at);
+                    let what = format!("{name}, frame at {at}, field at {offset}: {value:#x}");
+                    // With the indexes the frame is found by them, without them it is read.
+                    survives(&what, &changed);
+                    changed.retain(|name, _| !name.ends_with(".idx"));
+                    survives(&what, &changed);
+                }
+            }
+            at += frame.len();
+            frames += 1;
+            if frames == 5 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn every_number_of_a_header_at_its_extremes_is_survived() {
+    let files = files();
+    for (name, bytes) in &files {
+        for at in (40..120).step_by(8) {
+            for value in EXTREMES {
+                let mut changed = files.clone();
+                let bytes = changed.get_mut(name).unwrap();
+                put(bytes, at, 8, value);
+                mend_header(bytes);
+                survives(&format!("{name}, header word at {at}: {value:#x}"), &changed);
+            }
+        }
+        assert!(bytes.len() >= HEADER_BYTES);
+    }
+}
+
+#[test]
+fn every_number_of_an_index_at_its_extremes_is_survived() {
+    let files = files();
+    for name in files.keys().filter(|name| name.ends_with(".idx")) {
+        for at in (HEADER_BYTES..files[name].len()).step_by(4) {
+            for value in [0, 1, 0xffff_ffff] {
+                let mut changed = files.clone();
+                let bytes = changed.get_mut(name).unwrap();
+                put(bytes, at, 4, value);
+                let crc = checksum::crc(&[&bytes[HEADER_BYTES..]]);
+                put(bytes, 56 + 7 * 8, 4, u64::from(crc));
+                mend_header(bytes);
+                survives(&format!("{name}, word at {at}: {value:#x}"), &changed);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_does_not_follow_itself() {
+    let store = crate::id::StoreId([1; 16]);
+    let header = |follows| {
+        let header = SegmentHeader { number: 3, salt: 1, follows, bytes: 4096, created: 0 };
+        SegmentHeader::read(zerocopy::IntoBytes::as_bytes(&header.encode(store)), store, 3, 4096)
+    };
+    assert!(header(Position::new(2, 0)).is_ok() && header(Position::ZERO).is_ok());
+    for follows in [Position::new(3, 0), Position::new(4, 8), Position::from_word(u64::MAX)] {
+        assert_eq!(header(follows).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[test]
+fn a_log_whose_numbers_are_used_up_refuses_to_append_and_stays_readable() {
+    let journal = Journal::in_memory().unwrap();
+    let kind = journal.kind("note").unwrap();
+    journal.append(Record::new(kind, b"a", b"1")).unwrap();
+    journal.core().writer.lock().last_seq = SEQ_MAX - 1;
+    let mut batch = journal.batch();
+    batch.push(Record::new(kind, b"a", b"2"));
+    batch.push(Record::new(kind, b"b", b"2"));
+    let error = batch.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    let last = journal.append(Record::new(kind, b"a", b"last")).unwrap();
+    assert_eq!(last.seq.get(), SEQ_MAX);
+    let error = journal.append(Record::new(kind, b"a", b"3")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitReached);
+    assert_eq!(journal.get(Seq::FIRST).unwrap().unwrap().payload(), b"1");
+    assert!(flag::KNOWN & flag::MORE != 0);
+}
+
+#[test]
+fn segment_numbers_that_are_used_up_refuse_the_next_segment() {
+    let journal = options().in_memory().unwrap();
+    let kind = journal.kind("note").unwrap();
+    journal.core().writer.lock().greatest = u32::MAX;
+    let payload = [1; 400];
+    let error = (0..20).find_map(|_| journal.append(Record::new(kind, b"a", &payload)).err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(journal.stats().entries > 3);
+    assert_eq!(journal.latest(kind, b"a").unwrap().unwrap().payload(), payload);
+}

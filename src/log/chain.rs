@@ -1,0 +1,100 @@
+//! The row of segments that make up a log: which files belong to it, and where each one ends.
+
+use std::collections::BTreeSet;
+
+use crate::disk::{Access, Directory};
+use crate::error::{Error, Result};
+use crate::format::segment::{file_name, number_of};
+use crate::id::StoreId;
+use crate::log::recovery::Purpose;
+use crate::log::segment::open_header;
+
+/// The row of segments that make up the log, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) live: Vec<u32>,
+    /// Numbers that a later header passes over: they can be unlinked.
+    pub(crate) dead: Vec<u32>,
+    /// Where a segment ends because the log went on behind it after a crash.
+    limits: Vec<(u32, u64)>,
+    /// The greatest number there is, dead or alive.
+    pub(crate) greatest: u32,
+}
+
+/// Finds the live segments, reading headers only above `known`, where an index vouches for
+/// what lies below, and where numbers have gaps.
+pub(crate) fn find_chain(
+    directory: &dyn Directory,
+    store: StoreId,
+    purpose: Purpose,
+    known: impl Fn(u32) -> bool,
+) -> Result<Chain> {
+    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
+    let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
+    let mut numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
+    let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
+    if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
+        return Err(Error::corrupt("open a segment")
+            .at(directory.path().join(&odd.name))
+            .sides("a plain file", "something else"));
+    }
+    // An index outlives nothing but its segment, so one above them all names one that is gone.
+    let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
+    let indexed: BTreeSet<u32> = indexed.collect();
+    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    numbers.extend(gone);
+    let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
+    let mut at = numbers.last().copied();
+    let mut vouched = false;
+    while let Some(number) = at {
+        chain.live.push(number);
+        vouched = vouched || known(number);
+        let below = numbers.range(..number).next_back().copied();
+        if vouched && below.is_some_and(|below| below + 1 == number && indexed.contains(&below)) {
+            at = below;
+            continue;
+        }
+        let header = match open_header(directory, store, number, Access::Read) {
+            Ok((_, header)) => header,
+            // A reader serves what is left: the segment below is the next best guess.
+            Err(_) if purpose != Purpose::Write => {
+                at = below;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let follows = header.follows.segment();
+        chain.dead.extend(numbers.range(follows.saturating_add(1)..number));
+        if header.follows.offset() != 0 {
+            chain.limits.push((follows, header.follows.offset()));
+        }
+        at = (follows != 0).then_some(follows);
+        if follows != 0 && !numbers.contains(&follows) {
+            if purpose != Purpose::Write {
+                // What it held is lost, and the walk says so.
+                chain.live.extend(Some(follows).filter(|_| purpose == Purpose::Salvage));
+                at = numbers.range(..follows).next_back().copied();
+                continue;
+            }
+            return Err(Error::corrupt(format!("follow segment {number} back to segment {follows}"))
+                .at(directory.path().join(file_name(follows)))
+                .place(follows, 0)
+                .sides("the segment's file", "no such file"));
+        }
+    }
+    chain.live.reverse();
+    Ok(chain)
+}
+
+impl Chain {
+    /// One segment alone, of which a later one says where it ends.
+    pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
+        let limits = limit.map(|limit| (number, limit)).into_iter().collect();
+        Self { live: vec![number], limits, greatest: number, ..Self::default() }
+    }
+
+    /// Where the segment ends, if a later one says so.
+    pub(crate) fn limit(&self, number: u32) -> Option<u64> {
+        self.limits.iter().find(|(segment, _)| *segment == number).map(|(_, limit)| *limit)
+    }
+}

@@ -1,0 +1,151 @@
+//! Reading a segment for those who look for what is left of it: around sectors that cannot be
+//! read, under a damaged header, and from the next whole batch on.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::map::Map;
+use crate::disk::{Access, Directory, File};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::extension::idempotency_key;
+use crate::format::frame::{Frame, flag};
+use crate::format::header::{FileHeader, FileType};
+use crate::format::index::Layout;
+use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name};
+use crate::id::{Position, StoreId};
+use crate::log::grid::valid_frames;
+use crate::log::segment::Segment;
+
+/// A copy of a segment, as far as it can be had.
+pub(crate) struct Salvaged {
+    pub(crate) segment: Segment,
+    pub(crate) bytes: Vec<u8>,
+    /// What is wrong with the header, if its frames validate all the same.
+    pub(crate) header_error: Option<Error>,
+    /// Ranges that the device refused, which are zero in the copy.
+    pub(crate) unreadable: Vec<(u64, u64, io::Error)>,
+}
+
+/// Reads a segment for those who look for what is left of it.
+///
+/// A damaged header is replaced by what the file's name, its length and its index say, if a
+/// frame validates with that: 64 bits match. A good header of another segment or store is not.
+pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Salvaged> {
+    let path = || directory.path().join(file_name(number));
+    let doing = |e| Error::io("open a segment", e).at(path()).place(number, 0);
+    let file = directory.open(&file_name(number), Access::Read).map_err(doing)?;
+    let length = file.len().map_err(doing)?;
+    if length > FILE_BYTES_MAX {
+        let error = Error::corrupt("open a segment").at(path()).place(number, 0);
+        return Err(error.sides(format!("at most {FILE_BYTES_MAX} bytes"), length));
+    }
+    let (bytes, unreadable) = read_around_errors(&*file, length);
+    let with = |header| Segment { header, map: Arc::new(Map::of_bytes(&[])), file: Arc::clone(&file) };
+    let error = match SegmentHeader::read(&bytes, store, number, length) {
+        Ok(header) => return Ok(Salvaged { segment: with(header), bytes, header_error: None, unreadable }),
+        Err(error) => error.at(path()).place(number, 0),
+    };
+    let candidates = match FileHeader::read(&bytes, FileType::Segment) {
+        Ok(header) if header.store() != store || header.number.get() != u64::from(number) => {
+            return Err(error);
+        }
+        Ok(header) => [Some(header.salt.get()), None],
+        Err(_) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+        Err(_) => {
+            let index = index_says(directory, store, number);
+            [FileHeader::salt_if_of(&bytes, store), index.map(|index| index.salt)]
+        }
+    };
+    for salt in candidates.into_iter().flatten() {
+        let header =
+            SegmentHeader { number, salt, follows: Position::ZERO, bytes: length / 8 * 8, created: 0 };
+        let segment = with(header);
+        if valid_frames(&segment, &bytes, FIRST_FRAME).next().is_some() {
+            return Ok(Salvaged { segment, bytes, header_error: Some(error), unreadable });
+        }
+    }
+    Err(error)
+}
+
+/// What the index of a segment says of it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Indexed {
+    pub(crate) salt: u64,
+    pub(crate) end: u64,
+    pub(crate) last_seq: u64,
+}
+
+/// Reads what an index that checks out says of its segment, whatever has become of that.
+pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32) -> Option<Indexed> {
+    let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
+    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
+    let bytes = crate::disk::read_whole(&*file, limit).ok()?;
+    let salt = FileHeader::read_of(&bytes, FileType::Index, store).ok()?.salt.get();
+    let layout = Layout::read(&bytes, store, number, salt).ok()?;
+    let last_seq = (layout.first_seq + layout.frames as u64).saturating_sub(1);
+    Some(Indexed { salt, end: layout.end, last_seq })
+}
+
+/// The whole file, page by page where it cannot be read at once.
+pub(crate) fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<(u64, u64, io::Error)>) {
+    const PAGE: usize = 4096;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut unreadable: Vec<(u64, u64, io::Error)> = Vec::new();
+    if file.read_at(&mut bytes, 0).is_ok() {
+        return (bytes, unreadable);
+    }
+    for (page, at) in bytes.chunks_mut(PAGE).zip((0..).step_by(PAGE)) {
+        let Err(error) = file.read_at(page, at) else { continue };
+        page.fill(0);
+        let end = at + page.len() as u64;
+        match unreadable.last_mut() {
+            Some((_, last, _)) if *last == at => *last = end,
+            _ => unreadable.push((at, end, error)),
+        }
+    }
+    (bytes, unreadable)
+}
+
+/// Reads the rest of a segment once more. True if it is not as it was.
+pub(crate) fn read_again(segment: &Segment, bytes: &mut [u8], from: u64) -> bool {
+    let Some(rest) = usize::try_from(from).ok().and_then(|from| bytes.get_mut(from..)) else { return false };
+    let mut again = vec![0; rest.len()];
+    if segment.file.read_at(&mut again, from).is_err() || again == rest {
+        return false;
+    }
+    rest.copy_from_slice(&again);
+    true
+}
+
+/// Where whole batches begin again: `next`, the first good frame behind the bad place `at`, may
+/// be in the middle of the batch that the bad place was part of, whose rest is lost with it.
+pub(crate) fn whole_batch_from(
+    segment: &Segment,
+    bytes: &[u8],
+    at: u64,
+    next: u64,
+    last_of_open_batch: Option<u64>,
+) -> Option<u64> {
+    let frame_at = |at: u64| usize::try_from(at).ok().and_then(|at| bytes.get(at..)).and_then(Frame::parse);
+    let Some(found) = frame_at(next) else { return Some(next) };
+    // If the bad frame's lengths lead to the good one, its flags are as good as they.
+    let bad = frame_at(at).filter(|bad| at + bad.len() as u64 == next);
+    // Else only the clock can tell: it is read once a batch.
+    let open = last_of_open_batch.and_then(frame_at);
+    let is_rest = match (bad, open) {
+        (Some(bad), _) => bad.header.has(flag::MORE),
+        (None, Some(open)) => open.header.time.get() == found.header.time.get(),
+        (None, None) => false,
+    };
+    if !is_rest || found.header.is_system() || idempotency_key(found.extensions()).is_some() {
+        return Some(next);
+    }
+    let mut more = true;
+    for (offset, frame) in valid_frames(segment, bytes, next) {
+        if !more {
+            return Some(offset);
+        }
+        more = frame.header.has(flag::MORE);
+    }
+    None
+}

@@ -1,0 +1,259 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::filter::{Moment, Pattern, Range};
+
+/// Inspects an esker store without the application that wrote it, also while that one runs.
+///
+/// Data goes to stdout: a table on a terminal, tab-separated without a heading when piped, or
+/// JSON lines. Everything else goes to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "esker", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// Print JSON lines: a header, one object a result, a summary
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage), 2 usage, 3 not a store or a newer format, \
+     4 input or output failed, 130 interrupted. A closed pipe is 0.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// One screen about a store: what it is, how much is in it, who writes it
+    Info(Store),
+    /// The segments of the log: state, range, sizes
+    Segments(Store),
+    /// The kinds that are registered, and how much there is of each
+    Kinds(Store),
+    /// The entities: how often each was written, and when last
+    Entities(Entities),
+    /// The entries, in the order of the log
+    #[command(visible_aliases = ["entries", "cat"])]
+    Dump(Dump),
+    /// Single entries, with every field
+    Get(Get),
+    /// The bytes of a segment, with the names of their fields
+    Hex(Hex),
+    /// Numbers about a store
+    Stats(Stats),
+    /// Every checksum, chain and index, and a verdict
+    Verify(Verify),
+    /// Saves everything good of a damaged store into a new one, and says what is lost
+    Repair(Repair),
+}
+
+impl Command {
+    /// True if the command goes on until it is interrupted.
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self, Self::Dump(Dump { follow: true, .. }))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Store {
+    /// The store's directory
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Entities {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// Only kinds that match this name (`*` and `?` stand for any characters and any one)
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<Pattern>,
+    /// The order: most entries first, most bytes first, or last written first
+    #[arg(long, value_enum, default_value_t = Sort::Events)]
+    pub(crate) sort: Sort,
+    /// Only so many
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Events,
+    Bytes,
+    Last,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Go on with what is appended, until interrupted
+    #[arg(short, long, conflicts_with_all = ["reverse", "until"])]
+    pub(crate) follow: bool,
+    /// Newest first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Only the last so many
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// The frames, too, that the log writes about itself
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// Say how each frame lies on disk
+    #[arg(long)]
+    pub(crate) physical: bool,
+    #[command(flatten)]
+    pub(crate) payload: PayloadOption,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PayloadOption {
+    /// How payloads are shown: decoded by their kind's codec, as text, digits, or not at all
+    #[arg(long = "payload", value_enum, default_value_t = Payload::Auto, value_name = "HOW")]
+    pub(crate) style: Payload,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Payload {
+    Auto,
+    Text,
+    Hex,
+    Base64,
+    None,
+}
+
+impl From<Payload> for esker::dump::PayloadStyle {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Auto => Self::Auto,
+            Payload::Text => Self::Text,
+            Payload::Hex => Self::Hex,
+            Payload::Base64 => Self::Base64,
+            Payload::None => Self::None,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Only this entity (`*` and `?` stand for any characters and any one; keys also as `hex:…`)
+    #[arg(long, value_name = "KIND/KEY")]
+    pub(crate) entity: Option<crate::filter::Entity>,
+    /// Only this kind
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<Pattern>,
+    /// Only this operation
+    #[arg(long, value_enum, value_name = "OP")]
+    pub(crate) op: Option<Operation>,
+    /// Only this range of Seq, both ends included: A..B, A.., ..B or A
+    #[arg(long, value_name = "A..B")]
+    pub(crate) seq: Option<Range>,
+    /// Only this range of generations
+    #[arg(long, value_name = "A..B")]
+    pub(crate) generation: Option<Range>,
+    /// Only what was written at or after this time (`2026-11-20T10:00Z`) or so long ago (`2h`)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Only what was written before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Operation {
+    Fact,
+    System,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The numbers of the entries
+    #[arg(required = true, value_name = "SEQ")]
+    pub(crate) seqs: Vec<std::num::NonZeroU64>,
+    #[command(flatten)]
+    pub(crate) payload: PayloadOption,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hex {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The segment's number, and where in it to begin: the place of a frame, as others print it
+    #[arg(value_name = "SEGMENT[:OFFSET]", value_parser = place)]
+    pub(crate) place: (u32, Option<u64>),
+    /// At most so many frames [default: 1 at an offset, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+fn place(text: &str) -> Result<(u32, Option<u64>), String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
+    let (segment, offset) = match text.split_once(':') {
+        Some((segment, offset)) => (segment, Some(number(offset)?)),
+        None => (text, None),
+    };
+    let segment = u32::try_from(number(segment)?).map_err(|_| format!("{segment} is no segment's number"))?;
+    Ok((segment, offset))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// Headers, the manifest, derived files' checksums, and the end of the log
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) quick: bool,
+    /// Every frame, and whether the derived files say what the log says (the default)
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Repair {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The new store's directory: empty, or not there yet. The damaged one is not touched
+    #[arg(long, short, value_name = "NEW")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The form
+    #[arg(long, value_enum, default_value_t = StatsFormat::Table)]
+    pub(crate) format: StatsFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    Table,
+    Json,
+    Prometheus,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_nothing() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_place_is_a_segment_and_maybe_an_offset() {
+        assert_eq!(place("3"), Ok((3, None)));
+        assert_eq!(place("3:128"), Ok((3, Some(128))));
+        assert!(place("x").is_err() && place("3:").is_err() && place("99999999999").is_err());
+    }
+}

@@ -1,0 +1,171 @@
+//! `verify` and `repair`: what is wrong with a store, and what can be saved of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use esker::{Check, Severity, Verdict, Verification};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args;
+use crate::outcome::Outcome;
+use crate::output::{self, Output};
+use crate::store::describe;
+
+pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome> {
+    let path = &args.store.path;
+    let check = if args.quick { Check::Quick } else { Check::Full };
+    let verification = busy("verifying", || esker::verify(path, check))?;
+    if let Some(holder) = &verification.live {
+        output::note(&format!("live, writer pid {}", holder.pid));
+    }
+    let live = verification.live.as_ref().map(|holder| json!({ "pid": holder.pid }));
+    let description = json!({
+        "path": path.display().to_string(),
+        "store": verification.store,
+        "format": esker::dump::FORMAT_VERSION,
+        "live": live,
+        "check": if args.quick { "quick" } else { "full" },
+    });
+    output.header("verify", &description)?;
+    for finding in &verification.findings {
+        if output.is_json() {
+            output.typed("finding", finding)?;
+        } else {
+            let severity = match finding.severity {
+                Severity::Damage => "damage",
+                Severity::Derived => "derived",
+                Severity::Unread => "unread",
+                Severity::Note => "note",
+                _ => "other",
+            };
+            output.tabs(&[severity.to_owned(), finding.to_string()])?;
+        }
+    }
+    conclude(&verification, path, output)?;
+    Ok(match verification.verdict {
+        Verdict::Valid => Outcome::Fine,
+        _ => Outcome::Findings,
+    })
+}
+
+/// The verdict, the counts, and what to do next.
+fn conclude(verification: &Verification, path: &Path, output: &mut Output) -> Result<()> {
+    let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
+    let path = path.display();
+    let next = match verification.verdict {
+        Verdict::Valid => None,
+        _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
+        _ if any(Severity::Derived) => {
+            Some("remove the derived files named above while nobody has the store open".to_owned())
+        }
+        _ => Some(format!("make everything readable, then esker verify {path}")),
+    };
+    if output.is_json() {
+        let mut summary = serde_json::to_value(verification)?;
+        if let Some(fields) = summary.as_object_mut() {
+            // They have lines of their own.
+            fields.remove("findings");
+            fields.insert("findings".to_owned(), verification.findings.len().into());
+            fields.insert("next".to_owned(), next.into());
+        }
+        output.typed("summary", &summary)?;
+        return Ok(());
+    }
+    let Verification { segments, frames, entries, batches, bytes, entities, kinds, lost, .. } = verification;
+    output.pairs(&[
+        ("verdict", verification.verdict.to_string()),
+        ("closed in order", if verification.clean { "yes" } else { "no" }.to_owned()),
+        ("segments", segments.to_string()),
+        ("frames", frames.to_string()),
+        ("batches", batches.to_string()),
+        ("entries", entries.to_string()),
+        ("entities", entities.to_string()),
+        ("kinds", kinds.to_string()),
+        ("bytes", bytes.to_string()),
+        ("lost", lost.to_string()),
+    ])?;
+    if let Some(next) = next {
+        output.pairs(&[("next", next)])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome> {
+    let (path, target) = (&args.store.path, &args.output);
+    let repaired = busy("repairing", || esker::repair(path, target))?;
+    let description = json!({
+        "path": path.display().to_string(),
+        "output": target.display().to_string(),
+        "store": repaired.store,
+        "format": esker::dump::FORMAT_VERSION,
+    });
+    output.header("repair", &description)?;
+    for damage in &repaired.damage {
+        if output.is_json() {
+            output.typed("finding", damage)?;
+        } else {
+            output.tabs(&["damage".to_owned(), describe(damage)])?;
+        }
+    }
+    for (first, last) in &repaired.lost {
+        if output.is_json() {
+            output.typed("lost", &json!({ "first_seq": first, "last_seq": last }))?;
+        } else {
+            output.tabs(&["lost".to_owned(), format!("seq {first}..{last}")])?;
+        }
+    }
+    let next = format!("esker verify {}", target.display());
+    if output.is_json() {
+        let mut summary = serde_json::to_value(&repaired)?;
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert("damage".to_owned(), repaired.damage.len().into());
+            fields.insert("next".to_owned(), next.into());
+        }
+        output.typed("summary", &summary)?;
+    } else {
+        let rebuilt = if repaired.manifest_rebuilt { "made anew from the other files" } else { "kept" };
+        output.pairs(&[
+            ("output", target.display().to_string()),
+            ("store", repaired.store.clone()),
+            ("era", repaired.era.to_string()),
+            ("manifest", rebuilt.to_owned()),
+            ("entries kept", repaired.entries.to_string()),
+            ("batches kept", repaired.batches.to_string()),
+            ("bytes kept", repaired.bytes.to_string()),
+            ("kinds kept", repaired.kinds.to_string()),
+            ("segments", repaired.segments.to_string()),
+            ("entries lost", repaired.entries_lost.to_string()),
+            ("batches refused", repaired.refused.to_string()),
+            ("torn bytes cut", repaired.cut.to_string()),
+            ("next", next),
+        ])?;
+    }
+    // The new store is good; what is gone for good is a finding.
+    let gone = repaired.entries_lost + repaired.refused + repaired.damage.len() as u64;
+    Ok(Outcome::of_findings(gone))
+}
+
+/// Shows that something goes on, if it takes longer than half a second and somebody watches.
+fn busy<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let watcher = std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+        // Hidden by itself where stderr is no terminal.
+        let bar = ProgressBar::new_spinner().with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let _ = waiting.recv();
+        bar.finish_and_clear();
+    });
+    let result = work();
+    drop(done);
+    let _ = watcher.join();
+    result
+}

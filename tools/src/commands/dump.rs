@@ -1,0 +1,360 @@
+//! `dump` and `get`: entries, one line each, and what stands in their way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::Result;
+use esker::dump::{Dump, FrameInfo, Item, Survey};
+use esker::{ErrorKind, Position, Reader, Seq};
+use serde_json::json;
+
+use crate::args;
+use crate::filter::Filter;
+use crate::outcome::{Interrupt, Outcome};
+use crate::output::{self, Mode, Output};
+use crate::store::{self, Opened};
+
+/// How long a follower waits before it looks whether somebody still reads what it prints.
+const WAIT: Duration = Duration::from_millis(100);
+
+pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
+    let mut opened = store::open(&args.store.path, "dump", output)?;
+    let dump = std::mem::take(&mut opened.dump);
+    opened.dump = dump.payloads(args.payload.style.into()).physical(args.physical);
+    let filter = Filter::new(&args.filter, args.system);
+    let mut show = Show { args, filter, shown: 0, last_seq: None, damaged: 0 };
+    let resume = show.now(&opened, output)?;
+    if !show.is_full() {
+        show.damaged += opened.report_damage_at_end(output)?;
+    }
+    let outcome = match resume {
+        Some(position) if args.follow && !show.is_full() => {
+            show.follow(opened, position, output, interrupt)?
+        }
+        _ => Outcome::of_findings(show.damaged),
+    };
+    if output.is_json() {
+        output.typed("summary", &json!({ "shown": show.shown, "damaged": show.damaged }))?;
+    }
+    Ok(outcome)
+}
+
+/// What a dump shows, and how far it got.
+struct Show<'a> {
+    args: &'a args::Dump,
+    filter: Filter<'a>,
+    shown: u64,
+    last_seq: Option<u64>,
+    damaged: u64,
+}
+
+impl Show<'_> {
+    /// Shows what is there. Answers where the log goes on, if all of it was looked at.
+    fn now(&mut self, opened: &Opened, output: &mut Output) -> Result<Option<Position>> {
+        if let Some(history) = self.history(opened) {
+            self.frames(history, opened, output)?;
+            return Ok(None);
+        }
+        if self.args.reverse || self.args.last.is_some() {
+            return self.backward(opened, output).map(Some);
+        }
+        let start = Seq::new(self.filter.seqs().first).map(|seq| opened.survey.before(seq));
+        let mut frames = opened.survey.frames_from(start.unwrap_or(Position::ZERO));
+        for item in frames.by_ref() {
+            if self.is_past(&item) || !self.item(item?, &opened.dump, output)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(frames.resume()))
+    }
+
+    /// The frames of one entity, by its index alone; `None` where all frames have to be read.
+    fn history(&self, opened: &Opened) -> Option<Vec<FrameInfo>> {
+        let entity = self.args.filter.entity.as_ref()?;
+        if self.args.follow || self.filter.shows_system() || !opened.reader.recovery().damage.is_empty() {
+            return None;
+        }
+        let (kind, key) = entity.exact(&opened.reader)?;
+        let view = opened.reader.view().ok()?;
+        // Damage on the way: reading everything finds what is left.
+        let frames = view.entity(kind, &key).map(|entry| Ok(FrameInfo::of_entry(&entry?)));
+        frames.collect::<esker::Result<_>>().ok()
+    }
+
+    fn frames(&mut self, mut frames: Vec<FrameInfo>, opened: &Opened, output: &mut Output) -> Result<()> {
+        frames.retain(|frame| self.filter.accepts(frame, &opened.dump));
+        let all = frames.len();
+        frames.drain(..all - self.args.last.unwrap_or(all).min(all));
+        if self.args.reverse {
+            frames.reverse();
+        }
+        for frame in frames {
+            if !self.item(Item::Frame(frame), &opened.dump, output)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the newest segment backward, no further than needed. Answers where the log goes on.
+    fn backward(&mut self, opened: &Opened, output: &mut Output) -> Result<Position> {
+        let wanted = self.args.last.unwrap_or(usize::MAX);
+        let mut kept: VecDeque<Item> = VecDeque::new();
+        let mut count = 0;
+        let mut resume = None;
+        for segment in opened.survey.log().rev() {
+            let mut frames = opened.survey.frames_of(segment);
+            let mut items = frames.by_ref().collect::<esker::Result<Vec<_>>>()?;
+            let resume = *resume.get_or_insert(frames.resume());
+            let oldest = items.iter().find_map(|item| match item {
+                Item::Frame(frame) => Some(frame.seq),
+                Item::Damage(_) => None,
+            });
+            while let Some(item) = items.pop().filter(|_| count < wanted) {
+                let is_wanted = match &item {
+                    Item::Frame(frame) => self.filter.accepts(frame, &opened.dump),
+                    Item::Damage(_) => true,
+                };
+                if !is_wanted {
+                    continue;
+                }
+                count += usize::from(matches!(item, Item::Frame(_)));
+                if !self.args.reverse {
+                    kept.push_front(item);
+                } else if !self.item(item, &opened.dump, output)? {
+                    return Ok(resume);
+                }
+            }
+            if count >= wanted || oldest.is_some_and(|oldest| oldest < self.filter.seqs().first) {
+                break;
+            }
+        }
+        for item in kept {
+            if !self.item(item, &opened.dump, output)? {
+                break;
+            }
+        }
+        Ok(resume.unwrap_or_else(|| opened.survey.end()))
+    }
+
+    /// Goes on with what is appended.
+    fn follow(
+        &mut self,
+        opened: Opened,
+        mut position: Position,
+        output: &mut Output,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome> {
+        let Opened { mut reader, mut dump, .. } = opened;
+        output.flush()?;
+        loop {
+            if interrupt.is_set() {
+                return Ok(Outcome::Interrupted);
+            }
+            if output.is_closed() {
+                return Ok(Outcome::Fine);
+            }
+            let survey = match reader.wait_behind(position, WAIT) {
+                Ok(true) => Survey::of(&reader),
+                Ok(false) => continue,
+                Err(error) => Err(error),
+            };
+            let survey = match survey {
+                Ok(survey) => survey,
+                Err(error) if error.kind() == ErrorKind::Rewound => {
+                    (reader, position) = self.rewound(reader, &error, output)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let mut frames = survey.frames_from(position);
+            for item in frames.by_ref() {
+                let item = item?;
+                if let Item::Frame(frame) = &item {
+                    dump.learn(frame);
+                }
+                if self.is_past(&Ok(item.clone())) || !self.item(item, &dump, output)? {
+                    return Ok(Outcome::of_findings(self.damaged));
+                }
+            }
+            position = frames.resume();
+            output.flush()?;
+        }
+    }
+
+    /// The writer crashed, and went on before what was shown here: says so, and goes on there.
+    fn rewound(
+        &self,
+        reader: Reader,
+        error: &esker::Error,
+        output: &mut Output,
+    ) -> Result<(Reader, Position)> {
+        let what = format!("{error}; entries behind the last durable one were taken back");
+        if output.is_json() {
+            output
+                .typed("gap", &json!({ "reason": "rewound", "last_shown": self.last_seq, "what": what }))?;
+        } else {
+            output::note(&format!("gap: {what}"));
+        }
+        let again = Reader::open(reader.path())?;
+        let place = match (error.segment(), error.offset()) {
+            (Some(segment), Some(offset)) => Position::new(segment, offset),
+            _ => again.refresh()?,
+        };
+        Ok((again, place))
+    }
+
+    /// True behind the last Seq that can pass.
+    fn is_past(&self, item: &esker::Result<Item>) -> bool {
+        matches!(item, Ok(Item::Frame(frame)) if frame.seq > self.filter.seqs().last)
+    }
+
+    fn is_full(&self) -> bool {
+        self.args.limit.is_some_and(|limit| self.shown >= limit)
+    }
+
+    /// Shows one item, if it passes. False: that was the last one that is wanted.
+    fn item(&mut self, item: Item, dump: &Dump, output: &mut Output) -> Result<bool> {
+        match item {
+            Item::Damage(damage) => {
+                self.damaged += 1;
+                store::report(&damage, output)?;
+            }
+            Item::Frame(frame) if !self.filter.accepts(&frame, dump) => {}
+            Item::Frame(_) if self.is_full() => {}
+            Item::Frame(frame) => {
+                if !frame.body_good {
+                    self.damaged += 1;
+                    report_content(&frame, output)?;
+                }
+                self.shown += 1;
+                self.last_seq = Some(frame.seq);
+                show(&frame, dump, output, self.args.physical)?;
+            }
+        }
+        Ok(!self.is_full())
+    }
+}
+
+/// One frame, in the form of the output.
+fn show(frame: &FrameInfo, dump: &Dump, output: &mut Output, physical: bool) -> Result<()> {
+    match output.mode() {
+        Mode::Json => output.json(&dump.fields(frame))?,
+        Mode::Table => output.line(&dump.line(frame))?,
+        Mode::Tabs if physical => output.line(&dump.line(frame))?,
+        Mode::Tabs => {
+            let fields = dump.fields(frame);
+            let text = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+            output.tabs(&[
+                fields.seq.to_string(),
+                fields.time,
+                fields.operation,
+                text(fields.kind),
+                text(fields.key),
+                text(fields.generation.map(|generation| generation.to_string())),
+                fields.flags.join(","),
+                dump.payload(frame).text(),
+            ])?;
+        }
+    }
+    Ok(())
+}
+
+/// A frame whose header is good and whose content is not.
+pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<()> {
+    let what = "a frame's content does not match its checksum";
+    let next = frame.position.offset() + frame.frame_bytes;
+    if output.is_json() {
+        let finding = json!({
+            "segment": frame.position.segment(),
+            "offset": frame.position.offset(),
+            "next_good": next,
+            "first_seq": frame.seq,
+            "last_seq": if frame.is_system() { frame.seq.saturating_sub(1) } else { frame.seq },
+            "what": what,
+        });
+        output.typed("finding", &finding)?;
+    } else {
+        output::finding(&format!("{}: {what} (seq {})", frame.position, frame.seq));
+    }
+    Ok(())
+}
+
+pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
+    let mut opened = store::open(&args.store.path, "get", output)?;
+    opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style.into());
+    let (mut missing, mut shown, mut damaged) = (0, 0, 0);
+    for seq in &args.seqs {
+        let Some(seq) = Seq::new(seq.get()) else { continue };
+        let Some(frame) = find(&opened, seq)? else {
+            missing += 1;
+            output::error(&format!("no entry {seq} can be read"));
+            continue;
+        };
+        if !frame.body_good {
+            damaged += 1;
+            report_content(&frame, output)?;
+        }
+        if output.is_json() {
+            output.json(&opened.dump.fields(&frame))?;
+        } else {
+            if shown > 0 {
+                output.line("")?;
+            }
+            let mut pairs = pairs_of(&frame, &opened.dump);
+            pairs.retain(|(_, value)| !value.is_empty());
+            output.pairs(&pairs)?;
+        }
+        shown += 1;
+    }
+    if output.is_json() {
+        output.typed("summary", &json!({ "shown": shown, "missing": missing, "damaged": damaged }))?;
+    }
+    Ok(Outcome::of_findings(missing + damaged))
+}
+
+/// An entry, by reading the segment that should hold it: no index has to be right for that.
+fn find(opened: &Opened, seq: Seq) -> Result<Option<FrameInfo>> {
+    for item in opened.survey.frames_from(opened.survey.before(seq)) {
+        match item? {
+            Item::Frame(frame) if !frame.is_system() && frame.seq == seq.get() => return Ok(Some(frame)),
+            Item::Frame(frame) if frame.seq > seq.get() => return Ok(None),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
+    let fields = dump.fields(frame);
+    let lengths = format!(
+        "{} bytes: {} of extensions, {} of key, {} of metadata, {} of payload",
+        frame.frame_bytes,
+        frame.extension_bytes,
+        frame.key.len(),
+        frame.metadata.len(),
+        frame.payload.len()
+    );
+    vec![
+        ("seq", fields.seq.to_string()),
+        ("operation", fields.operation),
+        ("kind", fields.kind.unwrap_or_default()),
+        ("key", fields.key.unwrap_or_default()),
+        ("generation", fields.generation.map(|generation| generation.to_string()).unwrap_or_default()),
+        ("time", fields.time),
+        ("time_ns", fields.time_ns),
+        ("position", fields.position),
+        ("batch", fields.batch.unwrap_or_default()),
+        ("durable", fields.durable),
+        ("life", fields.life),
+        ("source", fields.source.to_string()),
+        ("flags", fields.flags.join(" ")),
+        ("lengths", lengths),
+        ("checksums", if fields.checksums_good { "good" } else { "do not match" }.to_owned()),
+        ("metadata", fields.metadata.or(fields.metadata_base64).unwrap_or_default()),
+        ("idempotency_key", fields.idempotency_key.unwrap_or_default()),
+        ("correlation", fields.correlation.unwrap_or_default()),
+        ("schema_version", fields.schema_version.map(|version| version.to_string()).unwrap_or_default()),
+        ("payload", dump.payload(frame).text()),
+    ]
+}

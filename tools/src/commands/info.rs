@@ -1,0 +1,219 @@
+//! `info` and `stats`: a store summed up, for a person and for a machine.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use esker::dump::{SegmentInfo, SegmentState, rfc3339};
+use serde::Serialize;
+use serde_json::json;
+
+use super::listing::over_all;
+use crate::args::{self, StatsFormat};
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::store::{self, Opened};
+
+pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.path, "info", output)?;
+    let sums = Sums::of(&opened)?;
+    let damaged = sums.damaged + opened.report_damage_at_end(output)?;
+    let reader = &opened.reader;
+    let holder = reader.last_writer();
+    let writer = match (opened.writer, &holder) {
+        (Some(pid), Some(holder)) => {
+            format!("live, writer pid {pid} on {} since {}", holder.host, rfc3339(holder.since))
+        }
+        (Some(pid), None) => format!("live, writer pid {pid}"),
+        (None, Some(holder)) => {
+            format!(
+                "none; the last one was pid {} on {}, at {}",
+                holder.pid,
+                holder.host,
+                rfc3339(holder.since)
+            )
+        }
+        (None, None) => "none".to_owned(),
+    };
+    let end = match (opened.writer, sums.unfinished, reader.recovery().clean) {
+        (Some(_), 0, _) => "in use".to_owned(),
+        (Some(_), bytes, _) => {
+            format!("in use; {bytes} bytes behind the end are in progress or newer than this look")
+        }
+        (None, _, true) => "closed in order".to_owned(),
+        (None, 0, false) => "not closed in order; nothing is torn".to_owned(),
+        (None, bytes, false) => format!("not closed in order; {bytes} bytes behind the end are torn off"),
+    };
+    let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
+    if output.is_json() {
+        let fields = json!({
+            "store": reader.store_id().to_string(),
+            "format": esker::dump::FORMAT_VERSION,
+            "era": reader.era(),
+            "created": rfc3339(reader.created()),
+            "created_ns": reader.created().to_string(),
+            "first_seq": sums.first_seq,
+            "last_seq": sums.last_seq,
+            "entries": sums.entries,
+            "entities": reader.entity_count(),
+            "kinds": kinds,
+            "segments": sums.segments,
+            "log_bytes": sums.used,
+            "file_bytes": sums.file,
+            "end": opened.survey.end().to_string(),
+            "durable": reader.durable().map(|durable| durable.to_string()),
+            "writer": holder,
+            "clean": reader.recovery().clean,
+            "unfinished_bytes": sums.unfinished,
+        });
+        output.typed("store", &fields)?;
+        output.typed("summary", &json!({ "damaged": damaged }))?;
+        return Ok(Outcome::of_findings(damaged));
+    }
+    let range = match (sums.first_seq, sums.last_seq) {
+        (Some(first), Some(last)) => format!("{first}..{last}"),
+        _ => "none".to_owned(),
+    };
+    let durable = reader.durable().map(|durable| format!(", durable to {durable}")).unwrap_or_default();
+    output.pairs(&[
+        ("path", reader.path().display().to_string()),
+        ("store", reader.store_id().to_string()),
+        ("format", esker::dump::FORMAT_VERSION.to_string()),
+        ("era", reader.era().to_string()),
+        ("created", rfc3339(reader.created())),
+        ("writer", writer),
+        ("end", format!("{}{durable}; {end}", opened.survey.end())),
+        ("seq", range),
+        ("entries", sums.entries.to_string()),
+        ("entities", reader.entity_count().to_string()),
+        ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
+        ("segments", format!("{} in the log, {} files", sums.segments, sums.files)),
+        ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
+        ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
+    ])?;
+    Ok(Outcome::of_findings(damaged))
+}
+
+/// What the segments add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    first_seq: Option<u64>,
+    last_seq: Option<u64>,
+    entries: u64,
+    segments: u64,
+    files: u64,
+    used: u64,
+    file: u64,
+    unfinished: u64,
+    damaged: u64,
+}
+
+impl Sums {
+    fn of(opened: &Opened) -> Result<Self> {
+        let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
+        for segment in opened.survey.segments() {
+            sums.add(&segment?);
+        }
+        Ok(sums)
+    }
+
+    fn add(&mut self, segment: &SegmentInfo) {
+        self.files += 1;
+        self.file += segment.file_bytes;
+        self.damaged += segment.damaged;
+        if matches!(segment.state, SegmentState::Dead | SegmentState::Spare) {
+            return;
+        }
+        self.segments += 1;
+        self.used += segment.bytes_used;
+        self.entries += segment.entries;
+        self.first_seq = self.first_seq.or(segment.first_seq);
+        self.last_seq = segment.last_seq.or(self.last_seq);
+    }
+}
+
+/// Numbers about a store. Sizes are bytes.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    entries: u64,
+    last_seq: u64,
+    entities: u64,
+    kinds: u64,
+    batches: u64,
+    payload_bytes: u64,
+    log_bytes: u64,
+    segment_file_bytes: u64,
+    segments: u64,
+    unfinished_bytes: u64,
+    last_write_seconds: u64,
+    live: u64,
+    damaged: u64,
+}
+
+impl Numbers {
+    /// Each with its name and what it counts.
+    fn named(&self) -> [(&'static str, u64, &'static str); 13] {
+        [
+            ("entries", self.entries, "Entries that can be read"),
+            ("last_seq", self.last_seq, "Number of the last entry"),
+            ("entities", self.entities, "Entities that have an entry"),
+            ("kinds", self.kinds, "Kinds that are registered"),
+            ("batches", self.batches, "Batches of entries; a single append is one"),
+            ("payload_bytes", self.payload_bytes, "Bytes of payloads"),
+            ("log_bytes", self.log_bytes, "Bytes of log in use"),
+            ("segment_file_bytes", self.segment_file_bytes, "Bytes of segment files"),
+            ("segments", self.segments, "Segments of the log"),
+            ("unfinished_bytes", self.unfinished_bytes, "Bytes behind the end of the log"),
+            ("last_write_seconds", self.last_write_seconds, "Unix time of the last entry; 0: none"),
+            ("live", self.live, "1 if a process has the store open for writing"),
+            ("damaged", self.damaged, "Places that cannot be read"),
+        ]
+    }
+}
+
+pub(crate) fn stats(args: &args::Stats, output: &mut Output) -> Result<Outcome> {
+    if args.format == StatsFormat::Json {
+        output.use_json();
+    }
+    let opened = store::open(&args.store.path, "stats", output)?;
+    let sums = Sums::of(&opened)?;
+    let (mut entities, mut batches, mut payload_bytes, mut last) = (HashSet::new(), 0, 0, 0);
+    let mut entries = 0;
+    let damaged = over_all(&opened, output, |frame| {
+        let Some(kind) = frame.kind else { return };
+        entries += 1;
+        batches += u64::from(frame.batch == Some(frame.position));
+        payload_bytes += frame.payload.len() as u64;
+        last = frame.time;
+        if !entities.contains(&(kind, frame.key.clone())) {
+            entities.insert((kind, frame.key.clone()));
+        }
+    })?;
+    let numbers = Numbers {
+        entries,
+        last_seq: sums.last_seq.unwrap_or(0),
+        entities: entities.len() as u64,
+        kinds: opened.reader.kinds().len() as u64,
+        batches,
+        payload_bytes,
+        log_bytes: sums.used,
+        segment_file_bytes: sums.file,
+        segments: sums.segments,
+        unfinished_bytes: sums.unfinished,
+        last_write_seconds: u64::try_from(last / 1_000_000_000).unwrap_or(0),
+        live: u64::from(opened.writer.is_some()),
+        damaged,
+    };
+    if output.is_json() {
+        output.typed("stats", &numbers)?;
+        output.typed("summary", &json!({ "damaged": damaged }))?;
+    } else if args.format == StatsFormat::Prometheus {
+        for (name, value, help) in numbers.named() {
+            output.line(&format!("# HELP esker_{name} {help}."))?;
+            output.line(&format!("# TYPE esker_{name} gauge"))?;
+            output.line(&format!("esker_{name} {value}"))?;
+        }
+    } else {
+        output.pairs(&numbers.named().map(|(name, value, _)| (name, value.to_string())))?;
+    }
+    Ok(Outcome::of_findings(damaged))
+}

@@ -1,0 +1,233 @@
+//! `segments`, `kinds`, `entities`: lists that are counted over the whole log.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::Result;
+use esker::dump::{FrameInfo, Item, key_text, rfc3339};
+use esker::{Codec, KindId, Owner};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::{self, Sort};
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::store::{self, Opened};
+
+pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.path, "segments", output)?;
+    let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
+    for segment in opened.survey.segments() {
+        let segment = segment?;
+        damaged += segment.damaged;
+        entries += segment.entries;
+        used += segment.bytes_used;
+        file += segment.file_bytes;
+        if output.is_json() {
+            output.typed("segment", &segment)?;
+            continue;
+        }
+        rows.push(vec![
+            segment.number.to_string(),
+            segment.state.to_string(),
+            optional(segment.first_seq),
+            optional(segment.last_seq),
+            segment.entries.to_string(),
+            segment.bytes_used.to_string(),
+            segment.file_bytes.to_string(),
+            if segment.indexed { "yes" } else { "no" }.to_owned(),
+            segment.follows.unwrap_or_else(|| "-".to_owned()),
+            segment.created.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    let count = rows.len();
+    output.table(
+        &["segment", "state", "first", "last", "entries", "used", "file", "indexed", "follows", "created"],
+        rows,
+    )?;
+    if damaged > 0 && !output.is_json() {
+        crate::output::finding(&format!("{damaged} places in {count} segments; `esker verify` names them"));
+    }
+    let damaged = damaged + opened.report_damage_at_end(output)?;
+    if output.is_json() {
+        let summary =
+            json!({ "entries": entries, "bytes_used": used, "file_bytes": file, "damaged": damaged });
+        output.typed("summary", &summary)?;
+    }
+    Ok(Outcome::of_findings(damaged))
+}
+
+fn optional(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+/// Shows every whole entry and every registration to `see`; answers how much damage was met.
+pub(crate) fn over_all(opened: &Opened, output: &mut Output, mut see: impl FnMut(&FrameInfo)) -> Result<u64> {
+    let mut damaged = 0;
+    for item in opened.survey.frames() {
+        match item? {
+            Item::Frame(frame) if frame.body_good => see(&frame),
+            Item::Frame(frame) => {
+                damaged += 1;
+                super::dump::report_content(&frame, output)?;
+            }
+            Item::Damage(damage) => {
+                damaged += 1;
+                store::report(&damage, output)?;
+            }
+        }
+    }
+    Ok(damaged + opened.report_damage_at_end(output)?)
+}
+
+/// What is counted of a kind.
+#[derive(Debug, Default)]
+struct KindSum {
+    versions: BTreeSet<u16>,
+    entries: u64,
+    bytes: u64,
+    last: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+struct KindLine {
+    id: u16,
+    kind: String,
+    versions: Vec<u16>,
+    codec: Option<Codec>,
+    owner: Option<Owner>,
+    fields: Vec<String>,
+    entries: u64,
+    bytes: u64,
+    last_write: Option<String>,
+    last_write_ns: Option<String>,
+}
+
+pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.path, "kinds", output)?;
+    let mut sums: BTreeMap<KindId, KindSum> = BTreeMap::new();
+    for kind in opened.reader.kinds() {
+        sums.entry(kind.id).or_default().versions.insert(kind.version);
+    }
+    let damaged = over_all(&opened, output, |frame| {
+        let Some(kind) = frame.kind else { return };
+        let sum = sums.entry(kind).or_default();
+        sum.versions.extend(frame.schema_version);
+        sum.entries += 1;
+        sum.bytes += frame.frame_bytes;
+        sum.last = Some(frame.time);
+    })?;
+    let count = sums.len();
+    let mut rows = Vec::new();
+    for (id, sum) in sums {
+        let info = opened.dump.kind(id);
+        let line = KindLine {
+            id: id.get(),
+            kind: opened.dump.kind_name(id),
+            versions: sum.versions.into_iter().collect(),
+            codec: info.map(|info| info.codec),
+            owner: info.map(|info| info.owner),
+            fields: info.map(|info| info.fields.clone()).unwrap_or_default(),
+            entries: sum.entries,
+            bytes: sum.bytes,
+            last_write: sum.last.map(rfc3339),
+            last_write_ns: sum.last.map(|time| time.to_string()),
+        };
+        if output.is_json() {
+            output.typed("kind", &line)?;
+            continue;
+        }
+        let versions: Vec<String> = line.versions.iter().map(ToString::to_string).collect();
+        rows.push(vec![
+            line.kind,
+            versions.join(","),
+            line.codec.map_or_else(|| "-".to_owned(), |codec| format!("{codec:?}").to_lowercase()),
+            line.owner.map_or_else(|| "-".to_owned(), |owner| format!("{owner:?}").to_lowercase()),
+            line.entries.to_string(),
+            line.bytes.to_string(),
+            line.last_write.unwrap_or_else(|| "-".to_owned()),
+            line.fields.join(","),
+        ]);
+    }
+    output
+        .table(&["kind", "versions", "codec", "owner", "entries", "bytes", "last write", "fields"], rows)?;
+    if output.is_json() {
+        output.typed("summary", &json!({ "kinds": count, "damaged": damaged }))?;
+    }
+    Ok(Outcome::of_findings(damaged))
+}
+
+/// What is counted of an entity.
+#[derive(Debug, Default)]
+struct EntitySum {
+    entries: u64,
+    bytes: u64,
+    generation: u64,
+    last_seq: u64,
+    last: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct EntityLine {
+    kind: String,
+    key: String,
+    entries: u64,
+    bytes: u64,
+    generation: u64,
+    last_seq: u64,
+    last_write: String,
+    last_write_ns: String,
+}
+
+pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.store.path, "entities", output)?;
+    let mut sums: HashMap<(KindId, Vec<u8>), EntitySum> = HashMap::new();
+    let is_wanted =
+        |kind| args.kind.as_ref().is_none_or(|pattern| pattern.matches(&opened.dump.kind_name(kind)));
+    let damaged = over_all(&opened, output, |frame| {
+        let Some(kind) = frame.kind.filter(|kind| is_wanted(*kind)) else { return };
+        let sum = sums.entry((kind, frame.key.clone())).or_default();
+        sum.entries += 1;
+        sum.bytes += frame.frame_bytes;
+        sum.generation = frame.generation.map_or(0, u64::from);
+        sum.last_seq = frame.seq;
+        sum.last = frame.time;
+    })?;
+    let count = sums.len();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    // The last write decides between equals, so that the same store gives the same list.
+    sums.sort_unstable_by_key(|(_, sum)| {
+        let first = match args.sort {
+            Sort::Events => sum.entries,
+            Sort::Bytes => sum.bytes,
+            Sort::Last => 0,
+        };
+        std::cmp::Reverse((first, sum.last_seq))
+    });
+    sums.truncate(args.top.unwrap_or(usize::MAX));
+    let mut rows = Vec::new();
+    for ((kind, key), sum) in sums {
+        let line = EntityLine {
+            kind: opened.dump.kind_name(kind),
+            key: key_text(&key),
+            entries: sum.entries,
+            bytes: sum.bytes,
+            generation: sum.generation,
+            last_seq: sum.last_seq,
+            last_write: rfc3339(sum.last),
+            last_write_ns: sum.last.to_string(),
+        };
+        if output.is_json() {
+            output.typed("entity", &line)?;
+            continue;
+        }
+        let EntityLine { kind, key, entries, bytes, generation, last_seq, last_write, .. } = line;
+        let numbers = [entries, bytes, generation, last_seq].map(|number| number.to_string());
+        let [entries, bytes, generation, last_seq] = numbers;
+        rows.push(vec![format!("{kind}/{key}"), entries, bytes, generation, last_seq, last_write]);
+    }
+    output.table(&["entity", "entries", "bytes", "generation", "last", "last write"], rows)?;
+    if output.is_json() {
+        output.typed("summary", &json!({ "entities": count, "damaged": damaged }))?;
+    }
+    Ok(Outcome::of_findings(damaged))
+}

@@ -1,0 +1,7 @@
+//! The commands, a file for each group.
+
+pub(crate) mod check;
+pub(crate) mod dump;
+pub(crate) mod hex;
+pub(crate) mod info;
+pub(crate) mod listing;

@@ -1,0 +1,258 @@
+//! Which entries a command is about: the same words in every command.
+
+use std::str::FromStr;
+
+use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
+use esker::{KindId, Reader};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+
+use crate::args::{self, Operation};
+
+/// A name in which `*` stands for any characters and `?` for any one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern(String);
+
+impl FromStr for Pattern {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Pattern {
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let (pattern, text): (Vec<char>, Vec<char>) = (self.0.chars().collect(), text.chars().collect());
+        let (mut at, mut place) = (0, 0);
+        // Where the last star stands, and how much it swallows so far.
+        let mut star: Option<(usize, usize)> = None;
+        while place < text.len() {
+            match (pattern.get(at), text.get(place)) {
+                (Some('*'), _) => {
+                    star = Some((at, place));
+                    at += 1;
+                }
+                (Some('?'), Some(_)) => (at, place) = (at + 1, place + 1),
+                (Some(wanted), Some(found)) if wanted == found => (at, place) = (at + 1, place + 1),
+                _ => match star {
+                    Some((stands, swallowed)) => {
+                        star = Some((stands, swallowed + 1));
+                        (at, place) = (stands + 1, swallowed + 1);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern.get(at..).unwrap_or_default().iter().all(|rest| *rest == '*')
+    }
+
+    fn exact(&self) -> Option<&str> {
+        (!self.0.contains(['*', '?'])).then_some(&*self.0)
+    }
+}
+
+/// `KIND/KEY`; the first slash divides them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entity {
+    kind: Pattern,
+    key: Pattern,
+}
+
+impl FromStr for Entity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, key) = text.split_once('/').ok_or("an entity is KIND/KEY")?;
+        if let Some(key) = key.strip_prefix("hex:").filter(|key| !key.contains(['*', '?'])) {
+            key_bytes(&format!("hex:{key}"))
+                .ok_or("an odd number of digits, or none that are hexadecimal")?;
+        }
+        // Digits as this tool prints them, so that a pattern over them works as well.
+        let key = match key.strip_prefix("hex:") {
+            Some(digits) => format!("hex:{}", digits.to_lowercase()),
+            None => key.to_owned(),
+        };
+        Ok(Self { kind: Pattern(kind.to_owned()), key: Pattern(key) })
+    }
+}
+
+impl Entity {
+    /// The one entity that is meant, if it is one and the store knows its kind.
+    pub(crate) fn exact(&self, reader: &Reader) -> Option<(KindId, Vec<u8>)> {
+        let kind = reader.kind_named(self.kind.exact()?)?;
+        Some((kind.id, key_bytes(self.key.exact()?)?))
+    }
+
+    fn matches(&self, kind: &str, key: &[u8]) -> bool {
+        self.kind.matches(kind)
+            && match self.key.exact() {
+                Some(text) => key_bytes(text).as_deref() == Some(key),
+                None => self.key.matches(&key_text(key)),
+            }
+    }
+}
+
+/// A range of numbers, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str, open: u64| match text.trim_start_matches('=') {
+            "" => Ok(open),
+            digits => digits.parse().map_err(|_| format!("{digits:?} is not a number")),
+        };
+        let range = match text.split_once("..") {
+            Some((first, last)) => Self { first: number(first, 0)?, last: number(last, u64::MAX)? },
+            None => {
+                let only = text.parse().map_err(|_| format!("{text:?} is neither a number nor A..B"))?;
+                Self { first: only, last: only }
+            }
+        };
+        if range.first > range.last {
+            return Err(format!("{text} is empty: the first number is the greater one"));
+        }
+        Ok(range)
+    }
+}
+
+impl Range {
+    fn contains(self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
+/// A moment, in nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(i64);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let nanoseconds = |time: Timestamp| {
+            let nanoseconds = time.as_nanosecond();
+            Self(i64::try_from(nanoseconds).unwrap_or(if nanoseconds < 0 { i64::MIN } else { i64::MAX }))
+        };
+        if let Ok(time) = text.parse::<Timestamp>() {
+            return Ok(nanoseconds(time));
+        }
+        if let Ok(time) = text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC)) {
+            return Ok(nanoseconds(time.timestamp()));
+        }
+        let ago = text
+            .parse::<Span>()
+            .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
+            .and_then(|duration| Timestamp::now().checked_sub(duration));
+        ago.map(nanoseconds).map_err(|_| {
+            format!("{text:?} is neither a time (2026-11-20T10:00Z, UTC without a zone) nor a span (2h, 3d)")
+        })
+    }
+}
+
+/// The filters of a command line, with the names of the store's kinds.
+pub(crate) struct Filter<'a> {
+    args: &'a args::Filter,
+    system: bool,
+}
+
+impl<'a> Filter<'a> {
+    /// Entries, and system frames where `system` says so.
+    pub(crate) fn new(args: &'a args::Filter, system: bool) -> Self {
+        Self { args, system: system || args.op == Some(Operation::System) }
+    }
+
+    pub(crate) fn shows_system(&self) -> bool {
+        self.system
+    }
+
+    /// The first and last Seq that can pass.
+    pub(crate) fn seqs(&self) -> Range {
+        self.args.seq.unwrap_or(Range { first: 0, last: u64::MAX })
+    }
+
+    pub(crate) fn accepts(&self, frame: &FrameInfo, dump: &Dump) -> bool {
+        let args::Filter { entity, kind, op, generation, since, until, .. } = self.args;
+        let is_wanted = match op {
+            Some(Operation::System) => frame.is_system(),
+            Some(Operation::Fact) => !frame.is_system(),
+            None => self.system || !frame.is_system(),
+        };
+        let name = frame.kind.map(|kind| dump.kind_name(kind));
+        let of_kind = |pattern: &Pattern| name.as_deref().is_some_and(|name| pattern.matches(name));
+        let of_entity =
+            |entity: &Entity| name.as_deref().is_some_and(|name| entity.matches(name, &frame.key));
+        let of_generation =
+            |range: Range| frame.generation.is_some_and(|generation| range.contains(generation.get()));
+        is_wanted
+            && self.seqs().contains(frame.seq)
+            && kind.as_ref().is_none_or(of_kind)
+            && entity.as_ref().is_none_or(of_entity)
+            && generation.is_none_or(of_generation)
+            && since.is_none_or(|since| frame.time >= since.0)
+            && until.is_none_or(|until| frame.time < until.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_like_a_shell_s() {
+        let cases = [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("*", "", true),
+            ("a*c", "abbc", true),
+            ("a*c", "abb", false),
+            ("*b*b*", "abcb", true),
+            ("?b", "ab", true),
+            ("?b", "b", false),
+            ("a**", "a", true),
+            ("*aab", "aaab", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(Pattern(pattern.to_owned()).matches(text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn an_entity_is_divided_at_the_first_slash_and_keys_come_in_both_forms() {
+        let entity: Entity = "file/src/*.rs".parse().unwrap();
+        assert!(entity.matches("file", b"src/lib.rs") && !entity.matches("file", b"lib.rs"));
+        let entity: Entity = "file/hex:00FF".parse().unwrap();
+        assert!(entity.matches("file", &[0, 255]) && !entity.matches("file", b"hex:00FF"));
+        assert!("file".parse::<Entity>().is_err() && "file/hex:0".parse::<Entity>().is_err());
+    }
+
+    #[test]
+    fn a_range_has_both_its_ends_and_may_be_open() {
+        let range = |text: &str| text.parse::<Range>();
+        assert_eq!(range("3..5"), Ok(Range { first: 3, last: 5 }));
+        assert_eq!(range("3..=5"), Ok(Range { first: 3, last: 5 }));
+        assert_eq!(range("3.."), Ok(Range { first: 3, last: u64::MAX }));
+        assert_eq!(range("..5"), Ok(Range { first: 0, last: 5 }));
+        assert_eq!(range("7"), Ok(Range { first: 7, last: 7 }));
+        assert!(range("5..3").is_err() && range("x").is_err() && range("1..y").is_err());
+    }
+
+    #[test]
+    fn a_moment_is_a_time_with_or_without_seconds_a_day_or_a_span() {
+        let hour = 3_600_000_000_000;
+        assert_eq!("1970-01-01T01:00Z".parse(), Ok(Moment(hour)));
+        assert_eq!("1970-01-01T01:00:00+01:00".parse(), Ok(Moment(0)));
+        assert_eq!("1970-01-02".parse(), Ok(Moment(24 * hour)));
+        let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+        let Moment(ago) = "1d".parse().unwrap();
+        assert!(ago < now - 23 * hour && ago > now - 25 * hour);
+        assert!("yesterday".parse::<Moment>().is_err());
+    }
+}

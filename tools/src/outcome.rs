@@ -1,0 +1,88 @@
+//! How a command ends: what the exit code says, and what an interrupt does.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use esker::ErrorKind;
+use signal_hook::consts::SIGINT;
+
+/// What a command that ran to its end came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Fine,
+    /// Damage, or whatever the command looks for.
+    Findings,
+    Interrupted,
+}
+
+impl Outcome {
+    pub(crate) fn of_findings(count: u64) -> Self {
+        if count == 0 { Self::Fine } else { Self::Findings }
+    }
+}
+
+const INTERRUPTED: u8 = 130;
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Fine => Self::SUCCESS,
+            Outcome::Findings => Self::from(1),
+            Outcome::Interrupted => Self::from(INTERRUPTED),
+        }
+    }
+}
+
+/// The arguments ask for something that cannot be.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The exit code of a command that failed.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Usage>() {
+        return ExitCode::from(2);
+    }
+    if let Some(error) = error.downcast_ref::<esker::Error>() {
+        return ExitCode::from(match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::Rewound => 1,
+            // What was asked for cannot be: an offset past the end, a target that is not empty.
+            ErrorKind::InvalidInput | ErrorKind::InvalidOptions | ErrorKind::AlreadyExists => 2,
+            ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::PermissionDenied | ErrorKind::Poisoned => 4,
+            _ => 3,
+        });
+    }
+    match error.downcast_ref::<io::Error>() {
+        // Whoever read the output has seen enough.
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        _ => ExitCode::from(4),
+    }
+}
+
+/// The wish of the user to end.
+#[derive(Debug)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Ends the process with the right code at an interrupt: at once, or at the second one if
+    /// the command looks at [`is_set`](Self::is_set) itself and ends in order.
+    pub(crate) fn catch(in_order: bool) -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(!in_order));
+        signal_hook::flag::register_conditional_shutdown(SIGINT, i32::from(INTERRUPTED), Arc::clone(&flag))?;
+        signal_hook::flag::register(SIGINT, Arc::clone(&flag))?;
+        Ok(Self(flag))
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,198 @@
+//! What leaves the program: one locked stdout for data, stderr for everything else.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use anstyle::{AnsiColor, Style};
+use esker::dump::escaped;
+use serde::Serialize;
+
+/// The number of the JSON lines' schema: greater when a field changes its meaning.
+const SCHEMA: u32 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// For eyes.
+    Table,
+    /// For pipes.
+    Tabs,
+    Json,
+}
+
+/// Where data goes, and in which form.
+pub(crate) struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    mode: Mode,
+    bold: Style,
+}
+
+/// The first of the JSON lines.
+#[derive(Debug, Serialize)]
+struct Header<'a> {
+    #[serde(rename = "type")]
+    what: &'static str,
+    tool: &'static str,
+    version: &'static str,
+    schema: u32,
+    command: &'static str,
+    #[serde(flatten)]
+    more: &'a serde_json::Map<String, serde_json::Value>,
+}
+
+/// A JSON line: what it is, and its fields.
+#[derive(Debug, Serialize)]
+struct Typed<'a, T> {
+    #[serde(rename = "type")]
+    what: &'static str,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        let is_terminal = stdout.is_terminal();
+        let colour = is_terminal && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+        let mode = match (json, is_terminal) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Table,
+            (false, false) => Mode::Tabs,
+        };
+        let bold = if colour { Style::new().bold() } else { Style::new() };
+        Self { out: BufWriter::new(stdout.lock()), mode, bold }
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.mode == Mode::Json
+    }
+
+    /// From here on, JSON lines.
+    pub(crate) fn use_json(&mut self) {
+        self.mode = Mode::Json;
+    }
+
+    /// The first line; nothing but where the lines are JSON.
+    pub(crate) fn header(&mut self, command: &'static str, store: &serde_json::Value) -> io::Result<()> {
+        if !self.is_json() {
+            return Ok(());
+        }
+        let empty = serde_json::Map::new();
+        let header = Header {
+            what: "header",
+            tool: "esker",
+            version: env!("CARGO_PKG_VERSION"),
+            schema: SCHEMA,
+            command,
+            more: store.as_object().unwrap_or(&empty),
+        };
+        self.json(&header)
+    }
+
+    /// One JSON line that says what it is.
+    pub(crate) fn typed<T: Serialize>(&mut self, what: &'static str, fields: &T) -> io::Result<()> {
+        self.json(&Typed { what, fields })
+    }
+
+    /// One JSON line.
+    pub(crate) fn json<T: Serialize>(&mut self, line: &T) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, line)?;
+        writeln!(self.out)
+    }
+
+    pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{line}")
+    }
+
+    /// Cells with tabs between them; what a cell may hold of tabs and line ends is escaped.
+    pub(crate) fn tabs(&mut self, cells: &[String]) -> io::Result<()> {
+        for (at, cell) in cells.iter().enumerate() {
+            let tab = if at == 0 { "" } else { "\t" };
+            write!(self.out, "{tab}{}", one_line(cell))?;
+        }
+        writeln!(self.out)
+    }
+
+    /// Rows under a heading; JSON is written by who calls.
+    pub(crate) fn table(&mut self, heading: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        match self.mode {
+            Mode::Json => Ok(()),
+            Mode::Tabs => rows.iter().try_for_each(|row| self.tabs(row)),
+            Mode::Table => {
+                let mut table = comfy_table::Table::new();
+                table.load_preset(comfy_table::presets::NOTHING).set_header(heading);
+                for (at, name) in heading.iter().enumerate() {
+                    // Numbers stand to the right, below each other.
+                    let is_number = NUMBERS.contains(name);
+                    if let Some(column) = table.column_mut(at).filter(|_| is_number) {
+                        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+                    }
+                }
+                table.add_rows(
+                    rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>()),
+                );
+                writeln!(self.out, "{table}")
+            }
+        }
+    }
+
+    /// Names and values, one pair a line.
+    pub(crate) fn pairs(&mut self, pairs: &[(&str, String)]) -> io::Result<()> {
+        let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, value) in pairs {
+            match self.mode {
+                Mode::Json => {}
+                Mode::Tabs => self.tabs(&[(*name).to_owned(), value.clone()])?,
+                Mode::Table => {
+                    let (bold, value) = (self.bold, one_line(value));
+                    writeln!(self.out, "{bold}{name:width$}{bold:#}  {value}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// True if nobody can read any more what would be written.
+    pub(crate) fn is_closed(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let stdout = io::stdout();
+        let mut waiting = [PollFd::new(&stdout, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        poll(&mut waiting, Some(&now)).is_ok_and(|_| waiting.iter().any(|fd| fd.revents().intersects(gone)))
+    }
+}
+
+/// Headings over numbers.
+const NUMBERS: &[&str] = &["segment", "first", "last", "entries", "used", "file", "bytes", "versions"];
+
+/// Text that is on one line already stays as it is: it was escaped when it was made.
+fn one_line(cell: &str) -> String {
+    if cell.chars().any(char::is_control) { escaped(cell, false) } else { cell.to_owned() }
+}
+
+/// Says something beside the data.
+pub(crate) fn note(text: &str) {
+    say(Style::new().fg_color(Some(AnsiColor::Cyan.into())), "note", text);
+}
+
+/// Says what is wrong with the store.
+pub(crate) fn finding(text: &str) {
+    say(Style::new().fg_color(Some(AnsiColor::Red.into())), "damage", text);
+}
+
+/// Says why the command failed.
+pub(crate) fn error(text: &str) {
+    say(Style::new().fg_color(Some(AnsiColor::Red.into())).bold(), "error", text);
+}
+
+fn say(style: Style, label: &str, text: &str) {
+    // Where stderr is gone there is nobody to tell.
+    let _ = writeln!(anstream::stderr(), "esker: {style}{label}{style:#}: {}", one_line(text));
+}
