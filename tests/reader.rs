@@ -25,7 +25,7 @@ fn a_reader_follows_appends_rotation_and_a_writer_that_comes_back() {
     let path = directory.path().join("a.esker");
     let journal = options().open(&path).unwrap();
     let reader = Reader::open(&path).unwrap();
-    assert_eq!(seqs(&reader), []);
+    assert!(seqs(&reader).is_empty());
     let mut total = 0;
     let mut journal = Some(journal);
     for round in 0..6 {

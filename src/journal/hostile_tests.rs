@@ -16,10 +16,11 @@ use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader};
 use crate::id::{Life, Position, SEQ_MAX, Seq};
 use crate::journal::Journal;
+use crate::journal::finding::Check;
 use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::repair::salvage;
-use crate::journal::verify::{Check, examine};
+use crate::journal::verify::examine;
 use crate::options::Options;
 
 type Files = BTreeMap<String, Vec<u8>>;
