@@ -203,7 +203,7 @@ impl Pair {
     fn append(&mut self, saying: Saying, expecting: Expecting) -> Checked {
         let journal = self.journal();
         let kind = journal.kind(saying.kind).map_err(fail)?;
-        let known = self.plain.generation(saying.kind, &saying.key);
+        let known = self.plain.generations.get(&(saying.kind, saying.key.clone())).copied();
         let generation = |number: u64| Generation::new(number).map_or(Expect::New, Expect::Generation);
         let (expect, met) = match expecting {
             Expecting::Anything => (Expect::Any, true),

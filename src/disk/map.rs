@@ -94,8 +94,10 @@ impl HeapBytes {
     /// What is written for good, copied.
     pub(crate) fn copy(&self) -> Vec<u8> {
         let settled = self.settled();
-        let mut bytes = self.slice(0..settled).to_vec();
-        bytes.resize(self.cells.len(), 0);
+        let mut bytes = vec![0; self.cells.len()];
+        if let Some(written) = bytes.get_mut(..settled) {
+            written.copy_from_slice(self.slice(0..settled));
+        }
         bytes
     }
 

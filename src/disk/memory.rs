@@ -254,6 +254,16 @@ impl Tape for StoreTape {
     }
 }
 
+/// Cuts or fills up with zeros; memory that is zero already is not written byte by byte.
+pub(crate) fn resize(content: &mut Vec<u8>, bytes: usize) {
+    if bytes <= content.len() {
+        return content.truncate(bytes);
+    }
+    let mut longer = vec![0; bytes];
+    longer.get_mut(..content.len()).unwrap_or_default().copy_from_slice(content);
+    *content = longer;
+}
+
 fn index(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(|_| ErrorKind::InvalidInput.into())
 }
@@ -272,9 +282,11 @@ impl File for MemoryFile {
     }
 
     fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()> {
+        let start = index(offset)?;
+        let content = self.bytes();
         buffer.clear();
-        buffer.resize(bytes, 0);
-        self.read_at(buffer, offset)
+        buffer.extend_from_slice(content.get(start..start + bytes).ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -284,7 +296,7 @@ impl File for MemoryFile {
         self.change(|content| {
             let end = start + bytes.len();
             if content.len() < end {
-                content.resize(end, 0);
+                resize(content, end);
             }
             if let Some(space) = content.get_mut(start..end) {
                 space.copy_from_slice(bytes);
@@ -302,7 +314,7 @@ impl File for MemoryFile {
         self.grow_to(bytes)?;
         self.give_back(self.length().saturating_sub(bytes));
         self.record(|| Event::Resize { file: self.id, bytes })?;
-        self.change(|content| content.resize(bytes, 0));
+        self.change(|content| resize(content, bytes));
         Ok(())
     }
 

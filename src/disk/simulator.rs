@@ -31,7 +31,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::disk::Directory;
-use crate::disk::memory::{Event, MemoryDirectory, Recorder};
+use crate::disk::memory::{Event, MemoryDirectory, Recorder, resize};
 
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
@@ -352,7 +352,7 @@ impl Disk {
 
 impl FileState {
     fn settle(&mut self) {
-        self.durable.resize(self.length, 0);
+        resize(&mut self.durable, self.length);
         for (offset, bytes) in std::mem::take(&mut self.pending) {
             overwrite(&mut self.durable, offset, &bytes, 0..usize::MAX);
         }
@@ -362,7 +362,7 @@ impl FileState {
     fn after_power_loss(&self, choose: Choose<'_>) -> Vec<u8> {
         let mut content = self.durable.clone();
         if content.len() != self.length && choose(2) == 1 {
-            content.resize(self.length, 0);
+            resize(&mut content, self.length);
         }
         let mut pages: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (at, (offset, bytes)) in self.pending.iter().enumerate() {
@@ -394,5 +394,54 @@ fn overwrite(content: &mut [u8], offset: usize, bytes: &[u8], window: std::ops::
         && let (Some(to), Some(from)) = (content.get_mut(start..end), bytes.get(start - offset..end - offset))
     {
         to.copy_from_slice(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::replace;
+
+    fn after_the_worst(disk: &Simulator) -> Image {
+        disk.crash_image(disk.events(), &mut |_| 0)
+    }
+
+    #[test]
+    fn a_replaced_file_is_durable_under_its_name() {
+        let disk = Simulator::new();
+        for content in [b"old".as_slice(), b"newer"] {
+            replace(&*disk.directory(), "file", &[content]).unwrap();
+            assert_eq!(after_the_worst(&disk), Image::from([("file".to_owned(), content.to_vec())]));
+        }
+    }
+
+    #[test]
+    fn what_was_not_synced_is_lost_and_what_a_failed_sync_forgot_stays_lost() {
+        let disk = Simulator::new();
+        let file = disk.directory().create("file").unwrap();
+        disk.directory().sync().unwrap();
+        file.write_at(b"first", 0).unwrap();
+        assert_eq!(after_the_worst(&disk)["file"], b"");
+        disk.forget_sync_after(0);
+        assert!(file.sync().is_err());
+        file.sync().unwrap();
+        assert_eq!(after_the_worst(&disk)["file"], [0; 5], "the length came, the content did not");
+        file.write_at(b"again", 0).unwrap();
+        file.sync().unwrap();
+        assert_eq!(after_the_worst(&disk)["file"], b"again");
+        assert_eq!(disk.syncs(), 4);
+    }
+
+    #[test]
+    fn a_killed_process_leaves_what_it_did_and_the_power_may_still_take_it() {
+        let disk = Simulator::new();
+        let file = disk.directory().create("file").unwrap();
+        file.write_at(b"seen", 0).unwrap();
+        let killed = disk.kill(disk.events());
+        assert_eq!(killed.files()["file"], b"seen");
+        assert!(after_the_worst(&killed).is_empty());
+        killed.directory().open("file", crate::disk::Access::Write).unwrap().sync().unwrap();
+        killed.directory().sync().unwrap();
+        assert_eq!(after_the_worst(&killed)["file"], b"seen");
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
 /// different seeds give two different checksums for the same bytes.
 pub(crate) fn seed(salt: u64, life: Life, position: Position) -> u32 {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let place = (position.word() ^ salt).wrapping_mul(SPREAD);
+    let place = (position.word().wrapping_mul(SPREAD) ^ salt).wrapping_mul(SPREAD.rotate_left(31));
     let mixed =
         (place ^ (place >> 29) ^ u64::from(life.0).wrapping_mul(SPREAD.rotate_left(17))).wrapping_mul(SPREAD);
     fold(mixed)

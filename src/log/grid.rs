@@ -39,17 +39,22 @@ pub(crate) fn valid_frames<'a>(
     })
 }
 
+const PAGE: usize = 4096;
+/// Untouched space, to compare with page by page: most of a tail is this.
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
 /// How many zero bytes stand at the start, in whole units of the grid.
 pub(crate) fn zeros_at(bytes: &[u8]) -> usize {
-    const PAGE: usize = 4096;
-    let pages = bytes.chunks_exact(PAGE).take_while(|page| page.iter().all(|byte| *byte == 0)).count();
+    let pages = bytes.chunks_exact(PAGE).take_while(|page| *page == ZEROS).count();
     let rest = bytes.get(pages * PAGE..).unwrap_or_default();
     let words = rest.chunks_exact(GRID).take_while(|word| word.iter().all(|byte| *byte == 0)).count();
     pages * PAGE + words * GRID
 }
 
 pub(crate) fn last_nonzero(bytes: &[u8]) -> u64 {
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
+    let zeros = bytes.rchunks_exact(PAGE).take_while(|page| *page == ZEROS).count();
+    let rest = bytes.get(..bytes.len() - zeros * PAGE).unwrap_or_default();
+    rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
 }
 
 pub(crate) fn bound_behind(segment: &Segment, bytes: &[u8], from: u64) -> Position {

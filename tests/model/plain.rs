@@ -70,10 +70,6 @@ impl Plain {
         self.named.retain(|_, (start, _)| *start < count);
     }
 
-    pub(crate) fn generation(&self, kind: &'static str, key: &[u8]) -> Option<u64> {
-        self.generations.get(&(kind, key.to_vec())).copied()
-    }
-
     /// True if no batch is cut in two by ending behind `count` entries.
     pub(crate) fn ends_a_batch(&self, count: usize) -> bool {
         count == 0 || self.entries.get(count - 1).is_some_and(|last| !last.more)
