@@ -271,12 +271,20 @@ impl EntityFile {
         let path = directory.path().join(FILE_NAME);
         let doing = |e| Error::io("open the directory of entities", e).at(path.clone());
         let file = directory.open(FILE_NAME, Access::Read).map_err(doing)?;
-        let mut head = [0; HEADER_BYTES];
+        let length = file.len().map_err(doing)?;
+        if length < PAGES_AT as u64 {
+            return Err(Error::corrupt("open the directory of entities").at(path).sides("a header", length));
+        }
+        let mut head = [0; PAGES_AT];
         file.read_at(&mut head, 0).map_err(doing)?;
         let header = FileHeader::read_of(&head, FileType::Directory, store)?;
+        if head.iter().skip(HEADER_BYTES).any(|byte| *byte != 0) {
+            return Err(Error::corrupt("open the directory of entities")
+                .at(path)
+                .sides("zeros", "something else"));
+        }
         let (pages, homes) = (header.number.get(), header.word(HOMES));
         let bytes = pages.checked_mul(PAGE_BYTES as u64).and_then(|bytes| bytes.checked_add(PAGES_AT as u64));
-        let length = file.len().map_err(doing)?;
         if bytes != Some(length) || homes > pages || homes == 0 {
             return Err(
                 Error::corrupt("open the directory of entities").sides(format!("{pages} pages"), length)
