@@ -45,7 +45,11 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
             if options.presence == Presence::OpenExisting {
                 return Err(Error::new(ErrorKind::NotFound, "open the store").at(path));
             }
-            make_directory(path).map_err(doing)?;
+            match make_directory(path) {
+                // Somebody was faster; who of us opens it the lock decides.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(doing)?,
+            }
         }
         Err(error) => return Err(doing(error)),
     }
