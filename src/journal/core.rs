@@ -212,7 +212,9 @@ impl Core {
         let end = self.store(&mut writer, items, key, time, receipt)?;
         drop(writer);
         self.lock.show(Cell::Visible, end.word());
-        self.idle.busy();
+        if self.options.durability != Durability::Os {
+            self.idle.busy();
+        }
         if !self.options.background {
             // Derived files can wait: the batch is in the log whatever becomes of them.
             let _ = self.maintain();
@@ -465,7 +467,8 @@ impl Core {
         }
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
-        if segments.len() > 1 {
+        if segments.first().is_some_and(|first| first.number() < end.segment()) {
+            // There is something to index.
             self.keeper.wake();
         }
         Ok(end)

@@ -119,7 +119,6 @@ impl Core {
             return Ok(());
         }
         self.keep_a_spare()?;
-        self.sync_full_segments()?;
         let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
             // Whoever closes does the rest, and then lets go of the directory.
@@ -127,15 +126,6 @@ impl Core {
         }
         self.seal_durable_segments(self.commit.durable())?;
         self.keep_the_directory(self.commit.durable(), false)
-    }
-
-    /// Brings what rotation left to the disk, where nobody waits for it: so that there is one
-    /// segment to read after a crash, however seldom the log is synced.
-    fn sync_full_segments(&self) -> Result<()> {
-        if !self.options.background {
-            return Ok(());
-        }
-        self.wait_for_segments_before(self.commit.visible().segment())
     }
 
     /// Makes the next segment ahead.

@@ -14,7 +14,8 @@
 //! Two, started by the first append, asleep while nothing happens:
 //!
 //! * *keeper*: makes the next segment ahead, writes the indexes of sealed ones and the directory
-//! * *sync*: syncs at the interval, and names the durable mark in the log when it went idle
+//! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
+//!   names the durable mark in the log when it went idle
 //!
 //! Readers take no lock that the writer holds while it stores.
 

@@ -152,6 +152,7 @@ impl Core {
         let end = active.log.end();
         self.counters.rotations.fetch_add(1, Ordering::Relaxed);
         self.enter(writer, spare, end.offset())?;
+        self.idle.busy();
         self.keeper.wake();
         Ok(())
     }

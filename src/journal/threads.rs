@@ -40,10 +40,9 @@ impl Threads {
         }
         let keeper = Arc::clone(core);
         handles.extend(Builder::new().name("esker-keeper".into()).spawn(move || keep(&keeper)).ok());
-        if core.options.durability != Durability::Os {
-            let syncer = Arc::clone(core);
-            handles.extend(Builder::new().name("esker-sync".into()).spawn(move || sync(&syncer)).ok());
-        }
+        let syncer = Arc::clone(core);
+        let work = if core.options.durability == Durability::Os { settle } else { sync };
+        handles.extend(Builder::new().name("esker-sync".into()).spawn(move || work(&syncer)).ok());
         core.keeper.wake();
     }
 
@@ -98,6 +97,33 @@ fn sync(core: &Core) {
             seen = now;
         }
         // Whatever goes wrong here is told to the next caller who waits.
+        let _ = core.wait_for_segments_before(core.commit.visible().segment());
         looked_at = core.mark_idle(seen).unwrap_or(seen);
+    }
+}
+
+/// The syncer of a log that nobody syncs: brings full segments to the disk once the log went
+/// idle, or a few seconds behind a writer that never rests. Sooner, and it would hold up the
+/// making of segments by the writes that the kernel would have spread over time.
+fn settle(core: &Core) {
+    const LOOK: Duration = Duration::from_secs(1);
+    const LOOKS_AT_MOST: u32 = 5;
+    let settled = || core.commit.durable() >= Position::new(core.commit.visible().segment(), 0);
+    while core.idle.wait(settled) {
+        let (mut seen, mut looks) = (core.commit.visible(), 0);
+        while !settled() {
+            if !core.idle.pause(LOOK) {
+                return;
+            }
+            let now = core.commit.visible();
+            looks += 1;
+            if now == seen || looks == LOOKS_AT_MOST {
+                if core.wait_for_segments_before(now.segment()).is_err() {
+                    return;
+                }
+                looks = 0;
+            }
+            seen = now;
+        }
     }
 }
