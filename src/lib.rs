@@ -146,3 +146,8 @@ pub use store::batch::{StoreBatch, With};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
 pub use store::view::{FactIter, StoreView};
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

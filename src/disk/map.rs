@@ -4,9 +4,11 @@
 //!
 //! 1. The file is really allocated and never shrinks while it is mapped: files are only
 //!    unlinked, or punched past an end that no reader may pass.
-//! 2. Bytes below a map's *limit* never change. A writer stores only at or above it, and a map
-//!    for reading is given a limit only over frames that were published or validated, which
-//!    the log never writes again.
+//! 2. Bytes below a map's *limit* never change, while the journal is not poisoned. A writer
+//!    stores only at or above it, and a map for reading is given a limit only over frames that
+//!    were published or validated, which the log never writes again. (After a failed sync the
+//!    kernel may give back what the disk has: readers are then held to the durable mark, and
+//!    whoever still holds an entry above it holds bytes that may change under it.)
 //! 3. The limit moves with Release and is read with Acquire: who sees it sees the bytes below.
 //! 4. The directory lock keeps other writers out, and each mapping has one [`MapWriter`], which
 //!    is not `Clone` and stores through `&mut self`.
@@ -379,6 +381,13 @@ impl SharedPage {
 
     pub(crate) fn load(&self, cell: Cell) -> u64 {
         self.with(cell, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Stores a value that is greater than what is there.
+    pub(crate) fn raise(&self, cell: Cell, value: u64) {
+        if !matches!(self, Self::File { writable: false, .. }) {
+            self.with(cell, |cell| cell.fetch_max(value, Ordering::AcqRel));
+        }
     }
 
     pub(crate) fn store(&self, cell: Cell, value: u64) {

@@ -30,7 +30,7 @@ pub(crate) fn index_by_reading(
     place: &Place,
     segment: &Arc<Segment>,
     limit: Option<u64>,
-) -> Result<LiveIndex> {
+) -> Result<(LiveIndex, Option<Damage>)> {
     let live = LiveIndex::for_segment(segment.header.bytes);
     let mut reading =
         Reading { place, live: &live, newest: HashMap::new(), began: false, keyed: KeyedReader::default() };
@@ -42,7 +42,7 @@ pub(crate) fn index_by_reading(
     // Recovery mapped the segment for itself; what it accepted is as good in this map.
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
     segment.map.raise(readable);
-    Ok(live)
+    Ok((live, end.report.damage.into_iter().next()))
 }
 
 struct Reading<'a> {

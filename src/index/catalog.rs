@@ -19,6 +19,7 @@ use crate::index::build::index_by_reading;
 use crate::index::entities::{Fallback, Known};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
+use crate::log::recovery::Damage;
 use crate::log::segment::{Segment, open_header};
 
 /// The index of one segment: in place where there is a file, else the arrays of its writing.
@@ -99,6 +100,8 @@ pub(crate) struct Opened {
     /// Set once; from then on the arrays are not needed.
     sealed: OnceLock<SealedIndex>,
     live: RwLock<Option<Arc<LiveIndex>>>,
+    /// What reading its frames met, where there was no index to spare that.
+    damage: Option<Damage>,
     /// Frames before this ordinal need no checksum: this process wrote or checked them.
     checked: AtomicU32,
 }
@@ -153,8 +156,8 @@ impl Section {
         }
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
-        let live = index_by_reading(&self.place, &segment, self.limit()?)?;
-        Ok(Opened::live(segment, Arc::new(live)))
+        let (live, damage) = index_by_reading(&self.place, &segment, self.limit()?)?;
+        Ok(Opened { damage, ..Opened::live(segment, Arc::new(live)) })
     }
 
     /// Where the next segment says that this one ends.
@@ -180,12 +183,23 @@ impl Opened {
     fn live(segment: Arc<Segment>, live: Arc<LiveIndex>) -> Self {
         let first_seq = live.share_first_seq();
         let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
-        Self { segment, first_seq, sealed, live, checked: AtomicU32::new(u32::MAX) }
+        Self { segment, first_seq, sealed, live, damage: None, checked: AtomicU32::new(u32::MAX) }
     }
 
     fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
         let (first_seq, live) = (Arc::new(AtomicU64::new(index.layout.first_seq)), RwLock::default());
-        Self { segment, first_seq, sealed: OnceLock::from(index), live, checked: AtomicU32::new(0) }
+        Self {
+            segment,
+            first_seq,
+            sealed: OnceLock::from(index),
+            live,
+            damage: None,
+            checked: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
     }
 
     #[inline]
@@ -209,6 +223,8 @@ impl Opened {
     /// Goes on over the file, and lets go of the arrays.
     pub(crate) fn use_index(&self, index: SealedIndex) {
         let _ = self.sealed.set(index);
+        // From now on its pages may leave memory and come back from the disk.
+        self.checked.store(0, Ordering::Relaxed);
         *self.live.write() = None;
     }
 

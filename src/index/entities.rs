@@ -109,33 +109,20 @@ impl Entities {
         Ok(())
     }
 
-    /// Gives an entity its next generation, and says what was known before. The entity was
-    /// touched before, so that what the file knows is on the heap.
+    /// What is known of an entity that was touched before: the writer's way to ask.
     #[inline]
-    pub(crate) fn advance(&self, hash: EntityHash, newest: EntryAt, first: u64) -> (u64, Option<Known>) {
-        match self.shard(hash).write().entry(hash) {
-            Entry::Occupied(mut slot) => {
-                let before = *slot.get();
-                let generation = before.generation.saturating_add(1);
-                slot.insert(Known { generation, newest });
-                (generation, Some(before))
-            }
-            Entry::Vacant(slot) => {
-                let before = self.forgotten_since_touched(hash);
-                let generation = before.map_or(first, |known| known.generation.saturating_add(1));
-                slot.insert(Known { generation, newest });
-                self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
-                (generation, before)
-            }
-        }
+    pub(crate) fn newest(&self, hash: EntityHash) -> Option<Known> {
+        let known = self.shard(hash).read().get(&hash).copied();
+        known.or_else(|| self.forgotten_since_touched(hash))
     }
 
-    /// Gives an entity that was touched before a generation from elsewhere.
-    pub(crate) fn put(&self, hash: EntityHash, known: Known) -> Option<Known> {
-        let before = self.shard(hash).write().insert(hash, known);
-        let before = before.or_else(|| self.forgotten_since_touched(hash));
-        self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
-        before
+    /// Says what an entity's newest entry is. Only the writer calls it, behind [`newest`](Self::newest).
+    #[inline]
+    pub(crate) fn put(&self, hash: EntityHash, known: Known, is_new: bool) {
+        self.shard(hash).write().insert(hash, known);
+        if is_new {
+            self.added.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A new file may have taken an entity over since it was touched. Such a file was checked

@@ -51,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
     pub(crate) closed: AtomicBool,
+    /// The system refused a thread: the appending calls do its work.
+    pub(crate) alone: AtomicBool,
 }
 
 /// What is counted, for `stats()`.
@@ -139,6 +141,7 @@ impl Core {
             fork: ForkGuard::new(),
             counters: Counters::default(),
             closed: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
         }
     }
 
@@ -199,8 +202,9 @@ impl Core {
             if let Some(key) = key
                 && let Some(first) = writer.keyed.get(&key).copied()
             {
-                let end = self.repeat(first, key, items, receipt)?;
-                return Ok((end, true));
+                // What was appended does not change: nobody has to wait for the look at it.
+                drop(writer);
+                return Ok((self.repeat(first, key, items, receipt)?, true));
             }
             self.check_expectations(&writer, items)?;
             if self.make_room(&mut writer, bytes)? {
@@ -210,12 +214,13 @@ impl Core {
             self.prepare(bytes)?;
         };
         let end = self.store(&mut writer, items, key, time, receipt)?;
-        drop(writer);
+        // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
+        drop(writer);
         if self.options.durability != Durability::Os {
             self.idle.busy();
         }
-        if !self.options.background {
+        if !self.options.background || self.alone.load(Ordering::Relaxed) {
             // Derived files can wait: the batch is in the log whatever becomes of them.
             let _ = self.maintain();
         }
@@ -355,9 +360,10 @@ impl Core {
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
-            let at = EntryAt::new(start.segment(), active.live.count());
+            let newest = EntryAt::new(start.segment(), active.live.count());
+            let before = self.index.entities.newest(item.hash);
             let first = if forgot { seq } else { 1 };
-            let (generation, before) = self.index.entities.advance(item.hash, at, first);
+            let generation = before.map_or(first, |known| known.generation.saturating_add(1));
             if may_fail {
                 undo.push((item.hash, before));
             }
@@ -365,6 +371,8 @@ impl Core {
             let flags = if before.is_none() { more | flag::FIRST } else { more };
             let offset = active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
             active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
+            // Last, so that whoever finds the entry in the directory finds it in the arrays.
+            self.index.entities.put(item.hash, Known { generation, newest }, before.is_none());
             receipt(numbers(seq, generation));
         }
         if let Err(error) = active.log.finish() {
@@ -424,6 +432,8 @@ impl Core {
     pub(crate) fn wait_as_configured(&self, end: Position) -> Result<()> {
         match self.options.durability {
             Durability::Sync => self.wait_durable(end),
+            // No thread could be had that would sync at the interval.
+            Durability::Interval(_) if self.alone.load(Ordering::Relaxed) => self.wait_durable(end),
             Durability::Interval(_) | Durability::Os => Ok(()),
         }
     }
@@ -449,7 +459,7 @@ impl Core {
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
         }
-        self.lock.show(Cell::Durable, self.commit.durable().word());
+        self.lock.show_at_least(Cell::Durable, self.commit.durable().word());
         waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
     }
 
@@ -502,7 +512,7 @@ fn digest_of(items: &[Item<'_>]) -> Digest {
 
 /// A panic between the first stored byte and the publishing store leaves the index ahead of
 /// the log: nothing may be written after it.
-struct PoisonIfDropped<'a>(&'a Commit);
+pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Commit);
 
 impl Drop for PoisonIfDropped<'_> {
     fn drop(&mut self) {

@@ -150,7 +150,8 @@ impl OwnedEntry {
     ///
     /// # Panics
     ///
-    /// Never: the frame was readable when this was made, and its bytes do not change.
+    /// If the device gave other bytes back after a failed sync: below the durable mark, and while
+    /// the journal is not poisoned, the bytes of an entry do not change.
     #[must_use]
     pub fn entry(&self) -> Entry<'_> {
         let frame =

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::map::MapWriter;
 use crate::error::{Error, Result};
-use crate::format::segment::{SegmentHeader, file_name};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{EntryAt, Position};
 use crate::index::build::{write_directory, write_index};
 use crate::index::catalog::{IndexRef, Opened};
@@ -56,14 +56,18 @@ const SEGMENTS_WORTH_A_FILE: usize = 32;
 /// At the end of a life there is time, and the next opening gains by it.
 const SEGMENTS_WORTH_A_FILE_AT_CLOSE: usize = 4;
 
+/// True if `bytes` of frames fit a segment of `size` and leave the reserve free.
+fn fits(bytes: u64, size: u64) -> bool {
+    FIRST_FRAME + bytes + RESERVED_BYTES <= size
+}
+
 impl Keeper {
-    /// The spare, if it follows `active` and `bytes` fit into it beside its preamble.
+    /// The spare, if it follows `active` and `bytes`, with its preamble's, fit into it.
     pub(crate) fn take_spare(&self, active: u32, bytes: u64) -> Option<Spare> {
         let mut spare = self.spare.lock();
         let fits = spare.as_ref().is_some_and(|spare| {
             let SegmentHeader { follows, bytes: size, .. } = spare.segment.header;
-            // Sixteen preambles fit a segment, so one and the batch fit into what is left.
-            follows == SegmentHeader::after_seal_of(active) && bytes + size / 16 + 2 * RESERVED_BYTES <= size
+            follows == SegmentHeader::after_seal_of(active) && fits(bytes, size)
         });
         if fits { spare.take() } else { None }
     }
@@ -144,10 +148,10 @@ impl Core {
             self.check_writable()?;
             let Stage::Writing(active) = &writer.stage else { return Ok(()) };
             let end = active.log.end();
+            let needed = bytes + self.preamble_bytes(&writer);
             let fits = |spare: &Spare| {
-                spare.segment.header.follows == SegmentHeader::after_seal_of(end.segment())
-                    && bytes + spare.segment.header.bytes / 16 + 2 * RESERVED_BYTES
-                        <= spare.segment.header.bytes
+                let SegmentHeader { follows, bytes: size, .. } = spare.segment.header;
+                follows == SegmentHeader::after_seal_of(end.segment()) && fits(needed, size)
             };
             if self.keeper.spare.lock().as_ref().is_some_and(fits) {
                 return Ok(());
@@ -158,8 +162,7 @@ impl Core {
             writer.greatest = number;
             (number, SegmentHeader::after_seal_of(end.segment()), log_bytes, preamble)
         };
-        // Twice the batch, because a sixteenth of the segment is set aside for the preamble.
-        let size = self.next_segment_bytes(log_bytes, bytes + bytes / 8 + 64, preamble);
+        let size = self.next_segment_bytes(log_bytes, bytes, preamble);
         let header = self.segment_header(number, follows, size)?;
         let (segment, writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
         let spare = Spare { segment, writer, live: Arc::new(LiveIndex::for_segment(size)) };

@@ -64,7 +64,8 @@ use crate::options::{Options, Presence};
 /// A store, open for writing: the log of bytes behind everything.
 ///
 /// Clones share one engine; any of them may be used from any thread. The directory is held
-/// until [`close`](Self::close), or until the last clone, ticket and batch is dropped.
+/// until [`close`](Self::close), or until the last clone is dropped; a batch or a ticket that is
+/// left then answers `Closed`.
 ///
 /// ```
 /// use esker::{Journal, Record};

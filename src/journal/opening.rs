@@ -318,7 +318,7 @@ pub(crate) fn find_log(
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
-    let entities = entities_of(&place, &catalog, vouched)?;
+    let entities = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
 
     let mut finding = Finding {
@@ -336,7 +336,11 @@ pub(crate) fn find_log(
     let end = recover(&*directory, store, &chain, covered, purpose, &mut finding)?;
     let Finding { registry, preamble, keyed: fresh, current, .. } = finding;
     let tail = current.and_then(|current| Some((current.segment, current.live?)));
-    let keyed = remembered(&index, &preamble, base.as_ref(), fresh)?;
+    // A reader appends nothing, so it need not remember what was.
+    let keyed = match purpose {
+        Purpose::Write => remembered(&index, &preamble, base.as_ref(), fresh)?,
+        Purpose::Read | Purpose::Salvage => Window::default(),
+    };
     Ok(Opened { index, registry, chain, end, keyed, preamble, tail })
 }
 
@@ -370,6 +374,12 @@ impl Base {
         index.system().next()?;
         let end = index.layout.end;
         segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
+        let is_good =
+            |at| segment.frame(at).is_some_and(|f| f.is_good(segment.header.salt, segment.position(at)));
+        // What the registry and the next Seq are read from; else an older segment is asked.
+        if !index.system().all(is_good) {
+            return None;
+        }
         let at = end.checked_sub(FRAME_BYTES as u64)?;
         let frame =
             segment.frame(at).filter(|frame| frame.is_good(segment.header.salt, segment.position(at)));
@@ -388,14 +398,27 @@ impl Base {
 }
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.
-fn entities_of(place: &Place, catalog: &Catalog, vouched: u32) -> Result<Entities> {
+fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose) -> Result<Entities> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
     for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
-        // A reader serves what is left: what an unreadable segment held is lost to it anyway.
-        let Ok(opened) = section.open() else { continue };
+        let opened = match section.open() {
+            Ok(opened) => opened,
+            // A writer that does not know an entity would give its generations out again.
+            Err(error) if purpose == Purpose::Write => return Err(error),
+            // A reader serves what is left: what an unreadable segment held is lost to it anyway.
+            Err(_) => continue,
+        };
+        if purpose == Purpose::Write
+            && let Some(damage) = opened.damage()
+        {
+            return Err(Error::corrupt(format!("index a segment: {}", damage.what))
+                .at(directory.path().join(file_name(damage.segment)))
+                .place(damage.segment, damage.offset)
+                .next_good_at(damage.next_good));
+        }
         if covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
         }

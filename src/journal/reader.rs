@@ -430,7 +430,11 @@ impl Shared {
 
     /// Worth a look at the directory: another life may have gone on in a new segment.
     fn may_be_torn(&self, follow: &mut Follow) -> bool {
-        let life = follow.lock.as_ref().and_then(SeenLock::marks).map(|marks| marks.life);
+        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let life = marks.map(|marks| marks.life);
+        if marks.is_some_and(|marks| marks.visible.segment() > follow.segment.number()) {
+            return true;
+        }
         if follow.lock.is_none() {
             follow.lock = SeenLock::look(&*self.directory, self.manifest.store);
         }
@@ -474,6 +478,7 @@ impl Shared {
         self.index.add(Section::opened(place, Arc::clone(&segment), Arc::clone(&live)));
         follow.segment = segment;
         follow.live = Some(live);
+        follow.listed_in = None;
         (follow.began, follow.at, follow.sealed) = (false, FIRST_FRAME, false);
         true
     }

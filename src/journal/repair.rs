@@ -356,7 +356,8 @@ impl Core {
         for (draft, hash, header) in &items {
             let generation = header.generation.get();
             let newest = EntryAt::new(start.segment(), active.live.count());
-            let before = self.index.entities.put(*hash, Known { generation, newest });
+            let before = self.index.entities.newest(*hash);
+            self.index.entities.put(*hash, Known { generation, newest }, before.is_none());
             let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
             let flags = header.flags() | if is_dense { 0 } else { flag::FIRST };
             let (seq, time) = (header.seq.get(), header.time.get());

@@ -14,7 +14,7 @@ use crate::format::system::{Open, Preamble, System};
 use crate::id::Position;
 use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
-use crate::journal::core::{Active, Core, Stage, Writer};
+use crate::journal::core::{Active, Core, PoisonIfDropped, Stage, Writer};
 use crate::journal::keeper::Spare;
 use crate::log::lock::now;
 use crate::log::segment::{Making, Segment, make};
@@ -29,7 +29,11 @@ impl Core {
         if active.log.has_room(bytes) {
             return Ok(true);
         }
-        let Some(spare) = self.keeper.take_spare(active.log.end().segment(), bytes) else { return Ok(false) };
+        let Some(spare) =
+            self.keeper.take_spare(active.log.end().segment(), bytes + self.preamble_bytes(writer))
+        else {
+            return Ok(false);
+        };
         self.rotate(writer, spare)?;
         self.make_room(writer, bytes)
     }
@@ -50,6 +54,8 @@ impl Core {
             }
             Stage::Torn { end } => {
                 let end = *end;
+                // The header that names the end vouches for everything below it.
+                self.wait_durable(end)?;
                 self.go_on_behind(&mut writer, end, bytes)
             }
             Stage::Waiting { end, resume } => {
@@ -85,6 +91,7 @@ impl Core {
             return Ok(false);
         }
         let live = self.live_again(opened)?;
+        self.remove_behind(end.segment());
         let through = self.making().through;
         let (segment, map_writer) =
             Segment::open_for_writing(directory, store, end.segment(), end.offset(), through)?;
@@ -103,6 +110,15 @@ impl Core {
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
+    }
+
+    /// Removes spares that a kill during the last close left: nothing in them is in the log.
+    fn remove_behind(&self, number: u32) {
+        let names = self.directory.list().unwrap_or_default();
+        for behind in names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number)
+        {
+            let _ = self.directory.remove(&file_name(behind));
+        }
     }
 
     /// Starts a segment behind a torn end, with a number above all others.
@@ -200,6 +216,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "write a system frame"));
         };
         let start = active.log.end();
+        let half_done = PoisonIfDropped(&self.commit);
         for (at, draft) in drafts.iter().enumerate() {
             let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
             let offset = active.log.push(draft, Numbers { flags, seq, generation: 0, time }, durable);
@@ -210,10 +227,12 @@ impl Core {
         if let Err(error) = active.log.finish() {
             active.log.give_up_at(start);
             writer.stage = Stage::Torn { end: start };
+            std::mem::forget(half_done);
             return Err(self.write_failed(start, error));
         }
         let end = active.log.end();
         self.commit.publish(end);
+        std::mem::forget(half_done);
         self.lock.show(Cell::Visible, end.word());
         Ok(())
     }
@@ -266,6 +285,12 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
+        if self.fork.is_forked() {
+            // Everything here is the parent's: its locks, its page, its maps.
+            self.closed.store(true, Ordering::Release);
+            self.lock.leave_to_the_parent();
+            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
+        }
         // Nobody is making a file when the directory is let go of, and nobody begins to.
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
@@ -286,9 +311,6 @@ impl Core {
     }
 
     fn end_life(&self, writer: &mut Writer) -> Result<()> {
-        if self.fork.is_forked() {
-            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
-        }
         if !matches!(writer.stage, Stage::Writing(_)) {
             // Nothing was appended, or a failed write ended the segment: there is nothing to say.
             return self.wait_durable(self.commit.visible());

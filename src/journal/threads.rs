@@ -39,10 +39,12 @@ impl Threads {
             return;
         }
         let keeper = Arc::clone(core);
-        handles.extend(Builder::new().name("esker-keeper".into()).spawn(move || keep(&keeper)).ok());
+        let keeper = Builder::new().name("esker-keeper".into()).spawn(move || keep(&keeper));
         let syncer = Arc::clone(core);
         let work = if core.options.durability == Durability::Os { settle } else { sync };
-        handles.extend(Builder::new().name("esker-sync".into()).spawn(move || work(&syncer)).ok());
+        let syncer = Builder::new().name("esker-sync".into()).spawn(move || work(&syncer));
+        core.alone.store(keeper.is_err() || syncer.is_err(), Ordering::Relaxed);
+        handles.extend([keeper, syncer].into_iter().flatten());
         core.keeper.wake();
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(not(all(target_os = "linux", not(miri))))]
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,10 @@ pub(crate) struct HeldLock {
     holder: Mutex<Holder>,
     /// The directory itself, against those who find another lock file.
     directory: Mutex<Option<Hold>>,
+    /// The page may belong to another life.
+    released: AtomicBool,
+    /// This process came from a fork.
+    forked: AtomicBool,
 }
 
 impl HeldLock {
@@ -68,7 +73,14 @@ impl HeldLock {
             life: 0,
             held: true,
         };
-        Ok(Self { file, page, holder: Mutex::new(holder), directory: Mutex::new(Some(hold)) })
+        Ok(Self {
+            file,
+            page,
+            holder: Mutex::new(holder),
+            directory: Mutex::new(Some(hold)),
+            released: AtomicBool::new(false),
+            forked: AtomicBool::new(false),
+        })
     }
 
     /// Writes down that this life holds the store; the marks start where recovery ended.
@@ -91,11 +103,29 @@ impl HeldLock {
     /// Shows readers in other processes how far they may look. Hints: nothing depends on them.
     #[inline]
     pub(crate) fn show(&self, cell: Cell, word: u64) {
-        self.page.store(cell, word);
+        // A ticket may outlive its journal: the page then belongs to another life.
+        if !self.released.load(Ordering::Acquire) {
+            self.page.store(cell, word);
+        }
+    }
+
+    /// As [`show`](Self::show), for a mark that several threads move: it never goes back.
+    pub(crate) fn show_at_least(&self, cell: Cell, word: u64) {
+        if !self.released.load(Ordering::Acquire) {
+            self.page.raise(cell, word);
+        }
+    }
+
+    /// In a forked child: touches nothing from here on, the lock is the parent's.
+    pub(crate) fn leave_to_the_parent(&self) {
+        self.released.store(true, Ordering::Release);
+        self.forked.store(true, Ordering::Release);
+        std::mem::forget(self.directory.lock().take());
     }
 
     /// Says that the store was closed in order, and lets go of it.
     pub(crate) fn release(&self) -> io::Result<()> {
+        self.released.store(true, Ordering::Release);
         let mut holder = self.holder.lock();
         holder.held = false;
         self.page.store(Cell::Life, 0);
@@ -108,6 +138,9 @@ impl HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
+        if self.forked.load(Ordering::Acquire) {
+            return;
+        }
         drop(self.directory.lock().take());
         let _ = self.file.unlock();
     }
