@@ -162,6 +162,10 @@ fn no_manifest_beside(name: &str, directory: &dyn Directory) -> Error {
 /// A directory without a manifest is empty, or what a crash left of a creation, or not ours.
 fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
     let names = directory.list().map_err(|e| Error::io("list the directory", e).at(directory.path()))?;
+    if names.iter().any(|entry| entry.is_file && entry.name == manifest::FILE_NAME) {
+        // Somebody else made the store since we looked.
+        return read_manifest(directory);
+    }
     let is_ours = |name: &str| {
         name == lock_format::FILE_NAME
             || name == file_name(1)
