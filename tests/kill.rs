@@ -14,6 +14,8 @@ use esker::{Journal, Options, Reader, Record};
 const ROLE: &str = "ESKER_TEST_ROLE";
 const STORE: &str = "ESKER_TEST_STORE";
 const THREADS: u64 = 3;
+/// The key of what is appended between two kills.
+const AFTERWARDS: &[u8] = b"afterwards";
 
 fn options() -> Options {
     Options::new().segment_bytes(64 << 10)
@@ -109,6 +111,9 @@ fn counts(journal: &Journal) -> HashMap<u8, u64> {
     for (entry, seq) in view.range(..).zip(1..) {
         let entry = entry.unwrap();
         assert_eq!(entry.seq().get(), seq);
+        if entry.key() == AFTERWARDS {
+            continue;
+        }
         let count = counter(entry.payload());
         let before = last.get(&entry.key()[0]).copied().unwrap_or(0);
         if batch == 0 {
@@ -155,6 +160,11 @@ fn a_writer_that_is_killed_at_random_loses_nothing_that_it_acknowledged() {
         let reader = reader.get_or_insert_with(|| Reader::open(&store).unwrap());
         let newest = reader.view().unwrap().last_seq().unwrap().map_or(0, |seq| seq.get());
         assert_eq!(newest, entries, "kill {kill}: the reader");
+        // It looked between the opening and the first append, which starts a new segment.
+        let kind = journal.kind("counter").unwrap();
+        journal.append(Record::new(kind, AFTERWARDS, b"")).unwrap();
+        let newest = reader.view().unwrap().last_seq().unwrap().map_or(0, |seq| seq.get());
+        assert_eq!(newest, entries + 1, "kill {kill}: the reader behind the torn segment");
         journal.close().unwrap();
     }
 }
