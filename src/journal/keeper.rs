@@ -17,7 +17,7 @@ use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::rotation::next_number;
-use crate::log::segment::{Segment, make};
+use crate::log::segment::Segment;
 use crate::log::writer::RESERVED_BYTES;
 
 /// A segment that was made ahead, and its empty index.
@@ -162,10 +162,7 @@ impl Core {
             writer.greatest = number;
             (number, SegmentHeader::after_seal_of(end.segment()), log_bytes, preamble)
         };
-        let size = self.next_segment_bytes(log_bytes, bytes, preamble);
-        let header = self.segment_header(number, follows, size)?;
-        let (segment, writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
-        let spare = Spare { segment, writer, live: Arc::new(LiveIndex::for_segment(size)) };
+        let spare = self.make_segment((number, follows), log_bytes, bytes, preamble)?;
         let small = self.keeper.spare.lock().replace(spare);
         if let Some(small) = small {
             let _ = self.directory.remove(&file_name(small.segment.number()));

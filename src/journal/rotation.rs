@@ -130,10 +130,7 @@ impl Core {
         let number = next_number(before)?;
         writer.greatest = number;
         let preamble = self.preamble(writer);
-        let size = self.next_segment_bytes(writer.log_bytes, bytes, preamble.bytes());
-        let header = self.segment_header(number, end, size)?;
-        let (segment, map_writer) = make(&*self.directory, self.manifest.store, header, self.making())?;
-        let spare = Spare { live: Arc::new(LiveIndex::for_segment(size)), segment, writer: map_writer };
+        let spare = self.make_segment((number, end), writer.log_bytes, bytes, preamble.bytes())?;
         self.index.drop_behind(end.segment());
         self.enter(writer, spare, end.offset())?;
         // The header that names the end is durable: what lies between can go.
@@ -261,17 +258,44 @@ impl Core {
         Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
     }
 
+    /// Makes the segment with this number behind this end, of the size that the log calls for,
+    /// or of what a disk that is nearly full still has.
+    pub(crate) fn make_segment(
+        &self,
+        (number, follows): (u32, Position),
+        log_bytes: u64,
+        batch: u64,
+        preamble: u64,
+    ) -> Result<Spare> {
+        let least = self.least_segment_bytes(batch, preamble);
+        let mut size = self.usual_segment_bytes(log_bytes).max(least);
+        loop {
+            let header = self.segment_header(number, follows, size)?;
+            match make(&*self.directory, self.manifest.store, header, self.making()) {
+                Ok((segment, writer)) => {
+                    let live = Arc::new(LiveIndex::for_segment(size));
+                    return Ok(Spare { segment, writer, live });
+                }
+                Err(error) if error.kind() == ErrorKind::NoSpace && size > least => {
+                    size = (size / 4).max(least).next_multiple_of(4096);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// An eighth of the log, within the options' bounds; twice as much each time that an append
-    /// had to wait for a segment, so that a fast writer soon has large ones; and more where the batch or sixteen
-    /// preambles need it.
-    pub(crate) fn next_segment_bytes(&self, log_bytes: u64, batch: u64, preamble: u64) -> u64 {
+    /// had to wait for a segment, so that a fast writer soon has large ones.
+    fn usual_segment_bytes(&self, log_bytes: u64) -> u64 {
         let full = self.options.segment_bytes;
-        let usual = (log_bytes / 8)
-            .max(full.min(1 << 20))
-            .saturating_mul(1 << self.keeper.hurried().min(6))
-            .min(full);
+        let usual = (log_bytes / 8).max(full.min(1 << 20));
+        usual.saturating_mul(1 << self.keeper.hurried().min(6)).min(full).next_multiple_of(4096)
+    }
+
+    /// What the batch or sixteen preambles need.
+    fn least_segment_bytes(&self, batch: u64, preamble: u64) -> u64 {
         let needed = FIRST_FRAME + preamble + batch + 2 * RESERVED_BYTES;
-        usual.max(needed).max(16 * preamble).next_multiple_of(4096)
+        needed.max(16 * preamble).max(self.options.segment_bytes.min(64 << 10)).next_multiple_of(4096)
     }
 
     /// The bytes that the next preamble will take.
