@@ -243,6 +243,16 @@ fn what_follows_a_torn_segment_is_found_again_after_each_further_kill() {
     }
 }
 
+#[test]
+fn schedules_that_once_lost_something_lose_nothing() {
+    // 137: a kill between a seal and the preamble behind it; the next life's segment follows the seal.
+    for seed in [40, 47, 137] {
+        let segment_bytes = [4096, 4096, 8192, 16384][usize::try_from(seed % 4).unwrap()];
+        let manner = Manner { segment_bytes, durability: Durability::Sync };
+        Search::one_seed(seed, manner).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
 /// A store of three segments, closed in order or not, without its derived files.
 fn three_segments(closes: bool) -> Files {
     let manner = Manner { segment_bytes: 4096, durability: Durability::Sync };

@@ -468,7 +468,7 @@ impl Walk<'_> {
             if facts.body_crc {
                 facts.life = match batch.life {
                     Some(life) => frame.header.life() == life,
-                    None => self.life_is_right(segment, at, frame),
+                    None => self.life_is_right(at, frame),
                 };
                 facts.seq = self.seq_is_next(frame, batch.seqs);
             }
@@ -491,7 +491,7 @@ impl Walk<'_> {
         Step::Stopped(judge(facts), what_is_wrong(facts))
     }
 
-    fn life_is_right(&self, segment: &Segment, at: u64, frame: &Frame<'_>) -> bool {
+    fn life_is_right(&self, at: u64, frame: &Frame<'_>) -> bool {
         let life = frame.header.life();
         let operation = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
         match (self.life, operation) {
@@ -500,8 +500,9 @@ impl Walk<'_> {
             (Some(current), Some(System::Open)) => {
                 Open::read(frame.payload()).is_some_and(|open| open.previous_life == current)
             }
-            // The first frame of a segment that goes on behind a torn one.
-            (Some(_), Some(System::Preamble)) => at == FIRST_FRAME && segment.header.follows.offset() != 0,
+            // The first frame of a segment that a new life started behind the end of another's. It
+            // stands where it was written: the salt in its checksum is this segment's alone.
+            (Some(_), Some(System::Preamble)) => at == FIRST_FRAME,
             _ => false,
         }
     }
