@@ -230,8 +230,15 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
     }
     let made = make_first_segment(directory, store, options);
     if let Err(error) = made.and_then(|()| write_manifest(directory, &manifest)) {
-        // Nothing is left of a store that did not come to be.
-        let _ = directory.remove(&file_name(1));
+        // Nothing is left of a store that did not come to be. The manifest goes first: one that
+        // was put in place before its directory could be synced makes a store of the segment.
+        let gone = match directory.remove(manifest::FILE_NAME) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        if gone {
+            let _ = directory.remove(&file_name(1));
+        }
         return Err(error);
     }
     directory

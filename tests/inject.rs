@@ -1,0 +1,112 @@
+//! System calls that fail: a small workload under `strace -e inject`, each call in turn.
+//!
+//! Whatever call fails, what was acknowledged is there when the store is opened again, in order,
+//! and the process ends by an error and not by a signal. Needs strace; without it the test says
+//! so, and `.ci/run` installs it.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use esker::{Check, Options, Record, Verdict};
+
+const STORE: &str = "ESKER_INJECT_STORE";
+const WORKLOAD: &str = "role_of_the_workload";
+const ENTRIES: u64 = 24;
+
+fn options() -> Options {
+    Options::new().segment_bytes(4096).background(false)
+}
+
+/// Not a test of its own: opens, appends over a few rotations, says what was acknowledged, closes.
+#[test]
+fn role_of_the_workload() {
+    let Ok(store) = std::env::var(STORE) else { return };
+    let say = |line: String| std::io::stdout().write_all(line.as_bytes()).unwrap();
+    let run = || -> esker::Result<()> {
+        let journal = options().open(&store)?;
+        let kind = journal.kind("note")?;
+        for n in 0..ENTRIES {
+            let receipt = journal.append(Record::new(kind, b"key", &[u8::try_from(n).unwrap_or(0); 300]))?;
+            say(format!("ack {}\n", receipt.seq));
+        }
+        journal.close()
+    };
+    match run() {
+        Ok(()) => say("outcome fine\n".to_owned()),
+        Err(error) => say(format!("outcome {:?}\n", error.kind())),
+    }
+}
+
+/// Runs the workload with the `when`-th call failing; answers what it said, or `None` if it had
+/// no such call any more.
+fn run(store: &Path, call: &str, error: &str, when: usize) -> String {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]);
+    // Only calls on the store's own files: the harness has files of its own.
+    strace.arg(store);
+    for name in ["LOCK", "MANIFEST", "MANIFEST.tmp", "0000000001.seg", "0000000002.seg", "0000000003.seg"] {
+        strace.arg("-P").arg(store.join(name));
+    }
+    for name in ["0000000002.seg.tmp", "0000000003.seg.tmp", "0000000001.idx.tmp", "0000000001.seg.tmp"] {
+        strace.arg("-P").arg(store.join(name));
+    }
+    strace.arg("-e").arg(format!("trace={call}"));
+    strace.arg("-e").arg(format!("inject={call}:error={error}:when={when}"));
+    strace.arg(std::env::current_exe().unwrap());
+    strace.args(["--exact", WORKLOAD, "--nocapture", "--test-threads=1"]).env(STORE, store);
+    let output = strace.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("outcome "), "{call} {error} {when}: no outcome: {said} {:?}", output.status);
+    said
+}
+
+#[test]
+fn whatever_call_fails_nothing_acknowledged_is_lost() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    let mut failures = 0;
+    for (call, errors) in [
+        ("fdatasync", &["EIO", "ENOSPC"][..]),
+        ("fsync", &["EIO"]),
+        ("fallocate", &["ENOSPC", "EINTR", "EOPNOTSUPP"]),
+        ("openat", &["EMFILE", "EACCES", "EINTR"]),
+        ("renameat", &["EIO"]),
+        ("pwrite64", &["ENOSPC"]),
+        ("mmap", &["ENOMEM"]),
+    ] {
+        for error in errors {
+            for when in 1..40 {
+                let directory = tempfile::tempdir().unwrap();
+                let store = directory.path().join("a.esker");
+                let said = run(&store, call, error, when);
+                let acknowledged = said.lines().filter(|line| line.starts_with("ack ")).count() as u64;
+                let journal =
+                    options().open(&store).unwrap_or_else(|e| panic!("{call} {error} {when}: {e}\n{said}"));
+                let view = journal.view();
+                let mut entries = 0;
+                for (entry, n) in view.range(..).zip(0..) {
+                    assert_eq!(entry.unwrap().payload(), [n; 300], "{call} {error} {when}");
+                    entries += 1;
+                }
+                assert!(
+                    entries >= acknowledged,
+                    "{call} {error} {when}: {entries} of {acknowledged}\n{said}"
+                );
+                let kind = journal.kind("note").unwrap();
+                journal.append(Record::new(kind, b"key", &[u8::try_from(entries).unwrap(); 300])).unwrap();
+                journal.close().unwrap();
+                let found = esker::verify(&store, Check::Full).unwrap();
+                assert_eq!(found.verdict, Verdict::Valid, "{call} {error} {when}: {:#?}", found.findings);
+                if said.contains("outcome fine") && when > 30 {
+                    break;
+                }
+                failures += u32::from(!said.contains("outcome fine"));
+            }
+        }
+    }
+    assert!(failures > 50, "only {failures} injected failures were noticed");
+}
