@@ -16,6 +16,7 @@ use crate::disk::map::{self, HeapBytes, Map, MapWriter, SharedPage, Tape};
 use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
 /// An operation on a directory in memory, as the recorder sees it.
+#[cfg_attr(not(feature = "simulator"), allow(dead_code, reason = "only the simulator looks into them"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Create {
