@@ -172,7 +172,9 @@ impl Core {
 
     /// Writes the index of every durable segment that has none yet.
     fn seal_durable_segments(&self, durable: Position) -> Result<()> {
-        for section in self.index.catalog().sections.iter().rev() {
+        // Oldest first: an opening takes the newest index as a voucher for all below it, and one of
+        // an earlier life may cover only a part of its segment.
+        for section in &self.index.catalog().sections {
             if section.number >= durable.segment() {
                 continue;
             }
