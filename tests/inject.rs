@@ -39,8 +39,7 @@ fn role_of_the_workload() {
     }
 }
 
-/// Runs the workload with the `when`-th call failing; answers what it said, or `None` if it had
-/// no such call any more.
+/// Runs the workload with the `when`-th call failing; answers what it said.
 fn run(store: &Path, call: &str, error: &str, when: usize) -> String {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]);
