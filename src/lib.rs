@@ -139,7 +139,7 @@ pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
 pub use journal::view::{Entries, RegionEntries, View};
-pub use log::recovery::{Damage, RecoveryReport};
+pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};

@@ -441,7 +441,8 @@ fn sources() -> BTreeMap<String, String> {
 /// Build directories carry cargo's tag, wherever they are; what a fuzzer finds is not source.
 fn is_made_by_a_build(root: &Path, path: &Path) -> bool {
     let found_by_fuzzers = ["artifacts", "corpus", "coverage"].map(|name| root.join("fuzz").join(name));
-    path.join("CACHEDIR.TAG").exists() || path.ends_with(".git") || found_by_fuzzers.iter().any(|f| f == path)
+    let is_made = ["target", ".git"].iter().any(|name| path.ends_with(name));
+    is_made || path.join("CACHEDIR.TAG").exists() || found_by_fuzzers.iter().any(|f| f == path)
 }
 
 fn files_under(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {

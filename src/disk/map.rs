@@ -168,19 +168,32 @@ impl Map {
         self.slice(start..self.limit.load(Ordering::Acquire))
     }
 
-    /// Tells the processor that the bytes at `offset` will be read soon.
+    /// Tells the processor that so many cache lines from `offset` on will be read soon.
     #[inline]
-    pub(crate) fn prefetch(&self, offset: usize) {
+    pub(crate) fn prefetch(&self, offset: usize, lines: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if let Backing::File(mapping) = &self.backing {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let at = mapping.as_ptr().wrapping_add(offset.min(self.bytes)).cast::<i8>();
-            // SAFETY: a prefetch is a hint: it reads nothing that the program can see, and an
-            // address that cannot be read is ignored. This one lies in the mapping or at its end.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at) }
+            const LINE_BYTES: usize = 64;
+            for line in 0..lines {
+                let at =
+                    mapping.as_ptr().wrapping_add((offset + line * LINE_BYTES).min(self.bytes)).cast::<i8>();
+                // SAFETY: a prefetch is a hint: it reads nothing that the program can see, and an
+                // address that cannot be read is ignored. This one lies in the mapping or at its end.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at) }
+            }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-        let _ = offset;
+        let _ = (offset, lines);
+    }
+
+    /// Takes the faults of the first stores into a range now, without storing anything.
+    pub(crate) fn make_writable(&self, range: Range<usize>) {
+        if let Backing::File(mapping) = &self.backing {
+            // A hint: where it fails (an old kernel, a map for reading), the stores take the faults.
+            let bytes = range.end.min(self.bytes).saturating_sub(range.start);
+            let _ = mapping.advise_range(Advice::PopulateWrite, range.start, bytes);
+        }
     }
 
     /// Asks the kernel to read a range ahead.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::disk::map::{self, HeapBytes, Map, MapWriter, SharedPage, Tape};
-use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
+use crate::disk::{Access, DIRECT_ALIGN, Directory, File, FileSystem, Hold, Name, Through};
 
 /// An operation on a directory in memory, as the recorder sees it.
 #[cfg_attr(not(feature = "simulator"), allow(dead_code, reason = "only the simulator looks into them"))]
@@ -282,12 +282,8 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()> {
-        let start = index(offset)?;
-        let content = self.bytes();
-        buffer.clear();
-        buffer.extend_from_slice(content.get(start..start + bytes).ok_or(ErrorKind::UnexpectedEof)?);
-        Ok(())
+    fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -336,6 +332,14 @@ impl File for MemoryFile {
         let bytes = self.bytes();
         let found = bytes.get(from..).unwrap_or_default().iter().position(|byte| *byte != 0);
         Ok(found.map(|at| (from + at) as u64))
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        let from = index(from)?.next_multiple_of(DIRECT_ALIGN);
+        let bytes = self.bytes();
+        let blocks = bytes.get(from..).unwrap_or_default().chunks(DIRECT_ALIGN);
+        let written = blocks.take_while(|block| block.iter().any(|byte| *byte != 0)).count();
+        Ok((from + written * DIRECT_ALIGN).min(bytes.len()) as u64)
     }
 
     fn sync(&self) -> io::Result<()> {

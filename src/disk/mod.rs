@@ -73,8 +73,8 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Reads `[offset, offset + buffer.len())` past the page cache; `Unsupported` where that cannot be.
-    /// Offset and length are multiples of 4 KiB.
-    fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()>;
+    /// Offset, length and the buffer's address are multiples of [`DIRECT_ALIGN`].
+    fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Gives the file `bytes` of real space. `Unsupported` where the file system cannot.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
@@ -83,6 +83,8 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn punch(&self, from: u64, to: u64) -> io::Result<()>;
     /// The start of the first written range at or after `from`; `None` if there is none.
     fn next_data(&self, from: u64) -> io::Result<Option<u64>>;
+    /// The start of the first range at or after `from` that was never written, or the file's end.
+    fn next_hole(&self, from: u64) -> io::Result<u64>;
     fn sync(&self) -> io::Result<()>;
     /// Space in use, in bytes.
     #[allow(dead_code, reason = "for those who show a log")]
@@ -104,6 +106,9 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Device and inode.
     fn identity(&self) -> io::Result<(u64, u64)>;
 }
+
+/// What reads past the page cache are aligned to.
+pub(crate) const DIRECT_ALIGN: usize = 4096;
 
 /// How frames get into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

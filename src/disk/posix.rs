@@ -175,8 +175,6 @@ fn held_here() -> &'static Mutex<HashSet<(u64, u64)>> {
     HELD.get_or_init(Mutex::default)
 }
 
-const DIRECT_ALIGN: usize = 4096;
-
 impl File for PosixFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
@@ -186,7 +184,7 @@ impl File for PosixFile {
         self.file.read_exact_at(buffer, offset)
     }
 
-    fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()> {
+    fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         // A second open file description: the flag must not change the one that writes.
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.file));
         let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
@@ -195,12 +193,9 @@ impl File for PosixFile {
             other => other.into(),
         };
         let direct = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(unsupported)?);
-        buffer.clear();
-        buffer.resize(bytes + DIRECT_ALIGN, 0);
-        let start = buffer.as_ptr().align_offset(DIRECT_ALIGN);
         let mut done = 0;
-        while done < bytes {
-            let space = buffer.get_mut(start + done..start + bytes).unwrap_or_default();
+        while done < buffer.len() {
+            let space = buffer.get_mut(done..).unwrap_or_default();
             match direct.read_at(space, offset + done as u64) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => done += count,
@@ -213,8 +208,6 @@ impl File for PosixFile {
                 Err(error) => return Err(error),
             }
         }
-        buffer.copy_within(start..start + bytes, 0);
-        buffer.truncate(bytes);
         Ok(())
     }
 
@@ -253,6 +246,10 @@ impl File for PosixFile {
             Err(rustix::io::Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn next_hole(&self, from: u64) -> io::Result<u64> {
+        Ok(rustix::fs::seek(&self.file, SeekFrom::Hole(from))?)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -15,7 +15,8 @@ use crate::id::{Position, Seq};
 use crate::index::sealed::SealedIndex;
 use crate::journal::reader::Reader;
 use crate::log::chain::find_chain;
-use crate::log::recovery::{Damage, Purpose};
+use crate::log::recovery::Purpose;
+use crate::log::report::Damage;
 use crate::log::segment::open_header;
 
 /// What a segment is to the log.

@@ -17,7 +17,7 @@ use crate::format::frame::{FRAME_BYTES, Found, Frame, FrameHeader};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, Position};
-use crate::log::recovery::Damage;
+use crate::log::report::Damage;
 
 /// Frames begin on a grid of so many bytes.
 const GRID: usize = 8;

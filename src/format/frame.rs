@@ -76,6 +76,7 @@ pub(crate) struct Lengths {
 
 impl Lengths {
     /// The length of the whole frame, padding included.
+    #[inline]
     pub(crate) fn frame(self) -> usize {
         (FRAME_BYTES + self.extensions + self.key + self.metadata + self.payload).next_multiple_of(8)
     }
@@ -108,6 +109,7 @@ impl FrameHeader {
     /// # Panics
     ///
     /// If a length is over its limit, which the callers check against the user's input.
+    #[inline]
     pub(crate) fn seal(fields: &FrameFields, extensions: &[u8], salt: u64, position: Position) -> Self {
         let Lengths { key, metadata, payload, .. } = fields.lengths;
         assert!(fields.operation != 0, "operation zero is untouched space");
@@ -147,10 +149,11 @@ impl FrameHeader {
     /// Gives the header the checksums of what it and the rest of its frame say now.
     #[cfg(feature = "simulator")]
     pub(crate) fn mend(&mut self, frame: &Frame<'_>, salt: u64, position: Position) {
-        self.body_crc = U32::new(checksum::crc(&[frame.body]));
-        self.head_crc = U32::new(self.checksum(frame.extensions, salt, position));
+        self.body_crc = U32::new(checksum::crc(&[frame.body()]));
+        self.head_crc = U32::new(self.checksum(frame.extensions(), salt, position));
     }
 
+    #[inline]
     pub(crate) fn lengths(&self) -> Lengths {
         let word = self.lengths.get();
         Lengths {
@@ -193,8 +196,8 @@ impl FrameHeader {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) header: &'a FrameHeader,
-    extensions: &'a [u8],
-    body: &'a [u8],
+    /// Extensions, key, metadata, payload and padding.
+    content: &'a [u8],
 }
 
 /// What stands at a place where a frame could be.
@@ -219,55 +222,66 @@ impl<'a> Frame<'a> {
     }
 
     /// The frame at the start of `bytes`, if its lengths fit.
+    #[inline]
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = FrameHeader::ref_from_prefix(bytes).ok()?;
         let lengths = header.lengths();
         let content = rest.get(..lengths.frame() - FRAME_BYTES)?;
-        let (extensions, body) = content.split_at_checked(lengths.extensions)?;
-        Some(Self { header, extensions, body })
+        Some(Self { header, content })
     }
 
     /// The length of the whole frame in bytes.
     pub(crate) fn len(&self) -> usize {
-        FRAME_BYTES + self.extensions.len() + self.body.len()
+        FRAME_BYTES + self.content.len()
     }
 
     /// A copy of all of it.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        [self.header.as_bytes(), self.extensions, self.body].concat()
+        [self.header.as_bytes(), self.content].concat()
     }
 
+    #[inline]
     pub(crate) fn extensions(&self) -> &'a [u8] {
-        self.extensions
+        self.part(0, self.header.lengths().extensions)
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> &'a [u8] {
-        self.part(0, self.header.lengths().key)
+        let Lengths { extensions, key, .. } = self.header.lengths();
+        self.part(extensions, key)
     }
 
+    #[inline]
     pub(crate) fn metadata(&self) -> &'a [u8] {
-        let lengths = self.header.lengths();
-        self.part(lengths.key, lengths.metadata)
+        let Lengths { extensions, key, metadata, .. } = self.header.lengths();
+        self.part(extensions + key, metadata)
     }
 
+    #[inline]
     pub(crate) fn payload(&self) -> &'a [u8] {
-        let lengths = self.header.lengths();
-        self.part(lengths.key + lengths.metadata, lengths.payload)
+        let Lengths { extensions, key, metadata, payload } = self.header.lengths();
+        self.part(extensions + key + metadata, payload)
     }
 
+    /// Everything that the body's checksum covers.
+    fn body(&self) -> &'a [u8] {
+        self.content.get(self.header.lengths().extensions..).unwrap_or_default()
+    }
+
+    #[inline]
     fn part(&self, start: usize, length: usize) -> &'a [u8] {
-        self.body.get(start..start + length).unwrap_or_default()
+        self.content.get(start..start + length).unwrap_or_default()
     }
 
     /// True if the header and the extensions are those that were written at this place.
     pub(crate) fn head_is_good(&self, salt: u64, position: Position) -> bool {
         self.header.operation != 0
-            && self.header.head_crc.get() == self.header.checksum(self.extensions, salt, position)
+            && self.header.head_crc.get() == self.header.checksum(self.extensions(), salt, position)
     }
 
     /// True if key, metadata, payload and padding are those that the header was sealed over.
     pub(crate) fn body_is_good(&self) -> bool {
-        self.header.body_crc.get() == checksum::crc(&[self.body])
+        self.header.body_crc.get() == checksum::crc(&[self.body()])
     }
 
     pub(crate) fn is_good(&self, salt: u64, position: Position) -> bool {

@@ -241,6 +241,11 @@ impl Layout {
         })
     }
 
+    /// Where in the file the place of a user frame stands.
+    pub(crate) fn offset_at(&self, ordinal: u32) -> usize {
+        self.offsets.saturating_add((ordinal as usize).saturating_mul(size_of::<U32>()))
+    }
+
     pub(crate) fn offsets<'a>(&self, bytes: &'a [u8]) -> &'a [U32] {
         slice_of(bytes, self.offsets, self.members)
     }

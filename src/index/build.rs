@@ -22,7 +22,8 @@ use crate::index::keyed::KeyedReader;
 use crate::index::live::{LiveIndex, units};
 use crate::index::sealed::SealedIndex;
 use crate::log::chain::Chain;
-use crate::log::recovery::{Damage, Purpose, Visitor, recover};
+use crate::log::recovery::{Purpose, Visitor, recover};
+use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
 /// Indexes a segment by reading its frames, for as far as they are good.

@@ -16,10 +16,10 @@ use crate::format::segment::file_name;
 use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::index_by_reading;
-use crate::index::entities::{Fallback, Known};
+use crate::index::entities::{Fallback, InDoubt, Known};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
-use crate::log::recovery::Damage;
+use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 
 /// The index of one segment: in place where there is a file, else the arrays of its writing.
@@ -46,6 +46,14 @@ impl IndexRef<'_> {
             Self::Sealed(_, offsets) => {
                 offsets.get(ordinal as usize).map(|units| u64::from(units.get()) * FRAME_ALIGN)
             }
+        }
+    }
+
+    /// Tells the processor that the place of a frame will be looked up soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, ordinal: u32) {
+        if let Self::Sealed(sealed, _) = self {
+            sealed.prefetch(ordinal);
         }
     }
 
@@ -372,6 +380,15 @@ impl Index {
 
     pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
         self.place.hasher.hash(kind, key)
+    }
+
+    /// Learns of a frame that is about to be entered into the arrays of its segment. Answers what
+    /// was known of its entity before.
+    pub(crate) fn learn(&self, hash: EntityHash, known: Known) -> Result<Option<Known>> {
+        match self.entities.learn(hash, known) {
+            Ok(before) => Ok(before),
+            Err(InDoubt) => self.search(hash),
+        }
     }
 
     /// What is known of an entity.

@@ -38,6 +38,7 @@ type Shard = HashMap<EntityHash, Known, BuildHasherDefault<UpperHalf>>;
 pub(crate) struct UpperHalf(u64);
 
 impl Hasher for UpperHalf {
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }
@@ -46,6 +47,7 @@ impl Hasher for UpperHalf {
         bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
     }
 
+    #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the upper half of a u128 fits a u64")]
     fn write_u128(&mut self, hash: u128) {
         self.0 = (hash >> 64) as u64;
@@ -75,6 +77,7 @@ impl Entities {
         Self { shards, file: RwLock::new(file.map(Arc::new)), has_file, added: AtomicU64::new(0) }
     }
 
+    #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the low bits of the hash choose the shard")]
     fn shard(&self, hash: EntityHash) -> &RwLock<Shard> {
         static NONE: std::sync::LazyLock<RwLock<Shard>> = std::sync::LazyLock::new(RwLock::default);
@@ -99,6 +102,7 @@ impl Entities {
     }
 
     /// Loads what the file knows of an entity onto the heap, so that [`advance`](Self::advance) finds it there.
+    #[inline]
     pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<()> {
         if !self.has_file.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
             return Ok(());
@@ -109,19 +113,22 @@ impl Entities {
         Ok(())
     }
 
-    /// What is known of an entity that was touched before: the writer's way to ask.
+    /// Moves an entity that was touched on to its next entry, under one lock: `next` is told
+    /// what was known, and answers what is now. Only the writer calls it.
+    /// Answers the new generation.
     #[inline]
-    pub(crate) fn newest(&self, hash: EntityHash) -> Option<Known> {
-        let known = self.shard(hash).read().get(&hash).copied();
-        known.or_else(|| self.forgotten_since_touched(hash))
-    }
-
-    /// Says what an entity's newest entry is. Only the writer calls it, behind [`newest`](Self::newest).
-    #[inline]
-    pub(crate) fn put(&self, hash: EntityHash, known: Known, is_new: bool) {
-        self.shard(hash).write().insert(hash, known);
-        if is_new {
-            self.added.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn advance(&self, hash: EntityHash, next: impl FnOnce(Option<Known>) -> Known) -> u64 {
+        match self.shard(hash).write().entry(hash) {
+            Entry::Occupied(mut slot) => {
+                let known = next(Some(*slot.get()));
+                slot.insert(known);
+                known.generation
+            }
+            Entry::Vacant(slot) => {
+                let before = self.forgotten_since_touched(hash);
+                self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+                slot.insert(next(before)).generation
+            }
         }
     }
 
@@ -148,17 +155,22 @@ impl Entities {
         }
     }
 
-    /// Learns of a frame from the log. The newest entry wins.
-    pub(crate) fn learn(&self, hash: EntityHash, known: Known) {
-        let in_file = self.file.read().as_ref().is_some_and(|file| !matches!(file.find(hash), Ok(None)));
+    /// Learns of a frame from the log: the newest entry wins. Answers what was known before.
+    pub(crate) fn learn(&self, hash: EntityHash, known: Known) -> Result<Option<Known>, InDoubt> {
         match self.shard(hash).write().entry(hash) {
-            Entry::Occupied(mut slot) if slot.get().newest < known.newest => {
-                slot.insert(known);
+            Entry::Occupied(mut slot) => {
+                let before = *slot.get();
+                if before.newest < known.newest {
+                    slot.insert(known);
+                }
+                Ok(Some(before))
             }
-            Entry::Occupied(_) => {}
             Entry::Vacant(slot) => {
                 slot.insert(known);
-                self.added.fetch_add(u64::from(!in_file), Ordering::Relaxed);
+                let file = self.file.read();
+                let before = file.as_ref().map_or(Ok(None), |file| file.find(hash));
+                self.added.fetch_add(u64::from(matches!(before, Ok(None))), Ordering::Relaxed);
+                before
             }
         }
     }

@@ -58,6 +58,12 @@ impl SealedIndex {
         self.layout.offsets(self.bytes())
     }
 
+    /// Tells the processor that the place of a user frame will be looked up soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, ordinal: u32) {
+        self.map.prefetch(self.layout.offset_at(ordinal), 1);
+    }
+
     pub(crate) fn find(&self, hash: EntityHash) -> Option<&EntityRecord> {
         self.layout.find(self.bytes(), hash)
     }

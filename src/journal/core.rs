@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -18,17 +19,18 @@ use crate::format::segment::file_name;
 use crate::format::system::{KindInfo, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::Index;
-use crate::index::entities::Known;
+use crate::index::entities::{Entities, Known};
 use crate::index::keyed::Digest;
 use crate::index::live::LiveIndex;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
+use crate::journal::pages::WINDOW_BYTES;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
 use crate::log::lock::{HeldLock, now};
-use crate::log::recovery::RecoveryReport;
+use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 use crate::log::writer::{ActiveSegment, Draft, Numbers};
 use crate::options::{Durability, Options};
@@ -37,12 +39,16 @@ use crate::options::{Durability, Options};
 pub(crate) struct Core {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) options: Options,
+    /// How frames get into the file here.
+    pub(crate) through: Through,
     pub(crate) manifest: Manifest,
     pub(crate) report: RecoveryReport,
     pub(crate) commit: Commit,
     pub(crate) index: Arc<Index>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) registry: parking_lot::RwLock<Registry>,
+    /// Every kind up to this number is registered: spares the append path a lock.
+    kinds_through: AtomicU16,
     /// Segments with bytes that are not durable, oldest first; the last one is active.
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
@@ -64,6 +70,21 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) rotations: AtomicU64,
     pub(crate) last_append: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a batch. Only the holder of the writer's lock does: what it adds to stays where it
+    /// is meanwhile, and a plain store is enough.
+    #[inline]
+    fn appended(&self, entries: u64, bytes: u64, time: i64) {
+        let add = |counter: &AtomicU64, more: u64| {
+            counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        };
+        add(&self.appends, entries);
+        add(&self.batches, 1);
+        add(&self.appended_bytes, bytes);
+        self.last_append.store(time.cast_unsigned(), Ordering::Relaxed);
+    }
 }
 
 /// What only the holder of the writer's lock touches.
@@ -103,9 +124,38 @@ pub(crate) enum Stage {
 pub(crate) struct Active {
     pub(crate) log: ActiveSegment,
     pub(crate) live: Arc<LiveIndex>,
+    pub(crate) entered: Instant,
+    /// The offset at which the keeper is told how far the log has come.
+    pub(crate) tell_at: u64,
+}
+
+impl Active {
+    pub(crate) fn new(log: ActiveSegment, live: Arc<LiveIndex>) -> Self {
+        // The first window was made writable with the segment.
+        Self { log, live, entered: Instant::now(), tell_at: WINDOW_BYTES / 2 }
+    }
+
+    /// Enters the frame that is pushed next into the arrays and the directory, with the generation
+    /// that `number` gives it behind what was known of its entity.
+    #[inline]
+    pub(crate) fn index_next(
+        &self,
+        entities: &Entities,
+        hash: EntityHash,
+        number: impl FnOnce(Option<Known>) -> u64,
+    ) -> u64 {
+        let end = self.log.end();
+        let newest = EntryAt::new(end.segment(), self.live.count());
+        entities.advance(hash, |before| {
+            // The arrays first, so that whoever finds the entry in the directory finds it there.
+            self.live.push(end.offset(), before.map_or(EntryAt::NONE, |known| known.newest));
+            Known { generation: number(before), newest }
+        })
+    }
 }
 
 /// A frame that is ready for the lock, with what the lock's holder needs to know.
+#[derive(Debug)]
 pub(crate) struct Item<'a> {
     draft: Draft<'a>,
     hash: EntityHash,
@@ -125,14 +175,17 @@ impl Core {
         registry: Registry,
         lock: HeldLock,
     ) -> Self {
+        let copies = directory.file_system().copy_on_write;
         Self {
             directory,
             options,
+            through: if copies { Through::Pwrite } else { Through::Map },
             manifest,
             report,
             commit: Commit::new(end),
             index,
             writer: Mutex::new(writer),
+            kinds_through: AtomicU16::new(registry.dense_through()),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
             keeper: Keeper::default(),
@@ -147,33 +200,38 @@ impl Core {
 
     /// Appends one record.
     pub(crate) fn append(&self, record: &Record<'_>) -> Result<(Receipt, Position)> {
-        let item = self.item(record, None)?;
+        let item = self.item(record)?;
         let mut receipt = None;
         let (end, _) =
             self.append_items(std::slice::from_ref(&item), None, &mut |next| receipt = Some(next))?;
         Ok((receipt.unwrap_or_else(|| panic!("one record has one receipt")), end))
     }
 
-    /// Appends records together, all or nothing.
+    /// Appends records together, all or nothing; `refused`: one of them could not be made an item.
     pub(crate) fn append_batch(
         &self,
-        records: &[Record<'_>],
+        mut items: Vec<Item<'_>>,
         key: Option<IdempotencyKey>,
+        refused: Option<Error>,
     ) -> Result<(BatchReceipt, Position)> {
-        if records.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidInput, "append a batch").sides("1 record or more", 0));
+        if let Some(refused) = refused {
+            return Err(refused);
         }
-        let named = |at: usize| key.filter(|_| at == 0);
-        let items = records.iter().enumerate().map(|(at, record)| self.item(record, named(at)));
-        let items = items.collect::<Result<Vec<_>>>()?;
+        let Some(first) = items.first_mut() else {
+            return Err(Error::new(ErrorKind::InvalidInput, "append a batch").sides("1 record or more", 0));
+        };
+        if let Some(key) = key {
+            first.draft.name_batch(key);
+        }
         let mut receipts = Vec::with_capacity(items.len());
         let (end, repeated) = self.append_items(&items, key, &mut |receipt| receipts.push(receipt))?;
         Ok((BatchReceipt { receipts, repeated }, end))
     }
 
     /// Everything that can be done to a record before the lock.
-    fn item<'a>(&self, record: &Record<'a>, key: Option<IdempotencyKey>) -> Result<Item<'a>> {
-        let draft = record.draft(key)?;
+    #[inline]
+    pub(crate) fn item<'a>(&self, record: &Record<'a>) -> Result<Item<'a>> {
+        let draft = record.draft()?;
         let hash = self.index.hash(record.kind.0, record.key);
         self.index.entities.touch(hash, &*self.index)?;
         Ok(Item { draft, hash, expect: record.expect })
@@ -216,7 +274,14 @@ impl Core {
         let end = self.store(&mut writer, items, key, time, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
+        let nears = match &mut writer.stage {
+            Stage::Writing(active) => active.nears_the_window(),
+            _ => false,
+        };
         drop(writer);
+        if nears && self.keeps_pages_writable() {
+            self.keeper.want_pages();
+        }
         if self.options.durability != Durability::Os {
             self.idle.busy();
         }
@@ -252,20 +317,15 @@ impl Core {
     }
 
     fn check_kinds(&self, items: &[Item<'_>]) -> Result<()> {
-        let registry = self.registry.read();
-        let mut checked = 0;
-        for item in items {
+        let known = 1..=self.kinds_through.load(Ordering::Acquire);
+        items.iter().try_for_each(|item| {
             let kind = item.draft.kind;
-            if kind == checked {
-                continue;
+            if known.contains(&kind) || self.registry.read().get(crate::id::KindId(kind)).is_some() {
+                return Ok(());
             }
-            let Some(_) = registry.get(crate::id::KindId(kind)) else {
-                return Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
-                    .sides("a kind that this store has registered", kind));
-            };
-            checked = kind;
-        }
-        Ok(())
+            Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
+                .sides("a kind that this store has registered", kind))
+        })
     }
 
     /// Checks every expectation of a batch; later records see the earlier ones.
@@ -349,7 +409,7 @@ impl Core {
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
         let durable = self.commit.durable();
-        let may_fail = self.making().through == Through::Pwrite;
+        let may_fail = self.through == Through::Pwrite;
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
         let Stage::Writing(active) = &mut writer.stage else {
@@ -360,19 +420,18 @@ impl Core {
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
-            let newest = EntryAt::new(start.segment(), active.live.count());
-            let before = self.index.entities.newest(item.hash);
-            let first = if forgot { seq } else { 1 };
-            let generation = before.map_or(first, |known| known.generation.saturating_add(1));
-            if may_fail {
-                undo.push((item.hash, before));
-            }
-            let more = if left > 0 { flag::MORE } else { 0 };
-            let flags = if before.is_none() { more | flag::FIRST } else { more };
-            let offset = active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
-            active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
-            // Last, so that whoever finds the entry in the directory finds it in the arrays.
-            self.index.entities.put(item.hash, Known { generation, newest }, before.is_none());
+            let mut flags = if left > 0 { flag::MORE } else { 0 };
+            let generation = active.index_next(&self.index.entities, item.hash, |before| {
+                if may_fail {
+                    undo.push((item.hash, before));
+                }
+                let Some(known) = before else {
+                    flags |= flag::FIRST;
+                    return if forgot { seq } else { 1 };
+                };
+                known.generation.saturating_add(1)
+            });
+            active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
             receipt(numbers(seq, generation));
         }
         if let Err(error) = active.log.finish() {
@@ -394,10 +453,7 @@ impl Core {
         self.commit.publish(end);
         writer.last_seq += items.len() as u64;
         std::mem::forget(half_done);
-        self.counters.appends.fetch_add(items.len() as u64, Ordering::Relaxed);
-        self.counters.batches.fetch_add(1, Ordering::Relaxed);
-        self.counters.appended_bytes.fetch_add(end.offset() - start.offset(), Ordering::Relaxed);
-        self.counters.last_append.store(time.cast_unsigned(), Ordering::Relaxed);
+        self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);
         Ok(end)
     }
 
@@ -420,6 +476,7 @@ impl Core {
                 let id = info.id;
                 let mut registry = self.registry.write();
                 registry.learn(info);
+                self.kinds_through.store(registry.dense_through(), Ordering::Release);
                 let found = registry.get(id).cloned();
                 return found.ok_or_else(|| Error::new(ErrorKind::UnknownKind, "register a kind"));
             }

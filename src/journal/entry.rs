@@ -17,42 +17,49 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    #[inline]
     pub(crate) fn new(segment: &'a Arc<Segment>, offset: u64, frame: Frame<'a>) -> Self {
         Self { segment, offset, frame }
     }
 
     /// Its place in the log.
     #[must_use]
+    #[inline]
     pub fn seq(&self) -> Seq {
         Seq::new(self.frame.header.seq.get()).unwrap_or(Seq::FIRST)
     }
 
     /// Its place in its entity's history.
     #[must_use]
+    #[inline]
     pub fn generation(&self) -> Generation {
         Generation::new(self.frame.header.generation.get()).unwrap_or(Generation::FIRST)
     }
 
     /// The kind of its entity.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> KindId {
         KindId(self.frame.header.kind.get())
     }
 
     /// The key of its entity: 1 to 255 bytes.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> &'a [u8] {
         self.frame.key()
     }
 
     /// The payload, as it was appended.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.frame.payload()
     }
 
     /// The metadata, as it was appended; empty where there was none.
     #[must_use]
+    #[inline]
     pub fn metadata(&self) -> &'a [u8] {
         self.frame.metadata()
     }
@@ -60,30 +67,35 @@ impl<'a> Entry<'a> {
     /// The wall clock when it was appended, in nanoseconds since 1970, precise to a few
     /// milliseconds. As read: it may go back; order is by [`seq`](Self::seq).
     #[must_use]
+    #[inline]
     pub fn time(&self) -> i64 {
         self.frame.header.time.get()
     }
 
     /// Where its frame stands.
     #[must_use]
+    #[inline]
     pub fn position(&self) -> Position {
         self.segment.position(self.offset)
     }
 
     /// The opening that wrote it.
     #[must_use]
+    #[inline]
     pub fn life(&self) -> Life {
         self.frame.header.life()
     }
 
     /// The batch goes on behind it.
     #[must_use]
+    #[inline]
     pub fn has_more(&self) -> bool {
         self.frame.header.has(flag::MORE)
     }
 
     /// Its entity's history begins with it, or is dense from here on.
     #[must_use]
+    #[inline]
     pub fn is_first(&self) -> bool {
         self.frame.header.has(flag::FIRST)
     }

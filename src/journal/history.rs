@@ -255,6 +255,8 @@ fn wait_for(live: &LiveIndex, ordinal: u32) {
 
 /// How many frames ahead the processor is told what will be read.
 const AHEAD: usize = 8;
+/// How much of each, in cache lines: a small frame whole, of a large one the header and the key.
+const LINES: usize = 4;
 
 impl Span<'_> {
     /// The next ordinal from one end.
@@ -263,15 +265,22 @@ impl Span<'_> {
         if self.first >= self.end {
             return None;
         }
-        let (at, ahead) = if from_back {
-            self.end -= 1;
-            (self.end, self.end.checked_sub(AHEAD))
-        } else {
-            self.first += 1;
-            (self.first - 1, Some(self.first - 1 + AHEAD))
+        let at = if from_back { self.end - 1 } else { self.first };
+        let ahead = |frames: usize| {
+            let ahead = if from_back { at.checked_sub(frames)? } else { at + frames };
+            self.members.get(ahead)
         };
-        if let Some(ahead) = ahead.and_then(|ahead| self.members.get(ahead)) {
-            self.section.prefetch(ahead);
+        // First where the frame stands, which is a miss by itself, and then the frame.
+        if let Some(ordinal) = ahead(2 * AHEAD) {
+            self.section.index.prefetch(ordinal);
+        }
+        if let Some(ordinal) = ahead(AHEAD) {
+            self.section.prefetch(ordinal, LINES);
+        }
+        if from_back {
+            self.end -= 1
+        } else {
+            self.first += 1
         }
         self.members.get(at)
     }

@@ -37,16 +37,27 @@ pub(crate) struct Keeper {
     /// Whoever writes indexes and the directory holds this: two who replace one file at once
     /// would take the temporary file away from each other.
     pub(crate) indexing: Mutex<()>,
-    /// How often an append had to wait for a segment in this life: the next ones are larger.
+    /// How often a segment was too small for its writer in this life: the next ones are larger.
     hurried: AtomicU32,
+    /// How far pages are writable ahead of the log.
+    pub(crate) writable_through: Mutex<Position>,
     work: Mutex<Work>,
     there_is_work: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Work {
-    wanted: bool,
+    wanted: Wanted,
     stop: bool,
+}
+
+/// What the keeper is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Segments, indexes, the directory of entities.
+    pub(crate) files: bool,
+    /// Pages ahead of the log.
+    pub(crate) pages: bool,
 }
 
 /// Heap entities below this are not worth a file by themselves.
@@ -72,7 +83,7 @@ impl Keeper {
         if fits { spare.take() } else { None }
     }
 
-    /// Notes that an append waits for a segment.
+    /// Notes that a segment was too small: full in a moment, or before the next one was made.
     pub(crate) fn hurry(&self) {
         self.hurried.fetch_add(1, Ordering::Relaxed);
     }
@@ -87,7 +98,13 @@ impl Keeper {
     }
 
     pub(crate) fn wake(&self) {
-        self.work.lock().wanted = true;
+        self.work.lock().wanted = Wanted { files: true, pages: true };
+        self.there_is_work.notify_one();
+    }
+
+    /// The writer nears the end of the pages that are writable.
+    pub(crate) fn want_pages(&self) {
+        self.work.lock().wanted.pages = true;
         self.there_is_work.notify_one();
     }
 
@@ -96,14 +113,14 @@ impl Keeper {
         self.there_is_work.notify_all();
     }
 
-    /// Sleeps until there is work. False: stop.
-    pub(crate) fn wait(&self) -> bool {
+    /// Sleeps until there is work. `None`: stop.
+    pub(crate) fn wait(&self) -> Option<Wanted> {
         let mut work = self.work.lock();
-        while !work.wanted && !work.stop {
+        while work.wanted == Wanted::default() && !work.stop {
             self.there_is_work.wait(&mut work);
         }
-        work.wanted = false;
-        !work.stop
+        let wanted = std::mem::take(&mut work.wanted);
+        (!work.stop).then_some(wanted)
     }
 
     /// Sleeps for a while, or until told to stop. False: stop.

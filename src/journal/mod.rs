@@ -29,6 +29,7 @@ mod identity;
 mod idle;
 pub(crate) mod keeper;
 pub(crate) mod opening;
+mod pages;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;
@@ -58,7 +59,7 @@ use crate::journal::registry::KindSpec;
 use crate::journal::stats::Stats;
 use crate::journal::threads::Threads;
 use crate::journal::view::{View, owned};
-use crate::log::recovery::RecoveryReport;
+use crate::log::report::RecoveryReport;
 use crate::options::{Options, Presence};
 
 /// A store, open for writing: the log of bytes behind everything.
@@ -230,7 +231,7 @@ impl Journal {
 
     /// Starts a batch: entries that are appended together, all or nothing.
     pub fn batch<'a>(&self) -> Batch<'a> {
-        Batch { core: Arc::clone(self.appending()), records: Vec::new(), key: None }
+        Batch::new(Arc::clone(self.appending()))
     }
 
     /// The log as it is now.

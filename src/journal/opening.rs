@@ -28,9 +28,10 @@ use crate::journal::registry::Registry;
 use crate::journal::window::Window;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{Covered, Damage, End, Purpose, Visitor, recover};
-use crate::log::segment::{Making, Segment, make};
-use crate::options::{Options, Presence};
+use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::report::Damage;
+use crate::log::segment::{Making, Segment, Zeros, make};
+use crate::options::{Durability, Options, Presence};
 
 /// Opens or makes the store in a directory of the file system.
 pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
@@ -268,8 +269,18 @@ fn make_first_segment(directory: &dyn Directory, store: StoreId, options: &Optio
     } else {
         crate::disk::Through::Map
     };
-    let making = Making { zeros_at_a_time: 16 << 10, sync_zeros_every: None, through };
+    let making = Making { zeros: zeros_for(options.durability), through };
     make(directory, store, header, making).map(|_| ())
+}
+
+/// How segments are made for a writer that syncs this often.
+pub(crate) fn zeros_for(durability: Durability) -> Zeros {
+    match durability {
+        Durability::Sync => Zeros::Written { at_a_time: 16 << 10, sync_every: Some(1 << 20) },
+        // Longer pieces, fewer faults.
+        Durability::Interval(_) => Zeros::Written { at_a_time: 64 << 10, sync_every: None },
+        Durability::Os => Zeros::Allocated,
+    }
 }
 
 pub(crate) fn write_manifest(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
@@ -443,7 +454,8 @@ fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &
         IndexRef::Sealed(index, _) => {
             for record in index.entities() {
                 let (generation, last) = index.newest(record);
-                entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
+                let _ =
+                    entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
             }
         }
         IndexRef::Live(live) => {
@@ -454,7 +466,7 @@ fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &
                 };
                 let hash = hasher.hash(frame.header.kind.get(), frame.key());
                 let newest = EntryAt::new(number, ordinal);
-                entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
+                let _ = entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
             }
         }
     }
@@ -581,20 +593,21 @@ impl Visitor for Finding<'_> {
     }
 
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
-        let Some(live) = self.live() else { return Ok(()) };
-        if let Some(current) = self.current.as_mut() {
-            note(&live, &mut current.began, position, frame);
+        if self.current.as_ref().is_none_or(|current| current.live.is_none()) && self.live().is_none() {
+            return Ok(());
         }
+        let Some(Current { live: Some(live), began, .. }) = self.current.as_mut() else { return Ok(()) };
+        note(live, began, position, frame);
         if frame.header.is_system() {
             self.learn_system(frame);
             return Ok(());
         }
         let hash = self.index.hash(frame.header.kind.get(), frame.key());
-        let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
         live.skip_to(frame.header.seq.get());
         let newest = EntryAt::new(position.segment(), live.count());
-        live.push(position.offset(), before);
-        self.index.entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
+        let known = Known { generation: frame.header.generation.get(), newest };
+        let before = self.index.learn(hash, known)?;
+        live.push(position.offset(), before.map_or(EntryAt::NONE, |before| before.newest));
         if let Some(keyed) = self.keyed_reader.frame(frame) {
             live.keyed.lock().push(keyed);
             self.keyed.push((position.segment(), keyed));

@@ -30,7 +30,8 @@ use crate::journal::registry::Registry;
 use crate::journal::view::View;
 use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
-use crate::log::recovery::{Purpose, RecoveryReport};
+use crate::log::recovery::Purpose;
+use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 
 /// A store, open for reading only, from any process.
@@ -360,12 +361,11 @@ impl Shared {
                 learn_kind(&mut self.registry.write(), &frame);
             } else {
                 let hash = self.index.hash(frame.header.kind.get(), frame.key());
-                let before = self.index.find(hash)?.map_or(EntryAt::NONE, |known| known.newest);
                 live.skip_to(frame.header.seq.get());
                 let newest = EntryAt::new(position.segment(), live.count());
-                live.push(follow.at, before);
                 let known = Known { generation: frame.header.generation.get(), newest };
-                self.index.entities.learn(hash, known);
+                let before = self.index.learn(hash, known)?;
+                live.push(follow.at, before.map_or(EntryAt::NONE, |before| before.newest));
                 follow.last_seq = frame.header.seq.get();
             }
             follow.at += frame.len() as u64;

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::{Extensions, Id};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
-use crate::journal::core::Core;
+use crate::journal::core::{Core, Item};
 use crate::log::writer::Draft;
 
 /// What an append expects of its entity, checked under the writer's lock.
@@ -90,7 +90,7 @@ impl<'a> Record<'a> {
     }
 
     /// The frame as it is before the lock: checked, and its body summed.
-    pub(crate) fn draft(&self, key: Option<IdempotencyKey>) -> Result<Draft<'a>> {
+    pub(crate) fn draft(&self) -> Result<Draft<'a>> {
         let check = |what: &str, found: usize, least: usize, most: usize| {
             if (least..=most).contains(&found) {
                 return Ok(());
@@ -101,16 +101,13 @@ impl<'a> Record<'a> {
         check("key", self.key.len(), 1, KEY_BYTES_MAX)?;
         check("metadata", self.metadata.len(), 0, METADATA_BYTES_MAX)?;
         check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
-        let plain = key.is_none() && self.correlation.is_none() && self.schema_version == 0;
-        let extensions = (!plain).then(|| Box::new(self.extensions(key)));
+        let plain = self.correlation.is_none() && self.schema_version == 0;
+        let extensions = (!plain).then(|| Box::new(self.extensions()));
         Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
     }
 
-    fn extensions(&self, key: Option<IdempotencyKey>) -> Extensions {
+    fn extensions(&self) -> Extensions {
         let mut extensions = Extensions::default();
-        if let Some(key) = key {
-            extensions.push(Id::IdempotencyKey, &key.0);
-        }
         if let Some(id) = &self.correlation {
             extensions.push(Id::Correlation, id);
         }
@@ -205,15 +202,27 @@ impl Ticket {
 #[derive(Debug)]
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch<'a> {
-    pub(crate) core: Arc<Core>,
-    pub(crate) records: Vec<Record<'a>>,
-    pub(crate) key: Option<IdempotencyKey>,
+    core: Arc<Core>,
+    /// Checked, summed and hashed as they came: a commit has only to store them.
+    items: Vec<Item<'a>>,
+    key: Option<IdempotencyKey>,
+    /// What the first record that cannot be appended was refused for: told by the commit.
+    refused: Option<Error>,
 }
 
 impl<'a> Batch<'a> {
-    /// Adds a record.
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, items: Vec::new(), key: None, refused: None }
+    }
+
+    /// Adds a record. One that is over its limits makes the commit fail.
     pub fn push(&mut self, record: Record<'a>) -> &mut Self {
-        self.records.push(record);
+        match self.core.item(&record) {
+            Ok(item) => self.items.push(item),
+            Err(error) => {
+                self.refused.get_or_insert(error);
+            }
+        }
         self
     }
 
@@ -231,13 +240,13 @@ impl<'a> Batch<'a> {
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.items.len()
     }
 
     /// True if there is no record yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.items.is_empty()
     }
 
     /// Appends the batch, and waits as the journal's durability says.
@@ -248,8 +257,9 @@ impl<'a> Batch<'a> {
     /// `Conflict` with both numbers, `KeyReused`, `UnknownKind`, and what
     /// [`Journal::append`](crate::Journal::append) answers.
     pub fn commit(self) -> Result<BatchReceipt> {
-        let (receipt, end) = self.core.append_batch(&self.records, self.key)?;
-        self.core.wait_as_configured(end)?;
+        let Self { core, items, key, refused } = self;
+        let (receipt, end) = core.append_batch(items, key, refused)?;
+        core.wait_as_configured(end)?;
         Ok(receipt)
     }
 
@@ -259,12 +269,13 @@ impl<'a> Batch<'a> {
     ///
     /// As [`commit`](Self::commit), but for those of waiting.
     pub fn commit_nowait(self) -> Result<(BatchReceipt, Ticket)> {
-        let (receipt, end) = self.core.append_batch(&self.records, self.key)?;
+        let Self { core, items, key, refused } = self;
+        let (receipt, end) = core.append_batch(items, key, refused)?;
         let last = *receipt
             .receipts
             .last()
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "commit an empty batch"))?;
-        let ticket = Ticket { core: Arc::clone(&self.core), receipt: last, end };
+        let ticket = Ticket { core, receipt: last, end };
         Ok((receipt, ticket))
     }
 }

@@ -60,6 +60,12 @@ impl Registry {
             .or_else(|| self.kinds.iter().find(|kind| kind.id == id))
     }
 
+    /// The greatest number such that it and every one below is registered.
+    pub(crate) fn dense_through(&self) -> u16 {
+        let dense = self.kinds.iter().zip(1..).take_while(|(kind, number)| kind.id.0 == *number);
+        dense.last().map_or(0, |(_, number)| number)
+    }
+
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<KindInfo>> {
         self.kinds.get(*self.by_name.get(name)?)
     }

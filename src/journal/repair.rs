@@ -22,8 +22,7 @@ use crate::format::frame::{Frame, flag};
 use crate::format::lock;
 use crate::format::manifest::Manifest;
 use crate::format::system::{Codec, KindInfo, Owner, Preamble, System};
-use crate::id::{EntryAt, KindId, Position};
-use crate::index::entities::Known;
+use crate::id::{KindId, Position};
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::identity::{Identity, existing, identify};
@@ -31,7 +30,8 @@ use crate::journal::opening::{learn_kind, start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, refusal};
-use crate::log::recovery::{Damage, End, Purpose, Visitor, recover};
+use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 use crate::log::writer::{Draft, Numbers};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -355,15 +355,15 @@ impl Core {
         let mut offsets = Vec::with_capacity(items.len());
         for (draft, hash, header) in &items {
             let generation = header.generation.get();
-            let newest = EntryAt::new(start.segment(), active.live.count());
-            let before = self.index.entities.newest(*hash);
-            self.index.entities.put(*hash, Known { generation, newest }, before.is_none());
-            let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
-            let flags = header.flags() | if is_dense { 0 } else { flag::FIRST };
+            let mut flags = header.flags();
+            active.index_next(&self.index.entities, *hash, |before| {
+                if before.is_none_or(|known| known.generation.checked_add(1) != Some(generation)) {
+                    flags |= flag::FIRST;
+                }
+                generation
+            });
             let (seq, time) = (header.seq.get(), header.time.get());
-            let offset = active.log.push(draft, Numbers { flags, seq, generation, time }, durable);
-            active.live.push(offset, before.map_or(EntryAt::NONE, |known| known.newest));
-            offsets.push(offset);
+            offsets.push(active.log.push(draft, Numbers { flags, seq, generation, time }, durable));
             *last_seq = seq;
         }
         let finished = active.log.finish();

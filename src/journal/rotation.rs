@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crate::disk::Through;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::lock::Cell;
@@ -16,10 +16,15 @@ use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
 use crate::journal::core::{Active, Core, PoisonIfDropped, Stage, Writer};
 use crate::journal::keeper::Spare;
+use crate::journal::opening::zeros_for;
+use crate::journal::pages::WINDOW_BYTES;
 use crate::log::lock::now;
 use crate::log::segment::{Making, Segment, make};
 use crate::log::writer::{ActiveSegment, Draft, Numbers, RESERVED_BYTES};
-use crate::options::Durability;
+
+/// A segment that was filled in less was too small: the next one should last longer than it
+/// takes to make one.
+const FILLED_IN_A_HURRY: Duration = Duration::from_millis(100);
 
 impl Core {
     /// Makes sure that `bytes` fit the active segment. False: a segment has to be made first,
@@ -92,9 +97,8 @@ impl Core {
         }
         let live = self.live_again(opened)?;
         self.remove_behind(end.segment());
-        let through = self.making().through;
         let (segment, map_writer) =
-            Segment::open_for_writing(directory, store, end.segment(), end.offset(), through)?;
+            Segment::open_for_writing(directory, store, end.segment(), end.offset(), self.through)?;
         let segment = Arc::new(segment);
         self.index.add(Section::opened(
             Arc::clone(&self.index.place),
@@ -103,7 +107,7 @@ impl Core {
         ));
         self.unsynced.lock().push(Arc::clone(&segment));
         let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
-        writer.stage = Stage::Writing(Active { log, live: Arc::clone(&live) });
+        writer.stage = Stage::Writing(Active::new(log, Arc::clone(&live)));
         if is_empty {
             live.begin(writer.last_seq + 1 + writer.lost);
             writer.last_seq += std::mem::take(&mut writer.lost);
@@ -163,6 +167,9 @@ impl Core {
         self.push_system(writer, &seal)?;
         let Stage::Writing(active) = &writer.stage else { return Ok(()) };
         let end = active.log.end();
+        if self.options.background && active.entered.elapsed() < FILLED_IN_A_HURRY {
+            self.keeper.hurry();
+        }
         self.counters.rotations.fetch_add(1, Ordering::Relaxed);
         self.enter(writer, spare, end.offset())?;
         self.idle.busy();
@@ -184,7 +191,7 @@ impl Core {
             Arc::clone(&live),
         ));
         let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
-        writer.stage = Stage::Writing(Active { log, live });
+        writer.stage = Stage::Writing(Active::new(log, live));
         self.push_all_system(writer, &preamble.drafts())
     }
 
@@ -240,19 +247,6 @@ impl Core {
             .place(at.segment(), at.offset())
     }
 
-    /// How segments are made here.
-    pub(crate) fn making(&self) -> Making {
-        let through = if self.directory.file_system().copy_on_write { Through::Pwrite } else { Through::Map };
-        match self.options.durability {
-            Durability::Sync => {
-                Making { zeros_at_a_time: 16 << 10, sync_zeros_every: Some(1 << 20), through }
-            }
-            Durability::Interval(_) | Durability::Os => {
-                Making { zeros_at_a_time: 64 << 10, sync_zeros_every: None, through }
-            }
-        }
-    }
-
     pub(crate) fn segment_header(&self, number: u32, follows: Position, bytes: u64) -> Result<SegmentHeader> {
         let salt = crate::log::lock::random::<8>().map_err(|e| Error::io("draw a segment's salt", e))?;
         Ok(SegmentHeader { number, salt: u64::from_le_bytes(salt), follows, bytes, created: now() })
@@ -271,8 +265,12 @@ impl Core {
         let mut size = self.usual_segment_bytes(log_bytes).max(least);
         loop {
             let header = self.segment_header(number, follows, size)?;
-            match make(&*self.directory, self.manifest.store, header, self.making()) {
+            let making = Making { zeros: zeros_for(self.options.durability), through: self.through };
+            match make(&*self.directory, self.manifest.store, header, making) {
                 Ok((segment, writer)) => {
+                    if self.keeps_pages_writable() {
+                        segment.make_writable(0, WINDOW_BYTES.min(size));
+                    }
                     let live = Arc::new(LiveIndex::for_segment(size));
                     return Ok(Spare { segment, writer, live });
                 }
@@ -284,12 +282,12 @@ impl Core {
         }
     }
 
-    /// An eighth of the log, within the options' bounds; twice as much each time that an append
-    /// had to wait for a segment, so that a fast writer soon has large ones.
+    /// An eighth of the log, within the options' bounds; four times as much each time that a
+    /// segment was full in a moment, so that a fast writer soon has large ones.
     fn usual_segment_bytes(&self, log_bytes: u64) -> u64 {
         let full = self.options.segment_bytes;
         let usual = (log_bytes / 8).max(full.min(1 << 20));
-        usual.saturating_mul(1 << self.keeper.hurried().min(6)).min(full).next_multiple_of(4096)
+        usual.saturating_mul(1 << (2 * self.keeper.hurried()).min(6)).min(full).next_multiple_of(4096)
     }
 
     /// What the batch or sixteen preambles need.

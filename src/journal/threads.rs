@@ -65,8 +65,9 @@ impl Threads {
 /// The keeper: works when it is woken, and again a little later if that failed (a full disk).
 fn keep(core: &Core) {
     const AGAIN: Duration = Duration::from_millis(500);
-    while core.keeper.wait() {
-        while core.maintain().is_err() && !core.is_closed() {
+    while let Some(wanted) = core.keeper.wait() {
+        core.make_pages_writable();
+        while wanted.files && core.maintain().is_err() && !core.is_closed() {
             if !core.keeper.pause(AGAIN) {
                 return;
             }

@@ -33,7 +33,8 @@ use crate::journal::opening::learn_kind;
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
-use crate::log::recovery::{Covered, Damage, End, Purpose, Visitor, recover};
+use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 
 /// Verifies the store in a directory, also while another process writes it.

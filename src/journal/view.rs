@@ -183,11 +183,11 @@ impl<'v> Loaded<'v> {
         &self.opened.segment
     }
 
-    /// Tells the processor that a frame will be read soon.
+    /// Tells the processor that a small frame, or the start of a large one, will be read soon.
     #[inline]
-    pub(crate) fn prefetch(&self, ordinal: u32) {
+    pub(crate) fn prefetch(&self, ordinal: u32, lines: usize) {
         if let Some(offset) = self.index.offset(ordinal) {
-            self.opened.segment.map.prefetch(usize::try_from(offset).unwrap_or(0));
+            self.opened.segment.map.prefetch(usize::try_from(offset).unwrap_or(0), lines);
         }
     }
 
@@ -271,6 +271,7 @@ impl<'v> Entries<'v> {
         self.filter.as_ref().is_none_or(|filter| filter.accepts(entry))
     }
 
+    #[inline(never)]
     fn step_front(&mut self) -> Result<Option<Entry<'v>>> {
         self.start()?;
         while self.first <= self.last {
@@ -334,6 +335,9 @@ impl<'v> Entries<'v> {
     }
 }
 
+/// How many frames ahead of a scan the processor is told what will be read.
+const AHEAD: u32 = 8;
+
 impl<'v> Iterator for Entries<'v> {
     type Item = Result<Entry<'v>>;
 
@@ -349,7 +353,9 @@ impl<'v> Iterator for Entries<'v> {
         {
             let ordinal = self.first - section.first_seq;
             if ordinal < u64::from(section.count) {
-                let entry = section.entry(u32::try_from(ordinal).unwrap_or(u32::MAX));
+                let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
+                section.prefetch(ordinal.saturating_add(AHEAD), 2);
+                let entry = section.entry(ordinal);
                 self.first += 1;
                 self.ended = entry.is_err();
                 return Some(entry);

@@ -9,17 +9,21 @@
 //! * [`writer`] — encoding frames into the active segment (protocol P2)
 //! * [`rules`] — what a place in a log is, as a table over eight facts
 //! * [`chain`] — which segments belong to the log
-//! * [`recovery`] — finding the end of a log (protocol P4)
+//! * [`recovery`] — finding the end of a log (protocol P4), and [`report`], what it says
+//! * [`tail`], [`behind`] — reading what is to be judged, and what lies behind it
 //! * [`grid`] — finding frames again behind a hole
 //! * [`salvage`] — reading a segment around damage
 //! * [`lock`] — the lock page
 
+pub(crate) mod behind;
 pub(crate) mod chain;
 pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod recovery;
+pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod salvage;
 pub(crate) mod segment;
+pub(crate) mod tail;
 pub(crate) mod writer;

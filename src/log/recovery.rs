@@ -12,68 +12,20 @@
 use std::io;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{Found, Frame, flag};
-use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
+use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
+use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge};
 use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
 use crate::log::segment::Segment;
-
-/// What opening a store found out about the end of its log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// The last life ended with `close`, and nothing follows.
-    pub clean: bool,
-    /// Segments whose frames were read one by one.
-    pub segments_scanned: u64,
-    /// Bytes that were read to find the end.
-    pub bytes_scanned: u64,
-    /// Bytes between the end and the last byte that is not zero: a torn batch, cut off.
-    pub cut: u64,
-    /// Frames behind the end that were whole: never acknowledged as durable, and dropped.
-    pub valid_after_hole: u64,
-    /// Something was cut, and nothing that survived says whether it had been durable: after a
-    /// power cut a torn last group looks like a rotten one.
-    pub ambiguous: bool,
-    /// The file system cannot be read past its cache: what the disk refused before a restart
-    /// cannot be told from what it holds.
-    pub cache_not_verified: bool,
-    /// Bytes that the device would not give back, where the caller asked for what is left.
-    pub unreadable: u64,
-    /// Damage below the end, where the caller asked for what is left.
-    pub damage: Vec<Damage>,
-}
-
-/// A range of the log that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Damage {
-    /// The segment.
-    pub segment: u32,
-    /// Where the place begins that does not validate, in bytes.
-    pub offset: u64,
-    /// Where what is lost begins: the start of the batch that the bad place belongs to.
-    pub lost_from: u64,
-    /// Where the next good frame begins, if one follows in this segment.
-    pub next_good: Option<u64>,
-    /// The first Seq that is lost.
-    pub first_seq: u64,
-    /// The last Seq that is lost; smaller than the first if no user frame is.
-    pub last_seq: u64,
-    /// What is wrong there.
-    pub what: String,
-    /// The device would not give the bytes back: what they are is not known.
-    pub unreadable: bool,
-}
+use crate::log::tail::{Source, Tail};
 
 /// Learns what recovery finds, in the order of the log and in whole batches.
 pub(crate) trait Visitor {
@@ -141,11 +93,17 @@ pub(crate) fn recover(
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
+        named_durable: Position::ZERO,
+        tail: Tail::default(),
+        behind: None,
         report: RecoveryReport::default(),
         end: covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end)),
         sealed: covered.is_some_and(|covered| covered.last == Some(System::Seal)),
         closed: covered.is_some_and(|covered| covered.last == Some(System::Closed)),
     };
+    if purpose == Purpose::Write {
+        walk.named_durable = named_durable(directory, store, &scanned);
+    }
     for (at, number) in scanned.iter().enumerate() {
         let from =
             covered.filter(|covered| covered.segment == *number).map_or(FIRST_FRAME, |covered| covered.end);
@@ -196,6 +154,12 @@ struct Walk<'a> {
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
+    /// The greatest durable mark that the first frames of the segments named.
+    named_durable: Position,
+    /// Where segments are read into.
+    tail: Tail,
+    /// What stands in so many last segments, once they were read.
+    behind: Option<(usize, Behind)>,
     report: RecoveryReport,
     end: Position,
     /// The last frame was a seal: the next segment goes on.
@@ -218,6 +182,15 @@ struct OpenBatch {
     life: Option<Life>,
     offsets: Vec<u64>,
     seqs: u64,
+}
+
+impl OpenBatch {
+    /// For the next batch, in the same memory.
+    fn clear(&mut self) {
+        let mut offsets = std::mem::take(&mut self.offsets);
+        offsets.clear();
+        *self = Self { offsets, ..Self::default() };
+    }
 }
 
 impl Walk<'_> {
@@ -247,10 +220,13 @@ impl Walk<'_> {
             }
             return Ok(sealed_here || followed_here);
         }
-        let bytes = self.read_tail(&segment, from)?;
+        let mut tail = std::mem::take(&mut self.tail);
+        self.read_tail(&segment, &mut tail, from)?;
         self.report.segments_scanned += 1;
-        self.report.bytes_scanned += bytes.len() as u64 - from.min(bytes.len() as u64);
-        self.walk_frames(&segment, bytes, from, limit, later)
+        self.report.bytes_scanned += segment.header.bytes.saturating_sub(from);
+        let goes_on = self.walk_frames(&segment, &mut tail, from, limit, later);
+        self.tail = tail;
+        goes_on
     }
 
     /// As [`segment`](Self::segment), from a copy of whatever can be read.
@@ -310,7 +286,7 @@ impl Walk<'_> {
         }
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
-        self.walk_frames(&segment, bytes, from, limit, later)
+        self.walk_frames(&segment, &mut Tail::of(bytes), from, limit, later)
     }
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
@@ -346,35 +322,26 @@ impl Walk<'_> {
     }
 
     /// The whole file, as the disk has it: bytes below `from` may be left zero.
-    fn read_tail(&mut self, segment: &Segment, from: u64) -> Result<Vec<u8>> {
-        let total = usize::try_from(segment.header.bytes).unwrap_or(usize::MAX);
-        let start = from / 4096 * 4096;
-        let mut bytes = vec![0; usize::try_from(start).unwrap_or(0)];
-        let mut tail = Vec::new();
-        let wanted = total - bytes.len();
+    fn read_tail(&mut self, segment: &Segment, tail: &mut Tail, from: u64) -> Result<()> {
+        let mut source = Source::Cache;
         if self.purpose == Purpose::Write {
             segment.file.sync().map_err(|e| self.io("sync a tail before judging it", segment, from, e))?;
-            match segment.file.read_uncached(&mut tail, start, wanted) {
-                Ok(()) => {
-                    bytes.append(&mut tail);
-                    return Ok(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.report.cache_not_verified = true
-                }
-                Err(error) => return Err(self.io("read a tail past the cache", segment, from, error)),
+            // A whole segment that was named durable reached the disk when it was: the cache holds
+            // what the disk does.
+            if segment.number() >= self.named_durable.segment() {
+                source = Source::Disk;
             }
         }
-        tail.resize(wanted, 0);
-        segment.file.read_at(&mut tail, start).map_err(|e| self.io("read a tail", segment, from, e))?;
-        bytes.append(&mut tail);
-        Ok(bytes)
+        let read = tail.read(&*segment.file, from, segment.header.bytes, source);
+        let as_asked = read.map_err(|e| self.io("read a tail", segment, from, e))?;
+        self.report.cache_not_verified |= !as_asked;
+        Ok(())
     }
 
     fn walk_frames(
         &mut self,
         segment: &Arc<Segment>,
-        mut bytes: Vec<u8>,
+        tail: &mut Tail,
         from: u64,
         limit: Option<u64>,
         later: &[u32],
@@ -390,12 +357,13 @@ impl Walk<'_> {
                 self.closed = self.closed && limit.is_none();
                 return Ok(true);
             }
-            let (verdict, what) = match self.step(segment, &bytes, at, limit, &mut batch, later) {
+            let bytes = tail.bytes();
+            let (verdict, what) = match self.step(segment, bytes, at, limit, &mut batch, later) {
                 Step::Accepted { bytes: length, completes_batch } => {
                     at += length;
                     if completes_batch {
                         self.raise(segment, at);
-                        self.accept(segment, &bytes, &mut batch)?;
+                        self.accept(segment, bytes, &mut batch)?;
                         self.end = segment.position(at);
                     }
                     continue;
@@ -404,26 +372,27 @@ impl Walk<'_> {
             };
             let start = batch.start.unwrap_or(at);
             if let Verdict::EndOfLog { .. } = verdict {
-                self.note_end(segment, &bytes, start, later);
+                self.note_end(segment, bytes, start, later);
                 return Ok(false);
             }
-            if self.purpose != Purpose::Write && read_again(segment, &mut bytes, start) {
+            if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start) {
                 // A writer in another process stored it while we were reading.
                 batch = OpenBatch::default();
                 at = start;
                 continue;
             }
-            let next = next_good(segment, &bytes, at.max(start) + FRAME_ALIGN);
+            let bytes = tail.bytes();
+            let next = next_good(segment, bytes, at.max(start) + FRAME_ALIGN);
             if self.purpose == Purpose::Write {
-                return Err(self.corruption(segment, start, next, &bytes, what));
+                return Err(self.corruption(segment, start, next, bytes, what));
             }
             let open = batch.offsets.last().copied();
             batch = OpenBatch::default();
-            let next = next.and_then(|next| whole_batch_from(segment, &bytes, at, next, open));
+            let next = next.and_then(|next| whole_batch_from(segment, bytes, at, next, open));
             // What lies behind the limit is dead, however good it looks.
             match next.filter(|next| limit.is_none_or(|limit| *next < limit)) {
                 Some(offset) => {
-                    self.skip_to(segment, &bytes, (at, start), offset, what);
+                    self.skip_to(segment, bytes, (at, start), offset, what);
                     at = offset;
                 }
                 None => {
@@ -483,7 +452,7 @@ impl Walk<'_> {
         let bound = match limit {
             Some(limit) => self.bound.max(segment.position(limit)),
             None if self.bound_is_final => self.bound,
-            None => self.bound.max(bound_behind(segment, bytes, at)).max(self.bound_of_later(later)),
+            None => self.bound.max(bound_behind(segment, bytes, at)).max(self.behind(later).bound),
         };
         self.bound = bound;
         self.bound_is_final |= limit.is_none();
@@ -555,7 +524,7 @@ impl Walk<'_> {
 
     /// A batch is whole: its frames become the log's.
     fn accept(&mut self, segment: &Segment, bytes: &[u8], batch: &mut OpenBatch) -> Result<()> {
-        for offset in std::mem::take(&mut batch.offsets) {
+        for &offset in &batch.offsets {
             let place = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
             let Some(frame) = Frame::parse(place) else { continue };
             self.visitor.frame(segment.position(offset), &frame)?;
@@ -565,7 +534,7 @@ impl Walk<'_> {
             self.closed = system == Some(System::Closed);
         }
         self.last_seq = self.last_seq.map(|last| last.saturating_add(batch.seqs));
-        *batch = OpenBatch::default();
+        batch.clear();
         Ok(())
     }
 
@@ -584,40 +553,27 @@ impl Walk<'_> {
 
     /// Counts what stands in segments behind the end of the log.
     fn note_dropped(&mut self, later: &[u32]) {
-        for number in later {
-            if let Some((segment, bytes)) = self.whole(*number) {
-                let frames = bytes.get(HEADER_BYTES..).unwrap_or_default();
-                self.report.cut += last_nonzero(frames);
-                self.report.valid_after_hole += valid_frames(&segment, &bytes, FIRST_FRAME).count() as u64;
+        let Behind { cut, frames, .. } = self.behind(later);
+        self.report.cut += cut;
+        self.report.valid_after_hole += frames;
+    }
+
+    /// Looks at the segments behind the one in which the log ends, once.
+    fn behind(&mut self, later: &[u32]) -> Behind {
+        match self.behind {
+            Some((segments, behind)) if segments == later.len() => behind,
+            _ => {
+                self.behind
+                    .insert((later.len(), Behind::of(self.directory, self.store, self.purpose, later)))
+                    .1
             }
         }
-    }
-
-    fn whole(&self, number: u32) -> Option<(Segment, Vec<u8>)> {
-        if self.purpose == Purpose::Salvage {
-            let salvaged = salvage(self.directory, self.store, number).ok()?;
-            return Some((salvaged.segment, salvaged.bytes));
-        }
-        let segment = Segment::open(self.directory, self.store, number).ok()?;
-        let mut bytes = vec![0; usize::try_from(segment.header.bytes).ok()?];
-        segment.file.read_at(&mut bytes, 0).ok()?;
-        Some((segment, bytes))
-    }
-
-    fn bound_of_later(&self, later: &[u32]) -> Position {
-        let bound = |number: &u32| {
-            self.whole(*number).map(|(segment, bytes)| bound_behind(&segment, &bytes, FIRST_FRAME))
-        };
-        later.iter().filter_map(bound).max().unwrap_or_default()
     }
 
     /// The last Seq before the first one that the later segments still hold.
     fn lost_through(&self, later: &[u32]) -> u64 {
         let last = self.last_seq.unwrap_or(self.least_seq);
-        let first = later.iter().find_map(|number| {
-            let (segment, bytes) = self.whole(*number)?;
-            valid_frames(&segment, &bytes, FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
-        });
+        let first = seq_before_all(self.directory, self.store, self.purpose, later);
         first.unwrap_or(last).max(self.indexed.last_seq)
     }
 
@@ -671,11 +627,6 @@ impl Walk<'_> {
             .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
         if through > last { error.lost(last + 1..=through) } else { error }
     }
-}
-
-/// The Seq of the last user frame before this one.
-fn seq_before(frame: &Frame<'_>) -> u64 {
-    frame.header.seq.get().saturating_sub(u64::from(!frame.header.is_system()))
 }
 
 fn what_is_wrong(facts: Facts) -> &'static str {

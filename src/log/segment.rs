@@ -41,6 +41,11 @@ impl Segment {
         Frame::parse(self.map.slice_from(usize::try_from(offset).ok()?)?)
     }
 
+    /// Takes the faults of the first stores into a range of bytes now.
+    pub(crate) fn make_writable(&self, from: u64, to: u64) {
+        self.map.make_writable(mapped_length(from)..mapped_length(to));
+    }
+
     /// Opens a segment for reading. Nothing is readable until the caller raises the map's limit.
     pub(crate) fn open(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Self> {
         let name = file_name(number);
@@ -101,14 +106,21 @@ pub(crate) fn open_header(
 /// How segments are made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Making {
-    /// Zeros are written so many bytes at a time. The page cache keeps them in pieces of that
-    /// size, and a sync of one small frame writes a whole piece: 16 KiB where frames are synced
-    /// one by one, 64 KiB (fewer faults) where they are not.
-    pub(crate) zeros_at_a_time: usize,
-    /// Sync after each so many bytes of zeros, so that the syncs of others are not held up
-    /// by one long one; `None`: leave them to the kernel (allocated space reads as zeros anyway).
-    pub(crate) sync_zeros_every: Option<usize>,
+    pub(crate) zeros: Zeros,
     pub(crate) through: Through,
+}
+
+/// Whether zeros are written over allocated space, which reads as zeros anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zeros {
+    /// No: a sync has then to note in the file system's own records what came to be used.
+    Allocated,
+    /// Yes, so that a small sync writes nothing but the pages of the frames.
+    ///
+    /// The page cache keeps them in the pieces in which they are written, and a sync of one small
+    /// frame writes a whole piece: so `at_a_time` is small. `sync_every` so many bytes keeps the
+    /// syncs of others from being held up by one long one; `None` leaves that to the kernel.
+    Written { at_a_time: usize, sync_every: Option<usize> },
 }
 
 /// Makes segment `header.number`, durable under its name, ready for its writer.
@@ -160,10 +172,11 @@ fn fill(file: &dyn File, store: StoreId, header: &SegmentHeader, making: Making)
     allocate(file, header.bytes)?;
     file.write_at(header.encode(store).as_bytes(), 0)?;
     file.sync()?;
-    if making.through == Through::Pwrite {
-        return Ok(());
-    }
-    let zeros = vec![0; making.zeros_at_a_time];
+    let (at_a_time, sync_every) = match making.zeros {
+        Zeros::Written { at_a_time, sync_every } if making.through == Through::Map => (at_a_time, sync_every),
+        _ => return Ok(()),
+    };
+    let zeros = vec![0; at_a_time];
     let (mut offset, mut unsynced) = (FIRST_FRAME, 0);
     while offset < header.bytes {
         // The first piece ends where the later ones are aligned.
@@ -172,7 +185,7 @@ fn fill(file: &dyn File, store: StoreId, header: &SegmentHeader, making: Making)
         file.write_at(zeros.get(..mapped_length(piece)).unwrap_or_default(), offset)?;
         offset += piece;
         unsynced += mapped_length(piece);
-        if making.sync_zeros_every.is_some_and(|limit| unsynced >= limit || offset == header.bytes) {
+        if sync_every.is_some_and(|limit| unsynced >= limit || offset == header.bytes) {
             file.sync()?;
             unsynced = 0;
         }

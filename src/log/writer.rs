@@ -10,10 +10,10 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::disk::map::MapWriter;
-use crate::format::extension::Extensions;
+use crate::format::extension::{Extensions, Id};
 use crate::format::frame::{FRAME_BYTES, FrameFields, FrameHeader, Lengths, body_crc};
 use crate::format::system::System;
-use crate::id::{Life, Position};
+use crate::id::{IdempotencyKey, Life, Position};
 use crate::log::segment::Segment;
 
 /// What is always kept free at the end of a segment: a seal, and a closed frame.
@@ -50,6 +50,11 @@ impl<'a> Draft<'a> {
     /// A system frame.
     pub(crate) fn system(operation: System, payload: &'a [u8]) -> Self {
         Self::new(operation as u8, 0, None, &[], &[], payload)
+    }
+
+    /// Names the batch that begins with this frame.
+    pub(crate) fn name_batch(&mut self, key: IdempotencyKey) {
+        self.extensions.get_or_insert_default().push(Id::IdempotencyKey, &key.0);
     }
 
     fn extensions(&self) -> &[u8] {

@@ -1,0 +1,106 @@
+//! Reading a tail of the log into memory: as the disk has it, and around what was never written.
+//!
+//! One buffer serves all segments of a recovery. What the file system knows to be a hole is
+//! not read: it holds zeros, and most of a segment that was made ahead is one.
+
+use std::io;
+use std::ops::Range;
+
+use crate::disk::{DIRECT_ALIGN, File};
+
+/// Where bytes are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The disk, past the page cache, which may hold what the disk refused; the cache where the
+    /// file system has no way past it.
+    Disk,
+    /// The page cache.
+    Cache,
+}
+
+/// A copy of a file from some offset on, in a buffer that is used again.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    buffer: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Tail {
+    /// The whole file; what lies before the offset that was asked for may be left zero.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.start + self.length).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..self.start + self.length).unwrap_or_default()
+    }
+
+    /// A copy that somebody else made.
+    pub(crate) fn of(buffer: Vec<u8>) -> Self {
+        Self { length: buffer.len(), buffer, start: 0 }
+    }
+
+    /// Reads a file of `total` bytes from `from` on. True: nothing came from the cache that should
+    /// have come from the disk.
+    pub(crate) fn read(
+        &mut self,
+        file: &dyn File,
+        from: u64,
+        total: u64,
+        mut source: Source,
+    ) -> io::Result<bool> {
+        let total = usize::try_from(total).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.make_room(total);
+        let mut at = usize::try_from(from).unwrap_or(total).min(total) / DIRECT_ALIGN * DIRECT_ALIGN;
+        let asked = source;
+        self.clear(0..at);
+        while at < total {
+            let written = next_written(file, at, total);
+            self.clear(at..written.start);
+            at = written.end;
+            if written.is_empty() {
+                continue;
+            }
+            let (offset, bytes) =
+                (written.start as u64, self.bytes_mut().get_mut(written).unwrap_or_default());
+            if source == Source::Disk {
+                match file.read_uncached(bytes, offset) {
+                    Ok(()) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => source = Source::Cache,
+                    Err(error) => return Err(error),
+                }
+            }
+            file.read_at(bytes, offset)?;
+        }
+        Ok(source == asked)
+    }
+
+    fn make_room(&mut self, total: usize) {
+        if self.buffer.len() < total + DIRECT_ALIGN {
+            // Let go of the old one first, and get zeroed memory that is not touched yet.
+            self.buffer = Vec::new();
+            self.buffer = vec![0; total + DIRECT_ALIGN];
+        }
+        self.start = self.buffer.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
+        self.length = total;
+    }
+
+    fn clear(&mut self, range: Range<usize>) {
+        self.bytes_mut().get_mut(range).unwrap_or_default().fill(0);
+    }
+}
+
+/// The next range at or behind `at` that may hold something, in whole blocks; empty at the end of
+/// the file if nothing follows. Where the file system cannot tell, that is all of the rest.
+fn next_written(file: &dyn File, at: usize, total: usize) -> Range<usize> {
+    let whole = |offset: u64| usize::try_from(offset).unwrap_or(total).min(total);
+    let start = match file.next_data(at as u64) {
+        Ok(Some(data)) => whole(data / DIRECT_ALIGN as u64 * DIRECT_ALIGN as u64).max(at),
+        Ok(None) => return total..total,
+        Err(_) => return at..total,
+    };
+    let end =
+        file.next_hole(start as u64).map_or(total, |hole| whole(hole.next_multiple_of(DIRECT_ALIGN as u64)));
+    start..end.max((start + DIRECT_ALIGN).min(total))
+}
