@@ -24,7 +24,7 @@ use crate::index::keyed::Digest;
 use crate::index::live::LiveIndex;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
-use crate::journal::pages::WINDOW_BYTES;
+use crate::journal::pages::window;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
 use crate::journal::window::Window;
@@ -132,7 +132,8 @@ pub(crate) struct Active {
 impl Active {
     pub(crate) fn new(log: ActiveSegment, live: Arc<LiveIndex>) -> Self {
         // The first window was made writable with the segment.
-        Self { log, live, entered: Instant::now(), tell_at: WINDOW_BYTES / 2 }
+        let tell_at = window(log.segment.header.bytes) / 2;
+        Self { log, live, entered: Instant::now(), tell_at }
     }
 
     /// Enters the frame that is pushed next into the arrays and the directory, with the generation

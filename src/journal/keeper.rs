@@ -16,6 +16,7 @@ use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::pages::window;
 use crate::journal::rotation::next_number;
 use crate::log::segment::Segment;
 use crate::log::writer::RESERVED_BYTES;
@@ -154,8 +155,17 @@ impl Core {
         if !self.options.background {
             return Ok(());
         }
-        let _making = self.keeper.making.lock();
-        self.make_spare(0)
+        let making = self.keeper.making.lock();
+        self.make_spare(0)?;
+        drop(making);
+        // Behind the making: an append that waits for the spare need not wait for its pages.
+        let spare = self.keeper.spare.lock().as_ref().map(|spare| Arc::clone(&spare.segment));
+        if let Some(spare) = spare
+            && self.keeps_pages_writable()
+        {
+            spare.make_writable(0, window(spare.header.bytes));
+        }
+        Ok(())
     }
 
     /// Makes a spare into which `bytes` fit, unless there is one. The caller holds `making`.

@@ -10,8 +10,11 @@
 use crate::journal::core::{Active, Core};
 use crate::options::Durability;
 
-/// How far ahead of the end of the log pages are writable, in bytes.
-pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
+/// How far ahead of the end of the log pages are writable: a part of the segment, so that a fast
+/// writer, whose segments are large, does not outrun the keeper while that is busy with a file.
+pub(crate) const fn window(segment_bytes: u64) -> u64 {
+    segment_bytes / 4
+}
 
 impl Core {
     /// False where each append is synced: a sync takes the pages' permission away again.
@@ -29,9 +32,10 @@ impl Core {
         let Some(opened) = catalog.section(end.segment()).and_then(|section| section.if_open()) else {
             return;
         };
+        let bytes = opened.segment.header.bytes;
         let mut through = self.keeper.writable_through.lock();
         let from = (*through).max(end).offset();
-        let to = (end.offset() + WINDOW_BYTES).min(opened.segment.header.bytes);
+        let to = (end.offset() + window(bytes)).min(bytes);
         opened.segment.make_writable(from, to);
         *through = opened.segment.position(to);
     }
@@ -44,7 +48,7 @@ impl Active {
         let end = self.log.end().offset();
         let nears = end >= self.tell_at;
         if nears {
-            self.tell_at = end + WINDOW_BYTES / 2;
+            self.tell_at = end + window(self.log.segment.header.bytes) / 2;
         }
         nears
     }

@@ -17,7 +17,6 @@ use crate::index::live::LiveIndex;
 use crate::journal::core::{Active, Core, PoisonIfDropped, Stage, Writer};
 use crate::journal::keeper::Spare;
 use crate::journal::opening::zeros_for;
-use crate::journal::pages::WINDOW_BYTES;
 use crate::log::lock::now;
 use crate::log::segment::{Making, Segment, make};
 use crate::log::writer::{ActiveSegment, Draft, Numbers, RESERVED_BYTES};
@@ -268,9 +267,6 @@ impl Core {
             let making = Making { zeros: zeros_for(self.options.durability), through: self.through };
             match make(&*self.directory, self.manifest.store, header, making) {
                 Ok((segment, writer)) => {
-                    if self.keeps_pages_writable() {
-                        segment.make_writable(0, WINDOW_BYTES.min(size));
-                    }
                     let live = Arc::new(LiveIndex::for_segment(size));
                     return Ok(Spare { segment, writer, live });
                 }
