@@ -117,6 +117,9 @@ impl Map {
     /// Maps `bytes` of a file for reading. Nothing is readable before [`raise`](Self::raise).
     pub(crate) fn of_file(file: &std::fs::File, bytes: usize) -> io::Result<Self> {
         let mapping = MmapOptions::new().len(bytes).map_raw_read_only(file)?;
+        // Point reads would else read megabytes around each page that they miss; whoever reads in
+        // order asks for more with `will_need`. A hint, like that one.
+        let _ = mapping.advise(Advice::Random);
         Ok(Self { backing: Backing::File(mapping), bytes, limit: AtomicUsize::new(0) })
     }
 

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
+use crate::format::system::Preamble;
 use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::index_by_reading;
@@ -20,7 +21,7 @@ use crate::index::entities::{Fallback, InDoubt, Known};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::log::report::Damage;
-use crate::log::segment::{Segment, open_header};
+use crate::log::segment::{Segment, look_at_preamble, open_header};
 
 /// The index of one segment: in place where there is a file, else the arrays of its writing.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ pub(crate) struct Section {
     place: Arc<Place>,
     /// The number of the next live segment, which says where a torn one ends; 0: none.
     next: AtomicU32,
+    /// The Seq that its preamble names, where the segment was asked for no more than that.
+    begins_with: OnceLock<u64>,
     opening: Mutex<()>,
     opened: OnceLock<Opened>,
 }
@@ -116,7 +119,14 @@ pub(crate) struct Opened {
 
 impl Section {
     pub(crate) fn new(place: Arc<Place>, number: u32, next: u32) -> Self {
-        Self { number, place, next: AtomicU32::new(next), opening: Mutex::default(), opened: OnceLock::new() }
+        Self {
+            number,
+            place,
+            next: AtomicU32::new(next),
+            begins_with: OnceLock::new(),
+            opening: Mutex::default(),
+            opened: OnceLock::new(),
+        }
     }
 
     /// A segment that recovery read, or that was just made: all of it is known to be good.
@@ -139,6 +149,24 @@ impl Section {
 
     pub(crate) fn if_open(&self) -> Option<&Opened> {
         self.opened.get()
+    }
+
+    /// The Seq of the first user frame, there or to come. Costs one small read of a segment that was
+    /// not opened, so that a search over many segments opens only the one that it finds.
+    pub(crate) fn first_seq(&self) -> Result<u64> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened.first_seq());
+        }
+        if let Some(named) = self.begins_with.get() {
+            return Ok(*named);
+        }
+        let Place { directory, store, .. } = &*self.place;
+        let next_seq = |frame: &Frame<'_>| Some(Preamble::read(frame.payload())?.next_seq);
+        match look_at_preamble(&**directory, *store, self.number, next_seq) {
+            Some(named) => Ok(*self.begins_with.get_or_init(|| named)),
+            // Whatever is wrong with it, reading the segment will tell.
+            None => Ok(self.open()?.first_seq()),
+        }
     }
 
     /// The segment and its index, opened on the first call.
@@ -300,7 +328,7 @@ impl Catalog {
         while low < high {
             let middle = low + (high - low) / 2;
             let Some(section) = self.sections.get(middle) else { break };
-            if section.open()?.first_seq() <= seq { low = middle + 1 } else { high = middle }
+            if section.first_seq()? <= seq { low = middle + 1 } else { high = middle }
         }
         Ok(low.checked_sub(1))
     }

@@ -79,6 +79,11 @@ impl<'a> Entry<'a> {
         self.segment.position(self.offset)
     }
 
+    #[inline]
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The opening that wrote it.
     #[must_use]
     #[inline]

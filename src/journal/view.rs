@@ -123,7 +123,17 @@ impl View {
     }
 
     fn entries(&self, (first, last): (u64, u64), filter: Option<Filter>) -> Entries<'_> {
-        Entries { view: self, first, last, filter, front: None, back: None, started: false, ended: false }
+        Entries {
+            view: self,
+            first,
+            last,
+            filter,
+            front: None,
+            back: None,
+            ahead: ReadAhead::default(),
+            started: false,
+            ended: false,
+        }
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -229,6 +239,7 @@ pub struct Entries<'v> {
     filter: Option<Filter>,
     front: Option<Loaded<'v>>,
     back: Option<Loaded<'v>>,
+    ahead: ReadAhead,
     started: bool,
     ended: bool,
 }
@@ -276,7 +287,11 @@ impl<'v> Entries<'v> {
         self.start()?;
         while self.first <= self.last {
             let held = self.front.take();
+            let before = held.as_ref().map(|held| held.at);
             let Some(section) = self.load(held, self.first)? else { return Ok(None) };
+            if before != Some(section.at) {
+                self.ahead.enter_segment();
+            }
             let base = section.first_seq;
             let end = base + u64::from(section.count);
             if end <= self.first || !self.may_hold(&section) {
@@ -288,6 +303,7 @@ impl<'v> Entries<'v> {
             while self.first <= self.last && self.first < end {
                 let ordinal = u32::try_from(self.first - base).unwrap_or(u32::MAX);
                 let entry = section.entry(ordinal)?;
+                self.ahead.reach(section.segment(), entry.offset());
                 self.first += 1;
                 if self.accepts(&entry) {
                     self.front = Some(section);
@@ -335,6 +351,46 @@ impl<'v> Entries<'v> {
     }
 }
 
+/// Has the kernel read ahead of a scan, further each time: maps are set up for point reads.
+#[derive(Clone, Copy, Debug)]
+struct ReadAhead {
+    /// The offset in the segment at which more is asked for.
+    next: u64,
+    bytes: u64,
+}
+
+impl Default for ReadAhead {
+    fn default() -> Self {
+        Self { next: 0, bytes: Self::BYTES_MIN }
+    }
+}
+
+impl ReadAhead {
+    const BYTES_MIN: u64 = 64 << 10;
+    const BYTES_MAX: u64 = 4 << 20;
+
+    /// The scan has come to an offset in a segment.
+    #[inline]
+    fn reach(&mut self, segment: &Segment, offset: u64) {
+        if offset >= self.next {
+            self.ask(segment, offset);
+        }
+    }
+
+    /// Asks for the next bytes, and will again when the scan is half way through them.
+    #[inline(never)]
+    fn ask(&mut self, segment: &Segment, offset: u64) {
+        segment.will_need(offset, offset + self.bytes);
+        self.next = offset + self.bytes / 2;
+        self.bytes = (self.bytes * 2).min(Self::BYTES_MAX);
+    }
+
+    /// The scan goes on in another segment.
+    fn enter_segment(&mut self) {
+        self.next = 0;
+    }
+}
+
 /// How many frames ahead of a scan the processor is told what will be read.
 const AHEAD: u32 = 8;
 
@@ -356,6 +412,7 @@ impl<'v> Iterator for Entries<'v> {
                 let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
                 section.prefetch(ordinal.saturating_add(AHEAD), 2);
                 let entry = section.entry(ordinal);
+                self.ahead.reach(section.segment(), entry.as_ref().map_or(0, Entry::offset));
                 self.first += 1;
                 self.ended = entry.is_err();
                 return Some(entry);

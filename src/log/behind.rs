@@ -1,14 +1,14 @@
 //! What segments say that recovery has not come to yet.
 
-use crate::disk::{Access, Directory};
+use crate::disk::Directory;
 use crate::format::frame::Frame;
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::FIRST_FRAME;
 use crate::id::{Position, StoreId};
-use crate::log::grid::{last_nonzero, read_part, valid_frames};
+use crate::log::grid::{last_nonzero, valid_frames};
 use crate::log::recovery::Purpose;
 use crate::log::salvage::salvage;
-use crate::log::segment::{Segment, open_header};
+use crate::log::segment::{Segment, look_at_preamble};
 use crate::log::tail::{Source, Tail};
 
 /// What stands in the segments behind the one in which the log ends. Most are spares, all zeros.
@@ -78,12 +78,7 @@ pub(crate) fn seq_before(frame: &Frame<'_>) -> u64 {
 /// The greatest durable mark in the first frames of the segments. It was true when it was written, so
 /// what it covers was synced, whether the frame that says so ever reached the disk or not.
 pub(crate) fn named_durable(directory: &dyn Directory, store: StoreId, segments: &[u32]) -> Position {
-    const PREAMBLE_BYTES: usize = 512;
-    let named = |number: &u32| {
-        let (file, header) = open_header(directory, store, *number, Access::Read).ok()?;
-        let bytes = read_part(&*file, FIRST_FRAME, PREAMBLE_BYTES).ok()?;
-        let position = Position::new(*number, FIRST_FRAME);
-        Frame::parse(&bytes).filter(|frame| frame.is_good(header.salt, position)).map(|f| f.header.durable())
-    };
+    let named =
+        |number: &u32| look_at_preamble(directory, store, *number, |frame| Some(frame.header.durable()));
     segments.iter().filter_map(named).max().unwrap_or_default()
 }

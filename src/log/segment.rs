@@ -16,7 +16,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::Frame;
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
+use crate::format::system::System;
 use crate::id::{Position, StoreId};
+use crate::log::grid::read_part;
 
 /// A segment, mapped. Frames can be read below the map's limit.
 #[derive(Debug)]
@@ -39,6 +41,12 @@ impl Segment {
     #[inline]
     pub(crate) fn frame(&self, offset: u64) -> Option<Frame<'_>> {
         Frame::parse(self.map.slice_from(usize::try_from(offset).ok()?)?)
+    }
+
+    /// Asks the kernel to read a range of bytes ahead.
+    pub(crate) fn will_need(&self, from: u64, to: u64) {
+        let end = mapped_length(to).min(self.map.bytes());
+        self.map.will_need(mapped_length(from).min(end)..end);
     }
 
     /// Takes the faults of the first stores into a range of bytes now.
@@ -101,6 +109,21 @@ pub(crate) fn open_header(
     let header =
         SegmentHeader::read(&bytes, store, number, length).map_err(|e| e.at(path()).place(number, 0))?;
     Ok((file, header))
+}
+
+/// What a segment's first frame says: its preamble. `None` if it is not whole.
+pub(crate) fn look_at_preamble<T>(
+    directory: &dyn Directory,
+    store: StoreId,
+    number: u32,
+    look: impl FnOnce(&Frame<'_>) -> Option<T>,
+) -> Option<T> {
+    const ENOUGH_BYTES: usize = 512;
+    let (file, header) = open_header(directory, store, number, Access::Read).ok()?;
+    let bytes = read_part(&*file, FIRST_FRAME, ENOUGH_BYTES).ok()?;
+    let frame = Frame::parse(&bytes).filter(|frame| frame.header.operation == System::Preamble as u8)?;
+    let is_one = frame.header.is_system() && frame.is_good(header.salt, Position::new(number, FIRST_FRAME));
+    look(&frame).filter(|_| is_one)
 }
 
 /// How segments are made.
