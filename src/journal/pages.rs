@@ -7,6 +7,7 @@
 //!
 //! Only speed depends on it: the writer that comes to a page first takes the fault itself.
 
+use crate::disk::Through;
 use crate::journal::core::{Active, Core};
 use crate::options::Durability;
 
@@ -17,9 +18,10 @@ pub(crate) const fn window(segment_bytes: u64) -> u64 {
 }
 
 impl Core {
-    /// False where each append is synced: a sync takes the pages' permission away again.
+    /// False where each append is synced, which takes the pages' permission away again, and where
+    /// frames are not stored through the mapping.
     pub(crate) fn keeps_pages_writable(&self) -> bool {
-        self.options.background && self.options.durability != Durability::Sync
+        self.options.background && self.options.durability != Durability::Sync && self.through == Through::Map
     }
 
     /// Makes the pages writable that the writer comes to next. Only the keeper calls it.
