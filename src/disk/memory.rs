@@ -57,6 +57,8 @@ pub(crate) trait Recorder: Send + Sync {
     fn grow(&self, bytes: usize) -> io::Result<()>;
     /// So many bytes are given back.
     fn free(&self, bytes: usize);
+    /// What a file holds on the disk, where that is not what was written to it.
+    fn past_the_cache(&self, file: u64) -> Option<Vec<u8>>;
 }
 
 /// A directory in memory.
@@ -284,7 +286,8 @@ impl File for MemoryFile {
 
     fn read_uncached(&self, buffer: &mut Vec<u8>, offset: u64, bytes: usize) -> io::Result<()> {
         let start = index(offset)?;
-        let content = self.bytes();
+        let refused = self.recorder.as_ref().and_then(|recorder| recorder.past_the_cache(self.id));
+        let content = refused.unwrap_or_else(|| self.bytes());
         buffer.clear();
         buffer.extend_from_slice(content.get(start..start + bytes).ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())

@@ -116,7 +116,7 @@ impl Simulator {
     pub fn kill(&self, at: usize) -> Self {
         let events: Vec<Event> = self.tape.events.lock().iter().take(at).cloned().collect();
         let mut disk = Disk::of(&self.tape.before);
-        events.iter().for_each(|event| disk.apply(event));
+        in_the_cache(&events).for_each(|event| disk.apply(event));
         let (files, next) = disk.into_seen();
         let tape = Arc::new(Tape {
             before: self.tape.before.clone(),
@@ -130,8 +130,9 @@ impl Simulator {
     /// The files as a process sees them now, synced or not.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut newest = |n: usize| n - 1;
-        self.crash_image(usize::MAX, &mut newest)
+        let mut disk = Disk::of(&self.tape.before);
+        in_the_cache(&self.tape.events.lock()).for_each(|event| disk.apply(event));
+        disk.lose_power(&mut |n| n - 1)
     }
 
     /// `n` syncs from now succeed; the next one fails, and so does each one after it.
@@ -143,6 +144,8 @@ impl Simulator {
 
     /// `n` syncs from now succeed; the next one fails, and later ones succeed again without
     /// what this one should have written: what kernels do, and why a sync must not be repeated.
+    /// The page cache goes on showing it, also to a process that is started after a
+    /// [`kill`](Self::kill); whoever reads past the cache, or after a crash, does not find it.
     pub fn forget_sync_after(&self, n: usize) {
         let mut faults = self.tape.faults.lock();
         faults.syncs_left = Some(n);
@@ -230,6 +233,25 @@ impl Recorder for Tape {
             *left += bytes;
         }
     }
+
+    fn past_the_cache(&self, file: u64) -> Option<Vec<u8>> {
+        let events = self.events.lock();
+        let is_refused = |event: &Event| matches!(event, Event::Forget { file: of } if *of == file);
+        // The cache shows what the disk has, unless the disk refused something.
+        events.iter().any(is_refused).then(|| {
+            let mut disk = Disk::of(&self.before);
+            events.iter().for_each(|event| disk.apply(event));
+            disk.files.remove(&file).map_or_else(Vec::new, |mut state| {
+                state.settle();
+                state.durable
+            })
+        })
+    }
+}
+
+/// What the kernel shows in its cache: also what a sync should have written and did not.
+fn in_the_cache(events: &[Event]) -> impl Iterator<Item = &Event> {
+    events.iter().filter(|event| !matches!(event, Event::Forget { .. }))
 }
 
 /// The state of the disk: what is durable, and what is on its way there.
@@ -426,6 +448,15 @@ mod tests {
         assert!(file.sync().is_err());
         file.sync().unwrap();
         assert_eq!(after_the_worst(&disk)["file"], [0; 5], "the length came, the content did not");
+        let killed = disk.kill(disk.events());
+        for disk in [&disk, &killed] {
+            assert_eq!(disk.files()["file"], b"first", "the cache shows it all the same");
+            let file = disk.directory().open("file", crate::disk::Access::Read).unwrap();
+            let (mut cached, mut past_the_cache) = ([0; 5], Vec::new());
+            file.read_at(&mut cached, 0).unwrap();
+            file.read_uncached(&mut past_the_cache, 0, 5).unwrap();
+            assert_eq!((&cached, &*past_the_cache), (b"first", &[0; 5][..]));
+        }
         file.write_at(b"again", 0).unwrap();
         file.sync().unwrap();
         assert_eq!(after_the_worst(&disk)["file"], b"again");

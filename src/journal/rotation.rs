@@ -78,7 +78,8 @@ impl Core {
         self.push_system(writer, &draft)
     }
 
-    /// Goes on in the last segment, whose life ended in order. False: there is no room in it.
+    /// Goes on in the last segment, whose life ended in order. False: there is no room in it, or
+    /// the cache holds something behind the end.
     fn resume(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<bool> {
         let (directory, store) = (&*self.directory, self.manifest.store);
         let catalog = self.index.catalog();
@@ -90,9 +91,13 @@ impl Core {
         if end.offset() + needed > opened.segment.header.bytes {
             return Ok(false);
         }
+        let through = self.making().through;
+        let untouched = opened.segment.is_untouched_from(end.offset(), through);
+        if !untouched.map_err(|e| self.write_failed(end, e))? {
+            return Ok(false);
+        }
         let live = self.live_again(opened)?;
         self.remove_behind(end.segment());
-        let through = self.making().through;
         let (segment, map_writer) =
             Segment::open_for_writing(directory, store, end.segment(), end.offset(), through)?;
         let segment = Arc::new(segment);
