@@ -147,6 +147,7 @@ impl Core {
 
     /// Appends one record.
     pub(crate) fn append(&self, record: &Record<'_>) -> Result<(Receipt, Position)> {
+        self.check_not_forked("append")?;
         let item = self.item(record, None)?;
         let mut receipt = None;
         let (end, _) =
@@ -163,6 +164,7 @@ impl Core {
         if records.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "append a batch").sides("1 record or more", 0));
         }
+        self.check_not_forked("append a batch")?;
         let named = |at: usize| key.filter(|_| at == 0);
         let items = records.iter().enumerate().map(|(at, record)| self.item(record, named(at)));
         let items = items.collect::<Result<Vec<_>>>()?;
@@ -235,8 +237,15 @@ impl Core {
         if self.commit.is_poisoned() {
             return Err(self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), "append"));
         }
+        Ok(())
+    }
+
+    /// Refuses in a forked child, which has only a copy of everything here. Before any lock:
+    /// a thread of the parent, which is not there, may have held it at that moment.
+    #[inline]
+    pub(crate) fn check_not_forked(&self, doing: &str) -> Result<()> {
         if self.fork.is_forked() {
-            return Err(Error::new(ErrorKind::Forked, "append").at(self.directory.path()));
+            return Err(Error::new(ErrorKind::Forked, doing).at(self.directory.path()));
         }
         Ok(())
     }
@@ -403,6 +412,7 @@ impl Core {
 
     /// Registers a kind, or finds it registered alike.
     pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
+        self.check_not_forked("register a kind")?;
         if let Registered::Already(kind) = self.registry.read().resolve(spec.clone())? {
             return Ok(kind);
         }
@@ -455,6 +465,7 @@ impl Core {
         end: Position,
         sync: impl FnMut() -> std::result::Result<Position, String>,
     ) -> Result<()> {
+        self.check_not_forked("wait for the disk")?;
         let waited = self.commit.wait(end, sync);
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);

@@ -314,12 +314,7 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.fork.is_forked() {
-            // Everything here is the parent's: its locks, its page, its maps.
-            self.closed.store(true, Ordering::Release);
-            self.lock.leave_to_the_parent();
-            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
-        }
+        self.check_not_forked("close")?;
         // Nobody is making a file when the directory is let go of, and nobody begins to.
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
