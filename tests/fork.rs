@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use esker::{Check, Durability, ErrorKind, Journal, KindId, Options, Record, Ticket, Verdict, verify};
 
 /// A forked child that hangs is killed by then, and the test fails.
-const SECONDS_AT_MOST: u32 = 60;
+const SECONDS_AT_MOST: u32 = 20;
 
 /// Forks; the child does `what` and ends, without the harness that it was copied with.
 #[allow(unsafe_code, reason = "there is no safe way to fork, and this test is about forks")]
@@ -184,6 +184,8 @@ fn a_forked_child_writes_nothing_and_the_store_stays_the_parents() {
 #[test]
 fn a_fork_in_the_middle_of_appends_leaves_no_child_waiting_for_a_lock() {
     const FORKS: usize = 40;
+    /// More than there is time for, unless a child hangs: then the disk is not filled.
+    const APPENDS_AT_MOST: u64 = 1_000_000;
     let _alone = alone();
     let (_scratch, store, complaints) = scratch();
     let options = Options::new().segment_bytes(64 << 10).durability(Durability::Os);
@@ -194,7 +196,7 @@ fn a_fork_in_the_middle_of_appends_leaves_no_child_waiting_for_a_lock() {
         for thread in 0..3_u8 {
             let (journal, done, appended) = (&journal, &done, &appended);
             scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
+                while !done.load(Ordering::Relaxed) && appended.load(Ordering::Relaxed) < APPENDS_AT_MOST {
                     journal.append(Record::new(kind, &[b'a' + thread], &[thread; 100])).unwrap();
                     appended.fetch_add(1, Ordering::Relaxed);
                 }
