@@ -210,7 +210,8 @@ fn explore(durability: Durability, wanted: usize) -> usize {
                 while states.load(Ordering::Relaxed) < wanted && violation.lock().unwrap().is_none() {
                     let seed = first + seeds.fetch_add(1, Ordering::Relaxed) as u64;
                     let segment_bytes = [4096, 4096, 8192, 16384][(seed % 4) as usize];
-                    let manner = Manner { segment_bytes, durability };
+                    let copy_on_write = seed / 4 % 3 == 2;
+                    let manner = Manner { segment_bytes, durability, copy_on_write };
                     match Search::one_seed(seed, manner) {
                         Ok(found) => states.fetch_add(found, Ordering::Relaxed),
                         Err(error) => {
@@ -231,13 +232,14 @@ fn explore(durability: Durability, wanted: usize) -> usize {
 #[test]
 fn every_crash_leaves_a_prefix_in_whole_batches_with_everything_acknowledged() {
     let wanted = from_environment("ESKER_CRASH_STATES", 100_000);
-    let states = explore(Durability::Sync, wanted / 2) + explore(Durability::Os, wanted / 2);
+    let half = wanted.div_ceil(2);
+    let states = explore(Durability::Sync, half) + explore(Durability::Os, half);
     println!("{{\"rung\":\"R2\",\"states\":{states},\"violations\":0}}");
 }
 
 #[test]
 fn what_follows_a_torn_segment_is_found_again_after_each_further_kill() {
-    let manner = Manner { segment_bytes: 16 << 10, durability: Durability::Sync };
+    let manner = Manner { segment_bytes: 16 << 10, durability: Durability::Sync, copy_on_write: false };
     let open = |disk: &Simulator| manner.open(disk).unwrap();
     let disk = Simulator::new();
     let say = |journal: &esker::Journal| {
@@ -270,14 +272,14 @@ fn schedules_that_once_lost_something_lose_nothing() {
         [(40, Durability::Sync), (47, Durability::Sync), (137, Durability::Sync), (1050, Durability::Os)]
     {
         let segment_bytes = [4096, 4096, 8192, 16384][usize::try_from(seed % 4).unwrap()];
-        let manner = Manner { segment_bytes, durability };
+        let manner = Manner { segment_bytes, durability, copy_on_write: false };
         Search::one_seed(seed, manner).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
 
 /// A store of three segments, closed in order or not, without its derived files.
 fn three_segments(closes: bool) -> Files {
-    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync };
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync, copy_on_write: false };
     let disk = Simulator::new();
     let journal = manner.open(&disk).unwrap();
     let kind = journal.kind("note").unwrap();
@@ -297,7 +299,7 @@ fn three_segments(closes: bool) -> Files {
 
 #[test]
 fn rot_below_the_durable_bound_is_corruption_and_never_a_shorter_log() {
-    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync };
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync, copy_on_write: false };
     for closes in [false, true] {
         let files = three_segments(closes);
         let entries = manner.open(&Simulator::with(files.clone())).unwrap().stats().entries;

@@ -59,6 +59,8 @@ struct Faults {
     forget: bool,
     /// Syncs that were asked for, the failed ones included.
     syncs: usize,
+    /// Calls that write: so many succeed, and so many behind them fail.
+    writes: (usize, usize),
     /// Bytes that can still be allocated.
     bytes_left: Option<usize>,
     /// Syncs of files report success and do nothing: a disk that lies.
@@ -98,7 +100,9 @@ impl Simulator {
     /// everything that was not synced.
     #[must_use]
     pub fn crash(&self, at: usize, choose: Choose<'_>) -> Self {
-        Self::with(self.crash_image(at, choose))
+        let after = Self::with(self.crash_image(at, choose));
+        after.copy_on_write(self.directory.file_system().copy_on_write);
+        after
     }
 
     /// As [`crash`](Self::crash), as files.
@@ -124,7 +128,9 @@ impl Simulator {
             ..Tape::default()
         });
         let recorder = Arc::clone(&tape) as Arc<dyn Recorder>;
-        Self { directory: Arc::new(MemoryDirectory::with_files(files, next, Some(recorder))), tape }
+        let directory = MemoryDirectory::with_files(files, next, Some(recorder));
+        directory.copy_on_write(self.directory.file_system().copy_on_write);
+        Self { directory: Arc::new(directory), tape }
     }
 
     /// The files as a process sees them now, synced or not.
@@ -156,6 +162,19 @@ impl Simulator {
     #[must_use]
     pub fn syncs(&self) -> usize {
         self.tape.faults.lock().syncs
+    }
+
+    /// From the next opening on, overwriting needs new space, as on btrfs: frames are written
+    /// by one call a batch, which may fail, and not by stores into the mapping.
+    pub fn copy_on_write(&self, yes: bool) {
+        self.directory.copy_on_write(yes);
+    }
+
+    /// `n` calls that write succeed from now on; `count` behind them write half of their bytes
+    /// and say that there is no space; later ones succeed again. Stores into a mapping are no
+    /// calls.
+    pub fn fail_writes(&self, n: usize, count: usize) {
+        self.tape.faults.lock().writes = (n, count);
     }
 
     /// Only so many bytes can still be allocated; `None` frees the disk again.
@@ -219,6 +238,23 @@ impl Recorder for Tape {
         }
         self.events.lock().push(event);
         Ok(())
+    }
+
+    fn write(&self, file: u64, offset: usize, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let fails = {
+            let (succeed, fail) = &mut self.faults.lock().writes;
+            let fails = *succeed == 0 && *fail > 0;
+            let one = if fails { fail } else { succeed };
+            *one = one.saturating_sub(1);
+            fails
+        };
+        let written = if fails { bytes.len() / 2 } else { bytes.len() };
+        let content = bytes.get(..written).unwrap_or_default().to_vec();
+        match self.record(Event::Write { file, offset, bytes: content }) {
+            Err(error) => (0, Err(error)),
+            Ok(()) if fails => (written, Err(io::ErrorKind::StorageFull.into())),
+            Ok(()) => (written, Ok(())),
+        }
     }
 
     fn grow(&self, bytes: usize) -> io::Result<()> {

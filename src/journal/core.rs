@@ -384,14 +384,14 @@ impl Core {
             self.index.entities.put(item.hash, Known { generation, newest }, before.is_none());
             receipt(numbers(seq, generation));
         }
-        if let Err(error) = active.log.finish() {
+        if let Err(unfinished) = active.log.finish() {
             // Nobody saw anything of the batch: take back what the index was told.
             active.live.truncate(count);
             active.log.give_up_at(start);
             undo.into_iter().rev().for_each(|(hash, before)| self.index.entities.restore(hash, before));
             writer.stage = Stage::Torn { end: start };
             std::mem::forget(half_done);
-            return Err(self.write_failed(start, error));
+            return Err(self.write_failed(start, unfinished));
         }
         let end = active.log.end();
         if let Some(key) = key {

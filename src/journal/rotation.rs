@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::disk::Through;
+use crate::disk::map::Unfinished;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::lock::Cell;
@@ -54,8 +55,9 @@ impl Core {
             }
             Stage::Torn { end } => {
                 let end = *end;
-                // The header that names the end vouches for everything below it.
-                self.wait_durable(end)?;
+                // The header that names the end vouches for everything below it: what is visible.
+                // The end itself is never reached where nothing of a new segment was written.
+                self.wait_durable(self.commit.visible())?;
                 self.go_on_behind(&mut writer, end, bytes)
             }
             Stage::Waiting { end, resume } => {
@@ -93,7 +95,8 @@ impl Core {
         }
         let through = self.making().through;
         let untouched = opened.segment.is_untouched_from(end.offset(), through);
-        if !untouched.map_err(|e| self.write_failed(end, e))? {
+        let doing = |e| Error::io("look behind the end of the log", e).at(self.directory.path());
+        if !untouched.map_err(doing)? {
             return Ok(false);
         }
         let live = self.live_again(opened)?;
@@ -218,6 +221,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "write a system frame"));
         };
         let start = active.log.end();
+        let known = active.live.system.lock().len();
         let half_done = PoisonIfDropped(&self.commit);
         for (at, draft) in drafts.iter().enumerate() {
             let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
@@ -226,11 +230,13 @@ impl Core {
                 active.live.system.lock().push(crate::index::live::units(offset));
             }
         }
-        if let Err(error) = active.log.finish() {
+        if let Err(unfinished) = active.log.finish() {
+            // The index of this segment must not speak of frames that are not there.
+            active.live.system.lock().truncate(known);
             active.log.give_up_at(start);
             writer.stage = Stage::Torn { end: start };
             std::mem::forget(half_done);
-            return Err(self.write_failed(start, error));
+            return Err(self.write_failed(start, unfinished));
         }
         let end = active.log.end();
         self.commit.publish(end);
@@ -239,9 +245,18 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
+    /// What to tell of a batch that could not be written: that nothing of it was appended. Where
+    /// a later recovery might find it all the same, nothing may be promised, or written after it.
+    pub(crate) fn write_failed(&self, at: Position, unfinished: Unfinished) -> Error {
+        let Unfinished { error, may_be_there } = unfinished;
+        let path = self.directory.path().join(file_name(at.segment()));
+        if may_be_there {
+            let doing = "write a batch, and take it back";
+            self.commit.poison(&format!("{doing}: {error} ({})", path.display()));
+            return Error::new(ErrorKind::Poisoned, doing).at(path).because(error.to_string());
+        }
         Error::io("write a batch; nothing of it was appended", error)
-            .at(self.directory.path().join(file_name(at.segment())))
+            .at(path)
             .place(at.segment(), at.offset())
     }
 
