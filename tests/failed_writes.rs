@@ -31,14 +31,14 @@ fn append(journal: &Journal, n: u8) -> esker::Result<()> {
     let key = IdempotencyKey([n + 1; 16]);
     let payloads = payloads(n);
     let mut batch = journal.batch().idempotency_key(key);
-    for payload in &payloads[usize::from(n % 3 == 0)..] {
+    for payload in &payloads[usize::from(n.is_multiple_of(3))..] {
         batch.push(Record::new(kind, b"k", payload));
     }
     batch.commit().map(drop)
 }
 
 fn expected(n: u8) -> Vec<Vec<u8>> {
-    payloads(n)[usize::from(n % 3 == 0)..].to_vec()
+    payloads(n)[usize::from(n.is_multiple_of(3))..].to_vec()
 }
 
 /// Where the newest segment says that the log went on: a segment, and an offset in bytes.
