@@ -123,12 +123,10 @@ fn role_of_another_process() {
             let kind = journal.kind("note").unwrap();
             journal.append(Record::new(kind, b"k", b"durable")).unwrap();
             // Lives until our standard input ends, which is somebody else's pipe.
-            let other = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+            let mut other = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
             println!("other {}", other.id());
             std::io::stdout().flush().unwrap();
-            loop {
-                std::thread::park();
-            }
+            other.wait().unwrap();
         }
         other => panic!("no role {other}"),
     }
