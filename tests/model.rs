@@ -97,9 +97,10 @@ fn fail(error: impl std::fmt::Display) -> TestCaseError {
 }
 
 impl Pair {
-    fn new(segment_bytes: u64, durability: Durability) -> Result<Self, TestCaseError> {
+    fn new(segment_bytes: u64, durability: Durability, copy_on_write: bool) -> Result<Self, TestCaseError> {
         let options = Options::new().background(false).segment_bytes(segment_bytes).durability(durability);
         let (disk, plain, held) = (Simulator::new(), Plain::default(), Vec::new());
+        disk.copy_on_write(copy_on_write);
         let mut pair =
             Self { disk, options, durability, segment_bytes, journal: None, plain, durable: 0, held };
         pair.open()?;
@@ -357,10 +358,11 @@ proptest! {
     fn a_journal_does_what_a_vector_does(
         segment in prop_oneof![3 => Just(4096u64), 1 => Just(8192), 1 => Just(16384), 1 => Just(65536)],
         sync in any::<bool>(),
+        copy_on_write in any::<bool>(),
         operations in vec(operation(), 1..80),
     ) {
         let durability = if sync { Durability::Sync } else { Durability::Os };
-        let mut pair = Pair::new(segment, durability)?;
+        let mut pair = Pair::new(segment, durability, copy_on_write)?;
         for operation in operations {
             pair.apply(operation)?;
         }

@@ -61,6 +61,8 @@ unsafe impl Send for HeapBytes {}
 /// Somebody who sees every store into bytes on the heap: the crash simulator.
 pub(crate) trait Tape: Send + Sync {
     fn stored(&self, offset: usize, bytes: &[u8]);
+    /// A call that writes: answers how much of it was written, which is all if it went well.
+    fn written(&self, offset: usize, bytes: &[u8]) -> (usize, io::Result<()>);
 }
 
 impl HeapBytes {
@@ -224,12 +226,25 @@ pub(crate) struct MapWriter {
     route: Route,
 }
 
+/// A batch that was not brought to the file.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) error: io::Error,
+    /// It may look whole there, and could not be taken back.
+    pub(crate) may_be_there: bool,
+}
+
+/// With so many zeros at its beginning no batch is one.
+const TAKEN_BACK_BYTES: usize = 64;
+
 enum Route {
     Stores,
     /// The file, and the bytes of the batch that is yet to be written, from `published` on.
     Pwrite(Arc<dyn File>, Vec<u8>),
     /// Stores, and a tape that sees them.
     Taped(Arc<dyn Tape>),
+    /// One call a batch, which the tape may refuse, and the bytes of the batch as above.
+    TapedPwrite(Arc<dyn Tape>, Vec<u8>),
 }
 
 /// Maps `bytes` of a file for its one writer, who goes on at `from`; everything below is readable.
@@ -258,13 +273,18 @@ pub(crate) fn heap_for_writing(
     content: &[u8],
     bytes: usize,
     from: usize,
+    through: Through,
     tape: Option<Arc<dyn Tape>>,
 ) -> io::Result<(Arc<HeapBytes>, Arc<Map>, MapWriter)> {
     assert!(from <= bytes, "a writer past the end of its mapping");
     let heap = Arc::new(HeapBytes::for_writing(content, bytes, from)?);
     let map =
         Arc::new(Map { backing: Backing::Heap(Arc::clone(&heap)), bytes, limit: AtomicUsize::new(from) });
-    let route = tape.map_or(Route::Stores, Route::Taped);
+    let route = match (through, tape) {
+        (_, None) => Route::Stores,
+        (Through::Map, Some(tape)) => Route::Taped(tape),
+        (Through::Pwrite, Some(tape)) => Route::TapedPwrite(tape, Vec::new()),
+    };
     Ok((heap, Arc::clone(&map), MapWriter { map, published: from, route }))
 }
 
@@ -288,8 +308,17 @@ impl MapWriter {
         match &mut self.route {
             Route::Stores => {}
             Route::Taped(tape) => tape.stored(offset, bytes),
-            Route::Pwrite(_, batch) => return put(batch, offset - self.published, bytes),
+            Route::Pwrite(_, batch) | Route::TapedPwrite(_, batch) => {
+                return put(batch, offset - self.published, bytes);
+            }
         }
+        self.store(offset, bytes);
+    }
+
+    /// Stores bytes within `[published, length)`.
+    #[inline]
+    fn store(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(offset >= self.published && bytes.len() <= self.map.bytes.saturating_sub(offset));
         let target = match &self.map.backing {
             Backing::File(mapping) => mapping.as_mut_ptr().wrapping_add(offset),
             // Through `UnsafeCell`, so that a shared reference to the cells may be stored through.
@@ -303,15 +332,39 @@ impl MapWriter {
     }
 
     /// Brings a batch to the file where that needs a call. If it fails, nothing was published.
-    pub(crate) fn finish_batch(&mut self) -> io::Result<()> {
-        if let Route::Pwrite(file, batch) = &mut self.route
-            && !batch.is_empty()
-        {
-            let written = file.write_at(batch, self.published as u64);
-            batch.clear();
-            return written;
+    pub(crate) fn finish_batch(&mut self) -> Result<(), Unfinished> {
+        let (Route::Pwrite(_, batch) | Route::TapedPwrite(_, batch)) = &mut self.route else {
+            return Ok(());
+        };
+        let mut batch = std::mem::take(batch);
+        let written = if batch.is_empty() { Ok(()) } else { self.call(self.published, &batch) };
+        let written = written.map_err(|error| {
+            // The last byte was not written. If it is zero, it is in the file all the same, and
+            // the batch may look whole there: its beginning is taken back.
+            let looks_whole = batch.last() == Some(&0);
+            let beginning = [0; TAKEN_BACK_BYTES];
+            let beginning = beginning.get(..batch.len()).unwrap_or(&beginning);
+            let may_be_there = looks_whole && self.call(self.published, beginning).is_err();
+            Unfinished { error, may_be_there }
+        });
+        batch.clear();
+        if let Route::Pwrite(_, space) | Route::TapedPwrite(_, space) = &mut self.route {
+            *space = batch;
         }
-        Ok(())
+        written
+    }
+
+    /// Writes to the file by a call.
+    fn call(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        match &self.route {
+            Route::Stores | Route::Taped(_) => Ok(()),
+            Route::Pwrite(file, _) => file.write_at(bytes, offset as u64),
+            Route::TapedPwrite(tape, _) => {
+                let (written, outcome) = tape.written(offset, bytes);
+                self.store(offset, bytes.get(..written).unwrap_or_default());
+                outcome
+            }
+        }
     }
 
     /// Makes everything below `limit` readable.
@@ -459,7 +512,7 @@ mod tests {
 
     #[test]
     fn nothing_is_readable_before_it_is_published_and_nothing_published_is_stored_into() {
-        let (heap, map, mut writer) = heap_for_writing(b"head", 64, 4, None).unwrap();
+        let (heap, map, mut writer) = heap_for_writing(b"head", 64, 4, Through::Map, None).unwrap();
         assert_eq!(map.slice(0..4), Some(&b"head"[..]));
         writer.write_at(8, b"abc");
         assert_eq!(map.slice(4..8), None);
@@ -476,7 +529,7 @@ mod tests {
         const BATCH: usize = 16;
         let rounds = if cfg!(miri) { 20 } else { 2_000 };
         let tag = |round: usize| u8::try_from(round % 251).unwrap();
-        let (_, map, mut writer) = heap_for_writing(&[], BATCH * rounds, 0, None).unwrap();
+        let (_, map, mut writer) = heap_for_writing(&[], BATCH * rounds, 0, Through::Map, None).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut seen = 0;

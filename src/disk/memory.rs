@@ -53,10 +53,14 @@ pub(crate) enum Event {
 /// Sees every operation, and may refuse it.
 pub(crate) trait Recorder: Send + Sync {
     fn record(&self, event: Event) -> io::Result<()>;
+    /// A call that writes: answers how much of it was written, which is all if it went well.
+    fn write(&self, file: u64, offset: usize, bytes: &[u8]) -> (usize, io::Result<()>);
     /// A file is about to take so many bytes more.
     fn grow(&self, bytes: usize) -> io::Result<()>;
     /// So many bytes are given back.
     fn free(&self, bytes: usize);
+    /// What a file holds on the disk, where that is not what was written to it.
+    fn past_the_cache(&self, file: u64) -> Option<Vec<u8>>;
 }
 
 /// A directory in memory.
@@ -65,6 +69,7 @@ pub(crate) struct MemoryDirectory {
     files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
     next_file: AtomicU64,
     recorder: Option<Arc<dyn Recorder>>,
+    copy_on_write: AtomicBool,
 }
 
 impl MemoryDirectory {
@@ -91,7 +96,14 @@ impl MemoryDirectory {
             files: Mutex::new(content.into_iter().map(file).collect()),
             next_file: AtomicU64::new(next),
             recorder,
+            copy_on_write: AtomicBool::new(false),
         }
+    }
+
+    /// Says of itself that an overwrite needs new space.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn copy_on_write(&self, yes: bool) {
+        self.copy_on_write.store(yes, Ordering::Relaxed);
     }
 
     fn record(&self, event: impl FnOnce() -> Event) -> io::Result<()> {
@@ -109,7 +121,8 @@ impl Directory for MemoryDirectory {
     }
 
     fn file_system(&self) -> FileSystem {
-        FileSystem { name: "memory", network: false, copy_on_write: false }
+        let copy_on_write = self.copy_on_write.load(Ordering::Relaxed);
+        FileSystem { name: "memory", network: false, copy_on_write }
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -253,6 +266,10 @@ impl Tape for StoreTape {
         // A store into memory cannot be refused.
         let _ = self.recorder.record(Event::Write { file: self.file, offset, bytes: bytes.to_vec() });
     }
+
+    fn written(&self, offset: usize, bytes: &[u8]) -> (usize, io::Result<()>) {
+        self.recorder.write(self.file, offset, bytes)
+    }
 }
 
 /// Cuts or fills up with zeros; memory that is zero already is not written byte by byte.
@@ -283,13 +300,21 @@ impl File for MemoryFile {
     }
 
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_at(buffer, offset)
+        let start = index(offset)?;
+        let refused = self.recorder.as_ref().and_then(|recorder| recorder.past_the_cache(self.id));
+        let content = refused.unwrap_or_else(|| self.bytes());
+        buffer.copy_from_slice(content.get(start..start + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let start = index(offset)?;
         self.grow_to(start + bytes.len())?;
-        self.record(|| Event::Write { file: self.id, offset: start, bytes: bytes.to_vec() })?;
+        let (written, outcome) = match &self.recorder {
+            Some(recorder) => recorder.write(self.id, start, bytes),
+            None => (bytes.len(), Ok(())),
+        };
+        let bytes = bytes.get(..written).unwrap_or_default();
         self.change(|content| {
             let end = start + bytes.len();
             if content.len() < end {
@@ -299,7 +324,7 @@ impl File for MemoryFile {
                 space.copy_from_slice(bytes);
             }
         });
-        Ok(())
+        outcome
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
@@ -359,11 +384,11 @@ impl File for MemoryFile {
         &self,
         bytes: usize,
         from: usize,
-        _through: Through,
+        through: Through,
     ) -> io::Result<(Arc<Map>, MapWriter)> {
         let recorder = self.recorder.clone();
         let tape = recorder.map(|recorder| Arc::new(StoreTape { file: self.id, recorder }) as Arc<dyn Tape>);
-        let (heap, map, writer) = map::heap_for_writing(&self.bytes(), bytes, from, tape)?;
+        let (heap, map, writer) = map::heap_for_writing(&self.bytes(), bytes, from, through, tape)?;
         *self.content.lock() = Content::Mapped(heap);
         Ok((map, writer))
     }

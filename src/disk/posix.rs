@@ -159,7 +159,7 @@ fn file_system_of(directory: &fs::File) -> io::Result<FileSystem> {
 struct PosixFile {
     file: fs::File,
     itself: std::sync::Weak<PosixFile>,
-    locked: Mutex<Option<(u64, u64)>>,
+    locked: Mutex<Option<HeldBy>>,
 }
 
 impl PosixFile {
@@ -168,10 +168,14 @@ impl PosixFile {
     }
 }
 
+/// A process, and device and inode of a file that it holds.
+type HeldBy = (u32, (u64, u64));
+
 /// The lock files that this process holds: `flock` alone lets nobody in twice, but some file
-/// systems emulate it with locks that belong to a process.
-fn held_here() -> &'static Mutex<HashSet<(u64, u64)>> {
-    static HELD: OnceLock<Mutex<HashSet<(u64, u64)>>> = OnceLock::new();
+/// systems emulate it with locks that belong to a process. A forked child holds nothing of
+/// what its copy of the list says, so the process stands in it too.
+fn held_here() -> &'static Mutex<HashSet<HeldBy>> {
+    static HELD: OnceLock<Mutex<HashSet<HeldBy>>> = OnceLock::new();
     HELD.get_or_init(Mutex::default)
 }
 
@@ -280,7 +284,7 @@ impl File for PosixFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        let identity = self.identity()?;
+        let identity = (std::process::id(), self.identity()?);
         if !held_here().lock().insert(identity) {
             return Ok(false);
         }

@@ -59,6 +59,8 @@ struct Faults {
     forget: bool,
     /// Syncs that were asked for, the failed ones included.
     syncs: usize,
+    /// Calls that write: so many succeed, and so many behind them fail.
+    writes: (usize, usize),
     /// Bytes that can still be allocated.
     bytes_left: Option<usize>,
     /// Syncs of files report success and do nothing: a disk that lies.
@@ -98,7 +100,9 @@ impl Simulator {
     /// everything that was not synced.
     #[must_use]
     pub fn crash(&self, at: usize, choose: Choose<'_>) -> Self {
-        Self::with(self.crash_image(at, choose))
+        let after = Self::with(self.crash_image(at, choose));
+        after.copy_on_write(self.directory.file_system().copy_on_write);
+        after
     }
 
     /// As [`crash`](Self::crash), as files.
@@ -116,7 +120,7 @@ impl Simulator {
     pub fn kill(&self, at: usize) -> Self {
         let events: Vec<Event> = self.tape.events.lock().iter().take(at).cloned().collect();
         let mut disk = Disk::of(&self.tape.before);
-        events.iter().for_each(|event| disk.apply(event));
+        in_the_cache(&events).for_each(|event| disk.apply(event));
         let (files, next) = disk.into_seen();
         let tape = Arc::new(Tape {
             before: self.tape.before.clone(),
@@ -124,14 +128,17 @@ impl Simulator {
             ..Tape::default()
         });
         let recorder = Arc::clone(&tape) as Arc<dyn Recorder>;
-        Self { directory: Arc::new(MemoryDirectory::with_files(files, next, Some(recorder))), tape }
+        let directory = MemoryDirectory::with_files(files, next, Some(recorder));
+        directory.copy_on_write(self.directory.file_system().copy_on_write);
+        Self { directory: Arc::new(directory), tape }
     }
 
     /// The files as a process sees them now, synced or not.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut newest = |n: usize| n - 1;
-        self.crash_image(usize::MAX, &mut newest)
+        let mut disk = Disk::of(&self.tape.before);
+        in_the_cache(&self.tape.events.lock()).for_each(|event| disk.apply(event));
+        disk.lose_power(&mut |n| n - 1)
     }
 
     /// `n` syncs from now succeed; the next one fails, and so does each one after it.
@@ -143,6 +150,8 @@ impl Simulator {
 
     /// `n` syncs from now succeed; the next one fails, and later ones succeed again without
     /// what this one should have written: what kernels do, and why a sync must not be repeated.
+    /// The page cache goes on showing it, also to a process that is started after a
+    /// [`kill`](Self::kill); whoever reads past the cache, or after a crash, does not find it.
     pub fn forget_sync_after(&self, n: usize) {
         let mut faults = self.tape.faults.lock();
         faults.syncs_left = Some(n);
@@ -153,6 +162,19 @@ impl Simulator {
     #[must_use]
     pub fn syncs(&self) -> usize {
         self.tape.faults.lock().syncs
+    }
+
+    /// From the next opening on, overwriting needs new space, as on btrfs: frames are written
+    /// by one call a batch, which may fail, and not by stores into the mapping.
+    pub fn copy_on_write(&self, yes: bool) {
+        self.directory.copy_on_write(yes);
+    }
+
+    /// `n` calls that write succeed from now on; `count` behind them write half of their bytes
+    /// and say that there is no space; later ones succeed again. Stores into a mapping are no
+    /// calls.
+    pub fn fail_writes(&self, n: usize, count: usize) {
+        self.tape.faults.lock().writes = (n, count);
     }
 
     /// Only so many bytes can still be allocated; `None` frees the disk again.
@@ -218,6 +240,23 @@ impl Recorder for Tape {
         Ok(())
     }
 
+    fn write(&self, file: u64, offset: usize, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let fails = {
+            let (succeed, fail) = &mut self.faults.lock().writes;
+            let fails = *succeed == 0 && *fail > 0;
+            let one = if fails { fail } else { succeed };
+            *one = one.saturating_sub(1);
+            fails
+        };
+        let written = if fails { bytes.len() / 2 } else { bytes.len() };
+        let content = bytes.get(..written).unwrap_or_default().to_vec();
+        match self.record(Event::Write { file, offset, bytes: content }) {
+            Err(error) => (0, Err(error)),
+            Ok(()) if fails => (written, Err(io::ErrorKind::StorageFull.into())),
+            Ok(()) => (written, Ok(())),
+        }
+    }
+
     fn grow(&self, bytes: usize) -> io::Result<()> {
         if let Some(left) = &mut self.faults.lock().bytes_left {
             *left = left.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull)?;
@@ -230,6 +269,25 @@ impl Recorder for Tape {
             *left += bytes;
         }
     }
+
+    fn past_the_cache(&self, file: u64) -> Option<Vec<u8>> {
+        let events = self.events.lock();
+        let is_refused = |event: &Event| matches!(event, Event::Forget { file: of } if *of == file);
+        // The cache shows what the disk has, unless the disk refused something.
+        events.iter().any(is_refused).then(|| {
+            let mut disk = Disk::of(&self.before);
+            events.iter().for_each(|event| disk.apply(event));
+            disk.files.remove(&file).map_or_else(Vec::new, |mut state| {
+                state.settle();
+                state.durable
+            })
+        })
+    }
+}
+
+/// What the kernel shows in its cache: also what a sync should have written and did not.
+fn in_the_cache(events: &[Event]) -> impl Iterator<Item = &Event> {
+    events.iter().filter(|event| !matches!(event, Event::Forget { .. }))
 }
 
 /// The state of the disk: what is durable, and what is on its way there.
@@ -426,6 +484,15 @@ mod tests {
         assert!(file.sync().is_err());
         file.sync().unwrap();
         assert_eq!(after_the_worst(&disk)["file"], [0; 5], "the length came, the content did not");
+        let killed = disk.kill(disk.events());
+        for disk in [&disk, &killed] {
+            assert_eq!(disk.files()["file"], b"first", "the cache shows it all the same");
+            let file = disk.directory().open("file", crate::disk::Access::Read).unwrap();
+            let (mut cached, mut past_the_cache) = ([0; 5], [0; 5]);
+            file.read_at(&mut cached, 0).unwrap();
+            file.read_uncached(&mut past_the_cache, 0).unwrap();
+            assert_eq!((&cached, &past_the_cache), (b"first", &[0; 5]));
+        }
         file.write_at(b"again", 0).unwrap();
         file.sync().unwrap();
         assert_eq!(after_the_worst(&disk)["file"], b"again");

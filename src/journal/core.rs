@@ -232,6 +232,7 @@ impl Core {
     /// Everything that can be done to a record before the lock.
     #[inline]
     pub(crate) fn item<'a>(&self, record: &Record<'a>) -> Result<Item<'a>> {
+        self.check_not_forked("append")?;
         let draft = record.draft()?;
         let hash = self.index.hash(record.kind.0, record.key);
         self.index.entities.touch(hash, &*self.index)?;
@@ -301,8 +302,15 @@ impl Core {
         if self.commit.is_poisoned() {
             return Err(self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), "append"));
         }
+        Ok(())
+    }
+
+    /// Refuses in a forked child, which has only a copy of everything here. Before any lock:
+    /// a thread of the parent, which is not there, may have held it at that moment.
+    #[inline]
+    pub(crate) fn check_not_forked(&self, doing: &str) -> Result<()> {
         if self.fork.is_forked() {
-            return Err(Error::new(ErrorKind::Forked, "append").at(self.directory.path()));
+            return Err(Error::new(ErrorKind::Forked, doing).at(self.directory.path()));
         }
         Ok(())
     }
@@ -435,14 +443,14 @@ impl Core {
             active.log.push(&item.draft, Numbers { flags, seq, generation, time }, durable);
             receipt(numbers(seq, generation));
         }
-        if let Err(error) = active.log.finish() {
+        if let Err(unfinished) = active.log.finish() {
             // Nobody saw anything of the batch: take back what the index was told.
             active.live.truncate(count);
             active.log.give_up_at(start);
             undo.into_iter().rev().for_each(|(hash, before)| self.index.entities.restore(hash, before));
             writer.stage = Stage::Torn { end: start };
             std::mem::forget(half_done);
-            return Err(self.write_failed(start, error));
+            return Err(self.write_failed(start, unfinished));
         }
         let end = active.log.end();
         if let Some(key) = key {
@@ -460,6 +468,7 @@ impl Core {
 
     /// Registers a kind, or finds it registered alike.
     pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
+        self.check_not_forked("register a kind")?;
         if let Registered::Already(kind) = self.registry.read().resolve(spec.clone())? {
             return Ok(kind);
         }
@@ -513,6 +522,7 @@ impl Core {
         end: Position,
         sync: impl FnMut() -> std::result::Result<Position, String>,
     ) -> Result<()> {
+        self.check_not_forked("wait for the disk")?;
         let waited = self.commit.wait(end, sync);
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);

@@ -42,6 +42,7 @@ pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod window;
 
+use std::mem::ManuallyDrop;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
@@ -94,7 +95,9 @@ pub struct Journal {
 #[derive(Debug)]
 struct Engine {
     core: Arc<Core>,
-    threads: Threads,
+    /// Dropped by nobody: the handles are taken when the threads are joined, and those that a
+    /// forked child has are of threads that are not there.
+    threads: ManuallyDrop<Threads>,
 }
 
 const _: () = {
@@ -161,7 +164,7 @@ impl Options {
 impl Journal {
     fn of(core: Core) -> Self {
         let core = Arc::new(core);
-        Self { engine: Arc::new(Engine { threads: Threads::default(), core }) }
+        Self { engine: Arc::new(Engine { threads: ManuallyDrop::new(Threads::default()), core }) }
     }
 
     /// Opens the store in a directory with the default options, and makes one where there is none.
@@ -360,7 +363,13 @@ impl Journal {
 impl Engine {
     fn close(&self) -> Result<()> {
         let closed = self.core.close();
-        self.threads.stop(&self.core);
+        if self.core.fork.is_forked() {
+            // Everything here is the parent's, and stays: its lock, its threads, and its maps,
+            // which a fork leaves out: what is mapped in their place must not be unmapped.
+            std::mem::forget(Arc::clone(&self.core));
+        } else {
+            self.threads.stop(&self.core);
+        }
         closed
     }
 }

@@ -412,10 +412,12 @@ impl Shared {
         }
         let Some(segment) = self.follower_of(follow)? else { return Ok(false) };
         let follows = segment.header.follows;
-        if follows.segment() != number {
+        if follows == follow.segment.header.follows && follow.at == FIRST_FRAME {
+            // The log went on without this segment, of which there is nothing.
             return Ok(self.enter(follow, segment));
         }
-        if follows.offset() != 0 && follows.offset() < follow.at {
+        let before_it = follows.segment() < number;
+        if before_it || follows.offset() != 0 && follows.offset() < follow.at {
             return Err(Error::new(ErrorKind::Rewound, "follow the log")
                 .at(self.directory.path().join(file_name(number)))
                 .place(number, follows.offset())
@@ -443,11 +445,10 @@ impl Shared {
         changed
     }
 
-    /// The newest segment that says it follows the one being read; or what that one follows, if
-    /// a crash left nothing of it: then the new one stands in its place.
+    /// The newest segment that says it follows the one being read; or something before that one,
+    /// which is then no part of the log any more: the disk lost what this reader saw of it.
     fn follower_of(&self, follow: &Follow) -> Result<Option<Arc<Segment>>> {
         let number = follow.segment.number();
-        let in_its_place = (follow.at == FIRST_FRAME).then_some(follow.segment.header.follows);
         let names =
             self.directory.list().map_err(|e| Error::io("list the store", e).at(self.directory.path()))?;
         let numbers = names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number);
@@ -455,8 +456,7 @@ impl Shared {
         numbers.sort_unstable();
         for other in numbers.into_iter().rev() {
             if let Some(segment) = self.try_open(other)?
-                && (segment.header.follows.segment() == number
-                    || in_its_place == Some(segment.header.follows))
+                && segment.header.follows.segment() <= number
             {
                 return Ok(Some(segment));
             }

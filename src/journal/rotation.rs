@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::disk::map::Unfinished;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::lock::Cell;
@@ -58,8 +59,9 @@ impl Core {
             }
             Stage::Torn { end } => {
                 let end = *end;
-                // The header that names the end vouches for everything below it.
-                self.wait_durable(end)?;
+                // The header that names the end vouches for everything below it: what is visible.
+                // The end itself is never reached where nothing of a new segment was written.
+                self.wait_durable(self.commit.visible())?;
                 self.go_on_behind(&mut writer, end, bytes)
             }
             Stage::Waiting { end, resume } => {
@@ -82,7 +84,8 @@ impl Core {
         self.push_system(writer, &draft)
     }
 
-    /// Goes on in the last segment, whose life ended in order. False: there is no room in it.
+    /// Goes on in the last segment, whose life ended in order. False: there is no room in it, or
+    /// the cache holds something behind the end.
     fn resume(&self, writer: &mut Writer, end: Position, bytes: u64) -> Result<bool> {
         let (directory, store) = (&*self.directory, self.manifest.store);
         let catalog = self.index.catalog();
@@ -92,6 +95,11 @@ impl Core {
         let is_empty = end.offset() == FIRST_FRAME;
         let needed = bytes + if is_empty { preamble.bytes() } else { 0 } + RESERVED_BYTES;
         if end.offset() + needed > opened.segment.header.bytes {
+            return Ok(false);
+        }
+        let untouched = opened.segment.is_untouched_from(end.offset(), self.through);
+        let doing = |e| Error::io("look behind the end of the log", e).at(self.directory.path());
+        if !untouched.map_err(doing)? {
             return Ok(false);
         }
         let live = self.live_again(opened)?;
@@ -219,6 +227,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "write a system frame"));
         };
         let start = active.log.end();
+        let known = active.live.system.lock().len();
         let half_done = PoisonIfDropped(&self.commit);
         for (at, draft) in drafts.iter().enumerate() {
             let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
@@ -227,11 +236,13 @@ impl Core {
                 active.live.system.lock().push(crate::index::live::units(offset));
             }
         }
-        if let Err(error) = active.log.finish() {
+        if let Err(unfinished) = active.log.finish() {
+            // The index of this segment must not speak of frames that are not there.
+            active.live.system.lock().truncate(known);
             active.log.give_up_at(start);
             writer.stage = Stage::Torn { end: start };
             std::mem::forget(half_done);
-            return Err(self.write_failed(start, error));
+            return Err(self.write_failed(start, unfinished));
         }
         let end = active.log.end();
         self.commit.publish(end);
@@ -240,9 +251,18 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn write_failed(&self, at: Position, error: std::io::Error) -> Error {
+    /// What to tell of a batch that could not be written: that nothing of it was appended. Where
+    /// a later recovery might find it all the same, nothing may be promised, or written after it.
+    pub(crate) fn write_failed(&self, at: Position, unfinished: Unfinished) -> Error {
+        let Unfinished { error, may_be_there } = unfinished;
+        let path = self.directory.path().join(file_name(at.segment()));
+        if may_be_there {
+            let doing = "write a batch, and take it back";
+            self.commit.poison(&format!("{doing}: {error} ({})", path.display()));
+            return Error::new(ErrorKind::Poisoned, doing).at(path).because(error.to_string());
+        }
         Error::io("write a batch; nothing of it was appended", error)
-            .at(self.directory.path().join(file_name(at.segment())))
+            .at(path)
             .place(at.segment(), at.offset())
     }
 
@@ -303,12 +323,7 @@ impl Core {
 
     /// Ends this life. The first call does it; later ones find it done.
     pub(crate) fn close(&self) -> Result<()> {
-        if self.fork.is_forked() {
-            // Everything here is the parent's: its locks, its page, its maps.
-            self.closed.store(true, Ordering::Release);
-            self.lock.leave_to_the_parent();
-            return Err(Error::new(ErrorKind::Forked, "close").at(self.directory.path()));
-        }
+        self.check_not_forked("close")?;
         // Nobody is making a file when the directory is let go of, and nobody begins to.
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();

@@ -28,7 +28,7 @@ impl Threads {
     /// calls do the work themselves, as with `background(false)`.
     #[inline]
     pub(crate) fn start(&self, core: &Arc<Core>) {
-        if self.started.get().is_none() && core.options.background {
+        if self.started.get().is_none() && core.options.background && !core.fork.is_forked() {
             self.started.get_or_init(|| self.start_now(core));
         }
     }

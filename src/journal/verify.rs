@@ -474,6 +474,23 @@ impl<'a> Checking<'a> {
         }
     }
 
+    /// The log goes on behind a segment in which it never began: a log that is cut there, as
+    /// compaction does, would have nothing that restates what was said before. The last
+    /// segment may be empty: a store is young, or was killed before its first preamble.
+    fn look_at_a_beginning_that_never_came(&mut self) {
+        let never_began = |here: &&InSegment| here.end == FIRST_FRAME && here.whole;
+        let Some(here) = self.segment.as_ref().filter(never_began) else { return };
+        let start = here.segment.position(FIRST_FRAME);
+        let is_known = |finding: &Finding| {
+            finding.segment == Some(start.segment())
+                && matches!(finding.severity, Severity::Damage | Severity::Unread)
+        };
+        if !self.findings.iter().any(is_known) {
+            let what = "a segment's beginning, and the log goes on behind it".into();
+            self.damage(start, what, "a preamble".into(), "no frame".into());
+        }
+    }
+
     fn leave_segment(&mut self) {
         let Some(here) = self.segment.take() else { return };
         let name = index_format::file_name(here.segment.number());
@@ -536,6 +553,7 @@ impl InSegment {
 
 impl Visitor for Checking<'_> {
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        self.look_at_a_beginning_that_never_came();
         self.leave_segment();
         let (number, salt) = (segment.number(), segment.header.salt);
         let index = match self.check {
@@ -574,6 +592,11 @@ impl Visitor for Checking<'_> {
             let finding = Finding::new(Severity::Note, file_name(position.segment()), what);
             self.findings
                 .push(Finding { segment: Some(position.segment()), ..finding.at(position.offset()) });
+        }
+        let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
+        if position.offset() == FIRST_FRAME && !is_preamble {
+            let found = format!("operation {}", frame.header.operation);
+            self.damage(position, "a segment's first frame".into(), "a preamble".into(), found);
         }
         if frame.header.is_system() {
             self.system_frame(position, frame);

@@ -26,8 +26,6 @@ pub(crate) struct HeldLock {
     directory: Mutex<Option<Hold>>,
     /// The page may belong to another life.
     released: AtomicBool,
-    /// This process came from a fork.
-    forked: AtomicBool,
 }
 
 impl HeldLock {
@@ -79,7 +77,6 @@ impl HeldLock {
             holder: Mutex::new(holder),
             directory: Mutex::new(Some(hold)),
             released: AtomicBool::new(false),
-            forked: AtomicBool::new(false),
         })
     }
 
@@ -116,13 +113,6 @@ impl HeldLock {
         }
     }
 
-    /// In a forked child: touches nothing from here on, the lock is the parent's.
-    pub(crate) fn leave_to_the_parent(&self) {
-        self.released.store(true, Ordering::Release);
-        self.forked.store(true, Ordering::Release);
-        std::mem::forget(self.directory.lock().take());
-    }
-
     /// Says that the store was closed in order, and lets go of it.
     pub(crate) fn release(&self) -> io::Result<()> {
         self.released.store(true, Ordering::Release);
@@ -138,9 +128,6 @@ impl HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        if self.forked.load(Ordering::Acquire) {
-            return;
-        }
         drop(self.directory.lock().take());
         let _ = self.file.unlock();
     }

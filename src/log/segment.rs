@@ -54,6 +54,34 @@ impl Segment {
         self.map.make_writable(mapped_length(from)..mapped_length(to));
     }
 
+    /// True if nothing but zeros is read from here on. Recovery judged what the *disk* has; the
+    /// page cache may still show frames that the disk refused. Whoever wrote into those pages
+    /// would bring the rest of them to the disk with it: they would stand in the padding of new
+    /// frames, where zeros are summed up, and behind the end of the log.
+    pub(crate) fn is_untouched_from(&self, offset: u64, through: Through) -> io::Result<bool> {
+        const PIECE: u64 = 1 << 20;
+        let mut bytes = Vec::new();
+        // First the rest of the page.
+        let (mut at, mut end) = (offset, (offset + 1).next_multiple_of(4096));
+        while at < self.header.bytes {
+            bytes.resize(mapped_length(end.min(self.header.bytes) - at), 0);
+            self.file.read_at(&mut bytes, at)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at = end;
+            // What a close punched need not be read: the kernel looks for cached pages in space
+            // that was never written. Those that write by `pwrite` are not known to.
+            if through == Through::Map
+                && let Ok(found) = self.file.next_data(at)
+            {
+                at = at.max(found.unwrap_or(self.header.bytes));
+            }
+            end = at + PIECE;
+        }
+        Ok(true)
+    }
+
     /// Opens a segment for reading. Nothing is readable until the caller raises the map's limit.
     pub(crate) fn open(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Self> {
         let name = file_name(number);

@@ -4,12 +4,11 @@
 //! came with the frame, the head's is computed here; between the first stored byte and the one
 //! publishing store nothing can fail, but the `pwrite` of a copy-on-write file system.
 
-use std::io;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use crate::disk::map::MapWriter;
+use crate::disk::map::{MapWriter, Unfinished};
 use crate::format::extension::{Extensions, Id};
 use crate::format::frame::{FRAME_BYTES, FrameFields, FrameHeader, Lengths, body_crc};
 use crate::format::system::System;
@@ -153,7 +152,7 @@ impl ActiveSegment {
     ///
     /// Where a batch needs a call and it failed: nothing of the batch is seen, and nothing
     /// more may be written into this segment.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<(), Unfinished> {
         let finished = self.writer.finish_batch();
         if finished.is_ok() {
             self.writer.publish(usize::try_from(self.at).unwrap_or(usize::MAX));
