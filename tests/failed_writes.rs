@@ -108,29 +108,58 @@ fn one_write_fails(nth: usize, durability: Durability) -> bool {
 fn a_write_that_fails_takes_its_batch_and_nothing_else() {
     for durability in [Durability::Sync, Durability::Os] {
         let refused = (0..120).filter(|nth| one_write_fails(*nth, durability)).count();
-        assert!(refused > 30, "only {refused} batches met a write that failed");
+        // Some that end in zeros were all there in spite of it.
+        assert!(refused > 20, "only {refused} batches were refused");
     }
 }
 
-/// Half of it was written, and the rest is zeros: it is whole on the disk.
+/// What the call did not come to was zeros: the batch is whole on the disk.
 #[test]
-fn a_refused_batch_that_looks_whole_and_cannot_be_taken_back_has_an_unknown_outcome() {
-    for (failing, outcome) in [(1, ErrorKind::NoSpace), (2, ErrorKind::Poisoned)] {
+fn a_batch_that_is_all_there_was_appended_whatever_its_call_said() {
+    let disk = Simulator::new();
+    let journal = open(&disk, Durability::Sync);
+    let kind = journal.kind("note").unwrap();
+    journal.append(Record::new(kind, b"k", b"1")).unwrap();
+    disk.fail_writes(0, 1);
+    journal.append(Record::new(kind, b"k", &[0; 300])).unwrap();
+    disk.fail_writes(0, 1);
+    assert_eq!(journal.append(Record::new(kind, b"k", &[7; 300])).unwrap_err().kind(), ErrorKind::NoSpace);
+    journal.append(Record::new(kind, b"k", b"2")).unwrap();
+    let log: Vec<Vec<u8>> = vec![b"1".to_vec(), vec![0; 300], b"2".to_vec()];
+    assert_eq!(contents(&journal), log);
+    for disk in [disk.crash(disk.events(), &mut |_| 0), disk.kill(disk.events())] {
+        assert_eq!(contents(&open(&disk, Durability::Sync)), log);
+    }
+}
+
+/// Large batches go by a call on every file system.
+#[test]
+fn a_large_batch_that_cannot_be_written_takes_nothing_else_with_it() {
+    for durability in [Durability::Sync, Durability::Os] {
         let disk = Simulator::new();
-        let journal = open(&disk, Durability::Sync);
+        let options = Options::new().segment_bytes(1 << 20).background(false).durability(durability);
+        let journal = options.open_in(&disk).unwrap();
         let kind = journal.kind("note").unwrap();
-        journal.append(Record::new(kind, b"k", b"1")).unwrap();
-        disk.fail_writes(0, failing);
-        let error = journal.append(Record::new(kind, b"k", &[0; 300])).unwrap_err();
-        assert_eq!(error.kind(), outcome, "{error}");
-        assert_eq!(contents(&journal), [b"1"]);
-        let next = journal.append(Record::new(kind, b"k", b"2"));
-        assert_eq!(next.is_ok(), outcome == ErrorKind::NoSpace, "{next:?}");
-        drop(journal);
-        let found = contents(&open(&disk, Durability::Sync));
-        assert_eq!(found[0], b"1");
-        if outcome == ErrorKind::NoSpace {
-            assert_eq!(found[1..], [b"2"]);
-        }
+        let large = |n: u8| {
+            let mut batch = journal.batch();
+            let (key, payload) = ([n], [n; 1000]);
+            for _ in 0..100 {
+                batch.push(Record::new(kind, &key, &payload));
+            }
+            batch.commit()
+        };
+        journal.append(Record::new(kind, b"small", b"1")).unwrap();
+        large(1).unwrap();
+        let log = contents(&journal);
+        disk.fail_writes(0, 1);
+        assert_eq!(large(2).unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(contents(&journal), log);
+        assert_eq!(contents(&options.open_in(&disk.kill(disk.events())).unwrap()), log);
+        let again = large(3).unwrap();
+        assert_eq!(again.receipts[0].generation.get(), 1);
+        assert_eq!(journal.latest(kind, &[2]).unwrap().map(|entry| entry.seq()), None);
+        journal.close().unwrap();
+        let found = verify_in(&disk, Check::Full).unwrap();
+        assert_eq!((found.verdict, found.entries), (Verdict::Valid, 201), "{:#?}", found.findings);
     }
 }

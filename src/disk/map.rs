@@ -223,28 +223,34 @@ pub(crate) struct MapWriter {
     map: Arc<Map>,
     /// The map's limit, as this writer left it: the first byte that it may store.
     published: usize,
-    route: Route,
+    behind: Behind,
+    through: Through,
+    /// This batch is gathered, and written by one call.
+    gathers: bool,
+    /// The bytes of such a batch, from `published` on.
+    gathered: Vec<u8>,
 }
+
+/// Who is behind the bytes that are stored.
+enum Behind {
+    Nobody,
+    File(Arc<dyn File>),
+    /// Sees every store and every call, and may refuse a call.
+    Tape(Arc<dyn Tape>),
+}
+
+/// A batch of so many bytes goes by one call, whatever the file system: each page that is stored
+/// into is a fault, and with the next sync an interrupt of the other processors.
+const LARGE_BATCH_BYTES: u64 = 32 << 10;
+/// So much of the memory for batches is kept.
+const GATHERED_BYTES_KEPT: usize = 1 << 20;
 
 /// A batch that was not brought to the file.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
     pub(crate) error: io::Error,
-    /// It may look whole there, and could not be taken back.
+    /// What is there cannot be told.
     pub(crate) may_be_there: bool,
-}
-
-/// With so many zeros at its beginning no batch is one.
-const TAKEN_BACK_BYTES: usize = 64;
-
-enum Route {
-    Stores,
-    /// The file, and the bytes of the batch that is yet to be written, from `published` on.
-    Pwrite(Arc<dyn File>, Vec<u8>),
-    /// Stores, and a tape that sees them.
-    Taped(Arc<dyn Tape>),
-    /// One call a batch, which the tape may refuse, and the bytes of the batch as above.
-    TapedPwrite(Arc<dyn Tape>, Vec<u8>),
 }
 
 /// Maps `bytes` of a file for its one writer, who goes on at `from`; everything below is readable.
@@ -260,12 +266,8 @@ pub(crate) fn file_for_writing(
     // A forked child must not store into the log: its copy of the map is not there.
     mapping.advise(Advice::DontFork)?;
     let map = Map { backing: Backing::File(mapping), bytes, limit: AtomicUsize::new(from) };
-    let route = match through {
-        Through::Map => Route::Stores,
-        Through::Pwrite => Route::Pwrite(handle, Vec::new()),
-    };
     let map = Arc::new(map);
-    Ok((Arc::clone(&map), MapWriter { map, published: from, route }))
+    Ok((Arc::clone(&map), MapWriter::new(map, from, Behind::File(handle), through)))
 }
 
 /// Bytes on the heap for one writer, who goes on at `from` behind `content`.
@@ -280,15 +282,28 @@ pub(crate) fn heap_for_writing(
     let heap = Arc::new(HeapBytes::for_writing(content, bytes, from)?);
     let map =
         Arc::new(Map { backing: Backing::Heap(Arc::clone(&heap)), bytes, limit: AtomicUsize::new(from) });
-    let route = match (through, tape) {
-        (_, None) => Route::Stores,
-        (Through::Map, Some(tape)) => Route::Taped(tape),
-        (Through::Pwrite, Some(tape)) => Route::TapedPwrite(tape, Vec::new()),
-    };
-    Ok((heap, Arc::clone(&map), MapWriter { map, published: from, route }))
+    let behind = tape.map_or(Behind::Nobody, Behind::Tape);
+    Ok((heap, Arc::clone(&map), MapWriter::new(map, from, behind, through)))
 }
 
 impl MapWriter {
+    fn new(map: Arc<Map>, published: usize, behind: Behind, through: Through) -> Self {
+        let mut writer = Self { map, published, behind, through, gathers: false, gathered: Vec::new() };
+        writer.gathers = writer.always_gathers();
+        writer
+    }
+
+    fn always_gathers(&self) -> bool {
+        self.through == Through::Pwrite && !matches!(self.behind, Behind::Nobody)
+    }
+
+    /// The next batch has so many bytes. True: it goes by a call, which may fail.
+    #[inline]
+    pub(crate) fn begin_batch(&mut self, bytes: u64) -> bool {
+        self.gathers |= bytes >= LARGE_BATCH_BYTES && !matches!(self.behind, Behind::Nobody);
+        self.gathers
+    }
+
     /// Stores bytes at an offset at or above what is published. Every store of the log goes
     /// through here.
     ///
@@ -305,12 +320,11 @@ impl MapWriter {
             self.published,
             self.map.bytes
         );
-        match &mut self.route {
-            Route::Stores => {}
-            Route::Taped(tape) => tape.stored(offset, bytes),
-            Route::Pwrite(_, batch) | Route::TapedPwrite(_, batch) => {
-                return put(batch, offset - self.published, bytes);
-            }
+        if self.gathers {
+            return put(&mut self.gathered, offset - self.published, bytes);
+        }
+        if let Behind::Tape(tape) = &self.behind {
+            tape.stored(offset, bytes);
         }
         self.store(offset, bytes);
     }
@@ -333,37 +347,39 @@ impl MapWriter {
 
     /// Brings a batch to the file where that needs a call. If it fails, nothing was published.
     pub(crate) fn finish_batch(&mut self) -> Result<(), Unfinished> {
-        let (Route::Pwrite(_, batch) | Route::TapedPwrite(_, batch)) = &mut self.route else {
+        if !self.gathers {
             return Ok(());
-        };
-        let mut batch = std::mem::take(batch);
-        let written = if batch.is_empty() { Ok(()) } else { self.call(self.published, &batch) };
-        let written = written.map_err(|error| {
-            // The last byte was not written. If it is zero, it is in the file all the same, and
-            // the batch may look whole there: its beginning is taken back.
-            let looks_whole = batch.last() == Some(&0);
-            let beginning = [0; TAKEN_BACK_BYTES];
-            let beginning = beginning.get(..batch.len()).unwrap_or(&beginning);
-            let may_be_there = looks_whole && self.call(self.published, beginning).is_err();
-            Unfinished { error, may_be_there }
-        });
-        batch.clear();
-        if let Route::Pwrite(_, space) | Route::TapedPwrite(_, space) = &mut self.route {
-            *space = batch;
         }
+        let mut batch = std::mem::take(&mut self.gathered);
+        let written = if batch.is_empty() { Ok(()) } else { self.call(self.published, &batch) };
+        batch.clear();
+        batch.shrink_to(GATHERED_BYTES_KEPT);
+        self.gathered = batch;
+        self.gathers = self.always_gathers();
         written
     }
 
-    /// Writes to the file by a call.
-    fn call(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        match &self.route {
-            Route::Stores | Route::Taped(_) => Ok(()),
-            Route::Pwrite(file, _) => file.write_at(bytes, offset as u64),
-            Route::TapedPwrite(tape, _) => {
+    /// Writes to the file by a call. One that failed has done its work if all of the bytes are
+    /// there: what it did not come to were zeros, as is all that was never written. Who took that
+    /// for nothing would see it again after a crash.
+    fn call(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Unfinished> {
+        let (outcome, is_there) = match &self.behind {
+            Behind::Nobody => return Ok(()),
+            Behind::File(file) => {
+                let outcome = file.write_at(bytes, offset as u64);
+                let is_there = outcome.is_ok().then_some(true).or_else(|| holds(&**file, offset, bytes));
+                (outcome, is_there)
+            }
+            Behind::Tape(tape) => {
                 let (written, outcome) = tape.written(offset, bytes);
                 self.store(offset, bytes.get(..written).unwrap_or_default());
-                outcome
+                let rest = bytes.get(written..).unwrap_or_default();
+                (outcome, Some(rest.iter().all(|byte| *byte == 0)))
             }
+        };
+        match (outcome, is_there) {
+            (Ok(()), _) | (Err(_), Some(true)) => Ok(()),
+            (Err(error), is_there) => Err(Unfinished { error, may_be_there: is_there.is_none() }),
         }
     }
 
@@ -380,15 +396,17 @@ impl MapWriter {
     }
 }
 
-/// Puts bytes into a batch that grows as needed; what is skipped over is zero.
+/// True if the file has these bytes at an offset; `None` if it does not say.
+fn holds(file: &dyn File, offset: usize, bytes: &[u8]) -> Option<bool> {
+    let mut there = vec![0; bytes.len()];
+    file.read_at(&mut there, offset as u64).is_ok().then(|| there == bytes)
+}
+
+/// Puts bytes behind those of a batch; what is skipped over is zero.
 fn put(batch: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let end = at + bytes.len();
-    if batch.len() < end {
-        batch.resize(end, 0);
-    }
-    if let Some(space) = batch.get_mut(at..end) {
-        space.copy_from_slice(bytes);
-    }
+    assert!(at >= batch.len(), "a batch is stored in order");
+    batch.resize(at, 0);
+    batch.extend_from_slice(bytes);
 }
 
 impl Drop for MapWriter {

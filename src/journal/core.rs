@@ -273,7 +273,7 @@ impl Core {
             drop(writer);
             self.prepare(bytes)?;
         };
-        let end = self.store(&mut writer, items, key, time, receipt)?;
+        let end = self.store(&mut writer, (items, bytes), key, time, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
         let nears = match &mut writer.stage {
@@ -412,19 +412,19 @@ impl Core {
     fn store(
         &self,
         writer: &mut Writer,
-        items: &[Item<'_>],
+        (items, bytes): (&[Item<'_>], u64),
         key: Option<IdempotencyKey>,
         time: i64,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
         let durable = self.commit.durable();
-        let may_fail = self.through == Through::Pwrite;
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
         let Stage::Writing(active) = &mut writer.stage else {
             return Err(Error::new(ErrorKind::Closed, "append"));
         };
         let (start, count) = (active.log.end(), active.live.count());
+        let may_fail = active.log.begin_batch(bytes);
         let half_done = PoisonIfDropped(&self.commit);
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {

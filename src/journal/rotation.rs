@@ -252,12 +252,12 @@ impl Core {
     }
 
     /// What to tell of a batch that could not be written: that nothing of it was appended. Where
-    /// a later recovery might find it all the same, nothing may be promised, or written after it.
+    /// the file does not say what it has of it, nothing may be promised, or written after it.
     pub(crate) fn write_failed(&self, at: Position, unfinished: Unfinished) -> Error {
         let Unfinished { error, may_be_there } = unfinished;
         let path = self.directory.path().join(file_name(at.segment()));
         if may_be_there {
-            let doing = "write a batch, and take it back";
+            let doing = "write a batch, and look at what was written";
             self.commit.poison(&format!("{doing}: {error} ({})", path.display()));
             return Error::new(ErrorKind::Poisoned, doing).at(path).because(error.to_string());
         }

@@ -113,6 +113,12 @@ impl ActiveSegment {
         self.at + frames * FRAME_BYTES as u64 <= self.segment.header.bytes
     }
 
+    /// The next batch has so many bytes. True: it goes by a call, which may fail.
+    #[inline]
+    pub(crate) fn begin_batch(&mut self, bytes: u64) -> bool {
+        self.writer.begin_batch(bytes)
+    }
+
     /// Stores a frame behind the last one and says where. It is seen by nobody yet.
     #[inline]
     pub(crate) fn push(&mut self, draft: &Draft<'_>, numbers: Numbers, durable: Position) -> u64 {
