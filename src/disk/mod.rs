@@ -136,6 +136,22 @@ pub(crate) fn read_whole(file: &dyn File, limit: usize) -> io::Result<Vec<u8>> {
 /// Writes a file under a temporary name, syncs it, and puts it in the place of `name`: after a
 /// crash the old content is there or the new, never a part.
 pub(crate) fn replace(directory: &dyn Directory, name: &str, content: &[&[u8]]) -> io::Result<()> {
+    replace_with(directory, name, |file| {
+        let mut offset = 0;
+        for part in content {
+            file.write_at(part, offset)?;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    })
+}
+
+/// As [`replace`], for content that is written piece by piece.
+pub(crate) fn replace_with(
+    directory: &dyn Directory,
+    name: &str,
+    write: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary_name(name);
     match directory.remove(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -143,11 +159,7 @@ pub(crate) fn replace(directory: &dyn Directory, name: &str, content: &[&[u8]]) 
     }
     let file = directory.create(&temporary)?;
     let written = (|| {
-        let mut offset = 0;
-        for part in content {
-            file.write_at(part, offset)?;
-            offset += part.len() as u64;
-        }
+        write(&*file)?;
         file.sync()?;
         directory.rename(&temporary, name)
     })();

@@ -4,11 +4,12 @@
 //! cut then took back would give the next one a wrong generation.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use crate::disk::replace;
+use crate::disk::{File, replace, replace_with};
 use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
 use crate::format::frame::{FRAME_BYTES, Frame};
@@ -229,53 +230,70 @@ pub(crate) fn write_directory(
 
     let entities = Merged::new(old, &fresh).count() as u64;
     let homes = entities.div_ceil(SLOTS_PLANNED as u64).max(1);
-    let mut pages = Pages::new(homes);
-    let mut file = Vec::new();
-    for slot in Merged::new(old, &fresh) {
-        pages.push(slot, &mut file);
-    }
-    let count = pages.finish(&mut file);
-    let mut head = EntityFile::header(place.store, homes, count, entities, covered).as_bytes().to_vec();
-    head.resize(PAGES_AT, 0);
-    replace(&*place.directory, FILE_NAME, &[&head, &file]).map_err(doing)?;
+    let write = |file: &dyn File| {
+        let mut pages = Pages::new(homes, file);
+        Merged::new(old, &fresh).try_for_each(|slot| pages.push(slot))?;
+        let count = pages.finish()?;
+        let mut head = EntityFile::header(place.store, homes, count, entities, covered).as_bytes().to_vec();
+        head.resize(PAGES_AT, 0);
+        file.write_at(&head, 0)
+    };
+    replace_with(&*place.directory, FILE_NAME, write).map_err(doing)?;
     let written = EntityFile::open(&*place.directory, place.store)?;
     written.check_all().map_err(|_| Error::corrupt("read back the directory of entities"))?;
     Ok(written)
 }
 
-/// Slots in the order of hashes, filled into pages so that each lies at or behind its home.
-struct Pages {
+/// Slots in the order of hashes, filled into pages so that each lies at or behind its home, and
+/// written some pages at a time: a directory of many entities is never in memory as a whole.
+struct Pages<'a> {
     homes: u64,
     number: u64,
     slots: Vec<Slot>,
+    file: &'a dyn File,
+    full: Vec<u8>,
+    written: u64,
 }
 
-impl Pages {
-    fn new(homes: u64) -> Self {
-        Self { homes, number: 0, slots: Vec::with_capacity(SLOTS) }
+impl<'a> Pages<'a> {
+    const BYTES_AT_ONCE: usize = 1 << 20;
+
+    fn new(homes: u64, file: &'a dyn File) -> Self {
+        let written = PAGES_AT as u64;
+        Self { homes, number: 0, slots: Vec::with_capacity(SLOTS), file, full: Vec::new(), written }
     }
 
-    fn push(&mut self, slot: Slot, file: &mut Vec<u8>) {
+    fn push(&mut self, slot: Slot) -> io::Result<()> {
         let home = page::home(slot.hash(), self.homes);
         while self.number < home || self.slots.len() == SLOTS {
-            self.turn(file);
+            self.turn()?;
         }
         self.slots.push(slot);
+        Ok(())
     }
 
-    fn turn(&mut self, file: &mut Vec<u8>) {
-        file.extend_from_slice(&page::encode_page(&self.slots));
+    fn turn(&mut self) -> io::Result<()> {
+        self.full.extend_from_slice(&page::encode_page(&self.slots));
         self.slots.clear();
         self.number += 1;
+        if self.full.len() >= Self::BYTES_AT_ONCE { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.full, self.written)?;
+        self.written += self.full.len() as u64;
+        self.full.clear();
+        Ok(())
     }
 
     /// The number of pages written.
-    fn finish(mut self, file: &mut Vec<u8>) -> u64 {
-        self.turn(file);
+    fn finish(mut self) -> io::Result<u64> {
+        self.turn()?;
         while self.number < self.homes {
-            self.turn(file);
+            self.turn()?;
         }
-        self.number
+        self.write()?;
+        Ok(self.number)
     }
 }
 

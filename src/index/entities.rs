@@ -61,7 +61,9 @@ pub(crate) struct Entities {
     file: RwLock<Option<Arc<EntityFile>>>,
     /// There is a file: spares the append path a lock while there is none.
     has_file: AtomicBool,
-    /// Entities that are on the heap and not in the file.
+    /// Entities that are on the heap.
+    on_heap: AtomicU64,
+    /// Those of them that are not in the file.
     added: AtomicU64,
 }
 
@@ -74,7 +76,8 @@ impl Entities {
     pub(crate) fn new(file: Option<EntityFile>) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
         let has_file = AtomicBool::new(file.is_some());
-        Self { shards, file: RwLock::new(file.map(Arc::new)), has_file, added: AtomicU64::new(0) }
+        let file = RwLock::new(file.map(Arc::new));
+        Self { shards, file, has_file, on_heap: AtomicU64::new(0), added: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -108,7 +111,10 @@ impl Entities {
             return Ok(());
         }
         if let Some(known) = self.in_file(hash, fallback)? {
-            self.shard(hash).write().entry(hash).or_insert(known);
+            self.shard(hash).write().entry(hash).or_insert_with(|| {
+                self.on_heap.fetch_add(1, Ordering::Relaxed);
+                known
+            });
         }
         Ok(())
     }
@@ -126,6 +132,7 @@ impl Entities {
             }
             Entry::Vacant(slot) => {
                 let before = self.forgotten_since_touched(hash);
+                self.on_heap.fetch_add(1, Ordering::Relaxed);
                 self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
                 slot.insert(next(before)).generation
             }
@@ -150,6 +157,7 @@ impl Entities {
             }
             None => {
                 shard.remove(&hash);
+                self.on_heap.fetch_sub(1, Ordering::Relaxed);
                 self.added.fetch_sub(1, Ordering::Relaxed);
             }
         }
@@ -167,6 +175,7 @@ impl Entities {
             }
             Entry::Vacant(slot) => {
                 slot.insert(known);
+                self.on_heap.fetch_add(1, Ordering::Relaxed);
                 let file = self.file.read();
                 let before = file.as_ref().map_or(Ok(None), |file| file.find(hash));
                 self.added.fetch_add(u64::from(matches!(before, Ok(None))), Ordering::Relaxed);
@@ -186,7 +195,7 @@ impl Entities {
 
     /// Entities on the heap.
     pub(crate) fn on_heap(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.read().len() as u64).sum()
+        self.on_heap.load(Ordering::Relaxed)
     }
 
     pub(crate) fn file(&self) -> Option<Arc<EntityFile>> {
@@ -202,7 +211,9 @@ impl Entities {
         let mut added = 0;
         for shard in &self.shards {
             let mut shard = shard.write();
+            let before = shard.len();
             shard.retain(|_, known| known.newest >= covered);
+            self.on_heap.fetch_sub((before - shard.len()) as u64, Ordering::Relaxed);
             shard.shrink_to_fit();
             let file = self.file.read();
             let is_new =
