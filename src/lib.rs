@@ -102,6 +102,7 @@
 mod disk;
 pub mod dump;
 mod error;
+mod feed;
 mod format;
 mod id;
 mod index;
