@@ -345,7 +345,7 @@ impl Journal {
     /// `Poisoned` if a sync failed, now or before: what was not acknowledged as durable has an
     /// unknown outcome. `Io` if the clean end could not be written down; nothing is lost then.
     pub fn close(&self) -> Result<()> {
-        self.engine.close()
+        self.engine.close(true)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -361,8 +361,8 @@ impl Journal {
 }
 
 impl Engine {
-    fn close(&self) -> Result<()> {
-        let closed = self.core.close();
+    fn close(&self, says_so: bool) -> Result<()> {
+        let closed = self.core.close(says_so);
         if self.core.fork.is_forked() {
             // Everything here is the parent's, and stays: its lock, its threads, and its maps,
             // which a fork leaves out: what is mapped in their place must not be unmapped.
@@ -377,6 +377,6 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // Nobody is left to tell; acknowledged data needs no close.
-        let _ = self.close();
+        let _ = self.close(false);
     }
 }

@@ -120,6 +120,7 @@ fn start(
         forgot: preamble.forgot,
         dead: chain.dead,
         greatest: chain.greatest,
+        unannounced: None,
         lost: 0,
     };
     lock.announce(manifest.store, life, end.position)
@@ -567,9 +568,9 @@ impl Finding<'_> {
         }
         let number = current.segment.number();
         let catalog = self.index.catalog();
-        let covered =
-            catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
-        let live = match covered {
+        let opened = catalog.section(number).and_then(|section| section.open().ok());
+        let own = opened.map_or(0, |opened| opened.own());
+        let live = match opened.map(|opened| opened.index()) {
             Some(IndexRef::Sealed(index, _)) => {
                 Arc::new(LiveIndex::from_sealed(index, number, current.segment.header.bytes))
             }
@@ -577,7 +578,7 @@ impl Finding<'_> {
         };
         current.live = Some(Arc::clone(&live));
         let place = Arc::clone(&self.index.place);
-        self.index.add(Section::opened(place, Arc::clone(&current.segment), Arc::clone(&live)));
+        self.index.add(Section::opened(place, Arc::clone(&current.segment), Arc::clone(&live), own));
         Some(live)
     }
 }
