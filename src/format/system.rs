@@ -40,7 +40,6 @@ impl System {
         })
     }
 
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Preamble => "preamble",

@@ -362,7 +362,8 @@ impl Core {
                 let found =
                     known.map_or_else(|| "no entry".to_owned(), |known| format!("generation {known}"));
                 return Err(Error::new(ErrorKind::Conflict, format!("append to {}", self.entity_of(item)))
-                    .sides(item.expect, found));
+                    .sides(item.expect, found)
+                    .found_generation(known));
             }
             now.insert(
                 item.hash,

@@ -624,10 +624,3 @@ impl Visitor for Finding<'_> {
         }
     }
 }
-
-/// Names of files that belong to a store, for those who look at a directory from outside.
-#[allow(dead_code, reason = "for those who look at a store from outside")]
-pub(crate) fn is_store_file(name: &str) -> bool {
-    let known = [manifest::FILE_NAME, lock_format::FILE_NAME, entities_format::FILE_NAME];
-    known.contains(&name) || number_of(name).is_some() || index_format::number_of(name).is_some()
-}

@@ -270,14 +270,8 @@ impl Reader {
         self.shared.index.entities.count()
     }
 
-    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn directory(&self) -> &Arc<dyn Directory> {
         &self.shared.directory
-    }
-
-    #[allow(dead_code, reason = "for those who look at a store from outside")]
-    pub(crate) fn index(&self) -> &Arc<Index> {
-        &self.shared.index
     }
 }
 

@@ -84,7 +84,6 @@ impl<'a> Record<'a> {
         self
     }
 
-    #[allow(dead_code, reason = "for the typed facade")]
     pub(crate) const fn schema_version(mut self, version: u16) -> Self {
         self.schema_version = version;
         self
