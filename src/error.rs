@@ -63,7 +63,9 @@ pub enum ErrorKind {
     Codec,
     /// A counter or table is at its limit.
     LimitReached,
-    /// The handle was carried over a `fork`: only the process that opened the store may write.
+    /// The handle was carried over a `fork`: only the process that opened the store may use it. The
+    /// child must not read through it either (the segment that was being written is not mapped there,
+    /// so that touching it ends the process): it opens a `Reader`.
     Forked,
     /// The file system is not one that locks and maps coherently (a network file system).
     UnsupportedFileSystem,
@@ -134,6 +136,8 @@ struct Inner {
     next_good: Option<u64>,
     expected: Option<String>,
     actual: Option<String>,
+    /// The newest generation that a conflict found, and zero for none.
+    generation: Option<u64>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -181,6 +185,11 @@ impl Error {
     pub(crate) fn sides(mut self, expected: impl fmt::Display, actual: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self.0.actual = Some(actual.to_string());
+        self
+    }
+
+    pub(crate) fn found_generation(mut self, generation: Option<u64>) -> Self {
+        self.0.generation = Some(generation.unwrap_or(0));
         self
     }
 
@@ -245,6 +254,12 @@ impl Error {
     #[must_use]
     pub fn expected(&self) -> Option<&str> {
         self.0.expected.as_deref()
+    }
+
+    /// For a `Conflict`: the newest generation of the entity, as a number; zero if it has no entry.
+    #[must_use]
+    pub fn actual_generation(&self) -> Option<u64> {
+        self.0.generation
     }
 
     /// The found side of a mismatch.

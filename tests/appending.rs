@@ -182,3 +182,31 @@ fn after_a_failed_sync_nothing_is_appended_and_only_what_is_durable_is_read() {
     let journal = options().open_in(&after).unwrap();
     assert_eq!(journal.latest(kind, b"a").unwrap().unwrap().payload(), b"1");
 }
+
+#[test]
+fn a_batch_that_was_not_appended_can_be_committed_again_and_one_that_was_is_empty() {
+    let journal = esker::Journal::in_memory().unwrap();
+    let kind = journal.kind("note").unwrap();
+    let mut batch = journal.batch().idempotency_key(IdempotencyKey(*b"again and again!"));
+    batch.extend([Record::new(kind, b"a", b"1").expect(Expect::Exists), Record::new(kind, b"b", b"2")]);
+    assert_eq!(batch.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    journal.append(Record::new(kind, b"a", b"0")).unwrap();
+    assert_eq!(batch.len(), 2);
+    let done = batch.commit().unwrap();
+    assert_eq!((done.receipts[1].seq.get(), done.repeated), (3, false));
+    assert!(batch.is_empty());
+    let named = journal.get(done.receipts[0].seq).unwrap().unwrap();
+    assert_eq!(named.entry().idempotency_key(), Some(IdempotencyKey(*b"again and again!")));
+
+    // One record that is over its limits holds back all of them, and stays where it is.
+    batch.extend([
+        Record::new(kind, b"a", b"3"),
+        Record::new(kind, b"", b"4"),
+        Record::new(kind, b"a", b"5"),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(batch.commit().unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(batch.len(), 3);
+    }
+    assert_eq!(journal.stats().entries, 3);
+}

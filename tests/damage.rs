@@ -568,3 +568,40 @@ fn a_store_is_verified_beside_its_writer_and_not_repaired() {
     journal.close().unwrap();
     assert_eq!(repair(&path, &target).unwrap().entries, 8000);
 }
+
+/// The frames that an index spared an opening were read by nobody, also where the log goes on behind
+/// them in the same segment.
+#[test]
+fn a_byte_that_rots_below_an_index_is_noticed_also_when_the_log_goes_on_in_its_segment() {
+    for goes_on in [false, true] {
+        let disk = Simulator::new();
+        let open = |disk: &Simulator| {
+            let options = Options::new().segment_bytes(64 << 10).background(false);
+            options.open_in(disk).unwrap()
+        };
+        let journal = open(&disk);
+        let kind = journal.kind("account").unwrap();
+        for payload in [b"amount 100", b"amount 200"] {
+            journal.append(Record::new(kind, b"k", payload)).unwrap();
+        }
+        journal.close().unwrap();
+        let mut files = disk.files();
+        let segment = files.get_mut("0000000001.seg").unwrap();
+        let at = segment.windows(10).position(|bytes| bytes == b"amount 100").unwrap();
+        segment[at + 7] = b'9';
+        let disk = Simulator::with(files);
+        let journal = open(&disk);
+        if goes_on {
+            journal.append(Record::new(kind, b"k", b"amount 300")).unwrap();
+        }
+        let reader = esker::Reader::open_on(&disk).unwrap();
+        for view in [journal.view(), reader.view().unwrap()] {
+            let first = view.get(esker::Seq::FIRST).map(|entry| entry.map(|entry| entry.payload().to_vec()));
+            assert!(first.unwrap_err().is_corruption(), "goes on: {goes_on}");
+            assert!(view.range(..).next().unwrap().unwrap_err().is_corruption());
+            assert!(view.entity(kind, b"k").next().unwrap().unwrap_err().is_corruption());
+            let last = view.range(..).next_back().unwrap().unwrap().payload().to_vec();
+            assert_eq!(last, if goes_on { b"amount 300" } else { b"amount 200" });
+        }
+    }
+}

@@ -170,3 +170,71 @@ fn an_index_of_another_segment_or_of_an_earlier_time_is_not_believed() {
         assert_eq!(found, count, "entity {entity}");
     }
 }
+
+/// A page of the directory is in doubt, so the next one is made of the indexes; and one of those,
+/// early in the log, is gone.
+#[test]
+fn generations_go_on_whatever_two_derived_files_are_lost_together() {
+    let open = |disk: &Simulator| {
+        let options = Options::new().segment_bytes(4 << 10).background(false).durability(Durability::Os);
+        options.open_in(disk).unwrap()
+    };
+    let disk = Simulator::new();
+    let journal = open(&disk);
+    let kind = journal.kind("vessel").unwrap();
+    for round in 0..3u32 {
+        for entity in 0..200u32 {
+            let payload = round.to_le_bytes();
+            let _ = journal.append_nowait(Record::new(kind, &entity.to_le_bytes(), &payload)).unwrap();
+        }
+    }
+    journal.close().unwrap();
+    let files = disk.files();
+    let indexes: Vec<&String> = files.keys().filter(|name| name.ends_with(".idx")).collect();
+    for index in indexes {
+        let mut damaged = files.clone();
+        damaged.get_mut("entities").unwrap()[4096 + 40] ^= 1;
+        damaged.remove(index);
+        let disk = Simulator::with(damaged);
+        let journal = open(&disk);
+        // Over a few entities, until the directory is written again.
+        for n in 0..400u32 {
+            journal.append(Record::new(kind, &(n % 7).to_le_bytes(), b"payload")).unwrap();
+            if n % 100 == 0 {
+                journal.sync().unwrap();
+            }
+        }
+        for entity in 7..200u32 {
+            let receipt = journal.append(Record::new(kind, &entity.to_le_bytes(), b"x")).unwrap();
+            assert_eq!(receipt.generation.get(), 4, "entity {entity}, without {index}");
+        }
+        journal.close().unwrap();
+        let found = esker::verify_in(&disk, esker::Check::Full).unwrap();
+        assert_eq!(found.verdict, esker::Verdict::Valid, "without {index}: {:#?}", found.findings);
+    }
+}
+
+#[test]
+fn entities_are_counted_while_the_directory_is_written_again_and_again() {
+    const EACH: u32 = 40_000;
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new().segment_bytes(256 << 10).durability(Durability::Os);
+    let journal = options.open(directory.path().join("a.esker")).unwrap();
+    let kind = journal.kind("vessel").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..2u32 {
+            let journal = &journal;
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let key = (thread * EACH + n).to_le_bytes();
+                    let _ = journal.append_nowait(Record::new(kind, &key, b"x")).unwrap();
+                    if n % 5_000 == 0 {
+                        journal.sync().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(journal.stats().entities, u64::from(2 * EACH));
+    journal.close().unwrap();
+}

@@ -283,3 +283,31 @@ fn a_program_that_was_started_does_not_hold_the_store() {
     journal.close().unwrap();
     drop(ends_the_other);
 }
+
+/// A batch is checked and summed as it is made: the fork may come between that and its commit.
+#[test]
+fn a_batch_that_was_made_before_the_fork_is_not_the_child_s_to_commit() {
+    let _alone = alone();
+    for bytes in [100, 40 << 10] {
+        let (_scratch, store, complaints) = scratch();
+        let options = Options::new().segment_bytes(1 << 20).durability(Durability::Sync);
+        let journal = options.open(&store).unwrap();
+        let kind = journal.kind("note").unwrap();
+        journal.append(Record::new(kind, b"k", b"1")).unwrap();
+        let payload = vec![0xaa; bytes];
+        let mut batch = journal.batch();
+        batch.push(Record::new(kind, b"k", &payload));
+        let pid = fork(&complaints, || {
+            refuses("commit", batch.commit())?;
+            refuses("commit_nowait", batch.commit_nowait())
+        });
+        wait_for(pid, &complaints);
+        for n in 0..20 {
+            journal.append(Record::new(kind, b"k", &[n; 13])).unwrap();
+        }
+        assert_eq!(batch.commit().unwrap().receipts[0].seq.get(), 22);
+        journal.close().unwrap();
+        let found = verify(&store, Check::Full).unwrap();
+        assert_eq!((found.verdict, found.entries), (Verdict::Valid, 22), "{:#?}", found.findings);
+    }
+}

@@ -27,9 +27,17 @@ fn role_of_the_workload() {
     let run = || -> esker::Result<()> {
         let journal = options().open(&store)?;
         let kind = journal.kind("note")?;
-        for n in 0..ENTRIES {
-            let receipt = journal.append(Record::new(kind, b"key", &[u8::try_from(n).unwrap_or(0); 300]))?;
+        let payload = |n: u64| [u8::try_from(n).unwrap_or(0); 300];
+        for n in (0..ENTRIES).step_by(3) {
+            let receipt = journal.append(Record::new(kind, b"key", &payload(n)))?;
             say(format!("ack {}\n", receipt.seq));
+            // An eighth of a small segment is a large batch, which goes by one call.
+            let (one, other) = (payload(n + 1), payload(n + 2));
+            let mut batch = journal.batch();
+            batch.extend([Record::new(kind, b"key", &one), Record::new(kind, b"key", &other)]);
+            for receipt in batch.commit()?.receipts {
+                say(format!("ack {}\n", receipt.seq));
+            }
         }
         journal.close()
     };
@@ -103,7 +111,8 @@ fn whatever_call_fails_nothing_acknowledged_is_lost() {
         ("fallocate", &["ENOSPC", "EINTR", "EOPNOTSUPP"]),
         ("openat", &["EMFILE", "EACCES", "EINTR"]),
         ("renameat", &["EIO"]),
-        ("pwrite64", &["ENOSPC"]),
+        ("pwrite64", &["ENOSPC", "EIO"]),
+        ("pread64", &["EIO"]),
         ("mmap", &["ENOMEM"]),
     ] {
         for error in errors {

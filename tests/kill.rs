@@ -28,6 +28,7 @@ fn role_of_a_child_process() {
     match role.as_str() {
         "writer" => write_for_ever(Path::new(&store)),
         "reader" => read_for_ever(Path::new(&store)),
+        "aborts" => append_once_and_abort(Path::new(&store)),
         other => panic!("no role {other}"),
     }
 }
@@ -57,6 +58,13 @@ fn write_for_ever(store: &Path) {
             });
         }
     });
+}
+
+fn append_once_and_abort(store: &Path) {
+    let journal = Options::new().open(store).unwrap();
+    let kind = journal.kind("note").unwrap();
+    journal.append(Record::new(kind, b"k", b"once")).unwrap();
+    std::process::abort();
 }
 
 fn read_for_ever(store: &Path) {
@@ -188,4 +196,22 @@ fn readers_that_are_killed_do_not_disturb_the_writer_or_each_other() {
     let reader = Reader::open(&store).unwrap();
     assert_eq!(reader.view().unwrap().range(..).count(), appended);
     journal.close().unwrap();
+}
+
+#[test]
+fn what_a_killed_writer_had_made_ahead_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("a.esker");
+    let mut after_each = Vec::new();
+    for kills in 1..=8 {
+        let mut child = start("aborts", &store);
+        assert!(!child.wait().unwrap().success());
+        let journal = Options::new().open(&store).unwrap();
+        assert_eq!((journal.stats().entries, journal.recovery().clean), (kills, false));
+        journal.close().unwrap();
+        let files = std::fs::read_dir(&store).unwrap().map(|file| file.unwrap().metadata().unwrap());
+        after_each.push(files.map(|file| std::os::unix::fs::MetadataExt::blocks(&file) * 512).sum::<u64>());
+    }
+    let growth = (after_each[7] - after_each[0]) / 7;
+    assert!(growth < 64 << 10, "each kill costs {growth} bytes: {after_each:?}");
 }

@@ -240,8 +240,9 @@ enum Behind {
 }
 
 /// A batch of so many bytes goes by one call, whatever the file system: each page that is stored
-/// into is a fault, and with the next sync an interrupt of the other processors.
-const LARGE_BATCH_BYTES: u64 = 32 << 10;
+/// into is a fault, and with the next sync an interrupt of the other processors. In a small
+/// segment an eighth of it is large, so that small tests go both ways.
+const LARGE_BATCH_BYTES: usize = 32 << 10;
 /// So much of the memory for batches is kept.
 const GATHERED_BYTES_KEPT: usize = 1 << 20;
 
@@ -300,7 +301,8 @@ impl MapWriter {
     /// The next batch has so many bytes. True: it goes by a call, which may fail.
     #[inline]
     pub(crate) fn begin_batch(&mut self, bytes: u64) -> bool {
-        self.gathers |= bytes >= LARGE_BATCH_BYTES && !matches!(self.behind, Behind::Nobody);
+        let large = LARGE_BATCH_BYTES.min(self.map.bytes / 8) as u64;
+        self.gathers |= bytes >= large && !matches!(self.behind, Behind::Nobody);
         self.gathers
     }
 

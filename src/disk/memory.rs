@@ -371,10 +371,6 @@ impl File for MemoryFile {
         self.record(|| Event::SyncFile { file: self.id })
     }
 
-    fn allocated(&self) -> io::Result<u64> {
-        self.len()
-    }
-
     fn map(&self, bytes: usize) -> io::Result<Map> {
         let content = self.bytes();
         Ok(Map::of_bytes(content.get(..bytes).ok_or(ErrorKind::UnexpectedEof)?))

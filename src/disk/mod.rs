@@ -86,9 +86,6 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// The start of the first range at or after `from` that was never written, or the file's end.
     fn next_hole(&self, from: u64) -> io::Result<u64>;
     fn sync(&self) -> io::Result<()>;
-    /// Space in use, in bytes.
-    #[allow(dead_code, reason = "for those who show a log")]
-    fn allocated(&self) -> io::Result<u64>;
     /// Maps the file for reading; nothing is readable until the map is told how far.
     fn map(&self, bytes: usize) -> io::Result<Map>;
     /// Maps the file for its one writer, who goes on at `from`.

@@ -261,10 +261,6 @@ impl File for PosixFile {
         Ok(rustix::fs::fdatasync(&self.file)?)
     }
 
-    fn allocated(&self) -> io::Result<u64> {
-        Ok(std::os::unix::fs::MetadataExt::blocks(&self.file.metadata()?) * 512)
-    }
-
     fn map(&self, bytes: usize) -> io::Result<Map> {
         Map::of_file(&self.file, bytes)
     }

@@ -65,6 +65,24 @@ impl Extensions {
         self.used = end;
     }
 
+    /// As [`push`](Self::push), or in the place of the value with this id and length.
+    pub(crate) fn set(&mut self, id: Id, value: &[u8]) {
+        let mut at = 0;
+        while let Some([tag, length]) =
+            self.bytes.get(at..self.used).and_then(|row| row.first_chunk()).copied()
+        {
+            let end = at + 2 + usize::from(length);
+            if tag == id as u8 && usize::from(length) == value.len() {
+                if let Some(space) = self.bytes.get_mut(at + 2..end) {
+                    space.copy_from_slice(value);
+                }
+                return;
+            }
+            at = end;
+        }
+        self.push(id, value);
+    }
+
     /// The row of a frame that was written before; `None` if it is longer than this build writes.
     pub(crate) fn of_row(row: &[u8]) -> Option<Self> {
         let mut extensions = Self::default();
@@ -117,6 +135,11 @@ mod tests {
         assert_eq!(find(row.as_bytes(), Id::SchemaVersion), Some(&[3, 0][..]));
         assert_eq!(find(row.as_bytes(), Id::Correlation), Some(&[7; 16][..]));
         assert_eq!(find(row.as_bytes(), Id::Writer), None);
+        row.set(Id::Correlation, &[8; 16]);
+        row.set(Id::IdempotencyKey, &[9; 16]);
+        assert_eq!(find(row.as_bytes(), Id::Correlation), Some(&[8; 16][..]));
+        assert_eq!(find(row.as_bytes(), Id::SchemaVersion), Some(&[3, 0][..]));
+        assert_eq!(find(row.as_bytes(), Id::IdempotencyKey), Some(&[9; 16][..]));
         assert_eq!(find(&[200, 1, 9, 4, 2, 5, 0, 0], Id::SchemaVersion), Some(&[5, 0][..]));
     }
 

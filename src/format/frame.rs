@@ -14,10 +14,6 @@ pub const METADATA_BYTES_MAX: usize = 65_535;
 pub const PAYLOAD_BYTES_MAX: usize = (16 << 20) - 4096;
 /// The most bytes of extensions that the header can name.
 pub(crate) const EXTENSION_BYTES_MAX: usize = 255 * 8;
-/// The greatest length of a frame.
-#[allow(dead_code, reason = "for those who look at a store from outside")]
-pub(crate) const FRAME_BYTES_MAX: usize =
-    FRAME_BYTES + EXTENSION_BYTES_MAX + KEY_BYTES_MAX + METADATA_BYTES_MAX + PAYLOAD_BYTES_MAX + 7;
 
 /// What a frame does. A user frame of this format is a [`FACT`]; the others are reserved
 /// for the state layer. System frames (kind 0) have numbers of their own.
@@ -30,7 +26,6 @@ pub(crate) mod flag {
     /// The entity's history is dense from here on.
     pub(crate) const FIRST: u16 = 1 << 1;
     /// All flags of this format, the reserved ones (quiet, synthetic, in-epoch, tombstone) included.
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) const KNOWN: u16 = (1 << 6) - 1;
     pub(crate) const BITS: u16 = (1 << 10) - 1;
     pub(crate) const SOURCE_SHIFT: u16 = 10;
@@ -176,12 +171,10 @@ impl FrameHeader {
         self.flags_source.get() & flag != 0
     }
 
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn flags(&self) -> u16 {
         self.flags_source.get() & flag::BITS
     }
 
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn source(&self) -> u8 {
         u8::try_from(self.flags_source.get() >> flag::SOURCE_SHIFT).unwrap_or(0)
     }

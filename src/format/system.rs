@@ -6,7 +6,8 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::id::{Life, Position};
+use crate::format::frame::FRAME_BYTES;
+use crate::id::{FRAME_ALIGN, Life, Position};
 
 /// The operation byte of a system frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,6 @@ impl System {
         })
     }
 
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Preamble => "preamble",
@@ -112,6 +112,10 @@ struct OpenBytes {
     pid: U32,
     recovered_end: U64,
 }
+
+/// The bytes of an open frame.
+pub(crate) const OPEN_BYTES: u64 = (FRAME_BYTES + size_of::<OpenBytes>()) as u64;
+const _: () = assert!(OPEN_BYTES.is_multiple_of(FRAME_ALIGN));
 
 /// What the first frame of a life says: whose life went before, and where the log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

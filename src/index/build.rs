@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 use crate::disk::{File, replace, replace_with};
 use crate::error::{Error, Result};
 use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
-use crate::format::frame::{FRAME_BYTES, Frame};
+use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
@@ -100,14 +100,19 @@ pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame
     }
 }
 
-/// Writes the index of a segment that is durable up to `end`.
+/// Says which segment holds an entity's newest frame before the one that is indexed; 0: none does.
+pub(crate) type Before<'a> = &'a dyn Fn(EntityHash) -> Result<u32>;
+
+/// Writes the index of a segment that is durable up to `end`. `before` is asked where the arrays do
+/// not know what an entity's history goes on behind: those that were made by reading one segment.
 pub(crate) fn write_index(
     place: &Place,
     segment: &Segment,
     live: &LiveIndex,
     end: u64,
+    before: Before<'_>,
 ) -> Result<SealedIndex> {
-    let parts = index_parts(place, segment, live, end);
+    let parts = index_parts(place, segment, live, end, before)?;
     let number = segment.number();
     let name = file_name(number);
     replace(&*place.directory, &name, &[&parts.encode(place.store)])
@@ -122,7 +127,13 @@ struct Gathered {
     previous_segment: u32,
 }
 
-pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, end: u64) -> IndexParts {
+pub(crate) fn index_parts(
+    place: &Place,
+    segment: &Segment,
+    live: &LiveIndex,
+    end: u64,
+    before: Before<'_>,
+) -> Result<IndexParts> {
     let frames = live.count();
     let mut parts = IndexParts {
         number: segment.number(),
@@ -155,12 +166,19 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
         let known = here
             .and_then(|previous| entity_of.get(previous.ordinal() as usize).copied())
             .filter(|entity| *entity != u32::MAX);
-        let entity = known.unwrap_or_else(|| {
-            let hash = place.hasher.hash(frame.header.kind.get(), frame.key());
-            let previous_segment = previous.map_or(0, EntryAt::segment);
-            gathered.push(Gathered { hash, members: Vec::new(), previous_segment });
-            u32::try_from(gathered.len() - 1).unwrap_or(u32::MAX)
-        });
+        let entity = match known {
+            Some(entity) => entity,
+            None => {
+                let hash = place.hasher.hash(frame.header.kind.get(), frame.key());
+                let previous_segment = match previous {
+                    Some(previous) => previous.segment(),
+                    None if frame.header.has(flag::FIRST) => 0,
+                    None => before(hash)?,
+                };
+                gathered.push(Gathered { hash, members: Vec::new(), previous_segment });
+                u32::try_from(gathered.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
         if let Some(gathered) = gathered.get_mut(entity as usize) {
             gathered.members.push(ordinal);
         }
@@ -186,7 +204,7 @@ pub(crate) fn index_parts(place: &Place, segment: &Segment, live: &LiveIndex, en
     parts.members.resize(parts.offsets.len(), u32::MAX);
     parts.kinds = kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames)).collect();
     parts.kinds.sort_unstable_by_key(|count| count.kind.get());
-    parts
+    Ok(parts)
 }
 
 /// The life of the last frame below `end`: its seal, closed frame or last append.

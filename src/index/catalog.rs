@@ -113,8 +113,10 @@ pub(crate) struct Opened {
     live: RwLock<Option<Arc<LiveIndex>>>,
     /// What reading its frames met, where there was no index to spare that.
     damage: Option<Damage>,
-    /// Frames before this ordinal need no checksum: this process wrote or checked them.
+    /// Frames before this ordinal need no checksum: a scan has checked them.
     checked: AtomicU32,
+    /// Nor do frames from this ordinal on: this process wrote them, or read them one by one.
+    own: AtomicU32,
 }
 
 impl Section {
@@ -129,10 +131,11 @@ impl Section {
         }
     }
 
-    /// A segment that recovery read, or that was just made: all of it is known to be good.
-    pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>) -> Self {
+    /// A segment that was just made, or that recovery read from the frame `own` on: what stands
+    /// before that an index file spared it.
+    pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>, own: u32) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let _ = section.opened.set(Opened::live(segment, index));
+        let _ = section.opened.set(Opened::live(segment, index, own));
         section
     }
 
@@ -193,7 +196,7 @@ impl Section {
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
         let (live, damage) = index_by_reading(&self.place, &segment, self.limit()?)?;
-        Ok(Opened { damage, ..Opened::live(segment, Arc::new(live)) })
+        Ok(Opened { damage, ..Opened::live(segment, Arc::new(live), 0) })
     }
 
     /// Where the next segment says that this one ends.
@@ -215,11 +218,12 @@ impl fmt::Debug for Section {
 }
 
 impl Opened {
-    /// A segment whose frames this process wrote or read one by one.
-    fn live(segment: Arc<Segment>, live: Arc<LiveIndex>) -> Self {
+    /// A segment whose frames from `own` on this process wrote or read one by one.
+    fn live(segment: Arc<Segment>, live: Arc<LiveIndex>, own: u32) -> Self {
         let first_seq = live.share_first_seq();
         let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
-        Self { segment, first_seq, sealed, live, damage: None, checked: AtomicU32::new(u32::MAX) }
+        let (checked, own) = (AtomicU32::new(0), AtomicU32::new(own));
+        Self { segment, first_seq, sealed, live, damage: None, checked, own }
     }
 
     fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
@@ -231,6 +235,15 @@ impl Opened {
             live,
             damage: None,
             checked: AtomicU32::new(0),
+            own: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// The frame from which on this process wrote them, or read them one by one.
+    pub(crate) fn own(&self) -> u32 {
+        match self.index() {
+            IndexRef::Live(_) => self.own.load(Ordering::Relaxed),
+            IndexRef::Sealed(index, _) => index.count(),
         }
     }
 
@@ -261,6 +274,7 @@ impl Opened {
         let _ = self.sealed.set(index);
         // From now on its pages may leave memory and come back from the disk.
         self.checked.store(0, Ordering::Relaxed);
+        self.own.store(u32::MAX, Ordering::Relaxed);
         *self.live.write() = None;
     }
 
@@ -278,7 +292,7 @@ impl Opened {
         let Some(frame) = self.segment.frame(offset) else {
             return Err(self.lost(ordinal, offset, "no frame fits there"));
         };
-        if ordinal >= self.checked.load(Ordering::Relaxed) {
+        if ordinal >= self.checked.load(Ordering::Relaxed) && ordinal < self.own.load(Ordering::Relaxed) {
             self.check(first_seq, ordinal, offset, &frame)?;
         }
         Ok((offset, frame))
@@ -333,9 +347,14 @@ impl Catalog {
         Ok(low.checked_sub(1))
     }
 
-    /// Searches the segments for an entity's newest frame, newest segment first.
-    pub(crate) fn search(&self, hasher: &EntityHasher, hash: EntityHash) -> Result<Option<Known>> {
-        for section in self.sections.iter().rev() {
+    /// Searches the segments below `number` for an entity's newest frame, newest segment first.
+    pub(crate) fn search_below(
+        &self,
+        number: u32,
+        hasher: &EntityHasher,
+        hash: EntityHash,
+    ) -> Result<Option<Known>> {
+        for section in self.sections.iter().rev().filter(|section| section.number < number) {
             let opened = section.open()?;
             let found = match opened.index() {
                 IndexRef::Sealed(index, _) => index.find(hash).map(|record| {
@@ -427,6 +446,6 @@ impl Index {
 
 impl Fallback for Index {
     fn search(&self, hash: EntityHash) -> Result<Option<Known>> {
-        self.catalog().search(&self.place.hasher, hash)
+        self.catalog().search_below(u32::MAX, &self.place.hasher, hash)
     }
 }

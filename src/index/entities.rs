@@ -96,22 +96,27 @@ impl Entities {
     }
 
     fn in_file(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Option<Known>> {
-        let file = self.file.read();
-        let Some(file) = file.as_ref() else { return Ok(None) };
-        match file.find(hash) {
+        // Not held across the search, which may take long: who brings a new file would wait for
+        // it, and every append behind that one.
+        match self.file().map_or(Ok(None), |file| file.find(hash)) {
             Ok(found) => Ok(found),
             Err(InDoubt) => fallback.search(hash),
         }
     }
 
-    /// Loads what the file knows of an entity onto the heap, so that [`advance`](Self::advance) finds it there.
+    /// Makes sure that [`advance`](Self::advance) finds what is known of an entity: loads it onto
+    /// the heap where the file is in doubt about it.
     #[inline]
     pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<()> {
         if !self.has_file.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
             return Ok(());
         }
-        if let Some(known) = self.in_file(hash, fallback)? {
-            self.shard(hash).write().entry(hash).or_insert_with(|| {
+        let Some(file) = self.file().filter(|file| file.find(hash).is_err()) else { return Ok(()) };
+        let Some(known) = fallback.search(hash)? else { return Ok(()) };
+        let mut shard = self.shard(hash).write();
+        // A file that came meanwhile was checked in full, and may know of later entries.
+        if self.file().is_some_and(|now| Arc::ptr_eq(&now, &file)) {
+            shard.entry(hash).or_insert_with(|| {
                 self.on_heap.fetch_add(1, Ordering::Relaxed);
                 known
             });
@@ -158,7 +163,7 @@ impl Entities {
             None => {
                 shard.remove(&hash);
                 self.on_heap.fetch_sub(1, Ordering::Relaxed);
-                self.added.fetch_sub(1, Ordering::Relaxed);
+                self.no_longer_added(1);
             }
         }
     }
@@ -184,6 +189,12 @@ impl Entities {
         }
     }
 
+    fn no_longer_added(&self, entities: u64) {
+        let less = |added: u64| Some(added.saturating_sub(entities));
+        // It always succeeds: there is no value that is not wanted.
+        let _ = self.added.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Entities in all.
     pub(crate) fn count(&self) -> u64 {
         self.in_file_count() + self.added.load(Ordering::Relaxed)
@@ -203,24 +214,26 @@ impl Entities {
     }
 
     /// Goes on over a new file, whose pages were all checked, and forgets from the heap what
-    /// it covers.
+    /// it covers. One that covers less than the file before it is not used.
     pub(crate) fn use_file(&self, file: EntityFile) {
-        let covered = file.covered;
-        *self.file.write() = Some(Arc::new(file));
+        let (covered, entities) = (file.covered, file.entities);
+        let before = {
+            let mut current = self.file.write();
+            if current.as_ref().is_some_and(|current| current.covered > covered) {
+                return;
+            }
+            current.replace(Arc::new(file)).map_or(0, |old| old.entities)
+        };
         self.has_file.store(true, Ordering::Release);
-        let mut added = 0;
+        // What the file knows beyond the one before was counted as added when it was written.
+        self.no_longer_added(entities.saturating_sub(before));
         for shard in &self.shards {
             let mut shard = shard.write();
-            let before = shard.len();
+            let length = shard.len();
             shard.retain(|_, known| known.newest >= covered);
-            self.on_heap.fetch_sub((before - shard.len()) as u64, Ordering::Relaxed);
+            self.on_heap.fetch_sub((length - shard.len()) as u64, Ordering::Relaxed);
             shard.shrink_to_fit();
-            let file = self.file.read();
-            let is_new =
-                |hash: &EntityHash| file.as_ref().is_some_and(|file| matches!(file.find(*hash), Ok(None)));
-            added += shard.keys().filter(|hash| is_new(hash)).count() as u64;
         }
-        self.added.store(added, Ordering::Relaxed);
     }
 }
 
@@ -343,6 +356,15 @@ impl EntityFile {
 
     /// Reads every page, so that a file in doubt is noticed now.
     pub(crate) fn check_all(&self) -> Result<(), InDoubt> {
-        (0..self.pages).try_for_each(|number| self.page(number).map(|_| ()))
+        const PAGES_AHEAD: usize = 1024;
+        (0..self.pages).try_for_each(|number| {
+            if number.is_multiple_of(PAGES_AHEAD as u64) {
+                // Maps are set up for point reads.
+                let start = usize::try_from(number).unwrap_or(0).saturating_mul(PAGE_BYTES) + PAGES_AT;
+                let end = start.saturating_add(2 * PAGES_AHEAD * PAGE_BYTES).min(self.map.bytes());
+                self.map.will_need(start.min(end)..end);
+            }
+            self.page(number).map(|_| ())
+        })
     }
 }

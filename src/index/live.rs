@@ -128,12 +128,6 @@ impl LiveIndex {
         let word = self.previous.get(ordinal as usize)?.load(Ordering::Relaxed);
         (word != 0).then_some(EntryAt::from_word(word))
     }
-
-    /// Heap in use at most, in bytes.
-    #[allow(dead_code, reason = "for those who show a log")]
-    pub(crate) fn bytes(&self) -> u64 {
-        u64::from(self.count()) * (size_of::<u32>() + size_of::<u64>()) as u64
-    }
 }
 
 /// An offset in units of eight bytes. Segments are small enough by the options' limit.

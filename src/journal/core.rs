@@ -102,6 +102,8 @@ pub(crate) struct Writer {
     pub(crate) dead: Vec<u32>,
     /// The greatest number that any segment has.
     pub(crate) greatest: u32,
+    /// This life has no `open` frame yet: where recovery ended.
+    pub(crate) unannounced: Option<Position>,
     /// Seqs that a repair could not save, to be named by the next preamble.
     pub(crate) lost: u64,
 }
@@ -208,16 +210,12 @@ impl Core {
         Ok((receipt.unwrap_or_else(|| panic!("one record has one receipt")), end))
     }
 
-    /// Appends records together, all or nothing; `refused`: one of them could not be made an item.
+    /// Appends records together, all or nothing.
     pub(crate) fn append_batch(
         &self,
-        mut items: Vec<Item<'_>>,
+        items: &mut [Item<'_>],
         key: Option<IdempotencyKey>,
-        refused: Option<Error>,
     ) -> Result<(BatchReceipt, Position)> {
-        if let Some(refused) = refused {
-            return Err(refused);
-        }
         let Some(first) = items.first_mut() else {
             return Err(Error::new(ErrorKind::InvalidInput, "append a batch").sides("1 record or more", 0));
         };
@@ -225,7 +223,7 @@ impl Core {
             first.draft.name_batch(key);
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let (end, repeated) = self.append_items(&items, key, &mut |receipt| receipts.push(receipt))?;
+        let (end, repeated) = self.append_items(items, key, &mut |receipt| receipts.push(receipt))?;
         Ok((BatchReceipt { receipts, repeated }, end))
     }
 
@@ -245,6 +243,8 @@ impl Core {
         key: Option<IdempotencyKey>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
+        // Here too: the items may have been made before the fork.
+        self.check_not_forked("append")?;
         let bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
         if bytes > self.options.batch_bytes_max() {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
@@ -362,7 +362,8 @@ impl Core {
                 let found =
                     known.map_or_else(|| "no entry".to_owned(), |known| format!("generation {known}"));
                 return Err(Error::new(ErrorKind::Conflict, format!("append to {}", self.entity_of(item)))
-                    .sides(item.expect, found));
+                    .sides(item.expect, found)
+                    .found_generation(known));
             }
             now.insert(
                 item.hash,
@@ -399,6 +400,8 @@ impl Core {
         for seq in first.first_seq..first.first_seq + u64::from(first.frames) {
             let found = Seq::new(seq).map(|seq| view.get(seq)).transpose()?.flatten();
             let Some(entry) = found else {
+                // A sync that failed just now has cut the view.
+                self.check_writable()?;
                 return Err(Error::corrupt(format!("find entry {seq}, which was appended with key {key}"))
                     .lost(seq..=seq));
             };

@@ -135,7 +135,6 @@ impl<'a> Entry<'a> {
         OwnedEntry { segment: Arc::clone(self.segment), offset: self.offset }
     }
 
-    #[allow(dead_code, reason = "for those who show a log")]
     pub(crate) fn frame(&self) -> &Frame<'a> {
         &self.frame
     }

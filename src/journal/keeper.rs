@@ -140,14 +140,16 @@ impl Core {
         if self.is_closed() || self.commit.is_poisoned() {
             return Ok(());
         }
-        self.keep_a_spare()?;
+        let spare = self.keep_a_spare();
         let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
             // Whoever closes does the rest, and then lets go of the directory.
-            return Ok(());
+            return spare;
         }
-        self.seal_durable_segments(self.commit.durable())?;
-        self.keep_the_directory(self.commit.durable(), false)
+        // A disk that has no room for a spare may have some for an index.
+        let sealed = self.seal_durable_segments(self.commit.durable());
+        let directory = self.keep_the_directory(self.commit.durable(), false);
+        spare.and(sealed).and(directory)
     }
 
     /// Makes the next segment ahead.
@@ -215,8 +217,17 @@ impl Core {
 
     fn seal(&self, opened: &Opened) -> Result<()> {
         let IndexRef::Live(live) = opened.index() else { return Ok(()) };
+        if opened.damage().is_some() {
+            // An index would hide from the next opening what reading the segment tells.
+            return Ok(());
+        }
         let end = opened.segment.map.limit() as u64;
-        opened.use_index(write_index(&self.index.place, &opened.segment, &live, end)?);
+        let (catalog, number) = (self.index.catalog(), opened.segment.number());
+        let before = |hash| {
+            let found = catalog.search_below(number, &self.index.place.hasher, hash)?;
+            Ok(found.map_or(0, |known| known.newest.segment()))
+        };
+        opened.use_index(write_index(&self.index.place, &opened.segment, &live, end, &before)?);
         Ok(())
     }
 
@@ -233,18 +244,18 @@ impl Core {
         if !outgrown && behind < many {
             return Ok(());
         }
-        if let Some(old) = &old
-            && old.check_all().is_err()
-        {
-            // A page in doubt: what it held is in the indexes, so begin without the file.
-            return self.write_directory_from(None, durable, closing);
-        }
-        self.write_directory_from(old.as_deref(), durable, closing)
+        let least = old.as_ref().map_or(EntryAt::NONE, |old| old.covered);
+        // A page in doubt: what it held is in the indexes, so begin without the file.
+        let trusted = old.as_deref().filter(|old| old.check_all().is_ok());
+        self.write_directory_from(trusted, least, durable, closing)
     }
 
+    /// Writes the directory from an older one, if that can be trusted, and the indexes behind what
+    /// it covers; not if it would cover less than `least`, which is what is known now.
     fn write_directory_from(
         &self,
         old: Option<&crate::index::entities::EntityFile>,
+        least: EntryAt,
         durable: Position,
         closing: bool,
     ) -> Result<()> {
@@ -256,14 +267,19 @@ impl Core {
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
             }
-            if let IndexRef::Sealed(index, _) = section.open()?.index() {
+            let opened = section.open()?;
+            if section.number < durable.segment() {
+                // One whose index was lost was read just now.
+                self.seal(opened)?;
+            }
+            if let IndexRef::Sealed(index, _) = opened.index() {
                 covered = EntryAt::new(section.number, index.count());
                 sealed.push((section.number, index.clone()));
             } else {
                 break;
             }
         }
-        if covered > from {
+        if covered > from && covered >= least {
             let file = write_directory(&self.index.place, old, &sealed, covered)?;
             self.index.entities.use_file(file);
         }

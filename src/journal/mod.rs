@@ -5,9 +5,12 @@
 //! 1. `Keeper::making` — whoever makes segments
 //! 2. `Core::writer` — whoever appends: numbers, the active segment, the idempotency window
 //! 3. `Keeper::indexing` — whoever writes indexes and the directory of entities
-//! 4. the registry, the catalog, `Core::unsynced`, the spare — each held for a few steps
-//! 5. a shard of the directory of entities
-//! 6. `Commit::turn` — the marks and the syncer's turn; never held across a sync
+//! 4. `Section::opening` — whoever opens a segment that nobody has touched yet
+//! 5. a shard of the directory of entities, and under it the directory's file
+//! 6. the registry, the catalog, `Core::unsynced`, the spare, `Keeper::writable_through`, the lists
+//!    of a segment's arrays — each held for a few steps, none of them under another
+//! 7. `Commit::turn` — the marks and the syncer's turn; never held across a sync
+//! 8. the beds of the two threads (`Keeper::work`, `Idle::state`)
 //!
 //! # Threads
 //!
@@ -17,7 +20,8 @@
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
 //!
-//! Readers take no lock that the writer holds while it stores.
+//! A scan, and a point read by Seq, take no lock that the writer holds while it stores. Who asks for
+//! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod core;
 pub(crate) mod entry;
@@ -185,6 +189,12 @@ impl Journal {
         Options::new().background(false).in_memory()
     }
 
+    /// The kind of this name, if it is registered.
+    #[must_use]
+    pub fn kind_named(&self, name: &str) -> Option<Arc<KindInfo>> {
+        self.core().registry.read().named(name).cloned()
+    }
+
     /// Finds the kind of this name, or registers it: a kind of facts whose payloads are bytes.
     ///
     /// # Errors
@@ -212,8 +222,9 @@ impl Journal {
     /// # Errors
     ///
     /// `InvalidInput` for a key, metadata or payload over its limit, `BatchTooLarge`,
-    /// `UnknownKind`, `Conflict` with both numbers if the expectation is not met, `NoSpace`
-    /// (nothing was appended), `Poisoned` (the outcome is unknown), `Closed`, `Forked`.
+    /// `UnknownKind`, `Conflict` with both numbers if the expectation is not met, `NoSpace` or `Io`
+    /// (nothing was appended), `Corrupt` if the entity's place cannot be told from damaged files,
+    /// `LimitReached`, `Poisoned` (the outcome is unknown), `Closed`, `Forked`.
     pub fn append(&self, record: Record<'_>) -> Result<Receipt> {
         let core = self.appending();
         let (receipt, end) = core.append(&record)?;
@@ -345,7 +356,7 @@ impl Journal {
     /// `Poisoned` if a sync failed, now or before: what was not acknowledged as durable has an
     /// unknown outcome. `Io` if the clean end could not be written down; nothing is lost then.
     pub fn close(&self) -> Result<()> {
-        self.engine.close()
+        self.engine.close(true)
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -361,8 +372,8 @@ impl Journal {
 }
 
 impl Engine {
-    fn close(&self) -> Result<()> {
-        let closed = self.core.close();
+    fn close(&self, says_so: bool) -> Result<()> {
+        let closed = self.core.close(says_so);
         if self.core.fork.is_forked() {
             // Everything here is the parent's, and stays: its lock, its threads, and its maps,
             // which a fork leaves out: what is mapped in their place must not be unmapped.
@@ -377,6 +388,6 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // Nobody is left to tell; acknowledged data needs no close.
-        let _ = self.close();
+        let _ = self.close(false);
     }
 }

@@ -120,6 +120,7 @@ fn start(
         forgot: preamble.forgot,
         dead: chain.dead,
         greatest: chain.greatest,
+        unannounced: None,
         lost: 0,
     };
     lock.announce(manifest.store, life, end.position)
@@ -567,9 +568,9 @@ impl Finding<'_> {
         }
         let number = current.segment.number();
         let catalog = self.index.catalog();
-        let covered =
-            catalog.section(number).and_then(|section| section.open().ok()).map(|opened| opened.index());
-        let live = match covered {
+        let opened = catalog.section(number).and_then(|section| section.open().ok());
+        let own = opened.map_or(0, |opened| opened.own());
+        let live = match opened.map(|opened| opened.index()) {
             Some(IndexRef::Sealed(index, _)) => {
                 Arc::new(LiveIndex::from_sealed(index, number, current.segment.header.bytes))
             }
@@ -577,7 +578,7 @@ impl Finding<'_> {
         };
         current.live = Some(Arc::clone(&live));
         let place = Arc::clone(&self.index.place);
-        self.index.add(Section::opened(place, Arc::clone(&current.segment), Arc::clone(&live)));
+        self.index.add(Section::opened(place, Arc::clone(&current.segment), Arc::clone(&live), own));
         Some(live)
     }
 }
@@ -622,11 +623,4 @@ impl Visitor for Finding<'_> {
             live.skip_to(damage.last_seq.saturating_add(1));
         }
     }
-}
-
-/// Names of files that belong to a store, for those who look at a directory from outside.
-#[allow(dead_code, reason = "for those who look at a store from outside")]
-pub(crate) fn is_store_file(name: &str) -> bool {
-    let known = [manifest::FILE_NAME, lock_format::FILE_NAME, entities_format::FILE_NAME];
-    known.contains(&name) || number_of(name).is_some() || index_format::number_of(name).is_some()
 }

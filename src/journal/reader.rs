@@ -270,14 +270,8 @@ impl Reader {
         self.shared.index.entities.count()
     }
 
-    #[allow(dead_code, reason = "for those who look at a store from outside")]
     pub(crate) fn directory(&self) -> &Arc<dyn Directory> {
         &self.shared.directory
-    }
-
-    #[allow(dead_code, reason = "for those who look at a store from outside")]
-    pub(crate) fn index(&self) -> &Arc<Index> {
-        &self.shared.index
     }
 }
 
@@ -382,8 +376,9 @@ impl Shared {
         let number = follow.segment.number();
         let catalog = self.index.catalog();
         let bytes = follow.segment.header.bytes;
-        let live = match catalog.section(number).map(|section| section.open()).transpose()?.map(|o| o.index())
-        {
+        let opened = catalog.section(number).map(|section| section.open()).transpose()?;
+        let own = opened.map_or(0, |opened| opened.own());
+        let live = match opened.map(|opened| opened.index()) {
             Some(IndexRef::Sealed(index, _)) => Arc::new(LiveIndex::from_sealed(index, number, bytes)),
             Some(IndexRef::Live(live)) => live,
             None => Arc::new(LiveIndex::for_segment(bytes)),
@@ -392,6 +387,7 @@ impl Shared {
             Arc::clone(&self.index.place),
             Arc::clone(&follow.segment),
             Arc::clone(&live),
+            own,
         ));
         follow.live = Some(Arc::clone(&live));
         Ok(live)
@@ -475,7 +471,7 @@ impl Shared {
         let live = Arc::new(LiveIndex::for_segment(segment.header.bytes));
         live.begin(follow.last_seq + 1);
         let place = Arc::clone(&self.index.place);
-        self.index.add(Section::opened(place, Arc::clone(&segment), Arc::clone(&live)));
+        self.index.add(Section::opened(place, Arc::clone(&segment), Arc::clone(&live), 0));
         follow.segment = segment;
         follow.live = Some(live);
         follow.listed_in = None;

@@ -1,5 +1,6 @@
 //! What is appended, and what an append answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -83,7 +84,6 @@ impl<'a> Record<'a> {
         self
     }
 
-    #[allow(dead_code, reason = "for the typed facade")]
     pub(crate) const fn schema_version(mut self, version: u16) -> Self {
         self.schema_version = version;
         self
@@ -206,22 +206,22 @@ pub struct Batch<'a> {
     /// Checked, summed and hashed as they came: a commit has only to store them.
     items: Vec<Item<'a>>,
     key: Option<IdempotencyKey>,
-    /// What the first record that cannot be appended was refused for: told by the commit.
-    refused: Option<Error>,
+    /// A record of which no item could be made, and those behind it: the commit tries again, and
+    /// tells why not.
+    refused: VecDeque<Record<'a>>,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, items: Vec::new(), key: None, refused: None }
+        Self { core, items: Vec::new(), key: None, refused: VecDeque::new() }
     }
 
-    /// Adds a record. One that is over its limits makes the commit fail.
+    /// Adds a record. One that cannot be appended makes the commit fail: over its limits, or of an
+    /// entity whose place cannot be looked up.
     pub fn push(&mut self, record: Record<'a>) -> &mut Self {
         match self.core.item(&record) {
-            Ok(item) => self.items.push(item),
-            Err(error) => {
-                self.refused.get_or_insert(error);
-            }
+            Ok(item) if self.refused.is_empty() => self.items.push(item),
+            _ => self.refused.push_back(record),
         }
         self
     }
@@ -240,26 +240,27 @@ impl<'a> Batch<'a> {
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.items.len() + self.refused.len()
     }
 
     /// True if there is no record yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
-    /// Appends the batch, and waits as the journal's durability says.
+    /// Appends the batch, and waits as the journal's durability says. The batch is then empty; after
+    /// an error it is as it was, so that it can be committed again.
     ///
     /// # Errors
     ///
     /// `InvalidInput` for an empty batch or a record over its limits, `BatchTooLarge`,
     /// `Conflict` with both numbers, `KeyReused`, `UnknownKind`, and what
     /// [`Journal::append`](crate::Journal::append) answers.
-    pub fn commit(self) -> Result<BatchReceipt> {
-        let Self { core, items, key, refused } = self;
-        let (receipt, end) = core.append_batch(items, key, refused)?;
-        core.wait_as_configured(end)?;
+    pub fn commit(&mut self) -> Result<BatchReceipt> {
+        let (receipt, end) = self.append()?;
+        self.core.wait_as_configured(end)?;
+        self.clear();
         Ok(receipt)
     }
 
@@ -268,14 +269,35 @@ impl<'a> Batch<'a> {
     /// # Errors
     ///
     /// As [`commit`](Self::commit), but for those of waiting.
-    pub fn commit_nowait(self) -> Result<(BatchReceipt, Ticket)> {
-        let Self { core, items, key, refused } = self;
-        let (receipt, end) = core.append_batch(items, key, refused)?;
+    pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
+        let (receipt, end) = self.append()?;
         let last = *receipt
             .receipts
             .last()
             .ok_or_else(|| Error::new(ErrorKind::InvalidInput, "commit an empty batch"))?;
-        let ticket = Ticket { core, receipt: last, end };
+        let ticket = Ticket { core: Arc::clone(&self.core), receipt: last, end };
+        self.clear();
         Ok((receipt, ticket))
+    }
+
+    fn append(&mut self) -> Result<(BatchReceipt, Position)> {
+        while let Some(record) = self.refused.front() {
+            self.items.push(self.core.item(record)?);
+            self.refused.pop_front();
+        }
+        self.core.append_batch(&mut self.items, self.key)
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.key = None;
+    }
+}
+
+impl<'a> Extend<Record<'a>> for Batch<'a> {
+    fn extend<T: IntoIterator<Item = Record<'a>>>(&mut self, records: T) {
+        records.into_iter().for_each(|record| {
+            self.push(record);
+        });
     }
 }

@@ -198,7 +198,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
         write_manifest(&*core.directory, &core.manifest)?;
         Ok(end)
     });
-    let closed = core.close();
+    let closed = core.close(true);
     let end = finished?;
     closed?;
     let directory = &core.directory;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::disk::Access;
 use crate::disk::map::Unfinished;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::lock::Cell;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
-use crate::format::system::{Open, Preamble, System};
+use crate::format::system::{OPEN_BYTES, Open, Preamble, System};
 use crate::id::Position;
 use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
@@ -62,7 +63,8 @@ impl Core {
                 // The header that names the end vouches for everything below it: what is visible.
                 // The end itself is never reached where nothing of a new segment was written.
                 self.wait_durable(self.commit.visible())?;
-                self.go_on_behind(&mut writer, end, bytes)
+                self.go_on_behind(&mut writer, end, bytes)?;
+                self.announce(&mut writer)
             }
             Stage::Waiting { end, resume } => {
                 let (end, resume) = (*end, *resume);
@@ -73,15 +75,22 @@ impl Core {
         }
     }
 
-    /// The first append of a life: `open` is its first frame.
+    /// The first append of a life.
     fn begin_life(&self, writer: &mut Writer, end: Position, resume: bool, bytes: u64) -> Result<()> {
-        let open = Open { previous_life: writer.previous_life, pid: std::process::id(), recovered_end: end };
-        let payload = open.encode();
-        let draft = Draft::system(System::Open, &payload);
-        if !(resume && self.resume(writer, end, draft.bytes())?) {
-            self.go_on_behind(writer, end, bytes + draft.bytes())?;
+        writer.unannounced = Some(end);
+        if !(resume && self.resume(writer, end, OPEN_BYTES)?) {
+            self.go_on_behind(writer, end, bytes + OPEN_BYTES)?;
         }
-        self.push_system(writer, &draft)
+        self.announce(writer)
+    }
+
+    /// Writes the first frame of a life, unless it is there: the one before may have failed.
+    fn announce(&self, writer: &mut Writer) -> Result<()> {
+        let Some(end) = writer.unannounced else { return Ok(()) };
+        let open = Open { previous_life: writer.previous_life, pid: std::process::id(), recovered_end: end };
+        self.push_system(writer, &Draft::system(System::Open, &open.encode()))?;
+        writer.unannounced = None;
+        Ok(())
     }
 
     /// Goes on in the last segment, whose life ended in order. False: there is no room in it, or
@@ -111,6 +120,7 @@ impl Core {
             Arc::clone(&self.index.place),
             Arc::clone(&segment),
             Arc::clone(&live),
+            opened.own(),
         ));
         self.unsynced.lock().push(Arc::clone(&segment));
         let log = ActiveSegment::new(segment, map_writer, end.offset(), writer.life);
@@ -144,7 +154,8 @@ impl Core {
         let spare = self.make_segment((number, end), writer.log_bytes, bytes, preamble.bytes())?;
         self.index.drop_behind(end.segment());
         self.enter(writer, spare, end.offset())?;
-        // The header that names the end is durable: what lies between can go.
+        // The header that names the end is durable: what lies behind it, and between, can go.
+        self.give_back_behind(end);
         let between = end.segment().saturating_add(1)..=before;
         let names = self.directory.list().unwrap_or_default();
         let there = names.iter().filter_map(|entry| number_of(&entry.name));
@@ -156,6 +167,18 @@ impl Core {
             let _ = self.directory.remove(&crate::format::index::file_name(number));
         }
         Ok(())
+    }
+
+    /// Gives the space behind a torn end back to the file system. If that cannot be, it stays.
+    fn give_back_behind(&self, end: Position) {
+        let behind_a_seal = end.offset() == 0;
+        if !behind_a_seal
+            && let Ok(file) = self.directory.open(&file_name(end.segment()), Access::Write)
+            && let Ok(length) = file.len()
+        {
+            // Only whole pages can be given back.
+            let _ = file.punch(end.offset().next_multiple_of(4096).min(length), length);
+        }
     }
 
     /// A segment of which nothing is in the log is no part of it: whatever comes next stands
@@ -196,6 +219,7 @@ impl Core {
             Arc::clone(&self.index.place),
             Arc::clone(&segment),
             Arc::clone(&live),
+            0,
         ));
         let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
         writer.stage = Stage::Writing(Active::new(log, live));
@@ -321,8 +345,9 @@ impl Core {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Ends this life. The first call does it; later ones find it done.
-    pub(crate) fn close(&self) -> Result<()> {
+    /// Ends this life. The first call does it; later ones find it done. `says_so`: also of a life
+    /// that appended nothing, if it had to recover.
+    pub(crate) fn close(&self, says_so: bool) -> Result<()> {
         self.check_not_forked("close")?;
         // Nobody is making a file when the directory is let go of, and nobody begins to.
         let _making = self.keeper.making.lock();
@@ -331,7 +356,7 @@ impl Core {
             return Ok(());
         }
         let _indexing = self.keeper.indexing.lock();
-        let ended = self.end_life(&mut writer);
+        let ended = self.end_life(&mut writer, says_so);
         self.commit.close();
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
@@ -343,7 +368,16 @@ impl Core {
         ended.and(released)
     }
 
-    fn end_life(&self, writer: &mut Writer) -> Result<()> {
+    fn end_life(&self, writer: &mut Writer, says_so: bool) -> Result<()> {
+        if let Stage::Waiting { end, resume } = writer.stage
+            && says_so
+            && !self.report.clean
+            && writer.log_bytes + end.offset() > FIRST_FRAME
+        {
+            // What a crash left was recovered, and made durable: said in the log, the next opening
+            // finds its end at once, and knows rot there for what it is. Nothing depends on it.
+            let _ = self.begin_life(writer, end, resume, 0);
+        }
         if !matches!(writer.stage, Stage::Writing(_)) {
             // Nothing was appended, or a failed write ended the segment: there is nothing to say.
             return self.wait_durable(self.commit.visible());

@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     buffer: Vec<u8>,
     start: usize,
     length: usize,
+    /// Nothing behind was written to since the memory came, zeroed and not touched.
+    dirty: usize,
 }
 
 impl Tail {
@@ -38,7 +40,7 @@ impl Tail {
 
     /// A copy that somebody else made.
     pub(crate) fn of(buffer: Vec<u8>) -> Self {
-        Self { length: buffer.len(), buffer, start: 0 }
+        Self { length: buffer.len(), dirty: buffer.len(), buffer, start: 0 }
     }
 
     /// Reads a file of `total` bytes from `from` on. True: nothing came from the cache that should
@@ -62,6 +64,7 @@ impl Tail {
             if written.is_empty() {
                 continue;
             }
+            self.dirty = self.dirty.max(written.end);
             let (offset, bytes) =
                 (written.start as u64, self.bytes_mut().get_mut(written).unwrap_or_default());
             if source == Source::Disk {
@@ -81,13 +84,15 @@ impl Tail {
             // Let go of the old one first, and get zeroed memory that is not touched yet.
             self.buffer = Vec::new();
             self.buffer = vec![0; total + DIRECT_ALIGN];
+            self.dirty = 0;
         }
         self.start = self.buffer.as_ptr().align_offset(DIRECT_ALIGN).min(DIRECT_ALIGN);
         self.length = total;
     }
 
     fn clear(&mut self, range: Range<usize>) {
-        self.bytes_mut().get_mut(range).unwrap_or_default().fill(0);
+        let end = range.end.min(self.dirty);
+        self.bytes_mut().get_mut(range.start.min(end)..end).unwrap_or_default().fill(0);
     }
 }
 

@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
 
     /// Names the batch that begins with this frame.
     pub(crate) fn name_batch(&mut self, key: IdempotencyKey) {
-        self.extensions.get_or_insert_default().push(Id::IdempotencyKey, &key.0);
+        self.extensions.get_or_insert_default().set(Id::IdempotencyKey, &key.0);
     }
 
     fn extensions(&self) -> &[u8] {

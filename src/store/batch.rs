@@ -216,14 +216,17 @@ impl<'s> StoreBatch<'s> {
         self.facts.is_empty()
     }
 
-    /// Appends the batch, and waits as the store's durability says.
+    /// Appends the batch, and waits as the store's durability says. The batch is then empty; after an
+    /// error it is as it was, so that it can be committed again.
     ///
     /// # Errors
     ///
     /// `InvalidInput` for an empty batch or a fact over its limits, `BatchTooLarge`, `Conflict`
     /// with both numbers, `KeyReused`, and what [`Store::append`] answers.
-    pub fn commit(self) -> Result<BatchReceipt> {
-        self.records().commit()
+    pub fn commit(&mut self) -> Result<BatchReceipt> {
+        let done = self.records().commit()?;
+        self.clear();
+        Ok(done)
     }
 
     /// Appends the batch without waiting for the disk.
@@ -231,8 +234,16 @@ impl<'s> StoreBatch<'s> {
     /// # Errors
     ///
     /// As [`commit`](Self::commit), but for those of waiting.
-    pub fn commit_nowait(self) -> Result<(BatchReceipt, Ticket)> {
-        self.records().commit_nowait()
+    pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
+        let done = self.records().commit_nowait()?;
+        self.clear();
+        Ok(done)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.facts.clear();
+        self.key = None;
     }
 
     fn records(&self) -> Batch<'_> {

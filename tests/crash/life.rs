@@ -212,7 +212,10 @@ impl Life {
     pub(crate) fn close(&mut self) -> Result<(), String> {
         let begun = self.disk.events();
         let journal = self.journal.take().ok_or("closed already")?;
-        let wrote = journal.stats().appends > 0 && !std::mem::take(&mut self.refused);
+        // A life that had to recover something says so too, though it appended nothing.
+        let recovered = !journal.recovery().clean && journal.stats().log_bytes > 128;
+        let refused = std::mem::take(&mut self.refused);
+        let wrote = (journal.stats().appends > 0 || recovered) && !refused;
         journal.close().map_err(|error| format!("close: {error}"))?;
         let entries = self.plain.entries.len();
         let Since { operations: done, .. } = self.now(entries);
