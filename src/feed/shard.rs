@@ -59,6 +59,10 @@ impl Default for Touched {
 }
 
 impl Touched {
+    pub(crate) fn everything() -> Self {
+        Self([u64::MAX; WORDS])
+    }
+
     #[inline]
     pub(crate) fn add(&mut self, shard: Shard) {
         if let Some(word) = self.0.get_mut(shard.word()) {

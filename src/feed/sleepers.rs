@@ -8,13 +8,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use crate::feed::shard::{Shard, Touched, WORDS};
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, fence};
 
-/// Somebody who can be woken: a thread, or a task.
+/// A thread that can be woken.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     state: Mutex<State>,
@@ -24,8 +23,6 @@ pub(crate) struct Sleeper {
 #[derive(Debug, Default)]
 struct State {
     woken: bool,
-    /// A task has this instead of a thread that waits.
-    waker: Option<Waker>,
 }
 
 impl Sleeper {
@@ -37,12 +34,8 @@ impl Sleeper {
     pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
         state.woken = true;
-        let waker = state.waker.take();
         drop(state);
         self.changed.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 
     /// Waits until woken, at most so long; `None`: for ever. False: the time is over.
@@ -57,17 +50,6 @@ impl Sleeper {
         }
         state.woken = false;
         true
-    }
-
-    /// For a task: true if it was woken since it last asked; else `waker` will be.
-    #[cfg_attr(not(feature = "async"), allow(dead_code, reason = "for tasks only"))]
-    pub(crate) fn poll(&self, waker: &Waker) -> bool {
-        let mut state = self.state.lock();
-        if std::mem::take(&mut state.woken) {
-            return true;
-        }
-        state.waker = Some(waker.clone());
-        false
     }
 }
 
@@ -118,11 +100,16 @@ impl Sleepers {
         }
     }
 
+    /// True if somebody lies here. Called behind the store of the mark, and a fence.
+    pub(crate) fn are_there(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
     /// Wakes those who lie in the shards that were touched. Called behind the store of the mark.
     #[inline]
     pub(crate) fn wake(&self, touched: &Touched) {
         fence(Ordering::SeqCst);
-        if self.count.load(Ordering::Relaxed) != 0 {
+        if self.are_there() {
             self.wake_in(touched.words());
         }
     }

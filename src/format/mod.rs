@@ -41,6 +41,7 @@
 //! against somebody who wants to deceive.
 
 pub(crate) mod checksum;
+pub(crate) mod cursor;
 pub(crate) mod directory;
 pub(crate) mod extension;
 pub(crate) mod frame;

@@ -85,7 +85,7 @@ impl Visitor for Reading<'_> {
 pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame: &Frame<'_>) {
     if frame.header.is_system() {
         let operation = System::of(frame.header.operation);
-        if matches!(operation, Some(System::Preamble | System::Kind)) {
+        if operation.is_some_and(System::is_restated) {
             live.system.lock().push(units(position.offset()));
         }
         if operation == Some(System::Preamble) && !*began {

@@ -1,6 +1,6 @@
 //! The engine behind a journal: the writer, the marks, the index, and what keeps them going.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result};
+use crate::feed::Feed;
+use crate::feed::shard::Touched;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
@@ -22,6 +24,7 @@ use crate::index::catalog::Index;
 use crate::index::entities::{Entities, Known};
 use crate::index::keyed::Digest;
 use crate::index::live::LiveIndex;
+use crate::journal::cursors::Move;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
 use crate::journal::pages::window;
@@ -53,6 +56,9 @@ pub(crate) struct Core {
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
     pub(crate) idle: Idle,
+    pub(crate) feed: Feed,
+    /// The names of the cursors that a watcher of this process has in hand.
+    pub(crate) cursors_held: Mutex<BTreeSet<String>>,
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
@@ -131,6 +137,16 @@ pub(crate) struct Active {
     pub(crate) tell_at: u64,
 }
 
+impl Item<'_> {
+    pub(crate) fn kind(&self) -> u16 {
+        self.draft.kind
+    }
+
+    pub(crate) fn hash(&self) -> EntityHash {
+        self.hash
+    }
+}
+
 impl Active {
     pub(crate) fn new(log: ActiveSegment, live: Arc<LiveIndex>) -> Self {
         // The first window was made writable with the segment.
@@ -155,6 +171,16 @@ impl Active {
             Known { generation: number(before), newest }
         })
     }
+}
+
+/// A batch that is stored under the lock.
+struct Stored<'a, 'b> {
+    items: &'a [Item<'b>],
+    moves: &'a [Move],
+    bytes: u64,
+    key: Option<IdempotencyKey>,
+    time: i64,
+    touched: Option<&'a Touched>,
 }
 
 /// A frame that is ready for the lock, with what the lock's holder needs to know.
@@ -193,6 +219,8 @@ impl Core {
             unsynced: Mutex::default(),
             keeper: Keeper::default(),
             idle: Idle::default(),
+            feed: Feed::default(),
+            cursors_held: Mutex::default(),
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),
@@ -206,7 +234,7 @@ impl Core {
         let item = self.item(record)?;
         let mut receipt = None;
         let (end, _) =
-            self.append_items(std::slice::from_ref(&item), None, &mut |next| receipt = Some(next))?;
+            self.append_items(std::slice::from_ref(&item), &[], None, &mut |next| receipt = Some(next))?;
         Ok((receipt.unwrap_or_else(|| panic!("one record has one receipt")), end))
     }
 
@@ -214,6 +242,7 @@ impl Core {
     pub(crate) fn append_batch(
         &self,
         items: &mut [Item<'_>],
+        moves: &[Move],
         key: Option<IdempotencyKey>,
     ) -> Result<(BatchReceipt, Position)> {
         let Some(first) = items.first_mut() else {
@@ -223,7 +252,7 @@ impl Core {
             first.draft.name_batch(key);
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let (end, repeated) = self.append_items(items, key, &mut |receipt| receipts.push(receipt))?;
+        let (end, repeated) = self.append_items(items, moves, key, &mut |receipt| receipts.push(receipt))?;
         Ok((BatchReceipt { receipts, repeated }, end))
     }
 
@@ -237,15 +266,19 @@ impl Core {
         Ok(Item { draft, hash, expect: record.expect })
     }
 
-    fn append_items(
+    /// Appends items, and in the same batch moves of cursors, which stand before them.
+    pub(crate) fn append_items(
         &self,
         items: &[Item<'_>],
+        moves: &[Move],
         key: Option<IdempotencyKey>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
         let bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
+        let moved = |step: &Move| Draft::system(System::Cursor, &step.state.encode()).bytes();
+        let bytes = bytes + moves.iter().map(moved).sum::<u64>();
         if bytes > self.options.batch_bytes_max() {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
                 .sides(
@@ -273,7 +306,9 @@ impl Core {
             drop(writer);
             self.prepare(bytes)?;
         };
-        let end = self.store(&mut writer, (items, bytes), key, time, receipt)?;
+        let touched = self.feed.is_in_use().then(|| Self::touched_by(items));
+        let batch = Stored { items, moves, bytes, key, time, touched: touched.as_ref() };
+        let end = self.store(&mut writer, &batch, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
         let nears = match &mut writer.stage {
@@ -281,6 +316,9 @@ impl Core {
             _ => false,
         };
         drop(writer);
+        if let Some(touched) = &touched {
+            self.wake_for(touched);
+        }
         if nears && self.keeps_pages_writable() {
             self.keeper.want_pages();
         }
@@ -415,11 +453,10 @@ impl Core {
     fn store(
         &self,
         writer: &mut Writer,
-        (items, bytes): (&[Item<'_>], u64),
-        key: Option<IdempotencyKey>,
-        time: i64,
+        batch: &Stored<'_, '_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
+        let &Stored { items, moves, bytes, key, time, touched } = batch;
         let durable = self.commit.durable();
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
@@ -428,7 +465,18 @@ impl Core {
         };
         let (start, count) = (active.log.end(), active.live.count());
         let may_fail = active.log.begin_batch(bytes);
-        let half_done = PoisonIfDropped(&self.commit);
+        let half_done = PoisonIfDropped(self);
+        let listed = active.live.system.lock().len();
+        let mut cursors = Vec::new();
+        for (at, step) in moves.iter().enumerate() {
+            let state = step.state_behind(self.registry.read().cursors.get(&step.state.name), time);
+            let payload = state.encode();
+            let flags = if at + 1 < moves.len() || !items.is_empty() { flag::MORE } else { 0 };
+            let numbers = Numbers { flags, seq: first_seq - 1, generation: 0, time };
+            let offset = active.log.push(&Draft::system(System::Cursor, &payload), numbers, durable);
+            active.live.system.lock().push(crate::index::live::units(offset));
+            cursors.push(state);
+        }
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
@@ -449,6 +497,7 @@ impl Core {
         if let Err(unfinished) = active.log.finish() {
             // Nobody saw anything of the batch: take back what the index was told.
             active.live.truncate(count);
+            active.live.system.lock().truncate(listed);
             active.log.give_up_at(start);
             undo.into_iter().rev().for_each(|(hash, before)| self.index.entities.restore(hash, before));
             writer.stage = Stage::Torn { end: start };
@@ -462,8 +511,15 @@ impl Core {
             active.live.keyed.lock().push(keyed);
             writer.keyed.remember(start.segment(), keyed, time);
         }
-        self.commit.publish(end);
+        match touched {
+            None => self.commit.publish(end),
+            Some(touched) => self.feed.publish(&self.commit, end, touched),
+        }
         writer.last_seq += items.len() as u64;
+        if !cursors.is_empty() {
+            let mut registry = self.registry.write();
+            cursors.into_iter().for_each(|cursor| registry.cursors.learn(cursor));
+        }
         std::mem::forget(half_done);
         self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);
         Ok(end)
@@ -510,14 +566,24 @@ impl Core {
 
     /// Waits until everything below `end` is durable.
     pub(crate) fn wait_durable(&self, end: Position) -> Result<()> {
-        self.wait_with(end, || self.sync_below(self.commit.visible()))
+        let mut touched = Touched::default();
+        let waited = self.wait_with(end, || {
+            let (end, fresh) = self.feed.take(&self.commit);
+            touched.add_all(&fresh);
+            self.sync_below(end)
+        });
+        self.feed.durable.wake(&touched);
+        waited
     }
 
     /// Waits until everything in segments before `number` is durable, without a sync of the
     /// one that is being written.
     pub(crate) fn wait_for_segments_before(&self, number: u32) -> Result<()> {
         let end = Position::new(number, 0);
-        self.wait_with(end, || self.sync_below(end))
+        let waited = self.wait_with(end, || self.sync_below(end));
+        // They stay: this sync may not have covered all of it.
+        self.feed.durable.wake(&self.feed.pending());
+        waited
     }
 
     fn wait_with(
@@ -529,6 +595,7 @@ impl Core {
         let waited = self.commit.wait(end, sync);
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
+            self.feed.wake_all();
         }
         self.lock.show_at_least(Cell::Durable, self.commit.durable().word());
         waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
@@ -583,11 +650,12 @@ fn digest_of(items: &[Item<'_>]) -> Digest {
 
 /// A panic between the first stored byte and the publishing store leaves the index ahead of
 /// the log: nothing may be written after it.
-pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Commit);
+pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Core);
 
 impl Drop for PoisonIfDropped<'_> {
     fn drop(&mut self) {
-        self.0.poison("a panic while a batch was being stored");
+        self.0.commit.poison("a panic while a batch was being stored");
+        self.0.feed.wake_all();
     }
 }
 

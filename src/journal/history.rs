@@ -23,6 +23,8 @@ pub struct History<'v> {
     view: &'v View,
     kind: KindId,
     key: Box<[u8]>,
+    /// Only entries behind this Seq.
+    behind: u64,
     spans: Option<VecDeque<Span<'v>>>,
     ended: bool,
 }
@@ -46,8 +48,8 @@ enum Members<'v> {
 }
 
 impl<'v> History<'v> {
-    pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8]) -> Self {
-        Self { view, kind, key: key.into(), spans: None, ended: false }
+    pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
+        Self { view, kind, key: key.into(), behind, spans: None, ended: false }
     }
 
     /// Finds the segments with frames of the entity, by the chain from the newest backward.
@@ -59,9 +61,15 @@ impl<'v> History<'v> {
             let section = self.view.catalog.at(at.segment()).map(|row| Loaded::open(self.view, row));
             let before = match section.transpose()?.flatten() {
                 Some(section) => {
-                    let (span, before) = self.span(section, at, hash);
+                    let first_seq = section.first_seq();
+                    let (mut span, before) = self.span(section, at, hash);
+                    span.skip_to_behind(self.behind, first_seq);
                     if span.first < span.end {
                         spans.push_front(span);
+                    }
+                    if first_seq <= self.behind.saturating_add(1) {
+                        // Whatever is older was not asked for.
+                        return Ok(spans);
                     }
                     before
                 }
@@ -259,6 +267,19 @@ const AHEAD: usize = 8;
 const LINES: usize = 4;
 
 impl Span<'_> {
+    /// Leaves out the entries up to a Seq, in a segment that begins with `first_seq`.
+    fn skip_to_behind(&mut self, seq: u64, first_seq: u64) {
+        let Some(last) = seq.checked_sub(first_seq) else { return };
+        while self.first < self.end
+            && self.members.get(self.first).is_some_and(|ordinal| u64::from(ordinal) <= last)
+        {
+            // By halves where there are many.
+            let middle = self.first + (self.end - self.first) / 2;
+            let skips_half = self.members.get(middle).is_some_and(|ordinal| u64::from(ordinal) <= last);
+            self.first = if skips_half { middle + 1 } else { self.first + 1 };
+        }
+    }
+
     /// The next ordinal from one end.
     #[inline]
     fn take(&mut self, from_back: bool) -> Option<u32> {

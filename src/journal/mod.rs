@@ -24,6 +24,7 @@
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod core;
+pub(crate) mod cursors;
 pub(crate) mod entry;
 pub(crate) mod finding;
 pub(crate) mod history;
@@ -40,10 +41,14 @@ pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;
 pub(crate) mod rotation;
+pub(crate) mod scan;
 pub(crate) mod stats;
+pub(crate) mod subscriber;
 mod threads;
 pub(crate) mod verify;
 pub(crate) mod view;
+pub(crate) mod waiting;
+pub(crate) mod watcher;
 pub(crate) mod window;
 
 use std::mem::ManuallyDrop;

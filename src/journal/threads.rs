@@ -88,7 +88,8 @@ fn sync(core: &Core) {
             if !core.idle.pause(pause) {
                 return;
             }
-            if let Durability::Interval(_) = core.options.durability
+            let at_the_interval = matches!(core.options.durability, Durability::Interval(_));
+            if (core.idle.is_sync_wanted() || at_the_interval)
                 && core.wait_durable(core.commit.visible()).is_err()
             {
                 return;
@@ -114,8 +115,17 @@ fn settle(core: &Core) {
     let settled = || core.commit.durable() >= Position::new(core.commit.visible().segment(), 0);
     while core.idle.wait(settled) {
         let (mut seen, mut looks) = (core.commit.visible(), 0);
+        if core.idle.is_sync_wanted() {
+            // A reader of what is durable sleeps: it is told soon, and those with it.
+            if !core.idle.rest(IDLE) || core.wait_durable(core.commit.visible()).is_err() {
+                return;
+            }
+        }
         while !settled() {
             if !core.idle.pause(LOOK) {
+                return;
+            }
+            if core.idle.is_sync_wanted() && core.wait_durable(core.commit.visible()).is_err() {
                 return;
             }
             let now = core.commit.visible();

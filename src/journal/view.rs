@@ -96,7 +96,12 @@ impl View {
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
     #[must_use]
     pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
-        History::new(self, kind, key)
+        History::new(self, kind, key, 0)
+    }
+
+    /// The entries of an entity behind a Seq, oldest first.
+    pub(crate) fn entity_behind(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
+        History::new(self, kind, key, seq)
     }
 
     /// The newest entry of an entity, or `None` if the view has none.
@@ -187,6 +192,10 @@ impl<'v> Loaded<'v> {
             index.count()
         };
         Ok(Some(Self { at, opened, index, first_seq: opened.first_seq(), count }))
+    }
+
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.first_seq
     }
 
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {
