@@ -1,6 +1,7 @@
 //! The row of segments, oldest first; each opened, mapped and indexed when it is first touched.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::index::EntityHash;
-use crate::format::segment::file_name;
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::Preamble;
 use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
@@ -193,6 +194,12 @@ impl Section {
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
         let (live, damage) = index_by_reading(&self.place, &segment, self.limit()?)?;
+        if let Some(damage) = damage.as_ref().filter(|_| live.first_seq() <= 1 && live.count() == 0) {
+            // Not even where it begins: who searches the row has to pass it over.
+            return Err(Error::corrupt(format!("read a segment: {}", damage.what))
+                .at(directory.path().join(file_name(self.number)))
+                .place(self.number, damage.offset));
+        }
         Ok(Opened { damage, ..Opened::live(segment, Arc::new(live)) })
     }
 
@@ -322,15 +329,49 @@ impl Catalog {
         self.sections.get(self.at(number)?)
     }
 
-    /// The last section whose first Seq is at or below `seq`.
-    pub(crate) fn holding(&self, seq: u64) -> Result<Option<usize>> {
+    /// The last section whose first Seq is at or below `seq`. One of which nobody can tell where it
+    /// begins is passed over: it is the answer only for what lies between those around it.
+    pub(crate) fn holding(&self, seq: u64) -> Option<usize> {
         let (mut low, mut high) = (0, self.sections.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(section) = self.sections.get(middle) else { break };
-            if section.first_seq()? <= seq { low = middle + 1 } else { high = middle }
+            match self.first_known(middle, high) {
+                Some((at, first)) if first <= seq => low = at + 1,
+                _ => high = middle,
+            }
         }
-        Ok(low.checked_sub(1))
+        let is_unknown = self.sections.get(low).is_some_and(|section| section.first_seq().is_err());
+        let known = low.checked_sub(1);
+        let is_behind = |at| self.end_of(at).is_some_and(|end| end <= seq);
+        if is_unknown && known.is_none_or(is_behind) { Some(low) } else { known }
+    }
+
+    /// The first section of a part of the row that says where it begins, and with which Seq.
+    fn first_known(&self, from: usize, to: usize) -> Option<(usize, u64)> {
+        (from..to).find_map(|at| Some((at, self.sections.get(at)?.first_seq().ok()?)))
+    }
+
+    /// The Seq behind the last one of a section, if it can be opened.
+    fn end_of(&self, at: usize) -> Option<u64> {
+        let opened = self.sections.get(at)?.open().ok()?;
+        Some(opened.first_seq().saturating_add(u64::from(opened.index().count())))
+    }
+
+    /// What is lost with a section that cannot be opened: the Seqs between those around it.
+    pub(crate) fn lost_with(&self, at: usize) -> Option<RangeInclusive<u64>> {
+        let named = self.sections.get(at)?.first_seq().ok();
+        let first = named.or_else(|| (0..at).rev().find_map(|before| self.end_of(before))).unwrap_or(1);
+        let (_, next) = self.first_known(at + 1, self.sections.len())?;
+        let last = next.checked_sub(1)?;
+        (first <= last).then_some(first..=last)
+    }
+
+    /// The damage that took what lies between a section's last frame and the next section's first:
+    /// where there was none, a repair left the gap.
+    pub(crate) fn damage_behind(&self, at: usize) -> Option<&Damage> {
+        let damage = |at: usize| self.sections.get(at)?.if_open()?.damage();
+        let here = damage(at).filter(|damage| damage.next_good.is_none());
+        here.or_else(|| damage(at + 1).filter(|damage| damage.lost_from == FIRST_FRAME))
     }
 
     /// Searches the segments for an entity's newest frame, newest segment first.
