@@ -189,7 +189,9 @@ impl Section {
         let segment = Segment::open(&**directory, *store, self.number)?;
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
-            return Ok(Opened::sealed(Arc::new(segment), index));
+            if index.agrees_with(&segment) {
+                return Ok(Opened::sealed(Arc::new(segment), index));
+            }
         }
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
@@ -293,7 +295,7 @@ impl Opened {
 
     #[inline(never)]
     fn check(&self, first_seq: u64, ordinal: u32, offset: u64, frame: &Frame<'_>) -> Result<()> {
-        let seq = first_seq + u64::from(ordinal);
+        let seq = first_seq.saturating_add(u64::from(ordinal));
         let position = self.segment.position(offset);
         if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
             return Err(self.lost(ordinal, offset, "its checksums do not match"));

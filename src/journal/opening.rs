@@ -399,7 +399,7 @@ impl Base {
         let is_good =
             |at| segment.frame(at).is_some_and(|f| f.is_good(segment.header.salt, segment.position(at)));
         // What the registry and the next Seq are read from; else an older segment is asked.
-        if !index.system().all(is_good) {
+        if !index.system().all(is_good) || !index.agrees_with(&segment) {
             return None;
         }
         let at = end.checked_sub(FRAME_BYTES as u64)?;
