@@ -208,3 +208,33 @@ fn a_newest_segment_with_a_damaged_header_is_reported_and_the_log_ends_before_it
     let behind = reader.wait_behind(reader.refresh().unwrap(), std::time::Duration::ZERO);
     assert!(!behind.unwrap());
 }
+
+#[test]
+fn a_damaged_entry_is_named_with_its_file_and_the_next_good_one() {
+    let (mut files, held) = many_segments();
+    let number = *held.keys().nth(2).unwrap();
+    let good = Reader::open_on(&Simulator::with(files.clone())).unwrap();
+    let place = |number| good.view().unwrap().get(seq(number)).unwrap().unwrap().position();
+    let bad = *held[&number].iter().nth(5).unwrap();
+    let name = format!("{number:010}.seg");
+    files.get_mut(&name).unwrap()[usize::try_from(place(bad).offset()).unwrap() + 60] ^= 1;
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let error = reader.view().unwrap().get(seq(bad)).unwrap_err();
+    assert_eq!((error.kind(), error.seqs()), (ErrorKind::Corrupt, Some(bad..=bad)));
+    assert!(error.path().unwrap().ends_with(&name), "{error}");
+    assert_eq!(error.offset(), Some(place(bad).offset()));
+    assert_eq!(error.next_good(), Some(place(bad + 1).offset()));
+}
+
+#[test]
+fn what_is_reported_of_damage_gives_no_advice() {
+    let (files, held) = many_segments();
+    let newest = *held.keys().last().unwrap();
+    let damaged = with_damaged_header(&files, newest);
+    let reader = Reader::open_on(&Simulator::with(damaged.clone())).unwrap();
+    let mut texts: Vec<String> = reader.recovery().damage.iter().map(|damage| damage.what.clone()).collect();
+    let found = esker::verify_in(&Simulator::with(damaged), esker::Check::Full).unwrap();
+    texts.extend(found.findings.iter().map(ToString::to_string));
+    assert!(texts.len() > 1);
+    assert!(texts.iter().all(|text| !text.contains("run `esker")), "{texts:#?}");
+}

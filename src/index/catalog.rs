@@ -106,6 +106,7 @@ pub(crate) struct Place {
 /// A segment that was touched.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    place: Arc<Place>,
     pub(crate) segment: Arc<Segment>,
     /// The Seq of the first user frame, there or to come; the arrays may yet learn it.
     first_seq: Arc<AtomicU64>,
@@ -133,14 +134,14 @@ impl Section {
     /// A segment that recovery read, or that was just made: all of it is known to be good.
     pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let _ = section.opened.set(Opened::live(segment, index));
+        let _ = section.opened.set(Opened::live(Arc::clone(&section.place), segment, index));
         section
     }
 
     /// A segment whose index was checked already.
     pub(crate) fn indexed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let _ = section.opened.set(Opened::sealed(segment, index));
+        let _ = section.opened.set(Opened::sealed(Arc::clone(&section.place), segment, index));
         section
     }
 
@@ -190,7 +191,7 @@ impl Section {
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
             if index.agrees_with(&segment) {
-                return Ok(Opened::sealed(Arc::new(segment), index));
+                return Ok(Opened::sealed(Arc::clone(&self.place), Arc::new(segment), index));
             }
         }
         // Missing or in doubt: the log itself says the same, only slower.
@@ -202,7 +203,7 @@ impl Section {
                 .at(directory.path().join(file_name(self.number)))
                 .place(self.number, damage.offset));
         }
-        Ok(Opened { damage, ..Opened::live(segment, Arc::new(live)) })
+        Ok(Opened { damage, ..Opened::live(Arc::clone(&self.place), segment, Arc::new(live)) })
     }
 
     /// Where the next segment says that this one ends.
@@ -225,15 +226,16 @@ impl fmt::Debug for Section {
 
 impl Opened {
     /// A segment whose frames this process wrote or read one by one.
-    fn live(segment: Arc<Segment>, live: Arc<LiveIndex>) -> Self {
+    fn live(place: Arc<Place>, segment: Arc<Segment>, live: Arc<LiveIndex>) -> Self {
         let first_seq = live.share_first_seq();
         let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
-        Self { segment, first_seq, sealed, live, damage: None, checked: AtomicU32::new(u32::MAX) }
+        Self { place, segment, first_seq, sealed, live, damage: None, checked: AtomicU32::new(u32::MAX) }
     }
 
-    fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
+    fn sealed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
         let (first_seq, live) = (Arc::new(AtomicU64::new(index.layout.first_seq)), RwLock::default());
         Self {
+            place,
             segment,
             first_seq,
             sealed: OnceLock::from(index),
@@ -308,10 +310,23 @@ impl Opened {
 
     #[cold]
     fn lost(&self, ordinal: u32, offset: u64, what: &str) -> Error {
-        let seq = self.first_seq() + u64::from(ordinal);
+        let seq = self.first_seq().saturating_add(u64::from(ordinal));
         Error::corrupt(format!("read entry {seq}: {what}"))
+            .at(self.place.directory.path().join(file_name(self.segment.number())))
             .place(self.segment.number(), offset)
             .lost(seq..=seq)
+            .next_good_at(self.next_good(ordinal))
+    }
+
+    /// Where the next good user frame stands, if it is not far: a scan may ask at each lost one.
+    fn next_good(&self, ordinal: u32) -> Option<u64> {
+        const LOOKS: u32 = 64;
+        let index = self.index();
+        (ordinal.saturating_add(1)..index.count().min(ordinal.saturating_add(LOOKS))).find_map(|next| {
+            let offset = index.offset(next).filter(|offset| *offset != 0)?;
+            let frame = self.segment.frame(offset)?;
+            frame.is_good(self.segment.header.salt, self.segment.position(offset)).then_some(offset)
+        })
     }
 }
 

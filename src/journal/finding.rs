@@ -100,7 +100,7 @@ impl Finding {
     pub(crate) fn of_error(severity: Severity, file: impl Into<String>, error: &Error) -> Self {
         let severity =
             if error.is_corruption() || severity == Severity::Note { severity } else { Severity::Unread };
-        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.to_string() };
+        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.facts() };
         let finding = Self::new(severity, file, what).at(error.offset().unwrap_or(0));
         Self {
             segment: error.segment(),
