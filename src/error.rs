@@ -270,6 +270,12 @@ impl Error {
     }
 }
 
+/// A range of numbers as the tool takes it: both ends included, and one number alone as itself.
+pub(crate) fn seqs_text(seqs: &RangeInclusive<u64>) -> String {
+    let (first, last) = (seqs.start(), seqs.end());
+    if first == last { first.to_string() } else { format!("{first}..{last}") }
+}
+
 fn kind_of_io(error: &std::io::Error) -> ErrorKind {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
@@ -305,7 +311,7 @@ impl fmt::Display for Error {
             write!(f, ", offset {offset}")?;
         }
         if let Some(seqs) = &inner.seqs {
-            write!(f, ", seq {}..={}", seqs.start(), seqs.end())?;
+            write!(f, ", seq {}", seqs_text(seqs))?;
         }
         if let Some(next) = inner.next_good {
             write!(f, ", next good frame at {next}")?;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, seqs_text};
 use crate::format::lock::Holder;
 
 /// How much to look at.
@@ -133,7 +133,7 @@ impl fmt::Display for Finding {
             write!(f, ": expected {expected}, found {found}")?;
         }
         if let Some(lost) = &self.lost {
-            write!(f, "; seq {}..={} lost", lost.start(), lost.end())?;
+            write!(f, "; seq {} lost", seqs_text(lost))?;
         }
         match self.next_good {
             Some(next) => write!(f, "; next good frame at {next}"),
