@@ -452,15 +452,14 @@ impl<'v> Iterator for Entries<'v> {
         if let Some(section) = &self.front
             && self.filter.is_none()
             && self.first <= self.last
+            && let Some(ordinal) = section.ordinal(self.first)
         {
-            if let Some(ordinal) = section.ordinal(self.first) {
-                section.prefetch(ordinal.saturating_add(AHEAD), 2);
-                let entry = section.entry(ordinal);
-                self.ahead.reach(section.segment(), entry.as_ref().map_or(0, Entry::offset));
-                self.first += 1;
-                self.ended = entry.is_err();
-                return Some(entry);
-            }
+            section.prefetch(ordinal.saturating_add(AHEAD), 2);
+            let entry = section.entry(ordinal);
+            self.ahead.reach(section.segment(), entry.as_ref().map_or(0, Entry::offset));
+            self.first += 1;
+            self.ended = entry.is_err();
+            return Some(entry);
         }
         let outcome = self.step_front();
         self.end_with(outcome)
