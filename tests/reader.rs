@@ -141,11 +141,10 @@ fn beside_a_segment_with_a_damaged_header_a_reader_serves_all_the_others() {
     let newest = *held.keys().last().unwrap();
     for (number, gone) in held.iter().filter(|(number, _)| **number != newest) {
         let mut damaged = with_damaged_header(&files, *number);
-        for indexed in [true, false] {
-            if !indexed {
-                damaged.retain(|name, _| !name.ends_with(".idx"));
-            }
-            let shown = format!("segment {number}, indexed: {indexed}");
+        let before = format!("{:010}.idx", number - 1);
+        for unindexed in ["none", &before, ".idx"] {
+            damaged.retain(|name, _| !name.ends_with(unindexed));
+            let shown = format!("segment {number}, without index: {unindexed}");
             let reader = Reader::open_on(&Simulator::with(damaged.clone())).unwrap();
             let view = reader.view().unwrap();
             assert_eq!(view.last_seq().unwrap(), Seq::new(ENTRIES), "{shown}");

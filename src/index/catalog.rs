@@ -17,7 +17,7 @@ use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::Preamble;
 use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
-use crate::index::build::index_by_reading;
+use crate::index::build::{ByReading, index_by_reading};
 use crate::index::entities::{Fallback, InDoubt, Known};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
@@ -196,7 +196,13 @@ impl Section {
         }
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
-        let (live, damage) = index_by_reading(&self.place, &segment, self.limit()?)?;
+        let limit = self.limit();
+        let known = limit.as_ref().ok().copied().flatten();
+        let ByReading { live, damage, sealed } = index_by_reading(&self.place, &segment, known)?;
+        if !sealed {
+            // What lies behind the end of a torn one looks as good: without its end nothing counts.
+            limit?;
+        }
         if let Some(damage) = damage.as_ref().filter(|_| live.first_seq() <= 1 && live.count() == 0) {
             // Not even where it begins: who searches the row has to pass it over.
             return Err(Error::corrupt(format!("read a segment: {}", damage.what))
