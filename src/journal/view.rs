@@ -119,7 +119,8 @@ impl View {
 
     /// The entries of a range of Seq, in order; double-ended.
     ///
-    /// After an error the iterator has ended: start another behind the damage to go on.
+    /// After an error the iterator has ended: start another behind the damage to go on, which
+    /// [`Error::seqs`] names.
     pub fn range(&self, seqs: impl RangeBounds<Seq>) -> Entries<'_> {
         self.entries(bounds(seqs), None)
     }
@@ -131,6 +132,8 @@ impl View {
     }
 
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
+    ///
+    /// After an error the iterator has ended: what lies behind the damage comes from the other end.
     #[must_use]
     pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
         History::new(self, kind, key)
