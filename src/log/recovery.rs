@@ -270,7 +270,7 @@ impl Walk<'_> {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
             let last = self.last_seq.unwrap_or(self.least_seq);
-            self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.to_string());
+            self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.facts());
         }
         self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         for (start, end, error) in unreadable {
@@ -293,7 +293,7 @@ impl Walk<'_> {
     fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
         self.indexed = index_says(self.directory, self.store, number).unwrap_or_default();
         let lost = self.lost_through(later);
-        self.damaged((number, 0, 0), None, lost, error.to_string());
+        self.damaged((number, 0, 0), None, lost, error.facts());
         self.life = None;
     }
 
