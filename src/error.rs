@@ -127,14 +127,15 @@ impl ErrorKind {
             Self::Locked => "close the other handle, or use a Reader, which takes no lock",
             Self::NoSpace => "free some space and repeat the call",
             Self::Corrupt => {
-                "run `esker verify`, then `esker repair --output NEW`; a Reader still serves the rest"
+                "run `esker verify`, then `esker repair --output NEW`; a Reader serves the rest, as long \
+                 as the manifest is whole"
             }
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
             Self::Rewound => "open the reader again",
             Self::EraChanged => "look at what was lost, then reset the cursor",
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
-            Self::NotAStore => "nothing was changed; give an empty directory or a store",
+            Self::NotAStore => "nothing was changed; give a store, or an empty directory to make one in",
             Self::Forked => "open the store in the child under its own directory, or use a Reader",
             _ => return None,
         })
@@ -286,6 +287,27 @@ impl Error {
     pub fn actual(&self) -> Option<&str> {
         self.0.actual.as_deref()
     }
+
+    /// What went wrong, without where and without advice: a report gives both itself.
+    pub(crate) fn facts(&self) -> String {
+        Facts(self).to_string()
+    }
+
+    fn write_sides(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(expected), Some(actual)) = (self.expected(), self.actual()) {
+            write!(f, ": expected {expected}, found {actual}")?;
+        }
+        match &self.0.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A range of numbers as the tool takes it: both ends included, and one number alone as itself.
+pub(crate) fn seqs_text(seqs: &RangeInclusive<u64>) -> String {
+    let (first, last) = (seqs.start(), seqs.end());
+    if first == last { first.to_string() } else { format!("{first}..{last}") }
 }
 
 fn kind_of_io(error: &std::io::Error) -> ErrorKind {
@@ -295,6 +317,17 @@ fn kind_of_io(error: &std::io::Error) -> ErrorKind {
             ErrorKind::PermissionDenied
         }
         _ => ErrorKind::Io,
+    }
+}
+
+/// What went wrong: see [`Error::facts`].
+struct Facts<'a>(&'a Error);
+
+impl fmt::Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        write!(f, "{}: {}", error.attempted(), error.kind().text())?;
+        error.write_sides(f)
     }
 }
 
@@ -312,21 +345,16 @@ impl fmt::Display for Error {
             write!(f, ", offset {offset}")?;
         }
         if let Some(seqs) = &inner.seqs {
-            write!(f, ", seq {}..={}", seqs.start(), seqs.end())?;
+            write!(f, ", seq {}", seqs_text(seqs))?;
         }
         if let Some(next) = inner.next_good {
             write!(f, ", next good frame at {next}")?;
         }
-        if let (Some(expected), Some(actual)) = (&inner.expected, &inner.actual) {
-            write!(f, ": expected {expected}, found {actual}")?;
+        self.write_sides(f)?;
+        match self.kind().advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
         }
-        if let Some(cause) = &inner.cause {
-            write!(f, ": {cause}")?;
-        }
-        if let Some(advice) = self.kind().advice() {
-            write!(f, "; {advice}")?;
-        }
-        Ok(())
     }
 }
 

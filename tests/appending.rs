@@ -102,6 +102,16 @@ fn an_expectation_that_is_not_met_says_both_numbers_and_appends_nothing() {
 }
 
 #[test]
+fn an_error_about_a_key_shows_control_characters_and_does_not_send_them() {
+    let journal = journal();
+    let kind = journal.kind("note").unwrap();
+    let key = b"line\n\x1b[31mred";
+    let error = journal.append(Record::new(kind, key, b"1").expect(Expect::Exists)).unwrap_err();
+    assert!(error.to_string().contains("note/line\\n\\u{1b}[31mred"), "{error}");
+    assert!(!error.to_string().contains(char::is_control), "{error}");
+}
+
+#[test]
 fn a_reused_key_gives_the_first_receipts_or_an_error_also_after_reopening() {
     let disk = Simulator::new();
     let key = IdempotencyKey([3; 16]);

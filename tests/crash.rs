@@ -331,3 +331,18 @@ fn rot_below_the_durable_bound_is_corruption_and_never_a_shorter_log() {
         }
     }
 }
+
+/// A block of zeros may be a hole of the file, and yet the end of an entry.
+#[test]
+fn an_entry_that_ends_in_blocks_of_zeros_is_found_at_the_end_of_a_log() {
+    let manner = Manner { segment_bytes: 64 << 10, durability: Durability::Sync, copy_on_write: false };
+    let disk = Simulator::new();
+    let journal = manner.open(&disk).unwrap();
+    let kind = journal.kind("note").unwrap();
+    for _ in 0..2 {
+        journal.append(esker::Record::new(kind, b"k", &[0; 12_000])).unwrap();
+    }
+    let found = manner.open(&disk.kill(disk.events())).unwrap();
+    assert_eq!(found.stats().entries, 2, "{:?}", found.recovery());
+    assert_eq!(found.view().range(..).next_back().unwrap().unwrap().payload(), [0; 12_000]);
+}

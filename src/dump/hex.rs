@@ -254,7 +254,7 @@ fn push(lines: &mut VecDeque<HexLine>, offset: u64, bytes: &[u8], field: &str, v
 fn annotate_header(lines: &mut VecDeque<HexLine>, head: &[u8]) {
     let verdict = match FileHeader::read(head, FileType::Segment) {
         Ok(_) => "checksum good".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => error.facts(),
     };
     lines.push_back(heading(0, "segment header,", verdict));
     let mut at = 0;

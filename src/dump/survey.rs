@@ -116,7 +116,7 @@ impl Survey {
             .map(|(number, alive)| {
                 let header = open_header(directory, reader.store_id(), number, Access::Read)
                     .map(|(_, header)| header)
-                    .map_err(|error| error.to_string());
+                    .map_err(|error| error.facts());
                 let (state, ends) = match (&header, chain.limit(number)) {
                     _ if !alive => (SegmentState::Dead, Ends::Anywhere),
                     (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),

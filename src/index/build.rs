@@ -27,12 +27,20 @@ use crate::log::recovery::{Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
+/// A segment that was indexed by reading its frames.
+pub(crate) struct ByReading {
+    pub(crate) live: LiveIndex,
+    pub(crate) damage: Option<Damage>,
+    /// It ends with a seal, and so needs nobody to say where it ends.
+    pub(crate) sealed: bool,
+}
+
 /// Indexes a segment by reading its frames, for as far as they are good.
 pub(crate) fn index_by_reading(
     place: &Place,
     segment: &Arc<Segment>,
     limit: Option<u64>,
-) -> Result<(LiveIndex, Option<Damage>)> {
+) -> Result<ByReading> {
     let live = LiveIndex::for_segment(segment.header.bytes);
     let mut reading =
         Reading { place, live: &live, newest: HashMap::new(), began: false, keyed: KeyedReader::default() };
@@ -44,7 +52,7 @@ pub(crate) fn index_by_reading(
     // Recovery mapped the segment for itself; what it accepted is as good in this map.
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
     segment.map.raise(readable);
-    Ok((live, end.report.damage.into_iter().next()))
+    Ok(ByReading { live, damage: end.report.damage.into_iter().next(), sealed: end.sealed })
 }
 
 struct Reading<'a> {

@@ -1,6 +1,7 @@
 //! The row of segments, oldest first; each opened, mapped and indexed when it is first touched.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,11 +13,11 @@ use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::index::EntityHash;
-use crate::format::segment::file_name;
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::Preamble;
 use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
 use crate::index::EntityHasher;
-use crate::index::build::index_by_reading;
+use crate::index::build::{ByReading, index_by_reading};
 use crate::index::entities::{Fallback, InDoubt, Known};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
@@ -105,6 +106,7 @@ pub(crate) struct Place {
 /// A segment that was touched.
 #[derive(Debug)]
 pub(crate) struct Opened {
+    place: Arc<Place>,
     pub(crate) segment: Arc<Segment>,
     /// The Seq of the first user frame, there or to come; the arrays may yet learn it.
     first_seq: Arc<AtomicU64>,
@@ -135,14 +137,14 @@ impl Section {
     /// before that an index file spared it.
     pub(crate) fn opened(place: Arc<Place>, segment: Arc<Segment>, index: Arc<LiveIndex>, own: u32) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let _ = section.opened.set(Opened::live(segment, index, own));
+        let _ = section.opened.set(Opened::live(Arc::clone(&section.place), segment, index, own));
         section
     }
 
     /// A segment whose index was checked already.
     pub(crate) fn indexed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
         let section = Self::new(place, segment.number(), 0);
-        let _ = section.opened.set(Opened::sealed(segment, index));
+        let _ = section.opened.set(Opened::sealed(Arc::clone(&section.place), segment, index));
         section
     }
 
@@ -191,12 +193,26 @@ impl Section {
         let segment = Segment::open(&**directory, *store, self.number)?;
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
-            return Ok(Opened::sealed(Arc::new(segment), index));
+            if index.agrees_with(&segment) {
+                return Ok(Opened::sealed(Arc::clone(&self.place), Arc::new(segment), index));
+            }
         }
         // Missing or in doubt: the log itself says the same, only slower.
         let segment = Arc::new(segment);
-        let (live, damage) = index_by_reading(&self.place, &segment, self.limit()?)?;
-        Ok(Opened { damage, ..Opened::live(segment, Arc::new(live), 0) })
+        let limit = self.limit();
+        let known = limit.as_ref().ok().copied().flatten();
+        let ByReading { live, damage, sealed } = index_by_reading(&self.place, &segment, known)?;
+        if !sealed {
+            // What lies behind the end of a torn one looks as good: without its end nothing counts.
+            limit?;
+        }
+        if let Some(damage) = damage.as_ref().filter(|_| live.first_seq() <= 1 && live.count() == 0) {
+            // Not even where it begins: who searches the row has to pass it over.
+            return Err(Error::corrupt(format!("read a segment: {}", damage.what))
+                .at(directory.path().join(file_name(self.number)))
+                .place(self.number, damage.offset));
+        }
+        Ok(Opened { damage, ..Opened::live(Arc::clone(&self.place), segment, Arc::new(live), 0) })
     }
 
     /// Where the next segment says that this one ends.
@@ -219,16 +235,17 @@ impl fmt::Debug for Section {
 
 impl Opened {
     /// A segment whose frames from `own` on this process wrote or read one by one.
-    fn live(segment: Arc<Segment>, live: Arc<LiveIndex>, own: u32) -> Self {
+    fn live(place: Arc<Place>, segment: Arc<Segment>, live: Arc<LiveIndex>, own: u32) -> Self {
         let first_seq = live.share_first_seq();
         let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
         let (checked, own) = (AtomicU32::new(0), AtomicU32::new(own));
-        Self { segment, first_seq, sealed, live, damage: None, checked, own }
+        Self { place, segment, first_seq, sealed, live, damage: None, checked, own }
     }
 
-    fn sealed(segment: Arc<Segment>, index: SealedIndex) -> Self {
+    fn sealed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
         let (first_seq, live) = (Arc::new(AtomicU64::new(index.layout.first_seq)), RwLock::default());
         Self {
+            place,
             segment,
             first_seq,
             sealed: OnceLock::from(index),
@@ -311,7 +328,7 @@ impl Opened {
 
     #[inline(never)]
     fn check(&self, first_seq: u64, ordinal: u32, offset: u64, frame: &Frame<'_>) -> Result<()> {
-        let seq = first_seq + u64::from(ordinal);
+        let seq = first_seq.saturating_add(u64::from(ordinal));
         let position = self.segment.position(offset);
         if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
             return Err(self.lost(ordinal, offset, "its checksums do not match"));
@@ -324,10 +341,23 @@ impl Opened {
 
     #[cold]
     fn lost(&self, ordinal: u32, offset: u64, what: &str) -> Error {
-        let seq = self.first_seq() + u64::from(ordinal);
+        let seq = self.first_seq().saturating_add(u64::from(ordinal));
         Error::corrupt(format!("read entry {seq}: {what}"))
+            .at(self.place.directory.path().join(file_name(self.segment.number())))
             .place(self.segment.number(), offset)
             .lost(seq..=seq)
+            .next_good_at(self.next_good(ordinal))
+    }
+
+    /// Where the next good user frame stands, if it is not far: a scan may ask at each lost one.
+    fn next_good(&self, ordinal: u32) -> Option<u64> {
+        const LOOKS: u32 = 64;
+        let index = self.index();
+        (ordinal.saturating_add(1)..index.count().min(ordinal.saturating_add(LOOKS))).find_map(|next| {
+            let offset = index.offset(next).filter(|offset| *offset != 0)?;
+            let frame = self.segment.frame(offset)?;
+            frame.is_good(self.segment.header.salt, self.segment.position(offset)).then_some(offset)
+        })
     }
 }
 
@@ -347,15 +377,49 @@ impl Catalog {
         self.sections.get(self.at(number)?)
     }
 
-    /// The last section whose first Seq is at or below `seq`.
-    pub(crate) fn holding(&self, seq: u64) -> Result<Option<usize>> {
+    /// The last section whose first Seq is at or below `seq`. One of which nobody can tell where it
+    /// begins is passed over: it is the answer only for what lies between those around it.
+    pub(crate) fn holding(&self, seq: u64) -> Option<usize> {
         let (mut low, mut high) = (0, self.sections.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            let Some(section) = self.sections.get(middle) else { break };
-            if section.first_seq()? <= seq { low = middle + 1 } else { high = middle }
+            match self.first_known(middle, high) {
+                Some((at, first)) if first <= seq => low = at + 1,
+                _ => high = middle,
+            }
         }
-        Ok(low.checked_sub(1))
+        let is_unknown = self.sections.get(low).is_some_and(|section| section.first_seq().is_err());
+        let known = low.checked_sub(1);
+        let is_behind = |at| self.end_of(at).is_some_and(|end| end <= seq);
+        if is_unknown && known.is_none_or(is_behind) { Some(low) } else { known }
+    }
+
+    /// The first section of a part of the row that says where it begins, and with which Seq.
+    fn first_known(&self, from: usize, to: usize) -> Option<(usize, u64)> {
+        (from..to).find_map(|at| Some((at, self.sections.get(at)?.first_seq().ok()?)))
+    }
+
+    /// The Seq behind the last one of a section, if it can be opened.
+    fn end_of(&self, at: usize) -> Option<u64> {
+        let opened = self.sections.get(at)?.open().ok()?;
+        Some(opened.first_seq().saturating_add(u64::from(opened.index().count())))
+    }
+
+    /// What is lost with a section that cannot be opened: the Seqs between those around it.
+    pub(crate) fn lost_with(&self, at: usize) -> Option<RangeInclusive<u64>> {
+        let named = self.sections.get(at)?.first_seq().ok();
+        let first = named.or_else(|| (0..at).rev().find_map(|before| self.end_of(before))).unwrap_or(1);
+        let (_, next) = self.first_known(at + 1, self.sections.len())?;
+        let last = next.checked_sub(1)?;
+        (first <= last).then_some(first..=last)
+    }
+
+    /// The damage that took what lies between a section's last frame and the next section's first:
+    /// where there was none, a repair left the gap.
+    pub(crate) fn damage_behind(&self, at: usize) -> Option<&Damage> {
+        let damage = |at: usize| self.sections.get(at)?.if_open()?.damage();
+        let here = damage(at).filter(|damage| damage.next_good.is_none());
+        here.or_else(|| damage(at + 1).filter(|damage| damage.lost_from == FIRST_FRAME))
     }
 
     /// Searches the segments below `number` for an entity's newest frame, newest segment first.

@@ -8,7 +8,10 @@ use crate::disk::map::Map;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::index::{EntityHash, EntityRecord, KindCount, Layout, file_name};
+use crate::format::segment::FIRST_FRAME;
+use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, StoreId};
+use crate::log::segment::Segment;
 
 /// A whole index file that checked out.
 #[derive(Clone, Debug)]
@@ -35,6 +38,16 @@ impl SealedIndex {
         let layout = Layout::read(map.slice(0..bytes).unwrap_or_default(), store, number, salt)
             .map_err(|e| e.at(directory.path().join(&name)))?;
         Ok(Self { map: Arc::new(map), layout })
+    }
+
+    /// False where the segment's own preamble names another first Seq: it is the log that counts.
+    pub(crate) fn agrees_with(&self, segment: &Segment) -> bool {
+        let preamble = segment
+            .frame(FIRST_FRAME)
+            .filter(|frame| frame.header.is_system() && frame.header.operation == System::Preamble as u8)
+            .filter(|frame| frame.is_good(segment.header.salt, segment.position(FIRST_FRAME)))
+            .and_then(|frame| Preamble::read(frame.payload()));
+        preamble.is_none_or(|preamble| preamble.next_seq == self.layout.first_seq)
     }
 
     fn bytes(&self) -> &[u8] {

@@ -413,7 +413,9 @@ impl Core {
 
     /// An entity as people write it: the kind's name, and the key.
     fn entity_of(&self, item: &Item<'_>) -> String {
-        let key = String::from_utf8_lossy(item.draft.key);
+        let text = String::from_utf8_lossy(item.draft.key);
+        // Errors are printed: a key must not reach the terminal's control characters.
+        let key = text.escape_debug();
         match self.registry.read().get(crate::id::KindId(item.draft.kind)) {
             Some(kind) => format!("{}/{key}", kind.name),
             None => format!("{}/{key}", item.draft.kind),

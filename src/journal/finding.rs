@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::error::{Error, seqs_text};
 use crate::format::lock::Holder;
 
 /// How much to look at.
@@ -100,7 +100,7 @@ impl Finding {
     pub(crate) fn of_error(severity: Severity, file: impl Into<String>, error: &Error) -> Self {
         let severity =
             if error.is_corruption() || severity == Severity::Note { severity } else { Severity::Unread };
-        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.to_string() };
+        let what = if error.is_corruption() { error.attempted().to_owned() } else { error.facts() };
         let finding = Self::new(severity, file, what).at(error.offset().unwrap_or(0));
         Self {
             segment: error.segment(),
@@ -133,7 +133,7 @@ impl fmt::Display for Finding {
             write!(f, ": expected {expected}, found {found}")?;
         }
         if let Some(lost) = &self.lost {
-            write!(f, "; seq {}..={} lost", lost.start(), lost.end())?;
+            write!(f, "; seq {} lost", seqs_text(lost))?;
         }
         match self.next_good {
             Some(next) => write!(f, "; next good frame at {next}"),

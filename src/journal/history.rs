@@ -6,7 +6,7 @@ use std::iter::FusedIterator;
 
 use zerocopy::little_endian::U32;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::id::{EntryAt, KindId};
@@ -25,8 +25,16 @@ pub struct History<'v> {
     key: Box<[u8]>,
     /// Only entries behind this Seq.
     behind: u64,
-    spans: Option<VecDeque<Span<'v>>>,
+    parts: Option<VecDeque<Part<'v>>>,
     ended: bool,
+}
+
+/// One segment's part in the history.
+#[derive(Clone)]
+enum Part<'v> {
+    Here(Span<'v>),
+    /// The segment at this place in the row could not be opened, and may hold some of it.
+    Unopened(usize),
 }
 
 /// The entity's frames in one segment, and the part of them that is left.
@@ -49,37 +57,43 @@ enum Members<'v> {
 
 impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
-        Self { view, kind, key: key.into(), behind, spans: None, ended: false }
+        Self { view, kind, key: key.into(), behind, parts: None, ended: false }
     }
 
     /// Finds the segments with frames of the entity, by the chain from the newest backward.
-    fn find_spans(&self) -> Result<VecDeque<Span<'v>>> {
-        let hash = self.view.index().hash(self.kind.0, &self.key);
-        let mut spans = VecDeque::new();
+    ///
+    /// One that cannot be opened ends nothing here: what lies before it and behind it is served
+    /// from both ends, and the error comes where it stands.
+    fn find_parts(&self, hash: EntityHash) -> Result<VecDeque<Part<'v>>> {
+        let mut parts = VecDeque::new();
         let mut newest = self.view.index().find(hash)?.map(|known| known.newest);
         while let Some(at) = newest {
-            let section = self.view.catalog.at(at.segment()).map(|row| Loaded::open(self.view, row));
-            let before = match section.transpose()?.flatten() {
-                Some(section) => {
+            let row = self.view.catalog.at(at.segment());
+            let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
+                Some((_, Ok(Some(section)))) => {
                     let first_seq = section.first_seq();
                     let (mut span, before) = self.span(section, at, hash);
                     span.skip_to_behind(self.behind, first_seq);
                     if span.first < span.end {
-                        spans.push_front(span);
+                        parts.push_front(Part::Here(span));
                     }
                     if first_seq <= self.behind.saturating_add(1) {
                         // Whatever is older was not asked for.
-                        return Ok(spans);
+                        return Ok(parts);
                     }
                     before
                 }
+                Some((row, Err(_))) => {
+                    parts.push_front(Part::Unopened(row));
+                    Before::Unknown
+                }
                 // Behind the end of the view: the chain leads into it.
-                None => self.before_segment(at, hash)?,
+                Some((_, Ok(None))) | None => self.before_segment(at, hash),
             };
             let before = match before {
                 Before::At(before) => Some(before),
                 Before::Nothing => None,
-                Before::Unknown => self.search_below(at.segment(), hash)?,
+                Before::Unknown => self.search_below(at.segment(), hash),
             };
             if before.is_some_and(|before| before.segment() >= at.segment()) {
                 return Err(Error::corrupt(format!("follow an entity back from segment {}", at.segment()))
@@ -87,40 +101,37 @@ impl<'v> History<'v> {
             }
             newest = before;
         }
-        Ok(spans)
+        Ok(parts)
     }
 
     /// The entity's newest entry before a segment that is newer than the view.
-    fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Result<Before> {
+    fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Before {
         let catalog = self.view.index().catalog();
-        let Some(section) = catalog.section(newest.segment()) else { return Ok(Before::Unknown) };
-        let opened = section.open()?;
-        Ok(match opened.index() {
+        let opened = catalog.section(newest.segment()).and_then(|section| section.open().ok());
+        let Some(opened) = opened else { return Before::Unknown };
+        match opened.index() {
             IndexRef::Sealed(index, _) => {
                 let record = index.find(hash);
                 record.map_or(Before::Unknown, |record| before_index(&opened.segment, index, record))
             }
             IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
-        })
+        }
     }
 
     /// The entity's newest entry in the segments below one. Needed where an index was lost: one
     /// that was made again from its segment alone does not know what stands before it.
-    fn search_below(&self, number: u32, hash: EntityHash) -> Result<Option<EntryAt>> {
+    fn search_below(&self, number: u32, hash: EntityHash) -> Option<EntryAt> {
         let catalog = self.view.index().catalog();
-        for section in catalog.sections.iter().rev().filter(|section| section.number < number) {
-            let opened = section.open()?;
-            let found = match opened.index() {
-                IndexRef::Sealed(index, _) => {
-                    index.find(hash).map(|_| EntryAt::new(section.number, EntryAt::SOMEWHERE))
-                }
+        let mut below = catalog.sections.iter().rev().filter(|section| section.number < number);
+        below.find_map(|section| {
+            let somewhere = EntryAt::new(section.number, EntryAt::SOMEWHERE);
+            // One that cannot be opened may hold it: whoever goes there learns what is wrong.
+            let Ok(opened) = section.open() else { return Some(somewhere) };
+            match opened.index() {
+                IndexRef::Sealed(index, _) => index.find(hash).map(|_| somewhere),
                 IndexRef::Live(live) => self.newest_in(&opened.segment, &live, hash),
-            };
-            if found.is_some() {
-                return Ok(found);
             }
-        }
-        Ok(None)
+        })
     }
 
     /// The entity's frames in one segment, and its newest entry before it.
@@ -190,19 +201,24 @@ impl<'v> History<'v> {
     }
 
     fn step(&mut self, from_back: bool) -> Result<Option<Entry<'v>>> {
-        if self.spans.is_none() {
-            self.spans = Some(self.find_spans()?);
+        if self.parts.is_none() {
+            let hash = self.view.index().hash(self.kind.0, &self.key);
+            self.parts = Some(self.find_parts(hash)?);
         }
         loop {
-            let Some(spans) = self.spans.as_mut() else { return Ok(None) };
-            let Some(span) = (if from_back { spans.back_mut() } else { spans.front_mut() }) else {
+            let Some(parts) = self.parts.as_mut() else { return Ok(None) };
+            let Some(part) = (if from_back { parts.back_mut() } else { parts.front_mut() }) else {
                 return Ok(None);
+            };
+            let span = match part {
+                Part::Here(span) => span,
+                Part::Unopened(row) => return Err(unopened(self.view, *row)),
             };
             let Some(ordinal) = span.take(from_back) else {
                 if from_back {
-                    spans.pop_back()
+                    parts.pop_back()
                 } else {
-                    spans.pop_front()
+                    parts.pop_front()
                 };
                 continue;
             };
@@ -218,6 +234,13 @@ impl<'v> History<'v> {
         self.ended = !matches!(outcome, Ok(Some(_)));
         outcome.transpose()
     }
+}
+
+/// Why a segment could not be opened.
+#[cold]
+fn unopened(view: &View, row: usize) -> Error {
+    let again = Loaded::open(view, row);
+    again.err().unwrap_or_else(|| Error::new(ErrorKind::Io, "open a segment, which works by now"))
 }
 
 /// What stands before an entity's entries in one segment.
@@ -270,14 +293,13 @@ impl Span<'_> {
     /// Leaves out the entries up to a Seq, in a segment that begins with `first_seq`.
     fn skip_to_behind(&mut self, seq: u64, first_seq: u64) {
         let Some(last) = seq.checked_sub(first_seq) else { return };
-        while self.first < self.end
-            && self.members.get(self.first).is_some_and(|ordinal| u64::from(ordinal) <= last)
-        {
-            // By halves where there are many.
-            let middle = self.first + (self.end - self.first) / 2;
-            let skips_half = self.members.get(middle).is_some_and(|ordinal| u64::from(ordinal) <= last);
-            self.first = if skips_half { middle + 1 } else { self.first + 1 };
-        }
+        let skipped = match &self.members {
+            Members::Gathered(ordinals) => ordinals.partition_point(|ordinal| u64::from(*ordinal) <= last),
+            Members::InIndex(ordinals) => {
+                ordinals.partition_point(|ordinal| u64::from(ordinal.get()) <= last)
+            }
+        };
+        self.first = self.first.max(skipped);
     }
 
     /// The next ordinal from one end.

@@ -14,13 +14,15 @@ use crate::format::checksum;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::SegmentHeader;
-use crate::id::{Life, Position, SEQ_MAX, Seq};
+use crate::id::{KindId, Life, Position, SEQ_MAX, Seq};
 use crate::journal::Journal;
 use crate::journal::finding::Check;
 use crate::journal::opening;
+use crate::journal::reader::Reader;
 use crate::journal::record::Record;
 use crate::journal::repair::salvage;
 use crate::journal::verify::examine;
+use crate::journal::view::View;
 use crate::options::Options;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -36,13 +38,23 @@ fn open(files: &Files) -> crate::error::Result<Journal> {
 
 /// A closed store of a few segments.
 fn files() -> Files {
+    files_with(5)
+}
+
+/// One whose idempotency keys need no index: each is opened when an entry is looked for.
+fn files_without_keys() -> Files {
+    files_with(u8::MAX)
+}
+
+/// Every so many batches have an idempotency key.
+fn files_with(keyed: u8) -> Files {
     let directory = Arc::new(MemoryDirectory::new());
     let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options()).unwrap());
     let kind = journal.kind("note").unwrap();
     for n in 0..60_u8 {
         let (key, payload) = ([1 + n % 7], [n; 30]);
         let mut batch = journal.batch();
-        if n % 5 == 0 {
+        if n % keyed == keyed - 1 {
             batch = batch.idempotency_key(crate::id::IdempotencyKey([n; 16]));
         }
         batch.push(Record::new(kind, &key, &payload));
@@ -57,11 +69,35 @@ fn files() -> Files {
     directory.list().unwrap().into_iter().map(|entry| (entry.name.clone(), read(&entry.name))).collect()
 }
 
+/// Reads from both ends and from the middle, each to its end. More steps than there are numbers
+/// would be a loop that has none.
+fn look(view: &View) {
+    const STEPS: usize = 1000;
+    let ends = |steps: usize| assert!(steps < STEPS, "no end after {steps} steps");
+    ends(view.range(..).take(STEPS).count());
+    ends(view.range(..).rev().take(STEPS).count());
+    for seq in (1..130).chain([SEQ_MAX]).filter_map(Seq::new) {
+        if let Ok(Some(entry)) = view.get(seq) {
+            assert_eq!(entry.seq(), seq);
+        }
+        ends(view.range(seq..).take(2).count());
+        ends(view.range(..=seq).rev().take(2).count());
+    }
+    for kind in [1, 2].map(KindId) {
+        ends(view.kind(kind).take(STEPS).count());
+        ends(view.kind(kind).rev().take(STEPS).count());
+        for key in [&b"shared"[..], &[3]] {
+            ends(view.entity(kind, key).take(STEPS).count());
+            ends(view.entity(kind, key).rev().take(STEPS).count());
+        }
+    }
+}
+
 /// Whatever comes of it, it is an outcome.
 fn survives(what: &str, files: &Files) {
     let tried = catch_unwind(AssertUnwindSafe(|| {
         if let Ok(journal) = open(files) {
-            let _ = journal.range(..);
+            look(&journal.view());
             for kind in journal.kinds() {
                 let _ = journal.latest(kind.id, b"shared");
                 let _ = journal.append(Record::new(kind.id, b"shared", b"more"));
@@ -69,6 +105,11 @@ fn survives(what: &str, files: &Files) {
             let _ = journal.kind("another");
             let _ = journal.stats();
             let _ = journal.close();
+        }
+        if let Ok(reader) = Reader::open_in(Arc::new(MemoryDirectory::with(files.clone(), None)))
+            && let Ok(view) = reader.view()
+        {
+            look(&view);
         }
         let directory = MemoryDirectory::with(files.clone(), None);
         for check in [Check::Quick, Check::Full] {
@@ -153,18 +194,22 @@ fn every_number_of_a_frame_at_its_extremes_is_survived() {
 
 #[test]
 fn every_number_of_a_header_at_its_extremes_is_survived() {
-    let files = files();
-    for (name, bytes) in &files {
-        for at in (40..120).step_by(8) {
-            for value in EXTREMES {
-                let mut changed = files.clone();
-                let bytes = changed.get_mut(name).unwrap();
-                put(bytes, at, 8, value);
-                mend_header(bytes);
-                survives(&format!("{name}, header word at {at}: {value:#x}"), &changed);
+    for files in [files(), files_without_keys()] {
+        for (name, bytes) in &files {
+            for at in (40..120).step_by(8) {
+                let is = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+                // Near what it is, too: a number that could be true lets the most through.
+                let near = [is.wrapping_sub(1), is.wrapping_add(1), is.wrapping_add(20)];
+                for value in EXTREMES.into_iter().chain(near) {
+                    let mut changed = files.clone();
+                    let bytes = changed.get_mut(name).unwrap();
+                    put(bytes, at, 8, value);
+                    mend_header(bytes);
+                    survives(&format!("{name}, header word at {at}: {value:#x}"), &changed);
+                }
             }
+            assert!(bytes.len() >= HEADER_BYTES);
         }
-        assert!(bytes.len() >= HEADER_BYTES);
     }
 }
 

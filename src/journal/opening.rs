@@ -400,7 +400,7 @@ impl Base {
         let is_good =
             |at| segment.frame(at).is_some_and(|f| f.is_good(segment.header.salt, segment.position(at)));
         // What the registry and the next Seq are read from; else an older segment is asked.
-        if !index.system().all(is_good) {
+        if !index.system().all(is_good) || !index.agrees_with(&segment) {
             return None;
         }
         let at = end.checked_sub(FRAME_BYTES as u64)?;
@@ -607,7 +607,10 @@ impl Visitor for Finding<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
-        if self.current.as_ref().is_some_and(|current| current.began)
+        if damage.offset < FIRST_FRAME && damage.next_good.is_none() {
+            // A whole segment, which keeps its place in the row: what it held is lost, and not unknown.
+            self.index.add(Section::new(Arc::clone(&self.index.place), damage.segment, 0));
+        } else if self.current.as_ref().is_some_and(|current| current.began)
             && let Some(live) = self.live()
         {
             live.skip_to(damage.last_seq.saturating_add(1));

@@ -11,10 +11,12 @@ use crate::disk::Through;
 use crate::journal::core::{Active, Core};
 use crate::options::Durability;
 
-/// How far ahead of the end of the log pages are writable: a part of the segment, so that a fast
-/// writer, whose segments are large, does not outrun the keeper while that is busy with a file.
+/// How far ahead of the end of the log pages are writable: so that a fast writer, whose segments are
+/// large, seldom outruns the keeper while that is busy with a file; and no more, because after a
+/// crash all of it is written before the store opens.
 pub(crate) const fn window(segment_bytes: u64) -> u64 {
-    segment_bytes / 4
+    const BYTES_MAX: u64 = 4 << 20;
+    if segment_bytes / 4 < BYTES_MAX { segment_bytes / 4 } else { BYTES_MAX }
 }
 
 impl Core {

@@ -460,11 +460,17 @@ impl Shared {
         Ok(None)
     }
 
+    /// `None` if it is not there, or damaged: whoever opens the store is told of that, and it can be
+    /// no reason to withhold what stands before it.
     fn try_open(&self, number: u32) -> Result<Option<Arc<Segment>>> {
         if self.directory.open(&file_name(number), crate::disk::Access::Read).is_err() {
             return Ok(None);
         }
-        Segment::open(&*self.directory, self.manifest.store, number).map(Arc::new).map(Some)
+        match Segment::open(&*self.directory, self.manifest.store, number) {
+            Ok(segment) => Ok(Some(Arc::new(segment))),
+            Err(error) if error.is_corruption() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn enter(&self, follow: &mut Follow, segment: Arc<Segment>) -> bool {

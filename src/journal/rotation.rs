@@ -20,7 +20,7 @@ use crate::journal::core::{Active, Core, PoisonIfDropped, Stage, Writer};
 use crate::journal::keeper::Spare;
 use crate::journal::opening::zeros_for;
 use crate::log::lock::now;
-use crate::log::segment::{Making, Segment, make};
+use crate::log::segment::{Making, Segment, Zeros, make};
 use crate::log::writer::{ActiveSegment, Draft, Numbers, RESERVED_BYTES};
 
 /// A segment that was filled in less was too small: the next one should last longer than it
@@ -310,7 +310,7 @@ impl Core {
         let mut size = self.usual_segment_bytes(log_bytes).max(least);
         loop {
             let header = self.segment_header(number, follows, size)?;
-            let making = Making { zeros: zeros_for(self.options.durability), through: self.through };
+            let making = Making { zeros: self.zeros(), through: self.through };
             match make(&*self.directory, self.manifest.store, header, making) {
                 Ok((segment, writer)) => {
                     let live = Arc::new(LiveIndex::for_segment(size));
@@ -322,6 +322,12 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Zeros are for small syncs. A writer that fills segments in a moment makes large ones, and would
+    /// have to wait for the zeros.
+    fn zeros(&self) -> Zeros {
+        if self.keeper.hurried() > 0 { Zeros::Allocated } else { zeros_for(self.options.durability) }
     }
 
     /// An eighth of the log, within the options' bounds; four times as much each time that a

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::feed::shard::Shard;
 use crate::format::index::EntityHash;
 use crate::id::{Position, Seq};
@@ -193,10 +193,17 @@ impl View {
         if seq > newest {
             return Ok(None);
         }
-        let mut at = self.catalog.holding(seq)?.unwrap_or(0);
+        let mut at = self.catalog.holding(seq).unwrap_or(0);
         while let Some(loaded) = crate::journal::view::Loaded::open(self, at)? {
             let (first_seq, count) = (loaded.first_seq(), u64::from(loaded.count));
             if seq < first_seq + count {
+                // A gap in the numbers: damage took what was there, or a repair left it.
+                let gap = at.checked_sub(1).filter(|_| seq < first_seq);
+                if let Some(damage) = gap.and_then(|before| self.catalog.damage_behind(before)) {
+                    return Err(Error::corrupt(format!("read entry {seq}: {}", damage.what))
+                        .place(damage.segment, damage.offset)
+                        .lost(seq..=first_seq - 1));
+                }
                 let section =
                     Arc::clone(self.catalog.sections.get(at).unwrap_or_else(|| panic!("it was opened")));
                 return Ok(Some(Shown { section, first_seq, count }));

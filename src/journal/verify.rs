@@ -155,7 +155,7 @@ fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: &mut Vec<Fi
     match FileHeader::read_of(&page, FileType::Lock, store) {
         Err(error) => findings.push(Finding::of_error(Severity::Derived, name, &error)),
         Ok(header) if (header.word(0), header.word(1)) != identity => {
-            let what = "a copy of another store's page: readers take no marks from it";
+            let what = "this directory was copied: the page names another file, and is ignored";
             findings.push(Finding::new(Severity::Note, name, what));
         }
         Ok(_) => {}

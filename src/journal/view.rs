@@ -5,7 +5,8 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::segment::file_name;
 use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{Catalog, Index, IndexRef, Opened};
 use crate::journal::entry::{Entry, OwnedEntry};
@@ -55,34 +56,71 @@ impl View {
     ///
     /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
     pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
-        let Some(at) = self.catalog.holding(seq.get())? else { return Ok(None) };
-        let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
-        let ordinal = seq.get() - section.first_seq;
-        match u32::try_from(ordinal) {
-            Ok(ordinal) if ordinal < section.count => section.entry(ordinal).map(Some),
-            _ => Ok(None),
+        let Some(section) = self.load(seq.get())? else { return Ok(None) };
+        match section.ordinal(seq.get()) {
+            Some(ordinal) => section.entry(ordinal).map(Some),
+            None => Ok(None),
         }
     }
 
-    /// The newest entry's Seq; `None` if the view is empty.
+    /// The newest entry's Seq, damaged or not; `None` if the view is empty.
     ///
     /// # Errors
     ///
-    /// `Io` or `Corrupt` if the last segments cannot be opened.
+    /// `Io` or `Corrupt` if the last segment cannot be opened.
     pub fn last_seq(&self) -> Result<Option<Seq>> {
+        let mut before = None;
         for at in (0..self.catalog.sections.len()).rev() {
-            if let Some(section) = Loaded::open(self, at)?
-                && section.count > 0
-            {
-                return Ok(Seq::new(section.first_seq + u64::from(section.count) - 1));
+            match (Loaded::open(self, at), before) {
+                (Ok(None), _) => {}
+                (Ok(Some(section)), _) if section.count > 0 => return Ok(Seq::new(section.end() - 1)),
+                (Ok(Some(section)), _) => before = section.first_seq.checked_sub(1),
+                // What it held ended where the next one begins.
+                (Err(_), Some(before)) => return Ok(Seq::new(before)),
+                (Err(error), None) => return Err(error),
             }
         }
         Ok(None)
     }
 
+    /// The segment that holds a Seq; or the one before, where a repair left a gap or nothing
+    /// follows.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` with the lost numbers if damage took what held it.
+    #[inline]
+    fn load(&self, seq: u64) -> Result<Option<Loaded<'_>>> {
+        let Some(at) = self.catalog.holding(seq) else { return Ok(None) };
+        let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
+        if (section.first_seq..section.end()).contains(&seq) {
+            Ok(Some(section))
+        } else {
+            self.gap(section, seq)
+        }
+    }
+
+    /// Tells a gap that a repair left, and the end of the log, from what is lost by damage.
+    #[cold]
+    fn gap<'v>(&'v self, section: Loaded<'v>, seq: u64) -> Result<Option<Loaded<'v>>> {
+        let segment = &section.opened.segment;
+        let error = |what: &str| {
+            let path = self.index.place.directory.path().join(file_name(segment.number()));
+            Error::corrupt(format!("read entry {seq}: {what}")).at(path)
+        };
+        if seq < section.first_seq {
+            return Err(error("the segment that should hold it begins behind it").place(segment.number(), 0));
+        }
+        let Some(damage) = self.catalog.damage_behind(section.at) else { return Ok(Some(section)) };
+        let next = self.catalog.sections.get(section.at + 1).and_then(|next| next.first_seq().ok());
+        let last = next.map_or(seq, |next| next.saturating_sub(1).max(seq));
+        Err(error(&damage.what).place(damage.segment, damage.offset).lost(section.end().min(seq)..=last))
+    }
+
     /// The entries of a range of Seq, in order; double-ended.
     ///
-    /// After an error the iterator has ended: start another behind the damage to go on.
+    /// After an error the iterator has ended: start another behind the damage to go on, which
+    /// [`Error::seqs`] names.
     pub fn range(&self, seqs: impl RangeBounds<Seq>) -> Entries<'_> {
         self.entries(bounds(seqs), None)
     }
@@ -94,6 +132,8 @@ impl View {
     }
 
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
+    ///
+    /// After an error the iterator has ended: what lies behind the damage comes from the other end.
     #[must_use]
     pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
         History::new(self, kind, key, 0)
@@ -184,7 +224,10 @@ impl<'v> Loaded<'v> {
         if section.number > view.mark.segment() {
             return Ok(None);
         }
-        let opened = section.open()?;
+        let opened = section.open().map_err(|error| match view.catalog.lost_with(at) {
+            Some(lost) if error.seqs().is_none() => error.lost(lost),
+            _ => error,
+        })?;
         let index = opened.index();
         let count = if section.number == view.mark.segment() {
             index.count_below(view.mark.offset())
@@ -200,6 +243,16 @@ impl<'v> Loaded<'v> {
 
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {
         &self.opened.segment
+    }
+
+    /// The Seq behind the last one that the view may see.
+    fn end(&self) -> u64 {
+        self.first_seq.saturating_add(u64::from(self.count))
+    }
+
+    #[inline]
+    fn ordinal(&self, seq: u64) -> Option<u32> {
+        u32::try_from(seq.checked_sub(self.first_seq)?).ok().filter(|ordinal| *ordinal < self.count)
     }
 
     /// Tells the processor that a small frame, or the start of a large one, will be read soon.
@@ -262,23 +315,19 @@ impl<'v> Entries<'v> {
         self.started = true;
         let newest = self.view.last_seq()?.map_or(0, Seq::get);
         self.last = self.last.min(newest);
-        if let Some(section) = Loaded::open(self.view, 0)? {
-            self.first = self.first.max(section.first_seq);
+        let oldest = self.view.catalog.sections.first();
+        // Where nobody can tell, the search will say so.
+        if let Some(first_seq) = oldest.and_then(|section| section.first_seq().ok()) {
+            self.first = self.first.max(first_seq);
         }
         Ok(())
     }
 
     /// The segment with this Seq, starting the search at the one that was used last.
     fn load(&self, held: Option<Loaded<'v>>, seq: u64) -> Result<Option<Loaded<'v>>> {
-        if let Some(held) = held {
-            let first = held.first_seq;
-            if (first..first + u64::from(held.count)).contains(&seq) {
-                return Ok(Some(held));
-            }
-        }
-        match self.view.catalog.holding(seq)? {
-            Some(at) => Loaded::open(self.view, at),
-            None => Ok(None),
+        match held.filter(|held| held.ordinal(seq).is_some()) {
+            Some(held) => Ok(Some(held)),
+            None => self.view.load(seq),
         }
     }
 
@@ -301,16 +350,15 @@ impl<'v> Entries<'v> {
             if before != Some(section.at) {
                 self.ahead.enter_segment();
             }
-            let base = section.first_seq;
-            let end = base + u64::from(section.count);
-            if end <= self.first || !self.may_hold(&section) {
+            if section.end() <= self.first || !self.may_hold(&section) {
                 // A gap that a repair left, or nothing to find: go on behind the segment.
-                let next = self.after(section.at)?;
-                self.first = end.max(self.first + 1).max(next.unwrap_or(0));
+                let next = self.after(section.at);
+                self.first = section.end().max(self.first + 1).max(next.unwrap_or(0));
                 continue;
             }
-            while self.first <= self.last && self.first < end {
-                let ordinal = u32::try_from(self.first - base).unwrap_or(u32::MAX);
+            while self.first <= self.last
+                && let Some(ordinal) = section.ordinal(self.first)
+            {
                 let entry = section.entry(ordinal)?;
                 self.ahead.reach(section.segment(), entry.offset());
                 self.first += 1;
@@ -323,9 +371,11 @@ impl<'v> Entries<'v> {
         Ok(None)
     }
 
-    /// The first Seq of the segment behind the one at `at`.
-    fn after(&self, at: usize) -> Result<Option<u64>> {
-        Ok(Loaded::open(self.view, at + 1)?.map(|section| section.first_seq))
+    /// The first Seq of the segment behind the one at `at`, if there is one that says so. What lies
+    /// before it is a gap only if the segment at `at` was all that there is.
+    fn after(&self, at: usize) -> Option<u64> {
+        let next = self.view.catalog.sections.get(at + 1)?;
+        next.first_seq().ok().filter(|_| next.number <= self.view.mark.segment())
     }
 
     fn step_back(&mut self) -> Result<Option<Entry<'v>>> {
@@ -333,16 +383,15 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.back.take();
             let Some(section) = self.load(held, self.last)? else { return Ok(None) };
-            let base = section.first_seq;
-            let newest = (base + u64::from(section.count)).saturating_sub(1);
             if section.count == 0 || !self.may_hold(&section) {
-                self.last = base.saturating_sub(1);
+                self.last = section.first_seq.min(self.last).saturating_sub(1);
                 continue;
             }
             // A gap that a repair left lies between the segment's newest and where we stand.
-            self.last = self.last.min(newest);
-            while self.first <= self.last && self.last >= base {
-                let ordinal = u32::try_from(self.last - base).unwrap_or(u32::MAX);
+            self.last = self.last.min(section.end() - 1);
+            while self.first <= self.last
+                && let Some(ordinal) = section.ordinal(self.last)
+            {
                 let entry = section.entry(ordinal)?;
                 self.last -= 1;
                 if self.accepts(&entry) {
@@ -415,17 +464,14 @@ impl<'v> Iterator for Entries<'v> {
         if let Some(section) = &self.front
             && self.filter.is_none()
             && self.first <= self.last
+            && let Some(ordinal) = section.ordinal(self.first)
         {
-            let ordinal = self.first - section.first_seq;
-            if ordinal < u64::from(section.count) {
-                let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-                section.prefetch(ordinal.saturating_add(AHEAD), 2);
-                let entry = section.entry(ordinal);
-                self.ahead.reach(section.segment(), entry.as_ref().map_or(0, Entry::offset));
-                self.first += 1;
-                self.ended = entry.is_err();
-                return Some(entry);
-            }
+            section.prefetch(ordinal.saturating_add(AHEAD), 2);
+            let entry = section.entry(ordinal);
+            self.ahead.reach(section.segment(), entry.as_ref().map_or(0, Entry::offset));
+            self.first += 1;
+            self.ended = entry.is_err();
+            return Some(entry);
         }
         let outcome = self.step_front();
         self.end_with(outcome)

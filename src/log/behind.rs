@@ -28,8 +28,9 @@ impl Behind {
         let mut tail = Tail::default();
         for number in later {
             let Some(segment) = whole(directory, store, purpose, *number, &mut tail) else { continue };
-            behind.cut += last_nonzero(tail.bytes().get(HEADER_BYTES..).unwrap_or_default());
-            for (_, frame) in valid_frames(&segment, tail.bytes(), FIRST_FRAME) {
+            let written = tail.written();
+            behind.cut += last_nonzero(tail.bytes().get(HEADER_BYTES..written).unwrap_or_default());
+            for (_, frame) in valid_frames(&segment, tail.bytes(), FIRST_FRAME, written) {
                 behind.frames += 1;
                 behind.bound = behind.bound.max(frame.header.durable());
             }
@@ -48,7 +49,8 @@ pub(crate) fn seq_before_all(
     let mut tail = Tail::default();
     later.iter().find_map(|number| {
         let segment = whole(directory, store, purpose, *number, &mut tail)?;
-        valid_frames(&segment, tail.bytes(), FIRST_FRAME).next().map(|(_, frame)| seq_before(&frame))
+        let mut frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
+        frames.next().map(|(_, frame)| seq_before(&frame))
     })
 }
 

@@ -12,18 +12,20 @@ use crate::log::segment::Segment;
 #[allow(clippy::cast_possible_truncation, reason = "eight fits any word")]
 pub(crate) const GRID: usize = FRAME_ALIGN as usize;
 
-/// The valid frames at or after `from`, found again on the eight-byte grid behind every hole.
+/// The valid frames at or after `from`, found again on the eight-byte grid behind every hole. None
+/// begins at or behind `written`: there is nothing but zeros, which need not be looked at.
 pub(crate) fn valid_frames<'a>(
     segment: &'a Segment,
     bytes: &'a [u8],
     from: u64,
+    written: usize,
 ) -> impl Iterator<Item = (u64, Frame<'a>)> + use<'a> {
     let mut at = usize::try_from(from).unwrap_or(usize::MAX);
     std::iter::from_fn(move || {
         loop {
-            at += zeros_at(bytes.get(at..)?);
+            at += zeros_at(bytes.get(at..written.min(bytes.len()))?);
             let rest = bytes.get(at..)?;
-            if rest.len() < GRID {
+            if rest.len() < GRID || at >= written {
                 return None;
             }
             let position = segment.position(at as u64);
@@ -57,12 +59,15 @@ pub(crate) fn last_nonzero(bytes: &[u8]) -> u64 {
     rest.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
 }
 
-pub(crate) fn bound_behind(segment: &Segment, bytes: &[u8], from: u64) -> Position {
-    valid_frames(segment, bytes, from).map(|(_, frame)| frame.header.durable()).max().unwrap_or_default()
+pub(crate) fn bound_behind(segment: &Segment, bytes: &[u8], from: u64, written: usize) -> Position {
+    valid_frames(segment, bytes, from, written)
+        .map(|(_, frame)| frame.header.durable())
+        .max()
+        .unwrap_or_default()
 }
 
-pub(crate) fn next_good(segment: &Segment, bytes: &[u8], from: u64) -> Option<u64> {
-    valid_frames(segment, bytes, from).next().map(|(offset, _)| offset)
+pub(crate) fn next_good(segment: &Segment, bytes: &[u8], from: u64, written: usize) -> Option<u64> {
+    valid_frames(segment, bytes, from, written).next().map(|(offset, _)| offset)
 }
 
 /// For readers that follow a log: the length of the whole batch at `at`, if it validates.

@@ -94,6 +94,7 @@ pub(crate) fn recover(
         life: covered.map(|covered| covered.last_life),
         bound: Position::ZERO,
         named_durable: Position::ZERO,
+        written: usize::MAX,
         tail: Tail::default(),
         behind: None,
         report: RecoveryReport::default(),
@@ -156,6 +157,8 @@ struct Walk<'a> {
     bound: Position,
     /// The greatest durable mark that the first frames of the segments named.
     named_durable: Position,
+    /// Behind this offset the segment that is being read is a hole.
+    written: usize,
     /// Where segments are read into.
     tail: Tail,
     /// What stands in so many last segments, once they were read.
@@ -223,7 +226,7 @@ impl Walk<'_> {
         let mut tail = std::mem::take(&mut self.tail);
         self.read_tail(&segment, &mut tail, from)?;
         self.report.segments_scanned += 1;
-        self.report.bytes_scanned += segment.header.bytes.saturating_sub(from);
+        self.report.bytes_scanned += (tail.written() as u64).saturating_sub(from);
         let goes_on = self.walk_frames(&segment, &mut tail, from, limit, later);
         self.tail = tail;
         goes_on
@@ -270,7 +273,7 @@ impl Walk<'_> {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
             let last = self.last_seq.unwrap_or(self.least_seq);
-            self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.to_string());
+            self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.facts());
         }
         self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         for (start, end, error) in unreadable {
@@ -286,6 +289,7 @@ impl Walk<'_> {
         }
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
+        self.written = bytes.len();
         self.walk_frames(&segment, &mut Tail::of(bytes), from, limit, later)
     }
 
@@ -293,7 +297,7 @@ impl Walk<'_> {
     fn segment_is_lost(&mut self, number: u32, later: &[u32], error: &Error) {
         self.indexed = index_says(self.directory, self.store, number).unwrap_or_default();
         let lost = self.lost_through(later);
-        self.damaged((number, 0, 0), None, lost, error.to_string());
+        self.damaged((number, 0, 0), None, lost, error.facts());
         self.life = None;
     }
 
@@ -335,6 +339,7 @@ impl Walk<'_> {
         let read = tail.read(&*segment.file, from, segment.header.bytes, source);
         let as_asked = read.map_err(|e| self.io("read a tail", segment, from, e))?;
         self.report.cache_not_verified |= !as_asked;
+        self.written = tail.written();
         Ok(())
     }
 
@@ -377,12 +382,13 @@ impl Walk<'_> {
             }
             if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start) {
                 // A writer in another process stored it while we were reading.
+                self.written = tail.written();
                 batch = OpenBatch::default();
                 at = start;
                 continue;
             }
             let bytes = tail.bytes();
-            let next = next_good(segment, bytes, at.max(start) + FRAME_ALIGN);
+            let next = next_good(segment, bytes, at.max(start) + FRAME_ALIGN, self.written);
             if self.purpose == Purpose::Write {
                 return Err(self.corruption(segment, start, next, bytes, what));
             }
@@ -452,7 +458,9 @@ impl Walk<'_> {
         let bound = match limit {
             Some(limit) => self.bound.max(segment.position(limit)),
             None if self.bound_is_final => self.bound,
-            None => self.bound.max(bound_behind(segment, bytes, at)).max(self.behind(later).bound),
+            None => {
+                self.bound.max(bound_behind(segment, bytes, at, self.written)).max(self.behind(later).bound)
+            }
         };
         self.bound = bound;
         self.bound_is_final |= limit.is_none();
@@ -545,9 +553,12 @@ impl Walk<'_> {
     /// The log ends at `start`: counts what lies behind it.
     fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) {
         self.end = segment.position(start);
-        let behind = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+        let behind = usize::try_from(start)
+            .ok()
+            .and_then(|start| bytes.get(start..self.written.min(bytes.len())))
+            .unwrap_or_default();
         self.report.cut += last_nonzero(behind);
-        self.report.valid_after_hole += valid_frames(segment, bytes, start).count() as u64;
+        self.report.valid_after_hole += valid_frames(segment, bytes, start, self.written).count() as u64;
         self.note_dropped(later);
     }
 

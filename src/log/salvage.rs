@@ -60,7 +60,7 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
         let header =
             SegmentHeader { number, salt, follows: Position::ZERO, bytes: length / 8 * 8, created: 0 };
         let segment = with(header);
-        if valid_frames(&segment, &bytes, FIRST_FRAME).next().is_some() {
+        if valid_frames(&segment, &bytes, FIRST_FRAME, bytes.len()).next().is_some() {
             return Ok(Salvaged { segment, bytes, header_error: Some(error), unreadable });
         }
     }
@@ -141,7 +141,7 @@ pub(crate) fn whole_batch_from(
         return Some(next);
     }
     let mut more = true;
-    for (offset, frame) in valid_frames(segment, bytes, next) {
+    for (offset, frame) in valid_frames(segment, bytes, next, bytes.len()) {
         if !more {
             return Some(offset);
         }

@@ -24,6 +24,8 @@ pub(crate) struct Tail {
     buffer: Vec<u8>,
     start: usize,
     length: usize,
+    /// Behind, the file is a hole.
+    written: usize,
     /// Nothing behind was written to since the memory came, zeroed and not touched.
     dirty: usize,
 }
@@ -34,13 +36,25 @@ impl Tail {
         self.buffer.get(self.start..self.start + self.length).unwrap_or_default()
     }
 
+    /// Everything from this offset on is zero, and its memory was not touched: no frame begins there,
+    /// though one may end there, if it ends in zeros.
+    pub(crate) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// To read all of it again: nothing is known of holes any more.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        (self.written, self.dirty) = (self.length, self.length.max(self.dirty));
+        self.space()
+    }
+
+    fn space(&mut self) -> &mut [u8] {
         self.buffer.get_mut(self.start..self.start + self.length).unwrap_or_default()
     }
 
     /// A copy that somebody else made.
     pub(crate) fn of(buffer: Vec<u8>) -> Self {
-        Self { length: buffer.len(), dirty: buffer.len(), buffer, start: 0 }
+        Self { length: buffer.len(), written: buffer.len(), dirty: buffer.len(), buffer, start: 0 }
     }
 
     /// Reads a file of `total` bytes from `from` on. True: nothing came from the cache that should
@@ -54,19 +68,14 @@ impl Tail {
     ) -> io::Result<bool> {
         let total = usize::try_from(total).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.make_room(total);
-        let mut at = usize::try_from(from).unwrap_or(total).min(total) / DIRECT_ALIGN * DIRECT_ALIGN;
+        let from = usize::try_from(from).unwrap_or(total).min(total) / DIRECT_ALIGN * DIRECT_ALIGN;
         let asked = source;
-        self.clear(0..at);
-        while at < total {
-            let written = next_written(file, at, total);
+        let mut at = 0;
+        for written in written_from(file, from, total) {
             self.clear(at..written.start);
             at = written.end;
-            if written.is_empty() {
-                continue;
-            }
             self.dirty = self.dirty.max(written.end);
-            let (offset, bytes) =
-                (written.start as u64, self.bytes_mut().get_mut(written).unwrap_or_default());
+            let (offset, bytes) = (written.start as u64, self.space().get_mut(written).unwrap_or_default());
             if source == Source::Disk {
                 match file.read_uncached(bytes, offset) {
                     Ok(()) => continue,
@@ -76,6 +85,8 @@ impl Tail {
             }
             file.read_at(bytes, offset)?;
         }
+        self.clear(at..total);
+        self.written = at.max(from);
         Ok(source == asked)
     }
 
@@ -92,8 +103,22 @@ impl Tail {
 
     fn clear(&mut self, range: Range<usize>) {
         let end = range.end.min(self.dirty);
-        self.bytes_mut().get_mut(range.start.min(end)..end).unwrap_or_default().fill(0);
+        self.space().get_mut(range.start.min(end)..end).unwrap_or_default().fill(0);
     }
+}
+
+/// The ranges from `at` on that may hold something. All of them are asked for before any is read: the
+/// kernel reads ahead, and what it has in its cache then counts as written.
+fn written_from(file: &dyn File, mut at: usize, total: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    while at < total {
+        let written = next_written(file, at, total);
+        at = written.end;
+        if !written.is_empty() {
+            ranges.push(written);
+        }
+    }
+    ranges
 }
 
 /// The next range at or behind `at` that may hold something, in whole blocks; empty at the end of

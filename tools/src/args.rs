@@ -20,7 +20,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage), 2 usage, 3 not a store or a newer format, \
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage), 2 usage or no such entry or segment, 3 not a store or a newer format, \
      4 input or output failed, 130 interrupted. A closed pipe is 0.";
 
 #[derive(Debug, Subcommand)]
@@ -174,11 +174,19 @@ pub(crate) enum Operation {
 pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) store: Store,
-    /// The numbers of the entries
-    #[arg(required = true, value_name = "SEQ")]
-    pub(crate) seqs: Vec<std::num::NonZeroU64>,
+    /// The numbers of the entries; also ranges, both ends included: A..B
+    #[arg(required = true, value_name = "SEQ", value_parser = seqs)]
+    pub(crate) seqs: Vec<Range>,
     #[command(flatten)]
     pub(crate) payload: PayloadOption,
+}
+
+fn seqs(text: &str) -> Result<Range, String> {
+    let range: Range = text.parse()?;
+    if range.last == 0 || text.starts_with('0') {
+        return Err("entries are numbered from 1".to_owned());
+    }
+    Ok(Range { first: range.first.max(1), ..range })
 }
 
 #[derive(Debug, clap::Args)]
@@ -248,6 +256,16 @@ mod tests {
     fn the_command_line_contradicts_nothing() {
         use clap::CommandFactory;
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn entries_are_numbered_from_one() {
+        assert_eq!(seqs("7"), Ok(Range { first: 7, last: 7 }));
+        assert_eq!(seqs("1..3"), Ok(Range { first: 1, last: 3 }));
+        assert_eq!(seqs("..3"), Ok(Range { first: 1, last: 3 }));
+        for wrong in ["0", "0..3", "..0", "x", "-1"] {
+            assert!(seqs(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

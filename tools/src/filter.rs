@@ -22,6 +22,12 @@ impl FromStr for Pattern {
     }
 }
 
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
 impl Pattern {
     pub(crate) fn matches(&self, text: &str) -> bool {
         let (pattern, text): (Vec<char>, Vec<char>) = (self.0.chars().collect(), text.chars().collect());
@@ -46,6 +52,11 @@ impl Pattern {
             }
         }
         pattern.get(at..).unwrap_or_default().iter().all(|rest| *rest == '*')
+    }
+
+    /// True for the form in which kinds are shown that nobody registered.
+    pub(crate) fn is_number(&self) -> bool {
+        self.0.starts_with('#')
     }
 
     fn exact(&self) -> Option<&str> {
@@ -79,6 +90,10 @@ impl FromStr for Entity {
 }
 
 impl Entity {
+    pub(crate) fn kind(&self) -> &Pattern {
+        &self.kind
+    }
+
     /// The one entity that is meant, if it is one and the store knows its kind.
     pub(crate) fn exact(&self, reader: &Reader) -> Option<(KindId, Vec<u8>)> {
         let kind = reader.kind_named(self.kind.exact()?)?;
@@ -167,6 +182,11 @@ impl<'a> Filter<'a> {
     /// Entries, and system frames where `system` says so.
     pub(crate) fn new(args: &'a args::Filter, system: bool) -> Self {
         Self { args, system: system || args.op == Some(Operation::System) }
+    }
+
+    /// What the kind has to match.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &Pattern> {
+        self.args.kind.iter().chain(self.args.entity.iter().map(Entity::kind))
     }
 
     pub(crate) fn shows_system(&self) -> bool {

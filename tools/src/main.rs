@@ -1,6 +1,6 @@
 //! `esker`: shows any store without the application that wrote it, also while that one runs.
 //!
-//! Data goes to stdout and everything else to stderr. Exit codes: 0 fine, 1 findings, 2 usage,
+//! Data goes to stdout and everything else to stderr. Exit codes: 0 fine, 1 findings, 2 usage or not there,
 //! 3 not a store, 4 input or output failed, 130 interrupted; a closed pipe is fine.
 
 mod args;

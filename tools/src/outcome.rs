@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     Fine,
     /// Damage, or whatever the command looks for.
     Findings,
+    /// What was asked for is not in the store, which is fine otherwise.
+    Missing,
     Interrupted,
 }
 
@@ -30,6 +32,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Fine => Self::SUCCESS,
             Outcome::Findings => Self::from(1),
+            Outcome::Missing => Self::from(2),
             Outcome::Interrupted => Self::from(INTERRUPTED),
         }
     }

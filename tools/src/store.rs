@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{Dump, Survey};
-use esker::{Damage, Reader};
+use esker::dump::{Dump, Survey, rfc3339};
+use esker::{Damage, Holder, Reader};
 use serde_json::{Value, json};
 
+use crate::filter::Pattern;
 use crate::output::{self, Output};
 
 /// A store that is looked at.
@@ -59,6 +60,16 @@ impl Opened {
         })
     }
 
+    /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.
+    pub(crate) fn note_unknown_kind(&self, pattern: &Pattern) {
+        let kinds = self.reader.kinds();
+        let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
+        if !pattern.is_number() && !names.iter().any(|name| pattern.matches(name)) {
+            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            output::note(&format!("no kind matches {pattern}; there are: {there}"));
+        }
+    }
+
     /// Says what is damaged where no walk over the frames gets to; answers how much that is.
     pub(crate) fn report_damage_at_end(&self, output: &mut Output) -> Result<u64> {
         let damage = self.survey.damage_at_end();
@@ -77,11 +88,29 @@ pub(crate) fn report(damage: &Damage, output: &mut Output) -> Result<()> {
     Ok(())
 }
 
+/// Who holds a store, or held it last, for JSON lines.
+pub(crate) fn holder(holder: &Holder) -> Value {
+    json!({
+        "pid": holder.pid,
+        "host": holder.host,
+        "since": rfc3339(holder.since),
+        "since_ns": holder.since.to_string(),
+        "boot": holder.boot,
+        "life": format!("{:08x}", holder.life),
+        "held": holder.held,
+    })
+}
+
+/// A range of Seq as `--seq` takes it.
+pub(crate) fn seqs(first: u64, last: u64) -> String {
+    if first == last { first.to_string() } else { format!("{first}..{last}") }
+}
+
 /// A damaged place in words.
 pub(crate) fn describe(damage: &Damage) -> String {
     let Damage { segment, offset, first_seq, last_seq, what, .. } = damage;
     let lost = match last_seq.checked_sub(*first_seq) {
-        Some(_) => format!("; seq {first_seq}..{last_seq} lost"),
+        Some(_) => format!("; seq {} lost", seqs(*first_seq, *last_seq)),
         None => String::new(),
     };
     let next = match damage.next_good {

@@ -241,6 +241,49 @@ fn lists_count_what_is_in_the_log() {
 }
 
 #[test]
+fn a_kind_that_nobody_registered_is_named_beside_those_that_are() {
+    let sample = Sample::new();
+    let store = sample.text();
+    let kind = ["dump", "--kind", "nte"];
+    let entity = ["dump", "--entity", "nte/k1"];
+    for command in [&kind[..], &entity, &["entities", "--kind", "nte"]] {
+        let typo = on(command, &store, &[]);
+        assert_eq!((typo.code, &*typo.stdout), (Some(0), ""), "{command:?}");
+        assert!(typo.stderr.contains("no kind matches \"nte\"; there are: note, doc"), "{}", typo.stderr);
+    }
+    assert_eq!(on(&["dump", "--kind", "n*"], &store, &[]).stderr, "");
+}
+
+#[test]
+fn entries_are_shown_one_by_one_and_by_ranges() {
+    let sample = Sample::new();
+    let got = |asked: &[&str]| -> Vec<u64> {
+        let entries = on(&["get"], &sample.text(), &[asked, &["--json"]].concat()).of_type("entry");
+        entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(got(&["7", "9"]), [7, 9]);
+    assert_eq!(got(&["1..3"]), [1, 2, 3]);
+    assert_eq!(got(&["..2", "299.."]), [1, 2, 299, 300]);
+}
+
+#[test]
+fn times_and_lives_of_a_writer_have_one_form() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"live", b"one")).unwrap();
+    let info = &on(&["info"], &sample.text(), &["--json"]).of_type("store")[0];
+    let verify = &on(&["verify"], &sample.text(), &["--json"]).of_type("summary")[0];
+    let entry = on(&["dump", "--last", "1"], &sample.text(), &["--json"]).of_type("entry");
+    for holder in [&info["writer"], &verify["live"]] {
+        assert!(holder["since"].as_str().unwrap().ends_with('Z'), "{holder}");
+        assert!(holder["since_ns"].as_str().unwrap().parse::<i64>().is_ok(), "{holder}");
+        assert_eq!(holder["life"], entry[0]["life"], "{holder}");
+    }
+    journal.close().unwrap();
+}
+
+#[test]
 fn an_empty_store_is_fine_and_shows_nothing() {
     let sample = Sample::empty();
     sample.open().close().unwrap();
@@ -250,7 +293,9 @@ fn an_empty_store_is_fine_and_shows_nothing() {
         assert!(json.of_type("entry").is_empty());
     }
     assert_eq!(on(&["dump"], &sample.text(), &[]).stdout, "");
-    assert_eq!(on(&["get"], &sample.text(), &["1"]).code, Some(1));
+    let none = on(&["get"], &sample.text(), &["1"]);
+    assert_eq!(none.code, Some(2));
+    assert!(none.stderr.contains("no entry 1: the store has none"), "{}", none.stderr);
 }
 
 #[test]
@@ -280,6 +325,16 @@ fn exit_codes_say_what_is_wrong() {
         assert_eq!(run(usage).code, Some(2), "{usage:?}");
     }
     assert_eq!(run(&["hex", &store, "1:99999999"]).code, Some(2));
+    for (what, asked, text) in [
+        ("get", "0", "entries are numbered from 1"),
+        ("get", "400", "no entry 400: the last one is 300"),
+        ("get", "x", "neither a number nor A..B"),
+        ("hex", "99", "no segment 99; the log has 1 to "),
+    ] {
+        let refused = run(&[what, &store, asked]);
+        assert_eq!(refused.code, Some(2), "{what} {asked}");
+        assert!(refused.stderr.contains(text), "{what} {asked}: {}", refused.stderr);
+    }
     assert_eq!(run(&["--help"]).code, Some(0));
     assert_eq!(run(&["--version"]).code, Some(0));
     // A store of a later format: its version is at byte 10 of the manifest's header.
@@ -321,7 +376,7 @@ fn damage_is_named_and_what_lies_behind_it_is_shown() {
     let dump = on(&["dump"], &store, &[]);
     assert_eq!(dump.code, Some(1), "{}", dump.stderr);
     assert_eq!(seqs(&dump), (1..=ENTRIES).filter(|n| *n != 7).collect::<Vec<_>>());
-    assert!(dump.stderr.contains("seq 7..7 lost"), "{}", dump.stderr);
+    assert!(dump.stderr.contains("seq 7 lost"), "{}", dump.stderr);
     assert!(dump.stderr.contains("(seq 5)"), "{}", dump.stderr);
     let json = on(&["dump"], &store, &["--json", "--payload", "none"]);
     let findings = json.of_type("finding");
@@ -372,6 +427,11 @@ fn a_verification_passes_a_good_store_and_sends_a_damaged_one_to_repair() {
         let good = on(&["verify"], &store, &[how]);
         assert_eq!(good.code, Some(0), "{}{}", good.stdout, good.stderr);
         assert!(good.stdout.starts_with("verdict\tvalid\n"), "{}", good.stdout);
+        let quick = how == "--quick";
+        assert_eq!(good.stdout.contains("\nentries\t"), !quick, "{}", good.stdout);
+        assert_eq!(good.stdout.contains("\ncheck\tquick: frames were not read\n"), quick);
+        let summary = &on(&["verify"], &store, &[how, "--json"]).of_type("summary")[0];
+        assert_eq!(summary.get("entries").is_none(), quick, "{summary}");
     }
     let (segment, offset) = place(&store, 100);
     flip(&sample.path(), segment, offset + 70);
@@ -380,6 +440,7 @@ fn a_verification_passes_a_good_store_and_sends_a_damaged_one_to_repair() {
     assert_eq!(bad.of_type("summary")[0]["verdict"], "invalid");
     assert!(!bad.of_type("finding").is_empty());
     let plain = on(&["verify"], &store, &[]);
+    assert!(plain.stdout.contains("; seq 100 lost"), "{}", plain.stdout);
     assert!(plain.stdout.contains(&format!("next\tesker repair {store} --output NEW\n")), "{}", plain.stdout);
     let target = sample.directory.path().join("new.esker").to_str().unwrap().to_owned();
     let repaired = on(&["repair"], &store, &["--output", &target, "--json"]);

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
-use crate::store::describe;
+use crate::store::{self, describe};
 
 pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome> {
     let path = &args.store.path;
@@ -43,15 +43,18 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
             output.tabs(&[severity.to_owned(), finding.to_string()])?;
         }
     }
-    conclude(&verification, path, output)?;
+    conclude(&verification, check, path, output)?;
     Ok(match verification.verdict {
         Verdict::Valid => Outcome::Fine,
         _ => Outcome::Findings,
     })
 }
 
+/// What is counted over the frames, and so not by a quick look.
+const COUNTS: [&str; 7] = ["frames", "batches", "entries", "entities", "kinds", "bytes", "first_seq"];
+
 /// The verdict, the counts, and what to do next.
-fn conclude(verification: &Verification, path: &Path, output: &mut Output) -> Result<()> {
+fn conclude(verification: &Verification, check: Check, path: &Path, output: &mut Output) -> Result<()> {
     let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
     let path = path.display();
     let next = match verification.verdict {
@@ -68,14 +71,19 @@ fn conclude(verification: &Verification, path: &Path, output: &mut Output) -> Re
             // They have lines of their own.
             fields.remove("findings");
             fields.insert("findings".to_owned(), verification.findings.len().into());
+            fields.insert("live".to_owned(), verification.live.as_ref().map(store::holder).into());
+            if check == Check::Quick {
+                COUNTS.iter().for_each(|count| drop(fields.remove(*count)));
+            }
             fields.insert("next".to_owned(), next.into());
         }
         output.typed("summary", &summary)?;
         return Ok(());
     }
     let Verification { segments, frames, entries, batches, bytes, entities, kinds, lost, .. } = verification;
-    output.pairs(&[
+    let mut pairs = vec![
         ("verdict", verification.verdict.to_string()),
+        ("check", "quick: frames were not read".to_owned()),
         ("closed in order", if verification.clean { "yes" } else { "no" }.to_owned()),
         ("segments", segments.to_string()),
         ("frames", frames.to_string()),
@@ -85,10 +93,13 @@ fn conclude(verification: &Verification, path: &Path, output: &mut Output) -> Re
         ("kinds", kinds.to_string()),
         ("bytes", bytes.to_string()),
         ("lost", lost.to_string()),
-    ])?;
-    if let Some(next) = next {
-        output.pairs(&[("next", next)])?;
+    ];
+    match check {
+        Check::Quick => pairs.retain(|(name, _)| !COUNTS.contains(name)),
+        _ => pairs.retain(|(name, _)| *name != "check"),
     }
+    pairs.extend(next.map(|next| ("next", next)));
+    output.pairs(&pairs)?;
     Ok(())
 }
 
@@ -113,7 +124,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
         if output.is_json() {
             output.typed("lost", &json!({ "first_seq": first, "last_seq": last }))?;
         } else {
-            output.tabs(&["lost".to_owned(), format!("seq {first}..{last}")])?;
+            output.tabs(&["lost".to_owned(), format!("seq {}", store::seqs(*first, *last))])?;
         }
     }
     let next = format!("esker verify {}", target.display());

@@ -9,7 +9,7 @@ use esker::{ErrorKind, Position, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::filter::Filter;
+use crate::filter::{Filter, Range};
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Mode, Output};
 use crate::store::{self, Opened};
@@ -22,6 +22,7 @@ pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt
     let dump = std::mem::take(&mut opened.dump);
     opened.dump = dump.payloads(args.payload.style.into()).physical(args.physical);
     let filter = Filter::new(&args.filter, args.system);
+    filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
     let mut show = Show { args, filter, shown: 0, last_seq: None, damaged: 0 };
     let resume = show.now(&opened, output)?;
     if !show.is_full() {
@@ -283,46 +284,98 @@ pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<(
 pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "get", output)?;
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style.into());
-    let (mut missing, mut shown, mut damaged) = (0, 0, 0);
-    for seq in &args.seqs {
-        let Some(seq) = Seq::new(seq.get()) else { continue };
-        let Some(frame) = find(&opened, seq)? else {
-            missing += 1;
-            output::error(&format!("no entry {seq} can be read"));
-            continue;
-        };
-        if !frame.body_good {
-            damaged += 1;
-            report_content(&frame, output)?;
-        }
-        if output.is_json() {
-            output.json(&opened.dump.fields(&frame))?;
-        } else {
-            if shown > 0 {
-                output.line("")?;
-            }
-            let mut pairs = pairs_of(&frame, &opened.dump);
-            pairs.retain(|(_, value)| !value.is_empty());
-            output.pairs(&pairs)?;
-        }
-        shown += 1;
+    let mut got = Got::default();
+    for range in &args.seqs {
+        got.range(*range, &opened, output)?;
     }
+    let Got { shown, missing, damaged } = got;
     if output.is_json() {
         output.typed("summary", &json!({ "shown": shown, "missing": missing, "damaged": damaged }))?;
     }
-    Ok(Outcome::of_findings(missing + damaged))
+    Ok(if damaged > 0 {
+        Outcome::Findings
+    } else if missing > 0 {
+        Outcome::Missing
+    } else {
+        Outcome::Fine
+    })
 }
 
-/// An entry, by reading the segment that should hold it: no index has to be right for that.
-fn find(opened: &Opened, seq: Seq) -> Result<Option<FrameInfo>> {
-    for item in opened.survey.frames_from(opened.survey.before(seq)) {
-        match item? {
-            Item::Frame(frame) if !frame.is_system() && frame.seq == seq.get() => return Ok(Some(frame)),
-            Item::Frame(frame) if frame.seq > seq.get() => return Ok(None),
-            _ => {}
+/// What `get` came across.
+#[derive(Debug, Default)]
+struct Got {
+    shown: u64,
+    /// What was asked for and never was in the log.
+    missing: u64,
+    damaged: u64,
+}
+
+impl Got {
+    /// Shows entries by reading the segments that should hold them: no index has to be right.
+    fn range(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
+        let Some(first) = Seq::new(range.first) else { return Ok(()) };
+        let mut found = 0;
+        for item in opened.survey.frames_from(opened.survey.before(first)) {
+            match item? {
+                Item::Frame(frame) if frame.seq > range.last => break,
+                Item::Frame(frame) if !frame.is_system() && frame.seq >= range.first => {
+                    found += 1;
+                    self.entry(&frame, opened, output)?;
+                    if frame.seq == range.last {
+                        return Ok(());
+                    }
+                }
+                Item::Damage(damage) if damage.first_seq <= range.last && damage.last_seq >= range.first => {
+                    found += 1;
+                    self.damaged += 1;
+                    store::report(&damage, output)?;
+                }
+                _ => {}
+            }
         }
+        if found == 0 {
+            self.none(range, opened, output)?;
+        }
+        Ok(())
     }
-    Ok(None)
+
+    fn entry(&mut self, frame: &FrameInfo, opened: &Opened, output: &mut Output) -> Result<()> {
+        if !frame.body_good {
+            self.damaged += 1;
+            report_content(frame, output)?;
+        }
+        if output.is_json() {
+            output.json(&opened.dump.fields(frame))?;
+        } else {
+            if self.shown > 0 {
+                output.line("")?;
+            }
+            let mut pairs = pairs_of(frame, &opened.dump);
+            pairs.retain(|(_, value)| !value.is_empty());
+            output.pairs(&pairs)?;
+        }
+        self.shown += 1;
+        Ok(())
+    }
+
+    /// Nothing of a range is there: because it is lost, or because it never was.
+    fn none(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
+        let lost = opened.report_damage_at_end(output)?;
+        let asked = store::seqs(range.first, range.last);
+        if lost > 0 {
+            self.damaged += lost;
+            output::error(&format!("no entry {asked} can be read"));
+            return Ok(());
+        }
+        self.missing += 1;
+        let end = match opened.reader.view()?.last_seq()? {
+            Some(last) if range.first <= last.get() => "a repair left its number out".to_owned(),
+            Some(last) => format!("the last one is {last}"),
+            None => "the store has none".to_owned(),
+        };
+        output::error(&format!("no entry {asked}: {end}"));
+        Ok(())
+    }
 }
 
 fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {

@@ -1,11 +1,12 @@
 //! `hex`: bytes with the names of their fields.
 
 use anyhow::Result;
+use esker::ErrorKind;
 use esker::dump::annotate;
 use serde_json::json;
 
 use crate::args;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
 use crate::store;
 
@@ -14,7 +15,16 @@ pub(crate) fn hex(args: &args::Hex, output: &mut Output) -> Result<Outcome> {
     let (segment, offset) = args.place;
     let frames = args.limit.unwrap_or(if offset.is_some() { 1 } else { u64::MAX });
     let mut bytes = 0;
-    for line in annotate(&opened.reader, segment, offset, frames)? {
+    let lines = annotate(&opened.reader, segment, offset, frames).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            let mut log = opened.survey.log();
+            let oldest = log.next().unwrap_or(0);
+            let newest = log.next_back().unwrap_or(oldest);
+            Usage(format!("no segment {segment}; the log has {oldest} to {newest}")).into()
+        }
+        _ => anyhow::Error::from(error),
+    })?;
+    for line in lines {
         let line = line?;
         bytes += line.bytes.len();
         if output.is_json() {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
+use esker::{Holder, Position};
 use serde::Serialize;
 use serde_json::json;
 
@@ -17,71 +18,25 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "info", output)?;
     let sums = Sums::of(&opened)?;
     let damaged = sums.damaged + opened.report_damage_at_end(output)?;
-    let reader = &opened.reader;
-    let holder = reader.last_writer();
-    let writer = match (opened.writer, &holder) {
-        (Some(pid), Some(holder)) => {
-            format!("live, writer pid {pid} on {} since {}", holder.host, rfc3339(holder.since))
-        }
-        (Some(pid), None) => format!("live, writer pid {pid}"),
-        (None, Some(holder)) => {
-            format!(
-                "none; the last one was pid {} on {}, at {}",
-                holder.pid,
-                holder.host,
-                rfc3339(holder.since)
-            )
-        }
-        (None, None) => "none".to_owned(),
-    };
-    let end = match (opened.writer, sums.unfinished, reader.recovery().clean) {
-        (Some(_), 0, _) => "in use".to_owned(),
-        (Some(_), bytes, _) => {
-            format!("in use; {bytes} bytes behind the end are in progress or newer than this look")
-        }
-        (None, _, true) => "closed in order".to_owned(),
-        (None, 0, false) => "not closed in order; nothing is torn".to_owned(),
-        (None, bytes, false) => format!("not closed in order; {bytes} bytes behind the end are torn off"),
-    };
-    let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     if output.is_json() {
-        let fields = json!({
-            "store": reader.store_id().to_string(),
-            "format": esker::dump::FORMAT_VERSION,
-            "era": reader.era(),
-            "created": rfc3339(reader.created()),
-            "created_ns": reader.created().to_string(),
-            "first_seq": sums.first_seq,
-            "last_seq": sums.last_seq,
-            "entries": sums.entries,
-            "entities": reader.entity_count(),
-            "kinds": kinds,
-            "segments": sums.segments,
-            "log_bytes": sums.used,
-            "file_bytes": sums.file,
-            "end": opened.survey.end().to_string(),
-            "durable": reader.durable().map(|durable| durable.to_string()),
-            "writer": holder,
-            "clean": reader.recovery().clean,
-            "unfinished_bytes": sums.unfinished,
-        });
-        output.typed("store", &fields)?;
+        output.typed("store", &fields(&opened, &sums))?;
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
+    let reader = &opened.reader;
+    let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     let range = match (sums.first_seq, sums.last_seq) {
-        (Some(first), Some(last)) => format!("{first}..{last}"),
+        (Some(first), Some(last)) => store::seqs(first, last),
         _ => "none".to_owned(),
     };
-    let durable = reader.durable().map(|durable| format!(", durable to {durable}")).unwrap_or_default();
     output.pairs(&[
         ("path", reader.path().display().to_string()),
         ("store", reader.store_id().to_string()),
         ("format", esker::dump::FORMAT_VERSION.to_string()),
         ("era", reader.era().to_string()),
         ("created", rfc3339(reader.created())),
-        ("writer", writer),
-        ("end", format!("{}{durable}; {end}", opened.survey.end())),
+        ("writer", writer(&opened)),
+        ("end", end(&opened, &sums)),
         ("seq", range),
         ("entries", sums.entries.to_string()),
         ("entities", reader.entity_count().to_string()),
@@ -91,6 +46,64 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
     ])?;
     Ok(Outcome::of_findings(damaged))
+}
+
+/// The same for a machine.
+fn fields(opened: &Opened, sums: &Sums) -> serde_json::Value {
+    let reader = &opened.reader;
+    let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
+    json!({
+        "store": reader.store_id().to_string(),
+        "format": esker::dump::FORMAT_VERSION,
+        "era": reader.era(),
+        "created": rfc3339(reader.created()),
+        "created_ns": reader.created().to_string(),
+        "first_seq": sums.first_seq,
+        "last_seq": sums.last_seq,
+        "entries": sums.entries,
+        "entities": reader.entity_count(),
+        "kinds": kinds,
+        "segments": sums.segments,
+        "log_bytes": sums.used,
+        "file_bytes": sums.file,
+        "end": opened.survey.end().to_string(),
+        "durable": durable(opened).map(|durable| durable.to_string()),
+        "writer": reader.last_writer().as_ref().map(store::holder),
+        "clean": reader.recovery().clean,
+        "unfinished_bytes": sums.unfinished,
+    })
+}
+
+/// How far the log is durable, no further than this look at it goes: the writer went on meanwhile.
+fn durable(opened: &Opened) -> Option<Position> {
+    opened.reader.durable().map(|durable| durable.min(opened.survey.end()))
+}
+
+fn writer(opened: &Opened) -> String {
+    match (opened.writer, opened.reader.last_writer()) {
+        (Some(pid), Some(Holder { host, since, .. })) => {
+            format!("live, writer pid {pid} on {host} since {}", rfc3339(since))
+        }
+        (Some(pid), None) => format!("live, writer pid {pid}"),
+        (None, Some(Holder { pid, host, since, .. })) => {
+            format!("none; the last one was pid {pid} on {host}, at {}", rfc3339(since))
+        }
+        (None, None) => "none".to_owned(),
+    }
+}
+
+fn end(opened: &Opened, sums: &Sums) -> String {
+    let how = match (opened.writer, sums.unfinished, opened.reader.recovery().clean) {
+        (Some(_), 0, _) => "in use".to_owned(),
+        (Some(_), bytes, _) => {
+            format!("in use; {bytes} bytes behind the end are in progress or newer than this look")
+        }
+        (None, _, true) => "closed in order".to_owned(),
+        (None, 0, false) => "not closed in order; nothing is torn".to_owned(),
+        (None, bytes, false) => format!("not closed in order; {bytes} bytes behind the end are torn off"),
+    };
+    let durable = durable(opened).map(|durable| format!(", durable to {durable}")).unwrap_or_default();
+    format!("{}{durable}; {how}", opened.survey.end())
 }
 
 /// What the segments add up to.

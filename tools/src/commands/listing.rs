@@ -180,6 +180,7 @@ struct EntityLine {
 
 pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.store.path, "entities", output)?;
+    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind));
     let mut sums: HashMap<(KindId, Vec<u8>), EntitySum> = HashMap::new();
     let is_wanted =
         |kind| args.kind.as_ref().is_none_or(|pattern| pattern.matches(&opened.dump.kind_name(kind)));
