@@ -469,17 +469,15 @@ impl Core {
         let may_fail = active.log.begin_batch(bytes);
         let half_done = PoisonIfDropped(self);
         let listed = active.live.system.lock().len();
-        let mut cursors = Vec::new();
-        for (at, step) in moves.iter().enumerate() {
-            let state = step.state_behind(self.registry.read().cursors.get(&step.state.name), time);
-            let payload = state.encode();
-            let flags = if at + 1 < moves.len() || !items.is_empty() { flag::MORE } else { 0 };
+        let cursors = self.states_behind(moves, time);
+        let mut left = items.len() + cursors.len();
+        for cursor in &cursors {
+            left -= 1;
+            let flags = if left > 0 { flag::MORE } else { 0 };
             let numbers = Numbers { flags, seq: first_seq - 1, generation: 0, time };
-            let offset = active.log.push(&Draft::system(System::Cursor, &payload), numbers, durable);
+            let offset = active.log.push(&Draft::system(System::Cursor, &cursor.encode()), numbers, durable);
             active.live.system.lock().push(crate::index::live::units(offset));
-            cursors.push(state);
         }
-        let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
             let mut flags = if left > 0 { flag::MORE } else { 0 };

@@ -287,6 +287,15 @@ impl Core {
         known.ok_or_else(|| Error::new(ErrorKind::UnknownCursor, doing()).at(self.directory.path()))
     }
 
+    /// The frames that moves come to, under the writer's lock.
+    pub(crate) fn states_behind(&self, moves: &[Move], time: i64) -> Vec<CursorState> {
+        if moves.is_empty() {
+            return Vec::new();
+        }
+        let registry = self.registry.read();
+        moves.iter().map(|step| step.state_behind(registry.cursors.get(&step.state.name), time)).collect()
+    }
+
     /// Writes down where cursors are, durably: one batch.
     pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
         let (end, _) = self.append_items(&[], moves, None, &mut |_| {})?;

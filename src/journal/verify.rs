@@ -8,12 +8,13 @@
 //! stands here is what an opening takes for granted: that the histories are dense, that the
 //! preambles restate what was said before, and that the derived files say what the log says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
 use crate::error::{Error, Result};
+use crate::format::cursor::CursorState;
 use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
@@ -280,6 +281,9 @@ struct InSegment {
     entities: HashMap<EntityHash, InIndex>,
     kinds: HashMap<u16, u32>,
     keyed: KeyedReader,
+    /// The last frame about each cursor, and those before it.
+    cursors: HashMap<String, u32>,
+    superseded: HashSet<u32>,
     /// Where the last frame ends.
     end: u64,
     whole: bool,
@@ -456,7 +460,15 @@ impl<'a> Checking<'a> {
         }
         let Some(here) = self.segment.as_mut() else { return };
         if operation.is_some_and(System::is_restated) && position.offset() < here.covered_end() {
-            here.parts.system.push(units(position.offset()));
+            let at = units(position.offset());
+            here.parts.system.push(at);
+            if operation == Some(System::Cursor)
+                && let Some(cursor) = CursorState::read(frame.payload())
+                && let Some(before) = here.cursors.insert(cursor.name, at)
+            {
+                // An index lists only the last frame about a cursor.
+                here.superseded.insert(before);
+            }
         }
         let Some((_, restated)) = here.to_restate.as_mut() else { return };
         restated.learn_frame(frame);
@@ -535,6 +547,7 @@ impl InSegment {
     /// The index as it should be.
     fn expected_index(mut self, store: StoreId) -> Vec<u8> {
         self.parts.end = self.covered_end().min(self.end);
+        self.parts.system.retain(|at| !self.superseded.contains(at));
         let mut entities: Vec<_> = self.entities.into_iter().collect();
         entities.sort_unstable_by_key(|(hash, _)| *hash);
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
@@ -571,6 +584,8 @@ impl Visitor for Checking<'_> {
             entities: HashMap::new(),
             kinds: HashMap::new(),
             keyed: KeyedReader::default(),
+            cursors: HashMap::new(),
+            superseded: HashSet::new(),
             end: from,
             whole: from == FIRST_FRAME,
             to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
