@@ -13,6 +13,7 @@ use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::Feed;
 use crate::feed::shard::Touched;
+use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
@@ -23,7 +24,7 @@ use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Se
 use crate::index::catalog::Index;
 use crate::index::entities::{Entities, Known};
 use crate::index::keyed::Digest;
-use crate::index::live::LiveIndex;
+use crate::index::live::{LiveIndex, units};
 use crate::journal::cursors::Move;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
@@ -470,14 +471,8 @@ impl Core {
         let half_done = PoisonIfDropped(self);
         let listed = active.live.system.lock().len();
         let cursors = self.states_behind(moves, time);
-        let mut left = items.len() + cursors.len();
-        for cursor in &cursors {
-            left -= 1;
-            let flags = if left > 0 { flag::MORE } else { 0 };
-            let numbers = Numbers { flags, seq: first_seq - 1, generation: 0, time };
-            let offset = active.log.push(&Draft::system(System::Cursor, &cursor.encode()), numbers, durable);
-            active.live.system.lock().push(crate::index::live::units(offset));
-        }
+        push_cursors(active, &cursors, first_seq - 1, time, !items.is_empty(), durable);
+        let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
             let mut flags = if left > 0 { flag::MORE } else { 0 };
@@ -631,6 +626,26 @@ impl Writer {
     /// The generation that an unknown entity starts with.
     fn first_generation(&self, seq: u64) -> u64 {
         if self.forgot { seq } else { 1 }
+    }
+}
+
+/// Stores the moves of cursors in front of a batch's entries: they take no number of the order.
+fn push_cursors(
+    active: &mut Active,
+    cursors: &[CursorState],
+    seq: u64,
+    time: i64,
+    entries_follow: bool,
+    durable: Position,
+) {
+    for (place, cursor) in cursors.iter().enumerate() {
+        let more = entries_follow || place + 1 < cursors.len();
+        let flags = if more { flag::MORE } else { 0 };
+        let numbers = Numbers { flags, seq, generation: 0, time };
+        let state = cursor.encode();
+        let draft = Draft::system(System::Cursor, &state);
+        let offset = active.log.push(&draft, numbers, durable);
+        active.live.system.lock().push(units(offset));
     }
 }
 
