@@ -72,11 +72,11 @@
 //! ```text
 //!     store              values of Rust types
 //!       |
-//!    journal <- options  bytes; the one writer; the order of locks, and the threads
-//!       |
-//!     index              where an entity's entries are
-//!       |
-//!      log               order, the visible and the durable mark, rotation, recovery
+//!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
+//!     |   |
+//!  index  feed           where an entity's entries are; who sleeps for which part of the log
+//!     |   |
+//!      log   cursor      order, the visible and the durable mark, rotation, recovery; named places
 //!       |
 //!     disk               files and the mapping
 //!       |
@@ -122,7 +122,7 @@ pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
 pub use error::{Error, ErrorKind, Result};
-pub use format::cursor::CURSOR_NAME_BYTES_MAX;
+pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, Owner};

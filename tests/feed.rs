@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use esker::{
-    Check, Durability, ErrorKind, Hold, Item, Journal, KindId, Lag, Options, Record, Region, Seq, Simulator,
-    Start, SubscribeOptions, Until, Verdict, WatchOptions, Watcher, verify_in,
+    Check, Durability, ErrorKind, Hold, IdempotencyKey, Item, Journal, KindId, Lag, Options, Record, Region,
+    Seq, Simulator, Start, SubscribeOptions, Until, Verdict, WatchOptions, Watcher, verify_in,
 };
 
 /// Longer than anything here takes; a wait that needs it has failed.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 
 fn small(disk: &Simulator, durability: Durability) -> Journal {
     Options::new().segment_bytes(4096).background(false).durability(durability).open_in(disk).unwrap()
@@ -316,7 +316,10 @@ fn a_reader_that_sleeps_is_woken_by_what_it_waits_for_and_by_the_end() {
                             assert!(entry.is_some(), "{name} was not woken for entry {n}, {durability:?}");
                         }
                         // The end is for everybody.
-                        let error = watcher.next().map(|entry| entry.map(|entry| entry.seq())).unwrap_err();
+                        let error = watcher
+                            .next_timeout(LONG)
+                            .map(|entry| entry.map(|entry| entry.seq()))
+                            .unwrap_err();
                         assert_eq!(error.kind(), ErrorKind::Closed, "{name}");
                     });
                 }
@@ -374,5 +377,243 @@ fn ten_thousand_watchers_of_single_entities_are_each_woken_by_their_own() {
     for (n, reader) in readers.iter_mut().enumerate() {
         let is_for_it = [17, 9_999, 0].contains(&n);
         assert_eq!(reader.try_next().unwrap().is_some(), is_for_it, "{n}");
+    }
+}
+
+/// Damage is passed over by nobody who was promised everything, and told once to everybody else.
+#[test]
+fn a_watcher_stays_before_damage_and_a_subscriber_goes_on_behind_it() {
+    let disk = Simulator::new();
+    let journal = small(&disk, Durability::Sync);
+    let kind = journal.kind("a").unwrap();
+    let text = |n: u64| format!("the text of the entry {n:03}");
+    for n in 1..=200 {
+        journal.append(Record::new(kind, b"k", text(n).as_bytes())).unwrap();
+    }
+    journal.close().unwrap();
+    let mut files = disk.files();
+    for bytes in files.values_mut() {
+        if let Some(at) = bytes.windows(text(5).len()).position(|found| found == text(5).as_bytes()) {
+            bytes[at] ^= 1;
+        }
+    }
+    let journal = small(&Simulator::with(files), Durability::Sync);
+    let mut watcher = journal.watch("audit", Region::all()).unwrap();
+    for seq in 1..=4 {
+        assert_eq!(watcher.try_next().unwrap().unwrap().seq().get(), seq);
+    }
+    for _ in 0..3 {
+        let error = watcher.advance().unwrap_err();
+        assert_eq!((error.kind(), error.seqs()), (ErrorKind::Corrupt, Some(5..=5)), "{error}");
+    }
+    assert_eq!(watcher.position(), Seq::new(4));
+    watcher.checkpoint().unwrap();
+    drop(watcher);
+    let error = journal.watch("audit", Region::all()).unwrap().advance().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "it stays there");
+    journal.reset_cursor("audit", Start::After(Seq::new(5).unwrap())).unwrap();
+    let rest: Vec<u64> = (6..=200).collect();
+    assert_eq!(seqs(&mut journal.watch("audit", Region::all()).unwrap()), rest, "until somebody decides");
+
+    let options = SubscribeOptions::new().from(Start::Oldest);
+    let mut subscriber = journal.subscribe_with(Region::all(), options).unwrap();
+    let (mut shown, mut errors) = (0, 0);
+    loop {
+        match subscriber.advance() {
+            Ok(true) => shown += 1,
+            Ok(false) => break,
+            Err(error) if error.kind() == ErrorKind::Corrupt => errors += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((shown, errors), (199, 1));
+}
+
+#[test]
+fn what_a_power_cut_may_take_is_not_shown_to_who_asks_for_what_is_durable() {
+    let journal = small(&Simulator::new(), Durability::Os);
+    let kind = journal.kind("a").unwrap();
+    let mut durable = journal.watch("durable", Region::all()).unwrap();
+    let visible = WatchOptions::new().until(Until::Visible);
+    let mut visible = journal.watch_with("visible", Region::all(), visible).unwrap();
+    append(&journal, kind, b"k", 1);
+    assert!(visible.advance().unwrap() && !durable.advance().unwrap());
+    journal.sync().unwrap();
+    assert!(durable.advance().unwrap());
+}
+
+/// Without a thread of the journal, whoever sleeps for what is durable syncs for itself.
+#[test]
+fn a_durable_reader_is_woken_also_where_no_thread_syncs() {
+    for durability in [Durability::Os, Durability::Sync] {
+        let journal = small(&Simulator::new(), durability);
+        let kind = journal.kind("a").unwrap();
+        let mut watcher = journal.watch("audit", Region::all()).unwrap();
+        std::thread::scope(|scope| {
+            let reader = scope
+                .spawn(move || (0..50).filter(|_| watcher.next_timeout(LONG).unwrap().is_some()).count());
+            for n in 0..50u64 {
+                let _ = journal.append_nowait(Record::new(kind, b"k", &n.to_le_bytes())).unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            assert_eq!(reader.join().unwrap(), 50, "{durability:?}");
+        });
+    }
+}
+
+/// Everybody sleeps when the disk fails, and is told.
+#[test]
+fn a_failed_sync_and_a_failed_write_wake_everybody() {
+    let disk = Simulator::new();
+    let journal = small(&disk, Durability::Os);
+    let kind = journal.kind("a").unwrap();
+    append(&journal, kind, b"k", 1);
+    journal.sync().unwrap();
+    let readers: Vec<Watcher> = [Until::Durable, Until::Visible]
+        .iter()
+        .map(|until| {
+            let options = WatchOptions::new().from(Start::Newest).until(*until);
+            journal.watch_with(&format!("{until:?}"), Region::all(), options).unwrap()
+        })
+        .collect();
+    disk.fail_sync_after(0);
+    std::thread::scope(|scope| {
+        let sleeping: Vec<_> = readers
+            .into_iter()
+            .map(|mut reader| {
+                scope.spawn(move || {
+                    loop {
+                        match reader.next_timeout(LONG) {
+                            Ok(found) => assert!(found.is_some(), "it was not woken"),
+                            Err(error) => return error.kind(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(20));
+        append(&journal, kind, b"k", 2);
+        let _ = journal.sync();
+        for reader in sleeping {
+            assert_eq!(reader.join().unwrap(), ErrorKind::Poisoned);
+        }
+    });
+}
+
+#[test]
+fn only_a_reset_moves_a_cursor_back_and_what_is_retired_stays_so() {
+    let journal = small(&Simulator::new(), Durability::Os);
+    let kind = journal.kind("a").unwrap();
+    (0..20).for_each(|n| append(&journal, kind, b"k", n));
+    let visible = || WatchOptions::new().until(Until::Visible);
+    let mut watcher = journal.watch_with("audit", Region::all(), visible()).unwrap();
+    while watcher.advance().unwrap() {}
+    let batch = |watcher: &Watcher, seq: u64| {
+        let mut batch = journal.batch();
+        batch.push(Record::new(kind, b"k", b"y"));
+        batch.move_cursor(watcher, Seq::new(seq).unwrap()).unwrap();
+        batch
+    };
+    let seq = || journal.cursors().unwrap().first().and_then(|cursor| cursor.seq).map(Seq::get);
+    let mut late = batch(&watcher, 10);
+    watcher.checkpoint().unwrap();
+    late.commit().unwrap();
+    assert_eq!(seq(), Some(20), "the batch came late, and its cursor was further");
+    let (mut reset, mut retired) = (batch(&watcher, 20), batch(&watcher, 20));
+    drop(watcher);
+    journal.reset_cursor("audit", Start::Oldest).unwrap();
+    assert_eq!(reset.commit().unwrap_err().kind(), ErrorKind::UnknownCursor, "it was put back meanwhile");
+    assert_eq!(seq(), None);
+    journal.retire_cursor("audit").unwrap();
+    assert_eq!(retired.commit().unwrap_err().kind(), ErrorKind::UnknownCursor);
+    assert!(journal.cursors().unwrap().is_empty());
+    let again = journal.watch_with("audit", Region::all(), visible()).unwrap();
+    assert_eq!(retired.commit().unwrap_err().kind(), ErrorKind::UnknownCursor, "that is another cursor");
+    let (revision, entries) = (journal.cursors().unwrap()[0].revision, journal.stats().entries);
+    assert!(revision > 4, "above what the retired one had: {revision}");
+    assert_eq!(entries, 21, "nothing of what was refused was appended");
+
+    let other = small(&Simulator::new(), Durability::Os);
+    let mut foreign = other.batch();
+    let error = foreign.move_cursor(&again, Seq::FIRST).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_batch_that_is_repeated_moves_its_cursor_all_the_same() {
+    let journal = small(&Simulator::new(), Durability::Os);
+    let kind = journal.kind("a").unwrap();
+    append(&journal, kind, b"k", 1);
+    let visible = WatchOptions::new().until(Until::Visible);
+    let mut watcher = journal.watch_with("audit", Region::all(), visible).unwrap();
+    assert!(watcher.advance().unwrap());
+    let write = |watcher: Option<&Watcher>| {
+        let mut batch = journal.batch().idempotency_key(IdempotencyKey([7; 16]));
+        batch.push(Record::new(kind, b"k", b"y"));
+        if let Some(watcher) = watcher {
+            batch.move_cursor(watcher, Seq::FIRST).unwrap();
+        }
+        batch.commit().unwrap().repeated
+    };
+    assert!(!write(None) && write(Some(&watcher)));
+    assert_eq!(journal.cursors().unwrap()[0].seq, Seq::new(1));
+    assert_eq!(journal.stats().entries, 2);
+}
+
+/// Where a batch that nobody has waited for moved the cursor, a checkpoint still makes it durable.
+#[test]
+fn a_checkpoint_behind_a_batch_is_durable() {
+    let disk = Simulator::new();
+    let journal = small(&disk, Durability::Os);
+    let kind = journal.kind("a").unwrap();
+    append(&journal, kind, b"k", 1);
+    let visible = WatchOptions::new().until(Until::Visible);
+    let mut watcher = journal.watch_with("audit", Region::all(), visible).unwrap();
+    assert!(watcher.advance().unwrap());
+    let mut batch = journal.batch();
+    batch.push(Record::new(kind, b"k", b"y"));
+    batch.move_cursor(&watcher, Seq::FIRST).unwrap();
+    batch.commit().unwrap();
+    watcher.checkpoint().unwrap();
+    let left = disk.crash(disk.events(), &mut |_| 0);
+    let journal = Options::new().background(false).open_in(&left).unwrap();
+    assert_eq!(journal.cursors().unwrap()[0].seq, Seq::new(1));
+}
+
+#[test]
+fn a_gap_in_which_an_entry_is_damaged_is_told_and_then_the_damage() {
+    let disk = Simulator::new();
+    let journal = small(&disk, Durability::Sync);
+    let kind = journal.kind("a").unwrap();
+    let text = |n: u64| format!("the text of the entry {n:03}");
+    for n in 1..=60 {
+        journal.append(Record::new(kind, b"k", text(n).as_bytes())).unwrap();
+    }
+    journal.close().unwrap();
+    let mut files = disk.files();
+    for bytes in files.values_mut() {
+        if let Some(at) = bytes.windows(text(5).len()).position(|found| found == text(5).as_bytes()) {
+            bytes[at] ^= 1;
+        }
+    }
+    for region in [Region::all(), Region::entity(kind, b"k")] {
+        let journal = small(&Simulator::with(files.clone()), Durability::Sync);
+        let options = SubscribeOptions::new().from(Start::Oldest).capacity(10);
+        let mut reader = journal.subscribe_with(region.clone(), options).unwrap();
+        let (mut gaps, mut errors, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..100 {
+            match reader.try_next() {
+                Ok(Some(Item::Missed(gap))) => gaps.push((gap.from.get(), gap.to.get(), gap.count)),
+                Ok(Some(Item::Entry(entry))) => shown.push(entry.seq().get()),
+                Ok(Some(other)) => panic!("{other:?}"),
+                Ok(None) => break,
+                Err(error) => errors.extend(error.seqs()),
+            }
+        }
+        let missed: u64 = gaps.iter().map(|(.., count)| *count).sum();
+        assert_eq!(errors, [5..=5], "{region:?}: {gaps:?}, {shown:?}");
+        assert_eq!(gaps.first(), Some(&(1, 4, 4)), "{region:?}");
+        assert_eq!(missed + shown.len() as u64, 59, "{region:?}: {gaps:?}, {shown:?}");
+        assert_eq!(shown, (51..=60).collect::<Vec<u64>>(), "{region:?}");
     }
 }

@@ -36,7 +36,8 @@ impl Feed {
     /// said nothing of what it touched: the next sync is for everybody.
     pub(crate) fn begin_use(&self) {
         if !self.is_in_use() {
-            *self.pending.lock() = Touched::everything();
+            let mut pending = self.pending.lock();
+            *pending = Touched::everything();
             self.in_use.store(true, Ordering::Relaxed);
         }
     }
@@ -49,9 +50,13 @@ impl Feed {
     }
 
     /// How far a sync that starts now will come, and what was touched below since the last one.
+    ///
+    /// While nobody reads, nobody says what is touched: whoever comes during that sync, and waits for
+    /// what it covers, is woken all the same.
     pub(crate) fn take(&self, commit: &Commit) -> (Position, Touched) {
         let mut pending = self.pending.lock();
-        (commit.visible(), std::mem::take(&mut *pending))
+        let touched = std::mem::take(&mut *pending);
+        (commit.visible(), if self.is_in_use() { touched } else { Touched::everything() })
     }
 
     /// What was touched since the last sync, for one that does not cover all of it.

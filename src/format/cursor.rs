@@ -13,6 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// A cursor's name is 1 to this many bytes of UTF-8.
 pub const CURSOR_NAME_BYTES_MAX: usize = 255;
+/// How many cursors a store may have: every segment begins with all of them.
+pub const CURSORS_MAX: usize = 65_536;
 
 /// Which entries a cursor is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

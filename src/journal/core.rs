@@ -177,7 +177,7 @@ impl Active {
 /// A batch that is stored under the lock.
 struct Stored<'a, 'b> {
     items: &'a [Item<'b>],
-    moves: &'a [Move],
+    cursors: &'a [CursorState],
     bytes: u64,
     key: Option<IdempotencyKey>,
     time: i64,
@@ -277,9 +277,8 @@ impl Core {
     ) -> Result<(Position, bool)> {
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
-        let bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
-        let moved = |step: &Move| Draft::system(System::Cursor, &step.state.encode()).bytes();
-        let bytes = bytes + moves.iter().map(moved).sum::<u64>();
+        let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
+        let bytes = items_bytes + moves.iter().map(|step| cursor_bytes(&step.state)).sum::<u64>();
         if bytes > self.options.batch_bytes_max() {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
                 .sides(
@@ -290,6 +289,7 @@ impl Core {
         // A kind that was registered stays so.
         self.check_kinds(items)?;
         let time = now();
+        let mut cursors;
         let mut writer = loop {
             let mut writer = self.writer.lock();
             self.check_writable()?;
@@ -298,17 +298,29 @@ impl Core {
             {
                 // What was appended does not change: nobody has to wait for the look at it.
                 drop(writer);
-                return Ok((self.repeat(first, key, items, receipt)?, true));
+                let end = self.repeat(first, key, items, receipt)?;
+                if moves.is_empty() {
+                    return Ok((end, true));
+                }
+                // The cursor may have been put back since, and has come here again.
+                return Ok((self.append_items(&[], moves, None, &mut |_| {})?.0, true));
             }
             self.check_expectations(&writer, items)?;
+            cursors = self.states_behind(moves, writer.last_seq, time)?;
+            if items.is_empty() && cursors.is_empty() {
+                // They are there already; whoever waits, waits for what said so.
+                return Ok((self.commit.visible(), false));
+            }
             if self.make_room(&mut writer, bytes)? {
                 break writer;
             }
             drop(writer);
             self.prepare(bytes)?;
         };
+        // A cursor that is there already takes no room.
+        let bytes = items_bytes + cursors.iter().map(cursor_bytes).sum::<u64>();
         let touched = self.feed.is_in_use().then(|| Self::touched_by(items));
-        let batch = Stored { items, moves, bytes, key, time, touched: touched.as_ref() };
+        let batch = Stored { items, cursors: &cursors, bytes, key, time, touched: touched.as_ref() };
         let end = self.store(&mut writer, &batch, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
@@ -459,7 +471,7 @@ impl Core {
         batch: &Stored<'_, '_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
-        let &Stored { items, moves, bytes, key, time, touched } = batch;
+        let &Stored { items, cursors, bytes, key, time, touched } = batch;
         let durable = self.commit.durable();
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
@@ -470,8 +482,7 @@ impl Core {
         let may_fail = active.log.begin_batch(bytes);
         let half_done = PoisonIfDropped(self);
         let listed = active.live.system.lock().len();
-        let cursors = self.states_behind(moves, time);
-        push_cursors(active, &cursors, first_seq - 1, time, !items.is_empty(), durable);
+        push_cursors(active, cursors, first_seq - 1, time, !items.is_empty(), durable);
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
@@ -513,7 +524,7 @@ impl Core {
         writer.last_seq += items.len() as u64;
         if !cursors.is_empty() {
             let mut registry = self.registry.write();
-            cursors.into_iter().for_each(|cursor| registry.cursors.learn(cursor));
+            cursors.iter().for_each(|cursor| registry.cursors.learn_at(cursor.clone(), end));
         }
         std::mem::forget(half_done);
         self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);
@@ -587,11 +598,10 @@ impl Core {
         sync: impl FnMut() -> std::result::Result<Position, String>,
     ) -> Result<()> {
         self.check_not_forked("wait for the disk")?;
+        // Also if the sync panics, which poisons.
+        let told = TellOfPoison(self);
         let waited = self.commit.wait(end, sync);
-        if self.commit.is_poisoned() {
-            self.lock.show(Cell::Poison, 1);
-            self.feed.wake_all();
-        }
+        drop(told);
         self.lock.show_at_least(Cell::Durable, self.commit.durable().word());
         waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
     }
@@ -617,6 +627,12 @@ impl Core {
         Ok(end)
     }
 
+    /// Nothing more is appended, and everybody is told.
+    pub(crate) fn poison(&self, reason: &str) {
+        self.commit.poison(reason);
+        drop(TellOfPoison(self));
+    }
+
     pub(crate) fn view(&self) -> crate::journal::view::View {
         crate::journal::view::View::new(Arc::clone(&self.index), self.commit.readable())
     }
@@ -627,6 +643,10 @@ impl Writer {
     fn first_generation(&self, seq: u64) -> u64 {
         if self.forgot { seq } else { 1 }
     }
+}
+
+fn cursor_bytes(state: &CursorState) -> u64 {
+    Draft::system(System::Cursor, &state.encode()).bytes()
 }
 
 /// Stores the moves of cursors in front of a batch's entries: they take no number of the order.
@@ -663,14 +683,26 @@ fn digest_of(items: &[Item<'_>]) -> Digest {
     })
 }
 
+/// Tells everybody, here and in other processes, once the log is poisoned.
+struct TellOfPoison<'a>(&'a Core);
+
+impl Drop for TellOfPoison<'_> {
+    fn drop(&mut self) {
+        let Self(core) = self;
+        if core.commit.is_poisoned() {
+            core.lock.show(Cell::Poison, 1);
+            core.feed.wake_all();
+        }
+    }
+}
+
 /// A panic between the first stored byte and the publishing store leaves the index ahead of
 /// the log: nothing may be written after it.
 pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Core);
 
 impl Drop for PoisonIfDropped<'_> {
     fn drop(&mut self) {
-        self.0.commit.poison("a panic while a batch was being stored");
-        self.0.feed.wake_all();
+        self.0.poison("a panic while a batch was being stored");
     }
 }
 

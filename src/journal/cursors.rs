@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::cursor::{Cursors, Incarnation};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CursorState, Part};
+use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
@@ -92,7 +93,13 @@ impl HeldCursor {
         let known = core.registry.read().cursors.get(name).cloned();
         let Some(known) = known else {
             let seq = core.view().behind_start(start)?;
-            core.move_cursors(&[Move { state: new_cursor(name, region, hold, core.manifest.era), seq }])?;
+            if core.registry.read().cursors.len() >= CURSORS_MAX {
+                return Err(Error::new(ErrorKind::LimitReached, doing())
+                    .at(core.directory.path())
+                    .sides(format!("at most {CURSORS_MAX} cursors"), CURSORS_MAX + 1));
+            }
+            let state = CursorState { seq, ..new_cursor(name, region, hold, core.manifest.era) };
+            core.move_cursors(&[Move { state, how: How::Decided }])?;
             return Ok((held, seq));
         };
         if known.era != core.manifest.era {
@@ -113,22 +120,38 @@ impl HeldCursor {
         &self.name
     }
 
-    /// The move to a Seq, as a part of a batch; `None`: it is there already.
-    pub(crate) fn step_to(&self, seq: u64) -> Result<Option<Move>> {
-        let state = self.core.registry.read().cursors.get(&self.name).cloned();
-        let Some(state) = state else {
-            return Err(Error::new(ErrorKind::UnknownCursor, format!("move the cursor {:?}", self.name))
-                .at(self.core.directory.path()));
-        };
-        Ok((seq > state.seq).then_some(Move { state, seq }))
+    /// The move to a Seq, as a part of a batch.
+    pub(crate) fn step_to(&self, seq: u64) -> Result<Move> {
+        let registry = self.core.registry.read();
+        let cursors = &registry.cursors;
+        match (cursors.get(&self.name).cloned(), cursors.incarnation(&self.name)) {
+            (Some(state), Some(known)) => {
+                Ok(Move { state: CursorState { seq, ..state }, how: How::Step(known) })
+            }
+            _ => Err(self.core.unknown_cursor(&self.name, "move")),
+        }
+    }
+
+    /// True if it is one of this store.
+    pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
     }
 
     /// Moves it to a Seq, durably.
     pub(crate) fn move_to(&self, seq: u64) -> Result<()> {
-        match self.step_to(seq)? {
-            Some(step) => self.core.move_cursors(&[step]),
-            None => Ok(()),
+        let step = self.step_to(seq)?;
+        let (known, moved_at) = {
+            let registry = self.core.registry.read();
+            (
+                registry.cursors.get(&self.name).map_or(0, |known| known.seq),
+                registry.cursors.moved_at(&self.name),
+            )
+        };
+        if known < seq {
+            return self.core.move_cursors(&[step]);
         }
+        // A batch has moved it there, for which nobody has waited yet.
+        self.core.wait_durable(moved_at)
     }
 }
 
@@ -144,18 +167,38 @@ impl fmt::Debug for HeldCursor {
     }
 }
 
-/// A cursor as it was, and where it is to go.
+/// Where a cursor is to go. What becomes of it is decided under the writer's lock.
 #[derive(Clone, Debug)]
 pub(crate) struct Move {
     pub(crate) state: CursorState,
-    pub(crate) seq: u64,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Forward, if it is still the cursor that it was.
+    Step(Incarnation),
+    /// Made, put somewhere else, or retired, by somebody who has the name in hand.
+    Decided,
 }
 
 impl Move {
-    /// The frame that says so, behind what is known under the writer's lock.
-    pub(crate) fn state_behind(&self, known: Option<&CursorState>, time: i64) -> CursorState {
-        let revision = known.map_or(0, |known| known.revision).max(self.state.revision).saturating_add(1);
-        CursorState { revision, seq: self.seq, time, ..self.state.clone() }
+    /// The frame that says so; `None`: the cursor is there already.
+    fn state_behind(&self, core: &Core, cursors: &Cursors, time: i64) -> Result<Option<CursorState>> {
+        let name = &self.state.name;
+        let known = cursors.get(name);
+        let template = match (self.how, known) {
+            (How::Step(incarnation), Some(known)) if cursors.incarnation(name) == Some(incarnation) => {
+                if self.state.seq <= known.seq {
+                    return Ok(None);
+                }
+                known
+            }
+            (How::Step(_), _) => return Err(core.unknown_cursor(name, "move")),
+            (How::Decided, _) => &self.state,
+        };
+        let revision = known.map_or(cursors.first_revision(), |known| known.revision).saturating_add(1);
+        Ok(Some(CursorState { revision, seq: self.state.seq, time, ..template.clone() }))
     }
 }
 
@@ -256,10 +299,11 @@ impl Journal {
     /// end of the log; and what [`append`](Self::append) answers.
     pub fn reset_cursor(&self, name: &str, to: Start) -> Result<CursorReset> {
         let core = self.appending();
-        let state = core.idle_cursor(name, "reset")?;
+        let (_held, state) = core.idle_cursor(name, "reset")?;
         let seq = core.view().behind_start(to)?;
         let from = Seq::new(state.seq);
-        core.move_cursors(&[Move { state: CursorState { era: core.manifest.era, ..state }, seq }])?;
+        let state = CursorState { era: core.manifest.era, seq, ..state };
+        core.move_cursors(&[Move { state, how: How::Decided }])?;
         Ok(CursorReset { from, to: Seq::new(seq) })
     }
 
@@ -270,30 +314,46 @@ impl Journal {
     /// `UnknownCursor`; `CursorInUse` while a watcher has it; and what [`append`](Self::append) answers.
     pub fn retire_cursor(&self, name: &str) -> Result<()> {
         let core = self.appending();
-        let state = core.idle_cursor(name, "retire")?;
-        let seq = state.seq;
-        core.move_cursors(&[Move { state: CursorState { retired: true, ..state }, seq }])
+        let (_held, state) = core.idle_cursor(name, "retire")?;
+        core.move_cursors(&[Move { state: CursorState { retired: true, ..state }, how: How::Decided }])
     }
 }
 
 impl Core {
-    /// A cursor that nobody has in hand.
-    fn idle_cursor(&self, name: &str, doing: &str) -> Result<CursorState> {
-        let doing = || format!("{doing} the cursor {name:?}");
-        if self.cursors_held.lock().contains(name) {
-            return Err(Error::new(ErrorKind::CursorInUse, doing()).at(self.directory.path()));
+    /// Takes a cursor in hand that nobody has.
+    fn idle_cursor(self: &Arc<Self>, name: &str, doing: &str) -> Result<(HeldCursor, CursorState)> {
+        let what = || format!("{doing} the cursor {name:?}");
+        self.check_not_forked(doing)?;
+        if !self.cursors_held.lock().insert(name.to_owned()) {
+            return Err(Error::new(ErrorKind::CursorInUse, what()).at(self.directory.path()));
         }
+        let held = HeldCursor { core: Arc::clone(self), name: name.to_owned() };
         let known = self.registry.read().cursors.get(name).cloned();
-        known.ok_or_else(|| Error::new(ErrorKind::UnknownCursor, doing()).at(self.directory.path()))
+        known.map(|known| (held, known)).ok_or_else(|| self.unknown_cursor(name, doing))
     }
 
-    /// The frames that moves come to, under the writer's lock.
-    pub(crate) fn states_behind(&self, moves: &[Move], time: i64) -> Vec<CursorState> {
+    fn unknown_cursor(&self, name: &str, doing: &str) -> Error {
+        Error::new(ErrorKind::UnknownCursor, format!("{doing} the cursor {name:?}")).at(self.directory.path())
+    }
+
+    /// The frames that moves come to. Under the writer's lock, which orders all moves.
+    pub(crate) fn states_behind(&self, moves: &[Move], last_seq: u64, time: i64) -> Result<Vec<CursorState>> {
         if moves.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let registry = self.registry.read();
-        moves.iter().map(|step| step.state_behind(registry.cursors.get(&step.state.name), time)).collect()
+        let mut states = Vec::new();
+        for step in moves {
+            // Whatever went wrong before: no cursor is ever ahead of the log.
+            if step.state.seq > last_seq {
+                let doing = format!("move the cursor {:?}", step.state.name);
+                return Err(Error::new(ErrorKind::InvalidInput, doing)
+                    .at(self.directory.path())
+                    .sides(format!("a Seq up to {last_seq}"), step.state.seq));
+            }
+            states.extend(step.state_behind(self, &registry.cursors, time)?);
+        }
+        Ok(states)
     }
 
     /// Writes down where cursors are, durably: one batch.

@@ -114,7 +114,7 @@ impl<'v> History<'v> {
                 let record = index.find(hash);
                 record.map_or(Before::Unknown, |record| before_index(&opened.segment, index, record))
             }
-            IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
+            IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, 0, |_| {}),
         }
     }
 
@@ -151,7 +151,10 @@ impl<'v> History<'v> {
             }
             IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();
-                let before = self.walk(section.segment(), &live, newest, hash, |ordinal| {
+                // A reader that follows the log asks for the last few of many.
+                let wanted = (self.behind + 1).saturating_sub(section.first_seq());
+                let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+                let before = self.walk(section.segment(), &live, newest, hash, wanted, |ordinal| {
                     if ordinal < section.count {
                         ordinals.push(ordinal);
                     }
@@ -163,13 +166,15 @@ impl<'v> History<'v> {
         }
     }
 
-    /// Walks back over the entity's entries in the arrays of a segment, to its newest one before.
+    /// Walks back over the entity's entries in the arrays of a segment, to its newest one before the
+    /// segment, or to one that is older than `wanted`.
     fn walk(
         &self,
         segment: &Segment,
         live: &LiveIndex,
         newest: EntryAt,
         hash: EntityHash,
+        wanted: u32,
         mut visit: impl FnMut(u32),
     ) -> Before {
         let mut at = if newest.ordinal() == EntryAt::SOMEWHERE {
@@ -179,6 +184,9 @@ impl<'v> History<'v> {
         };
         let mut oldest = None;
         while let Some(here) = at.filter(|at| at.segment() == segment.number()) {
+            if here.ordinal() < wanted {
+                return Before::Nothing;
+            }
             wait_for(live, here.ordinal());
             visit(here.ordinal());
             oldest = Some(here.ordinal());

@@ -82,10 +82,10 @@ impl Idle {
         !state.stop
     }
 
-    /// Sleeps for a while, or until told to stop. False: stop.
+    /// Sleeps for a while, or until a sync is wanted, or until told to stop. False: stop.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.stop {
+        if !state.stop && !self.sync_wanted.load(Ordering::SeqCst) {
             self.changed.wait_for(&mut state, time);
         }
         !state.stop

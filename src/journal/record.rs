@@ -242,6 +242,7 @@ impl<'a> Batch<'a> {
 
     /// Says in the same batch that a watcher has seen everything of its region up to `seq`: what is
     /// appended and how far its cause was read are then one write, exactly once through any crash.
+    /// It never goes back: a cursor that is further already stays there.
     ///
     /// ```
     /// use esker::{Journal, Record, Region};
@@ -262,14 +263,19 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a Seq that the watcher has not come to; `UnknownCursor`.
+    /// `InvalidInput` for a Seq that the watcher has not come to, or a watcher of another journal;
+    /// `UnknownCursor`, here or when the batch is committed, if the cursor was retired or put back.
     pub fn move_cursor(&mut self, watcher: &Watcher, seq: Seq) -> Result<&mut Self> {
         if watcher.position().is_none_or(|seen| seq > seen) {
             return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
                 .sides(format!("a Seq that it has seen, up to {:?}", watcher.position()), seq));
         }
+        if !watcher.cursor().is_of(&self.core) {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
+                .sides("a watcher of the batch's own journal", "one of another"));
+        }
         self.moves.retain(|step| step.state.name != watcher.name());
-        self.moves.extend(watcher.cursor().step_to(seq.get())?);
+        self.moves.push(watcher.cursor().step_to(seq.get())?);
         Ok(self)
     }
 
@@ -307,6 +313,7 @@ impl<'a> Batch<'a> {
     /// As [`commit`](Self::commit), but for those of waiting.
     pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
         let (receipt, end) = self.append()?;
+        self.core.want_sync_for_readers();
         let last = *receipt
             .receipts
             .last()

@@ -284,7 +284,7 @@ impl Core {
         let path = self.directory.path().join(file_name(at.segment()));
         if may_be_there {
             let doing = "write a batch, and look at what was written";
-            self.commit.poison(&format!("{doing}: {error} ({})", path.display()));
+            self.poison(&format!("{doing}: {error} ({})", path.display()));
             return Error::new(ErrorKind::Poisoned, doing).at(path).because(error.to_string());
         }
         Error::io("write a batch; nothing of it was appended", error)

@@ -27,6 +27,8 @@ pub(crate) struct Scan {
     here: Option<Here>,
     /// For an entity: its next entries, by the index.
     found: VecDeque<u64>,
+    /// There are no more of them in this view.
+    is_searched: bool,
 }
 
 /// The segment that is being read.
@@ -52,7 +54,7 @@ impl Scan {
             Region::Entity(kind, key) => view.index().hash(kind.0, key),
             _ => 0,
         };
-        Self { region, hash, view, looked, here: None, found: VecDeque::new() }
+        Self { region, hash, view, looked, here: None, found: VecDeque::new(), is_searched: false }
     }
 
     /// Who has to be woken for more.
@@ -82,11 +84,22 @@ impl Scan {
     pub(crate) fn go_back_to(&mut self, looked: u64) {
         self.looked = looked;
         self.found.clear();
+        self.is_searched = false;
+    }
+
+    /// Goes on behind what could not be read. False: the error does not say what that is.
+    pub(crate) fn pass_over(&mut self, error: &Error) -> bool {
+        let Some(lost) = error.seqs() else { return false };
+        let moved = *lost.end() > self.looked;
+        self.looked = self.looked.max(*lost.end());
+        self.found.retain(|seq| *seq > *lost.end());
+        moved || lost.contains(&self.looked)
     }
 
     /// Goes on in a later view.
     pub(crate) fn go_on_in(&mut self, view: View) {
         self.view = view;
+        self.is_searched = false;
         // How much there is of the segment has changed with the view.
         self.here = None;
     }
@@ -116,7 +129,7 @@ impl Scan {
     }
 
     fn advance_in_entity(&mut self) -> Result<bool> {
-        if self.found.is_empty() {
+        if self.found.is_empty() && !self.is_searched {
             self.find_more()?;
         }
         let Some(seq) = self.found.pop_front() else {
@@ -132,8 +145,14 @@ impl Scan {
     fn find_more(&mut self) -> Result<()> {
         let Region::Entity(kind, key) = &self.region else { return Ok(()) };
         for entry in self.view.entity_behind(*kind, key, self.looked).take(FOUND_AT_ONCE) {
-            self.found.push_back(entry?.seq().get());
+            match entry {
+                Ok(entry) => self.found.push_back(entry.seq().get()),
+                Err(error) if self.found.is_empty() => return Err(error),
+                // What stands before it is shown first.
+                Err(_) => return Ok(()),
+            }
         }
+        self.is_searched = self.found.len() < FOUND_AT_ONCE;
         Ok(())
     }
 

@@ -140,6 +140,8 @@ pub struct Subscriber {
     limit: Option<(u64, Ahead)>,
     missed: Option<Missed>,
     lagged: Option<u64>,
+    /// An error behind a gap that was told first.
+    untold: Option<Error>,
 }
 
 /// Counts what there is of a region ahead of a subscriber.
@@ -179,7 +181,7 @@ impl Journal {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
         });
         let scan = Scan::new(region, view, looked);
-        Ok(Subscriber { scan, waiting, lag: options.lag, limit, missed: None, lagged: None })
+        Ok(Subscriber { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
     }
 }
 
@@ -211,11 +213,15 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// `Lagged` with the last Seq that was shown, once and for all, under [`Lag::Disconnect`];
+    /// `Lagged` with the Seq up to which it has looked, once and for all, under [`Lag::Disconnect`];
     /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
     /// entry that cannot be read, behind which the next call goes on.
     pub fn advance(&mut self) -> Result<bool> {
         self.missed = None;
+        self.waiting.core().check_not_forked("read on")?;
+        if let Some(error) = self.untold.take() {
+            return Err(error);
+        }
         if let Some(last) = self.lagged {
             return Err(lagged(last));
         }
@@ -277,7 +283,7 @@ impl Subscriber {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item<'_>>> {
-        Ok(if self.wait_until(Some(Instant::now() + timeout))? { Some(self.item()) } else { None })
+        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
     }
 
     /// Ends its waiting, from any thread.
@@ -301,7 +307,8 @@ impl Subscriber {
     }
 
     fn step(&mut self) -> Result<bool> {
-        let found = self.scan.advance()?;
+        let found = self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error));
+        let found = found?;
         if let (true, Some((_, ahead))) = (found, &mut self.limit) {
             ahead.entries = ahead.entries.saturating_sub(1);
         }
@@ -325,8 +332,14 @@ impl Subscriber {
     /// Passes over what is further behind than is allowed. True: something was.
     fn skip(&mut self) -> Result<bool> {
         let Some((capacity, ahead)) = &mut self.limit else { return Ok(false) };
-        while ahead.scan.advance()? {
-            ahead.entries += 1;
+        loop {
+            match ahead.scan.advance() {
+                Ok(true) => ahead.entries += 1,
+                Ok(false) => break,
+                // It is told where it is read. What does not say what it is about ends the counting.
+                Err(error) if ahead.scan.pass_over(&error) => {}
+                Err(_) => break,
+            }
         }
         let Some(too_many) = ahead.entries.checked_sub(*capacity).filter(|more| *more > 0) else {
             return Ok(false);
@@ -338,8 +351,14 @@ impl Subscriber {
         }
         let mut missed: Option<Missed> = None;
         for _ in 0..too_many {
-            if !self.step()? {
-                break;
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if missed.is_none() => return Err(error),
+                Err(error) => {
+                    self.untold = Some(error);
+                    break;
+                }
             }
             let Some(seq) = self.scan.entry().map(|entry| entry.seq()) else { break };
             let missed = missed.get_or_insert(Missed { from: seq, to: seq, count: 0 });

@@ -10,6 +10,7 @@ use crate::feed::shard::{Shard, Touched};
 use crate::feed::sleepers::{Sleeper, Sleepers};
 use crate::id::Position;
 use crate::journal::core::{Core, Item};
+use crate::options::Durability;
 
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ impl Waiting {
     ///
     /// `Poisoned` or `Closed`, once everything up to the mark was seen.
     pub(crate) fn wait(&self, shard: Shard, seen: Position, deadline: Option<Instant>) -> Result<bool> {
+        self.core.check_not_forked("wait for more of the log")?;
         let began = Instant::now();
         loop {
             if self.is_stopped() {
@@ -112,13 +114,14 @@ impl Waiting {
             }
             let sleeper = &self.stopper.sleeper;
             self.beds().lie_down(shard, sleeper);
+            let asked = self.ask_for_a_sync();
             let nothing_happened =
                 self.limit() <= seen && !self.is_stopped() && self.core.commit.stopped().is_none();
-            if nothing_happened {
-                self.ask_for_a_sync()?;
+            if nothing_happened && asked.is_ok() {
                 sleeper.wait(left);
             }
             self.beds().get_up(shard, sleeper);
+            asked?;
         }
     }
 
@@ -127,7 +130,7 @@ impl Waiting {
         if self.until == Until::Visible || self.core.commit.visible() <= self.core.commit.durable() {
             return Ok(());
         }
-        if self.core.options.background && !self.core.alone.load(Ordering::Relaxed) {
+        if self.core.syncs_by_itself() {
             self.core.idle.want_sync();
             return Ok(());
         }
@@ -140,7 +143,9 @@ impl Core {
     /// The shards that a batch touches.
     pub(crate) fn touched_by(items: &[Item<'_>]) -> Touched {
         let mut touched = Touched::default();
-        touched.add(Shard::ALL);
+        if !items.is_empty() {
+            touched.add(Shard::ALL);
+        }
         for item in items {
             touched.add(Shard::of_kind(item.kind()));
             touched.add(Shard::of_entity(item.hash()));
@@ -151,8 +156,25 @@ impl Core {
     /// Wakes who waits for what was just made visible.
     pub(crate) fn wake_for(&self, touched: &Touched) {
         self.feed.visible.wake(touched);
-        if self.feed.durable.are_there() {
+        if self.syncs_by_itself() {
+            if self.options.durability != Durability::Sync {
+                self.want_sync_for_readers();
+            }
+        } else {
+            // Nobody syncs for them: they do it themselves.
+            self.feed.durable.wake(touched);
+        }
+    }
+
+    /// Behind an append for which nobody waits: asks for a sync if somebody sleeps until there is one.
+    pub(crate) fn want_sync_for_readers(&self) {
+        if self.syncs_by_itself() && self.feed.durable.are_there() {
             self.idle.want_sync();
         }
+    }
+
+    /// There is a thread that syncs when it is asked to.
+    fn syncs_by_itself(&self) -> bool {
+        self.options.background && !self.alone.load(Ordering::Relaxed)
     }
 }

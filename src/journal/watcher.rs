@@ -114,6 +114,8 @@ impl Journal {
     /// what [`append`](Self::append) answers.
     pub fn watch_with(&self, name: &str, region: Region, options: WatchOptions) -> Result<Watcher> {
         let core = self.appending();
+        // Before any lock.
+        core.check_not_forked("watch")?;
         let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
         let (cursor, seq) = HeldCursor::hold(core, name, &region, options.hold, options.start)?;
         let view = View::new(Arc::clone(&core.index), waiting.limit());
@@ -134,8 +136,10 @@ impl Watcher {
     /// # Errors
     ///
     /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
-    /// entry that cannot be read: the watcher stays before it, and every later call says so again.
+    /// entry that cannot be read, of whatever kind: the watcher stays before it, and every later call
+    /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
     pub fn advance(&mut self) -> Result<bool> {
+        self.waiting.core().check_not_forked("read on")?;
         if self.step()? {
             return Ok(true);
         }
@@ -195,7 +199,7 @@ impl Watcher {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Entry<'_>>> {
-        Ok(if self.wait_until(Some(Instant::now() + timeout))? { Some(self.entry()) } else { None })
+        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
     }
 
     /// The entries that there are now, at most so many; empty if there is none. Never waits.
