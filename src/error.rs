@@ -71,6 +71,18 @@ pub enum ErrorKind {
     UnsupportedFileSystem,
     /// A reader stood past the point from which the writer went on after a crash.
     Rewound,
+    /// A watcher of this process has the cursor in hand.
+    CursorInUse,
+    /// The cursor was made for another region. Both sides are given.
+    CursorMismatch,
+    /// There is no cursor of that name.
+    UnknownCursor,
+    /// The cursor was written before the store was repaired: what its Seq names may not be the
+    /// entry that it was. Reset it.
+    EraChanged,
+    /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the last entry that
+    /// it was shown.
+    Lagged,
 }
 
 impl ErrorKind {
@@ -100,6 +112,11 @@ impl ErrorKind {
             Self::Forked => "used in a forked process",
             Self::UnsupportedFileSystem => "unsupported file system",
             Self::Rewound => "the log was rewound by a crash",
+            Self::CursorInUse => "another watcher has the cursor",
+            Self::CursorMismatch => "the cursor is about another region",
+            Self::UnknownCursor => "no such cursor",
+            Self::EraChanged => "the cursor is of another era of the store",
+            Self::Lagged => "fell too far behind",
         }
     }
 
@@ -116,6 +133,8 @@ impl ErrorKind {
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
             Self::Rewound => "open the reader again",
+            Self::EraChanged => "look at what was lost, then reset the cursor",
+            Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
             Self::NotAStore => "nothing was changed; give a store, or an empty directory to make one in",
             Self::Forked => "open the store in the child under its own directory, or use a Reader",
             _ => return None,

@@ -72,11 +72,11 @@
 //! ```text
 //!     store              values of Rust types
 //!       |
-//!    journal <- options  bytes; the one writer; the order of locks, and the threads
-//!       |
-//!     index              where an entity's entries are
-//!       |
-//!      log               order, the visible and the durable mark, rotation, recovery
+//!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
+//!     |   |
+//!  index  feed           where an entity's entries are; who sleeps for which part of the log
+//!     |   |
+//!      log   cursor      order, the visible and the durable mark, rotation, recovery; named places
 //!       |
 //!     disk               files and the mapping
 //!       |
@@ -99,9 +99,11 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cursor;
 mod disk;
 pub mod dump;
 mod error;
+mod feed;
 mod format;
 mod id;
 mod index;
@@ -120,11 +122,13 @@ pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
 pub use error::{Error, ErrorKind, Result};
+pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
+pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
@@ -135,10 +139,13 @@ pub use journal::region::Region;
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
 pub use journal::stats::Stats;
+pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
 pub use journal::view::{Entries, RegionEntries, View};
+pub use journal::waiting::{Stopper, Until};
+pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use store::Store;

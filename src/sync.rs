@@ -1,18 +1,18 @@
 //! Locks and atomics: parking_lot's and std's, or loom's behind the same signatures.
 //!
-//! Only `log/commit.rs` builds on the loom half: under `cfg(loom)` that very file is explored
-//! over every interleaving that its tests allow, not a copy of it.
+//! `log/commit.rs` and `feed/sleepers.rs` build on the loom half: under `cfg(loom)` those very
+//! files are explored over every interleaving that their tests allow, not copies of them.
 
 #[cfg(not(loom))]
-pub(crate) use real::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, yield_now};
+pub(crate) use real::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, fence, yield_now};
 
 #[cfg(loom)]
-pub(crate) use modelled::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, yield_now};
+pub(crate) use modelled::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, fence, yield_now};
 
 #[cfg(not(loom))]
 mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
     pub(crate) use std::thread::yield_now;
     use std::time::{Duration, Instant};
 
@@ -44,6 +44,17 @@ mod real {
             guard
         }
 
+        /// Waits at most so long; `None`: for ever. True: the time is over.
+        pub(crate) fn wait_at_most<'a, T>(
+            &self,
+            mut guard: MutexGuard<'a, T>,
+            timeout: Option<Duration>,
+        ) -> (MutexGuard<'a, T>, bool) {
+            let Some(timeout) = timeout else { return (self.wait(guard), false) };
+            let is_over = self.0.wait_for(&mut guard, timeout).timed_out();
+            (guard, is_over)
+        }
+
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
         }
@@ -53,7 +64,7 @@ mod real {
 #[cfg(loom)]
 mod modelled {
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::yield_now;
     use std::time::Duration;
 
@@ -94,6 +105,15 @@ mod modelled {
 
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
             self.0.wait(guard).unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        /// As without a timeout: no time passes here.
+        pub(crate) fn wait_at_most<'a, T>(
+            &self,
+            guard: MutexGuard<'a, T>,
+            _timeout: Option<Duration>,
+        ) -> (MutexGuard<'a, T>, bool) {
+            (self.wait(guard), false)
         }
 
         pub(crate) fn notify_all(&self) {

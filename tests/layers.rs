@@ -17,7 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["store"],   // the typed facade that most people open
     &["journal"], // bytes; one writer; the lock order and the threads
     &["options"],
-    &["index"],
+    &["feed"], // who sleeps for what, and is woken
+    &["cursor", "index"],
     &["log"],    // order, marks, commit, rotation, recovery
     &["disk"],   // files and the mapping
     &["format"], // bytes and their meaning

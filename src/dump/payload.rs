@@ -1,8 +1,9 @@
 //! Payloads, decoded by what the log says of their kind.
 
 use crate::dump::frame::FrameInfo;
-use crate::dump::text::{base64, escaped, hex};
+use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
+use crate::format::cursor::CursorState;
 use crate::format::system::{Codec, KindInfo, Open, Preamble, System};
 
 /// How payloads are shown.
@@ -119,6 +120,18 @@ impl Payload {
                     ("codec", Value::Text(format!("{:?}", kind.codec).to_lowercase())),
                     ("owner", Value::Text(format!("{:?}", kind.owner).to_lowercase())),
                     ("fields", Value::List(fields)),
+                ])
+            }),
+            Some(System::Cursor) => CursorState::read(&frame.payload).map(|cursor| {
+                Value::named([
+                    ("name", Value::Text(cursor.name.clone())),
+                    ("revision", Value::Unsigned(cursor.revision)),
+                    ("seq", Value::Unsigned(cursor.seq)),
+                    ("part", Value::Text(format!("{:?}", cursor.part).to_lowercase())),
+                    ("kind", Value::Unsigned(u64::from(cursor.kind))),
+                    ("key", Value::Text(key_text(&cursor.key))),
+                    ("hold", Value::Unsigned(cursor.hold)),
+                    ("retired", Value::Bool(cursor.retired)),
                 ])
             }),
             Some(System::Closed | System::Seal | System::Mark) | None => None,

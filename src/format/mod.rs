@@ -23,6 +23,9 @@
 //!                +---------+---------+------------+-----+----------+---------+---------+
 //! ```
 //!
+//! a system frame holds a kind, the opening or the close of a life, what a batch's key was, or
+//! a cursor: its name, where its reader is, and a revision; the newest revision is true (cursor.rs)
+//!
 //! Everything is little-endian. Every file starts with a header that says which format wrote
 //! it; a newer one is refused before anything is written (`FormatTooNew`), never "corrupt".
 //!
@@ -41,6 +44,7 @@
 //! against somebody who wants to deceive.
 
 pub(crate) mod checksum;
+pub(crate) mod cursor;
 pub(crate) mod directory;
 pub(crate) mod extension;
 pub(crate) mod frame;

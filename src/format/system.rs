@@ -1,7 +1,7 @@
 //! System frames: what the log says about itself. Kind 0, no Seq of their own.
 //!
-//! Every segment begins with one batch of them, the *preamble*, which restates the next Seq
-//! and every kind: any suffix of the log is whole without what stood before it.
+//! Every segment begins with one batch of them, the *preamble*, which restates the next Seq,
+//! every kind and every cursor: any suffix of the log is whole without what stood before it.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -25,9 +25,16 @@ pub(crate) enum System {
     Mark = 5,
     /// Registers a kind, or says more of one.
     Kind = 6,
+    /// Says how far a cursor has come.
+    Cursor = 7,
 }
 
 impl System {
+    /// What a segment's index lists, so that an opening reads it: what preambles restate.
+    pub(crate) fn is_restated(self) -> bool {
+        matches!(self, Self::Preamble | Self::Kind | Self::Cursor)
+    }
+
     pub(crate) fn of(operation: u8) -> Option<Self> {
         Some(match operation {
             1 => Self::Preamble,
@@ -36,6 +43,7 @@ impl System {
             4 => Self::Seal,
             5 => Self::Mark,
             6 => Self::Kind,
+            7 => Self::Cursor,
             _ => return None,
         })
     }
@@ -48,6 +56,7 @@ impl System {
             Self::Seal => "seal",
             Self::Mark => "mark",
             Self::Kind => "kind",
+            Self::Cursor => "cursor",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Both are made from durable segments only. A directory that knew of a frame which a power
 //! cut then took back would give the next one a wrong generation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use zerocopy::IntoBytes;
 
 use crate::disk::{File, replace, replace_with};
 use crate::error::{Error, Result};
+use crate::format::cursor::CursorState;
 use crate::format::directory::{self as page, FILE_NAME, PAGES_AT, SLOTS, SLOTS_PLANNED, Slot};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
-use crate::id::{EntryAt, Life, Position};
+use crate::id::{EntryAt, FRAME_ALIGN, Life, Position};
 use crate::index::catalog::Place;
 use crate::index::entities::EntityFile;
 use crate::index::keyed::KeyedReader;
@@ -93,7 +94,7 @@ impl Visitor for Reading<'_> {
 pub(crate) fn note(live: &LiveIndex, began: &mut bool, position: Position, frame: &Frame<'_>) {
     if frame.header.is_system() {
         let operation = System::of(frame.header.operation);
-        if matches!(operation, Some(System::Preamble | System::Kind)) {
+        if operation.is_some_and(System::is_restated) {
             live.system.lock().push(units(position.offset()));
         }
         if operation == Some(System::Preamble) && !*began {
@@ -149,7 +150,7 @@ pub(crate) fn index_parts(
         end,
         first_seq: live.first_seq(),
         last_life: last_life(segment, end),
-        system: live.system.lock().clone(),
+        system: newest_of_each(segment, live.system.lock().clone()),
         keyed: live.keyed.lock().clone(),
         ..IndexParts::default()
     };
@@ -213,6 +214,20 @@ pub(crate) fn index_parts(
     parts.kinds = kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames)).collect();
     parts.kinds.sort_unstable_by_key(|count| count.kind.get());
     Ok(parts)
+}
+
+/// What an opening has to read: of the frames about one cursor only the last.
+fn newest_of_each(segment: &Segment, mut system: Vec<u32>) -> Vec<u32> {
+    let mut met = HashSet::new();
+    system.reverse();
+    system.retain(|units| {
+        let frame = segment.frame(u64::from(*units) * FRAME_ALIGN);
+        let cursor = frame.filter(|frame| frame.header.operation == System::Cursor as u8);
+        let name = cursor.and_then(|frame| CursorState::read(frame.payload())).map(|cursor| cursor.name);
+        name.is_none_or(|name| met.insert(name))
+    });
+    system.reverse();
+    system
 }
 
 /// The life of the last frame below `end`: its seal, closed frame or last append.

@@ -303,7 +303,18 @@ impl Opened {
         first_seq: u64,
         ordinal: u32,
     ) -> Result<(u64, Frame<'_>)> {
-        let Some(offset) = index.offset(ordinal).filter(|offset| *offset != 0) else {
+        self.frame_at(index.offset(ordinal), first_seq, ordinal)
+    }
+
+    /// As [`frame`](Self::frame), for one whose place was looked up.
+    #[inline]
+    pub(crate) fn frame_at(
+        &self,
+        offset: Option<u64>,
+        first_seq: u64,
+        ordinal: u32,
+    ) -> Result<(u64, Frame<'_>)> {
+        let Some(offset) = offset.filter(|offset| *offset != 0) else {
             return Err(self.lost(ordinal, 0, "the frame is lost"));
         };
         let Some(frame) = self.segment.frame(offset) else {

@@ -1,6 +1,6 @@
 //! The engine behind a journal: the writer, the marks, the index, and what keeps them going.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -11,17 +11,21 @@ use parking_lot::Mutex;
 use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result};
+use crate::feed::Feed;
+use crate::feed::shard::Touched;
+use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::segment::file_name;
 use crate::format::system::{KindInfo, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::catalog::Index;
 use crate::index::entities::{Entities, Known};
 use crate::index::keyed::Digest;
-use crate::index::live::LiveIndex;
+use crate::index::live::{LiveIndex, units};
+use crate::journal::cursors::Move;
+use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
 use crate::journal::pages::window;
@@ -53,6 +57,9 @@ pub(crate) struct Core {
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
     pub(crate) idle: Idle,
+    pub(crate) feed: Feed,
+    /// The names of the cursors that a watcher of this process has in hand.
+    pub(crate) cursors_held: Mutex<BTreeSet<String>>,
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
@@ -131,6 +138,16 @@ pub(crate) struct Active {
     pub(crate) tell_at: u64,
 }
 
+impl Item<'_> {
+    pub(crate) fn kind(&self) -> u16 {
+        self.draft.kind
+    }
+
+    pub(crate) fn hash(&self) -> EntityHash {
+        self.hash
+    }
+}
+
 impl Active {
     pub(crate) fn new(log: ActiveSegment, live: Arc<LiveIndex>) -> Self {
         // The first window was made writable with the segment.
@@ -155,6 +172,16 @@ impl Active {
             Known { generation: number(before), newest }
         })
     }
+}
+
+/// A batch that is stored under the lock.
+struct Stored<'a, 'b> {
+    items: &'a [Item<'b>],
+    cursors: &'a [CursorState],
+    bytes: u64,
+    key: Option<IdempotencyKey>,
+    time: i64,
+    touched: Option<&'a Touched>,
 }
 
 /// A frame that is ready for the lock, with what the lock's holder needs to know.
@@ -193,6 +220,8 @@ impl Core {
             unsynced: Mutex::default(),
             keeper: Keeper::default(),
             idle: Idle::default(),
+            feed: Feed::default(),
+            cursors_held: Mutex::default(),
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),
@@ -206,7 +235,7 @@ impl Core {
         let item = self.item(record)?;
         let mut receipt = None;
         let (end, _) =
-            self.append_items(std::slice::from_ref(&item), None, &mut |next| receipt = Some(next))?;
+            self.append_items(std::slice::from_ref(&item), &[], None, &mut |next| receipt = Some(next))?;
         Ok((receipt.unwrap_or_else(|| panic!("one record has one receipt")), end))
     }
 
@@ -214,6 +243,7 @@ impl Core {
     pub(crate) fn append_batch(
         &self,
         items: &mut [Item<'_>],
+        moves: &[Move],
         key: Option<IdempotencyKey>,
     ) -> Result<(BatchReceipt, Position)> {
         let Some(first) = items.first_mut() else {
@@ -223,7 +253,7 @@ impl Core {
             first.draft.name_batch(key);
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let (end, repeated) = self.append_items(items, key, &mut |receipt| receipts.push(receipt))?;
+        let (end, repeated) = self.append_items(items, moves, key, &mut |receipt| receipts.push(receipt))?;
         Ok((BatchReceipt { receipts, repeated }, end))
     }
 
@@ -237,15 +267,18 @@ impl Core {
         Ok(Item { draft, hash, expect: record.expect })
     }
 
-    fn append_items(
+    /// Appends items, and in the same batch moves of cursors, which stand before them.
+    pub(crate) fn append_items(
         &self,
         items: &[Item<'_>],
+        moves: &[Move],
         key: Option<IdempotencyKey>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
-        let bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
+        let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
+        let bytes = items_bytes + moves.iter().map(|step| cursor_bytes(&step.state)).sum::<u64>();
         if bytes > self.options.batch_bytes_max() {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
                 .sides(
@@ -256,6 +289,7 @@ impl Core {
         // A kind that was registered stays so.
         self.check_kinds(items)?;
         let time = now();
+        let mut cursors;
         let mut writer = loop {
             let mut writer = self.writer.lock();
             self.check_writable()?;
@@ -264,16 +298,30 @@ impl Core {
             {
                 // What was appended does not change: nobody has to wait for the look at it.
                 drop(writer);
-                return Ok((self.repeat(first, key, items, receipt)?, true));
+                let end = self.repeat(first, key, items, receipt)?;
+                if moves.is_empty() {
+                    return Ok((end, true));
+                }
+                // The cursor may have been put back since, and has come here again.
+                return Ok((self.append_items(&[], moves, None, &mut |_| {})?.0, true));
             }
             self.check_expectations(&writer, items)?;
+            cursors = self.states_behind(moves, writer.last_seq, time)?;
+            if items.is_empty() && cursors.is_empty() {
+                // They are there already; whoever waits, waits for what said so.
+                return Ok((self.commit.visible(), false));
+            }
             if self.make_room(&mut writer, bytes)? {
                 break writer;
             }
             drop(writer);
             self.prepare(bytes)?;
         };
-        let end = self.store(&mut writer, (items, bytes), key, time, receipt)?;
+        // A cursor that is there already takes no room.
+        let bytes = items_bytes + cursors.iter().map(cursor_bytes).sum::<u64>();
+        let touched = self.feed.is_in_use().then(|| Self::touched_by(items));
+        let batch = Stored { items, cursors: &cursors, bytes, key, time, touched: touched.as_ref() };
+        let end = self.store(&mut writer, &batch, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
         let nears = match &mut writer.stage {
@@ -281,6 +329,9 @@ impl Core {
             _ => false,
         };
         drop(writer);
+        if let Some(touched) = &touched {
+            self.wake_for(touched);
+        }
         if nears && self.keeps_pages_writable() {
             self.keeper.want_pages();
         }
@@ -417,11 +468,10 @@ impl Core {
     fn store(
         &self,
         writer: &mut Writer,
-        (items, bytes): (&[Item<'_>], u64),
-        key: Option<IdempotencyKey>,
-        time: i64,
+        batch: &Stored<'_, '_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
+        let &Stored { items, cursors, bytes, key, time, touched } = batch;
         let durable = self.commit.durable();
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
@@ -430,7 +480,9 @@ impl Core {
         };
         let (start, count) = (active.log.end(), active.live.count());
         let may_fail = active.log.begin_batch(bytes);
-        let half_done = PoisonIfDropped(&self.commit);
+        let half_done = PoisonIfDropped(self);
+        let listed = active.live.system.lock().len();
+        push_cursors(active, cursors, first_seq - 1, time, !items.is_empty(), durable);
         let mut left = items.len();
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
@@ -451,6 +503,7 @@ impl Core {
         if let Err(unfinished) = active.log.finish() {
             // Nobody saw anything of the batch: take back what the index was told.
             active.live.truncate(count);
+            active.live.system.lock().truncate(listed);
             active.log.give_up_at(start);
             undo.into_iter().rev().for_each(|(hash, before)| self.index.entities.restore(hash, before));
             writer.stage = Stage::Torn { end: start };
@@ -464,8 +517,15 @@ impl Core {
             active.live.keyed.lock().push(keyed);
             writer.keyed.remember(start.segment(), keyed, time);
         }
-        self.commit.publish(end);
+        match touched {
+            None => self.commit.publish(end),
+            Some(touched) => self.feed.publish(&self.commit, end, touched),
+        }
         writer.last_seq += items.len() as u64;
+        if !cursors.is_empty() {
+            let mut registry = self.registry.write();
+            cursors.iter().for_each(|cursor| registry.cursors.learn_at(cursor.clone(), end));
+        }
         std::mem::forget(half_done);
         self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);
         Ok(end)
@@ -500,63 +560,6 @@ impl Core {
         }
     }
 
-    /// Waits as the journal's durability says.
-    pub(crate) fn wait_as_configured(&self, end: Position) -> Result<()> {
-        match self.options.durability {
-            Durability::Sync => self.wait_durable(end),
-            // No thread could be had that would sync at the interval.
-            Durability::Interval(_) if self.alone.load(Ordering::Relaxed) => self.wait_durable(end),
-            Durability::Interval(_) | Durability::Os => Ok(()),
-        }
-    }
-
-    /// Waits until everything below `end` is durable.
-    pub(crate) fn wait_durable(&self, end: Position) -> Result<()> {
-        self.wait_with(end, || self.sync_below(self.commit.visible()))
-    }
-
-    /// Waits until everything in segments before `number` is durable, without a sync of the
-    /// one that is being written.
-    pub(crate) fn wait_for_segments_before(&self, number: u32) -> Result<()> {
-        let end = Position::new(number, 0);
-        self.wait_with(end, || self.sync_below(end))
-    }
-
-    fn wait_with(
-        &self,
-        end: Position,
-        sync: impl FnMut() -> std::result::Result<Position, String>,
-    ) -> Result<()> {
-        self.check_not_forked("wait for the disk")?;
-        let waited = self.commit.wait(end, sync);
-        if self.commit.is_poisoned() {
-            self.lock.show(Cell::Poison, 1);
-        }
-        self.lock.show_at_least(Cell::Durable, self.commit.durable().word());
-        waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
-    }
-
-    /// Brings every segment with unsynced bytes below `end` to the disk, oldest first. Only the
-    /// syncer's turn calls this.
-    fn sync_below(&self, end: Position) -> std::result::Result<Position, String> {
-        let mut segments = self.unsynced.lock().clone();
-        // A mark at the start of a segment is one at the end of the segment before.
-        segments.retain(|segment| segment.position(0) < end);
-        for segment in &segments {
-            segment.file.sync().map_err(|error| {
-                let path = self.directory.path().join(file_name(segment.number()));
-                format!("sync {}: {error}", path.display())
-            })?;
-        }
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
-        if segments.first().is_some_and(|first| first.number() < end.segment()) {
-            // There is something to index.
-            self.keeper.wake();
-        }
-        Ok(end)
-    }
-
     pub(crate) fn view(&self) -> crate::journal::view::View {
         crate::journal::view::View::new(Arc::clone(&self.index), self.commit.readable())
     }
@@ -566,6 +569,30 @@ impl Writer {
     /// The generation that an unknown entity starts with.
     fn first_generation(&self, seq: u64) -> u64 {
         if self.forgot { seq } else { 1 }
+    }
+}
+
+fn cursor_bytes(state: &CursorState) -> u64 {
+    Draft::system(System::Cursor, &state.encode()).bytes()
+}
+
+/// Stores the moves of cursors in front of a batch's entries: they take no number of the order.
+fn push_cursors(
+    active: &mut Active,
+    cursors: &[CursorState],
+    seq: u64,
+    time: i64,
+    entries_follow: bool,
+    durable: Position,
+) {
+    for (place, cursor) in cursors.iter().enumerate() {
+        let more = entries_follow || place + 1 < cursors.len();
+        let flags = if more { flag::MORE } else { 0 };
+        let numbers = Numbers { flags, seq, generation: 0, time };
+        let state = cursor.encode();
+        let draft = Draft::system(System::Cursor, &state);
+        let offset = active.log.push(&draft, numbers, durable);
+        active.live.system.lock().push(units(offset));
     }
 }
 
@@ -581,16 +608,6 @@ fn digest_of(items: &[Item<'_>]) -> Digest {
         let Draft { kind, operation, body_crc, .. } = item.draft;
         digest.with(kind, operation, item.draft.lengths(), body_crc)
     })
-}
-
-/// A panic between the first stored byte and the publishing store leaves the index ahead of
-/// the log: nothing may be written after it.
-pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Commit);
-
-impl Drop for PoisonIfDropped<'_> {
-    fn drop(&mut self) {
-        self.0.poison("a panic while a batch was being stored");
-    }
 }
 
 impl fmt::Debug for Core {

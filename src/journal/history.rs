@@ -23,6 +23,8 @@ pub struct History<'v> {
     view: &'v View,
     kind: KindId,
     key: Box<[u8]>,
+    /// Only entries behind this Seq.
+    behind: u64,
     parts: Option<VecDeque<Part<'v>>>,
     ended: bool,
 }
@@ -54,8 +56,8 @@ enum Members<'v> {
 }
 
 impl<'v> History<'v> {
-    pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8]) -> Self {
-        Self { view, kind, key: key.into(), parts: None, ended: false }
+    pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
+        Self { view, kind, key: key.into(), behind, parts: None, ended: false }
     }
 
     /// Finds the segments with frames of the entity, by the chain from the newest backward.
@@ -69,9 +71,15 @@ impl<'v> History<'v> {
             let row = self.view.catalog.at(at.segment());
             let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
                 Some((_, Ok(Some(section)))) => {
-                    let (span, before) = self.span(section, at, hash);
+                    let first_seq = section.first_seq();
+                    let (mut span, before) = self.span(section, at, hash);
+                    span.skip_to_behind(self.behind, first_seq);
                     if span.first < span.end {
                         parts.push_front(Part::Here(span));
+                    }
+                    if first_seq <= self.behind.saturating_add(1) {
+                        // Whatever is older was not asked for.
+                        return Ok(parts);
                     }
                     before
                 }
@@ -106,7 +114,7 @@ impl<'v> History<'v> {
                 let record = index.find(hash);
                 record.map_or(Before::Unknown, |record| before_index(&opened.segment, index, record))
             }
-            IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, |_| {}),
+            IndexRef::Live(live) => self.walk(&opened.segment, &live, newest, hash, 0, |_| {}),
         }
     }
 
@@ -143,7 +151,10 @@ impl<'v> History<'v> {
             }
             IndexRef::Live(live) => {
                 let mut ordinals = Vec::new();
-                let before = self.walk(section.segment(), &live, newest, hash, |ordinal| {
+                // A reader that follows the log asks for the last few of many.
+                let wanted = (self.behind + 1).saturating_sub(section.first_seq());
+                let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+                let before = self.walk(section.segment(), &live, newest, hash, wanted, |ordinal| {
                     if ordinal < section.count {
                         ordinals.push(ordinal);
                     }
@@ -155,13 +166,15 @@ impl<'v> History<'v> {
         }
     }
 
-    /// Walks back over the entity's entries in the arrays of a segment, to its newest one before.
+    /// Walks back over the entity's entries in the arrays of a segment, to its newest one before the
+    /// segment, or to one that is older than `wanted`.
     fn walk(
         &self,
         segment: &Segment,
         live: &LiveIndex,
         newest: EntryAt,
         hash: EntityHash,
+        wanted: u32,
         mut visit: impl FnMut(u32),
     ) -> Before {
         let mut at = if newest.ordinal() == EntryAt::SOMEWHERE {
@@ -171,6 +184,9 @@ impl<'v> History<'v> {
         };
         let mut oldest = None;
         while let Some(here) = at.filter(|at| at.segment() == segment.number()) {
+            if here.ordinal() < wanted {
+                return Before::Nothing;
+            }
             wait_for(live, here.ordinal());
             visit(here.ordinal());
             oldest = Some(here.ordinal());
@@ -282,6 +298,18 @@ const AHEAD: usize = 8;
 const LINES: usize = 4;
 
 impl Span<'_> {
+    /// Leaves out the entries up to a Seq, in a segment that begins with `first_seq`.
+    fn skip_to_behind(&mut self, seq: u64, first_seq: u64) {
+        let Some(last) = seq.checked_sub(first_seq) else { return };
+        let skipped = match &self.members {
+            Members::Gathered(ordinals) => ordinals.partition_point(|ordinal| u64::from(*ordinal) <= last),
+            Members::InIndex(ordinals) => {
+                ordinals.partition_point(|ordinal| u64::from(ordinal.get()) <= last)
+            }
+        };
+        self.first = self.first.max(skipped);
+    }
+
     /// The next ordinal from one end.
     #[inline]
     fn take(&mut self, from_back: bool) -> Option<u32> {

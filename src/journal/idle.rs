@@ -1,7 +1,7 @@
 //! Telling the sync thread that something happened, for the price of one load while it is awake.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -15,6 +15,8 @@ use crate::log::writer::Draft;
 #[derive(Debug, Default)]
 pub(crate) struct Idle {
     asleep: AtomicBool,
+    /// Somebody waits for what is visible to become durable.
+    sync_wanted: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -37,6 +39,19 @@ impl Idle {
         }
     }
 
+    /// Asks for a sync soon, of whatever is visible.
+    pub(crate) fn want_sync(&self) {
+        if !self.sync_wanted.swap(true, Ordering::SeqCst) {
+            self.state.lock().busy = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// True if a sync was asked for since this was last called.
+    pub(crate) fn is_sync_wanted(&self) -> bool {
+        self.sync_wanted.swap(false, Ordering::SeqCst)
+    }
+
     pub(crate) fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
@@ -57,10 +72,20 @@ impl Idle {
         !state.stop
     }
 
-    /// Sleeps for a while, or until told to stop. False: stop.
+    /// Sleeps for a while, whatever happens meanwhile, or until told to stop. False: stop.
+    pub(crate) fn rest(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.stop && Instant::now() < end {
+            self.changed.wait_until(&mut state, end);
+        }
+        !state.stop
+    }
+
+    /// Sleeps for a while, or until a sync is wanted, or until told to stop. False: stop.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.stop {
+        if !state.stop && !self.sync_wanted.load(Ordering::SeqCst) {
             self.changed.wait_for(&mut state, time);
         }
         !state.stop

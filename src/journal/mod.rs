@@ -10,7 +10,9 @@
 //! 6. the registry, the catalog, `Core::unsynced`, the spare, `Keeper::writable_through`, the lists
 //!    of a segment's arrays — each held for a few steps, none of them under another
 //! 7. `Commit::turn` — the marks and the syncer's turn; never held across a sync
-//! 8. the beds of the two threads (`Keeper::work`, `Idle::state`)
+//! 8. the beds of the two threads (`Keeper::work`, `Idle::state`), what the feed keeps
+//!    (`Feed::pending`, the beds of readers, a `Sleeper`) and the names of cursors in hand
+//!    (`Core::cursors_held`): nothing else is taken under one of them
 //!
 //! # Threads
 //!
@@ -20,10 +22,15 @@
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
 //!
+//! A reader that follows the log ([`Subscriber`](crate::Subscriber), [`Watcher`](crate::Watcher))
+//! has no thread here: it runs in whatever thread calls it, and sleeps there.
+//!
 //! A scan, and a point read by Seq, take no lock that the writer holds while it stores. Who asks for
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod core;
+pub(crate) mod cursors;
+pub(crate) mod durable;
 pub(crate) mod entry;
 pub(crate) mod finding;
 pub(crate) mod history;
@@ -40,10 +47,14 @@ pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;
 pub(crate) mod rotation;
+pub(crate) mod scan;
 pub(crate) mod stats;
+pub(crate) mod subscriber;
 mod threads;
 pub(crate) mod verify;
 pub(crate) mod view;
+pub(crate) mod waiting;
+pub(crate) mod watcher;
 pub(crate) mod window;
 
 use std::mem::ManuallyDrop;
@@ -240,6 +251,7 @@ impl Journal {
     pub fn append_nowait(&self, record: Record<'_>) -> Result<Ticket> {
         let core = self.appending();
         let (receipt, end) = core.append(&record)?;
+        core.want_sync_for_readers();
         Ok(Ticket { core: Arc::clone(core), receipt, end })
     }
 

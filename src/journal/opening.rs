@@ -12,9 +12,9 @@ use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::manifest::{self, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
-use crate::format::system::{KindInfo, Preamble, System};
+use crate::format::system::{Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
-use crate::id::{EntryAt, KINDS_MAX, Life, Position, StoreId};
+use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
@@ -516,16 +516,6 @@ struct Finding<'a> {
     keyed_reader: KeyedReader,
 }
 
-/// Learns of a kind, if that is what a system frame is about.
-pub(crate) fn learn_kind(registry: &mut Registry, frame: &Frame<'_>) {
-    if frame.header.operation == System::Kind as u8
-        && let Some(kind) =
-            KindInfo::read(frame.payload()).filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0))
-    {
-        registry.learn(kind);
-    }
-}
-
 /// The segment that is being read.
 struct Current {
     segment: Arc<Segment>,
@@ -557,7 +547,7 @@ impl Finding<'_> {
         {
             self.preamble = preamble;
         }
-        learn_kind(&mut self.registry, frame);
+        self.registry.learn_frame(frame);
     }
 
     /// The arrays of the segment that is being read, and its place in the row.

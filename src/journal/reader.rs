@@ -25,7 +25,7 @@ use crate::index::build::note;
 use crate::index::catalog::{Index, IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::live::LiveIndex;
-use crate::journal::opening::{Opened, find_log, learn_kind, read_manifest};
+use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
 use crate::log::grid::{read_part, whole_batch};
@@ -352,7 +352,7 @@ impl Shared {
             note(&live, &mut follow.began, position, &frame);
             if frame.header.is_system() {
                 follow.sealed = System::of(frame.header.operation) == Some(System::Seal);
-                learn_kind(&mut self.registry.write(), &frame);
+                self.registry.write().learn_frame(&frame);
             } else {
                 let hash = self.index.hash(frame.header.kind.get(), frame.key());
                 live.skip_to(frame.header.seq.get());

@@ -8,6 +8,8 @@ use crate::format::extension::{Extensions, Id};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
 use crate::journal::core::{Core, Item};
+use crate::journal::cursors::Move;
+use crate::journal::watcher::Watcher;
 use crate::log::writer::Draft;
 
 /// What an append expects of its entity, checked under the writer's lock.
@@ -209,11 +211,12 @@ pub struct Batch<'a> {
     /// A record of which no item could be made, and those behind it: the commit tries again, and
     /// tells why not.
     refused: VecDeque<Record<'a>>,
+    moves: Vec<Move>,
 }
 
 impl<'a> Batch<'a> {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, items: Vec::new(), key: None, refused: VecDeque::new() }
+        Self { core, items: Vec::new(), key: None, refused: VecDeque::new(), moves: Vec::new() }
     }
 
     /// Adds a record. One that cannot be appended makes the commit fail: over its limits, or of an
@@ -235,6 +238,45 @@ impl<'a> Batch<'a> {
     pub const fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
+    }
+
+    /// Says in the same batch that a watcher has seen everything of its region up to `seq`: what is
+    /// appended and how far its cause was read are then one write, exactly once through any crash.
+    /// It never goes back: a cursor that is further already stays there.
+    ///
+    /// ```
+    /// use esker::{Journal, Record, Region};
+    /// # fn main() -> esker::Result<()> {
+    /// let journal = Journal::in_memory()?;
+    /// let (order, invoice) = (journal.kind("order")?, journal.kind("invoice")?);
+    /// journal.append(Record::new(order, b"8812", b"placed"))?;
+    /// let mut orders = journal.watch("invoicing", Region::kind(order))?;
+    /// while orders.advance()? {
+    ///     let seq = orders.entry().seq();
+    ///     let mut batch = journal.batch();
+    ///     batch.push(Record::new(invoice, b"8812", b"9.90")).move_cursor(&orders, seq)?;
+    ///     batch.commit()?;
+    /// }
+    /// assert_eq!(journal.cursors()?[0].behind, 0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a Seq that the watcher has not come to, or a watcher of another journal;
+    /// `UnknownCursor`, here or when the batch is committed, if the cursor was retired or put back.
+    pub fn move_cursor(&mut self, watcher: &Watcher, seq: Seq) -> Result<&mut Self> {
+        if watcher.position().is_none_or(|seen| seq > seen) {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
+                .sides(format!("a Seq that it has seen, up to {:?}", watcher.position()), seq));
+        }
+        if !watcher.cursor().is_of(&self.core) {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
+                .sides("a watcher of the batch's own journal", "one of another"));
+        }
+        self.moves.retain(|step| step.state.name != watcher.name());
+        self.moves.push(watcher.cursor().step_to(seq.get())?);
+        Ok(self)
     }
 
     /// How many records there are.
@@ -271,6 +313,7 @@ impl<'a> Batch<'a> {
     /// As [`commit`](Self::commit), but for those of waiting.
     pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
         let (receipt, end) = self.append()?;
+        self.core.want_sync_for_readers();
         let last = *receipt
             .receipts
             .last()
@@ -285,11 +328,12 @@ impl<'a> Batch<'a> {
             self.items.push(self.core.item(record)?);
             self.refused.pop_front();
         }
-        self.core.append_batch(&mut self.items, self.key)
+        self.core.append_batch(&mut self.items, &self.moves, self.key)
     }
 
     fn clear(&mut self) {
         self.items.clear();
+        self.moves.clear();
         self.key = None;
     }
 }

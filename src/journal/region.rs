@@ -3,7 +3,7 @@
 use crate::id::KindId;
 
 /// A part of the log. The first three are found by the index; a prefix filters headers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[non_exhaustive]
 pub enum Region {
     /// Every user entry.

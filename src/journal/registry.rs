@@ -1,10 +1,14 @@
-//! The kinds of a store: name and number, codec, owner, fields. The log holds them.
+//! What the log says of itself: the kinds of a store (name and number, codec, owner, fields), and its
+//! cursors.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::cursor::Cursors;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo};
+use crate::format::cursor::CursorState;
+use crate::format::frame::Frame;
+use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, System};
 use crate::id::{KINDS_MAX, KindId};
 
 /// Names that start so are the library's own.
@@ -20,11 +24,12 @@ pub(crate) struct KindSpec {
     pub(crate) fields: Vec<String>,
 }
 
-/// The kinds by number and by name.
+/// The kinds by number and by name, and the cursors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     kinds: Vec<Arc<KindInfo>>,
     by_name: HashMap<String, usize>,
+    pub(crate) cursors: Cursors,
 }
 
 /// What registering a kind comes to.
@@ -36,6 +41,24 @@ pub(crate) enum Registered {
 }
 
 impl Registry {
+    /// Learns what a system frame says of a kind or a cursor.
+    pub(crate) fn learn_frame(&mut self, frame: &Frame<'_>) {
+        match System::of(frame.header.operation) {
+            Some(System::Kind) => {
+                let kind = KindInfo::read(frame.payload());
+                if let Some(kind) = kind.filter(|kind| (1..=KINDS_MAX).contains(&kind.id.0)) {
+                    self.learn(kind);
+                }
+            }
+            Some(System::Cursor) => {
+                if let Some(cursor) = CursorState::read(frame.payload()) {
+                    self.cursors.learn(cursor);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Learns of a kind from the log. The last frame about a kind is right.
     pub(crate) fn learn(&mut self, info: KindInfo) {
         match self.by_name.get(&info.name) {

@@ -26,7 +26,7 @@ use crate::id::{KindId, Position};
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::identity::{Identity, existing, identify};
-use crate::journal::opening::{learn_kind, start_anew, write_manifest};
+use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, refusal};
@@ -265,7 +265,7 @@ impl Visitor for Kinds {
             let preamble = Preamble::read(frame.payload());
             self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);
         } else {
-            learn_kind(&mut self.registry, frame);
+            self.registry.learn_frame(frame);
         }
         Ok(())
     }

@@ -16,7 +16,8 @@ use crate::format::system::{OPEN_BYTES, Open, Preamble, System};
 use crate::id::Position;
 use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
-use crate::journal::core::{Active, Core, PoisonIfDropped, Stage, Writer};
+use crate::journal::core::{Active, Core, Stage, Writer};
+use crate::journal::durable::PoisonIfDropped;
 use crate::journal::keeper::Spare;
 use crate::journal::opening::zeros_for;
 use crate::log::lock::now;
@@ -235,8 +236,10 @@ impl Core {
             lost: writer.lost,
             forgot: writer.forgot,
         };
-        let kinds = self.registry.read().iter().map(|kind| kind.encode()).collect();
-        PreambleBatch { head: head.encode(), kinds }
+        let registry = self.registry.read();
+        let kinds = registry.iter().map(|kind| kind.encode()).collect();
+        let cursors = registry.cursors.iter().map(|cursor| cursor.encode()).collect();
+        PreambleBatch { head: head.encode(), kinds, cursors }
     }
 
     /// Stores a batch of one system frame and makes it visible.
@@ -252,11 +255,11 @@ impl Core {
         };
         let start = active.log.end();
         let known = active.live.system.lock().len();
-        let half_done = PoisonIfDropped(&self.commit);
+        let half_done = PoisonIfDropped(self);
         for (at, draft) in drafts.iter().enumerate() {
             let flags = if at + 1 < drafts.len() { flag::MORE } else { 0 };
             let offset = active.log.push(draft, Numbers { flags, seq, generation: 0, time }, durable);
-            if matches!(System::of(draft.operation), Some(System::Preamble | System::Kind)) {
+            if System::of(draft.operation).is_some_and(System::is_restated) {
                 active.live.system.lock().push(crate::index::live::units(offset));
             }
         }
@@ -282,7 +285,7 @@ impl Core {
         let path = self.directory.path().join(file_name(at.segment()));
         if may_be_there {
             let doing = "write a batch, and look at what was written";
-            self.commit.poison(&format!("{doing}: {error} ({})", path.display()));
+            self.poison(&format!("{doing}: {error} ({})", path.display()));
             return Error::new(ErrorKind::Poisoned, doing).at(path).because(error.to_string());
         }
         Error::io("write a batch; nothing of it was appended", error)
@@ -364,6 +367,7 @@ impl Core {
         let _indexing = self.keeper.indexing.lock();
         let ended = self.end_life(&mut writer, says_so);
         self.commit.close();
+        self.feed.wake_all();
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
         }
@@ -413,12 +417,14 @@ pub(crate) fn next_number(greatest: u32) -> Result<u32> {
 struct PreambleBatch {
     head: Vec<u8>,
     kinds: Vec<Vec<u8>>,
+    cursors: Vec<Vec<u8>>,
 }
 
 impl PreambleBatch {
     fn drafts(&self) -> Vec<Draft<'_>> {
         let kinds = self.kinds.iter().map(|kind| Draft::system(System::Kind, kind));
-        std::iter::once(Draft::system(System::Preamble, &self.head)).chain(kinds).collect()
+        let cursors = self.cursors.iter().map(|cursor| Draft::system(System::Cursor, cursor));
+        std::iter::once(Draft::system(System::Preamble, &self.head)).chain(kinds).chain(cursors).collect()
     }
 
     fn bytes(&self) -> u64 {

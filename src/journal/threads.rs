@@ -88,9 +88,9 @@ fn sync(core: &Core) {
             if !core.idle.pause(pause) {
                 return;
             }
-            if let Durability::Interval(_) = core.options.durability
-                && core.wait_durable(core.commit.visible()).is_err()
-            {
+            let Some(wanted) = readers_want_a_sync(core) else { return };
+            let at_the_interval = matches!(core.options.durability, Durability::Interval(_));
+            if (wanted || at_the_interval) && core.wait_durable(core.commit.visible()).is_err() {
                 return;
             }
             let now = core.commit.visible();
@@ -105,6 +105,24 @@ fn sync(core: &Core) {
     }
 }
 
+/// Whether a reader of what is durable sleeps. If so it is told soon, and those with it, instead of
+/// each behind a sync of its own. `None`: stop.
+fn readers_want_a_sync(core: &Core) -> Option<bool> {
+    if !core.idle.is_sync_wanted() {
+        return Some(false);
+    }
+    let go_on = core.idle.rest(IDLE);
+    // Whoever asked meanwhile is served by the same sync.
+    core.idle.is_sync_wanted();
+    go_on.then_some(true)
+}
+
+/// Syncs if a reader wants it. False: stop.
+fn sync_for_readers(core: &Core) -> bool {
+    readers_want_a_sync(core)
+        .is_some_and(|wanted| !wanted || core.wait_durable(core.commit.visible()).is_ok())
+}
+
 /// The syncer of a log that nobody syncs: brings full segments to the disk once the log went
 /// idle, or a few seconds behind a writer that never rests. Sooner, and it would hold up the
 /// making of segments by the writes that the kernel would have spread over time.
@@ -114,8 +132,14 @@ fn settle(core: &Core) {
     let settled = || core.commit.durable() >= Position::new(core.commit.visible().segment(), 0);
     while core.idle.wait(settled) {
         let (mut seen, mut looks) = (core.commit.visible(), 0);
+        if !sync_for_readers(core) {
+            return;
+        }
         while !settled() {
             if !core.idle.pause(LOOK) {
+                return;
+            }
+            if !sync_for_readers(core) {
                 return;
             }
             let now = core.commit.visible();

@@ -8,19 +8,20 @@
 //! stands here is what an opening takes for granted: that the histories are dense, that the
 //! preambles restate what was said before, and that the derived files say what the log says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
 use crate::error::{Error, Result};
+use crate::format::cursor::CursorState;
 use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
 use crate::format::lock::{self as lock_format, HOLDER_AT, Holder, PAGE_BYTES as LOCK_BYTES};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
-use crate::format::system::{KindInfo, Preamble, System};
+use crate::format::system::{Preamble, System};
 use crate::format::{index as index_format, manifest};
 use crate::id::{EntryAt, Position, StoreId};
 use crate::index::EntityHasher;
@@ -29,7 +30,6 @@ use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::{Identity, existing, identify, type_of};
-use crate::journal::opening::learn_kind;
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
@@ -281,11 +281,14 @@ struct InSegment {
     entities: HashMap<EntityHash, InIndex>,
     kinds: HashMap<u16, u32>,
     keyed: KeyedReader,
+    /// The last frame about each cursor, and those before it.
+    cursors: HashMap<String, u32>,
+    superseded: HashSet<u32>,
     /// Where the last frame ends.
     end: u64,
     whole: bool,
-    /// The kinds that were registered before, until the preamble has restated them.
-    to_restate: Option<(Vec<Arc<KindInfo>>, Registry)>,
+    /// What the log said of itself before, until the preamble has restated it.
+    to_restate: Option<(Registry, Registry)>,
 }
 
 struct InIndex {
@@ -439,7 +442,7 @@ impl<'a> Checking<'a> {
 
     fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
         let operation = System::of(frame.header.operation);
-        learn_kind(&mut self.registry, frame);
+        self.registry.learn_frame(frame);
         if operation == Some(System::Preamble) {
             let Some(preamble) = Preamble::read(frame.payload()) else {
                 let found = format!("{} bytes", frame.payload().len());
@@ -456,21 +459,31 @@ impl<'a> Checking<'a> {
             }
         }
         let Some(here) = self.segment.as_mut() else { return };
-        if matches!(operation, Some(System::Preamble | System::Kind))
-            && position.offset() < here.covered_end()
-        {
-            here.parts.system.push(units(position.offset()));
+        if operation.is_some_and(System::is_restated) && position.offset() < here.covered_end() {
+            let at = units(position.offset());
+            here.parts.system.push(at);
+            if operation == Some(System::Cursor)
+                && let Some(cursor) = CursorState::read(frame.payload())
+                && let Some(before) = here.cursors.insert(cursor.name, at)
+            {
+                // An index lists only the last frame about a cursor.
+                here.superseded.insert(before);
+            }
         }
         let Some((_, restated)) = here.to_restate.as_mut() else { return };
-        learn_kind(restated, frame);
+        restated.learn_frame(frame);
         if frame.header.has(flag::MORE) {
             return;
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
-        let forgotten = before.into_iter().find(|kind| restated.named(&kind.name) != Some(kind));
-        if let Some(kind) = forgotten {
+        if let Some(kind) = before.iter().find(|kind| restated.named(&kind.name) != Some(kind)) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
+        }
+        let restated = |name: &str| restated.cursors.get(name);
+        if let Some(cursor) = before.cursors.iter().find(|cursor| restated(&cursor.name) != Some(cursor)) {
+            let found = restated(&cursor.name).map_or_else(|| "nothing".into(), |c| format!("{c:?}"));
+            self.damage(position, "a cursor that a preamble restates".into(), format!("{cursor:?}"), found);
         }
     }
 
@@ -534,6 +547,7 @@ impl InSegment {
     /// The index as it should be.
     fn expected_index(mut self, store: StoreId) -> Vec<u8> {
         self.parts.end = self.covered_end().min(self.end);
+        self.parts.system.retain(|at| !self.superseded.contains(at));
         let mut entities: Vec<_> = self.entities.into_iter().collect();
         entities.sort_unstable_by_key(|(hash, _)| *hash);
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
@@ -562,7 +576,7 @@ impl Visitor for Checking<'_> {
         };
         let parts =
             IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
-        let before = self.registry.iter().cloned().collect();
+        let before = self.registry.clone();
         self.segment = Some(InSegment {
             segment: Arc::clone(segment),
             index,
@@ -570,6 +584,8 @@ impl Visitor for Checking<'_> {
             entities: HashMap::new(),
             kinds: HashMap::new(),
             keyed: KeyedReader::default(),
+            cursors: HashMap::new(),
+            superseded: HashSet::new(),
             end: from,
             whole: from == FIRST_FRAME,
             to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),

@@ -136,7 +136,12 @@ impl View {
     /// After an error the iterator has ended: what lies behind the damage comes from the other end.
     #[must_use]
     pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
-        History::new(self, kind, key)
+        History::new(self, kind, key, 0)
+    }
+
+    /// The entries of an entity behind a Seq, oldest first.
+    pub(crate) fn entity_behind(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
+        History::new(self, kind, key, seq)
     }
 
     /// The newest entry of an entity, or `None` if the view has none.
@@ -230,6 +235,10 @@ impl<'v> Loaded<'v> {
             index.count()
         };
         Ok(Some(Self { at, opened, index, first_seq: opened.first_seq(), count }))
+    }
+
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.first_seq
     }
 
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {

@@ -36,12 +36,16 @@ pub(crate) enum Stopped {
 #[repr(align(128))]
 struct Alone<T>(T);
 
+const POISONED: u64 = 1;
+const CLOSED: u64 = 2;
+
 /// The marks and the turn.
 #[derive(Debug)]
 pub(crate) struct Commit {
     visible: Alone<AtomicU64>,
     durable: Alone<AtomicU64>,
-    poisoned: Alone<AtomicU64>,
+    /// How the log has ended: bits of `POISONED` and `CLOSED`.
+    ended: Alone<AtomicU64>,
     turn: Mutex<Turn>,
     moved: Condvar,
 }
@@ -65,7 +69,7 @@ impl Commit {
         Self {
             visible: Alone(AtomicU64::new(end.word())),
             durable: Alone(AtomicU64::new(end.word())),
-            poisoned: Alone(AtomicU64::new(0)),
+            ended: Alone(AtomicU64::new(0)),
             turn: Mutex::new(turn),
             moved: Condvar::new(),
         }
@@ -95,11 +99,14 @@ impl Commit {
 
     #[inline]
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned.0.load(Ordering::Acquire) != 0
+        self.ended.0.load(Ordering::Acquire) & POISONED != 0
     }
 
     /// Why nothing more becomes durable, if so.
     pub(crate) fn stopped(&self) -> Option<Stopped> {
+        if self.ended.0.load(Ordering::Acquire) == 0 {
+            return None;
+        }
         self.turn.lock().stopped.clone()
     }
 
@@ -186,7 +193,7 @@ impl Commit {
         if !matches!(turn.stopped, Some(Stopped::Poisoned(_))) {
             turn.stopped = Some(Stopped::Poisoned(reason.into()));
         }
-        self.poisoned.0.store(1, Ordering::Release);
+        self.ended.0.fetch_or(POISONED, Ordering::Release);
     }
 
     /// Nothing more becomes durable; waits for a sync that is under way.
@@ -195,6 +202,7 @@ impl Commit {
         if turn.stopped.is_none() {
             turn.stopped = Some(Stopped::Closed);
         }
+        self.ended.0.fetch_or(CLOSED, Ordering::Release);
         self.moved.notify_all();
         while turn.taken {
             turn = self.moved.wait(turn);

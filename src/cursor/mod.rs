@@ -1,0 +1,114 @@
+//! Cursors by name: what the log says of each, newest revision first.
+
+use std::collections::BTreeMap;
+
+use crate::format::cursor::CursorState;
+use crate::id::Position;
+
+/// The cursors of a store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cursors {
+    by_name: BTreeMap<String, Known>,
+    incarnations: u64,
+    /// The greatest revision of a name that was retired: a new one begins above it.
+    retired: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    state: CursorState,
+    incarnation: Incarnation,
+    /// Where the log ended behind the frame that says so.
+    end: Position,
+}
+
+/// A cursor between its making, or the reset that put it back, and the next such event. Only of
+/// this opening: who has one from before it was reset or retired moves nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Incarnation(u64);
+
+impl Cursors {
+    /// Learns what a frame of the log says of a cursor.
+    pub(crate) fn learn(&mut self, cursor: CursorState) {
+        self.learn_at(cursor, Position::ZERO);
+    }
+
+    /// The same, of a frame behind which the log ends there.
+    pub(crate) fn learn_at(&mut self, cursor: CursorState, end: Position) {
+        let known = self.by_name.get(&cursor.name);
+        if known.is_some_and(|known| known.state.revision > cursor.revision) {
+            return;
+        }
+        if cursor.retired {
+            self.retired = self.retired.max(cursor.revision);
+            self.by_name.remove(&cursor.name);
+            return;
+        }
+        let goes_on = known.filter(|known| known.state.seq <= cursor.seq && known.state.era == cursor.era);
+        let incarnation = goes_on.map_or(Incarnation(self.incarnations + 1), |known| known.incarnation);
+        self.incarnations = self.incarnations.max(incarnation.0);
+        self.by_name.insert(cursor.name.clone(), Known { state: cursor, incarnation, end });
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&CursorState> {
+        self.by_name.get(name).map(|known| &known.state)
+    }
+
+    pub(crate) fn incarnation(&self, name: &str) -> Option<Incarnation> {
+        self.by_name.get(name).map(|known| known.incarnation)
+    }
+
+    /// Where the log ended behind the last move; a wait for it makes that durable.
+    pub(crate) fn moved_at(&self, name: &str) -> Position {
+        self.by_name.get(name).map_or(Position::ZERO, |known| known.end)
+    }
+
+    /// With which revision a new cursor begins: above whatever is known of that name.
+    pub(crate) fn first_revision(&self) -> u64 {
+        self.retired
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// All of them, by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CursorState> {
+        self.by_name.values().map(|known| &known.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::cursor::Part;
+
+    fn cursor(revision: u64, seq: u64, retired: bool) -> CursorState {
+        CursorState {
+            name: "audit".into(),
+            revision,
+            seq,
+            era: 1,
+            hold: 0,
+            time: 0,
+            part: Part::All,
+            kind: 0,
+            key: Box::default(),
+            retired,
+        }
+    }
+
+    #[test]
+    fn the_greatest_revision_is_right_in_whatever_order_it_comes_and_a_retired_name_is_free() {
+        let mut cursors = Cursors::default();
+        cursors.learn(cursor(2, 20, false));
+        cursors.learn(cursor(1, 10, false));
+        assert_eq!(cursors.get("audit").unwrap().seq, 20);
+        cursors.learn(cursor(3, 5, false));
+        assert_eq!(cursors.get("audit").unwrap().seq, 5, "only a later revision goes back");
+        cursors.learn(cursor(4, 5, true));
+        assert!(cursors.get("audit").is_none() && cursors.iter().next().is_none());
+        cursors.learn(cursor(1, 1, false));
+        assert_eq!(cursors.iter().count(), 1);
+    }
+}

@@ -1,0 +1,386 @@
+//! Cursors: durable, named places. They stand in the log as system frames, behind what they say was
+//! seen, and in every preamble.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cursor::{Cursors, Incarnation};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
+use crate::id::{KindId, Seq};
+use crate::journal::Journal;
+use crate::journal::core::Core;
+use crate::journal::region::Region;
+use crate::journal::scan::Scan;
+use crate::journal::subscriber::Start;
+use crate::journal::view::View;
+
+/// How much log a cursor holds back that its reader has not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub enum Hold {
+    /// As much as it takes: nothing is ever lost to it, and everybody can see who holds what.
+    #[default]
+    Forever,
+    /// At most so many bytes. Nothing is dropped before there is compaction.
+    UpTo(u64),
+}
+
+/// What is known of a cursor. Times are nanoseconds since 1970, sizes bytes of log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CursorInfo {
+    /// Its name.
+    pub name: String,
+    /// What it reads.
+    pub region: Region,
+    /// Everything of its region up to this Seq was seen; `None`: nothing yet.
+    pub seq: Option<Seq>,
+    /// Rises with each checkpoint.
+    pub revision: u64,
+    /// How much it may hold back.
+    pub hold: Hold,
+    /// When it last moved.
+    pub moved_at: i64,
+    /// A watcher of this process has it in hand.
+    pub held: bool,
+    /// The first entry of its region that it has not seen; `None`: it has seen all of them.
+    pub next: Option<Seq>,
+    /// When that was appended.
+    pub next_time: Option<i64>,
+    /// How many entries of its region it has not seen.
+    pub behind: u64,
+    /// Bytes of log from that entry to the end: what it holds back.
+    pub held_bytes: u64,
+}
+
+/// What a reset did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CursorReset {
+    /// Where the cursor was.
+    pub from: Option<Seq>,
+    /// Where it is now.
+    pub to: Option<Seq>,
+}
+
+/// A cursor that a watcher of this process has in hand, until it is dropped.
+pub(crate) struct HeldCursor {
+    core: Arc<Core>,
+    name: String,
+}
+
+impl HeldCursor {
+    /// Takes a cursor in hand, and makes it if there is none. Answers up to where it has seen.
+    pub(crate) fn hold(
+        core: &Arc<Core>,
+        name: &str,
+        region: &Region,
+        hold: Hold,
+        start: Start,
+    ) -> Result<(Self, u64)> {
+        core.check_not_forked("watch")?;
+        core.check_writable()?;
+        check_name(name)?;
+        let doing = || format!("watch under the name {name:?}");
+        if !core.cursors_held.lock().insert(name.to_owned()) {
+            return Err(Error::new(ErrorKind::CursorInUse, doing()).at(core.directory.path()));
+        }
+        // From here on the name is let go of whatever happens.
+        let held = Self { core: Arc::clone(core), name: name.to_owned() };
+        let known = core.registry.read().cursors.get(name).cloned();
+        let Some(known) = known else {
+            let seq = core.view().behind_start(start)?;
+            if core.registry.read().cursors.len() >= CURSORS_MAX {
+                return Err(Error::new(ErrorKind::LimitReached, doing())
+                    .at(core.directory.path())
+                    .sides(format!("at most {CURSORS_MAX} cursors"), CURSORS_MAX + 1));
+            }
+            let state = CursorState { seq, ..new_cursor(name, region, hold, core.manifest.era) };
+            core.move_cursors(&[Move { state, how: How::Decided }])?;
+            return Ok((held, seq));
+        };
+        if known.era != core.manifest.era {
+            return Err(Error::new(ErrorKind::EraChanged, doing())
+                .at(core.directory.path())
+                .sides(format!("era {}", core.manifest.era), format!("a cursor of era {}", known.era)));
+        }
+        let its_own = region_of(&known);
+        if its_own != *region {
+            return Err(Error::new(ErrorKind::CursorMismatch, doing())
+                .at(core.directory.path())
+                .sides(format!("{its_own:?}, as when it was made"), format!("{region:?}")));
+        }
+        Ok((held, known.seq))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The move to a Seq, as a part of a batch.
+    pub(crate) fn step_to(&self, seq: u64) -> Result<Move> {
+        let registry = self.core.registry.read();
+        let cursors = &registry.cursors;
+        match (cursors.get(&self.name).cloned(), cursors.incarnation(&self.name)) {
+            (Some(state), Some(known)) => {
+                Ok(Move { state: CursorState { seq, ..state }, how: How::Step(known) })
+            }
+            _ => Err(self.core.unknown_cursor(&self.name, "move")),
+        }
+    }
+
+    /// True if it is one of this store.
+    pub(crate) fn is_of(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
+    }
+
+    /// Moves it to a Seq, durably.
+    pub(crate) fn move_to(&self, seq: u64) -> Result<()> {
+        let step = self.step_to(seq)?;
+        let (known, moved_at) = {
+            let registry = self.core.registry.read();
+            (
+                registry.cursors.get(&self.name).map_or(0, |known| known.seq),
+                registry.cursors.moved_at(&self.name),
+            )
+        };
+        if known < seq {
+            return self.core.move_cursors(&[step]);
+        }
+        // A batch has moved it there, for which nobody has waited yet.
+        self.core.wait_durable(moved_at)
+    }
+}
+
+impl Drop for HeldCursor {
+    fn drop(&mut self) {
+        self.core.cursors_held.lock().remove(&self.name);
+    }
+}
+
+impl fmt::Debug for HeldCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeldCursor({:?})", self.name)
+    }
+}
+
+/// Where a cursor is to go. What becomes of it is decided under the writer's lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) state: CursorState,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Forward, if it is still the cursor that it was.
+    Step(Incarnation),
+    /// Made, put somewhere else, or retired, by somebody who has the name in hand.
+    Decided,
+}
+
+impl Move {
+    /// The frame that says so; `None`: the cursor is there already.
+    fn state_behind(&self, core: &Core, cursors: &Cursors, time: i64) -> Result<Option<CursorState>> {
+        let name = &self.state.name;
+        let known = cursors.get(name);
+        let template = match (self.how, known) {
+            (How::Step(incarnation), Some(known)) if cursors.incarnation(name) == Some(incarnation) => {
+                if self.state.seq <= known.seq {
+                    return Ok(None);
+                }
+                known
+            }
+            (How::Step(_), _) => return Err(core.unknown_cursor(name, "move")),
+            (How::Decided, _) => &self.state,
+        };
+        let revision = known.map_or(cursors.first_revision(), |known| known.revision).saturating_add(1);
+        Ok(Some(CursorState { revision, seq: self.state.seq, time, ..template.clone() }))
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if (1..=CURSOR_NAME_BYTES_MAX).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, "name a cursor")
+        .sides(format!("1 to {CURSOR_NAME_BYTES_MAX} bytes"), name.len()))
+}
+
+fn new_cursor(name: &str, region: &Region, hold: Hold, era: u64) -> CursorState {
+    let (part, kind, key): (Part, u16, &[u8]) = match region {
+        Region::All => (Part::All, 0, &[]),
+        Region::Kind(kind) => (Part::Kind, kind.0, &[]),
+        Region::Entity(kind, key) => (Part::Entity, kind.0, key),
+        Region::Prefix(kind, key) => (Part::Prefix, kind.0, key),
+    };
+    CursorState {
+        name: name.to_owned(),
+        revision: 0,
+        seq: 0,
+        era,
+        hold: match hold {
+            Hold::Forever => 0,
+            Hold::UpTo(bytes) => bytes.max(1),
+        },
+        time: 0,
+        part,
+        kind,
+        key: key.into(),
+        retired: false,
+    }
+}
+
+/// The region that a cursor is about.
+pub(crate) fn region_of(cursor: &CursorState) -> Region {
+    let kind = KindId(cursor.kind);
+    match cursor.part {
+        Part::All => Region::All,
+        Part::Kind => Region::Kind(kind),
+        Part::Entity => Region::Entity(kind, cursor.key.clone()),
+        Part::Prefix => Region::Prefix(kind, cursor.key.clone()),
+    }
+}
+
+/// What is known of a cursor, and of what it has not seen.
+pub(crate) fn info_of(cursor: &CursorState, view: &View, held: bool) -> Result<CursorInfo> {
+    let region = region_of(cursor);
+    let mut scan = Scan::new(region.clone(), view.clone(), cursor.seq);
+    let (mut behind, mut first) = (0, None);
+    while scan.advance()? {
+        behind += 1;
+        if first.is_none() {
+            first = scan.entry().map(|entry| (entry.seq(), entry.time(), entry.position()));
+        }
+    }
+    Ok(CursorInfo {
+        name: cursor.name.clone(),
+        region,
+        seq: Seq::new(cursor.seq),
+        revision: cursor.revision,
+        hold: if cursor.hold == 0 { Hold::Forever } else { Hold::UpTo(cursor.hold) },
+        moved_at: cursor.time,
+        held,
+        next: first.map(|(seq, ..)| seq),
+        next_time: first.map(|(_, time, _)| time),
+        behind,
+        held_bytes: match first {
+            Some((.., position)) => view.bytes_behind(position)?,
+            None => 0,
+        },
+    })
+}
+
+impl Journal {
+    /// The cursors of the store, by name, and how far each is behind what is visible. Reads the
+    /// headers of what they have not seen.
+    ///
+    /// # Errors
+    ///
+    /// `Io` or `Corrupt` if that cannot be read.
+    pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
+        let core = self.core();
+        let view = core.view();
+        let states: Vec<CursorState> = core.registry.read().cursors.iter().cloned().collect();
+        let held = |name: &str| core.cursors_held.lock().contains(name);
+        states.iter().map(|cursor| info_of(cursor, &view, held(&cursor.name))).collect()
+    }
+
+    /// Puts a cursor somewhere else, forward or back, and under this era of the store. Durable when
+    /// it returns. Whatever it passes over its reader will not see; whatever it goes back to its
+    /// reader will see again.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownCursor`; `CursorInUse` while a watcher has it; `InvalidInput` for a place behind the
+    /// end of the log; and what [`append`](Self::append) answers.
+    pub fn reset_cursor(&self, name: &str, to: Start) -> Result<CursorReset> {
+        let core = self.appending();
+        let (_held, state) = core.idle_cursor(name, "reset")?;
+        let seq = core.view().behind_start(to)?;
+        let from = Seq::new(state.seq);
+        let state = CursorState { era: core.manifest.era, seq, ..state };
+        core.move_cursors(&[Move { state, how: How::Decided }])?;
+        Ok(CursorReset { from, to: Seq::new(seq) })
+    }
+
+    /// Forgets a cursor: it holds nothing back any more, and its name is free. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownCursor`; `CursorInUse` while a watcher has it; and what [`append`](Self::append) answers.
+    pub fn retire_cursor(&self, name: &str) -> Result<()> {
+        let core = self.appending();
+        let (_held, state) = core.idle_cursor(name, "retire")?;
+        core.move_cursors(&[Move { state: CursorState { retired: true, ..state }, how: How::Decided }])
+    }
+}
+
+impl Core {
+    /// Takes a cursor in hand that nobody has.
+    fn idle_cursor(self: &Arc<Self>, name: &str, doing: &str) -> Result<(HeldCursor, CursorState)> {
+        let what = || format!("{doing} the cursor {name:?}");
+        self.check_not_forked(doing)?;
+        if !self.cursors_held.lock().insert(name.to_owned()) {
+            return Err(Error::new(ErrorKind::CursorInUse, what()).at(self.directory.path()));
+        }
+        let held = HeldCursor { core: Arc::clone(self), name: name.to_owned() };
+        let known = self.registry.read().cursors.get(name).cloned();
+        known.map(|known| (held, known)).ok_or_else(|| self.unknown_cursor(name, doing))
+    }
+
+    fn unknown_cursor(&self, name: &str, doing: &str) -> Error {
+        Error::new(ErrorKind::UnknownCursor, format!("{doing} the cursor {name:?}")).at(self.directory.path())
+    }
+
+    /// The frames that moves come to. Under the writer's lock, which orders all moves.
+    pub(crate) fn states_behind(&self, moves: &[Move], last_seq: u64, time: i64) -> Result<Vec<CursorState>> {
+        if moves.is_empty() {
+            return Ok(Vec::new());
+        }
+        let registry = self.registry.read();
+        let mut states = Vec::new();
+        for step in moves {
+            // Whatever went wrong before: no cursor is ever ahead of the log.
+            if step.state.seq > last_seq {
+                let doing = format!("move the cursor {:?}", step.state.name);
+                return Err(Error::new(ErrorKind::InvalidInput, doing)
+                    .at(self.directory.path())
+                    .sides(format!("a Seq up to {last_seq}"), step.state.seq));
+            }
+            states.extend(step.state_behind(self, &registry.cursors, time)?);
+        }
+        Ok(states)
+    }
+
+    /// Writes down where cursors are, durably: one batch.
+    pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
+        let (end, _) = self.append_items(&[], moves, None, &mut |_| {})?;
+        self.wait_durable(end)
+    }
+}
+
+impl View {
+    /// Bytes of log from a position to the end of the view.
+    pub(crate) fn bytes_behind(&self, position: crate::id::Position) -> Result<u64> {
+        let mut bytes = 0;
+        for section in self.catalog.sections.iter().rev() {
+            if section.number > self.mark.segment() {
+                continue;
+            }
+            let end = if section.number == self.mark.segment() {
+                self.mark.offset()
+            } else {
+                section.open()?.segment.map.limit() as u64
+            };
+            if section.number <= position.segment() {
+                return Ok(bytes + end.saturating_sub(position.offset()));
+            }
+            bytes += end;
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,110 @@
+//! From visible to durable: who waits for the disk, the sync that is shared, and what becomes of a
+//! log whose disk has failed.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::Result;
+use crate::feed::shard::Touched;
+use crate::format::lock::Cell;
+use crate::format::segment::file_name;
+use crate::id::Position;
+use crate::journal::core::Core;
+use crate::options::Durability;
+
+impl Core {
+    /// Waits as the journal's durability says.
+    pub(crate) fn wait_as_configured(&self, end: Position) -> Result<()> {
+        match self.options.durability {
+            Durability::Sync => self.wait_durable(end),
+            // No thread could be had that would sync at the interval.
+            Durability::Interval(_) if self.alone.load(Ordering::Relaxed) => self.wait_durable(end),
+            Durability::Interval(_) | Durability::Os => Ok(()),
+        }
+    }
+
+    /// Waits until everything below `end` is durable.
+    pub(crate) fn wait_durable(&self, end: Position) -> Result<()> {
+        let mut touched = Touched::default();
+        let waited = self.wait_with(end, || {
+            let (end, fresh) = self.feed.take(&self.commit);
+            touched.add_all(&fresh);
+            self.sync_below(end)
+        });
+        self.feed.durable.wake(&touched);
+        waited
+    }
+
+    /// Waits until everything in segments before `number` is durable, without a sync of the
+    /// one that is being written.
+    pub(crate) fn wait_for_segments_before(&self, number: u32) -> Result<()> {
+        let end = Position::new(number, 0);
+        let waited = self.wait_with(end, || self.sync_below(end));
+        // They stay: this sync may not have covered all of it.
+        self.feed.durable.wake(&self.feed.pending());
+        waited
+    }
+
+    fn wait_with(
+        &self,
+        end: Position,
+        sync: impl FnMut() -> std::result::Result<Position, String>,
+    ) -> Result<()> {
+        self.check_not_forked("wait for the disk")?;
+        // Also if the sync panics, which poisons.
+        let told = TellOfPoison(self);
+        let waited = self.commit.wait(end, sync);
+        drop(told);
+        self.lock.show_at_least(Cell::Durable, self.commit.durable().word());
+        waited.map_err(|stopped| self.stopped(stopped, "wait for an append to be durable"))
+    }
+
+    /// Brings every segment with unsynced bytes below `end` to the disk, oldest first. Only the
+    /// syncer's turn calls this.
+    fn sync_below(&self, end: Position) -> std::result::Result<Position, String> {
+        let mut segments = self.unsynced.lock().clone();
+        // A mark at the start of a segment is one at the end of the segment before.
+        segments.retain(|segment| segment.position(0) < end);
+        for segment in &segments {
+            segment.file.sync().map_err(|error| {
+                let path = self.directory.path().join(file_name(segment.number()));
+                format!("sync {}: {error}", path.display())
+            })?;
+        }
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
+        if segments.first().is_some_and(|first| first.number() < end.segment()) {
+            // There is something to index.
+            self.keeper.wake();
+        }
+        Ok(end)
+    }
+
+    /// Nothing more is appended, and everybody is told.
+    pub(crate) fn poison(&self, reason: &str) {
+        self.commit.poison(reason);
+        drop(TellOfPoison(self));
+    }
+}
+
+/// Tells everybody, here and in other processes, once the log is poisoned.
+struct TellOfPoison<'a>(&'a Core);
+
+impl Drop for TellOfPoison<'_> {
+    fn drop(&mut self) {
+        let Self(core) = self;
+        if core.commit.is_poisoned() {
+            core.lock.show(Cell::Poison, 1);
+            core.feed.wake_all();
+        }
+    }
+}
+
+/// A panic between the first stored byte and the publishing store leaves the index ahead of
+/// the log: nothing may be written after it.
+pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Core);
+
+impl Drop for PoisonIfDropped<'_> {
+    fn drop(&mut self) {
+        self.0.poison("a panic while a batch was being stored");
+    }
+}

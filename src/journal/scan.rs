@@ -1,0 +1,234 @@
+//! A reader's place in the log: forward through a region, from one view to the next.
+//!
+//! Unlike an iterator over a view it owns what it reads, so that it can go on when the log has
+//! grown. It remembers up to which Seq it has *looked*: also at entries that are not of its region.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::feed::shard::Shard;
+use crate::format::index::EntityHash;
+use crate::id::{Position, Seq};
+use crate::index::catalog::{IndexRef, Section};
+use crate::index::live::LiveIndex;
+use crate::journal::entry::Entry;
+use crate::journal::region::Region;
+use crate::journal::view::View;
+
+/// A place in a region.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    region: Region,
+    hash: EntityHash,
+    view: View,
+    /// Everything up to this Seq was looked at.
+    looked: u64,
+    here: Option<Here>,
+    /// For an entity: its next entries, by the index.
+    found: VecDeque<u64>,
+    /// There are no more of them in this view.
+    is_searched: bool,
+}
+
+/// The segment that is being read.
+#[derive(Debug)]
+struct Here {
+    section: Arc<Section>,
+    /// Its arrays, if it has no index file yet.
+    live: Option<Arc<LiveIndex>>,
+    first_seq: u64,
+    /// Entries that the view shows of it.
+    count: u64,
+    /// Where the entry stands at which the scan is.
+    offset: u64,
+}
+
+/// How many entries of an entity are looked up at a time.
+const FOUND_AT_ONCE: usize = 256;
+
+impl Scan {
+    /// Behind `looked`, in a view.
+    pub(crate) fn new(region: Region, view: View, looked: u64) -> Self {
+        let hash = match &region {
+            Region::Entity(kind, key) => view.index().hash(kind.0, key),
+            _ => 0,
+        };
+        Self { region, hash, view, looked, here: None, found: VecDeque::new(), is_searched: false }
+    }
+
+    /// Who has to be woken for more.
+    pub(crate) fn shard(&self) -> Shard {
+        match &self.region {
+            Region::All => Shard::ALL,
+            Region::Kind(kind) | Region::Prefix(kind, _) => Shard::of_kind(kind.0),
+            Region::Entity(..) => Shard::of_entity(self.hash),
+        }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Where the view ends.
+    pub(crate) fn mark(&self) -> Position {
+        self.view.mark
+    }
+
+    /// Everything up to this Seq was looked at.
+    pub(crate) fn looked(&self) -> u64 {
+        self.looked
+    }
+
+    /// Stands where it stood before.
+    pub(crate) fn go_back_to(&mut self, looked: u64) {
+        self.looked = looked;
+        self.found.clear();
+        self.is_searched = false;
+    }
+
+    /// Goes on behind what could not be read. False: the error does not say what that is.
+    pub(crate) fn pass_over(&mut self, error: &Error) -> bool {
+        let Some(lost) = error.seqs() else { return false };
+        let moved = *lost.end() > self.looked;
+        self.looked = self.looked.max(*lost.end());
+        self.found.retain(|seq| *seq > *lost.end());
+        moved || lost.contains(&self.looked)
+    }
+
+    /// Goes on in a later view.
+    pub(crate) fn go_on_in(&mut self, view: View) {
+        self.view = view;
+        self.is_searched = false;
+        // How much there is of the segment has changed with the view.
+        self.here = None;
+    }
+
+    /// Steps to the next entry of the region. False: the view has no more.
+    ///
+    /// After an error the place is behind the entry that could not be read, so that the next
+    /// call goes on there; the error names what was passed.
+    pub(crate) fn advance(&mut self) -> Result<bool> {
+        if matches!(self.region, Region::Entity(..)) {
+            return self.advance_in_entity();
+        }
+        while self.load(self.looked + 1)? {
+            self.looked += 1;
+            if self.step_to(self.looked)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The entry at which the scan is.
+    pub(crate) fn entry(&self) -> Option<Entry<'_>> {
+        let here = self.here.as_ref()?;
+        let segment = &here.section.if_open()?.segment;
+        Some(Entry::new(segment, here.offset, segment.frame(here.offset)?))
+    }
+
+    fn advance_in_entity(&mut self) -> Result<bool> {
+        if self.found.is_empty() && !self.is_searched {
+            self.find_more()?;
+        }
+        let Some(seq) = self.found.pop_front() else {
+            // Nothing of it is between here and the end of the view.
+            self.looked = self.view.last_seq()?.map_or(self.looked, |last| last.get().max(self.looked));
+            return Ok(false);
+        };
+        self.looked = seq;
+        Ok(self.load(seq)? && self.step_to(seq)?)
+    }
+
+    /// Looks up the entity's next entries behind what was looked at.
+    fn find_more(&mut self) -> Result<()> {
+        let Region::Entity(kind, key) = &self.region else { return Ok(()) };
+        for entry in self.view.entity_behind(*kind, key, self.looked).take(FOUND_AT_ONCE) {
+            match entry {
+                Ok(entry) => self.found.push_back(entry.seq().get()),
+                Err(error) if self.found.is_empty() => return Err(error),
+                // What stands before it is shown first.
+                Err(_) => return Ok(()),
+            }
+        }
+        self.is_searched = self.found.len() < FOUND_AT_ONCE;
+        Ok(())
+    }
+
+    /// Makes `here` the segment with this Seq. False: the view does not show it.
+    fn load(&mut self, seq: u64) -> Result<bool> {
+        if let Some(here) = &self.here
+            && (here.first_seq..here.first_seq + here.count).contains(&seq)
+        {
+            return Ok(true);
+        }
+        self.here = None;
+        let Some(loaded) = self.view.section_at_or_behind(seq)? else { return Ok(false) };
+        let opened = loaded.section.open()?;
+        let live = match opened.index() {
+            IndexRef::Live(live) => Some(live),
+            IndexRef::Sealed(..) => None,
+        };
+        let (first_seq, count) = (loaded.first_seq, loaded.count);
+        // A repair leaves gaps in the numbers: what is not there was looked at.
+        self.looked = self.looked.max(first_seq.saturating_sub(1));
+        self.here = Some(Here { section: loaded.section, live, first_seq, count, offset: 0 });
+        Ok(true)
+    }
+
+    /// Reads the entry with this Seq in the segment that is loaded. True: it is of the region.
+    fn step_to(&mut self, seq: u64) -> Result<bool> {
+        let Some(here) = self.here.as_mut() else { return Ok(false) };
+        let opened = here.section.open()?;
+        let ordinal = u32::try_from(seq - here.first_seq).unwrap_or(u32::MAX);
+        let (offset, frame) = match &here.live {
+            Some(live) => opened.frame_at(live.offset(ordinal), here.first_seq, ordinal)?,
+            None => opened.frame(&opened.index(), here.first_seq, ordinal)?,
+        };
+        here.offset = offset;
+        Ok(match &self.region {
+            Region::All => true,
+            Region::Kind(kind) => frame.header.kind.get() == kind.0,
+            Region::Prefix(kind, prefix) => {
+                frame.header.kind.get() == kind.0 && frame.key().starts_with(prefix)
+            }
+            Region::Entity(kind, key) => frame.header.kind.get() == kind.0 && frame.key() == &**key,
+        })
+    }
+}
+
+/// A segment that a view shows a part of.
+pub(crate) struct Shown {
+    pub(crate) section: Arc<Section>,
+    pub(crate) first_seq: u64,
+    pub(crate) count: u64,
+}
+
+impl View {
+    /// The segment that holds this Seq, or the next one that the view shows anything of.
+    fn section_at_or_behind(&self, seq: u64) -> Result<Option<Shown>> {
+        let newest = self.last_seq()?.map_or(0, Seq::get);
+        if seq > newest {
+            return Ok(None);
+        }
+        let mut at = self.catalog.holding(seq).unwrap_or(0);
+        while let Some(loaded) = crate::journal::view::Loaded::open(self, at)? {
+            let (first_seq, count) = (loaded.first_seq(), u64::from(loaded.count));
+            if seq < first_seq + count {
+                // A gap in the numbers: damage took what was there, or a repair left it.
+                let gap = at.checked_sub(1).filter(|_| seq < first_seq);
+                if let Some(damage) = gap.and_then(|before| self.catalog.damage_behind(before)) {
+                    return Err(Error::corrupt(format!("read entry {seq}: {}", damage.what))
+                        .place(damage.segment, damage.offset)
+                        .lost(seq..=first_seq - 1));
+                }
+                let section =
+                    Arc::clone(self.catalog.sections.get(at).unwrap_or_else(|| panic!("it was opened")));
+                return Ok(Some(Shown { section, first_seq, count }));
+            }
+            at += 1;
+        }
+        Ok(None)
+    }
+}

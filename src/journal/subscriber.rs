@@ -1,0 +1,381 @@
+//! Lossy readers: each at its own pace, and told exactly what it missed.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Seq;
+use crate::journal::Journal;
+use crate::journal::entry::Entry;
+use crate::journal::region::Region;
+use crate::journal::scan::Scan;
+use crate::journal::view::View;
+use crate::journal::waiting::{Stopper, Until, Waiting};
+use crate::options::Durability;
+
+/// Where a new reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the oldest entry that there is.
+    Oldest,
+    /// With what is appended from now on.
+    #[default]
+    Newest,
+    /// Behind this entry.
+    After(Seq),
+    /// With the first entry whose clock was at or past this time, in nanoseconds since 1970.
+    At(i64),
+}
+
+/// What becomes of a subscriber that falls too far behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Lag {
+    /// It goes on nearer to the end, and is told what it missed.
+    #[default]
+    Skip,
+    /// It ends with `Lagged`.
+    Disconnect,
+}
+
+/// How to subscribe.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[must_use = "options do nothing until `subscribe_with`"]
+pub struct SubscribeOptions {
+    start: Start,
+    until: Option<Until>,
+    capacity: Option<u64>,
+    lag: Lag,
+    spin: Duration,
+}
+
+impl SubscribeOptions {
+    /// From the newest entry, without a limit to how far it may fall behind, and up to what is
+    /// durable where appends wait for that, else up to what is visible.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where it begins. Default: [`Start::Newest`].
+    pub const fn from(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How far it may see. Default: `Durable` under [`Durability::Sync`], else `Visible`.
+    pub const fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// So many entries of its own region it may be behind. Default: any number, because nothing is
+    /// kept for it: it reads what everybody reads.
+    pub const fn capacity(mut self, entries: u64) -> Self {
+        self.capacity = Some(entries);
+        self
+    }
+
+    /// What becomes of it when it is further behind. Default: [`Lag::Skip`].
+    pub const fn on_lag(mut self, lag: Lag) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// So long a wait looks again and again before it sleeps: a processor's time for some
+    /// microseconds less of latency. Default: none.
+    pub const fn spin(mut self, budget: Duration) -> Self {
+        self.spin = budget;
+        self
+    }
+}
+
+/// What a subscriber was not shown, exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Missed {
+    /// The first entry of its region that was passed over.
+    pub from: Seq,
+    /// The last one.
+    pub to: Seq,
+    /// How many of its region.
+    pub count: u64,
+}
+
+/// What a subscriber stands at.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Item<'a> {
+    /// An entry, borrowed from the mapped segment.
+    Entry(Entry<'a>),
+    /// Entries that it was not fast enough for.
+    Missed(Missed),
+}
+
+/// A reader of a region that holds nothing back, and costs a writer nothing while it is behind.
+///
+/// ```
+/// use esker::{Item, Journal, Record, Region, Start, SubscribeOptions};
+/// # fn main() -> esker::Result<()> {
+/// let journal = Journal::in_memory()?;
+/// let note = journal.kind("note")?;
+/// let options = SubscribeOptions::new().from(Start::Oldest).capacity(2);
+/// let mut latest = journal.subscribe_with(Region::kind(note), options)?;
+/// for text in ["one", "two", "three", "four"] {
+///     journal.append(Record::new(note, b"k", text.as_bytes()))?;
+/// }
+/// assert!(latest.advance()?);
+/// let Item::Missed(missed) = latest.item() else { panic!("it was two behind too many") };
+/// assert_eq!((missed.from.get(), missed.to.get(), missed.count), (1, 2, 2));
+/// assert!(latest.advance()?);
+/// let Item::Entry(entry) = latest.item() else { panic!("an entry") };
+/// assert_eq!(entry.payload(), b"three");
+/// # Ok(()) }
+/// ```
+pub struct Subscriber {
+    scan: Scan,
+    waiting: Waiting,
+    lag: Lag,
+    /// Where there is a limit: that, and a scan that runs ahead and counts.
+    limit: Option<(u64, Ahead)>,
+    missed: Option<Missed>,
+    lagged: Option<u64>,
+    /// An error behind a gap that was told first.
+    untold: Option<Error>,
+}
+
+/// Counts what there is of a region ahead of a subscriber.
+#[derive(Debug)]
+struct Ahead {
+    scan: Scan,
+    entries: u64,
+}
+
+impl Journal {
+    /// Subscribes to a region, from the newest entry on; see [`Subscriber`].
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe_with`](Self::subscribe_with).
+    pub fn subscribe(&self, region: Region) -> Result<Subscriber> {
+        self.subscribe_with(region, SubscribeOptions::new())
+    }
+
+    /// Subscribes to a region; see [`Subscriber`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log; `Io` or `Corrupt` if the place cannot be
+    /// looked up; `Closed`, `Poisoned`, `Forked`.
+    pub fn subscribe_with(&self, region: Region, options: SubscribeOptions) -> Result<Subscriber> {
+        let core = self.appending();
+        core.check_not_forked("subscribe")?;
+        core.check_writable()?;
+        let by_default =
+            if core.options.durability == Durability::Sync { Until::Durable } else { Until::Visible };
+        let until = options.until.unwrap_or(by_default);
+        let waiting = Waiting::new(std::sync::Arc::clone(core), until, options.spin);
+        let view = View::new(std::sync::Arc::clone(&core.index), waiting.limit());
+        let looked = view.behind_start(options.start)?;
+        let limit = options.capacity.map(|capacity| {
+            (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
+        });
+        let scan = Scan::new(region, view, looked);
+        Ok(Subscriber { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
+    }
+}
+
+impl View {
+    /// The Seq behind which a reader begins that starts so.
+    pub(crate) fn behind_start(&self, start: Start) -> Result<u64> {
+        let newest = self.last_seq()?.map_or(0, Seq::get);
+        match start {
+            Start::Oldest => Ok(0),
+            Start::Newest => Ok(newest),
+            Start::After(seq) if seq.get() <= newest => Ok(seq.get()),
+            Start::After(seq) => Err(Error::new(ErrorKind::InvalidInput, "begin to read behind an entry")
+                .sides(format!("a Seq up to {newest}"), seq)),
+            Start::At(time) => {
+                for entry in self.range(..) {
+                    let entry = entry?;
+                    if entry.time() >= time {
+                        return Ok(entry.seq().get() - 1);
+                    }
+                }
+                Ok(newest)
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    /// Steps to the next item. False: there is nothing more now. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// `Lagged` with the Seq up to which it has looked, once and for all, under [`Lag::Disconnect`];
+    /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
+    /// entry that cannot be read, behind which the next call goes on.
+    pub fn advance(&mut self) -> Result<bool> {
+        self.missed = None;
+        self.waiting.core().check_not_forked("read on")?;
+        if let Some(error) = self.untold.take() {
+            return Err(error);
+        }
+        if let Some(last) = self.lagged {
+            return Err(lagged(last));
+        }
+        if self.limit.is_some() {
+            self.look_further();
+            if self.skip()? {
+                return Ok(true);
+            }
+        }
+        if self.step()? {
+            return Ok(true);
+        }
+        if self.look_further() && self.step()? {
+            return Ok(true);
+        }
+        match self.waiting.core().commit.stopped() {
+            Some(stopped) if self.waiting.limit() <= self.scan.mark() => {
+                Err(self.waiting.core().stopped(stopped, "read on"))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// What [`advance`](Self::advance) stepped to.
+    ///
+    /// # Panics
+    ///
+    /// If the last call of `advance` did not answer `true`.
+    #[must_use]
+    pub fn item(&self) -> Item<'_> {
+        match self.missed {
+            Some(missed) => Item::Missed(missed),
+            None => Item::Entry(self.scan.entry().unwrap_or_else(|| panic!("advance() found nothing"))),
+        }
+    }
+
+    /// The next item, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn try_next(&mut self) -> Result<Option<Item<'_>>> {
+        Ok(if self.advance()? { Some(self.item()) } else { None })
+    }
+
+    /// Waits for the next item; `None`: the subscriber was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    #[allow(clippy::should_implement_trait, reason = "an item is borrowed from the subscriber")]
+    pub fn next(&mut self) -> Result<Option<Item<'_>>> {
+        Ok(if self.wait_until(None)? { Some(self.item()) } else { None })
+    }
+
+    /// Waits for the next item, at most so long; `None`: the time is over, or it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item<'_>>> {
+        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
+    }
+
+    /// Ends its waiting, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.waiting.stopper()
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            if self.waiting.is_stopped() {
+                return Ok(false);
+            }
+            if self.advance()? {
+                return Ok(true);
+            }
+            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<bool> {
+        let found = self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error));
+        let found = found?;
+        if let (true, Some((_, ahead))) = (found, &mut self.limit) {
+            ahead.entries = ahead.entries.saturating_sub(1);
+        }
+        Ok(found)
+    }
+
+    /// Takes in what the log has grown by. True: it has.
+    fn look_further(&mut self) -> bool {
+        let limit = self.waiting.limit();
+        if limit <= self.scan.mark() {
+            return false;
+        }
+        let view = View::new(std::sync::Arc::clone(&self.waiting.core().index), limit);
+        if let Some((_, ahead)) = &mut self.limit {
+            ahead.scan.go_on_in(view.clone());
+        }
+        self.scan.go_on_in(view);
+        true
+    }
+
+    /// Passes over what is further behind than is allowed. True: something was.
+    fn skip(&mut self) -> Result<bool> {
+        let Some((capacity, ahead)) = &mut self.limit else { return Ok(false) };
+        loop {
+            match ahead.scan.advance() {
+                Ok(true) => ahead.entries += 1,
+                Ok(false) => break,
+                // It is told where it is read. What does not say what it is about ends the counting.
+                Err(error) if ahead.scan.pass_over(&error) => {}
+                Err(_) => break,
+            }
+        }
+        let Some(too_many) = ahead.entries.checked_sub(*capacity).filter(|more| *more > 0) else {
+            return Ok(false);
+        };
+        if self.lag == Lag::Disconnect {
+            let last = self.scan.looked();
+            self.lagged = Some(last);
+            return Err(lagged(last));
+        }
+        let mut missed: Option<Missed> = None;
+        for _ in 0..too_many {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if missed.is_none() => return Err(error),
+                Err(error) => {
+                    self.untold = Some(error);
+                    break;
+                }
+            }
+            let Some(seq) = self.scan.entry().map(|entry| entry.seq()) else { break };
+            let missed = missed.get_or_insert(Missed { from: seq, to: seq, count: 0 });
+            (missed.to, missed.count) = (seq, missed.count + 1);
+        }
+        self.missed = missed;
+        Ok(missed.is_some())
+    }
+}
+
+fn lagged(last: u64) -> Error {
+    let error = Error::new(ErrorKind::Lagged, "read on as a subscriber that fell behind");
+    if last == 0 { error } else { error.concerning(last) }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscriber({:?}, behind {})", self.scan.region(), self.scan.looked())
+    }
+}

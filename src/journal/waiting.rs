@@ -1,0 +1,180 @@
+//! Waiting for more of the log: a reader sleeps until what it waits for was touched, and the mark
+//! that it goes by has moved.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::feed::shard::{Shard, Touched};
+use crate::feed::sleepers::{Sleeper, Sleepers};
+use crate::id::Position;
+use crate::journal::core::{Core, Item};
+use crate::options::Durability;
+
+/// How far a reader may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Until {
+    /// What survives a power cut: whoever is told of it is told the truth.
+    Durable,
+    /// What was appended, whatever a power cut may yet take.
+    Visible,
+}
+
+/// Ends a reader's sleep from another thread; see [`Watcher::stopper`](crate::Watcher::stopper).
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    pub(crate) stopped: Arc<AtomicBool>,
+    pub(crate) sleeper: Arc<Sleeper>,
+}
+
+impl Stopper {
+    /// The reader's calls answer that there is nothing more, the one that waits now and all later ones.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
+}
+
+/// What a reader waits with.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    core: Arc<Core>,
+    until: Until,
+    /// So long a wait looks again and again before it sleeps.
+    spin: Duration,
+    stopper: Stopper,
+}
+
+impl Waiting {
+    pub(crate) fn new(core: Arc<Core>, until: Until, spin: Duration) -> Self {
+        // Under the writer's lock, so that every later append knows that somebody may sleep.
+        let writer = core.writer.lock();
+        core.feed.begin_use();
+        drop(writer);
+        let stopper = Stopper { stopped: Arc::default(), sleeper: Sleeper::new() };
+        Self { core, until, spin, stopper }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopper.stopped.load(Ordering::Acquire)
+    }
+
+    /// How far the reader may see now.
+    #[inline]
+    pub(crate) fn limit(&self) -> Position {
+        match self.until {
+            Until::Durable => self.core.commit.durable(),
+            Until::Visible => self.core.commit.readable(),
+        }
+    }
+
+    fn beds(&self) -> &Sleepers {
+        match self.until {
+            Until::Durable => &self.core.feed.durable,
+            Until::Visible => &self.core.feed.visible,
+        }
+    }
+
+    /// Waits until the mark is behind `seen`, at most until `deadline`. False: the time is over, or
+    /// somebody stopped the reader. May answer true for nothing: the caller looks.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` or `Closed`, once everything up to the mark was seen.
+    pub(crate) fn wait(&self, shard: Shard, seen: Position, deadline: Option<Instant>) -> Result<bool> {
+        self.core.check_not_forked("wait for more of the log")?;
+        let began = Instant::now();
+        loop {
+            if self.is_stopped() {
+                return Ok(false);
+            }
+            if self.limit() > seen {
+                return Ok(true);
+            }
+            if let Some(stopped) = self.core.commit.stopped() {
+                return Err(self.core.stopped(stopped, "wait for more of the log"));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+            if began.elapsed() < self.spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            let sleeper = &self.stopper.sleeper;
+            self.beds().lie_down(shard, sleeper);
+            let asked = self.ask_for_a_sync();
+            let nothing_happened =
+                self.limit() <= seen && !self.is_stopped() && self.core.commit.stopped().is_none();
+            if nothing_happened && asked.is_ok() {
+                sleeper.wait(left);
+            }
+            self.beds().get_up(shard, sleeper);
+            asked?;
+        }
+    }
+
+    /// A sleeping reader of what is durable is a request for a sync.
+    fn ask_for_a_sync(&self) -> Result<()> {
+        if self.until == Until::Visible || self.core.commit.visible() <= self.core.commit.durable() {
+            return Ok(());
+        }
+        if self.core.syncs_by_itself() {
+            self.core.idle.want_sync();
+            return Ok(());
+        }
+        // Nobody else will.
+        self.core.wait_durable(self.core.commit.visible())
+    }
+}
+
+impl Core {
+    /// The shards that a batch touches.
+    pub(crate) fn touched_by(items: &[Item<'_>]) -> Touched {
+        let mut touched = Touched::default();
+        if !items.is_empty() {
+            touched.add(Shard::ALL);
+        }
+        for item in items {
+            touched.add(Shard::of_kind(item.kind()));
+            touched.add(Shard::of_entity(item.hash()));
+        }
+        touched
+    }
+
+    /// Wakes who waits for what was just made visible.
+    pub(crate) fn wake_for(&self, touched: &Touched) {
+        self.feed.visible.wake(touched);
+        if self.syncs_by_itself() {
+            if self.options.durability != Durability::Sync {
+                self.want_sync_for_readers();
+            }
+        } else {
+            // Nobody syncs for them: they do it themselves.
+            self.feed.durable.wake(touched);
+        }
+    }
+
+    /// Behind an append for which nobody waits: asks for a sync if somebody sleeps until there is one.
+    pub(crate) fn want_sync_for_readers(&self) {
+        if self.syncs_by_itself() && self.feed.durable.are_there() {
+            self.idle.want_sync();
+        }
+    }
+
+    /// There is a thread that syncs when it is asked to.
+    fn syncs_by_itself(&self) -> bool {
+        self.options.background && !self.alone.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,280 @@
+//! Guaranteed readers: a durable, named cursor, and nothing is ever skipped.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::id::Seq;
+use crate::journal::Journal;
+use crate::journal::cursors::{HeldCursor, Hold};
+use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::region::Region;
+use crate::journal::scan::Scan;
+use crate::journal::subscriber::Start;
+use crate::journal::view::View;
+use crate::journal::waiting::{Stopper, Until, Waiting};
+
+/// How to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "options do nothing until `watch_with`"]
+pub struct WatchOptions {
+    start: Start,
+    until: Until,
+    hold: Hold,
+    spin: Duration,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WatchOptions {
+    /// From the oldest entry where the cursor is new, up to what is durable, and holding back
+    /// whatever it has not seen.
+    pub const fn new() -> Self {
+        Self { start: Start::Oldest, until: Until::Durable, hold: Hold::Forever, spin: Duration::ZERO }
+    }
+
+    /// Where a new cursor begins; one that is there goes on where it was. Default: [`Start::Oldest`].
+    pub const fn from(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How far it may see. Default: [`Until::Durable`], whatever the journal's durability.
+    pub const fn until(mut self, until: Until) -> Self {
+        self.until = until;
+        self
+    }
+
+    /// How much log a new cursor may hold back. Default: [`Hold::Forever`].
+    pub const fn hold(mut self, hold: Hold) -> Self {
+        self.hold = hold;
+        self
+    }
+
+    /// So long a wait looks again and again before it sleeps. Default: none.
+    pub const fn spin(mut self, budget: Duration) -> Self {
+        self.spin = budget;
+        self
+    }
+}
+
+/// A reader of a region under a durable name: it resumes where it stopped, sees every entry at
+/// least once and in order, and never passes one over.
+///
+/// ```
+/// use esker::{Journal, Record, Region};
+/// # fn main() -> esker::Result<()> {
+/// let journal = Journal::in_memory()?;
+/// let order = journal.kind("order")?;
+/// journal.append(Record::new(order, b"8812", b"placed"))?;
+///
+/// let mut audit = journal.watch("audit", Region::all())?;
+/// while audit.advance()? {
+///     let entry = audit.entry();
+///     println!("{} {:?}", entry.seq(), entry.payload());
+/// }
+/// audit.checkpoint()?;                      // durable: the next watcher of that name goes on here
+/// drop(audit);
+///
+/// journal.append(Record::new(order, b"8812", b"shipped"))?;
+/// let mut audit = journal.watch("audit", Region::all())?;
+/// assert_eq!(audit.try_next()?.unwrap().payload(), b"shipped");
+/// # Ok(()) }
+/// ```
+pub struct Watcher {
+    cursor: HeldCursor,
+    scan: Scan,
+    waiting: Waiting,
+    batch: Vec<OwnedEntry>,
+}
+
+impl Journal {
+    /// Watches a region under a name; see [`Watcher`].
+    ///
+    /// # Errors
+    ///
+    /// As [`watch_with`](Self::watch_with).
+    pub fn watch(&self, name: &str, region: Region) -> Result<Watcher> {
+        self.watch_with(name, region, WatchOptions::new())
+    }
+
+    /// Watches a region under a name; see [`Watcher`]. A cursor of that name is made durable, if
+    /// there is none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a name that is empty or too long, or a start behind the end of the log;
+    /// `CursorInUse` while another watcher of this process has it; `CursorMismatch` with both sides
+    /// if it is about another region; `EraChanged` with both if the store was repaired since; and
+    /// what [`append`](Self::append) answers.
+    pub fn watch_with(&self, name: &str, region: Region, options: WatchOptions) -> Result<Watcher> {
+        let core = self.appending();
+        // Before any lock.
+        core.check_not_forked("watch")?;
+        let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
+        let (cursor, seq) = HeldCursor::hold(core, name, &region, options.hold, options.start)?;
+        let view = View::new(Arc::clone(&core.index), waiting.limit());
+        let newest = core.view().last_seq()?.map_or(0, Seq::get);
+        if seq > newest {
+            return Err(Error::corrupt(format!("go on with the cursor {name:?}"))
+                .at(core.directory.path())
+                .sides(format!("a Seq up to {newest}"), seq));
+        }
+        let scan = Scan::new(region, view, seq);
+        Ok(Watcher { cursor, scan, waiting, batch: Vec::new() })
+    }
+}
+
+impl Watcher {
+    /// Steps to the next entry. False: there is nothing more now. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
+    /// entry that cannot be read, of whatever kind: the watcher stays before it, and every later call
+    /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
+    pub fn advance(&mut self) -> Result<bool> {
+        self.waiting.core().check_not_forked("read on")?;
+        if self.step()? {
+            return Ok(true);
+        }
+        let limit = self.waiting.limit();
+        if limit > self.scan.mark() {
+            self.scan.go_on_in(View::new(Arc::clone(&self.waiting.core().index), limit));
+            if self.step()? {
+                return Ok(true);
+            }
+        }
+        match self.waiting.core().commit.stopped() {
+            Some(stopped) if self.waiting.limit() <= self.scan.mark() => {
+                Err(self.waiting.core().stopped(stopped, "read on"))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// A guaranteed reader passes nothing over: not what cannot be read either.
+    fn step(&mut self) -> Result<bool> {
+        let before = self.scan.looked();
+        self.scan.advance().inspect_err(|_| self.scan.go_back_to(before))
+    }
+
+    /// The entry that [`advance`](Self::advance) stepped to.
+    ///
+    /// # Panics
+    ///
+    /// If the last call of `advance` did not answer `true`.
+    #[must_use]
+    pub fn entry(&self) -> Entry<'_> {
+        self.scan.entry().unwrap_or_else(|| panic!("advance() found nothing"))
+    }
+
+    /// The next entry, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn try_next(&mut self) -> Result<Option<Entry<'_>>> {
+        Ok(if self.advance()? { Some(self.entry()) } else { None })
+    }
+
+    /// Waits for the next entry; `None`: the watcher was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    #[allow(clippy::should_implement_trait, reason = "an entry is borrowed from the watcher")]
+    pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
+        Ok(if self.wait_until(None)? { Some(self.entry()) } else { None })
+    }
+
+    /// Waits for the next entry, at most so long; `None`: the time is over, or it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Entry<'_>>> {
+        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
+    }
+
+    /// The entries that there are now, at most so many; empty if there is none. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance), if the first entry cannot be had; an error behind it ends the
+    /// batch, and is told by the next call.
+    pub fn next_batch(&mut self, max: usize) -> Result<&[OwnedEntry]> {
+        self.batch.clear();
+        while self.batch.len() < max {
+            match self.advance() {
+                Ok(true) => {
+                    let entry = self.scan.entry().map(|entry| entry.to_owned());
+                    self.batch.extend(entry);
+                }
+                Ok(false) => break,
+                Err(error) if self.batch.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(&self.batch)
+    }
+
+    /// Makes durable that everything up to here was seen, the entry that it stands at included.
+    /// Writes nothing if it has not moved since. Shares its sync with whoever else waits for one.
+    ///
+    /// The place stands in the log behind what was seen, so that it is never ahead of it.
+    ///
+    /// # Errors
+    ///
+    /// What [`Journal::append`] answers.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        self.cursor.move_to(self.scan.looked())
+    }
+
+    /// The name of its cursor.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.cursor.name()
+    }
+
+    /// Everything of its region up to this Seq was looked at; `None`: nothing yet.
+    #[must_use]
+    pub fn position(&self) -> Option<Seq> {
+        Seq::new(self.scan.looked())
+    }
+
+    /// Ends its waiting, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.waiting.stopper()
+    }
+
+    pub(crate) fn cursor(&self) -> &HeldCursor {
+        &self.cursor
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            if self.waiting.is_stopped() {
+                return Ok(false);
+            }
+            if self.advance()? {
+                return Ok(true);
+            }
+            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watcher({:?}, {:?}, behind {})", self.name(), self.scan.region(), self.scan.looked())
+    }
+}
