@@ -2,6 +2,7 @@
 //! ones, which miss nothing and go on where they stopped.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker::{
@@ -26,6 +27,25 @@ fn seqs(watcher: &mut Watcher) -> Vec<u64> {
         seqs.push(watcher.entry().seq().get());
     }
     seqs
+}
+
+/// The files of a store with so many entries of one entity, in the fifth of which a bit is wrong.
+fn with_a_damaged_fifth_of(entries: u64) -> (KindId, BTreeMap<String, Vec<u8>>) {
+    let disk = Simulator::new();
+    let journal = small(&disk, Durability::Sync);
+    let kind = journal.kind("a").unwrap();
+    let text = |n: u64| format!("the text of the entry {n:03}");
+    for n in 1..=entries {
+        journal.append(Record::new(kind, b"k", text(n).as_bytes())).unwrap();
+    }
+    journal.close().unwrap();
+    let mut files = disk.files();
+    for bytes in files.values_mut() {
+        if let Some(at) = bytes.windows(text(5).len()).position(|found| found == text(5).as_bytes()) {
+            bytes[at] ^= 1;
+        }
+    }
+    (kind, files)
 }
 
 /// Three kinds and a few keys, over some segments; answers what each region should show.
@@ -383,20 +403,7 @@ fn ten_thousand_watchers_of_single_entities_are_each_woken_by_their_own() {
 /// Damage is passed over by nobody who was promised everything, and told once to everybody else.
 #[test]
 fn a_watcher_stays_before_damage_and_a_subscriber_goes_on_behind_it() {
-    let disk = Simulator::new();
-    let journal = small(&disk, Durability::Sync);
-    let kind = journal.kind("a").unwrap();
-    let text = |n: u64| format!("the text of the entry {n:03}");
-    for n in 1..=200 {
-        journal.append(Record::new(kind, b"k", text(n).as_bytes())).unwrap();
-    }
-    journal.close().unwrap();
-    let mut files = disk.files();
-    for bytes in files.values_mut() {
-        if let Some(at) = bytes.windows(text(5).len()).position(|found| found == text(5).as_bytes()) {
-            bytes[at] ^= 1;
-        }
-    }
+    let (kind, files) = with_a_damaged_fifth_of(200);
     let journal = small(&Simulator::with(files), Durability::Sync);
     let mut watcher = journal.watch("audit", Region::all()).unwrap();
     for seq in 1..=4 {
@@ -580,20 +587,7 @@ fn a_checkpoint_behind_a_batch_is_durable() {
 
 #[test]
 fn a_gap_in_which_an_entry_is_damaged_is_told_and_then_the_damage() {
-    let disk = Simulator::new();
-    let journal = small(&disk, Durability::Sync);
-    let kind = journal.kind("a").unwrap();
-    let text = |n: u64| format!("the text of the entry {n:03}");
-    for n in 1..=60 {
-        journal.append(Record::new(kind, b"k", text(n).as_bytes())).unwrap();
-    }
-    journal.close().unwrap();
-    let mut files = disk.files();
-    for bytes in files.values_mut() {
-        if let Some(at) = bytes.windows(text(5).len()).position(|found| found == text(5).as_bytes()) {
-            bytes[at] ^= 1;
-        }
-    }
+    let (kind, files) = with_a_damaged_fifth_of(60);
     for region in [Region::all(), Region::entity(kind, b"k")] {
         let journal = small(&Simulator::with(files.clone()), Durability::Sync);
         let options = SubscribeOptions::new().from(Start::Oldest).capacity(10);
