@@ -403,7 +403,7 @@ fn ten_thousand_watchers_of_single_entities_are_each_woken_by_their_own() {
 /// Damage is passed over by nobody who was promised everything, and told once to everybody else.
 #[test]
 fn a_watcher_stays_before_damage_and_a_subscriber_goes_on_behind_it() {
-    let (kind, files) = with_a_damaged_fifth_of(200);
+    let (_, files) = with_a_damaged_fifth_of(200);
     let journal = small(&Simulator::with(files), Durability::Sync);
     let mut watcher = journal.watch("audit", Region::all()).unwrap();
     for seq in 1..=4 {
