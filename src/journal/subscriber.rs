@@ -237,12 +237,8 @@ impl Subscriber {
         if self.look_further() && self.step()? {
             return Ok(true);
         }
-        match self.waiting.core().commit.stopped() {
-            Some(stopped) if self.waiting.limit() <= self.scan.mark() => {
-                Err(self.waiting.core().stopped(stopped, "read on"))
-            }
-            _ => Ok(false),
-        }
+        self.waiting.check_not_ended(self.scan.mark())?;
+        Ok(false)
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -317,11 +313,7 @@ impl Subscriber {
 
     /// Takes in what the log has grown by. True: it has.
     fn look_further(&mut self) -> bool {
-        let limit = self.waiting.limit();
-        if limit <= self.scan.mark() {
-            return false;
-        }
-        let view = View::new(std::sync::Arc::clone(&self.waiting.core().index), limit);
+        let Some(view) = self.waiting.view_behind(self.scan.mark()) else { return false };
         if let Some((_, ahead)) = &mut self.limit {
             ahead.scan.go_on_in(view.clone());
         }

@@ -10,6 +10,7 @@ use crate::feed::shard::{Shard, Touched};
 use crate::feed::sleepers::{Sleeper, Sleepers};
 use crate::id::Position;
 use crate::journal::core::{Core, Item};
+use crate::journal::view::View;
 use crate::options::Durability;
 
 /// How far a reader may see.
@@ -75,6 +76,20 @@ impl Waiting {
         match self.until {
             Until::Durable => self.core.commit.durable(),
             Until::Visible => self.core.commit.readable(),
+        }
+    }
+
+    /// The log up to where the reader may see now, if that is behind `seen`.
+    pub(crate) fn view_behind(&self, seen: Position) -> Option<View> {
+        let limit = self.limit();
+        (limit > seen).then(|| View::new(Arc::clone(&self.core.index), limit))
+    }
+
+    /// Tells a reader that has seen everything up to `seen` that nothing more will come, if so.
+    pub(crate) fn check_not_ended(&self, seen: Position) -> Result<()> {
+        match self.core.commit.stopped() {
+            Some(stopped) if self.limit() <= seen => Err(self.core.stopped(stopped, "read on")),
+            _ => Ok(()),
         }
     }
 

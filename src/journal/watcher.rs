@@ -143,19 +143,14 @@ impl Watcher {
         if self.step()? {
             return Ok(true);
         }
-        let limit = self.waiting.limit();
-        if limit > self.scan.mark() {
-            self.scan.go_on_in(View::new(Arc::clone(&self.waiting.core().index), limit));
+        if let Some(view) = self.waiting.view_behind(self.scan.mark()) {
+            self.scan.go_on_in(view);
             if self.step()? {
                 return Ok(true);
             }
         }
-        match self.waiting.core().commit.stopped() {
-            Some(stopped) if self.waiting.limit() <= self.scan.mark() => {
-                Err(self.waiting.core().stopped(stopped, "read on"))
-            }
-            _ => Ok(false),
-        }
+        self.waiting.check_not_ended(self.scan.mark())?;
+        Ok(false)
     }
 
     /// A guaranteed reader passes nothing over: not what cannot be read either.
