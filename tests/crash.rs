@@ -265,12 +265,46 @@ fn what_follows_a_torn_segment_is_found_again_after_each_further_kill() {
 }
 
 #[test]
+fn a_segment_begun_behind_a_close_has_a_durable_name_before_anything_is_said_in_it() {
+    let manner = Manner { segment_bytes: 16 << 10, durability: Durability::Sync, copy_on_write: false };
+    let open = |disk: &Simulator| manner.open(disk).unwrap();
+    let say = |journal: &esker::Journal, payload: &[u8]| {
+        let kind = journal.kind("note").unwrap();
+        journal.append(esker::Record::new(kind, b"k", payload)).unwrap();
+    };
+    // Of so many lengths one leaves no room for the first frame of another life.
+    for filled in (3700..4000).step_by(16) {
+        let disk = Simulator::new();
+        let journal = open(&disk);
+        (0..4).for_each(|_| say(&journal, &[1; 2900]));
+        say(&journal, &vec![2; filled]);
+        journal.close().unwrap();
+        let closed = disk.events();
+        say(&open(&disk), b"on");
+        for at in closed..disk.events() {
+            let killed = disk.kill(at);
+            let journal = open(&killed);
+            say(&journal, b"acknowledged");
+            let entries = journal.stats().entries;
+            let lost = killed.crash(killed.events(), &mut |_| 0);
+            let left = open(&lost).stats().entries;
+            assert_eq!(left, entries, "{filled} B, killed behind {at} operations");
+        }
+    }
+}
+
+#[test]
 fn schedules_that_once_lost_something_lose_nothing() {
     // 1050: an older index that was still partial, below a newer one.
     // 137: a kill between a seal and the preamble behind it; the next life's segment follows the seal.
-    for (seed, durability) in
-        [(40, Durability::Sync), (47, Durability::Sync), (137, Durability::Sync), (1050, Durability::Os)]
-    {
+    // 327: a kill before the name of a segment behind a close was durable.
+    for (seed, durability) in [
+        (40, Durability::Sync),
+        (47, Durability::Sync),
+        (137, Durability::Sync),
+        (327, Durability::Sync),
+        (1050, Durability::Os),
+    ] {
         let segment_bytes = [4096, 4096, 8192, 16384][usize::try_from(seed % 4).unwrap()];
         let manner = Manner { segment_bytes, durability, copy_on_write: false };
         Search::one_seed(seed, manner).unwrap_or_else(|error| panic!("seed {seed}: {error}"));

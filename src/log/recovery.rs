@@ -199,6 +199,8 @@ impl OpenBatch {
 impl Walk<'_> {
     /// Reads one segment to its end. False: the log ends in it.
     fn segment(&mut self, number: u32, from: u64, limit: Option<u64>, later: &[u32]) -> Result<bool> {
+        // A segment behind a close was begun by another life, whatever it came to.
+        self.closed &= from != FIRST_FRAME;
         if self.purpose == Purpose::Salvage {
             return self.salvaged_segment(number, from, limit, later);
         }
