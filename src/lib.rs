@@ -133,7 +133,7 @@ pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
 pub use journal::reader::Reader;
-pub use journal::record::{Batch, BatchReceipt, Expect, Receipt, Record, Ticket};
+pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
@@ -152,6 +152,8 @@ pub use store::Store;
 pub use store::batch::{StoreBatch, With};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
+pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
+pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

@@ -26,8 +26,8 @@ pub enum Until {
 /// Ends a reader's sleep from another thread; see [`Watcher::stopper`](crate::Watcher::stopper).
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    pub(crate) stopped: Arc<AtomicBool>,
-    pub(crate) sleeper: Arc<Sleeper>,
+    stopped: Arc<AtomicBool>,
+    sleeper: Arc<Sleeper>,
 }
 
 impl Stopper {
@@ -35,6 +35,23 @@ impl Stopper {
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.sleeper.wake();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits so long, or until stopped. False: stopped.
+    pub(crate) fn pause(&self, duration: Duration) -> bool {
+        let deadline = Instant::now() + duration;
+        while !self.is_stopped() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A wake-up from before may still be there.
+            if left.is_zero() || !self.sleeper.wait(Some(left)) {
+                break;
+            }
+        }
+        !self.is_stopped()
     }
 }
 
@@ -67,7 +84,7 @@ impl Waiting {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopper.stopped.load(Ordering::Acquire)
+        self.stopper.is_stopped()
     }
 
     /// How far the reader may see now.

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Seq;
 use crate::journal::Journal;
-use crate::journal::cursors::{HeldCursor, Hold};
+use crate::journal::core::Core;
+use crate::journal::cursors::{HeldCursor, Hold, Move};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
@@ -247,6 +248,23 @@ impl Watcher {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.waiting.stopper()
+    }
+
+    /// The move of its cursor to a Seq, as a part of a batch of this journal.
+    pub(crate) fn step_to(&self, core: &Arc<Core>, seq: Seq) -> Result<Move> {
+        let refused = || Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", self.name()));
+        if self.position().is_none_or(|seen| seq > seen) {
+            return Err(refused().sides(format!("a Seq that it has seen, up to {:?}", self.position()), seq));
+        }
+        if !self.cursor.is_of(core) {
+            return Err(refused().sides("a watcher of the batch's own journal", "one of another"));
+        }
+        self.cursor.step_to(seq.get())
+    }
+
+    /// Everything up to this Seq was looked at; 0: nothing yet.
+    pub(crate) fn looked(&self) -> u64 {
+        self.scan.looked()
     }
 
     pub(crate) fn cursor(&self) -> &HeldCursor {

@@ -10,6 +10,9 @@ pub(crate) mod facts;
 mod fields;
 mod kinds;
 mod payload;
+pub(crate) mod react;
+pub(crate) mod reactor;
+mod retry;
 pub(crate) mod view;
 
 use std::fmt;
@@ -244,6 +247,11 @@ impl Store {
     /// As [`Journal::close`].
     pub fn close(&self) -> Result<()> {
         self.journal.close()
+    }
+
+    /// A handle for the store's own threads, which does not keep it open.
+    fn guest(&self) -> Self {
+        Self { journal: self.journal.guest(), kinds: Arc::clone(&self.kinds) }
     }
 
     #[inline]
