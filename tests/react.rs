@@ -16,6 +16,8 @@ use esker::{
 
 const ORDERS: Facts<u32> = Facts::new("order");
 const INVOICES: Facts<u32> = Facts::new("invoice");
+/// A test that waits longer has failed.
+const LONG: Duration = Duration::from_secs(30);
 /// What a reactor puts out for each order.
 const COPIES: usize = 2;
 
@@ -49,7 +51,7 @@ fn await_invoices(store: &Store, count: usize) {
     let name = format!("awaits {count}");
     let mut watcher = store.journal().watch_with(&name, store.region(INVOICES).unwrap(), options).unwrap();
     for _ in 0..count {
-        watcher.next().unwrap().unwrap();
+        watcher.next_timeout(LONG).unwrap().expect("another invoice");
     }
     drop(watcher);
     store.journal().retire_cursor(&name).unwrap();
@@ -363,7 +365,7 @@ fn role_of_a_process_that_reacts() {
     let _reactor = store.react_with("invoicing", store.region(ORDERS).unwrap(), soon(), reaction).unwrap();
     // One order at a time, so that each of them has system calls of its own.
     for n in u32::try_from(found.len()).unwrap()..=ORDERED {
-        (0..left).for_each(|_| _ = seen.next().unwrap().unwrap());
+        (0..left).for_each(|_| _ = seen.next_timeout(LONG).unwrap().expect("another invoice"));
         if n < ORDERED {
             store.append(ORDERS, format!("{n}"), &n).unwrap();
             left = COPIES;
