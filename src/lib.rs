@@ -99,11 +99,13 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod codec;
 mod cursor;
 mod disk;
 pub mod dump;
 mod error;
 mod feed;
+mod fold;
 mod format;
 mod id;
 mod index;
@@ -122,6 +124,8 @@ pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
 pub use error::{Error, ErrorKind, Result};
+pub use fold::cache::Freshness;
+pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
@@ -152,6 +156,7 @@ pub use store::Store;
 pub use store::batch::{StoreBatch, With};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
+pub use store::project::{DurableProjectionWatcher, ProjectionOptions, ProjectionWatcher};
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::view::{FactIter, StoreView};

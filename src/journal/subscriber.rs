@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Seq;
+use crate::feed::shard::Shard;
+use crate::id::{Position, Seq};
 use crate::journal::Journal;
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting};
+use crate::journal::waiting::{Stopper, Until, Waiting, Waits};
 use crate::options::Durability;
 
 /// Where a new reader begins.
@@ -270,7 +271,7 @@ impl Subscriber {
     /// As [`advance`](Self::advance).
     #[allow(clippy::should_implement_trait, reason = "an item is borrowed from the subscriber")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
-        Ok(if self.wait_until(None)? { Some(self.item()) } else { None })
+        Ok(if self.wait(None)? { Some(self.item()) } else { None })
     }
 
     /// Waits for the next item, at most so long; `None`: the time is over, or it was stopped.
@@ -279,7 +280,7 @@ impl Subscriber {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item<'_>>> {
-        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
+        Ok(if self.wait(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
     }
 
     /// Ends its waiting, from any thread.
@@ -288,18 +289,22 @@ impl Subscriber {
         self.waiting.stopper()
     }
 
-    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        loop {
-            if self.waiting.is_stopped() {
-                return Ok(false);
-            }
-            if self.advance()? {
-                return Ok(true);
-            }
-            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
-                return Ok(false);
-            }
-        }
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        Ok(self.wait_until(deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+
+    /// The log up to where it may see now.
+    pub(crate) fn view(&self) -> View {
+        self.waiting.view()
+    }
+
+    /// Everything up to this Seq was looked at.
+    pub(crate) fn looked(&self) -> u64 {
+        self.scan.looked()
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.scan.region()
     }
 
     fn step(&mut self) -> Result<bool> {
@@ -364,6 +369,16 @@ impl Subscriber {
 fn lagged(last: u64) -> Error {
     let error = Error::new(ErrorKind::Lagged, "read on as a subscriber that fell behind");
     if last == 0 { error } else { error.concerning(last) }
+}
+
+impl Waits for Subscriber {
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    fn place(&self) -> (Shard, Position) {
+        (self.scan.shard(), self.scan.mark())
+    }
 }
 
 impl fmt::Debug for Subscriber {

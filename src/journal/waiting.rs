@@ -65,6 +65,33 @@ pub(crate) struct Waiting {
     stopper: Stopper,
 }
 
+/// A reader that can wait for more.
+pub(crate) trait Waits {
+    fn waiting(&self) -> &Waiting;
+
+    /// What it waits for, and up to where it has seen.
+    fn place(&self) -> (Shard, Position);
+
+    /// Steps until there is something, and waits in between; `None`: the time is over, or it was
+    /// stopped.
+    fn wait_until<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut step: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        while !self.waiting().is_stopped() {
+            if let Some(found) = step(self)? {
+                return Ok(Some(found));
+            }
+            let (shard, seen) = self.place();
+            if !self.waiting().wait(shard, seen, deadline)? {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Waiting {
     pub(crate) fn new(core: Arc<Core>, until: Until, spin: Duration) -> Self {
         // Under the writer's lock, so that every later append knows that somebody may sleep.
@@ -94,6 +121,11 @@ impl Waiting {
             Until::Durable => self.core.commit.durable(),
             Until::Visible => self.core.commit.readable(),
         }
+    }
+
+    /// The log up to where the reader may see now.
+    pub(crate) fn view(&self) -> View {
+        View::new(Arc::clone(&self.core.index), self.limit())
     }
 
     /// The log up to where the reader may see now, if that is behind `seen`.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Seq;
+use crate::feed::shard::Shard;
+use crate::id::{Position, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, Move};
@@ -14,7 +15,7 @@ use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting};
+use crate::journal::waiting::{Stopper, Until, Waiting, Waits};
 
 /// How to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +89,8 @@ impl WatchOptions {
 /// # Ok(()) }
 /// ```
 pub struct Watcher {
-    cursor: HeldCursor,
+    /// `None`: it has no name, and is guaranteed while it lives.
+    cursor: Option<HeldCursor>,
     scan: Scan,
     waiting: Waiting,
     batch: Vec<OwnedEntry>,
@@ -127,7 +129,35 @@ impl Journal {
                 .sides(format!("a Seq up to {newest}"), seq));
         }
         let scan = Scan::new(region, view, seq);
-        Ok(Watcher { cursor, scan, waiting, batch: Vec::new() })
+        Ok(Watcher { cursor: Some(cursor), scan, waiting, batch: Vec::new() })
+    }
+
+    /// Watches a region without a name: nothing is passed over while the watcher lives, and nothing is
+    /// remembered of it. `hold` has no meaning for it.
+    ///
+    /// ```
+    /// use esker::{Journal, Record, Region, WatchOptions};
+    /// # fn main() -> esker::Result<()> {
+    /// let journal = Journal::in_memory()?;
+    /// let order = journal.kind("order")?;
+    /// let mut orders = journal.follow(Region::kind(order), WatchOptions::new())?;
+    /// journal.append(Record::new(order, b"8812", b"placed"))?;
+    /// assert_eq!(orders.next()?.unwrap().payload(), b"placed");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log; `Closed`, `Poisoned`, `Forked`; `Io` or
+    /// `Corrupt` if the place cannot be looked up.
+    pub fn follow(&self, region: Region, options: WatchOptions) -> Result<Watcher> {
+        let core = self.appending();
+        core.check_not_forked("follow the log")?;
+        core.check_writable()?;
+        let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
+        let view = waiting.view();
+        let looked = view.behind_start(options.start)?;
+        Ok(Watcher { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
     }
 }
 
@@ -186,7 +216,7 @@ impl Watcher {
     /// As [`advance`](Self::advance).
     #[allow(clippy::should_implement_trait, reason = "an entry is borrowed from the watcher")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
-        Ok(if self.wait_until(None)? { Some(self.entry()) } else { None })
+        Ok(if self.wait(None)? { Some(self.entry()) } else { None })
     }
 
     /// Waits for the next entry, at most so long; `None`: the time is over, or it was stopped.
@@ -195,7 +225,7 @@ impl Watcher {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Entry<'_>>> {
-        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
+        Ok(if self.wait(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
     }
 
     /// The entries that there are now, at most so many; empty if there is none. Never waits.
@@ -227,15 +257,20 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// What [`Journal::append`] answers.
+    /// `InvalidInput` for a watcher without a name, and what [`Journal::append`] answers.
     pub fn checkpoint(&mut self) -> Result<()> {
-        self.cursor.move_to(self.scan.looked())
+        self.checkpoint_at(self.scan.looked())
     }
 
-    /// The name of its cursor.
+    /// As [`checkpoint`](Self::checkpoint), up to a Seq that it has come to.
+    pub(crate) fn checkpoint_at(&self, seq: u64) -> Result<()> {
+        self.cursor("checkpoint")?.move_to(seq)
+    }
+
+    /// The name of its cursor, if it has one.
     #[must_use]
-    pub fn name(&self) -> &str {
-        self.cursor.name()
+    pub fn name(&self) -> Option<&str> {
+        self.cursor.as_ref().map(HeldCursor::name)
     }
 
     /// Everything of its region up to this Seq was looked at; `None`: nothing yet.
@@ -252,14 +287,15 @@ impl Watcher {
 
     /// The move of its cursor to a Seq, as a part of a batch of this journal.
     pub(crate) fn step_to(&self, core: &Arc<Core>, seq: Seq) -> Result<Move> {
-        let refused = || Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", self.name()));
+        let cursor = self.cursor("move the cursor of")?;
+        let refused = || Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", cursor.name()));
         if self.position().is_none_or(|seen| seq > seen) {
             return Err(refused().sides(format!("a Seq that it has seen, up to {:?}", self.position()), seq));
         }
-        if !self.cursor.is_of(core) {
+        if !cursor.is_of(core) {
             return Err(refused().sides("a watcher of the batch's own journal", "one of another"));
         }
-        self.cursor.step_to(seq.get())
+        cursor.step_to(seq.get())
     }
 
     /// Everything up to this Seq was looked at; 0: nothing yet.
@@ -267,27 +303,57 @@ impl Watcher {
         self.scan.looked()
     }
 
-    pub(crate) fn cursor(&self) -> &HeldCursor {
-        &self.cursor
+    /// Says how often in a row its reader has failed at one entry.
+    pub(crate) fn note_failures(&self, count: u32) {
+        self.cursor.iter().for_each(|cursor| cursor.note_failures(count));
     }
 
-    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        loop {
-            if self.waiting.is_stopped() {
-                return Ok(false);
-            }
-            if self.advance()? {
-                return Ok(true);
-            }
-            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
-                return Ok(false);
-            }
+    /// The log up to where it may see now.
+    pub(crate) fn view(&self) -> View {
+        self.waiting.view()
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.scan.region()
+    }
+
+    /// Stands behind a Seq that it has come to before.
+    pub(crate) fn go_back_to(&mut self, looked: u64) {
+        if self.scan.looked() != looked {
+            self.scan.go_back_to(looked);
         }
+    }
+
+    fn cursor(&self, doing: &str) -> Result<&HeldCursor> {
+        self.cursor.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("{doing} a watcher"))
+                .sides("one with a name", "one without")
+        })
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        Ok(self.wait_until(deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+}
+
+impl Waits for Watcher {
+    fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    fn place(&self) -> (Shard, Position) {
+        (self.scan.shard(), self.scan.mark())
     }
 }
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watcher({:?}, {:?}, behind {})", self.name(), self.scan.region(), self.scan.looked())
+        write!(
+            f,
+            "Watcher({:?}, {:?}, behind {})",
+            self.name().unwrap_or_default(),
+            self.scan.region(),
+            self.scan.looked()
+        )
     }
 }

@@ -4,13 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::error::Result;
 use crate::id::{IdempotencyKey, KindId, Seq};
 use crate::journal::cursors::Move;
 use crate::journal::record::{Batch, BatchReceipt, Causation, Expect, Record, Ticket};
 use crate::journal::watcher::Watcher;
+use crate::store::Store;
 use crate::store::facts::Facts;
-use crate::store::{Store, payload};
 
 /// What an append says beside its value: nothing, unless it is told.
 ///
@@ -204,7 +205,7 @@ impl<'s> StoreBatch<'s> {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(with.metadata);
         let start = self.bytes.len();
-        payload::encode(kind.name(), value, &mut self.bytes)?;
+        codec::encode(kind.name(), value, &mut self.bytes)?;
         self.facts.push(Pending {
             kind: self.store.bind(kind)?,
             version: kind.schema_version(),

@@ -333,7 +333,7 @@ where
             match self.attempt() {
                 Ok(()) => {
                     if failures > 0 {
-                        self.watcher.cursor().note_failures(0);
+                        self.watcher.note_failures(0);
                     }
                     return Ok(true);
                 }
@@ -341,7 +341,7 @@ where
                 Err(Failure::Again(why)) => {
                     failures += 1;
                     let seq = self.watcher.entry().seq();
-                    self.watcher.cursor().note_failures(failures);
+                    self.watcher.note_failures(failures);
                     self.shared.failed(why, ReactorState::Retrying { seq, failures });
                 }
             }
@@ -380,7 +380,7 @@ where
     /// Writes down how far it has come.
     fn save(&mut self) -> Result<()> {
         if self.saved != self.done {
-            self.watcher.cursor().move_to(self.done)?;
+            self.watcher.checkpoint_at(self.done)?;
             self.saved = self.done;
         }
         Ok(())
