@@ -148,7 +148,8 @@ pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
 pub use journal::view::{Entries, RegionEntries, View};
-pub use journal::waiting::{Stopper, Until};
+pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
+pub use journal::waiting::{Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

@@ -59,6 +59,7 @@ pub(crate) mod tasks;
 mod threads;
 pub(crate) mod verify;
 pub(crate) mod view;
+pub(crate) mod wait_set;
 pub(crate) mod waiting;
 pub(crate) mod watcher;
 pub(crate) mod window;

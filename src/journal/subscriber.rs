@@ -4,14 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::shard::Shard;
-use crate::id::{Position, Seq};
+use crate::id::Seq;
 use crate::journal::Journal;
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting, Waits};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
 use crate::options::Durability;
 
 /// Where a new reader begins.
@@ -290,7 +289,7 @@ impl Subscriber {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        Ok(self.wait_until(deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+        Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
     }
 
     /// The log up to where it may see now.
@@ -371,13 +370,9 @@ fn lagged(last: u64) -> Error {
     if last == 0 { error } else { error.concerning(last) }
 }
 
-impl Waits for Subscriber {
-    fn waiting(&self) -> &Waiting {
-        &self.waiting
-    }
-
-    fn place(&self) -> (Shard, Position) {
-        (self.scan.shard(), self.scan.mark())
+impl Reading for Subscriber {
+    fn place(&self) -> Place<'_> {
+        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::feed::shard::{Shard, Touched};
-use crate::feed::sleepers::{Sleeper, Sleepers};
+use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
 use crate::id::Position;
 use crate::journal::core::{Core, Item};
 use crate::journal::view::View;
@@ -65,31 +65,46 @@ pub(crate) struct Waiting {
     stopper: Stopper,
 }
 
-/// A reader that can wait for more.
-pub(crate) trait Waits {
-    fn waiting(&self) -> &Waiting;
+/// A reader that can wait for more: what a [`WaitSet`](crate::WaitSet) takes.
+///
+/// The readers of this crate implement it. A type around one of them does too, if it hands its
+/// [`place`](Self::place) on.
+pub trait Reading {
+    /// Where the reader stands, and what it waits for.
+    #[doc(hidden)]
+    fn place(&self) -> Place<'_>;
+}
 
-    /// What it waits for, and up to where it has seen.
-    fn place(&self) -> (Shard, Position);
+/// Where a reader stands, and what it waits for.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub(crate) waiting: &'a Waiting,
+    pub(crate) shard: Shard,
+    pub(crate) seen: Position,
+}
 
-    /// Steps until there is something, and waits in between; `None`: the time is over, or it was
-    /// stopped.
-    fn wait_until<T>(
-        &mut self,
-        deadline: Option<Instant>,
-        mut step: impl FnMut(&mut Self) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        while !self.waiting().is_stopped() {
-            if let Some(found) = step(self)? {
-                return Ok(Some(found));
-            }
-            let (shard, seen) = self.place();
-            if !self.waiting().wait(shard, seen, deadline)? {
-                break;
-            }
-        }
-        Ok(None)
+impl<R: Reading + ?Sized> Reading for Box<R> {
+    fn place(&self) -> Place<'_> {
+        (**self).place()
     }
+}
+
+/// Steps until there is something, and waits in between; `None`: the time is over, or the reader was
+/// stopped.
+pub(crate) fn wait_until<R: Reading, T>(
+    reader: &mut R,
+    deadline: Option<Instant>,
+    mut step: impl FnMut(&mut R) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    while !reader.place().waiting.is_stopped() {
+        if let Some(found) = step(reader)? {
+            return Ok(Some(found));
+        }
+        if !reader.place().wait(deadline)? {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 impl Waiting {
@@ -149,46 +164,6 @@ impl Waiting {
         }
     }
 
-    /// Waits until the mark is behind `seen`, at most until `deadline`. False: the time is over, or
-    /// somebody stopped the reader. May answer true for nothing: the caller looks.
-    ///
-    /// # Errors
-    ///
-    /// `Poisoned` or `Closed`, once everything up to the mark was seen.
-    pub(crate) fn wait(&self, shard: Shard, seen: Position, deadline: Option<Instant>) -> Result<bool> {
-        self.core.check_not_forked("wait for more of the log")?;
-        let began = Instant::now();
-        loop {
-            if self.is_stopped() {
-                return Ok(false);
-            }
-            if self.limit() > seen {
-                return Ok(true);
-            }
-            if let Some(stopped) = self.core.commit.stopped() {
-                return Err(self.core.stopped(stopped, "wait for more of the log"));
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(false);
-            }
-            if began.elapsed() < self.spin {
-                std::hint::spin_loop();
-                continue;
-            }
-            let sleeper = &self.stopper.sleeper;
-            self.beds().lie_down(shard, sleeper);
-            let asked = self.ask_for_a_sync();
-            let nothing_happened =
-                self.limit() <= seen && !self.is_stopped() && self.core.commit.stopped().is_none();
-            if nothing_happened && asked.is_ok() {
-                sleeper.wait(left);
-            }
-            self.beds().get_up(shard, sleeper);
-            asked?;
-        }
-    }
-
     /// A sleeping reader of what is durable is a request for a sync.
     fn ask_for_a_sync(&self) -> Result<()> {
         if self.until == Until::Visible || self.core.commit.visible() <= self.core.commit.durable() {
@@ -200,6 +175,77 @@ impl Waiting {
         }
         // Nobody else will.
         self.core.wait_durable(self.core.commit.visible())
+    }
+}
+
+impl Place<'_> {
+    /// True if a look is worth it: there is more, or nothing will ever be.
+    pub(crate) fn is_worth_a_look(&self) -> bool {
+        self.waiting.limit() > self.seen
+            || self.waiting.is_stopped()
+            || self.waiting.core.commit.stopped().is_some()
+    }
+
+    /// Waits until the mark is behind what was seen, at most until `deadline`. False: the time is over,
+    /// or somebody stopped the reader. May answer true for nothing: the caller looks.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` or `Closed`, once everything up to the mark was seen.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let waiting = self.waiting;
+        let began = Instant::now();
+        loop {
+            if waiting.is_stopped() {
+                return Ok(false);
+            }
+            if waiting.limit() > self.seen {
+                return Ok(true);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+            if began.elapsed() < waiting.spin {
+                waiting.check_not_ended(self.seen)?;
+                std::hint::spin_loop();
+                continue;
+            }
+            if self.lie_down()? {
+                waiting.stopper.sleeper.wait(left);
+                self.get_up();
+            }
+            waiting.check_not_ended(self.seen)?;
+        }
+    }
+
+    /// Has the reader woken from now on. False: it has to look again first, and will not be.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sync that nobody else makes.
+    pub(crate) fn lie_down(&self) -> Result<bool> {
+        let waiting = self.waiting;
+        waiting.core.check_not_forked("wait for more of the log")?;
+        let sleeper = &waiting.stopper.sleeper;
+        waiting.beds().lie_down(self.shard, sleeper);
+        let asked = waiting.ask_for_a_sync();
+        // Whoever moves the mark looks for sleepers afterwards: one of us sees the other.
+        let nothing_happened = asked.is_ok() && !self.is_worth_a_look();
+        if !nothing_happened {
+            self.get_up();
+        }
+        asked.map(|()| nothing_happened)
+    }
+
+    /// It is awake, whoever woke it.
+    pub(crate) fn get_up(&self) {
+        self.waiting.beds().get_up(self.shard, &self.waiting.stopper.sleeper);
+    }
+
+    /// From now on, waking the reader rings this.
+    pub(crate) fn give_bell(&self, bell: Option<Arc<dyn Bell>>) {
+        self.waiting.stopper.sleeper.give_bell(bell);
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::shard::Shard;
-use crate::id::{Position, Seq};
+use crate::id::Seq;
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, Move};
@@ -15,7 +14,7 @@ use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting, Waits};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
 
 /// How to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,17 +331,13 @@ impl Watcher {
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        Ok(self.wait_until(deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+        Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
     }
 }
 
-impl Waits for Watcher {
-    fn waiting(&self) -> &Waiting {
-        &self.waiting
-    }
-
-    fn place(&self) -> (Shard, Position) {
-        (self.scan.shard(), self.scan.mark())
+impl Reading for Watcher {
+    fn place(&self) -> Place<'_> {
+        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
     }
 }
 

@@ -4,15 +4,14 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::shard::Shard;
 use crate::fold::cache::Freshness;
 use crate::fold::folding::{Folding, Named};
 use crate::fold::{Fold, Projection};
-use crate::id::{Generation, Position};
+use crate::id::Generation;
 use crate::journal::region::Region;
 use crate::journal::subscriber::{Item, Lag, SubscribeOptions, Subscriber};
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting, Waits};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, wait_until};
 use crate::journal::watcher::{WatchOptions, Watcher};
 use crate::store::Store;
 use crate::store::facts::Facts;
@@ -261,7 +260,7 @@ impl<F: Fold> ProjectionWatcher<F> {
     /// If the fold does.
     #[allow(clippy::should_implement_trait, reason = "it may fail, and goes on behind an end")]
     pub fn next(&mut self) -> Result<Option<Projection<F::State>>> {
-        self.wait_until(None, Self::try_next)
+        wait_until(self, None, Self::try_next)
     }
 
     /// Waits for a newer value, at most so long; `None`: the time is over, or it was stopped.
@@ -274,7 +273,7 @@ impl<F: Fold> ProjectionWatcher<F> {
     ///
     /// If the fold does.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Projection<F::State>>> {
-        self.wait_until(Instant::now().checked_add(timeout), Self::try_next)
+        wait_until(self, Instant::now().checked_add(timeout), Self::try_next)
     }
 
     /// Ends its waiting, from any thread.
@@ -309,12 +308,8 @@ impl<F: Fold> ProjectionWatcher<F> {
     }
 }
 
-impl<F: Fold> Waits for ProjectionWatcher<F> {
-    fn waiting(&self) -> &Waiting {
-        self.subscriber.waiting()
-    }
-
-    fn place(&self) -> (Shard, Position) {
+impl<F: Fold> Reading for ProjectionWatcher<F> {
+    fn place(&self) -> Place<'_> {
         self.subscriber.place()
     }
 }
@@ -370,7 +365,7 @@ impl<F: Fold> DurableProjectionWatcher<F> {
     /// If the fold does.
     #[allow(clippy::should_implement_trait, reason = "it may fail, and goes on behind an end")]
     pub fn next(&mut self) -> Result<Option<Projection<F::State>>> {
-        self.wait_until(None, Self::try_next)
+        wait_until(self, None, Self::try_next)
     }
 
     /// Waits for a newer value, at most so long; `None`: the time is over, or it was stopped.
@@ -383,7 +378,7 @@ impl<F: Fold> DurableProjectionWatcher<F> {
     ///
     /// If the fold does.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Projection<F::State>>> {
-        self.wait_until(Instant::now().checked_add(timeout), Self::try_next)
+        wait_until(self, Instant::now().checked_add(timeout), Self::try_next)
     }
 
     /// Makes durable that everything that was folded into the last value has been dealt with.
@@ -431,12 +426,8 @@ impl<F: Fold> DurableProjectionWatcher<F> {
     }
 }
 
-impl<F: Fold> Waits for DurableProjectionWatcher<F> {
-    fn waiting(&self) -> &Waiting {
-        self.watcher.waiting()
-    }
-
-    fn place(&self) -> (Shard, Position) {
+impl<F: Fold> Reading for DurableProjectionWatcher<F> {
+    fn place(&self) -> Place<'_> {
         self.watcher.place()
     }
 }
