@@ -143,6 +143,9 @@ pub use journal::region::Region;
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
 pub use journal::stats::Stats;
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]

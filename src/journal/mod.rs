@@ -54,6 +54,8 @@ pub(crate) mod repair;
 pub(crate) mod rotation;
 pub(crate) mod scan;
 pub(crate) mod stats;
+#[cfg(feature = "async")]
+pub(crate) mod stream;
 pub(crate) mod subscriber;
 pub(crate) mod tasks;
 mod threads;
