@@ -28,6 +28,8 @@ pub enum OwnedItem {
 /// A reader as a [`Stream`], for any runtime: it needs no timer, no thread and no reactor, only to be
 /// polled when it says so.
 ///
+/// A reader of another process's store cannot be woken, and is refused by the first poll.
+///
 /// The stream ends with the log, when the reader is stopped, and behind an error that would come again.
 /// Polling reads mapped memory and may wait for the disk as any read of it may. Where nobody syncs (a
 /// journal with `background(false)`), a reader of what is durable syncs in `poll_next`.
@@ -107,6 +109,12 @@ impl<R: Reading> ReaderStream<R> {
     ) -> Poll<Option<Result<T>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        if self.place().is_polled() {
+            self.ended = true;
+            let doing = "read a store of another process as a stream";
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::InvalidInput, doing)
+                .sides("a reader that can be woken", "one that has to look again and again"))));
         }
         self.place().get_up();
         loop {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::feed::sleepers::Bell;
-use crate::journal::waiting::Reading;
+use crate::journal::waiting::{POLL_MAX, Reading};
 
 /// Names a reader of a [`WaitSet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,9 +153,9 @@ impl<R: Reading> WaitSet<R> {
             let mut ready = self.put_to_bed();
             let mut state = self.rung.state.lock();
             while ready.is_empty() && state.keys.is_empty() && !state.stopped {
-                match deadline {
+                match self.next_look(deadline) {
                     None => self.rung.changed.wait(&mut state),
-                    Some(deadline) if self.rung.changed.wait_until(&mut state, deadline).timed_out() => break,
+                    Some(at) if self.rung.changed.wait_until(&mut state, at).timed_out() => break,
                     Some(_) => {}
                 }
             }
@@ -164,9 +164,8 @@ impl<R: Reading> WaitSet<R> {
             }
             let rung = std::mem::take(&mut state.keys);
             drop(state);
-            let nothing = rung.is_empty();
             ready.extend(self.wake_up(rung));
-            if nothing || !ready.is_empty() {
+            if !ready.is_empty() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 ready.sort_unstable();
                 ready.dedup();
                 return ready;
@@ -177,11 +176,25 @@ impl<R: Reading> WaitSet<R> {
     /// Has those woken who are awake and have nothing; answers who has something.
     fn put_to_bed(&mut self) -> Vec<WaitKey> {
         let members = &self.members;
-        // An error is something too: reading on tells it.
-        let has_something =
-            |key: &u64| members.get(key).is_some_and(|reader| !matches!(reader.place().lie_down(), Ok(true)));
-        self.awake.retain(has_something);
-        self.awake.iter().map(|key| WaitKey(*key)).collect()
+        let mut ready = Vec::new();
+        self.awake.retain(|key| {
+            let Some(reader) = members.get(key) else { return false };
+            let place = reader.place();
+            // An error is something too: reading on tells it.
+            let has_nothing = matches!(place.lie_down(), Ok(true));
+            if !has_nothing {
+                ready.push(WaitKey(*key));
+            }
+            !has_nothing || place.is_polled()
+        });
+        ready
+    }
+
+    /// When to look whether those have something whom nobody wakes, or to give up.
+    fn next_look(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let is_polled = |key: &u64| self.members.get(key).is_some_and(|reader| reader.place().is_polled());
+        let look = self.awake.iter().any(is_polled).then(|| Instant::now() + POLL_MAX);
+        deadline.into_iter().chain(look).min()
     }
 
     /// Gets those up whose bells have rung; answers who of them has something.

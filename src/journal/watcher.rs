@@ -10,11 +10,12 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, Move};
 use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
-use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
+use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
 
 /// How to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,9 +119,9 @@ impl Journal {
         let core = self.appending();
         // Before any lock.
         core.check_not_forked("watch")?;
-        let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
+        let waiting = Waiting::new(Source::Engine(Arc::clone(core)), options.until, options.spin);
         let (cursor, seq) = HeldCursor::hold(core, name, &region, options.hold, options.start)?;
-        let view = View::new(Arc::clone(&core.index), waiting.limit());
+        let view = waiting.view()?;
         let newest = core.view().last_seq()?.map_or(0, Seq::get);
         if seq > newest {
             return Err(Error::corrupt(format!("go on with the cursor {name:?}"))
@@ -153,14 +154,33 @@ impl Journal {
         let core = self.appending();
         core.check_not_forked("follow the log")?;
         core.check_writable()?;
-        let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
-        let view = waiting.view();
-        let looked = view.behind_start(options.start)?;
-        Ok(Watcher { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
+        Watcher::unnamed(Source::Engine(Arc::clone(core)), region, &options)
+    }
+}
+
+impl Reader {
+    /// Watches a region from another process than the writer's; see [`Journal::follow`]. There is no
+    /// name to resume under, since that would be written down.
+    ///
+    /// [`WatchOptions::until`] says how far it sees. By default that is what is durable, which only a
+    /// writer that lives can say: while there is none, it sees nothing more.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log, and as [`Reader::view`].
+    pub fn follow(&self, region: Region, options: WatchOptions) -> Result<Watcher> {
+        Watcher::unnamed(Source::Reader(self.clone()), region, &options)
     }
 }
 
 impl Watcher {
+    fn unnamed(source: Source, region: Region, options: &WatchOptions) -> Result<Self> {
+        let waiting = Waiting::new(source, options.until, options.spin);
+        let view = waiting.view()?;
+        let looked = view.behind_start(options.start)?;
+        Ok(Self { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
+    }
+
     /// Steps to the next entry. False: there is nothing more now. Never waits.
     ///
     /// # Errors
@@ -169,11 +189,11 @@ impl Watcher {
     /// entry that cannot be read, of whatever kind: the watcher stays before it, and every later call
     /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
     pub fn advance(&mut self) -> Result<bool> {
-        self.waiting.core().check_not_forked("read on")?;
+        self.waiting.check_not_forked()?;
         if self.step()? {
             return Ok(true);
         }
-        if let Some(view) = self.waiting.view_behind(self.scan.mark()) {
+        if let Some(view) = self.waiting.view_behind(self.scan.mark())? {
             self.scan.go_on_in(view);
             if self.step()? {
                 return Ok(true);
@@ -308,7 +328,7 @@ impl Watcher {
     }
 
     /// The log up to where it may see now.
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> Result<View> {
         self.waiting.view()
     }
 

@@ -136,7 +136,7 @@ impl Store {
         let told = match options.known {
             Some(known) => known,
             // The newest fact behind which the subscriber begins: none is told twice, none is lost.
-            None => newest_up_to(&subscriber.view(), subscriber.region(), subscriber.looked())?,
+            None => newest_up_to(&subscriber.view()?, subscriber.region(), subscriber.looked())?,
         };
         Ok(ProjectionWatcher { subscriber, kind: named(kind), folding: None, told })
     }
@@ -161,7 +161,7 @@ impl Store {
         };
         let seen = watcher.looked();
         // What stands before its checkpoint was dealt with.
-        let told = newest_up_to(&watcher.view(), watcher.region(), seen)?;
+        let told = newest_up_to(&watcher.view()?, watcher.region(), seen)?;
         Ok(DurableProjectionWatcher { watcher, kind: named(kind), folding: None, told, seen })
     }
 }
@@ -288,7 +288,7 @@ impl<F: Fold> ProjectionWatcher<F> {
         let known = self.folding.take();
         let mut folding = match known {
             Some(folding) => folding,
-            None => fold_up_to(&self.subscriber.view(), self.subscriber.region(), self.kind, u64::MAX)?,
+            None => fold_up_to(&self.subscriber.view()?, self.subscriber.region(), self.kind, u64::MAX)?,
         };
         let ended = loop {
             match self.subscriber.advance() {
@@ -402,7 +402,7 @@ impl<F: Fold> DurableProjectionWatcher<F> {
         let mut folding = match self.folding.take() {
             Some(folding) => folding,
             None => {
-                let view = self.watcher.view();
+                let view = self.watcher.view()?;
                 fold_up_to(&view, self.watcher.region(), self.kind, self.seen)?
             }
         };
