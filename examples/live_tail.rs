@@ -13,8 +13,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use esker::{
-    Durability, ErrorKind, Item, Options, Reader, Record, Region, Result, SubscribeOptions, Until,
-    WatchOptions,
+    Durability, ErrorKind, Item, Options, Reader, Record, Region, Result, Seq, Start, SubscribeOptions,
+    Until, WatchOptions,
 };
 
 /// This program, told to be the other process.
@@ -26,15 +26,19 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next();
     if let (true, Some(path)) = (first.as_ref().is_some_and(|first| first == CHILD), arguments.next()) {
-        return follow(path.as_ref());
+        let newest = arguments.next().and_then(|newest| newest.to_str()?.parse().ok()).and_then(Seq::new);
+        return follow(path.as_ref(), newest.map_or(Start::Oldest, Start::After));
     }
     let given = first.map(PathBuf::from);
     let path = given
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join(format!("live-tail-{}.esker", std::process::id())));
-    // Made here, so that the other process finds it.
-    Options::new().open(&path)?.close()?;
-    let other = std::env::current_exe().and_then(|me| Command::new(me).arg(CHILD).arg(&path).spawn());
+    // Made here, so that the other process finds it; it begins behind what there is.
+    let journal = Options::new().open(&path)?;
+    let newest = journal.view().last_seq()?.map_or(0, u64::from);
+    journal.close()?;
+    let other = std::env::current_exe()
+        .and_then(|me| Command::new(me).arg(CHILD).arg(&path).arg(newest.to_string()).spawn());
     for half in 1..=2 {
         run(&path, half)?;
     }
@@ -51,9 +55,9 @@ fn main() -> Result<()> {
 }
 
 /// What the other process does: reads the files of a store that this one writes.
-fn follow(path: &Path) -> Result<()> {
+fn follow(path: &Path, start: Start) -> Result<()> {
     let reader = Reader::open(path)?;
-    let mut readings = reader.subscribe(Region::all(), SubscribeOptions::new())?;
+    let mut readings = reader.subscribe(Region::all(), SubscribeOptions::new().from(start))?;
     let (mut seen, mut before) = (0, None);
     while seen < READINGS {
         let Some(Item::Entry(entry)) = readings.next_timeout(Duration::from_secs(60))? else { break };
