@@ -83,6 +83,8 @@ pub enum ErrorKind {
     /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the last entry that
     /// it was shown.
     Lagged,
+    /// The files are a backup: it opens for writing when it was restored.
+    IsBackup,
     /// A reaction asked for something that waits for the reaction's own end.
     WouldDeadlock,
     /// A reaction panicked.
@@ -124,6 +126,7 @@ impl ErrorKind {
             Self::UnknownCursor => "no such cursor",
             Self::EraChanged => "the cursor is of another era of the store",
             Self::Lagged => "fell too far behind",
+            Self::IsBackup => "a backup",
             Self::WouldDeadlock => "would wait for itself",
             Self::Reaction => "the reaction failed",
             Self::ReactionLoop => "reactions to reactions without an end",
@@ -145,6 +148,7 @@ impl ErrorKind {
             Self::Rewound => "open the reader again",
             Self::EraChanged => "look at what was lost, then reset the cursor",
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
+            Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",
             Self::ReactionLoop => {
                 "let the reactor's region or closure leave out what reactors append, then start it again"

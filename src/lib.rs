@@ -144,6 +144,7 @@ pub use format::lock::Holder;
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
+pub use journal::backup::{Backup, BackupBy, Restored, restore};
 pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};

@@ -163,6 +163,10 @@ impl Directory for MemoryDirectory {
         Ok(())
     }
 
+    fn link(&self, _name: &str, _to: &Path) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut files = self.files.lock();
         if !files.contains_key(name) {

@@ -58,6 +58,8 @@ pub(crate) trait Directory: Send + Sync + fmt::Debug {
     /// Renames over whatever is there. Durable after [`sync`](Self::sync).
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Gives a file a second name, the same in another directory. `Unsupported` where that cannot be.
+    fn link(&self, name: &str, to: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync(&self) -> io::Result<()>;
     /// Holds the directory itself against other writers, until what this answers is dropped;

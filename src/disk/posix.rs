@@ -103,6 +103,11 @@ impl Directory for PosixDirectory {
         Ok(rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty())?)
     }
 
+    fn link(&self, name: &str, to: &Path) -> io::Result<()> {
+        let to = fs::File::open(to)?;
+        Ok(rustix::fs::linkat(&self.descriptor, name, &to, name, AtFlags::empty())?)
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.descriptor.sync_all()
     }

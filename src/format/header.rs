@@ -15,8 +15,10 @@ pub(crate) const MAGIC: [u8; 8] = *b"eskr\r\n\x1a\x00";
 pub(crate) const FORMAT_VERSION: u16 = 1;
 /// The incompatible features that this build knows: none yet.
 pub(crate) const KNOWN_INCOMPATIBLE: u32 = 0;
-/// The features without which this build may read but not write: none yet.
-pub(crate) const KNOWN_READ_ONLY: u32 = 0;
+/// The features without which this build may read but not write.
+pub(crate) const KNOWN_READ_ONLY: u32 = BACKUP;
+/// In a manifest: the files are a backup, and nobody writes them before it is restored.
+pub(crate) const BACKUP: u32 = 1;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +142,17 @@ impl FileHeader {
     /// The word at `index`; zero past the end.
     pub(crate) fn word(&self, index: usize) -> u64 {
         self.words.get(index).map_or(0, |word| word.get())
+    }
+
+    /// As it is, with features without which a build may not write.
+    pub(crate) fn with_read_only(self, features: u32) -> Self {
+        let mut header = Self { read_only: U32::new(features), ..self };
+        header.crc = U32::new(header.checksum());
+        header
+    }
+
+    pub(crate) fn has_read_only(&self, feature: u32) -> bool {
+        self.read_only.get() & feature != 0
     }
 
     /// True if a feature that only a newer build may write is in use.

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::checksum;
-use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::header::{BACKUP, FileHeader, FileType, HEADER_BYTES};
 use crate::id::StoreId;
 
 pub(crate) const FILE_NAME: &str = "MANIFEST";
@@ -25,6 +25,8 @@ pub(crate) struct Manifest {
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
     pub(crate) read_only: bool,
+    /// A backup: nobody writes it before it is restored.
+    pub(crate) backup: bool,
 }
 
 /// The header's word with the checksum of the sections.
@@ -34,7 +36,8 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let crc = u64::from(checksum::crc(&[&self.sections]));
         let words = [self.era, self.created.cast_unsigned(), self.sections.len() as u64, crc, 0, 0, 0, 0];
-        let header = FileHeader::new(FileType::Manifest, self.store, 0, 0, words);
+        let header = FileHeader::new(FileType::Manifest, self.store, 0, 0, words)
+            .with_read_only(if self.backup { BACKUP } else { 0 });
         let mut bytes = header.as_bytes().to_vec();
         bytes.extend_from_slice(&self.sections);
         bytes
@@ -57,6 +60,7 @@ impl Manifest {
             created: header.word(1).cast_signed(),
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
+            backup: header.has_read_only(BACKUP),
         })
     }
 }
@@ -73,6 +77,7 @@ mod tests {
             created: 5,
             sections: vec![1, 2, 3, 4],
             read_only: false,
+            backup: true,
         };
         let bytes = manifest.encode();
         assert_eq!(Manifest::read(&bytes).unwrap(), manifest);
@@ -90,8 +95,14 @@ mod tests {
 
     #[test]
     fn a_later_format_is_too_new_and_not_corrupt() {
-        let manifest =
-            Manifest { store: StoreId([3; 16]), era: 1, created: 5, sections: vec![], read_only: false };
+        let manifest = Manifest {
+            store: StoreId([3; 16]),
+            era: 1,
+            created: 5,
+            sections: vec![],
+            read_only: false,
+            backup: false,
+        };
         let mut bytes = manifest.encode();
         bytes[10] = 2;
         let one_bit_wrong = Manifest::read(&bytes).unwrap_err();

@@ -33,6 +33,7 @@
 //! A scan, and a point read by Seq, take no lock that the writer holds while it stores. Who asks for
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
+pub(crate) mod backup;
 pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;

@@ -64,7 +64,7 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
     open(directory, options)
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(path)
 }
@@ -79,6 +79,11 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
         Some(manifest) => {
             if options.presence == Presence::Create {
                 return Err(Error::new(ErrorKind::AlreadyExists, "make a store").at(directory.path()));
+            }
+            if manifest.backup {
+                return Err(
+                    Error::new(ErrorKind::IsBackup, "open the store for writing").at(directory.path())
+                );
             }
             if manifest.read_only {
                 return Err(
@@ -223,7 +228,8 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
     }
     let doing = |what: &'static str| move |e: io::Error| Error::io(what, e);
     let store = StoreId(random().map_err(doing("draw the store's id"))?);
-    let manifest = Manifest { store, era: 1, created: now(), sections: Vec::new(), read_only: false };
+    let manifest =
+        Manifest { store, era: 1, created: now(), sections: Vec::new(), read_only: false, backup: false };
     match directory.remove(&file_name(1)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("remove what a crash left", error).at(directory.path().join(file_name(1))));

@@ -286,6 +286,16 @@ impl Reader {
         states.iter().map(|cursor| info_of(cursor, &view, None)).collect()
     }
 
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.shared.manifest
+    }
+
+    /// True for a backup, which nobody writes before it is restored.
+    #[must_use]
+    pub fn is_backup(&self) -> bool {
+        self.shared.manifest.backup
+    }
+
     pub(crate) fn index(&self) -> &Arc<Index> {
         &self.shared.index
     }

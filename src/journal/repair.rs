@@ -81,7 +81,7 @@ pub struct Repair {
 pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repair> {
     let (source, target) = (source.as_ref(), target.as_ref());
     let from = existing(source, "repair the store")?;
-    refuse_inside(source, target)?;
+    refuse_inside(source, target, "make the repaired store")?;
     let doing = |e| Error::io("make the repaired store", e).at(target);
     let made = match std::fs::metadata(target) {
         Ok(found) if !found.is_dir() => {
@@ -115,14 +115,15 @@ pub fn repair_in(
     salvage(&*source.directory(), target.directory())
 }
 
-fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
-    let source = source.canonicalize().map_err(|e| Error::io("repair the store", e).at(source))?;
+/// Refuses a target that would become a part of what it is made from.
+pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -> Result<()> {
+    let source = source.canonicalize().map_err(|e| Error::io(doing, e).at(source))?;
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let inside = parent.canonicalize().is_ok_and(|parent| parent.starts_with(&source));
     if inside {
-        return Err(Error::new(ErrorKind::InvalidInput, "make the repaired store")
+        return Err(Error::new(ErrorKind::InvalidInput, doing)
             .at(target)
-            .sides("a directory outside the damaged store", "one inside it"));
+            .sides("a directory outside the one that is read", "one inside it"));
     }
     Ok(())
 }
@@ -175,11 +176,11 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
 
     let manifest_rebuilt = manifest.is_err();
     let manifest = match manifest {
-        Ok(manifest) => Manifest { era: manifest.era.saturating_add(1), ..manifest },
+        Ok(manifest) => Manifest { era: manifest.era.saturating_add(1), backup: false, ..manifest },
         // Nobody knows the era: the time is greater than any that was counted up to.
         Err(_) => {
             let era = now().unsigned_abs() / 1_000_000_000;
-            Manifest { store, era, created: now(), sections: Vec::new(), read_only: false }
+            Manifest { store, era, created: now(), sections: Vec::new(), read_only: false, backup: false }
         }
     };
     let era = manifest.era;

@@ -1,0 +1,217 @@
+//! Backups of a store that is being written, and what is restored from them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use esker::{
+    BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Start,
+    Verdict, restore, verify,
+};
+
+fn options() -> Options {
+    Options::new().segment_bytes(4096)
+}
+
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    names
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+/// Whole batches of three, each with its number.
+fn batches(reader: &Reader) -> u64 {
+    let view = reader.view().unwrap();
+    let mut count = 0;
+    for entry in view.range(..) {
+        let entry = entry.unwrap();
+        assert_eq!(entry.payload()[..8], (count / 3_u64).to_le_bytes(), "entry {count}");
+        count += 1;
+    }
+    assert_eq!(count % 3, 0, "a batch is whole");
+    count / 3
+}
+
+fn append(journal: &Journal, n: u64) {
+    let kind = journal.kind("note").unwrap();
+    let mut payload = n.to_le_bytes().to_vec();
+    payload.resize(8 + usize::try_from(n % 200).unwrap(), 7);
+    let mut batch = journal.batch();
+    for key in ["a", "b", "c"] {
+        batch.push(Record::new(kind, key.as_bytes(), &payload));
+    }
+    batch.commit().unwrap();
+}
+
+#[test]
+fn a_backup_taken_under_load_is_a_prefix_with_everything_that_was_there_when_it_began() {
+    for (durability, by) in [(Durability::Sync, BackupBy::Copy), (Durability::Os, BackupBy::Link)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.esker");
+        let journal = options().durability(durability).open(&path).unwrap();
+        let (appended, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut n = 0;
+                while !done.load(Ordering::Relaxed) {
+                    append(&journal, n);
+                    n += 1;
+                    appended.store(n, Ordering::Release);
+                }
+            });
+            for round in 0..12 {
+                while appended.load(Ordering::Acquire) < round * 10 {
+                    std::thread::yield_now();
+                }
+                let target = directory.path().join(format!("{round}.backup"));
+                let least = appended.load(Ordering::Acquire);
+                let made = journal.backup(&target, by).unwrap();
+                let reader = Reader::open(&target).unwrap();
+                assert!(reader.is_backup());
+                let count = batches(&reader);
+                assert!(count >= least, "{count} of {least}");
+                assert_eq!(made.through.map_or(0, u64::from), count * 3);
+                assert_eq!(made.linked > 0, by == BackupBy::Link && made.segments > 1);
+                let found = verify(&target, Check::Full).unwrap();
+                assert_eq!(found.verdict, Verdict::Valid, "{:#?}", found.findings);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        journal.close().unwrap();
+        assert_eq!(verify(&path, Check::Full).unwrap().verdict, Verdict::Valid);
+    }
+}
+
+#[test]
+fn a_backup_is_read_and_not_written_and_what_is_restored_from_it_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, backup, restored] = ["a", "b", "c"].map(|name| directory.path().join(name));
+    let journal = options().open(&path).unwrap();
+    let kind = journal.kind("note").unwrap();
+    (0..30).for_each(|n| append(&journal, n));
+    let mut named = journal.batch().idempotency_key(IdempotencyKey([3; 16]));
+    named.push(Record::new(kind, b"named", b"once"));
+    let first = named.commit().unwrap();
+    let mut audit = journal.watch("audit", Region::kind(kind)).unwrap();
+    for _ in 0..40 {
+        audit.try_next().unwrap().unwrap();
+    }
+    audit.checkpoint().unwrap();
+    let made = journal.backup(&backup, BackupBy::Copy).unwrap();
+    append(&journal, 31);
+    assert_eq!(made.through, Some(first.receipts[0].seq));
+
+    let before = files(&backup);
+    let refused = options().open(&backup).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::IsBackup, "{refused}");
+    assert_eq!(Reader::open(&backup).unwrap().cursors().unwrap()[0].behind, 51);
+    let done = restore(&backup, &restored).unwrap();
+    assert_eq!(files(&backup), before, "nothing of the backup was changed");
+    assert_eq!(restore(&path, directory.path().join("d")).unwrap_err().kind(), ErrorKind::InvalidInput);
+
+    let again = options().open(&restored).unwrap();
+    assert!(done.era > 1_700_000_000 && done.era == Reader::open(&restored).unwrap().era());
+    assert_eq!(again.view().last_seq().unwrap(), done.through);
+    // Histories, generations, kinds and keys go on where they were.
+    assert_eq!(again.view().entity(kind, b"a").count(), 30);
+    let next = again.append(Record::new(kind, b"a", b"behind")).unwrap();
+    assert_eq!((next.generation.get(), next.seq.get()), (31, 92));
+    let mut repeated = again.batch().idempotency_key(IdempotencyKey([3; 16]));
+    repeated.push(Record::new(kind, b"named", b"once"));
+    let repeated = repeated.commit().unwrap();
+    assert!(repeated.repeated && repeated.receipts == first.receipts);
+    // What a cursor names may mean something else by now, and it says so.
+    let refused = again.watch("audit", Region::kind(kind)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::EraChanged);
+    let at = again.cursors().unwrap()[0].seq.unwrap();
+    again.reset_cursor("audit", Start::After(at)).unwrap();
+    let mut audit = again.watch("audit", Region::kind(kind)).unwrap();
+    assert_eq!(audit.try_next().unwrap().unwrap().seq().get(), 41);
+    drop(audit);
+    again.close().unwrap();
+    assert_eq!(verify(&restored, Check::Full).unwrap().verdict, Verdict::Valid);
+}
+
+#[test]
+fn an_empty_store_a_closed_one_and_one_behind_a_kill_are_backed_up_from_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let mut made = 0;
+    for appended in [0, 1, 40] {
+        let journal = options().open(&path).unwrap();
+        (0..appended).for_each(|n| append(&journal, n + made));
+        made += appended;
+        journal.close().unwrap();
+        let reader = Reader::open(&path).unwrap();
+        let (backup, restored) = (directory.path().join("b"), directory.path().join("c"));
+        let report = reader.backup(&backup, BackupBy::Copy).unwrap();
+        assert_eq!(report.through.map_or(0, u64::from), made * 3);
+        assert_eq!(batches(&Reader::open(&backup).unwrap()), made);
+        // Without its derived files it is the same.
+        for name in files(&backup).keys().filter(|name| name.ends_with(".idx")) {
+            std::fs::remove_file(backup.join(name)).unwrap();
+        }
+        restore(&backup, &restored).unwrap();
+        let again = options().open(&restored).unwrap();
+        append(&again, made);
+        again.close().unwrap();
+        assert_eq!(batches(&Reader::open(&restored).unwrap()), made + 1);
+        std::fs::remove_dir_all(&backup).unwrap();
+        std::fs::remove_dir_all(&restored).unwrap();
+    }
+}
+
+#[test]
+fn a_target_that_is_not_empty_or_inside_the_store_is_refused_and_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let journal = options().open(&path).unwrap();
+    append(&journal, 0);
+    let full = directory.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    std::fs::write(full.join("mine"), b"1").unwrap();
+    let refused = journal.backup(&full, BackupBy::Copy).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{refused}");
+    assert_eq!(files(&full), BTreeMap::from([("mine".to_owned(), b"1".to_vec())]));
+    let inside = journal.backup(path.join("inside"), BackupBy::Copy).unwrap_err();
+    assert_eq!(inside.kind(), ErrorKind::InvalidInput);
+    assert!(!path.join("inside").exists());
+    let file = journal.backup(full.join("mine"), BackupBy::Copy).unwrap_err();
+    assert_eq!(file.kind(), ErrorKind::NotADirectory);
+    journal.close().unwrap();
+    assert_eq!(
+        journal.backup(directory.path().join("late"), BackupBy::Copy).unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+    assert!(!directory.path().join("late").exists());
+}
+
+#[test]
+fn damage_is_not_restored_in_silence() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, backup] = ["a", "b"].map(|name| directory.path().join(name));
+    let journal = options().open(&path).unwrap();
+    (0..40).for_each(|n| append(&journal, n));
+    journal.backup(&backup, BackupBy::Copy).unwrap();
+    let segment = backup.join("0000000001.seg");
+    let whole = std::fs::read(&segment).unwrap();
+    for at in (128..3000).step_by(97) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&segment, &damaged).unwrap();
+        let restored = directory.path().join(format!("c{at}"));
+        let error = restore(&backup, &restored).unwrap_err();
+        assert!(error.is_corruption(), "{at}: {error}");
+        assert!(!restored.exists(), "{at}: nothing is left of it");
+    }
+    // Nor is it backed up: a reader serves the rest, and a repair saves it.
+    std::fs::write(&segment, &whole).unwrap();
+    let mut damaged = whole;
+    damaged[700] ^= 1;
+    std::fs::write(path.join("0000000001.seg"), &damaged).unwrap();
+    let again = directory.path().join("d");
+    let error = journal.backup(&again, BackupBy::Copy).unwrap_err();
+    assert!(error.is_corruption() && !again.exists(), "{error}");
+}
