@@ -30,6 +30,7 @@ mod clock;
 mod conductor;
 mod engine;
 mod engines;
+mod feed;
 mod group_commit;
 mod machine;
 mod mapped;
