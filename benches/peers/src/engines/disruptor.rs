@@ -18,8 +18,10 @@ use crate::works::Work;
 
 type Slot = [u8; PAYLOAD_BYTES];
 
-/// The producer's type depends on how many readers there are.
-pub struct Disruptor(Box<dyn FnMut(&[u8]) -> Result<(), RingBufferFull> + Send>);
+/// Puts a payload into a slot, if there is one. The producer's type depends on how many readers there are.
+type Publish = Box<dyn FnMut(&[u8]) -> Result<(), RingBufferFull> + Send>;
+
+pub struct Disruptor(Publish);
 
 pub struct DisruptorReader {
     poller: EventPoller<Slot, SingleProducerBarrier>,
@@ -66,9 +68,7 @@ impl Feed for Disruptor {
     }
 }
 
-fn publishing(
-    mut producer: impl Producer<Slot> + Send + 'static,
-) -> Box<dyn FnMut(&[u8]) -> Result<(), RingBufferFull> + Send> {
+fn publishing(mut producer: impl Producer<Slot> + Send + 'static) -> Publish {
     Box::new(move |payload| producer.try_publish(|slot| slot.copy_from_slice(payload)).map(drop))
 }
 

@@ -73,7 +73,9 @@ rows! {
     "floor": Floor Plain Of<floor::Floor>;
     "keyed-floor": Floor Plain Of<keyed_floor::KeyedFloor>;
     #[cfg(feature = "esker")]
-    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed>, FollowedOf<esker::Esker>;
+    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>;
+    #[cfg(feature = "esker")]
+    "esker-spin": Subject Plain FeedOf<esker_feed::EskerFeed<20>>;
     "seglog": Unindexed Plain Of<seglog::Seglog>;
     "seglog+gc": Unindexed Grouped Of<seglog::Seglog>;
     "raft-engine": Peer Plain Of<raft_engine::RaftEngine>;

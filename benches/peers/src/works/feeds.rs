@@ -116,6 +116,9 @@ fn join_all<T>(following: Vec<JoinHandle<Outcome<T>>>) -> Outcome<Vec<T>> {
 }
 
 /// Between two events all readers find nothing, and those that park go to sleep.
+///
+/// The writer spins meanwhile, as one that has other things to do: if it slept, the reader would be woken
+/// on the core that it leaves, and nobody would wait for a core to wake up.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Each event waits for the one before it to have reached everybody: so fewer of them are timed.
@@ -139,7 +142,7 @@ pub fn latency<F: Feed>(task: &Task, readers: usize, waiting: Waiting) -> Outcom
         .collect();
     let mut payload = [0; PAYLOAD_BYTES];
     for (event, place) in workload.events(0, warm + count).zip(0..) {
-        pause_until(&received, place * readers_count)?;
+        pause_behind(&received, place * readers_count)?;
         payload[..8].copy_from_slice(&clock.ticks().to_le_bytes());
         feed.publish(&Event { payload: &payload, ..event })?;
     }
@@ -151,18 +154,20 @@ pub fn latency<F: Feed>(task: &Task, readers: usize, waiting: Waiting) -> Outcom
     Ok(vec![measure("p50", sorted.at(0.5) / 1e3, "us"), measure("p99", sorted.at(0.99) / 1e3, "us")])
 }
 
-/// Pauses at least once.
-fn pause_until(received: &AtomicU64, least: u64) -> Outcome {
-    let start = Instant::now();
-    loop {
-        std::thread::sleep(PAUSE);
-        if received.load(Ordering::Acquire) >= least {
-            return Ok(());
-        }
+/// Pauses once all have received so many.
+fn pause_behind(received: &AtomicU64, least: u64) -> Outcome {
+    let mut start = Instant::now();
+    while received.load(Ordering::Acquire) < least {
         if start.elapsed() > PATIENCE {
             return Err("a reader was not shown an event".into());
         }
+        std::hint::spin_loop();
     }
+    start = Instant::now();
+    while start.elapsed() < PAUSE {
+        std::hint::spin_loop();
+    }
+    Ok(())
 }
 
 /// Ticks from the stamp in each payload until it is here, without those that warm up.

@@ -1,5 +1,6 @@
 //! Works of readers that stores know: by name, with a place that survives; or by entity, asleep.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -55,6 +56,8 @@ fn rate_of(expected: Digest, read: impl FnOnce(&mut Digest) -> Outcome) -> Outco
     Ok(rate)
 }
 
+/// The fewer are on the way to the many: what they cost may grow with either.
+const FEWER_SLEEPERS: u32 = 100;
 const SLEEPERS: u32 = 10_000;
 
 /// A thread that only sleeps needs little.
@@ -75,11 +78,12 @@ pub fn idle<E: Followed>(task: &Task) -> Outcome<Vec<Measure>> {
     let warm = warm_up_events(task.events);
     append_for(&mut engine, &workload, 0, warm)?;
     let (alone, end) = append_for(&mut engine, &workload, warm, warm + task.events)?;
-    let sleepers = lie_down(&engine)?;
+    let used_alone = processor_when_idle();
+    let mut sleepers = lie_down(&engine, 0..FEWER_SLEEPERS)?;
     wait_until_asleep();
-    let used = processor_seconds();
-    std::thread::sleep(IDLE);
-    let used = processor_seconds() - used;
+    let (beside_fewer, end) = append_for(&mut engine, &workload, end, end + task.events)?;
+    sleepers.append(&mut lie_down(&engine, FEWER_SLEEPERS..SLEEPERS)?);
+    let used = processor_when_idle();
     let (beside, _) = append_for(&mut engine, &workload, end, end + task.events)?;
     let count = sleepers.len() as f64;
     engine.close()?;
@@ -87,11 +91,13 @@ pub fn idle<E: Followed>(task: &Task) -> Outcome<Vec<Measure>> {
         sleeper.join().map_err(|_| "a sleeper panicked")??;
     }
     Ok(vec![
-        measure("append beside them", beside, "ns"),
-        measure("append before", alone, "ns"),
-        measure("beside over before", beside / alone, "x"),
+        measure("append beside all", beside, "ns"),
+        measure("beside 100", beside_fewer, "ns"),
+        measure("before", alone, "ns"),
+        measure("beside all over before", beside / alone, "x"),
         measure("asleep", count, "readers"),
-        measure("processor while nothing happens", used / IDLE.as_secs_f64() * 1e3, "ms/s"),
+        measure("processor while nothing happens", used, "ms/s"),
+        measure("processor before", used_alone, "ms/s"),
     ])
 }
 
@@ -102,7 +108,7 @@ fn append_for<E: Engine>(engine: &mut E, workload: &Workload, from: u64, to: u64
     for event in workload.events(from, to) {
         engine.append(&event)?;
         end += 1;
-        if end % 64 == 0 && start.elapsed() > APPENDING {
+        if end.is_multiple_of(64) && start.elapsed() > APPENDING {
             break;
         }
     }
@@ -111,10 +117,10 @@ fn append_for<E: Engine>(engine: &mut E, workload: &Workload, from: u64, to: u64
 }
 
 /// As many sleepers as the machine lets be.
-fn lie_down<E: Followed>(engine: &E) -> Outcome<Vec<JoinHandle<Outcome>>> {
+fn lie_down<E: Followed>(engine: &E, numbers: Range<u32>) -> Outcome<Vec<JoinHandle<Outcome>>> {
     let mut sleepers = Vec::new();
-    for entity in FIRST_IDLE_ENTITY..FIRST_IDLE_ENTITY + SLEEPERS {
-        let sleeper = engine.sleeper(&key_of(entity))?;
+    for number in numbers {
+        let sleeper = engine.sleeper(&key_of(FIRST_IDLE_ENTITY + number))?;
         match Builder::new().stack_size(STACK_BYTES).spawn(move || E::sleep(sleeper)) {
             Ok(thread) => sleepers.push(thread),
             Err(error) => {
@@ -124,6 +130,14 @@ fn lie_down<E: Followed>(engine: &E) -> Outcome<Vec<JoinHandle<Outcome>>> {
         }
     }
     Ok(sleepers)
+}
+
+/// Milliseconds of the processor's time a second while nothing happens.
+fn processor_when_idle() -> f64 {
+    wait_until_asleep();
+    let before = processor_seconds();
+    std::thread::sleep(IDLE);
+    (processor_seconds() - before) / IDLE.as_secs_f64() * 1e3
 }
 
 /// Until the process uses next to nothing, or for ten seconds.
