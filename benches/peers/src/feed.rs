@@ -80,8 +80,8 @@ pub trait Followed: Engine {
 
     type Sleeper: Send + 'static;
 
-    /// Reads up to `most` entries from the oldest on, in batches of so many, or one by one.
-    fn drain(&self, most: u64, batch: Option<usize>, see: impl FnMut(&[u8])) -> Outcome;
+    /// Reads what there is from the oldest entry on under a new name, in batches of so many, or one by one.
+    fn drain(&self, name: &str, batch: Option<usize>, see: impl FnMut(&[u8])) -> Outcome;
 
     /// A reader of one entity.
     fn sleeper(&self, key: &Key) -> Outcome<Self::Sleeper>;

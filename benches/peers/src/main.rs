@@ -4,7 +4,7 @@
 //! cargo run --release                                   # everything; an hour or more
 //! cargo run --release -- --quick                        # 100,000 events, one run
 //! cargo run --release -- --engines floor,keyed-floor,esker --works append-no-sync,append-latency
-//! cargo run --release -- --works feed-throughput-1,feed-throughput-8,feed-throughput-64
+//! cargo run --release -- --feed                         # only readers that are told of what is appended
 //! cargo run --release -- --json > measured.jsonl        # {"work","engine","metric","value","unit"}
 //! cargo run --release -- --list                         # the works, the engines and their versions
 //! cargo run --release -- --ten-million                  # also the append to 10 M entities

@@ -135,7 +135,7 @@ impl Feed for Cursored {
 
 impl Reader for CursorReader {
     fn next(&mut self, mut see: impl FnMut(&[u8])) -> Outcome<Told> {
-        let mut show_it = |entry: &IndexEntry| show(&self.store, entry.event_id().into(), &mut see);
+        let mut show_it = |entry: &IndexEntry| show(&self.store, entry.event_id(), &mut see);
         match self.cursor.pull_batch(PULLED, Duration::from_secs(1))? {
             CanalBatch::Empty => {}
             CanalBatch::One(entry) => show_it(&entry)?,
@@ -154,20 +154,18 @@ impl Followed for Batpak {
         20_000
     }
 
-    fn drain(&self, most: u64, batch: Option<usize>, mut see: impl FnMut(&[u8])) -> Outcome {
+    /// A cursor without a place to keep has no name.
+    fn drain(&self, _name: &str, batch: Option<usize>, mut see: impl FnMut(&[u8])) -> Outcome {
         let mut cursor = self.store().cursor_guaranteed(&all());
-        let mut seen = 0;
-        while seen < most {
+        loop {
             let entries = cursor.poll_batch(batch.unwrap_or(1));
             if entries.is_empty() {
-                break;
+                return Ok(());
             }
             for entry in &entries {
-                show(self.store(), entry.event_id().into(), &mut see)?;
+                show(self.store(), entry.event_id(), &mut see)?;
             }
-            seen += entries.len() as u64;
         }
-        Ok(())
     }
 
     fn sleeper(&self, key: &Key) -> Outcome<Subscription> {

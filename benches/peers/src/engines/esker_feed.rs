@@ -79,25 +79,21 @@ impl Followed for Esker {
 
     type Sleeper = Subscriber;
 
-    fn drain(&self, most: u64, batch: Option<usize>, mut see: impl FnMut(&[u8])) -> Outcome {
-        let name = if batch.is_some() { "in batches" } else { "one by one" };
+    fn drain(&self, name: &str, batch: Option<usize>, mut see: impl FnMut(&[u8])) -> Outcome {
         let mut watcher = self.journal().watch(name, Region::all())?;
-        let mut seen = 0;
-        while seen < most {
-            let Some(batch) = batch else {
-                let Some(entry) = watcher.try_next()? else { break };
-                see(entry.payload());
-                seen += 1;
-                continue;
-            };
+        let Some(batch) = batch else {
+            while watcher.advance()? {
+                see(watcher.entry().payload());
+            }
+            return Ok(());
+        };
+        loop {
             let entries = watcher.next_batch(batch)?;
             if entries.is_empty() {
-                break;
+                return Ok(());
             }
             entries.iter().for_each(|entry| see(entry.payload()));
-            seen += entries.len() as u64;
         }
-        Ok(())
     }
 
     fn sleeper(&self, key: &Key) -> Outcome<Subscriber> {

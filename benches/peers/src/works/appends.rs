@@ -9,7 +9,8 @@ use crate::engine::{Durability, Engine, Outcome, Setup};
 use crate::group_commit::GroupCommit;
 use crate::workload::{BATCH_EVENTS, Workload};
 
-const REST: Duration = Duration::from_millis(500);
+/// For what engines do behind batches.
+pub const REST: Duration = Duration::from_millis(500);
 
 /// Enough to grow the first buffers and to warm the caches, too little to matter.
 pub fn warm_up_events(events: u64) -> u64 {

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::appends::{DURABLE_THREADS, durable_events, together, warm_up_events};
+use super::appends::{DURABLE_THREADS, REST, durable_events, together, warm_up_events};
 use super::{Measure, Task, fill_by, measure};
+use crate::clock::median;
 use crate::engine::{Durability, Engine, Outcome, Setup};
 use crate::feed::Followed;
 use crate::workload::{Digest, Workload, key_of};
 
 const DRAINED_AT_ONCE: usize = 64;
+
+/// How often each way of reading takes its turn, so that a slow moment does not fall on one alone.
+const TURNS: u32 = 3;
 
 pub fn drain<E: Followed>(task: &Task) -> Outcome<Vec<Measure>> {
     let workload = task.workload();
@@ -22,15 +26,25 @@ pub fn drain<E: Followed>(task: &Task) -> Outcome<Vec<Measure>> {
     fill_by(&mut engine, &workload, 0, task.events, E::filled_by(task.work))?;
     engine.sync()?;
     engine.start_reading()?;
+    std::thread::sleep(REST);
     let mut expected = Digest::default();
     workload.events(0, task.events).for_each(|event| expected.see(event.payload));
 
-    let scan = |engine: &mut E| rate_of(expected, |digest| engine.scan(|payload| digest.see(payload)));
-    scan(&mut engine)?;
-    let scanned = scan(&mut engine)?;
-    let batches = Some(DRAINED_AT_ONCE);
-    let drain = |batch| rate_of(expected, |digest| engine.drain(task.events, batch, |p| digest.see(p)));
-    let drained = drain(batches)?;
+    engine.scan(|_| {})?;
+    let (mut scanned, mut drained, mut one_by_one) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        scanned.push(rate_of(expected, |digest| engine.scan(|payload| digest.see(payload)))?);
+        let drain = |name: &str, batch| {
+            let name = format!("{name} {turn}");
+            rate_of(expected, |digest| engine.drain(&name, batch, |payload| digest.see(payload)))
+        };
+        drained.push(drain("in batches", Some(DRAINED_AT_ONCE))?);
+        if E::DRAINS_ONE_BY_ONE {
+            one_by_one.push(drain("one by one", None)?);
+        }
+    }
+    engine.close()?;
+    let (scanned, drained) = (median(&scanned), median(&drained));
     let mut measures = vec![
         measure("rate", drained, "events/s"),
         measure("raw scan", scanned, "events/s"),
@@ -38,10 +52,8 @@ pub fn drain<E: Followed>(task: &Task) -> Outcome<Vec<Measure>> {
         measure("1 M entries would take", 1e6 / drained, "s"),
     ];
     if E::DRAINS_ONE_BY_ONE {
-        let one_by_one = drain(None)?;
-        measures.push(measure("one by one", one_by_one, "events/s"));
+        measures.push(measure("one by one", median(&one_by_one), "events/s"));
     }
-    engine.close()?;
     Ok(measures)
 }
 
@@ -140,12 +152,15 @@ fn processor_when_idle() -> f64 {
     (processor_seconds() - before) / IDLE.as_secs_f64() * 1e3
 }
 
-/// Until the process uses next to nothing, or for ten seconds.
+/// Until the process has used next to nothing for two seconds: a store may tidy up a second behind the
+/// last append. For ten seconds at most.
 fn wait_until_asleep() {
+    let mut quiet = 0;
     for _ in 0..20 {
         let before = processor_seconds();
         std::thread::sleep(Duration::from_millis(500));
-        if processor_seconds() - before < 0.001 {
+        quiet = if processor_seconds() - before < 0.001 { quiet + 1 } else { 0 };
+        if quiet == 4 {
             return;
         }
     }

@@ -136,7 +136,8 @@ impl Work {
             Self::FeedThroughputEight => "the same to 8 readers",
             Self::FeedThroughputSixtyFour => "the same to 64 readers",
             Self::FeedLatencyOne => {
-                "from before the append until a parked reader has the payload; what cannot park is left out"
+                "from before the append until a parked reader has the payload, for one event in fifty; what cannot \
+                 park is left out"
             }
             Self::FeedLatencyEight => "the same until each of 8 parked readers has it",
             Self::FeedLatencySpinning => "the same until 1 reader has it that spins",
@@ -144,8 +145,8 @@ impl Work {
                 "a named reader reads a store that is full, in batches of 64; queues have nothing to read"
             }
             Self::FeedIdle => {
-                "appends beside 10,000 sleeping readers of entities that do not move, and the processor's time \
-                 while nothing happens; queues have no entities"
+                "appends, for five seconds at most, beside 10,000 sleeping readers of entities that do not move, and \
+                 the processor's time while nothing happens; queues have no entities"
             }
             Self::FeedCheckpoint => {
                 "eight threads append durably beside a named reader that makes its place durable behind each \
