@@ -4,6 +4,7 @@
 //! cargo run --release                                   # everything; an hour or more
 //! cargo run --release -- --quick                        # 100,000 events, one run
 //! cargo run --release -- --engines floor,keyed-floor,esker --works append-no-sync,append-latency
+//! cargo run --release -- --feed                         # only readers that are told of what is appended
 //! cargo run --release -- --json > measured.jsonl        # {"work","engine","metric","value","unit"}
 //! cargo run --release -- --list                         # the works, the engines and their versions
 //! cargo run --release -- --ten-million                  # also the append to 10 M entities
@@ -15,6 +16,11 @@
 //! its best recommended configuration, written at the top of its adapter in `engines/`. `-e` means keyed
 //! by entity and generation, `+gc` behind the hand-made group commit of `group_commit.rs`. A work that an
 //! engine cannot do is `-`; an engine that would take hours gets fewer events, and its row says so.
+//!
+//! In the works of the feed, readers are told of what is appended. `crossbeam-channel`, `tokio-broadcast`
+//! and `disruptor` are queues: they copy the payload in, hand it on and keep nothing, so that they are
+//! asked less than a store and have a column of their own. `batpak` is its lossy subscription there, and
+//! `batpak-cursor` its cursor; `esker-spin` is esker with readers that look for 20 us before they sleep.
 //!
 //! **How.** Every step of a run is a process of its own: for each work, the first run of all engines,
 //! then the second, so that drift of the machine falls on all. A process starts when the machine is quiet
@@ -30,6 +36,7 @@ mod clock;
 mod conductor;
 mod engine;
 mod engines;
+mod feed;
 mod group_commit;
 mod machine;
 mod mapped;

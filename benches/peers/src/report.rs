@@ -39,7 +39,9 @@ pub fn tables(cells: &[Cell], works: &[Work], engines: &[&'static Row], asked: u
             match cell {
                 Some(cell) if cell.failure.is_none() => println!("{}", measured_row(cells, cell, &to, asked)),
                 Some(_) => println!("| {} | failed |{} - |", row.name, " - |".repeat(to.len())),
-                None if row.is_plain() && !of_work.iter().any(|cell| cell.row.version() == row.version()) => {
+                None if row.is_expected(work)
+                    && !of_work.iter().any(|cell| cell.row.version() == row.version()) =>
+                {
                     println!("| {} | - |{} - |", row.name, " - |".repeat(to.len()))
                 }
                 None => {}
@@ -107,7 +109,8 @@ fn in_words(series: &Series) -> String {
 }
 
 /// What a cell is compared with.
-const REFERENCES: [&str; 5] = ["best peer", "best indexed peer", "floor", "keyed-floor", "raw-fdatasync"];
+const REFERENCES: [&str; 6] =
+    ["best peer", "best indexed peer", "best queue", "floor", "keyed-floor", "raw-fdatasync"];
 
 /// The first metric of a cell over that of a reference in the same work.
 fn ratio(cells: &[Cell], cell: &Cell, to: &str) -> Option<f64> {
@@ -120,6 +123,7 @@ fn ratio(cells: &[Cell], cell: &Cell, to: &str) -> Option<f64> {
     let reference = match to {
         "best peer" => best_of(&[Role::Peer, Role::Unindexed]),
         "best indexed peer" => best_of(&[Role::Peer]),
+        "best queue" => best_of(&[Role::Queue]),
         _ => of_work().find(|other| other.row.name == to).and_then(first_median),
     };
     reference.filter(|&value| value > 0.0).and_then(|value| Some(first_median(cell)? / value))

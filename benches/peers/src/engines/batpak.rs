@@ -8,6 +8,7 @@
 //! entry after the sequence before it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const SCOPE: &str = "bench";
 const DURABLE: DurabilityGate = DurabilityGate::new(WatermarkKind::Durable, Duration::from_secs(60));
 
 pub struct Batpak {
-    store: Store<Open>,
+    store: Arc<Store<Open>>,
     durability: Durability,
     pipelined: bool,
     in_flight: VecDeque<AppendTicket>,
@@ -48,7 +49,7 @@ fn kind() -> EventKind {
     EventKind::custom(0xF, 1)
 }
 
-fn all() -> Region {
+pub fn all() -> Region {
     Region::all().with_fact(KindFilter::Exact(kind()))
 }
 
@@ -56,13 +57,17 @@ fn coordinate(key: &Key) -> Outcome<Coordinate> {
     Ok(Coordinate::new(std::str::from_utf8(key)?, SCOPE)?)
 }
 
+pub fn show(store: &Store<Open>, id: EventId, see: &mut impl FnMut(&[u8])) -> Outcome {
+    let stored = store.read_raw(id)?;
+    let bytes = &stored.event.payload;
+    // The payload follows the two bytes that MessagePack puts before it.
+    see(bytes.get(bytes.len().saturating_sub(PAYLOAD_BYTES)..).unwrap_or_default());
+    Ok(())
+}
+
 impl Batpak {
-    fn show(&self, id: EventId, see: &mut impl FnMut(&[u8])) -> Outcome {
-        let stored = self.store.read_raw(id)?;
-        let bytes = &stored.event.payload;
-        // The payload follows the two bytes that MessagePack puts before it.
-        see(bytes.get(bytes.len().saturating_sub(PAYLOAD_BYTES)..).unwrap_or_default());
-        Ok(())
+    pub fn store(&self) -> &Arc<Store<Open>> {
+        &self.store
     }
 }
 
@@ -97,7 +102,7 @@ impl Engine for Batpak {
             Durability::None => config.with_sync_every_n_events(u32::MAX),
         };
         Ok(Self {
-            store: Store::open(config)?,
+            store: Arc::new(Store::open(config)?),
             durability: setup.durability,
             pipelined: setup.pipelined,
             in_flight: VecDeque::new(),
@@ -166,24 +171,27 @@ impl Engine for Batpak {
     }
 
     fn scan(&mut self, mut see: impl FnMut(&[u8])) -> Outcome {
-        self.store.query(&all()).iter().try_for_each(|entry| self.show(entry.event_id().into(), &mut see))
+        self.store
+            .query(&all())
+            .iter()
+            .try_for_each(|entry| show(&self.store, entry.event_id().into(), &mut see))
     }
 
     fn history(&mut self, _entity: u32, key: &Key, mut see: impl FnMut(&[u8])) -> Outcome {
         let entries = self.store.by_entity(std::str::from_utf8(key)?);
-        entries.iter().try_for_each(|entry| self.show(entry.event_id().into(), &mut see))
+        entries.iter().try_for_each(|entry| show(&self.store, entry.event_id().into(), &mut see))
     }
 
     fn get(&mut self, place: u64, mut see: impl FnMut(&[u8])) -> Outcome {
         let before = (self.first_sequence + place).checked_sub(1);
         let entries = self.store.query_entries_after(&all(), before, 1);
         let entry = entries.first().ok_or("no such event")?;
-        self.show(entry.event_id().into(), &mut see)
+        show(&self.store, entry.event_id().into(), &mut see)
     }
 
     fn close(mut self) -> Outcome {
         self.settle()?;
-        self.store.close()?;
+        Arc::into_inner(self.store).ok_or("somebody still reads the store")?.close()?;
         Ok(())
     }
 }

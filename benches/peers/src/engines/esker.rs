@@ -16,6 +16,14 @@ pub struct Esker {
 }
 
 impl Esker {
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub fn kind(&self) -> KindId {
+        self.kind
+    }
+
     fn view(&self) -> Outcome<&View> {
         self.view.as_ref().ok_or_else(|| "not reading".into())
     }

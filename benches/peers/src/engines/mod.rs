@@ -1,8 +1,13 @@
 //! The engines: one adapter a file, and the table of what runs under which name.
 
 mod batpak;
+mod batpak_feed;
+mod crossbeam;
+mod disruptor;
 #[cfg(feature = "esker")]
 mod esker;
+#[cfg(feature = "esker")]
+mod esker_feed;
 mod fjall;
 mod floor;
 mod keyed_floor;
@@ -13,8 +18,12 @@ mod raw_fdatasync;
 mod redb;
 mod seglog;
 mod sqlite;
+mod tokio_broadcast;
 
-use crate::engine::{Engine, Keyed, Outcome};
+use std::marker::PhantomData;
+
+use crate::engine::{Engine, Keyed, Outcome, not_offered};
+use crate::feed::{Feed, Followed};
 use crate::works::{Measure, Task, Work};
 
 /// How a row of the table uses its adapter.
@@ -36,6 +45,8 @@ pub enum Role {
     Peer,
     /// A peer that keeps no index of what it writes, and is spared its cost.
     Unindexed,
+    /// Hands payloads from thread to thread and keeps none of them.
+    Queue,
     Floor,
 }
 
@@ -44,43 +55,50 @@ pub struct Row {
     pub name: &'static str,
     pub role: Role,
     way: Way,
-    adapter: &'static dyn Adapter,
+    /// At most one of them offers a work.
+    adapters: &'static [&'static dyn Adapter],
 }
 
 macro_rules! rows {
-    ($($(#[$on:meta])* $name:literal: $role:ident $way:ident $adapter:ty;)*) => {
+    ($($(#[$on:meta])* $name:literal: $role:ident $way:ident $($adapter:ty),+;)*) => {
         pub const ROWS: &[Row] = &[$(
             $(#[$on])*
-            Row { name: $name, role: Role::$role, way: Way::$way, adapter: &Of::<$adapter>(std::marker::PhantomData) },
+            Row { name: $name, role: Role::$role, way: Way::$way, adapters: &[$(&<$adapter>::NEW),+] },
         )*];
     };
 }
 
 rows! {
-    "raw-fdatasync": Floor Plain raw_fdatasync::RawFdatasync;
-    "floor": Floor Plain floor::Floor;
-    "keyed-floor": Floor Plain keyed_floor::KeyedFloor;
+    "raw-fdatasync": Floor Plain Of<raw_fdatasync::RawFdatasync>;
+    "floor": Floor Plain Of<floor::Floor>;
+    "keyed-floor": Floor Plain Of<keyed_floor::KeyedFloor>;
     #[cfg(feature = "esker")]
-    "esker": Subject Plain esker::Esker;
-    "seglog": Unindexed Plain seglog::Seglog;
-    "seglog+gc": Unindexed Grouped seglog::Seglog;
-    "raft-engine": Peer Plain raft_engine::RaftEngine;
-    "raft-engine-e": Peer ByEntity raft_engine::RaftEngine;
-    "lmdb": Peer Plain lmdb::Lmdb<false>;
-    "lmdb-e": Peer ByEntity lmdb::Lmdb<false>;
-    "lmdb+gc": Peer Grouped lmdb::Lmdb<false>;
-    "lmdb-map": Peer Plain lmdb::Lmdb<true>;
-    "lmdb-map+gc": Peer Grouped lmdb::Lmdb<true>;
-    "fjall": Peer Plain fjall::Fjall;
-    "fjall-e": Peer ByEntity fjall::Fjall;
-    "fjall+gc": Peer Grouped fjall::Fjall;
-    "redb": Peer Plain redb::Redb;
-    "redb-e": Peer ByEntity redb::Redb;
-    "redb+gc": Peer Grouped redb::Redb;
-    "sqlite": Peer Plain sqlite::Sqlite;
-    "sqlite-e": Peer ByEntity sqlite::Sqlite;
-    "sqlite+gc": Peer Grouped sqlite::Sqlite;
-    "batpak": Peer Plain batpak::Batpak;
+    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>;
+    #[cfg(feature = "esker")]
+    "esker-spin": Subject Plain FeedOf<esker_feed::EskerFeed<20>>;
+    "seglog": Unindexed Plain Of<seglog::Seglog>;
+    "seglog+gc": Unindexed Grouped Of<seglog::Seglog>;
+    "raft-engine": Peer Plain Of<raft_engine::RaftEngine>;
+    "raft-engine-e": Peer ByEntity Of<raft_engine::RaftEngine>;
+    "lmdb": Peer Plain Of<lmdb::Lmdb<false>>;
+    "lmdb-e": Peer ByEntity Of<lmdb::Lmdb<false>>;
+    "lmdb+gc": Peer Grouped Of<lmdb::Lmdb<false>>;
+    "lmdb-map": Peer Plain Of<lmdb::Lmdb<true>>;
+    "lmdb-map+gc": Peer Grouped Of<lmdb::Lmdb<true>>;
+    "fjall": Peer Plain Of<fjall::Fjall>;
+    "fjall-e": Peer ByEntity Of<fjall::Fjall>;
+    "fjall+gc": Peer Grouped Of<fjall::Fjall>;
+    "redb": Peer Plain Of<redb::Redb>;
+    "redb-e": Peer ByEntity Of<redb::Redb>;
+    "redb+gc": Peer Grouped Of<redb::Redb>;
+    "sqlite": Peer Plain Of<sqlite::Sqlite>;
+    "sqlite-e": Peer ByEntity Of<sqlite::Sqlite>;
+    "sqlite+gc": Peer Grouped Of<sqlite::Sqlite>;
+    "batpak": Peer Plain Of<batpak::Batpak>, FeedOf<batpak_feed::Subscribed>, FollowedOf<batpak::Batpak>;
+    "batpak-cursor": Peer Plain FeedOf<batpak_feed::Cursored>;
+    "crossbeam-channel": Queue Plain FeedOf<crossbeam::Crossbeam>;
+    "tokio-broadcast": Queue Plain FeedOf<tokio_broadcast::TokioBroadcast>;
+    "disruptor": Queue Plain FeedOf<disruptor::Disruptor>;
 }
 
 impl Row {
@@ -91,20 +109,22 @@ impl Row {
     /// Whether this row has a cell for the work.
     pub fn does(&self, work: Work) -> bool {
         let fits = match self.way {
-            Way::Plain => !work.needs_history() || self.adapter.has_histories(),
+            Way::Plain => !work.needs_history() || self.has_histories(),
             Way::ByEntity => work.needs_history(),
             Way::Grouped => work == Work::DurableAppendEightThreads,
         };
-        fits && self.adapter.offers(work)
+        fits && self.adapter(work).is_some()
     }
 
-    /// Whether a work that this row cannot do is worth a line that says so.
-    pub fn is_plain(&self) -> bool {
-        self.way == Way::Plain && self.adapter.crate_name() != "memmap2"
+    /// Whether it is worth a line if this row cannot do the work: a store that cannot be followed and a
+    /// queue that keeps nothing are not expected to.
+    pub fn is_expected(&self, work: Work) -> bool {
+        let of_this_sort = |adapter: &&dyn Adapter| adapter.is_for_feeds() == work.is_feed();
+        self.way == Way::Plain && self.crate_name() != "memmap2" && self.adapters.iter().any(of_this_sort)
     }
 
     pub fn most_events(&self, work: Work) -> u64 {
-        self.adapter.most_events(work)
+        self.adapter(work).map_or(u64::MAX, |adapter| adapter.most_events(work))
     }
 
     pub fn keyed(&self) -> Keyed {
@@ -112,30 +132,57 @@ impl Row {
     }
 
     pub fn run(&self, task: &Task) -> Outcome<Vec<Measure>> {
-        self.adapter.run(task, self.way == Way::Grouped)
+        match self.adapter(task.work) {
+            Some(adapter) => adapter.run(task, self.way == Way::Grouped),
+            None => not_offered(),
+        }
     }
 
     /// The engine's crate, and its version as locked.
     pub fn version(&self) -> (&'static str, &'static str) {
-        let name = self.adapter.crate_name();
+        let name = self.crate_name();
         (name, locked_version(name))
+    }
+
+    fn adapter(&self, work: Work) -> Option<&'static dyn Adapter> {
+        self.adapters.iter().copied().find(|adapter| adapter.offers(work))
+    }
+
+    fn has_histories(&self) -> bool {
+        self.adapters.iter().any(|adapter| adapter.has_histories())
+    }
+
+    fn crate_name(&self) -> &'static str {
+        self.adapters.first().map_or("?", |adapter| adapter.crate_name())
     }
 }
 
-/// The generic trait behind a pointer, for the table only: works are compiled once an engine.
+/// The generic traits behind a pointer, for the table only: works are compiled once an engine.
 trait Adapter: Sync {
     fn offers(&self, work: Work) -> bool;
     fn most_events(&self, work: Work) -> u64;
     fn crate_name(&self) -> &'static str;
-    fn has_histories(&self) -> bool;
     fn run(&self, task: &Task, grouped: bool) -> Outcome<Vec<Measure>>;
+
+    fn has_histories(&self) -> bool {
+        false
+    }
+
+    fn is_for_feeds(&self) -> bool {
+        true
+    }
 }
 
-struct Of<E>(std::marker::PhantomData<fn() -> E>);
+/// A store that is written and read.
+struct Of<E>(PhantomData<fn() -> E>);
+
+impl<E> Of<E> {
+    const NEW: Self = Self(PhantomData);
+}
 
 impl<E: Engine> Adapter for Of<E> {
     fn offers(&self, work: Work) -> bool {
-        E::offers(work)
+        !work.is_feed() && E::offers(work)
     }
 
     fn most_events(&self, work: Work) -> u64 {
@@ -146,12 +193,66 @@ impl<E: Engine> Adapter for Of<E> {
         E::CRATE
     }
 
+    fn run(&self, task: &Task, grouped: bool) -> Outcome<Vec<Measure>> {
+        if grouped { task.run_grouped::<E>() } else { task.run::<E>() }
+    }
+
     fn has_histories(&self) -> bool {
         E::HISTORIES_WHEN_PLAIN
     }
 
-    fn run(&self, task: &Task, grouped: bool) -> Outcome<Vec<Measure>> {
-        if grouped { task.run_grouped::<E>() } else { task.run::<E>() }
+    fn is_for_feeds(&self) -> bool {
+        false
+    }
+}
+
+/// A store or a queue that hands on what is published.
+struct FeedOf<F>(PhantomData<fn() -> F>);
+
+impl<F> FeedOf<F> {
+    const NEW: Self = Self(PhantomData);
+}
+
+impl<F: Feed> Adapter for FeedOf<F> {
+    fn offers(&self, work: Work) -> bool {
+        work.is_feed() && !work.is_followed() && F::offers(work)
+    }
+
+    fn most_events(&self, work: Work) -> u64 {
+        F::most_events(work)
+    }
+
+    fn crate_name(&self) -> &'static str {
+        F::CRATE
+    }
+
+    fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
+        task.run_feed::<F>()
+    }
+}
+
+/// A store with readers that it knows.
+struct FollowedOf<E>(PhantomData<fn() -> E>);
+
+impl<E> FollowedOf<E> {
+    const NEW: Self = Self(PhantomData);
+}
+
+impl<E: Followed> Adapter for FollowedOf<E> {
+    fn offers(&self, work: Work) -> bool {
+        work.is_followed()
+    }
+
+    fn most_events(&self, work: Work) -> u64 {
+        if work == Work::FeedDrain { E::most_drained() } else { u64::MAX }
+    }
+
+    fn crate_name(&self) -> &'static str {
+        E::CRATE
+    }
+
+    fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
+        task.run_followed::<E>()
     }
 }
 

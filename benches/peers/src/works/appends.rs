@@ -9,10 +9,11 @@ use crate::engine::{Durability, Engine, Outcome, Setup};
 use crate::group_commit::GroupCommit;
 use crate::workload::{BATCH_EVENTS, Workload};
 
-const REST: Duration = Duration::from_millis(500);
+/// For what engines do behind batches.
+pub const REST: Duration = Duration::from_millis(500);
 
 /// Enough to grow the first buffers and to warm the caches, too little to matter.
-fn warm_up_events(events: u64) -> u64 {
+pub fn warm_up_events(events: u64) -> u64 {
     (events / 20).clamp(1, 50_000)
 }
 
@@ -102,7 +103,7 @@ pub fn to_entities_that_exist<E: Engine>(task: &Task) -> Outcome<Vec<Measure>> {
 }
 
 /// A sync takes a hundred times what an append does: so many fewer of them are timed.
-fn durable_events(events: u64) -> u64 {
+pub fn durable_events(events: u64) -> u64 {
     (events / 200).clamp(500, 5_000)
 }
 
@@ -118,7 +119,7 @@ pub fn durable<E: Engine>(task: &Task) -> Outcome<Vec<Measure>> {
     Ok(vec![measure("p50", sorted.at(0.5) / 1e3, "us"), measure("p99", sorted.at(0.99) / 1e3, "us")])
 }
 
-const DURABLE_THREADS: u64 = 8;
+pub const DURABLE_THREADS: u64 = 8;
 
 pub fn durable_eight_threads<E: Engine>(task: &Task) -> Outcome<Vec<Measure>> {
     let workload = task.workload();
@@ -161,7 +162,7 @@ pub fn batches<E: Engine>(task: &Task, durability: Durability) -> Outcome<Vec<Me
 }
 
 /// Calls per second of `threads` threads that make `each` calls after a common start.
-fn together(threads: u64, each: u64, call: impl Fn(u64, u64) -> Outcome + Sync) -> Outcome<f64> {
+pub fn together(threads: u64, each: u64, call: impl Fn(u64, u64) -> Outcome + Sync) -> Outcome<f64> {
     let barrier = Barrier::new(threads as usize + 1);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)

@@ -1,13 +1,16 @@
 //! The works: what is measured, in which steps, and which metric counts.
 
 mod appends;
+mod feeds;
+mod follows;
 mod opens;
 mod reads;
 mod sizes;
 
 use std::path::PathBuf;
 
-use crate::engine::{Durability, Engine, Keyed, Outcome, Setup};
+use crate::engine::{Durability, Engine, Keyed, Outcome, Setup, not_offered};
+use crate::feed::{Feed, Followed, Waiting};
 use crate::workload::{BATCH_EVENTS, Workload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,10 +31,19 @@ pub enum Work {
     OpenAfterCrash,
     BytesOnDisk,
     AnonymousMemory,
+    FeedThroughputOne,
+    FeedThroughputEight,
+    FeedThroughputSixtyFour,
+    FeedLatencyOne,
+    FeedLatencyEight,
+    FeedLatencySpinning,
+    FeedDrain,
+    FeedIdle,
+    FeedCheckpoint,
 }
 
 impl Work {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 25] = [
         Self::AppendNoSync,
         Self::AppendLatency,
         Self::AppendFourThreads,
@@ -48,6 +60,15 @@ impl Work {
         Self::OpenAfterCrash,
         Self::BytesOnDisk,
         Self::AnonymousMemory,
+        Self::FeedThroughputOne,
+        Self::FeedThroughputEight,
+        Self::FeedThroughputSixtyFour,
+        Self::FeedLatencyOne,
+        Self::FeedLatencyEight,
+        Self::FeedLatencySpinning,
+        Self::FeedDrain,
+        Self::FeedIdle,
+        Self::FeedCheckpoint,
     ];
 
     pub fn name(self) -> &'static str {
@@ -68,6 +89,15 @@ impl Work {
             Self::OpenAfterCrash => "open-after-crash",
             Self::BytesOnDisk => "bytes-on-disk-per-event",
             Self::AnonymousMemory => "anonymous-memory-per-event",
+            Self::FeedThroughputOne => "feed-throughput-1",
+            Self::FeedThroughputEight => "feed-throughput-8",
+            Self::FeedThroughputSixtyFour => "feed-throughput-64",
+            Self::FeedLatencyOne => "feed-latency-1",
+            Self::FeedLatencyEight => "feed-latency-8",
+            Self::FeedLatencySpinning => "feed-latency-1-spinning",
+            Self::FeedDrain => "feed-drain-64",
+            Self::FeedIdle => "feed-idle-10k",
+            Self::FeedCheckpoint => "feed-checkpoint",
         }
     }
 
@@ -99,6 +129,29 @@ impl Work {
             }
             Self::BytesOnDisk => "blocks allocated to the closed store",
             Self::AnonymousMemory => "growth of anonymous memory while appending in batches",
+            Self::FeedThroughputOne => {
+                "one writer to 1 reader of everything, delivered in sum; stores do not sync, queues copy the \
+                 payload in and keep nothing; and the writer with nobody there"
+            }
+            Self::FeedThroughputEight => "the same to 8 readers",
+            Self::FeedThroughputSixtyFour => "the same to 64 readers",
+            Self::FeedLatencyOne => {
+                "from before the append until a parked reader has the payload, for one event in fifty; what cannot \
+                 park is left out"
+            }
+            Self::FeedLatencyEight => "the same until each of 8 parked readers has it",
+            Self::FeedLatencySpinning => "the same until 1 reader has it that spins",
+            Self::FeedDrain => {
+                "a named reader reads a store that is full, in batches of 64; queues have nothing to read"
+            }
+            Self::FeedIdle => {
+                "appends, for five seconds at most, beside 10,000 sleeping readers of entities that do not move, and \
+                 the processor's time while nothing happens; queues have no entities"
+            }
+            Self::FeedCheckpoint => {
+                "eight threads append durably beside a named reader that makes its place durable behind each \
+                 entry; queues have no place"
+            }
         }
     }
 
@@ -109,6 +162,16 @@ impl Work {
             Self::OpenAfterCrash => &[Step::FillAndDie, Step::OpenAfterCrash],
             _ => &[Step::Whole],
         }
+    }
+
+    /// Whether readers are told of what is appended: works for who implements [`Feed`] or [`Followed`].
+    pub fn is_feed(self) -> bool {
+        self >= Self::FeedThroughputOne
+    }
+
+    /// Whether it is a work for stores, with names and entities.
+    pub fn is_followed(self) -> bool {
+        self >= Self::FeedDrain
     }
 
     /// Whether the history of entities is what the layout should serve.
@@ -221,11 +284,33 @@ impl Task {
             Work::OpenToFirstRead | Work::OpenAfterCrash => opens::step::<E>(self),
             Work::BytesOnDisk => sizes::bytes_on_disk::<E>(self),
             Work::AnonymousMemory => sizes::anonymous_memory::<E>(self),
+            _ => not_offered(),
         }
     }
 }
 
 impl Task {
+    pub fn run_feed<F: Feed>(&self) -> Outcome<Vec<Measure>> {
+        match self.work {
+            Work::FeedThroughputOne => feeds::throughput::<F>(self, 1),
+            Work::FeedThroughputEight => feeds::throughput::<F>(self, 8),
+            Work::FeedThroughputSixtyFour => feeds::throughput::<F>(self, 64),
+            Work::FeedLatencyOne => feeds::latency::<F>(self, 1, Waiting::Parks),
+            Work::FeedLatencyEight => feeds::latency::<F>(self, 8, Waiting::Parks),
+            Work::FeedLatencySpinning => feeds::latency::<F>(self, 1, Waiting::Spins),
+            _ => not_offered(),
+        }
+    }
+
+    pub fn run_followed<E: Followed>(&self) -> Outcome<Vec<Measure>> {
+        match self.work {
+            Work::FeedDrain => follows::drain::<E>(self),
+            Work::FeedIdle => follows::idle::<E>(self),
+            Work::FeedCheckpoint => follows::checkpoint::<E>(self),
+            _ => not_offered(),
+        }
+    }
+
     /// The only work that is done behind a hand-made group commit.
     pub fn run_grouped<E: Engine>(&self) -> Outcome<Vec<Measure>> {
         appends::durable_eight_threads_grouped::<E>(self)
