@@ -25,7 +25,7 @@ mod plain;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use choices::{Dice, each_outcome};
+use choices::{Dice, each_outcome, fingerprint};
 use esker::{Check, Durability, Severity, Simulator, Verdict, verify_in};
 use life::{Life, Manner, script};
 use plain::Plain;
@@ -185,17 +185,6 @@ fn nothing_is_damaged(disk: &Simulator) -> Result<(), String> {
 fn without_lock(mut files: Files) -> Files {
     files.remove("LOCK");
     files
-}
-
-/// Tells images apart, word by word: they are many, and mostly zeros.
-fn fingerprint(files: &Files) -> u64 {
-    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    files.iter().fold(0, |sum, (name, bytes)| {
-        let sum = name.bytes().fold(mix(sum, bytes.len() as u64), |sum, byte| mix(sum, u64::from(byte)));
-        let (words, rest) = bytes.as_chunks::<8>();
-        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-        rest.iter().fold(sum, |sum, byte| mix(sum, u64::from(*byte)))
-    })
 }
 
 /// Explores seeds on every processor until enough states were looked at.

@@ -9,8 +9,9 @@ use super::world::{Note, World};
 impl World {
     /// What was opened is one moment of the model, with everything in it that was promised.
     pub(super) fn recognise(&mut self, least: usize) -> Checked {
-        let moment = recognised(&self.plain, &self.journal, least, self.plain.moments.len() - 1)?;
-        self.plain.go_back_to(moment, cursors_of(&self.journal)?);
+        let shown = shown(&self.journal)?;
+        let moment = recognised(&self.plain, &shown, least, self.plain.moments.len() - 1)?;
+        self.plain.go_back_to(moment, shown.1);
         self.kinds = register(&self.journal)?;
         self.journal.sync()?;
         self.plain.check_log(&self.journal, &self.kinds)?;
@@ -129,17 +130,30 @@ impl World {
     }
 }
 
-/// Which of the model's moments a journal shows that was just opened.
-pub(crate) fn recognised(plain: &Plain, journal: &Journal, least: usize, most: usize) -> Checked<usize> {
-    let (entries, cursors): (u64, Cursors) = (journal.stats().entries, cursors_of(journal)?);
-    for (name, cursor) in &cursors {
-        ensure!(cursor.seq <= entries, "{}: {cursor:?} of {entries} entries", NAMES[*name]);
+/// Which of the model's moments a journal shows that was just opened: of those that a crash may
+/// leave, the one with these entries and cursors.
+pub(crate) fn recognised(
+    plain: &Plain,
+    (entries, cursors): &(u64, Cursors),
+    least: usize,
+    most: usize,
+) -> Checked<usize> {
+    for (name, cursor) in cursors {
+        ensure!(cursor.seq <= *entries, "{} is ahead of {entries} entries: {cursor:?}", NAMES[*name]);
     }
-    let Some(moment) = plain.moment_of(entries, &cursors, least, most) else {
-        let moments = plain.moments.get(least..=most);
-        return Err(Trouble::Wrong(format!(
-            "{entries} entries and {cursors:#?} were never so: {moments:#?}"
-        )));
-    };
-    Ok(moment)
+    let promised = plain.moments[least].entries as u64;
+    ensure!(*entries >= promised, "{entries} entries, and {promised} were acknowledged");
+    if let Some(moment) = plain.moment_of(*entries, cursors, least, most) {
+        return Ok(moment);
+    }
+    let (first, last) = (&plain.moments[least], &plain.moments[most]);
+    Err(Trouble::Wrong(format!(
+        "{entries} entries and these cursors were never together: {cursors:#?}; acknowledged: {first:#?}; \
+         begun: {last:#?}"
+    )))
+}
+
+/// What a journal shows.
+pub(crate) fn shown(journal: &Journal) -> Checked<(u64, Cursors)> {
+    Ok((journal.stats().entries, cursors_of(journal)?))
 }

@@ -231,21 +231,30 @@ impl Plain {
         self.entries.partition_point(is_before) as u64
     }
 
-    /// Everything that the journal shows is what was said, and nothing is missing; notes where
-    /// each entry stands.
-    pub(crate) fn check_log(&mut self, journal: &Journal, kinds: &[KindId]) -> Checked {
-        let view = journal.view();
-        let mut count = 0;
-        for entry in view.range(..) {
+    /// Everything that the journal shows is what was said first; answers where each entry stands.
+    pub(crate) fn is_prefixed_by(
+        &self,
+        journal: &Journal,
+        kinds: &[KindId],
+    ) -> Checked<Vec<(Position, i64)>> {
+        let mut places = Vec::new();
+        for entry in journal.view().range(..) {
             let entry = entry?;
-            ensure!(count < self.entries.len(), "{entry:?} was never appended");
-            let said = &mut self.entries[count];
+            let Some(said) = self.entries.get(places.len()) else {
+                return Err(Trouble::Wrong(format!("{entry:?} was never appended")));
+            };
             said.same(&entry, kinds)?;
-            said.place = Some((entry.position(), entry.time()));
-            count += 1;
-            ensure!(entry.seq().get() == count as u64, "{entry:?} in the place of {count}");
+            places.push((entry.position(), entry.time()));
+            ensure!(entry.seq().get() == places.len() as u64, "{entry:?} in the place of {}", places.len());
         }
-        ensure!(count == self.entries.len(), "{count} of {} entries", self.entries.len());
+        Ok(places)
+    }
+
+    /// The same, and nothing is missing; notes where each entry stands.
+    pub(crate) fn check_log(&mut self, journal: &Journal, kinds: &[KindId]) -> Checked {
+        let places = self.is_prefixed_by(journal, kinds)?;
+        ensure!(places.len() == self.entries.len(), "{} of {} entries", places.len(), self.entries.len());
+        self.entries.iter_mut().zip(places).for_each(|(said, place)| said.place = Some(place));
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct World {
     pub(crate) notes: Vec<(Note, Note)>,
     pub(super) manner: Manner,
     pub(super) journal: Journal,
-    pub(super) kinds: Vec<KindId>,
+    pub(crate) kinds: Vec<KindId>,
     pub(super) watchers: BTreeMap<usize, Watching>,
     pub(super) subscribers: BTreeMap<usize, Subscribing>,
     pub(super) prepared: Option<Prepared>,
@@ -97,6 +97,9 @@ impl World {
             is_another_disk: false,
         };
         world.recognise(least)?;
+        // Of this disk, all that there was is durable.
+        let begun = Note { operations: 0, ..world.note() };
+        world.notes.push((begun, begun));
         Ok(world)
     }
 
