@@ -175,8 +175,9 @@ impl Journal {
             if core.options.durability == Durability::Sync { Until::Durable } else { Until::Visible };
         let until = options.until.unwrap_or(by_default);
         let waiting = Waiting::new(std::sync::Arc::clone(core), until, options.spin);
+        // What was appended before is not new, though it may be shown only later.
+        let looked = core.view().behind_start(options.start)?;
         let view = View::new(std::sync::Arc::clone(&core.index), waiting.limit());
-        let looked = view.behind_start(options.start)?;
         let limit = options.capacity.map(|capacity| {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
         });

@@ -55,7 +55,7 @@ impl World {
         for watching in watchers.values_mut() {
             watching.drain(&self.truth(), kind)?;
             if !watching.visible {
-                self.plain.is_durable_through(watching.looked.min(self.plain.newest()));
+                self.was_shown_durably(watching.looked);
             }
         }
         for reading in subscribers.values_mut() {

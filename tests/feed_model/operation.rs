@@ -66,6 +66,8 @@ pub(crate) enum Operation {
     Append(Saying, Waits),
     /// So many small entries in a row, so that readers fall behind.
     Fill(usize),
+    /// More entries of one entity than a reader looks up at a time.
+    Flood(Saying),
     Batch(Vec<Saying>, Vec<Going>, Waits),
     /// A batch under a key, which is remembered.
     Keyed(Saying),
@@ -156,7 +158,7 @@ fn waits(draw: Draw<'_>) -> Waits {
 }
 
 impl Operation {
-    /// One that does nothing to the disk but what a caller may ask for.
+    /// A small one of those that do nothing to the disk but what a caller may ask for.
     pub(crate) fn drawn(draw: Draw<'_>) -> Self {
         match draw(40) {
             0..=4 => Self::Append(saying(draw), waits(draw)),
@@ -206,12 +208,13 @@ impl Operation {
         }
     }
 
-    /// One that a process or a disk may not survive, now and then.
+    /// Now and then one that a process or a disk may not survive, or a large one.
     pub(crate) fn drawn_with_faults(draw: Draw<'_>) -> Self {
         if draw(16) < 15 {
             return Self::drawn(draw);
         }
-        match draw(8) {
+        match draw(9) {
+            8 => Self::Flood(Saying { length: 0, ..saying(draw) }),
             0 | 1 => Self::Kill(if draw(2) == 0 { 0 } else { draw(24) }),
             2..=4 => {
                 let back = if draw(2) == 0 { 0 } else { draw(24) };

@@ -77,6 +77,13 @@ impl World {
         Ok(())
     }
 
+    /// Somebody was shown everything up to here who may see only what survives.
+    pub(super) fn was_shown_durably(&mut self, looked: u64) {
+        // It may have begun further on than it may see yet.
+        let limit = self.truth().limit(false);
+        self.plain.is_durable_through(looked.min(limit));
+    }
+
     /// The name of one of the watchers that are there.
     pub(super) fn in_hand(&self, watcher: usize) -> Option<usize> {
         let count = self.watchers.len().max(1);
@@ -88,7 +95,7 @@ impl World {
         let Some(mut watching) = self.watchers.remove(&name) else { return Ok(()) };
         let done = self.read_with(&mut watching, steps, how);
         if !watching.visible {
-            self.plain.is_durable_through(watching.looked.min(self.plain.newest()));
+            self.was_shown_durably(watching.looked);
         }
         self.watchers.insert(name, watching);
         done
@@ -208,15 +215,7 @@ impl World {
             options = options.capacity(capacity as u64).on_lag(lag);
         }
         let visible = visible.unwrap_or(self.manner.durability != Durability::Sync);
-        let (start, mut behind) = self.start(from);
-        // What it may not see yet is not there for it.
-        let newest = self.truth().limit(visible);
-        match from {
-            From::Newest | From::AtTheEndOfTime => behind = Some(newest),
-            From::After(_) if behind > Some(newest) => behind = None,
-            From::AfterWhatIsNotThere => behind = None,
-            _ => behind = behind.map(|behind| behind.min(newest)),
-        }
+        let (start, behind) = self.start(from);
         let answer = self.journal.subscribe_with(region(number, &self.kinds), options.from(start));
         let Some(looked) = behind else {
             let kind = answer.err().map(|error| error.kind());
@@ -245,7 +244,7 @@ impl World {
             }
         }
         if !reading.visible {
-            self.plain.is_durable_through(reading.looked.min(self.plain.newest()));
+            self.was_shown_durably(reading.looked);
         }
         self.subscribers.insert(slot, reading);
         done.map(drop)

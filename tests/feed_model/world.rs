@@ -160,6 +160,9 @@ impl World {
                 let saying = Saying { kind: at % 2, key: at * at % KEYS.len(), length: 8 };
                 self.append(saying, Waits::Not)
             }),
+            // One such log is enough, and each step reads all of it.
+            Operation::Flood(_) if self.plain.entries.len() > 400 => Ok(()),
+            Operation::Flood(saying) => (0..300).try_for_each(|_| self.append(*saying, Waits::Not)),
             Operation::Batch(sayings, moves, waits) => self.batch(sayings, moves, *waits),
             Operation::Keyed(saying) => self.keyed(*saying),
             Operation::Repeat(going) => self.repeat(*going),
@@ -216,6 +219,9 @@ impl World {
         ensure!(durable >= promised, "{durable} are durable, and {promised} were promised");
         if self.journal.stats().rotations > 0 && !self.plain.now().cursors.is_empty() {
             met("a preamble restated cursors");
+        }
+        if self.journal.stats().segments > 4 {
+            met("a log of five segments");
         }
         let found = self.journal.cursors()?;
         ensure!(found.len() == self.plain.now().cursors.len(), "{found:?}, not {:?}", self.plain.now());
