@@ -118,8 +118,12 @@ pub(crate) enum Operation {
     Kill(usize),
     /// The power fails then, and the seed decides what is left.
     Crash(usize, u64),
-    /// So many syncs succeed yet.
-    FailSync(usize),
+    /// So many syncs succeed yet. Those behind the one that fails do so too, or they succeed without
+    /// what it should have written.
+    FailSync {
+        after: usize,
+        forgets: bool,
+    },
     /// In the next operation, the write with this number fails.
     FailWrite(usize),
     /// Only so many bytes can be allocated from here on.
@@ -220,7 +224,7 @@ impl Operation {
                 let back = if draw(2) == 0 { 0 } else { draw(24) };
                 Self::Crash(back, (draw(256) << 8 | draw(256)) as u64)
             }
-            5 => Self::FailSync(draw(6)),
+            5 => Self::FailSync { after: draw(6), forgets: draw(2) == 1 },
             6 => Self::FailWrite(draw(4)),
             _ => Self::Space((draw(3) > 0).then(|| draw(256) << 6)),
         }

@@ -192,8 +192,13 @@ impl World {
             Operation::Close => self.close(),
             Operation::Kill(back) => self.kill(*back),
             Operation::Crash(back, seed) => self.crash(*back, *seed),
-            Operation::FailSync(after) => {
+            Operation::FailSync { after, forgets: false } => {
                 self.disk.fail_sync_after(*after);
+                self.may_poison = true;
+                Ok(())
+            }
+            Operation::FailSync { after, forgets: true } => {
+                self.disk.forget_sync_after(*after);
                 self.may_poison = true;
                 Ok(())
             }
