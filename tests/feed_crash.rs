@@ -66,7 +66,9 @@ impl Search {
         let manner = Manner { segment_bytes, durability, copy_on_write: dice.one_in(3) };
         let mut search = Self { dice, manner, states: 0, depth: 0 };
         let mut world = World::new(manner).map_err(told)?;
-        search.live(&mut world, 30)?;
+        // A long life leaves several segments for a crash to take.
+        let operations = if search.dice.one_in(8) { 120 } else { 30 };
+        search.live(&mut world, operations)?;
         search.crashes(&world)?;
         Ok(search.states)
     }
