@@ -15,7 +15,7 @@ use feed_model::operation::Operation;
 use feed_model::world::{Manner, World};
 use libfuzzer_sys::fuzz_target;
 
-const OPERATIONS_MAX: usize = 150;
+const OPERATIONS_MAX: usize = 80;
 /// Ends the bytes of an operation; what it draws behind them is zero.
 const END: u8 = 0xff;
 

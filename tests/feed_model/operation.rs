@@ -64,8 +64,8 @@ pub(crate) struct Going {
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Append(Saying, Waits),
-    /// So many small entries in a row, so that readers fall behind.
-    Fill(usize),
+    /// So many entries of this length in a row: readers fall behind, and segments fill up.
+    Fill(usize, usize),
     /// More entries of one entity than a reader looks up at a time.
     Flood(Saying),
     Batch(Vec<Saying>, Vec<Going>, Waits),
@@ -166,7 +166,7 @@ impl Operation {
     pub(crate) fn drawn(draw: Draw<'_>) -> Self {
         match draw(40) {
             0..=4 => Self::Append(saying(draw), waits(draw)),
-            5..=7 => Self::Fill(1 + draw(12)),
+            5..=7 => Self::Fill(1 + draw(12), if draw(3) == 2 { 700 } else { 8 }),
             8..=11 => {
                 let moves = (0..draw(3)).map(|_| going(draw)).collect();
                 let how = waits(draw);

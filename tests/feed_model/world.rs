@@ -156,8 +156,8 @@ impl World {
     fn apply(&mut self, operation: &Operation) -> Checked {
         match operation {
             Operation::Append(saying, waits) => self.append(*saying, *waits),
-            Operation::Fill(count) => (0..*count).try_for_each(|at| {
-                let saying = Saying { kind: at % 2, key: at * at % KEYS.len(), length: 8 };
+            Operation::Fill(count, length) => (0..*count).try_for_each(|at| {
+                let saying = Saying { kind: at % 2, key: at * at % KEYS.len(), length: *length };
                 self.append(saying, Waits::Not)
             }),
             // One such log is enough, and each step reads all of it.
