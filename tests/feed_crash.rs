@@ -97,42 +97,41 @@ impl Search {
         Ok(())
     }
 
-    fn state(
-        &mut self,
-        world: &World,
-        at: usize,
-        image: Files,
-        judged: &mut Judged,
-    ) -> Result<usize, String> {
+    /// Opens what a crash left, and judges it.
+    fn state(&mut self, world: &World, at: usize, image: Files, judged: &mut Judged) -> Result<(), String> {
         let (least, most) = bounds(world, at);
         let fingerprint = fingerprint(&image);
         if let Some(found) = judged.get(&fingerprint) {
             // Seen before: the same files give the same log, and more may be promised by now.
-            return recognised(&world.plain, found, least, most).map_err(told);
+            return recognised(&world.plain, found, least, most).map(drop).map_err(told);
         }
         self.states += 1;
         let disk = Simulator::with(image);
         let journal = self.manner.open(&disk).map_err(|error| format!("open: {error}"))?;
         let found = shown(&journal).map_err(told)?;
-        let moment = recognised(&world.plain, &found, least, most).map_err(told)?;
+        recognised(&world.plain, &found, least, most).map_err(told)?;
         world.plain.is_prefixed_by(&journal, &world.kinds).map_err(told)?;
-        judged.insert(fingerprint, found);
         drop(journal);
         if self.dice.one_in(8) {
             let journal = self.manner.open(&disk).map_err(|error| format!("open again: {error}"))?;
-            if shown(&journal).map_err(told)? != judged[&fingerprint] {
+            if shown(&journal).map_err(told)? != found {
                 return Err("a second recovery found something else".to_owned());
             }
         }
+        judged.insert(fingerprint, found);
         if self.depth == 0 && self.dice.one_in(LIVES_ON) {
             self.depth += 1;
-            let mut next = World::resume(disk, self.manner, world.plain.clone(), least).map_err(told)?;
-            self.live(&mut next, 10)?;
-            self.crashes(&next).map_err(|error| format!("in the next life, {error}"))?;
-            next.finish()?;
+            self.next_life(world, disk, least).map_err(|error| format!("in the next life, {error}"))?;
             self.depth -= 1;
         }
-        Ok(moment)
+        Ok(())
+    }
+
+    fn next_life(&mut self, world: &World, disk: Simulator, least: usize) -> Result<(), String> {
+        let mut next = World::resume(disk, self.manner, world.plain.clone(), least).map_err(told)?;
+        self.live(&mut next, 10)?;
+        self.crashes(&next)?;
+        next.finish()
     }
 }
 

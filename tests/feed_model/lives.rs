@@ -25,6 +25,7 @@ impl World {
         self.subscribers.clear();
         self.prepared = None;
         self.may_refuse = false;
+        self.is_full = false;
         self.may_poison = false;
     }
 

@@ -57,8 +57,10 @@ pub(crate) struct World {
     pub(super) retired: BTreeMap<usize, u64>,
     /// So many entries were made, lost ones included.
     pub(super) numbers: u64,
-    /// A write may fail, or there may be no space for one.
+    /// A write may fail, or there may be no space for one: in the next operation.
     pub(super) may_refuse: bool,
+    /// Only so much can be allocated.
+    pub(super) is_full: bool,
     /// A sync may fail.
     pub(super) may_poison: bool,
     /// The notes are about a disk that is no more.
@@ -93,6 +95,7 @@ impl World {
             retired: BTreeMap::new(),
             numbers,
             may_refuse: false,
+            is_full: false,
             may_poison: false,
             is_another_disk: false,
         };
@@ -149,6 +152,7 @@ impl World {
     fn settle_faults(&mut self, operation: &Operation) -> Checked {
         if !matches!(operation, Operation::FailWrite(_)) {
             self.disk.fail_writes(0, 0);
+            self.may_refuse = self.is_full;
         }
         if self.journal.stats().poisoned { self.end_by_poison() } else { Ok(()) }
     }
@@ -209,7 +213,7 @@ impl World {
             }
             Operation::Space(bytes) => {
                 self.disk.limit_space(*bytes);
-                self.may_refuse = true;
+                self.is_full = bytes.is_some();
                 Ok(())
             }
         }
