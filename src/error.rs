@@ -83,6 +83,13 @@ pub enum ErrorKind {
     /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the entry up to which
     /// it has looked.
     Lagged,
+    /// A reaction asked for something that waits for the reaction's own end.
+    WouldDeadlock,
+    /// A reaction panicked.
+    Reaction,
+    /// What reactors append was reacted to so often that nothing else will come of it.
+    /// [`Error::seqs`] is the entry at which the reactor stands.
+    ReactionLoop,
 }
 
 impl ErrorKind {
@@ -117,6 +124,9 @@ impl ErrorKind {
             Self::UnknownCursor => "no such cursor",
             Self::EraChanged => "the cursor is of another era of the store",
             Self::Lagged => "fell too far behind",
+            Self::WouldDeadlock => "would wait for itself",
+            Self::Reaction => "the reaction failed",
+            Self::ReactionLoop => "reactions to reactions without an end",
         }
     }
 
@@ -135,6 +145,10 @@ impl ErrorKind {
             Self::Rewound => "open the reader again",
             Self::EraChanged => "look at what was lost, then reset the cursor",
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
+            Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",
+            Self::ReactionLoop => {
+                "let the reactor's region or closure leave out what reactors append, then start it again"
+            }
             Self::NotAStore => "nothing was changed; give a store, or an empty directory to make one in",
             Self::Forked => "open the store in the child under its own directory, or use a Reader",
             _ => return None,

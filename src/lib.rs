@@ -99,11 +99,13 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod codec;
 mod cursor;
 mod disk;
 pub mod dump;
 mod error;
 mod feed;
+mod fold;
 mod format;
 mod id;
 mod index;
@@ -122,6 +124,8 @@ pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
 pub use error::{Error, ErrorKind, Result};
+pub use fold::cache::Freshness;
+pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
@@ -133,18 +137,22 @@ pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
 pub use journal::reader::Reader;
-pub use journal::record::{Batch, BatchReceipt, Expect, Receipt, Record, Ticket};
+pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
 pub use journal::stats::Stats;
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
 pub use journal::view::{Entries, RegionEntries, View};
-pub use journal::waiting::{Stopper, Until};
+pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
+pub use journal::waiting::{Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -152,6 +160,9 @@ pub use store::Store;
 pub use store::batch::{StoreBatch, With};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
+pub use store::project::{DurableProjectionWatcher, ProjectionOptions, ProjectionWatcher};
+pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
+pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

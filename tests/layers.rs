@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["dump"],    // one line a frame; nobody here imports it
     &["store"],   // the typed facade that most people open
+    &["fold"],    // values derived from entries
+    &["codec"],   // values to bytes and back
     &["journal"], // bytes; one writer; the lock order and the threads
     &["options"],
     &["feed"], // who sleeps for what, and is woken

@@ -1,6 +1,6 @@
 //! One frame as a plain struct: what its header says, and copies of what it holds.
 
-use crate::format::extension::{Id, find, idempotency_key};
+use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
@@ -50,6 +50,8 @@ pub struct FrameInfo {
     pub idempotency_key: Option<IdempotencyKey>,
     /// What it belongs to, if that was said.
     pub correlation: Option<[u8; 16]>,
+    /// The Seq of its cause, and how many causes stand behind each other, if a reactor appended it.
+    pub causation: Option<(u64, u8)>,
     /// The version of its kind's schema, if that was said.
     pub schema_version: Option<u16>,
     /// The header's checksum matches; what [`Frames`](crate::dump::Frames) shows always does.
@@ -84,6 +86,7 @@ impl FrameInfo {
             payload: frame.payload().to_vec(),
             idempotency_key: idempotency_key(extensions),
             correlation: find(extensions, Id::Correlation).and_then(|id| id.try_into().ok()),
+            causation: causation(extensions),
             schema_version: find(extensions, Id::SchemaVersion)
                 .and_then(|version| version.try_into().ok())
                 .map(u16::from_le_bytes),

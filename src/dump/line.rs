@@ -62,6 +62,10 @@ pub struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u16>,
     pub checksums_good: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,6 +209,8 @@ impl Dump {
             metadata_base64,
             idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
             correlation: frame.correlation.map(|id| hex(&id)),
+            cause: frame.causation.map(|(seq, _)| seq),
+            depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
             checksums_good: frame.head_good && frame.body_good,
             payload,

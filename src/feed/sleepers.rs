@@ -13,7 +13,12 @@ use std::time::Duration;
 use crate::feed::shard::{Shard, Touched, WORDS};
 use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, fence};
 
-/// A thread that can be woken.
+/// What is rung beside, or instead of, waking a thread.
+pub(crate) trait Bell: std::fmt::Debug + Send + Sync {
+    fn ring(&self);
+}
+
+/// A thread that can be woken, or somebody with a bell.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     state: Mutex<State>,
@@ -23,6 +28,7 @@ pub(crate) struct Sleeper {
 #[derive(Debug, Default)]
 struct State {
     woken: bool,
+    bell: Option<Arc<dyn Bell>>,
 }
 
 impl Sleeper {
@@ -34,8 +40,17 @@ impl Sleeper {
     pub(crate) fn wake(&self) {
         let mut state = self.state.lock();
         state.woken = true;
+        let bell = state.bell.clone();
         drop(state);
         self.changed.notify_all();
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+    }
+
+    /// From now on, waking it rings this.
+    pub(crate) fn give_bell(&self, bell: Option<Arc<dyn Bell>>) {
+        self.state.lock().bell = bell;
     }
 
     /// Waits until woken, at most so long; `None`: for ever. False: the time is over.

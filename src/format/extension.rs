@@ -116,6 +116,21 @@ pub(crate) fn find(mut row: &[u8], id: Id) -> Option<&[u8]> {
     None
 }
 
+/// The cause in a row: its Seq, and how many causes stand behind each other.
+pub(crate) fn causation(row: &[u8]) -> Option<(u64, u8)> {
+    let [seq @ .., depth] = find(row, Id::Causation)? else { return None };
+    Some((u64::from_le_bytes(seq.try_into().ok()?), *depth))
+}
+
+/// A cause, as it stands in a row.
+pub(crate) fn causation_bytes((seq, depth): (u64, u8)) -> [u8; 9] {
+    let mut bytes = [depth; 9];
+    if let Some(space) = bytes.first_chunk_mut() {
+        *space = seq.to_le_bytes();
+    }
+    bytes
+}
+
 /// The idempotency key in a row, if it has one.
 pub(crate) fn idempotency_key(row: &[u8]) -> Option<IdempotencyKey> {
     find(row, Id::IdempotencyKey)?.try_into().ok().map(IdempotencyKey)
@@ -141,6 +156,14 @@ mod tests {
         assert_eq!(find(row.as_bytes(), Id::SchemaVersion), Some(&[3, 0][..]));
         assert_eq!(find(row.as_bytes(), Id::IdempotencyKey), Some(&[9; 16][..]));
         assert_eq!(find(&[200, 1, 9, 4, 2, 5, 0, 0], Id::SchemaVersion), Some(&[5, 0][..]));
+    }
+
+    #[test]
+    fn a_cause_is_read_as_it_was_written_and_a_short_one_is_none() {
+        let mut row = Extensions::default();
+        row.push(Id::Causation, &causation_bytes((0x0102_0304_0506_0708, 9)));
+        assert_eq!(causation(row.as_bytes()), Some((0x0102_0304_0506_0708, 9)));
+        assert_eq!(causation(&[2, 3, 1, 2, 3, 0, 0, 0]), None);
     }
 
     #[test]

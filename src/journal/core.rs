@@ -1,6 +1,6 @@
 //! The engine behind a journal: the writer, the marks, the index, and what keeps them going.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -31,6 +31,7 @@ use crate::journal::keeper::Keeper;
 use crate::journal::pages::window;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
+use crate::journal::tasks::Tasks;
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
 use crate::log::lock::{HeldLock, now};
@@ -58,8 +59,10 @@ pub(crate) struct Core {
     pub(crate) keeper: Keeper,
     pub(crate) idle: Idle,
     pub(crate) feed: Feed,
-    /// The names of the cursors that a watcher of this process has in hand.
-    pub(crate) cursors_held: Mutex<BTreeSet<String>>,
+    /// The names of the cursors that a watcher of this process has in hand,
+    /// and how often in a row what reads under each has failed at one entry.
+    pub(crate) cursors_held: Mutex<BTreeMap<String, u32>>,
+    pub(crate) tasks: Tasks,
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
@@ -222,6 +225,7 @@ impl Core {
             idle: Idle::default(),
             feed: Feed::default(),
             cursors_held: Mutex::default(),
+            tasks: Tasks::default(),
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),

@@ -1,6 +1,7 @@
 //! Cursors: durable, named places. They stand in the log as system frames, behind what they say was
 //! seen, and in every preamble.
 
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct CursorInfo {
     pub moved_at: i64,
     /// A watcher of this process has it in hand.
     pub held: bool,
+    /// How often in a row the reactor that reads under it has failed at `next`; 0: it goes on.
+    pub failures: u32,
     /// The first entry of its region that it has not seen; `None`: it has seen all of them.
     pub next: Option<Seq>,
     /// When that was appended.
@@ -85,11 +88,8 @@ impl HeldCursor {
         core.check_writable()?;
         check_name(name)?;
         let doing = || format!("watch under the name {name:?}");
-        if !core.cursors_held.lock().insert(name.to_owned()) {
-            return Err(Error::new(ErrorKind::CursorInUse, doing()).at(core.directory.path()));
-        }
         // From here on the name is let go of whatever happens.
-        let held = Self { core: Arc::clone(core), name: name.to_owned() };
+        let held = Self::take(core, name, &doing())?;
         let known = core.registry.read().cursors.get(name).cloned();
         let Some(known) = known else {
             let seq = core.view().behind_start(start)?;
@@ -116,8 +116,26 @@ impl HeldCursor {
         Ok((held, known.seq))
     }
 
+    /// Takes a name in hand that nobody has.
+    fn take(core: &Arc<Core>, name: &str, doing: &str) -> Result<Self> {
+        match core.cursors_held.lock().entry(name.to_owned()) {
+            Entry::Occupied(_) => Err(Error::new(ErrorKind::CursorInUse, doing).at(core.directory.path())),
+            Entry::Vacant(free) => {
+                free.insert(0);
+                Ok(Self { core: Arc::clone(core), name: name.to_owned() })
+            }
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Says for [`CursorInfo`] how often in a row its reader has failed at one entry.
+    pub(crate) fn note_failures(&self, count: u32) {
+        if let Some(failures) = self.core.cursors_held.lock().get_mut(&self.name) {
+            *failures = count;
+        }
     }
 
     /// The move to a Seq, as a part of a batch.
@@ -246,7 +264,7 @@ pub(crate) fn region_of(cursor: &CursorState) -> Region {
 }
 
 /// What is known of a cursor, and of what it has not seen.
-pub(crate) fn info_of(cursor: &CursorState, view: &View, held: bool) -> Result<CursorInfo> {
+pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) -> Result<CursorInfo> {
     let region = region_of(cursor);
     let mut scan = Scan::new(region.clone(), view.clone(), cursor.seq);
     let (mut behind, mut first) = (0, None);
@@ -263,7 +281,8 @@ pub(crate) fn info_of(cursor: &CursorState, view: &View, held: bool) -> Result<C
         revision: cursor.revision,
         hold: if cursor.hold == 0 { Hold::Forever } else { Hold::UpTo(cursor.hold) },
         moved_at: cursor.time,
-        held,
+        held: failures.is_some(),
+        failures: failures.unwrap_or(0),
         next: first.map(|(seq, ..)| seq),
         next_time: first.map(|(_, time, _)| time),
         behind,
@@ -285,8 +304,8 @@ impl Journal {
         let core = self.core();
         let view = core.view();
         let states: Vec<CursorState> = core.registry.read().cursors.iter().cloned().collect();
-        let held = |name: &str| core.cursors_held.lock().contains(name);
-        states.iter().map(|cursor| info_of(cursor, &view, held(&cursor.name))).collect()
+        let failures = |name: &str| core.cursors_held.lock().get(name).copied();
+        states.iter().map(|cursor| info_of(cursor, &view, failures(&cursor.name))).collect()
     }
 
     /// Puts a cursor somewhere else, forward or back, and under this era of the store. Durable when
@@ -324,10 +343,7 @@ impl Core {
     fn idle_cursor(self: &Arc<Self>, name: &str, doing: &str) -> Result<(HeldCursor, CursorState)> {
         let what = || format!("{doing} the cursor {name:?}");
         self.check_not_forked(doing)?;
-        if !self.cursors_held.lock().insert(name.to_owned()) {
-            return Err(Error::new(ErrorKind::CursorInUse, what()).at(self.directory.path()));
-        }
-        let held = HeldCursor { core: Arc::clone(self), name: name.to_owned() };
+        let held = HeldCursor::take(self, name, &what())?;
         let known = self.registry.read().cursors.get(name).cloned();
         known.map(|known| (held, known)).ok_or_else(|| self.unknown_cursor(name, doing))
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::format::extension::{Id, find, idempotency_key};
+use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{Frame, flag};
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position, Seq};
+use crate::journal::record::Causation;
 use crate::log::segment::Segment;
 
 /// One entry of the log, borrowed from mapped memory: nothing is copied.
@@ -115,6 +116,13 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn correlation(&self) -> Option<[u8; 16]> {
         find(self.frame.extensions(), Id::Correlation)?.try_into().ok()
+    }
+
+    /// What it was caused by, if a reactor appended it.
+    #[must_use]
+    pub fn causation(&self) -> Option<Causation> {
+        let (seq, depth) = causation(self.frame.extensions())?;
+        Some(Causation { seq: Seq::new(seq)?, depth })
     }
 
     /// The version of its kind's schema, if that was said.

@@ -14,6 +14,9 @@
 //!    (`Feed::pending`, the beds of readers, a `Sleeper`) and the names of cursors in hand
 //!    (`Core::cursors_held`): nothing else is taken under one of them
 //!
+//! Beside them: `Tasks::state`, under which a `Sleeper` is woken and nothing else is taken; it is
+//! never held while a thread is joined.
+//!
 //! # Threads
 //!
 //! Two, started by the first append, asleep while nothing happens:
@@ -21,6 +24,8 @@
 //! * *keeper*: makes the next segment ahead, writes the indexes of sealed ones and the directory
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
+//!
+//! And one for each reactor, which runs the user's code (`tasks`): asleep while nothing comes.
 //!
 //! A reader that follows the log ([`Subscriber`](crate::Subscriber), [`Watcher`](crate::Watcher))
 //! has no thread here: it runs in whatever thread calls it, and sleeps there.
@@ -49,10 +54,14 @@ pub(crate) mod repair;
 pub(crate) mod rotation;
 pub(crate) mod scan;
 pub(crate) mod stats;
+#[cfg(feature = "async")]
+pub(crate) mod stream;
 pub(crate) mod subscriber;
+pub(crate) mod tasks;
 mod threads;
 pub(crate) mod verify;
 pub(crate) mod view;
+pub(crate) mod wait_set;
 pub(crate) mod waiting;
 pub(crate) mod watcher;
 pub(crate) mod window;
@@ -63,7 +72,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::memory::MemoryDirectory;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::{IdempotencyKey, KindId, Position, Seq, StoreId};
 use crate::journal::core::Core;
@@ -104,9 +113,15 @@ use crate::options::{Options, Presence};
 #[derive(Clone, Debug)]
 pub struct Journal {
     engine: Arc<Engine>,
+    /// `None` for the journal's own threads, which it does not wait for to be closed.
+    _open: Option<Arc<KeepsOpen>>,
 }
 
-/// The engine and its threads; the last owner ends both.
+/// The share of those who keep a journal open; the last one closes it.
+#[derive(Debug)]
+struct KeepsOpen(Arc<Engine>);
+
+/// The engine and its threads.
 #[derive(Debug)]
 struct Engine {
     core: Arc<Core>,
@@ -179,7 +194,8 @@ impl Options {
 impl Journal {
     fn of(core: Core) -> Self {
         let core = Arc::new(core);
-        Self { engine: Arc::new(Engine { threads: ManuallyDrop::new(Threads::default()), core }) }
+        let engine = Arc::new(Engine { threads: ManuallyDrop::new(Threads::default()), core });
+        Self { _open: Some(Arc::new(KeepsOpen(Arc::clone(&engine)))), engine }
     }
 
     /// Opens the store in a directory with the default options, and makes one where there is none.
@@ -361,13 +377,18 @@ impl Journal {
     }
 
     /// Ends the engine for all clones: what is visible becomes durable, the threads end, the
-    /// directory is free for the next opening. Entries and views stay readable.
+    /// directory is free for the next opening. Entries and views stay readable. Waits for the
+    /// reactions that are under way: what they put out is not appended any more.
     ///
     /// # Errors
     ///
+    /// `WouldDeadlock` in a reaction, which would wait for its own end: nothing was done then.
     /// `Poisoned` if a sync failed, now or before: what was not acknowledged as durable has an
     /// unknown outcome. `Io` if the clean end could not be written down; nothing is lost then.
     pub fn close(&self) -> Result<()> {
+        if !self.engine.core.fork.is_forked() && self.engine.core.tasks.is_on_one() {
+            return Err(Error::new(ErrorKind::WouldDeadlock, "close the journal in a reaction"));
+        }
         self.engine.close(true)
     }
 
@@ -375,9 +396,14 @@ impl Journal {
         &self.engine.core
     }
 
+    /// A handle for the journal's own threads, which does not keep it open.
+    pub(crate) fn guest(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), _open: None }
+    }
+
     /// The core, with the threads that an appending journal needs.
     #[inline]
-    fn appending(&self) -> &Arc<Core> {
+    pub(crate) fn appending(&self) -> &Arc<Core> {
         self.engine.threads.start(&self.engine.core);
         &self.engine.core
     }
@@ -385,21 +411,26 @@ impl Journal {
 
 impl Engine {
     fn close(&self, says_so: bool) -> Result<()> {
+        let is_forked = self.core.fork.is_forked();
+        if !is_forked {
+            self.core.tasks.tell_to_stop();
+        }
         let closed = self.core.close(says_so);
-        if self.core.fork.is_forked() {
+        if is_forked {
             // Everything here is the parent's, and stays: its lock, its threads, and its maps,
             // which a fork leaves out: what is mapped in their place must not be unmapped.
             std::mem::forget(Arc::clone(&self.core));
         } else {
+            self.core.tasks.join();
             self.threads.stop(&self.core);
         }
         closed
     }
 }
 
-impl Drop for Engine {
+impl Drop for KeepsOpen {
     fn drop(&mut self) {
         // Nobody is left to tell; acknowledged data needs no close.
-        let _ = self.close(false);
+        let _ = self.0.close(false);
     }
 }

@@ -25,6 +25,7 @@ use crate::index::build::note;
 use crate::index::catalog::{Index, IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::live::LiveIndex;
+use crate::journal::cursors::{CursorInfo, info_of};
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
@@ -109,7 +110,8 @@ impl Reader {
         Self::open_in(Arc::new(directory))
     }
 
-    /// Opens a store on a simulated disk.
+    /// Opens a store on a simulated disk, as it is now: a simulated mapping is a copy, which does not
+    /// show what a writer appends afterwards.
     ///
     /// # Errors
     ///
@@ -268,6 +270,24 @@ impl Reader {
     #[must_use]
     pub fn entity_count(&self) -> u64 {
         self.shared.index.entities.count()
+    }
+
+    /// The cursors of the store, by name, and how far each is behind; see [`Journal::cursors`]. Whether
+    /// somebody has one in hand is known to the process that writes.
+    ///
+    /// [`Journal::cursors`]: crate::Journal::cursors
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view), and `Io` or `Corrupt` if what they have not seen cannot be read.
+    pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
+        let view = self.view()?;
+        let states: Vec<_> = self.shared.registry.read().cursors.iter().cloned().collect();
+        states.iter().map(|cursor| info_of(cursor, &view, None)).collect()
+    }
+
+    pub(crate) fn index(&self) -> &Arc<Index> {
+        &self.shared.index
     }
 
     pub(crate) fn directory(&self) -> &Arc<dyn Directory> {

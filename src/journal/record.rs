@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::extension::{Extensions, Id};
+use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
 use crate::journal::core::{Core, Item};
@@ -59,13 +59,33 @@ pub struct Record<'a> {
     pub(crate) expect: Expect,
     pub(crate) schema_version: u16,
     pub(crate) correlation: Option<[u8; 16]>,
+    pub(crate) causation: Option<Causation>,
+}
+
+/// What an entry was caused by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Causation {
+    /// The entry that was reacted to.
+    pub seq: Seq,
+    /// How many causes stand behind each other: 1 for a reaction to what nothing caused.
+    pub depth: u8,
 }
 
 impl<'a> Record<'a> {
     /// A record for the entity `kind` and `key` (1 to 255 bytes), with `payload` (at most
     /// 16 MiB less 4 KiB, and what fits a batch).
     pub const fn new(kind: KindId, key: &'a [u8], payload: &'a [u8]) -> Self {
-        Self { kind, key, payload, metadata: &[], expect: Expect::Any, schema_version: 0, correlation: None }
+        Self {
+            kind,
+            key,
+            payload,
+            metadata: &[],
+            expect: Expect::Any,
+            schema_version: 0,
+            correlation: None,
+            causation: None,
+        }
     }
 
     /// Bytes beside the payload, at most 65,535: a trace id, a user, a content type.
@@ -86,6 +106,11 @@ impl<'a> Record<'a> {
         self
     }
 
+    pub(crate) const fn caused_by(mut self, cause: Option<Causation>) -> Self {
+        self.causation = cause;
+        self
+    }
+
     pub(crate) const fn schema_version(mut self, version: u16) -> Self {
         self.schema_version = version;
         self
@@ -103,7 +128,7 @@ impl<'a> Record<'a> {
         check("key", self.key.len(), 1, KEY_BYTES_MAX)?;
         check("metadata", self.metadata.len(), 0, METADATA_BYTES_MAX)?;
         check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
-        let plain = self.correlation.is_none() && self.schema_version == 0;
+        let plain = self.correlation.is_none() && self.schema_version == 0 && self.causation.is_none();
         let extensions = (!plain).then(|| Box::new(self.extensions()));
         Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
     }
@@ -112,6 +137,9 @@ impl<'a> Record<'a> {
         let mut extensions = Extensions::default();
         if let Some(id) = &self.correlation {
             extensions.push(Id::Correlation, id);
+        }
+        if let Some(cause) = &self.causation {
+            extensions.push(Id::Causation, &causation_bytes((cause.seq.get(), cause.depth)));
         }
         if self.schema_version != 0 {
             extensions.push(Id::SchemaVersion, &self.schema_version.to_le_bytes());
@@ -167,6 +195,11 @@ impl Ticket {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.core.commit.durable() >= self.end
+    }
+
+    /// Waits as the journal's durability says.
+    pub(crate) fn wait_as_configured(&self) -> Result<()> {
+        self.core.wait_as_configured(self.end)
     }
 
     /// Waits until the append survives a power cut, and syncs if nobody else does.
@@ -266,17 +299,15 @@ impl<'a> Batch<'a> {
     /// `InvalidInput` for a Seq that the watcher has not come to, or a watcher of another journal;
     /// `UnknownCursor`, here or when the batch is committed, if the cursor was retired or put back.
     pub fn move_cursor(&mut self, watcher: &Watcher, seq: Seq) -> Result<&mut Self> {
-        if watcher.position().is_none_or(|seen| seq > seen) {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
-                .sides(format!("a Seq that it has seen, up to {:?}", watcher.position()), seq));
-        }
-        if !watcher.cursor().is_of(&self.core) {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", watcher.name()))
-                .sides("a watcher of the batch's own journal", "one of another"));
-        }
-        self.moves.retain(|step| step.state.name != watcher.name());
-        self.moves.push(watcher.cursor().step_to(seq.get())?);
-        Ok(self)
+        let step = watcher.step_to(&self.core, seq)?;
+        Ok(self.step(step))
+    }
+
+    /// Adds the move of a cursor, in the place of an earlier one of the same.
+    pub(crate) fn step(&mut self, step: Move) -> &mut Self {
+        self.moves.retain(|other| other.state.name != step.state.name);
+        self.moves.push(step);
+        self
     }
 
     /// How many records there are.

@@ -1,16 +1,18 @@
 //! Lossy readers: each at its own pace, and told exactly what it missed.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Seq;
 use crate::journal::Journal;
 use crate::journal::entry::Entry;
+use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting};
+use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
 use crate::options::Durability;
 
 /// Where a new reader begins.
@@ -174,15 +176,53 @@ impl Journal {
         let by_default =
             if core.options.durability == Durability::Sync { Until::Durable } else { Until::Visible };
         let until = options.until.unwrap_or(by_default);
-        let waiting = Waiting::new(std::sync::Arc::clone(core), until, options.spin);
-        // What was appended before is not new, though it may be shown only later.
-        let looked = core.view().behind_start(options.start)?;
-        let view = View::new(std::sync::Arc::clone(&core.index), waiting.limit());
+        Subscriber::new(Source::Engine(Arc::clone(core)), until, region, &options)
+    }
+}
+
+impl Reader {
+    /// Subscribes to a region from another process than the writer's; see [`Subscriber`]. It looks for
+    /// more again and again, with pauses of up to 20 milliseconds, because nobody wakes it; it goes on
+    /// when one writer has ended and the next begins.
+    ///
+    /// It sees what is visible, unless [`SubscribeOptions::until`] says otherwise: only a writer that
+    /// lives can say what is durable.
+    ///
+    /// ```
+    /// use esker::{Item, Journal, Reader, Record, Region, SubscribeOptions};
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("harbour.esker");
+    /// let journal = Journal::open(&path)?;                  // in one process
+    /// let note = journal.kind("note")?;
+    ///
+    /// let reader = Reader::open(&path)?;                    // in another
+    /// let mut notes = reader.subscribe(Region::kind(note), SubscribeOptions::new())?;
+    /// journal.append(Record::new(note, b"a", b"1"))?;
+    /// let Some(Item::Entry(entry)) = notes.next()? else { panic!("an entry") };
+    /// assert_eq!(entry.payload(), b"1");
+    /// # journal.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log, and as [`Reader::view`].
+    pub fn subscribe(&self, region: Region, options: SubscribeOptions) -> Result<Subscriber> {
+        let until = options.until.unwrap_or(Until::Visible);
+        Subscriber::new(Source::Reader(self.clone()), until, region, &options)
+    }
+}
+
+impl Subscriber {
+    fn new(source: Source, until: Until, region: Region, options: &SubscribeOptions) -> Result<Self> {
+        let waiting = Waiting::new(source, until, options.spin);
+        let looked = waiting.view_of_what_is_there()?.behind_start(options.start)?;
+        let view = waiting.view()?;
         let limit = options.capacity.map(|capacity| {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
         });
         let scan = Scan::new(region, view, looked);
-        Ok(Subscriber { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
+        Ok(Self { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
     }
 }
 
@@ -219,7 +259,7 @@ impl Subscriber {
     /// entry that cannot be read, behind which the next call goes on.
     pub fn advance(&mut self) -> Result<bool> {
         self.missed = None;
-        self.waiting.core().check_not_forked("read on")?;
+        self.waiting.check_not_forked()?;
         if let Some(error) = self.untold.take() {
             return Err(error);
         }
@@ -227,7 +267,7 @@ impl Subscriber {
             return Err(lagged(last));
         }
         if self.limit.is_some() {
-            self.look_further();
+            self.look_further()?;
             if self.skip()? {
                 return Ok(true);
             }
@@ -235,7 +275,7 @@ impl Subscriber {
         if self.step()? {
             return Ok(true);
         }
-        if self.look_further() && self.step()? {
+        if self.look_further()? && self.step()? {
             return Ok(true);
         }
         self.waiting.check_not_ended(self.scan.mark())?;
@@ -271,7 +311,7 @@ impl Subscriber {
     /// As [`advance`](Self::advance).
     #[allow(clippy::should_implement_trait, reason = "an item is borrowed from the subscriber")]
     pub fn next(&mut self) -> Result<Option<Item<'_>>> {
-        Ok(if self.wait_until(None)? { Some(self.item()) } else { None })
+        Ok(if self.wait(None)? { Some(self.item()) } else { None })
     }
 
     /// Waits for the next item, at most so long; `None`: the time is over, or it was stopped.
@@ -280,7 +320,7 @@ impl Subscriber {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item<'_>>> {
-        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
+        Ok(if self.wait(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
     }
 
     /// Ends its waiting, from any thread.
@@ -289,18 +329,22 @@ impl Subscriber {
         self.waiting.stopper()
     }
 
-    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        loop {
-            if self.waiting.is_stopped() {
-                return Ok(false);
-            }
-            if self.advance()? {
-                return Ok(true);
-            }
-            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
-                return Ok(false);
-            }
-        }
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+
+    /// The log up to where it may see now.
+    pub(crate) fn view(&self) -> Result<View> {
+        self.waiting.view()
+    }
+
+    /// Everything up to this Seq was looked at.
+    pub(crate) fn looked(&self) -> u64 {
+        self.scan.looked()
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.scan.region()
     }
 
     fn step(&mut self) -> Result<bool> {
@@ -313,13 +357,13 @@ impl Subscriber {
     }
 
     /// Takes in what the log has grown by. True: it has.
-    fn look_further(&mut self) -> bool {
-        let Some(view) = self.waiting.view_behind(self.scan.mark()) else { return false };
+    fn look_further(&mut self) -> Result<bool> {
+        let Some(view) = self.waiting.view_behind(self.scan.mark())? else { return Ok(false) };
         if let Some((_, ahead)) = &mut self.limit {
             ahead.scan.go_on_in(view.clone());
         }
         self.scan.go_on_in(view);
-        true
+        Ok(true)
     }
 
     /// Passes over what is further behind than is allowed. True: something was.
@@ -365,6 +409,12 @@ impl Subscriber {
 fn lagged(last: u64) -> Error {
     let error = Error::new(ErrorKind::Lagged, "read on as a subscriber that fell behind");
     if last == 0 { error } else { error.concerning(last) }
+}
+
+impl Reading for Subscriber {
+    fn place(&self) -> Place<'_> {
+        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
+    }
 }
 
 impl fmt::Debug for Subscriber {

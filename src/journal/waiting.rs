@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::feed::shard::{Shard, Touched};
-use crate::feed::sleepers::{Sleeper, Sleepers};
+use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
 use crate::id::Position;
+use crate::index::catalog::Index;
 use crate::journal::core::{Core, Item};
+use crate::journal::reader::Reader;
 use crate::journal::view::View;
 use crate::options::Durability;
 
@@ -26,8 +28,8 @@ pub enum Until {
 /// Ends a reader's sleep from another thread; see [`Watcher::stopper`](crate::Watcher::stopper).
 #[derive(Clone, Debug)]
 pub struct Stopper {
-    pub(crate) stopped: Arc<AtomicBool>,
-    pub(crate) sleeper: Arc<Sleeper>,
+    stopped: Arc<AtomicBool>,
+    sleeper: Arc<Sleeper>,
 }
 
 impl Stopper {
@@ -36,30 +38,134 @@ impl Stopper {
         self.stopped.store(true, Ordering::Release);
         self.sleeper.wake();
     }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits so long, or until stopped. False: stopped.
+    pub(crate) fn pause(&self, duration: Duration) -> bool {
+        let deadline = Instant::now() + duration;
+        while !self.is_stopped() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A wake-up from before may still be there.
+            if left.is_zero() || !self.sleeper.wait(Some(left)) {
+                break;
+            }
+        }
+        !self.is_stopped()
+    }
+}
+
+/// Where a reader's log is.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// In this process: whoever moves a mark wakes who waits for it.
+    Engine(Arc<Core>),
+    /// Written by another process, which knows of nobody: the reader looks again and again.
+    Reader(Reader),
+}
+
+impl Source {
+    /// How far a reader may see now.
+    #[inline]
+    fn limit(&self, until: Until) -> Result<Position> {
+        match (self, until) {
+            (Self::Engine(core), Until::Durable) => Ok(core.commit.durable()),
+            (Self::Engine(core), Until::Visible) => Ok(core.commit.readable()),
+            (Self::Reader(reader), Until::Visible) => reader.refresh(),
+            (Self::Reader(reader), Until::Durable) => {
+                // While nobody writes, nobody says what is durable.
+                Ok(reader.refresh()?.min(reader.durable().unwrap_or(Position::ZERO)))
+            }
+        }
+    }
+
+    fn index(&self) -> &Arc<Index> {
+        match self {
+            Self::Engine(core) => &core.index,
+            Self::Reader(reader) => reader.index(),
+        }
+    }
+
+    /// Why nothing more will come, if so. Behind one writer of another process the next may come.
+    fn stopped(&self) -> Option<Error> {
+        match self {
+            Self::Engine(core) => core.commit.stopped().map(|stopped| core.stopped(stopped, "read on")),
+            Self::Reader(_) => None,
+        }
+    }
+
+    fn check_not_forked(&self, doing: &str) -> Result<()> {
+        match self {
+            Self::Engine(core) => core.check_not_forked(doing),
+            Self::Reader(_) => Ok(()),
+        }
+    }
 }
 
 /// What a reader waits with.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    core: Arc<Core>,
+    source: Source,
     until: Until,
     /// So long a wait looks again and again before it sleeps.
     spin: Duration,
     stopper: Stopper,
 }
 
-impl Waiting {
-    pub(crate) fn new(core: Arc<Core>, until: Until, spin: Duration) -> Self {
-        // Under the writer's lock, so that every later append knows that somebody may sleep.
-        let writer = core.writer.lock();
-        core.feed.begin_use();
-        drop(writer);
-        let stopper = Stopper { stopped: Arc::default(), sleeper: Sleeper::new() };
-        Self { core, until, spin, stopper }
-    }
+/// A reader that can wait for more: what a [`WaitSet`](crate::WaitSet) takes.
+///
+/// The readers of this crate implement it. A type around one of them does too, if it hands its
+/// [`place`](Self::place) on.
+pub trait Reading {
+    /// Where the reader stands, and what it waits for.
+    #[doc(hidden)]
+    fn place(&self) -> Place<'_>;
+}
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
+/// Where a reader stands, and what it waits for.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub(crate) waiting: &'a Waiting,
+    pub(crate) shard: Shard,
+    pub(crate) seen: Position,
+}
+
+impl<R: Reading + ?Sized> Reading for Box<R> {
+    fn place(&self) -> Place<'_> {
+        (**self).place()
+    }
+}
+
+/// Steps until there is something, and waits in between; `None`: the time is over, or the reader was
+/// stopped.
+pub(crate) fn wait_until<R: Reading, T>(
+    reader: &mut R,
+    deadline: Option<Instant>,
+    mut step: impl FnMut(&mut R) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    while !reader.place().waiting.is_stopped() {
+        if let Some(found) = step(reader)? {
+            return Ok(Some(found));
+        }
+        if !reader.place().wait(deadline)? {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+impl Waiting {
+    pub(crate) fn new(source: Source, until: Until, spin: Duration) -> Self {
+        if let Source::Engine(core) = &source {
+            // Under the writer's lock, so that every later append knows that somebody may sleep.
+            let writer = core.writer.lock();
+            core.feed.begin_use();
+            drop(writer);
+        }
+        let stopper = Stopper { stopped: Arc::default(), sleeper: Sleeper::new() };
+        Self { source, until, spin, stopper }
     }
 
     pub(crate) fn stopper(&self) -> Stopper {
@@ -67,90 +173,153 @@ impl Waiting {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopper.stopped.load(Ordering::Acquire)
+        self.stopper.is_stopped()
+    }
+
+    pub(crate) fn check_not_forked(&self) -> Result<()> {
+        self.source.check_not_forked("read on")
     }
 
     /// How far the reader may see now.
     #[inline]
-    pub(crate) fn limit(&self) -> Position {
-        match self.until {
-            Until::Durable => self.core.commit.durable(),
-            Until::Visible => self.core.commit.readable(),
+    fn limit(&self) -> Result<Position> {
+        self.source.limit(self.until)
+    }
+
+    /// The log up to where the reader may see now.
+    pub(crate) fn view(&self) -> Result<View> {
+        Ok(View::new(Arc::clone(self.source.index()), self.limit()?))
+    }
+
+    /// The log in which a new reader's place is looked up: what was appended before it is not new,
+    /// though it may be shown only later. What another process has not made durable may yet be
+    /// numbered anew, so that it is not there for who waits for that.
+    pub(crate) fn view_of_what_is_there(&self) -> Result<View> {
+        match &self.source {
+            Source::Engine(core) => Ok(core.view()),
+            Source::Reader(_) => self.view(),
         }
     }
 
     /// The log up to where the reader may see now, if that is behind `seen`.
-    pub(crate) fn view_behind(&self, seen: Position) -> Option<View> {
-        let limit = self.limit();
-        (limit > seen).then(|| View::new(Arc::clone(&self.core.index), limit))
+    pub(crate) fn view_behind(&self, seen: Position) -> Result<Option<View>> {
+        let limit = self.limit()?;
+        Ok((limit > seen).then(|| View::new(Arc::clone(self.source.index()), limit)))
     }
 
     /// Tells a reader that has seen everything up to `seen` that nothing more will come, if so.
     pub(crate) fn check_not_ended(&self, seen: Position) -> Result<()> {
-        match self.core.commit.stopped() {
-            Some(stopped) if self.limit() <= seen => Err(self.core.stopped(stopped, "read on")),
+        match self.source.stopped() {
+            Some(error) if self.limit()? <= seen => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn beds(&self) -> &Sleepers {
+    fn beds<'a>(&self, core: &'a Core) -> &'a Sleepers {
         match self.until {
-            Until::Durable => &self.core.feed.durable,
-            Until::Visible => &self.core.feed.visible,
+            Until::Durable => &core.feed.durable,
+            Until::Visible => &core.feed.visible,
         }
     }
 
-    /// Waits until the mark is behind `seen`, at most until `deadline`. False: the time is over, or
-    /// somebody stopped the reader. May answer true for nothing: the caller looks.
+    /// A sleeping reader of what is durable is a request for a sync.
+    fn ask_for_a_sync(&self, core: &Core) -> Result<()> {
+        if self.until == Until::Visible || core.commit.visible() <= core.commit.durable() {
+            return Ok(());
+        }
+        if core.syncs_by_itself() {
+            core.idle.want_sync();
+            return Ok(());
+        }
+        // Nobody else will.
+        core.wait_durable(core.commit.visible())
+    }
+}
+
+/// The pauses of a reader that nobody wakes.
+const POLL_MIN: Duration = Duration::from_millis(1);
+pub(crate) const POLL_MAX: Duration = Duration::from_millis(20);
+
+impl Place<'_> {
+    /// Nobody wakes this reader.
+    pub(crate) fn is_polled(&self) -> bool {
+        matches!(self.waiting.source, Source::Reader(_))
+    }
+
+    /// True if a look is worth it: there is more, or nothing will ever be, or the look fails.
+    pub(crate) fn is_worth_a_look(&self) -> bool {
+        let waiting = self.waiting;
+        waiting.limit().map_or(true, |limit| limit > self.seen)
+            || waiting.is_stopped()
+            || waiting.source.stopped().is_some()
+    }
+
+    /// Waits until the mark is behind what was seen, at most until `deadline`. False: the time is over,
+    /// or somebody stopped the reader. May answer true for nothing: the caller looks.
     ///
     /// # Errors
     ///
     /// `Poisoned` or `Closed`, once everything up to the mark was seen.
-    pub(crate) fn wait(&self, shard: Shard, seen: Position, deadline: Option<Instant>) -> Result<bool> {
-        self.core.check_not_forked("wait for more of the log")?;
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Result<bool> {
+        let waiting = self.waiting;
         let began = Instant::now();
+        let mut pause = POLL_MIN;
         loop {
-            if self.is_stopped() {
+            if waiting.is_stopped() {
                 return Ok(false);
             }
-            if self.limit() > seen {
+            if waiting.limit()? > self.seen {
                 return Ok(true);
-            }
-            if let Some(stopped) = self.core.commit.stopped() {
-                return Err(self.core.stopped(stopped, "wait for more of the log"));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            if began.elapsed() < self.spin {
+            if began.elapsed() < waiting.spin {
+                waiting.check_not_ended(self.seen)?;
                 std::hint::spin_loop();
                 continue;
             }
-            let sleeper = &self.stopper.sleeper;
-            self.beds().lie_down(shard, sleeper);
-            let asked = self.ask_for_a_sync();
-            let nothing_happened =
-                self.limit() <= seen && !self.is_stopped() && self.core.commit.stopped().is_none();
-            if nothing_happened && asked.is_ok() {
-                sleeper.wait(left);
+            if self.lie_down()? {
+                let polled = self.is_polled().then_some(pause);
+                waiting.stopper.sleeper.wait(left.into_iter().chain(polled).min());
+                pause = (pause * 2).min(POLL_MAX);
+                self.get_up();
             }
-            self.beds().get_up(shard, sleeper);
-            asked?;
+            waiting.check_not_ended(self.seen)?;
         }
     }
 
-    /// A sleeping reader of what is durable is a request for a sync.
-    fn ask_for_a_sync(&self) -> Result<()> {
-        if self.until == Until::Visible || self.core.commit.visible() <= self.core.commit.durable() {
-            return Ok(());
+    /// Has the reader woken from now on, if there is somebody who can. False: it has to look again
+    /// first, and will not be.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sync that nobody else makes.
+    pub(crate) fn lie_down(&self) -> Result<bool> {
+        let waiting = self.waiting;
+        waiting.source.check_not_forked("wait for more of the log")?;
+        let Source::Engine(core) = &waiting.source else { return Ok(!self.is_worth_a_look()) };
+        waiting.beds(core).lie_down(self.shard, &waiting.stopper.sleeper);
+        let asked = waiting.ask_for_a_sync(core);
+        // Whoever moves the mark looks for sleepers afterwards: one of us sees the other.
+        let nothing_happened = asked.is_ok() && !self.is_worth_a_look();
+        if !nothing_happened {
+            self.get_up();
         }
-        if self.core.syncs_by_itself() {
-            self.core.idle.want_sync();
-            return Ok(());
+        asked.map(|()| nothing_happened)
+    }
+
+    /// It is awake, whoever woke it.
+    pub(crate) fn get_up(&self) {
+        if let Source::Engine(core) = &self.waiting.source {
+            self.waiting.beds(core).get_up(self.shard, &self.waiting.stopper.sleeper);
         }
-        // Nobody else will.
-        self.core.wait_durable(self.core.commit.visible())
+    }
+
+    /// From now on, waking the reader rings this.
+    pub(crate) fn give_bell(&self, bell: Option<Arc<dyn Bell>>) {
+        self.waiting.stopper.sleeper.give_bell(bell);
     }
 }
 

@@ -4,16 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Seq;
 use crate::journal::Journal;
-use crate::journal::cursors::{HeldCursor, Hold};
+use crate::journal::core::Core;
+use crate::journal::cursors::{HeldCursor, Hold, Move};
 use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
-use crate::journal::waiting::{Stopper, Until, Waiting};
+use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
 
 /// How to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +89,8 @@ impl WatchOptions {
 /// # Ok(()) }
 /// ```
 pub struct Watcher {
-    cursor: HeldCursor,
+    /// `None`: it has no name, and is guaranteed while it lives.
+    cursor: Option<HeldCursor>,
     scan: Scan,
     waiting: Waiting,
     batch: Vec<OwnedEntry>,
@@ -116,9 +119,9 @@ impl Journal {
         let core = self.appending();
         // Before any lock.
         core.check_not_forked("watch")?;
-        let waiting = Waiting::new(Arc::clone(core), options.until, options.spin);
+        let waiting = Waiting::new(Source::Engine(Arc::clone(core)), options.until, options.spin);
         let (cursor, seq) = HeldCursor::hold(core, name, &region, options.hold, options.start)?;
-        let view = View::new(Arc::clone(&core.index), waiting.limit());
+        let view = waiting.view()?;
         let newest = core.view().last_seq()?.map_or(0, Seq::get);
         if seq > newest {
             return Err(Error::corrupt(format!("go on with the cursor {name:?}"))
@@ -126,11 +129,58 @@ impl Journal {
                 .sides(format!("a Seq up to {newest}"), seq));
         }
         let scan = Scan::new(region, view, seq);
-        Ok(Watcher { cursor, scan, waiting, batch: Vec::new() })
+        Ok(Watcher { cursor: Some(cursor), scan, waiting, batch: Vec::new() })
+    }
+
+    /// Watches a region without a name: nothing is passed over while the watcher lives, and nothing is
+    /// remembered of it. `hold` has no meaning for it.
+    ///
+    /// ```
+    /// use esker::{Journal, Record, Region, WatchOptions};
+    /// # fn main() -> esker::Result<()> {
+    /// let journal = Journal::in_memory()?;
+    /// let order = journal.kind("order")?;
+    /// let mut orders = journal.follow(Region::kind(order), WatchOptions::new())?;
+    /// journal.append(Record::new(order, b"8812", b"placed"))?;
+    /// assert_eq!(orders.next()?.unwrap().payload(), b"placed");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log; `Closed`, `Poisoned`, `Forked`; `Io` or
+    /// `Corrupt` if the place cannot be looked up.
+    pub fn follow(&self, region: Region, options: WatchOptions) -> Result<Watcher> {
+        let core = self.appending();
+        core.check_not_forked("follow the log")?;
+        core.check_writable()?;
+        Watcher::unnamed(Source::Engine(Arc::clone(core)), region, &options)
+    }
+}
+
+impl Reader {
+    /// Watches a region from another process than the writer's; see [`Journal::follow`]. There is no
+    /// name to resume under, since that would be written down.
+    ///
+    /// [`WatchOptions::until`] says how far it sees. By default that is what is durable, which only a
+    /// writer that lives can say: while there is none, it sees nothing more.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a start behind the end of the log, and as [`Reader::view`].
+    pub fn follow(&self, region: Region, options: WatchOptions) -> Result<Watcher> {
+        Watcher::unnamed(Source::Reader(self.clone()), region, &options)
     }
 }
 
 impl Watcher {
+    fn unnamed(source: Source, region: Region, options: &WatchOptions) -> Result<Self> {
+        let waiting = Waiting::new(source, options.until, options.spin);
+        let view = waiting.view()?;
+        let looked = view.behind_start(options.start)?;
+        Ok(Self { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
+    }
+
     /// Steps to the next entry. False: there is nothing more now. Never waits.
     ///
     /// # Errors
@@ -139,11 +189,11 @@ impl Watcher {
     /// entry that cannot be read, of whatever kind: the watcher stays before it, and every later call
     /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
     pub fn advance(&mut self) -> Result<bool> {
-        self.waiting.core().check_not_forked("read on")?;
+        self.waiting.check_not_forked()?;
         if self.step()? {
             return Ok(true);
         }
-        if let Some(view) = self.waiting.view_behind(self.scan.mark()) {
+        if let Some(view) = self.waiting.view_behind(self.scan.mark())? {
             self.scan.go_on_in(view);
             if self.step()? {
                 return Ok(true);
@@ -185,7 +235,7 @@ impl Watcher {
     /// As [`advance`](Self::advance).
     #[allow(clippy::should_implement_trait, reason = "an entry is borrowed from the watcher")]
     pub fn next(&mut self) -> Result<Option<Entry<'_>>> {
-        Ok(if self.wait_until(None)? { Some(self.entry()) } else { None })
+        Ok(if self.wait(None)? { Some(self.entry()) } else { None })
     }
 
     /// Waits for the next entry, at most so long; `None`: the time is over, or it was stopped.
@@ -194,7 +244,7 @@ impl Watcher {
     ///
     /// As [`advance`](Self::advance).
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Entry<'_>>> {
-        Ok(if self.wait_until(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
+        Ok(if self.wait(Instant::now().checked_add(timeout))? { Some(self.entry()) } else { None })
     }
 
     /// The entries that there are now, at most so many; empty if there is none. Never waits.
@@ -226,15 +276,20 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// What [`Journal::append`] answers.
+    /// `InvalidInput` for a watcher without a name, and what [`Journal::append`] answers.
     pub fn checkpoint(&mut self) -> Result<()> {
-        self.cursor.move_to(self.scan.looked())
+        self.checkpoint_at(self.scan.looked())
     }
 
-    /// The name of its cursor.
+    /// As [`checkpoint`](Self::checkpoint), up to a Seq that it has come to.
+    pub(crate) fn checkpoint_at(&self, seq: u64) -> Result<()> {
+        self.cursor("checkpoint")?.move_to(seq)
+    }
+
+    /// The name of its cursor, if it has one.
     #[must_use]
-    pub fn name(&self) -> &str {
-        self.cursor.name()
+    pub fn name(&self) -> Option<&str> {
+        self.cursor.as_ref().map(HeldCursor::name)
     }
 
     /// Everything of its region up to this Seq was looked at; `None`: nothing yet.
@@ -249,27 +304,71 @@ impl Watcher {
         self.waiting.stopper()
     }
 
-    pub(crate) fn cursor(&self) -> &HeldCursor {
-        &self.cursor
+    /// The move of its cursor to a Seq, as a part of a batch of this journal.
+    pub(crate) fn step_to(&self, core: &Arc<Core>, seq: Seq) -> Result<Move> {
+        let cursor = self.cursor("move the cursor of")?;
+        let refused = || Error::new(ErrorKind::InvalidInput, format!("move the cursor {:?}", cursor.name()));
+        if self.position().is_none_or(|seen| seq > seen) {
+            return Err(refused().sides(format!("a Seq that it has seen, up to {:?}", self.position()), seq));
+        }
+        if !cursor.is_of(core) {
+            return Err(refused().sides("a watcher of the batch's own journal", "one of another"));
+        }
+        cursor.step_to(seq.get())
     }
 
-    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        loop {
-            if self.waiting.is_stopped() {
-                return Ok(false);
-            }
-            if self.advance()? {
-                return Ok(true);
-            }
-            if !self.waiting.wait(self.scan.shard(), self.scan.mark(), deadline)? {
-                return Ok(false);
-            }
+    /// Everything up to this Seq was looked at; 0: nothing yet.
+    pub(crate) fn looked(&self) -> u64 {
+        self.scan.looked()
+    }
+
+    /// Says how often in a row its reader has failed at one entry.
+    pub(crate) fn note_failures(&self, count: u32) {
+        self.cursor.iter().for_each(|cursor| cursor.note_failures(count));
+    }
+
+    /// The log up to where it may see now.
+    pub(crate) fn view(&self) -> Result<View> {
+        self.waiting.view()
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.scan.region()
+    }
+
+    /// Stands behind a Seq that it has come to before.
+    pub(crate) fn go_back_to(&mut self, looked: u64) {
+        if self.scan.looked() != looked {
+            self.scan.go_back_to(looked);
         }
+    }
+
+    fn cursor(&self, doing: &str) -> Result<&HeldCursor> {
+        self.cursor.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("{doing} a watcher"))
+                .sides("one with a name", "one without")
+        })
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+}
+
+impl Reading for Watcher {
+    fn place(&self) -> Place<'_> {
+        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
     }
 }
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watcher({:?}, {:?}, behind {})", self.name(), self.scan.region(), self.scan.looked())
+        write!(
+            f,
+            "Watcher({:?}, {:?}, behind {})",
+            self.name().unwrap_or_default(),
+            self.scan.region(),
+            self.scan.looked()
+        )
     }
 }

@@ -4,11 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::error::Result;
-use crate::id::{IdempotencyKey, KindId};
-use crate::journal::record::{Batch, BatchReceipt, Expect, Record, Ticket};
+use crate::id::{IdempotencyKey, KindId, Seq};
+use crate::journal::cursors::Move;
+use crate::journal::record::{Batch, BatchReceipt, Causation, Expect, Record, Ticket};
+use crate::journal::watcher::Watcher;
+use crate::store::Store;
 use crate::store::facts::Facts;
-use crate::store::{Store, payload};
 
 /// What an append says beside its value: nothing, unless it is told.
 ///
@@ -28,12 +31,13 @@ pub struct With<'a> {
     expect: Expect,
     metadata: &'a [u8],
     correlation: Option<[u8; 16]>,
+    causation: Option<Causation>,
 }
 
 impl<'a> With<'a> {
     /// Nothing: no expectation, no metadata, no correlation.
     pub const fn new() -> Self {
-        Self { expect: Expect::Any, metadata: &[], correlation: None }
+        Self { expect: Expect::Any, metadata: &[], correlation: None, causation: None }
     }
 
     /// What must hold for the entity; else nothing of the batch is appended.
@@ -54,6 +58,13 @@ impl<'a> With<'a> {
         self
     }
 
+    /// What a reaction says of everything that it appends, unless it says otherwise.
+    pub(crate) fn caused_by(mut self, cause: Option<Causation>, correlation: Option<[u8; 16]>) -> Self {
+        self.causation = cause;
+        self.correlation = self.correlation.or(correlation);
+        self
+    }
+
     pub(crate) fn record<'r>(self, kind: KindId, version: u16, key: &'r [u8], payload: &'r [u8]) -> Record<'r>
     where
         'a: 'r,
@@ -61,7 +72,8 @@ impl<'a> With<'a> {
         let record = Record::new(kind, key, payload)
             .schema_version(version)
             .expect(self.expect)
-            .metadata(self.metadata);
+            .metadata(self.metadata)
+            .caused_by(self.causation);
         match self.correlation {
             Some(id) => record.correlation(id),
             None => record,
@@ -103,6 +115,7 @@ pub struct StoreBatch<'s> {
     bytes: Vec<u8>,
     facts: Vec<Pending>,
     key: Option<IdempotencyKey>,
+    moves: Vec<Move>,
 }
 
 /// A fact of the batch; its bytes are the next of the buffer.
@@ -112,6 +125,7 @@ struct Pending {
     version: u16,
     expect: Expect,
     correlation: Option<[u8; 16]>,
+    causation: Option<Causation>,
     key_bytes: usize,
     metadata_bytes: usize,
     payload_bytes: usize,
@@ -119,7 +133,7 @@ struct Pending {
 
 impl<'s> StoreBatch<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
-        Self { store, bytes: Vec::new(), facts: Vec::new(), key: None }
+        Self { store, bytes: Vec::new(), facts: Vec::new(), key: None, moves: Vec::new() }
     }
 
     /// Names the batch, so that it can be repeated after an unknown outcome; see
@@ -191,17 +205,30 @@ impl<'s> StoreBatch<'s> {
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(with.metadata);
         let start = self.bytes.len();
-        payload::encode(kind.name(), value, &mut self.bytes)?;
+        codec::encode(kind.name(), value, &mut self.bytes)?;
         self.facts.push(Pending {
             kind: self.store.bind(kind)?,
             version: kind.schema_version(),
             expect: with.expect,
             correlation: with.correlation,
+            causation: with.causation,
             key_bytes: key.len(),
             metadata_bytes: with.metadata.len(),
             payload_bytes: self.bytes.len() - start,
         });
         Ok(())
+    }
+
+    /// Says in the same batch that a watcher has seen everything of its region up to `seq`; see
+    /// [`Batch::move_cursor`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::move_cursor`].
+    pub fn move_cursor(&mut self, watcher: &Watcher, seq: Seq) -> Result<&mut Self> {
+        let step = watcher.step_to(self.store.journal().core(), seq)?;
+        self.moves.push(step);
+        Ok(self)
     }
 
     /// How many facts there are.
@@ -243,6 +270,7 @@ impl<'s> StoreBatch<'s> {
     fn clear(&mut self) {
         self.bytes.clear();
         self.facts.clear();
+        self.moves.clear();
         self.key = None;
     }
 
@@ -251,6 +279,7 @@ impl<'s> StoreBatch<'s> {
         if let Some(key) = self.key {
             batch = batch.idempotency_key(key);
         }
+        self.moves.iter().for_each(|step| _ = batch.step(step.clone()));
         let mut rest = self.bytes.as_slice();
         let mut next = |bytes: usize| {
             let (part, behind) = rest.split_at(bytes);
@@ -260,7 +289,8 @@ impl<'s> StoreBatch<'s> {
         for fact in &self.facts {
             let (key, metadata, payload) =
                 (next(fact.key_bytes), next(fact.metadata_bytes), next(fact.payload_bytes));
-            let with = With { expect: fact.expect, metadata, correlation: fact.correlation };
+            let Pending { expect, correlation, causation, .. } = *fact;
+            let with = With { expect, metadata, correlation, causation };
             batch.push(with.record(fact.kind, fact.version, key, payload));
         }
         batch

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::codec;
 use crate::error::Result;
 use crate::id::{Generation, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::store::facts::Facts;
-use crate::store::payload;
 
 /// One fact, borrowed from mapped memory. [`value`](Self::value) decodes it.
 pub struct Fact<'v, T> {
@@ -30,7 +30,7 @@ impl<'v, T> Fact<'v, T> {
     where
         T: Deserialize<'v>,
     {
-        payload::decode(self.kind.name(), self.kind.schema_version(), &self.entry)
+        codec::decode(self.kind.name(), self.kind.schema_version(), &self.entry)
     }
 
     /// Its place in the log.

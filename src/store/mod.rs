@@ -9,7 +9,10 @@ pub(crate) mod fact;
 pub(crate) mod facts;
 mod fields;
 mod kinds;
-mod payload;
+pub(crate) mod project;
+pub(crate) mod react;
+pub(crate) mod reactor;
+mod retry;
 pub(crate) mod view;
 
 use std::fmt;
@@ -18,7 +21,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::error::Result;
+use crate::fold::cache::Cache;
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
 use crate::journal::record::{Expect, Receipt, Ticket};
@@ -63,6 +68,7 @@ use crate::store::view::StoreView;
 pub struct Store {
     journal: Journal,
     kinds: Arc<Kinds>,
+    projections: Arc<Cache>,
 }
 
 const _: () = {
@@ -105,7 +111,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
-        Self { journal, kinds: Arc::default() }
+        Self { journal, kinds: Arc::default(), projections: Arc::default() }
     }
 
     /// The log of bytes under this store.
@@ -166,7 +172,7 @@ impl Store {
     where
         T: Serialize + Deserialize<'t>,
     {
-        payload::encoded(kind.name(), value, |payload| {
+        codec::encoded(kind.name(), value, |payload| {
             let id = self.bind(kind)?;
             self.journal.append(with.record(id, kind.schema_version(), key.as_ref(), payload))
         })
@@ -181,7 +187,7 @@ impl Store {
     where
         T: Serialize + Deserialize<'t>,
     {
-        payload::encoded(kind.name(), value, |payload| {
+        codec::encoded(kind.name(), value, |payload| {
             let id = self.bind(kind)?;
             let record = With::new().record(id, kind.schema_version(), key.as_ref(), payload);
             self.journal.append_nowait(record)
@@ -244,6 +250,11 @@ impl Store {
     /// As [`Journal::close`].
     pub fn close(&self) -> Result<()> {
         self.journal.close()
+    }
+
+    /// A handle for the store's own threads, which does not keep it open.
+    fn guest(&self) -> Self {
+        Self { journal: self.journal.guest(), ..self.clone() }
     }
 
     #[inline]

@@ -124,7 +124,7 @@ impl StoreView {
         &self.view
     }
 
-    fn find<T>(&self, kind: Facts<T>) -> Result<Option<KindId>> {
+    pub(crate) fn find<T>(&self, kind: Facts<T>) -> Result<Option<KindId>> {
         let known = match &self.names {
             Names::Writer(core) => core.registry.read().named(kind.name()).cloned(),
             Names::Reader(reader) => reader.kind_named(kind.name()),

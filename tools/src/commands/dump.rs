@@ -407,6 +407,8 @@ fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
         ("metadata", fields.metadata.or(fields.metadata_base64).unwrap_or_default()),
         ("idempotency_key", fields.idempotency_key.unwrap_or_default()),
         ("correlation", fields.correlation.unwrap_or_default()),
+        ("cause", fields.cause.map(|seq| seq.to_string()).unwrap_or_default()),
+        ("depth", fields.depth.map(|depth| depth.to_string()).unwrap_or_default()),
         ("schema_version", fields.schema_version.map(|version| version.to_string()).unwrap_or_default()),
         ("payload", dump.payload(frame).text()),
     ]

@@ -1,0 +1,87 @@
+//! A value on its way through a history.
+
+use serde::Deserialize;
+
+use crate::codec;
+use crate::error::Result;
+use crate::fold::{At, Fold, Projection};
+use crate::id::{Generation, KindId, Position};
+use crate::journal::entry::Entry;
+use crate::journal::view::View;
+
+/// The kind whose facts are folded, as its handle names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) version: u16,
+}
+
+/// What a fold has come to, and behind which fact.
+///
+/// After an error it is as it was before the fact that could not be taken in. After a panic of the
+/// fold it must not be used again: whoever calls it lets go of it first.
+#[derive(Clone)]
+pub(crate) struct Folding<F: Fold> {
+    state: Option<F::State>,
+    generation: Option<Generation>,
+    /// Everything up to this Seq was looked at.
+    pub(crate) seq: u64,
+    /// Where the views ended that it was folded from.
+    pub(crate) mark: Position,
+}
+
+impl<F: Fold> Folding<F> {
+    pub(crate) fn new() -> Self {
+        Self { state: None, generation: None, seq: 0, mark: Position::ZERO }
+    }
+
+    /// The value, if it is behind a newer fact than the last that was told of.
+    pub(crate) fn news(&self, told: &mut Option<Generation>) -> Option<Projection<F::State>> {
+        (self.generation > *told).then(|| {
+            *told = self.generation;
+            self.projection()
+        })
+    }
+
+    pub(crate) fn projection(&self) -> Projection<F::State> {
+        Projection { generation: self.generation, value: self.state.clone() }
+    }
+
+    /// Takes in the next fact about the entity.
+    pub(crate) fn take(&mut self, kind: Named, entry: &Entry<'_>) -> Result<()> {
+        let at = At::of(entry);
+        if F::relevant(&at) {
+            let event = decode::<F>(kind, entry)?;
+            F::fold(self.state.get_or_insert_default(), event, &at);
+        }
+        self.generation = Some(at.generation);
+        self.seq = at.seq.get();
+        Ok(())
+    }
+
+    /// Takes in what a view shows of the entity behind what was looked at, up to a Seq.
+    pub(crate) fn go_on_in(
+        &mut self,
+        view: &View,
+        kind: Named,
+        (id, key): (KindId, &[u8]),
+        last: u64,
+    ) -> Result<()> {
+        for entry in view.entity_behind(id, key, self.seq) {
+            let entry = entry?;
+            if entry.seq().get() > last {
+                return Ok(());
+            }
+            self.take(kind, &entry)?;
+        }
+        self.mark = view.mark;
+        Ok(())
+    }
+}
+
+fn decode<F: Fold>(kind: Named, entry: &Entry<'_>) -> Result<F::Event>
+where
+    F::Event: for<'de> Deserialize<'de>,
+{
+    codec::decode(kind.name, kind.version, entry)
+}

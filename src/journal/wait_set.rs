@@ -1,0 +1,236 @@
+//! One thread that waits on many readers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::feed::sleepers::Bell;
+use crate::journal::waiting::{POLL_MAX, Reading};
+
+/// Names a reader of a [`WaitSet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitKey(u64);
+
+/// Readers on which one thread waits: it costs what was woken, not what sleeps.
+///
+/// ```
+/// use esker::{Item, Journal, Record, Region, WaitSet};
+/// # fn main() -> esker::Result<()> {
+/// let journal = Journal::in_memory()?;
+/// let order = journal.kind("order")?;
+/// let mut set = WaitSet::new();
+/// let keys: Vec<_> = ["8812", "8813"]
+///     .map(|key| journal.subscribe(Region::entity(order, key)).map(|orders| set.insert(orders)))
+///     .into_iter()
+///     .collect::<Result<_, _>>()?;
+/// journal.append(Record::new(order, b"8813", b"placed"))?;
+///
+/// let ready = set.wait(None);
+/// assert_eq!(ready, [keys[1]]);
+/// let orders = set.get_mut(ready[0]).unwrap();
+/// while orders.advance()? {
+///     let Item::Entry(entry) = orders.item() else { continue };
+///     assert_eq!(entry.payload(), b"placed");
+/// }
+/// # Ok(()) }
+/// ```
+pub struct WaitSet<R: Reading> {
+    members: BTreeMap<u64, R>,
+    next: u64,
+    /// Those that are not in bed: whether there is more for them is not known.
+    awake: BTreeSet<u64>,
+    rung: Arc<Rung>,
+}
+
+/// Whose bells have rung.
+#[derive(Debug, Default)]
+struct Rung {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keys: Vec<u64>,
+    stopped: bool,
+}
+
+/// The bell of one reader.
+#[derive(Debug)]
+struct MemberBell {
+    rung: Arc<Rung>,
+    key: u64,
+}
+
+impl Bell for MemberBell {
+    fn ring(&self) {
+        self.rung.state.lock().keys.push(self.key);
+        self.rung.changed.notify_all();
+    }
+}
+
+/// Ends the waiting of a [`WaitSet`], from any thread.
+#[derive(Clone, Debug)]
+pub struct WaitSetStopper {
+    rung: Arc<Rung>,
+}
+
+impl WaitSetStopper {
+    /// The wait that is under way and all later ones end at once.
+    pub fn stop(&self) {
+        self.rung.state.lock().stopped = true;
+        self.rung.changed.notify_all();
+    }
+}
+
+impl<R: Reading> WaitSet<R> {
+    /// A set without readers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { members: BTreeMap::new(), next: 0, awake: BTreeSet::new(), rung: Arc::default() }
+    }
+
+    /// Takes a reader in.
+    pub fn insert(&mut self, reader: R) -> WaitKey {
+        let key = self.next;
+        self.next += 1;
+        reader.place().give_bell(Some(Arc::new(MemberBell { rung: Arc::clone(&self.rung), key })));
+        self.members.insert(key, reader);
+        self.awake.insert(key);
+        WaitKey(key)
+    }
+
+    /// Takes a reader out.
+    pub fn remove(&mut self, key: WaitKey) -> Option<R> {
+        let reader = self.members.remove(&key.0)?;
+        self.awake.remove(&key.0);
+        let place = reader.place();
+        place.give_bell(None);
+        place.get_up();
+        Some(reader)
+    }
+
+    /// A reader, to read on.
+    pub fn get_mut(&mut self, key: WaitKey) -> Option<&mut R> {
+        let reader = self.members.get_mut(&key.0)?;
+        // Whoever reads on sees further than the bed that it lies in knows of.
+        if self.awake.insert(key.0) {
+            reader.place().get_up();
+        }
+        Some(reader)
+    }
+
+    /// How many readers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Ends the waiting, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> WaitSetStopper {
+        WaitSetStopper { rung: Arc::clone(&self.rung) }
+    }
+
+    /// Waits until there is something for one reader or more, and says for which: more to read, the end
+    /// of the log, a stop, or an error, as their own calls then tell. Empty: the time is over (`None`
+    /// waits for ever), or the set was stopped.
+    ///
+    /// A reader that is not read on is named again by the next call. One may be named for nothing, when
+    /// what was appended is of another region.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Vec<WaitKey> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let mut ready = self.put_to_bed();
+            let mut state = self.rung.state.lock();
+            while ready.is_empty() && state.keys.is_empty() && !state.stopped {
+                match self.next_look(deadline) {
+                    None => self.rung.changed.wait(&mut state),
+                    Some(at) if self.rung.changed.wait_until(&mut state, at).timed_out() => break,
+                    Some(_) => {}
+                }
+            }
+            if state.stopped {
+                return Vec::new();
+            }
+            let rung = std::mem::take(&mut state.keys);
+            drop(state);
+            ready.extend(self.wake_up(rung));
+            if !ready.is_empty() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                ready.sort_unstable();
+                ready.dedup();
+                return ready;
+            }
+        }
+    }
+
+    /// Has those woken who are awake and have nothing; answers who has something.
+    fn put_to_bed(&mut self) -> Vec<WaitKey> {
+        let members = &self.members;
+        let mut ready = Vec::new();
+        self.awake.retain(|key| {
+            let Some(reader) = members.get(key) else { return false };
+            let place = reader.place();
+            // An error is something too: reading on tells it.
+            let has_nothing = matches!(place.lie_down(), Ok(true));
+            if !has_nothing {
+                ready.push(WaitKey(*key));
+            }
+            !has_nothing || place.is_polled()
+        });
+        ready
+    }
+
+    /// When to look whether those have something whom nobody wakes, or to give up.
+    fn next_look(&self, deadline: Option<Instant>) -> Option<Instant> {
+        let is_polled = |key: &u64| self.members.get(key).is_some_and(|reader| reader.place().is_polled());
+        let look = self.awake.iter().any(is_polled).then(|| Instant::now() + POLL_MAX);
+        deadline.into_iter().chain(look).min()
+    }
+
+    /// Gets those up whose bells have rung; answers who of them has something.
+    fn wake_up(&mut self, rung: Vec<u64>) -> Vec<WaitKey> {
+        let mut ready = Vec::new();
+        for key in rung {
+            let Some(reader) = self.members.get(&key) else { continue };
+            if self.awake.insert(key) {
+                reader.place().get_up();
+            }
+            // Others share its bed.
+            if reader.place().is_worth_a_look() {
+                ready.push(WaitKey(key));
+            }
+        }
+        ready
+    }
+}
+
+impl<R: Reading> Default for WaitSet<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R: Reading> Drop for WaitSet<R> {
+    fn drop(&mut self) {
+        self.members.values().for_each(|reader| {
+            reader.place().give_bell(None);
+            reader.place().get_up();
+        });
+    }
+}
+
+impl<R: Reading> fmt::Debug for WaitSet<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitSet({} readers, {} awake)", self.members.len(), self.awake.len())
+    }
+}

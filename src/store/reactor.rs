@@ -1,0 +1,443 @@
+//! The threads that react, and the handles that stop them.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Seq;
+use crate::journal::entry::Entry;
+use crate::journal::record::Ticket;
+use crate::journal::subscriber::{Item, Subscriber};
+use crate::journal::waiting::Stopper;
+use crate::journal::watcher::Watcher;
+use crate::store::Store;
+use crate::store::batch::StoreBatch;
+use crate::store::react::{Out, Reaction};
+use crate::store::retry::Retry;
+
+/// What was reacted to and put nothing out is written down after this long without more.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// And after so many entries, which is also how far what was put out may be ahead of the disk.
+const SAVE_EVERY: u64 = 1024;
+
+/// What a reactor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReactorState {
+    /// It reacts, or waits for more.
+    Running,
+    /// This entry failed so often in a row, and will be tried again.
+    Retrying {
+        /// The entry.
+        seq: Seq,
+        /// How often it failed.
+        failures: u32,
+    },
+    /// It was stopped, or the store was closed.
+    Stopped,
+    /// It cannot go on; [`Reactor::join`] says why.
+    Failed,
+}
+
+/// What a reactor has done since it was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReactorStatus {
+    /// What it is doing.
+    pub state: ReactorState,
+    /// Entries that it has reacted to.
+    pub reactions: u64,
+    /// Facts that it has appended.
+    pub appended: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Entries that a lossy reactor was not fast enough for.
+    pub missed: u64,
+    /// Why the last attempt failed that did.
+    pub last_failure: Option<String>,
+}
+
+/// A reactor that runs in a thread of its own; see [`Store::react`].
+///
+/// It goes on when the handle is dropped, until the store is closed.
+pub struct Reactor {
+    shared: Arc<Shared>,
+    stopper: Stopper,
+}
+
+/// What the handle sees of the thread.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    name: String,
+    thread: Mutex<Option<ThreadId>>,
+    progress: Mutex<Progress>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct Progress {
+    status: ReactorStatus,
+    error: Option<Error>,
+}
+
+impl Reactor {
+    /// Tells it to end, behind the reaction that is under way.
+    pub fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended, if nobody stopped it: `ReactionLoop`, `Poisoned`, `UnknownCursor`, or damage of
+    /// the log that it cannot read past. `WouldDeadlock` in its own reaction.
+    pub fn join(self) -> Result<()> {
+        if *self.shared.thread.lock() == Some(std::thread::current().id()) {
+            let doing = format!("wait for the end of the reactor {:?}", self.shared.name);
+            return Err(Error::new(ErrorKind::WouldDeadlock, doing));
+        }
+        let mut progress = self.shared.progress.lock();
+        while !matches!(progress.status.state, ReactorState::Stopped | ReactorState::Failed) {
+            self.shared.ended.wait(&mut progress);
+        }
+        progress.error.take().map_or(Ok(()), Err)
+    }
+
+    /// What it is doing, and has done.
+    #[must_use]
+    pub fn status(&self) -> ReactorStatus {
+        self.shared.progress.lock().status.clone()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reactor({:?}, {:?})", self.name(), self.status().state)
+    }
+}
+
+impl Shared {
+    fn new(name: &str) -> Self {
+        let status = ReactorStatus {
+            state: ReactorState::Running,
+            reactions: 0,
+            appended: 0,
+            failures: 0,
+            missed: 0,
+            last_failure: None,
+        };
+        let progress = Mutex::new(Progress { status, error: None });
+        Self { name: name.to_owned(), thread: Mutex::default(), progress, ended: Condvar::new() }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ReactorStatus)) {
+        change(&mut self.progress.lock().status);
+    }
+
+    fn reacted(&self, appended: usize) {
+        self.note(|status| {
+            status.state = ReactorState::Running;
+            status.reactions += 1;
+            status.appended += appended as u64;
+        });
+    }
+
+    fn failed(&self, why: String, state: ReactorState) {
+        self.note(|status| {
+            status.state = state;
+            status.failures += 1;
+            status.last_failure = Some(why);
+        });
+    }
+
+    fn end(&self, outcome: Result<()>) {
+        let mut progress = self.progress.lock();
+        // Who closes the store stops what runs over it.
+        let error = outcome.err().filter(|error| error.kind() != ErrorKind::Closed);
+        progress.status.state = if error.is_some() { ReactorState::Failed } else { ReactorState::Stopped };
+        progress.error = error;
+        self.ended.notify_all();
+    }
+}
+
+/// What runs in the thread of a reactor.
+pub(crate) trait Work: Send + 'static {
+    fn run(self) -> Result<()>;
+}
+
+/// Starts a thread for `work`.
+pub(crate) fn start<W: Work>(
+    store: &Store,
+    name: &str,
+    stopper: Stopper,
+    work: impl FnOnce(Arc<Shared>) -> W,
+) -> Result<Reactor> {
+    let shared = Arc::new(Shared::new(name));
+    let work = work(Arc::clone(&shared));
+    let theirs = Arc::clone(&shared);
+    let run = move || {
+        *theirs.thread.lock() = Some(std::thread::current().id());
+        // The closure's panics are caught where it is called; one of ours must not leave a handle waiting.
+        let outcome = catch_unwind(AssertUnwindSafe(|| work.run()));
+        theirs.end(outcome.unwrap_or_else(|panic| Err(panicked(&theirs.name, &*panic))));
+    };
+    store.journal.appending().tasks.start("esker-reactor", stopper.clone(), run)?;
+    Ok(Reactor { shared, stopper })
+}
+
+/// Why a reaction came to nothing.
+enum Failure {
+    /// It may be tried again.
+    Again(String),
+    /// The reactor cannot go on.
+    Ends(Error),
+}
+
+/// Calls the user's code, whose panics are its own.
+fn call<'s, F>(
+    reaction: &F,
+    store: &'s Store,
+    name: &'s str,
+    entry: Entry<'_>,
+) -> Result<StoreBatch<'s>, Failure>
+where
+    F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction,
+{
+    let mut out = Out::new(store, name, &entry);
+    match catch_unwind(AssertUnwindSafe(|| reaction(entry, &mut out))) {
+        Ok(Ok(())) => out.into_batch().map_err(Failure::Ends),
+        Ok(Err(error)) => Err(Failure::Again(error.to_string())),
+        Err(panic) => Err(Failure::Again(panicked(name, &*panic).to_string())),
+    }
+}
+
+fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+    Error::new(ErrorKind::Reaction, format!("react as {name:?}")).because(format!("panicked: {text}"))
+}
+
+/// What an append of a reaction came to.
+fn judge(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Closed | ErrorKind::Poisoned | ErrorKind::Forked | ErrorKind::UnknownCursor => {
+            Failure::Ends(error)
+        }
+        _ => Failure::Again(error.to_string()),
+    }
+}
+
+/// A reactor with a cursor: it passes nothing over.
+pub(crate) struct Runner<F> {
+    /// Does not keep it open.
+    store: Store,
+    watcher: Watcher,
+    stopper: Stopper,
+    retry: Retry,
+    reaction: F,
+    shared: Arc<Shared>,
+    /// Everything up to this Seq was reacted to.
+    done: u64,
+    /// And up to this one the log says so.
+    saved: u64,
+    /// The last batch that was put out, until it is durable.
+    put_out: Option<Ticket>,
+    since: u64,
+}
+
+impl<F> Runner<F> {
+    pub(crate) fn new(
+        store: &Store,
+        watcher: Watcher,
+        retry: Retry,
+        reaction: F,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let done = watcher.looked();
+        Self {
+            store: store.guest(),
+            stopper: watcher.stopper(),
+            watcher,
+            retry,
+            reaction,
+            shared,
+            done,
+            saved: done,
+            put_out: None,
+            since: 0,
+        }
+    }
+}
+
+impl<F> Work for Runner<F>
+where
+    F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
+{
+    fn run(mut self) -> Result<()> {
+        while !self.stopper.is_stopped() {
+            if !self.next()? {
+                continue;
+            }
+            if !self.react()? {
+                break;
+            }
+            self.since += 1;
+            if self.since >= SAVE_EVERY {
+                self.settle()?;
+                self.save()?;
+            }
+        }
+        self.settle()?;
+        self.save()
+    }
+}
+
+impl<F> Runner<F>
+where
+    F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
+{
+    /// Waits for the next entry. False: there was none for a while, or it was stopped.
+    fn next(&mut self) -> Result<bool> {
+        if self.watcher.advance()? {
+            return Ok(true);
+        }
+        self.done = self.watcher.looked();
+        self.settle()?;
+        if self.saved == self.done {
+            return Ok(self.watcher.next()?.is_some());
+        }
+        let found = self.watcher.next_timeout(SAVE_AFTER)?.is_some();
+        if !found {
+            self.save()?;
+        }
+        Ok(found)
+    }
+
+    /// Reacts to the entry at which the watcher stands, as often as it takes. False: stopped.
+    fn react(&mut self) -> Result<bool> {
+        let mut failures = 0;
+        loop {
+            match self.attempt() {
+                Ok(()) => {
+                    if failures > 0 {
+                        self.watcher.note_failures(0);
+                    }
+                    return Ok(true);
+                }
+                Err(Failure::Ends(error)) => return Err(error),
+                Err(Failure::Again(why)) => {
+                    failures += 1;
+                    let seq = self.watcher.entry().seq();
+                    self.watcher.note_failures(failures);
+                    self.shared.failed(why, ReactorState::Retrying { seq, failures });
+                }
+            }
+            if !self.stopper.pause(self.retry.pause(failures)) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// One call of the closure, and one batch of what it put out and how far that was read.
+    fn attempt(&mut self) -> Result<(), Failure> {
+        let entry = self.watcher.entry();
+        let (seq, mut appended) = (entry.seq(), 0);
+        let mut batch = call(&self.reaction, &self.store, &self.shared.name, entry)?;
+        if !batch.is_empty() {
+            batch.move_cursor(&self.watcher, seq).map_err(judge)?;
+            let (receipts, ticket) = batch.commit_nowait().map_err(judge)?;
+            appended = receipts.receipts.len();
+            self.put_out = Some(ticket);
+            self.saved = seq.get();
+        }
+        self.done = seq.get();
+        self.shared.reacted(appended);
+        Ok(())
+    }
+
+    /// Waits until what was put out is durable, if the journal's appends wait for that.
+    fn settle(&mut self) -> Result<()> {
+        self.since = 0;
+        match self.put_out.take() {
+            Some(ticket) => ticket.wait_as_configured(),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down how far it has come.
+    fn save(&mut self) -> Result<()> {
+        if self.saved != self.done {
+            self.watcher.checkpoint_at(self.done)?;
+            self.saved = self.done;
+        }
+        Ok(())
+    }
+}
+
+/// A reactor without a cursor: what goes wrong is passed over.
+pub(crate) struct Lossy<F> {
+    /// Does not keep it open.
+    store: Store,
+    subscriber: Subscriber,
+    reaction: F,
+    shared: Arc<Shared>,
+}
+
+impl<F> Lossy<F> {
+    pub(crate) fn new(store: &Store, subscriber: Subscriber, reaction: F, shared: Arc<Shared>) -> Self {
+        Self { store: store.guest(), subscriber, reaction, shared }
+    }
+}
+
+impl<F> Work for Lossy<F>
+where
+    F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
+{
+    fn run(mut self) -> Result<()> {
+        loop {
+            let item = match self.subscriber.next() {
+                Ok(Some(item)) => item,
+                Ok(None) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => {
+                    self.shared.failed(error.to_string(), ReactorState::Running);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let entry = match item {
+                Item::Entry(entry) => entry,
+                Item::Missed(missed) => {
+                    self.shared.note(|status| status.missed += missed.count);
+                    continue;
+                }
+            };
+            let reacted =
+                call(&self.reaction, &self.store, &self.shared.name, entry).and_then(|mut batch| {
+                    let appended = batch.len();
+                    if appended > 0 {
+                        // Work that may be lost: nobody waits for it.
+                        let _ = batch.commit_nowait().map_err(judge)?;
+                    }
+                    Ok(appended)
+                });
+            match reacted {
+                Ok(appended) => self.shared.reacted(appended),
+                Err(Failure::Ends(error)) => return Err(error),
+                Err(Failure::Again(why)) => self.shared.failed(why, ReactorState::Running),
+            }
+        }
+    }
+}
