@@ -54,6 +54,14 @@
 //! }
 //! ```
 //!
+//! # Following, folding, reacting
+//!
+//! * A [`Subscriber`] may miss entries and is told exactly which; a [`Watcher`] has a durable name and
+//!   misses none. Both pull, in the thread that calls them; a [`WaitSet`] waits on many.
+//! * A [`Fold`] makes a value of one entity's facts: [`Store::project`], [`Store::watch_projection`].
+//! * A [`Reactor`] calls your code for each entry of a region, and appends what it puts out in one batch
+//!   with how far it has read: [`Store::react`].
+//!
 //! # Guarantees
 //!
 //! * **Acknowledged is kept.** With [`Durability::Sync`], the default, an append returns when it
@@ -70,7 +78,11 @@
 //! # How it is built
 //!
 //! ```text
-//!     store              values of Rust types
+//!     store              values of Rust types; the threads that react
+//!       |
+//!     fold               values derived from entries
+//!       |
+//!     codec              values to bytes and back
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
 //!     |   |

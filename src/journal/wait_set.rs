@@ -28,12 +28,12 @@ pub struct WaitKey(u64);
 ///     .collect::<Result<_, _>>()?;
 /// journal.append(Record::new(order, b"8813", b"placed"))?;
 ///
-/// let ready = set.wait(None);
-/// assert_eq!(ready, [keys[1]]);
-/// let orders = set.get_mut(ready[0]).unwrap();
-/// while orders.advance()? {
-///     let Item::Entry(entry) = orders.item() else { continue };
-///     assert_eq!(entry.payload(), b"placed");
+/// for key in set.wait(None) {
+///     let orders = set.get_mut(key).unwrap();
+///     while orders.advance()? {
+///         let Item::Entry(entry) = orders.item() else { continue };
+///         assert_eq!((key, entry.payload()), (keys[1], &b"placed"[..]));
+///     }
 /// }
 /// # Ok(()) }
 /// ```
