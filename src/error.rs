@@ -80,8 +80,8 @@ pub enum ErrorKind {
     /// The cursor was written before the store was repaired: what its Seq names may not be the
     /// entry that it was. Reset it.
     EraChanged,
-    /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the last entry that
-    /// it was shown.
+    /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the entry up to which
+    /// it has looked.
     Lagged,
     /// The files are a backup: it opens for writing when it was restored.
     IsBackup,

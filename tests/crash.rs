@@ -25,7 +25,7 @@ mod plain;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use choices::{Dice, each_outcome};
+use choices::{Dice, each_outcome, fingerprint};
 use esker::{Check, Durability, Severity, Simulator, Verdict, verify_in};
 use life::{Life, Manner, script};
 use plain::Plain;
@@ -187,17 +187,6 @@ fn without_lock(mut files: Files) -> Files {
     files
 }
 
-/// Tells images apart, word by word: they are many, and mostly zeros.
-fn fingerprint(files: &Files) -> u64 {
-    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    files.iter().fold(0, |sum, (name, bytes)| {
-        let sum = name.bytes().fold(mix(sum, bytes.len() as u64), |sum, byte| mix(sum, u64::from(byte)));
-        let (words, rest) = bytes.as_chunks::<8>();
-        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
-        rest.iter().fold(sum, |sum, byte| mix(sum, u64::from(*byte)))
-    })
-}
-
 /// Explores seeds on every processor until enough states were looked at.
 fn explore(durability: Durability, wanted: usize) -> usize {
     let first = from_environment("ESKER_CRASH_SEED", 1) as u64;
@@ -291,6 +280,47 @@ fn a_segment_begun_behind_a_close_has_a_durable_name_before_anything_is_said_in_
             assert_eq!(left, entries, "{filled} B, killed behind {at} operations");
         }
     }
+}
+
+/// The power takes all that was in two segments behind a close; what is left of them goes when the
+/// next life appends, and while it goes the power fails again.
+#[test]
+fn no_crash_leaves_a_segment_without_the_one_that_it_follows() {
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Os, copy_on_write: false };
+    let open = |disk: &Simulator| manner.open(disk).unwrap();
+    let say = |journal: &esker::Journal| {
+        let kind = journal.kind("note").unwrap();
+        let _ = journal.append_nowait(esker::Record::new(kind, b"k", b"said")).unwrap();
+    };
+    let disk = Simulator::new();
+    let journal = open(&disk);
+    say(&journal);
+    journal.close().unwrap();
+    let journal = open(&disk);
+    while journal.stats().segments < 4 {
+        say(&journal);
+    }
+    let disk = Simulator::with(disk.crash_image(disk.events(), &mut |_| 0));
+    let segments = disk.files().into_keys().filter(|name| name.ends_with(".seg")).count();
+    let journal = open(&disk);
+    assert_eq!((segments, journal.stats().segments, journal.stats().entries), (4, 1, 1));
+    let begun = disk.events();
+    say(&journal);
+    let mut dice = Dice::new(1);
+    let mut states = 0;
+    for at in begun..=disk.events() {
+        let crash = |choose: &mut dyn FnMut(usize) -> usize| disk.crash(at, choose);
+        each_outcome(1000, 0, &mut dice, crash, |left| {
+            states += 1;
+            let journal =
+                manner.open(&left).unwrap_or_else(|error| panic!("behind {at} operations: {error}"));
+            assert!((1..=2).contains(&journal.stats().entries), "behind {at} operations");
+            say(&journal);
+            drop(journal);
+            is_valid(&left).unwrap_or_else(|error| panic!("behind {at} operations: {error}"));
+        });
+    }
+    assert!(states > 20, "only {states} states");
 }
 
 #[test]

@@ -134,12 +134,21 @@ impl Core {
         Ok(true)
     }
 
-    /// Removes spares that a kill during the last close left: nothing in them is in the log.
+    /// Removes segments of which nothing is in the log: a spare that a kill during the last close left,
+    /// or several whose content a power cut took.
+    ///
+    /// The last one first, and for good before the one that it follows: a segment that follows one
+    /// which is gone looks like a loss. What cannot be removed stays, with all that it follows.
     fn remove_behind(&self, number: u32) {
         let names = self.directory.list().unwrap_or_default();
-        for behind in names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number)
-        {
-            let _ = self.directory.remove(&file_name(behind));
+        let mut behind: Vec<u32> =
+            names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number).collect();
+        behind.sort_unstable_by(|one, other| other.cmp(one));
+        for (at, number) in behind.into_iter().enumerate() {
+            let is_settled = at == 0 || self.directory.sync().is_ok();
+            if !is_settled || self.directory.remove(&file_name(number)).is_err() {
+                return;
+            }
         }
     }
 

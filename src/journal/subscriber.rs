@@ -216,8 +216,8 @@ impl Reader {
 impl Subscriber {
     fn new(source: Source, until: Until, region: Region, options: &SubscribeOptions) -> Result<Self> {
         let waiting = Waiting::new(source, until, options.spin);
+        let looked = waiting.view_of_what_is_there()?.behind_start(options.start)?;
         let view = waiting.view()?;
-        let looked = view.behind_start(options.start)?;
         let limit = options.capacity.map(|capacity| {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
         });

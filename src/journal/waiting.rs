@@ -191,6 +191,16 @@ impl Waiting {
         Ok(View::new(Arc::clone(self.source.index()), self.limit()?))
     }
 
+    /// The log in which a new reader's place is looked up: what was appended before it is not new,
+    /// though it may be shown only later. What another process has not made durable may yet be
+    /// numbered anew, so that it is not there for who waits for that.
+    pub(crate) fn view_of_what_is_there(&self) -> Result<View> {
+        match &self.source {
+            Source::Engine(core) => Ok(core.view()),
+            Source::Reader(_) => self.view(),
+        }
+    }
+
     /// The log up to where the reader may see now, if that is behind `seen`.
     pub(crate) fn view_behind(&self, seen: Position) -> Result<Option<View>> {
         let limit = self.limit()?;

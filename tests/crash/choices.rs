@@ -1,5 +1,7 @@
 //! Which of the possible contents a crash leaves: all of them where they are few, else a sample.
 
+use std::collections::BTreeMap;
+
 /// A small generator of numbers (SplitMix64): the same on every run.
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
@@ -92,4 +94,15 @@ pub(crate) fn each_outcome<T>(
         };
         look(outcome);
     }
+}
+
+/// Tells images apart, word by word: they are many, and mostly zeros.
+pub(crate) fn fingerprint(files: &BTreeMap<String, Vec<u8>>) -> u64 {
+    let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    files.iter().fold(0, |sum, (name, bytes)| {
+        let sum = name.bytes().fold(mix(sum, bytes.len() as u64), |sum, byte| mix(sum, u64::from(byte)));
+        let (words, rest) = bytes.as_chunks::<8>();
+        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+        rest.iter().fold(sum, |sum, byte| mix(sum, u64::from(*byte)))
+    })
 }
