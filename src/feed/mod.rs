@@ -42,10 +42,11 @@ impl Feed {
         }
     }
 
-    /// Publishes a batch that touched these.
-    pub(crate) fn publish(&self, commit: &Commit, end: Position, touched: &Touched) {
+    /// Publishes a batch that touches what `touch` says.
+    #[inline]
+    pub(crate) fn publish(&self, commit: &Commit, end: Position, touch: impl FnOnce(&mut Touched)) {
         let mut pending = self.pending.lock();
-        pending.add_all(touched);
+        touch(&mut pending);
         commit.publish(end);
     }
 

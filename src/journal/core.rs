@@ -12,7 +12,6 @@ use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::Feed;
-use crate::feed::shard::Touched;
 use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
@@ -32,6 +31,7 @@ use crate::journal::pages::window;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
 use crate::journal::tasks::Tasks;
+use crate::journal::waiting::touch;
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
 use crate::log::lock::{HeldLock, now};
@@ -184,7 +184,7 @@ struct Stored<'a, 'b> {
     bytes: u64,
     key: Option<IdempotencyKey>,
     time: i64,
-    touched: Option<&'a Touched>,
+    somebody_reads: bool,
 }
 
 /// A frame that is ready for the lock, with what the lock's holder needs to know.
@@ -323,8 +323,8 @@ impl Core {
         };
         // A cursor that is there already takes no room.
         let bytes = items_bytes + cursors.iter().map(cursor_bytes).sum::<u64>();
-        let touched = self.feed.is_in_use().then(|| Self::touched_by(items));
-        let batch = Stored { items, cursors: &cursors, bytes, key, time, touched: touched.as_ref() };
+        let somebody_reads = self.feed.is_in_use();
+        let batch = Stored { items, cursors: &cursors, bytes, key, time, somebody_reads };
         let end = self.store(&mut writer, &batch, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
@@ -333,8 +333,8 @@ impl Core {
             _ => false,
         };
         drop(writer);
-        if let Some(touched) = &touched {
-            self.wake_for(touched);
+        if somebody_reads {
+            self.wake_for(items);
         }
         if nears && self.keeps_pages_writable() {
             self.keeper.want_pages();
@@ -475,7 +475,7 @@ impl Core {
         batch: &Stored<'_, '_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
-        let &Stored { items, cursors, bytes, key, time, touched } = batch;
+        let &Stored { items, cursors, bytes, key, time, somebody_reads } = batch;
         let durable = self.commit.durable();
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
@@ -521,9 +521,10 @@ impl Core {
             active.live.keyed.lock().push(keyed);
             writer.keyed.remember(start.segment(), keyed, time);
         }
-        match touched {
-            None => self.commit.publish(end),
-            Some(touched) => self.feed.publish(&self.commit, end, touched),
+        if somebody_reads {
+            self.feed.publish(&self.commit, end, |pending| touch(pending, items));
+        } else {
+            self.commit.publish(end);
         }
         writer.last_seq += items.len() as u64;
         if !cursors.is_empty() {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::feed::shard::Shard;
+use crate::feed::shard::Interest;
 use crate::format::index::EntityHash;
 use crate::id::{Position, Seq};
 use crate::index::catalog::{IndexRef, Section};
@@ -58,11 +58,11 @@ impl Scan {
     }
 
     /// Who has to be woken for more.
-    pub(crate) fn shard(&self) -> Shard {
+    pub(crate) fn interest(&self) -> Interest {
         match &self.region {
-            Region::All => Shard::ALL,
-            Region::Kind(kind) | Region::Prefix(kind, _) => Shard::of_kind(kind.0),
-            Region::Entity(..) => Shard::of_entity(self.hash),
+            Region::All => Interest::ALL,
+            Region::Kind(kind) | Region::Prefix(kind, _) => Interest::of_kind(kind.0),
+            Region::Entity(..) => Interest::of_entity(self.hash),
         }
     }
 

@@ -413,7 +413,7 @@ fn lagged(last: u64) -> Error {
 
 impl Reading for Subscriber {
     fn place(&self) -> Place<'_> {
-        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
+        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark() }
     }
 }
 

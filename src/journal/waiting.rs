@@ -1,12 +1,13 @@
 //! Waiting for more of the log: a reader sleeps until what it waits for was touched, and the mark
 //! that it goes by has moved.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::feed::shard::{Shard, Touched};
+use crate::feed::shard::{Interest, Touched};
 use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
 use crate::id::Position;
 use crate::index::catalog::Index;
@@ -128,7 +129,7 @@ pub trait Reading {
 #[derive(Debug)]
 pub struct Place<'a> {
     pub(crate) waiting: &'a Waiting,
-    pub(crate) shard: Shard,
+    pub(crate) interest: Interest,
     pub(crate) seen: Position,
 }
 
@@ -277,7 +278,10 @@ impl Place<'_> {
             }
             if began.elapsed() < waiting.spin {
                 waiting.check_not_ended(self.seen)?;
-                std::hint::spin_loop();
+                self.spin();
+                continue;
+            }
+            if self.yields() {
                 continue;
             }
             if self.lie_down()? {
@@ -290,6 +294,28 @@ impl Place<'_> {
         }
     }
 
+    /// Looks for a while without asking what time it is.
+    fn spin(&self) {
+        for _ in 0..64 {
+            if self.is_worth_a_look() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Lets others run before it sleeps: where many follow a writer, entries gather meanwhile, and one
+    /// wake-up is for several. True: it need not sleep.
+    fn yields(&self) -> bool {
+        const YIELDS: usize = 4;
+        !self.is_polled()
+            && (0..YIELDS).any(|_| {
+                std::thread::yield_now();
+                self.is_worth_a_look()
+            })
+            && self.waiting.source.stopped().is_none()
+    }
+
     /// Has the reader woken from now on, if there is somebody who can. False: it has to look again
     /// first, and will not be.
     ///
@@ -300,7 +326,7 @@ impl Place<'_> {
         let waiting = self.waiting;
         waiting.source.check_not_forked("wait for more of the log")?;
         let Source::Engine(core) = &waiting.source else { return Ok(!self.is_worth_a_look()) };
-        waiting.beds(core).lie_down(self.shard, &waiting.stopper.sleeper);
+        waiting.beds(core).lie_down(self.interest, &waiting.stopper.sleeper);
         let asked = waiting.ask_for_a_sync(core);
         // Whoever moves the mark looks for sleepers afterwards: one of us sees the other.
         let nothing_happened = asked.is_ok() && !self.is_worth_a_look();
@@ -313,7 +339,7 @@ impl Place<'_> {
     /// It is awake, whoever woke it.
     pub(crate) fn get_up(&self) {
         if let Source::Engine(core) = &self.waiting.source {
-            self.waiting.beds(core).get_up(self.shard, &self.waiting.stopper.sleeper);
+            self.waiting.beds(core).get_up(self.interest, &self.waiting.stopper.sleeper);
         }
     }
 
@@ -323,30 +349,35 @@ impl Place<'_> {
     }
 }
 
-impl Core {
-    /// The shards that a batch touches.
-    pub(crate) fn touched_by(items: &[Item<'_>]) -> Touched {
-        let mut touched = Touched::default();
-        if !items.is_empty() {
-            touched.add(Shard::ALL);
-        }
-        for item in items {
-            touched.add(Shard::of_kind(item.kind()));
-            touched.add(Shard::of_entity(item.hash()));
-        }
-        touched
+/// Adds what a batch touches.
+#[inline]
+pub(crate) fn touch(touched: &mut Touched, items: &[Item<'_>]) {
+    if !items.is_empty() {
+        touched.add(Interest::ALL);
     }
+    for item in items {
+        touched.add(Interest::of_kind(item.kind()));
+        touched.add(Interest::of_entity(item.hash()));
+    }
+}
 
+impl Core {
     /// Wakes who waits for what was just made visible.
-    pub(crate) fn wake_for(&self, touched: &Touched) {
-        self.feed.visible.wake(touched);
+    #[inline]
+    pub(crate) fn wake_for(&self, items: &[Item<'_>]) {
+        let touched = || {
+            let mut touched = Touched::default();
+            touch(&mut touched, items);
+            Cow::Owned(touched)
+        };
+        self.feed.visible.wake_for(touched);
         if self.syncs_by_itself() {
             if self.options.durability != Durability::Sync {
                 self.want_sync_for_readers();
             }
         } else {
             // Nobody syncs for them: they do it themselves.
-            self.feed.durable.wake(touched);
+            self.feed.durable.wake_for(touched);
         }
     }
 

@@ -357,7 +357,7 @@ impl Watcher {
 
 impl Reading for Watcher {
     fn place(&self) -> Place<'_> {
-        Place { waiting: &self.waiting, shard: self.scan.shard(), seen: self.scan.mark() }
+        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark() }
     }
 }
 
