@@ -165,7 +165,7 @@ pub use journal::verify::verify;
 pub use journal::verify::verify_in;
 pub use journal::view::{Entries, RegionEntries, View};
 pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
-pub use journal::waiting::{Reading, Stopper, Until};
+pub use journal::waiting::{Place, Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};

@@ -129,7 +129,10 @@ fn a_wait_ends_with_its_time_or_a_stop_and_a_set_looks_again_by_itself() {
             let ready = set.wait(Some(LONG));
             assert!(!ready.is_empty());
             for key in ready {
-                seen.extend(set.get_mut(key).unwrap().try_next().unwrap().map(|_| key));
+                let reader = set.get_mut(key).unwrap();
+                while reader.advance().unwrap() {
+                    seen.push(key);
+                }
             }
         }
         seen.sort();
@@ -157,4 +160,23 @@ fn cursors_are_listed_from_another_process_with_what_they_have_not_seen() {
     assert_eq!((theirs[0].behind, theirs[0].next.map(u64::from)), (25, Some(16)));
     assert_eq!(theirs[0].held_bytes, ours[0].held_bytes);
     assert_eq!((theirs[0].held, ours[0].held), (false, true));
+}
+
+#[test]
+fn a_place_to_begin_is_found_also_where_nobody_says_what_is_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let journal = options().open(&path).unwrap();
+    let note = journal.kind("note").unwrap();
+    (0..5).for_each(|n| say(&journal, note, b"k", n));
+    journal.close().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let third = esker::Seq::new(3).unwrap();
+    let follow = |start| reader.follow(Region::all(), WatchOptions::new().from(start)).unwrap();
+    let (mut newest, mut after) = (follow(Start::Newest), follow(Start::After(third)));
+    let journal = options().open(&path).unwrap();
+    say(&journal, note, b"k", 5);
+    journal.sync().unwrap();
+    assert_eq!(number(newest.next_timeout(LONG).unwrap().unwrap().payload()), 5);
+    assert_eq!(number(after.next_timeout(LONG).unwrap().unwrap().payload()), 3);
 }

@@ -308,3 +308,68 @@ fn what_a_failed_sync_takes_back_is_taken_out_of_a_remembered_value() {
     assert_eq!((told(&left), left.value.unwrap()), (1, vec![1, 1, 1]));
     assert_eq!(watch.try_next().unwrap_err().kind(), ErrorKind::Poisoned);
 }
+
+#[test]
+fn what_was_folded_before_a_bad_fact_is_told_and_taken_back_with_the_rest() {
+    let disk = Simulator::new();
+    let options = Options::new().durability(Durability::Os).background(false);
+    let store = Store::over(options.open_in(&disk).unwrap());
+    let mut lossy = store.watch_projection::<Chain>(NOTES, "a").unwrap();
+    let mut named = store.watch_projection_durable::<Chain>(NOTES, "b", Some("n")).unwrap();
+    for key in ["a", "b"] {
+        store.append(NOTES, key, &1).unwrap();
+    }
+    store.sync().unwrap();
+    for key in ["a", "b"] {
+        store.append(NOTES, key, &2).unwrap();
+        store.append(TEXTS, key, &"no number".to_owned()).unwrap();
+    }
+    let newest = lossy.try_next().unwrap().unwrap();
+    assert_eq!((told(&newest), newest.value.unwrap().len()), (2, 6), "the good ones, and then the bad one");
+    assert_eq!(lossy.try_next().unwrap_err().kind(), ErrorKind::Codec);
+    assert_eq!(told(&named.try_next().unwrap().unwrap()), 1, "what is durable");
+    let project = |freshness| store.project::<Chain>(NOTES, "a", freshness);
+    assert_eq!(project(Freshness::Consistent).unwrap_err().kind(), ErrorKind::Codec);
+    disk.fail_sync_after(0);
+    assert_eq!(store.sync().unwrap_err().kind(), ErrorKind::Poisoned);
+    let hour = Freshness::MaybeStale(Duration::from_secs(3600));
+    for freshness in [hour, Freshness::Consistent, hour] {
+        assert_eq!(project(freshness).unwrap().value.unwrap(), [1, 1, 1]);
+    }
+}
+
+/// Panics at a three, once.
+struct NotThree;
+
+static THREES: AtomicBool = AtomicBool::new(true);
+
+impl Fold for NotThree {
+    type State = Vec<u64>;
+    type Event = u64;
+    const NAME: &'static str = "not three";
+    const VERSION: u32 = 1;
+
+    fn fold(chain: &mut Vec<u64>, event: u64, _: &At) {
+        assert!(event != 3 || !THREES.load(Ordering::Relaxed), "three");
+        chain.push(event);
+    }
+}
+
+#[test]
+fn what_nobody_was_told_of_before_a_panic_is_no_part_of_a_checkpoint_and_is_waited_for_in_a_set() {
+    let store = Store::in_memory().unwrap();
+    (1..=3).for_each(|n| _ = store.append(NOTES, "a", &n).unwrap());
+    let mut set = esker::WaitSet::new();
+    let key = set.insert(store.watch_projection_durable::<NotThree>(NOTES, "a", Some("n")).unwrap());
+    for _ in 0..2 {
+        assert_eq!(set.wait(Some(LONG)), [key], "a failed projection does not consume its wake-up");
+        assert!(catch_unwind(AssertUnwindSafe(|| set.get_mut(key).unwrap().try_next())).is_err());
+    }
+    let watch = set.get_mut(key).unwrap();
+    watch.checkpoint().unwrap();
+    assert_eq!(store.journal().cursors().unwrap()[0].behind, 3, "nothing was told");
+    THREES.store(false, Ordering::Relaxed);
+    assert_eq!(watch.try_next().unwrap().unwrap().value.unwrap(), [1, 2, 3]);
+    watch.checkpoint().unwrap();
+    assert_eq!(store.journal().cursors().unwrap()[0].behind, 0);
+}

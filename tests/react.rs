@@ -10,8 +10,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use esker::{
-    ErrorKind, Expect, Facts, Options, Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction,
-    ReactorState, Region, Simulator, Start, Store, SubscribeOptions, Until, WatchOptions, With,
+    Durability, ErrorKind, Expect, Facts, Options, Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX,
+    ReactOptions, Reaction, ReactorState, Region, Simulator, Start, Store, SubscribeOptions, Until,
+    WatchOptions, With,
 };
 
 const ORDERS: Facts<u32> = Facts::new("order");
@@ -441,4 +442,137 @@ fn a_kill_at_any_system_call_leaves_each_order_with_its_invoices_once() {
         kills += 1;
     }
     assert!(kills > 20, "only {kills} calls were met");
+}
+
+#[test]
+fn two_lossy_reactors_have_keys_of_their_own() {
+    let store = Store::in_memory().unwrap();
+    let (send, keys) = mpsc::channel();
+    let start = || {
+        let send = send.clone();
+        let reaction = move |_: esker::Entry<'_>, out: &mut Out<'_>| Ok(send.send(out.idempotency_key(0))?);
+        store.react_lossy(store.region(ORDERS).unwrap(), SubscribeOptions::new(), reaction).unwrap()
+    };
+    let _both = [start(), start()];
+    store.append(ORDERS, "8812", &1).unwrap();
+    assert_ne!(keys.recv_timeout(LONG).unwrap(), keys.recv_timeout(LONG).unwrap());
+}
+
+struct BadDisplay;
+
+impl std::fmt::Display for BadDisplay {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("while it says what is wrong")
+    }
+}
+
+impl std::fmt::Debug for BadDisplay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BadDisplay")
+    }
+}
+
+impl std::error::Error for BadDisplay {}
+
+#[test]
+fn an_error_that_panics_when_it_is_asked_and_a_pause_without_an_end_are_failures_like_others() {
+    let store = Store::in_memory().unwrap();
+    let for_ever = ReactOptions::new().retry_between(Duration::MAX, Duration::MAX);
+    let region = store.region(ORDERS).unwrap();
+    let shaky = store.react_with("shaky", region.clone(), soon(), |_, _| Err(Box::new(BadDisplay))).unwrap();
+    let waits = store.react_with("waits", region, for_ever, |_, _| Err("no".into())).unwrap();
+    store.append(ORDERS, "8812", &1).unwrap();
+    while shaky.status().failures < 3 || waits.status().failures < 1 {
+        std::thread::yield_now();
+    }
+    for reactor in [shaky, waits] {
+        assert!(matches!(reactor.status().state, ReactorState::Retrying { .. }), "{reactor:?}");
+        reactor.stop();
+        reactor.join().unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_ends_no_reactor() {
+    let disk = Simulator::new();
+    let store = Store::over(Options::new().segment_bytes(4096).open_in(&disk).unwrap());
+    let quiet = store.react_with("quiet", store.region(ORDERS).unwrap(), soon(), |_, _| Ok(())).unwrap();
+    disk.limit_space(Some(1));
+    // Until a segment is full there is room, and none for a checkpoint then.
+    while store.append(ORDERS, "8812", &0).is_ok() {}
+    while quiet.status().failures == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(quiet.status().state, ReactorState::Running, "{:?}", quiet.status());
+    disk.limit_space(None);
+    let behind = || store.journal().cursors().unwrap()[0].behind;
+    while behind() > 0 {
+        std::thread::yield_now();
+    }
+    quiet.stop();
+    quiet.join().unwrap();
+}
+
+#[test]
+fn a_store_that_is_poisoned_ends_a_reactor_that_could_only_fail() {
+    let disk = Simulator::new();
+    let options = Options::new().durability(Durability::Os).background(false);
+    let store = Store::over(options.open_in(&disk).unwrap());
+    let reactor =
+        store.react_with("r", store.region(ORDERS).unwrap(), soon(), |_, _| Err("no".into())).unwrap();
+    store.append(ORDERS, "8812", &1).unwrap();
+    while reactor.status().failures == 0 {
+        std::thread::yield_now();
+    }
+    disk.fail_sync_after(0);
+    store.append(ORDERS, "8812", &1).unwrap();
+    assert_eq!(store.sync().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(reactor.join().unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+#[test]
+fn whoever_closes_waits_for_the_reaction_that_is_under_way_also_as_the_second() {
+    let store = Store::in_memory().unwrap();
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel::<()>();
+    let reaction = move |_: esker::Entry<'_>, out: &mut Out<'_>| {
+        enter.send(())?;
+        let _ = left.recv_timeout(LONG);
+        assert_eq!(out.store().close().unwrap_err().kind(), ErrorKind::WouldDeadlock);
+        Ok(())
+    };
+    let reactor = store.react("slow", store.region(ORDERS).unwrap(), reaction).unwrap();
+    store.append(ORDERS, "8812", &1).unwrap();
+    entered.recv_timeout(LONG).unwrap();
+    std::thread::scope(|scope| {
+        let closers = [(); 2].map(|()| scope.spawn(|| store.close()));
+        while store.append(ORDERS, "8812", &1).is_ok() {}
+        assert!(closers.iter().all(|closer| !closer.is_finished()), "a reaction is under way");
+        leave.send(()).unwrap();
+        closers.into_iter().for_each(|closer| closer.join().unwrap().unwrap());
+    });
+    assert_eq!(reactor.status().state, ReactorState::Stopped);
+}
+
+#[test]
+fn a_value_that_panics_while_it_is_encoded_leaves_nothing_in_its_batch() {
+    struct Bad;
+    impl serde::Serialize for Bad {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("while it is encoded")
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Bad {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            Err(serde::de::Error::custom("never"))
+        }
+    }
+    const BAD: Facts<Bad> = Facts::new("bad");
+    let store = Store::in_memory().unwrap();
+    let mut batch = store.batch();
+    let encode = std::panic::AssertUnwindSafe(|| batch.append(BAD, "left over", &Bad).map(|_| ()));
+    assert!(std::panic::catch_unwind(encode).is_err());
+    batch.append(ORDERS, "right", &7).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(store.latest(ORDERS, "right").unwrap().unwrap().value().unwrap(), 7);
 }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use esker::{
-    Durability, ErrorKind, Journal, Lag, Options, OwnedItem, ReaderStream, Record, Region, Simulator,
-    SubscribeOptions,
+    Durability, ErrorKind, Journal, Lag, Options, OwnedItem, ReaderStream, Record, Region, Simulator, Start,
+    SubscribeOptions, WatchOptions,
 };
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
@@ -174,4 +174,78 @@ fn a_stream_may_move_between_threads() {
     is_a_stream_for_any_runtime(&journal.watch("w", Region::all()).unwrap().into_stream());
     let future = poll_fn(move |cx| Pin::new(&mut stream).poll_next(cx));
     std::thread::spawn(move || drop(future)).join().unwrap();
+}
+
+/// What a runtime does whose queue is full.
+struct Full;
+
+impl Wake for Full {
+    fn wake(self: Arc<Self>) {
+        panic!("too many tasks");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_is_nobody_else_s() {
+    let disk = Simulator::new();
+    let journal = Options::new().durability(Durability::Os).open_in(&disk).unwrap();
+    let note = journal.kind("note").unwrap();
+    let full = Waker::from(Arc::new(Full));
+    let pending = |stream: &mut ReaderStream<esker::Watcher>| {
+        assert!(Pin::new(stream).poll_next(&mut Context::from_waker(&full)).is_pending());
+    };
+    let follow = || journal.follow(Region::kind(note), WatchOptions::new().from(Start::Newest)).unwrap();
+    let mut stream = follow().into_stream();
+    pending(&mut stream);
+    // Another one of what is durable, that is woken by the same thread; and one that comes later.
+    for _ in 0..2 {
+        let mut other = follow();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(move || other.next_timeout(LONG).unwrap().is_some());
+            journal.append(Record::new(note, b"k", b"1")).unwrap();
+            assert!(waits.join().unwrap(), "its wake-up was lost");
+        });
+    }
+    let mut stream = follow().into_stream();
+    journal.sync().unwrap();
+    while Pin::new(&mut stream).poll_next(&mut Context::from_waker(&full)).is_ready() {}
+    journal.close().unwrap();
+    Options::new().open_in(&disk).expect("the directory is free");
+}
+
+/// Calls back when it is dropped, as a task does that is dropped with its waker.
+struct StopsWhenDropped(std::sync::Mutex<Option<esker::Stopper>>);
+
+impl Wake for StopsWhenDropped {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for StopsWhenDropped {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().take().unwrap().stop();
+    }
+}
+
+/// Asks the journal something that takes the writer's lock.
+struct Asks(Journal);
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.remembers(esker::IdempotencyKey([0; 16]));
+    }
+}
+
+#[test]
+fn a_waker_that_calls_back_when_it_is_dropped_or_the_log_ends_waits_for_nobody() {
+    let journal = Journal::in_memory().unwrap();
+    let subscriber = journal.subscribe(Region::all()).unwrap();
+    let waker = Waker::from(Arc::new(StopsWhenDropped(std::sync::Mutex::new(Some(subscriber.stopper())))));
+    let mut stream = subscriber.into_stream();
+    assert!(Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    drop(stream);
+    let mut stream = journal.subscribe(Region::all()).unwrap().into_stream();
+    let waker = Waker::from(Arc::new(Asks(journal.clone())));
+    assert!(Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)).is_pending());
+    journal.close().unwrap();
 }

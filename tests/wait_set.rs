@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use esker::{
-    Durability, ErrorKind, Item, Journal, Options, Record, Region, Simulator, SubscribeOptions, Subscriber,
-    Until, WaitKey, WaitSet, WatchOptions, Watcher,
+    Durability, ErrorKind, Item, Journal, Options, Place, Reading, Record, Region, Simulator,
+    SubscribeOptions, Subscriber, Until, WaitKey, WaitSet, WatchOptions, Watcher,
 };
 
 const LONG: Option<Duration> = Some(Duration::from_secs(30));
@@ -154,4 +154,91 @@ fn an_end_a_failed_disk_and_a_stop_are_all_told() {
         assert_eq!(waits.join().unwrap(), []);
     });
     assert_eq!(set.wait(None), [], "and all later ones");
+}
+
+#[test]
+fn whoever_has_something_to_read_is_named_until_it_was_read() {
+    let journal = Journal::in_memory().unwrap();
+    let note = journal.kind("note").unwrap();
+    let mut set = WaitSet::new();
+    for _ in 0..10 {
+        journal.append(Record::new(note, b"a", b"1")).unwrap();
+    }
+    // What was there before it came counts too.
+    let key = set.insert(journal.watch("w", Region::kind(note)).unwrap());
+    for n in 0..10 {
+        assert_eq!(set.wait(LONG), [key], "{n} of 10 were read");
+        assert!(set.get_mut(key).unwrap().try_next().unwrap().is_some());
+    }
+    assert!(set.get_mut(key).unwrap().try_next().unwrap().is_none());
+    assert_eq!(set.wait(Some(Duration::ZERO)), []);
+}
+
+#[test]
+fn that_nothing_more_will_come_is_said_once() {
+    let journal = Journal::in_memory().unwrap();
+    let mut set = WaitSet::new();
+    let stopped = set.insert(journal.subscribe(Region::all()).unwrap());
+    let closed = set.insert(journal.subscribe(Region::all()).unwrap());
+    let stopper = set.get_mut(stopped).unwrap().stopper();
+    stopper.stop();
+    assert_eq!(set.wait(LONG), [stopped]);
+    assert!(stopper.is_stopped());
+    assert_eq!(set.wait(Some(Duration::ZERO)), []);
+    journal.close().unwrap();
+    assert_eq!(set.wait(LONG), [closed]);
+    assert_eq!(set.get_mut(closed).unwrap().try_next().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(set.wait(Some(Duration::ZERO)), []);
+}
+
+#[test]
+fn a_reader_that_is_put_in_the_place_of_another_is_woken_too() {
+    let journal = Journal::in_memory().unwrap();
+    let note = journal.kind("note").unwrap();
+    let mut set = WaitSet::new();
+    let key = set.insert(journal.subscribe(Region::kind(note)).unwrap());
+    journal.sync().unwrap();
+    assert_eq!(set.wait(Some(Duration::ZERO)), [key], "what was synced since it came is another's");
+    *set.get_mut(key).unwrap() = journal.subscribe(Region::kind(note)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| journal.append(Record::new(note, b"a", b"1")).unwrap());
+        assert_eq!(set.wait(LONG), [key]);
+    });
+}
+
+/// Readers of two kinds in one set.
+enum Either {
+    Lossy(Subscriber),
+    Guaranteed(Watcher),
+}
+
+impl Reading for Either {
+    fn place(&self) -> Place<'_> {
+        match self {
+            Self::Lossy(subscriber) => subscriber.place(),
+            Self::Guaranteed(watcher) => watcher.place(),
+        }
+    }
+}
+
+#[test]
+fn a_set_may_hold_readers_of_several_kinds() {
+    let journal = Journal::in_memory().unwrap();
+    let note = journal.kind("note").unwrap();
+    let mut set = WaitSet::new();
+    let lossy = set.insert(Either::Lossy(journal.subscribe(Region::all()).unwrap()));
+    let guaranteed = set.insert(Either::Guaranteed(journal.watch("w", Region::all()).unwrap()));
+    journal.append(Record::new(note, b"a", b"1")).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        for key in set.wait(LONG) {
+            let found = match set.get_mut(key).unwrap() {
+                Either::Lossy(subscriber) => subscriber.advance().unwrap(),
+                Either::Guaranteed(watcher) => watcher.advance().unwrap(),
+            };
+            seen.extend(found.then_some(key));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [lossy, guaranteed]);
 }

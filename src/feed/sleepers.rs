@@ -10,7 +10,8 @@
 //! of who is left, so that the writer's part grows with the logarithm of their number. Only who is
 //! certain to get up at once is given anything: a thread that is inside [`Sleeper::wait`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) trait Bell: std::fmt::Debug + Send + Sync {
 /// A thread that can be woken, or somebody with a bell.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
+    /// Tells sleepers apart.
+    id: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,7 +43,10 @@ struct State {
 
 impl Sleeper {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::default()), changed: Condvar::new() })
+        // Not one of loom's: it orders nothing.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Arc::new(Self { id, state: Mutex::new(State::default()), changed: Condvar::new() })
     }
 
     /// Wakes whoever waits, or will wait next.
@@ -59,14 +65,20 @@ impl Sleeper {
         drop(state);
         self.changed.notify_all();
         if let Some(bell) = bell {
-            bell.ring();
+            // A runtime's code: its panic is not ours, and others are still to be woken.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                bell.ring();
+                drop(bell);
+            }));
         }
         others
     }
 
     /// From now on, waking it rings this.
     pub(crate) fn give_bell(&self, bell: Option<Arc<dyn Bell>>) {
-        self.state.lock().bell = bell;
+        let before = std::mem::replace(&mut self.state.lock().bell, bell);
+        // Outside the lock: what is dropped with it may want to wake us.
+        drop(before);
     }
 
     /// Waits until woken, at most so long; `None`: for ever. False: the time is over.
@@ -94,8 +106,8 @@ fn wake_each(mut sleepers: Vec<Arc<Sleeper>>) {
     }
 }
 
-/// Who lies there, and waits for what.
-type Bed = (Interest, Arc<Sleeper>);
+/// Those who lie in one shard, by number, and what each waits for.
+type Beds = BTreeMap<u64, (Interest, Arc<Sleeper>)>;
 
 /// The beds of one mark.
 #[derive(Debug)]
@@ -103,7 +115,7 @@ pub(crate) struct Sleepers {
     /// A bit for each shard in which somebody lies.
     occupied: [AtomicU64; WORDS],
     count: AtomicU64,
-    beds: Mutex<HashMap<Shard, Vec<Bed>>>,
+    beds: Mutex<HashMap<Shard, Beds>>,
 }
 
 impl Default for Sleepers {
@@ -121,40 +133,54 @@ impl Sleepers {
     pub(crate) fn lie_down(&self, interest: Interest, sleeper: &Arc<Sleeper>) {
         let shard = interest.shard();
         let mut beds = self.beds.lock();
-        beds.entry(shard).or_default().push((interest, Arc::clone(sleeper)));
+        let before = beds.entry(shard).or_default().insert(sleeper.id, (interest, Arc::clone(sleeper)));
         if let Some(word) = self.occupied.get(shard.word()) {
             word.fetch_or(shard.bit(), Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
         drop(beds);
         fence(Ordering::SeqCst);
     }
 
     /// Takes a registration back, if it was not used up by a wake-up.
-    pub(crate) fn get_up(&self, interest: Interest, sleeper: &Arc<Sleeper>) {
-        let is_mine = |bed: &Bed| Arc::ptr_eq(&bed.1, sleeper);
-        self.clear(&mut self.beds.lock(), interest.shard(), is_mine);
+    pub(crate) fn get_up(&self, interest: Interest, sleeper: &Sleeper) {
+        let shard = interest.shard();
+        let mut beds = self.beds.lock();
+        let Some(bed) = beds.get_mut(&shard) else { return };
+        if bed.remove(&sleeper.id).is_some() {
+            self.left(&mut beds, shard, 1);
+        }
     }
 
-    /// Takes those out of a shard who are meant.
-    fn clear(
-        &self,
-        beds: &mut HashMap<Shard, Vec<Bed>>,
-        shard: Shard,
-        is_meant: impl FnMut(&Bed) -> bool,
-    ) -> Vec<Bed> {
-        let Some(bed) = beds.get_mut(&shard) else { return Vec::new() };
-        let (out, left): (Vec<Bed>, Vec<Bed>) = std::mem::take(bed).into_iter().partition(is_meant);
-        self.count.fetch_sub(out.len() as u64, Ordering::Relaxed);
-        if left.is_empty() {
+    /// So many have left a shard.
+    fn left(&self, beds: &mut HashMap<Shard, Beds>, shard: Shard, count: u64) {
+        self.count.fetch_sub(count, Ordering::Relaxed);
+        if beds.get(&shard).is_some_and(BTreeMap::is_empty) {
             beds.remove(&shard);
             if let Some(word) = self.occupied.get(shard.word()) {
                 word.fetch_and(!shard.bit(), Ordering::Relaxed);
             }
-        } else {
-            *bed = left;
         }
-        out
+    }
+
+    /// Takes those out of a shard who are meant; `None`: everybody.
+    fn clear(&self, shard: Shard, meant: Option<Interest>, woken: &mut Vec<Arc<Sleeper>>) {
+        let mut beds = self.beds.lock();
+        let Some(bed) = beds.get_mut(&shard) else { return };
+        let before = woken.len();
+        match meant {
+            None => woken.extend(std::mem::take(bed).into_values().map(|(_, sleeper)| sleeper)),
+            // Mostly nobody is: others share the shard.
+            Some(meant) => {
+                let meant = bed.iter().filter(|(_, (interest, _))| *interest == meant);
+                let ids: Vec<u64> = meant.map(|(id, _)| *id).collect();
+                woken.extend(ids.iter().filter_map(|id| bed.remove(id)).map(|(_, sleeper)| sleeper));
+            }
+        }
+        let count = (woken.len() - before) as u64;
+        if count > 0 {
+            self.left(&mut beds, shard, count);
+        }
     }
 
     /// True if somebody lies here. Called behind the store of the mark, and a fence.
@@ -188,20 +214,19 @@ impl Sleepers {
         match touched.exact() {
             Some(interests) => {
                 for interest in interests.iter().filter(|interest| self.is_occupied(interest.shard())) {
-                    let is_meant = |bed: &Bed| bed.0 == *interest;
-                    woken.extend(self.clear(&mut self.beds.lock(), interest.shard(), is_meant));
+                    self.clear(interest.shard(), Some(*interest), &mut woken);
                 }
             }
             None => {
                 for (at, (bits, occupied)) in touched.words().zip(&self.occupied).enumerate() {
                     for shard in Shard::of_word(at, bits & occupied.load(Ordering::Relaxed)) {
-                        woken.extend(self.clear(&mut self.beds.lock(), shard, |_| true));
+                        self.clear(shard, None, &mut woken);
                     }
                 }
             }
         }
         // Outside the lock: a woken one may lie down again at once.
-        wake_each(woken.into_iter().map(|(_, sleeper)| sleeper).collect());
+        wake_each(woken);
     }
 
     fn is_occupied(&self, shard: Shard) -> bool {

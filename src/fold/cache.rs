@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::fold::folding::{Folding, Named};
 use crate::fold::{Fold, Projection};
-use crate::id::KindId;
+use crate::id::{KindId, Position};
 use crate::journal::view::View;
 
 /// How fresh a projection has to be.
@@ -64,12 +64,13 @@ struct Found<F: Fold> {
 }
 
 impl Cache {
-    /// The value, as fresh as it has to be; `view` makes a view of what is visible now.
+    /// The value, as fresh as it has to be; `readable` is where the log ends now, `view` shows it.
     pub(crate) fn project<F: Fold>(
         &self,
         kind: Named,
         (id, key): (KindId, &[u8]),
         freshness: Freshness,
+        readable: Position,
         view: impl FnOnce() -> View,
     ) -> Result<Projection<F::State>> {
         let kept = self.kept::<F>(id, key);
@@ -77,11 +78,13 @@ impl Cache {
         if let (Freshness::MaybeStale(age), Some(folding), Some(looked_at)) =
             (freshness, &found.folding, found.looked_at)
             && looked_at.elapsed() <= age
+            && folding.mark <= readable
         {
             return Ok(folding.projection());
         }
         // Under the lock of the value, so that it only ever goes forward.
         let (now, view) = (Instant::now(), view());
+        found.looked_at = None;
         // A failed sync takes back what was visible: it must not stay in a value.
         let known = found.folding.take().filter(|folding| folding.mark <= view.mark);
         let mut folding = known.unwrap_or_else(Folding::new);

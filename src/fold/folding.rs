@@ -67,6 +67,8 @@ impl<F: Fold> Folding<F> {
         (id, key): (KindId, &[u8]),
         last: u64,
     ) -> Result<()> {
+        // Also if it fails half way: what was taken in until then may be from this view.
+        self.mark = self.mark.max(view.mark);
         for entry in view.entity_behind(id, key, self.seq) {
             let entry = entry?;
             if entry.seq().get() > last {
@@ -74,7 +76,6 @@ impl<F: Fold> Folding<F> {
             }
             self.take(kind, &entry)?;
         }
-        self.mark = view.mark;
         Ok(())
     }
 }

@@ -368,22 +368,23 @@ impl Core {
     pub(crate) fn close(&self, says_so: bool) -> Result<()> {
         self.check_not_forked("close")?;
         // Nobody is making a file when the directory is let go of, and nobody begins to.
-        let _making = self.keeper.making.lock();
+        let making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let _indexing = self.keeper.indexing.lock();
+        let indexing = self.keeper.indexing.lock();
         let ended = self.end_life(&mut writer, says_so);
         self.commit.close();
-        self.feed.wake_all();
         if self.commit.is_poisoned() {
             self.lock.show(Cell::Poison, 1);
         }
         writer.stage = Stage::Waiting { end: self.commit.durable(), resume: false };
-        drop(writer);
+        drop((writer, indexing, making));
         let released =
             self.lock.release().map_err(|e| Error::io("release the lock", e).at(self.directory.path()));
+        // Last, and under no lock: a runtime's waker may do what it likes.
+        self.feed.wake_all();
         ended.and(released)
     }
 

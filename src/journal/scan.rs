@@ -29,6 +29,8 @@ pub(crate) struct Scan {
     found: VecDeque<u64>,
     /// There are no more of them in this view.
     is_searched: bool,
+    /// The view has nothing more.
+    is_spent: bool,
 }
 
 /// The segment that is being read.
@@ -54,7 +56,9 @@ impl Scan {
             Region::Entity(kind, key) => view.index().hash(kind.0, key),
             _ => 0,
         };
-        Self { region, hash, view, looked, here: None, found: VecDeque::new(), is_searched: false }
+        // Whoever begins with what is new has nothing to look at yet.
+        let is_spent = view.last_seq().is_ok_and(|newest| newest.map_or(0, Seq::get) <= looked);
+        Self { region, hash, view, looked, here: None, found: VecDeque::new(), is_searched: false, is_spent }
     }
 
     /// Who has to be woken for more.
@@ -85,6 +89,12 @@ impl Scan {
         self.looked = looked;
         self.found.clear();
         self.is_searched = false;
+        self.is_spent = false;
+    }
+
+    /// The view may hold more than was shown.
+    pub(crate) fn may_have_more(&self) -> bool {
+        !self.is_spent
     }
 
     /// Goes on behind what could not be read. False: the error does not say what that is.
@@ -100,6 +110,7 @@ impl Scan {
     pub(crate) fn go_on_in(&mut self, view: View) {
         self.view = view;
         self.is_searched = false;
+        self.is_spent = false;
         // How much there is of the segment has changed with the view.
         self.here = None;
     }
@@ -109,6 +120,15 @@ impl Scan {
     /// After an error the place is behind the entry that could not be read, so that the next
     /// call goes on there; the error names what was passed.
     pub(crate) fn advance(&mut self) -> Result<bool> {
+        // Also behind an error there may be more.
+        self.is_spent = false;
+        let found = self.step()?;
+        self.is_spent = !found;
+        Ok(found)
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<bool> {
         if matches!(self.region, Region::Entity(..)) {
             return self.advance_in_entity();
         }

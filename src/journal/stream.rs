@@ -28,6 +28,9 @@ pub enum OwnedItem {
 /// A reader as a [`Stream`], for any runtime: it needs no timer, no thread and no reactor, only to be
 /// polled when it says so.
 ///
+/// Whoever appends or syncs calls the task's waker, and may hold the journal's locks meanwhile: a waker must
+/// not call back into the journal. Those of the usual runtimes only put the task into a queue.
+///
 /// A reader of another process's store cannot be woken, and is refused by the first poll.
 ///
 /// The stream ends with the log, when the reader is stopped, and behind an error that would come again.

@@ -260,6 +260,9 @@ impl Subscriber {
     pub fn advance(&mut self) -> Result<bool> {
         self.missed = None;
         self.waiting.check_not_forked()?;
+        if let Some(view) = self.waiting.view_short_of(self.scan.mark())? {
+            self.scan.go_on_in(view);
+        }
         if let Some(error) = self.untold.take() {
             return Err(error);
         }
@@ -338,6 +341,18 @@ impl Subscriber {
         self.waiting.view()
     }
 
+    /// Stands behind a Seq that it has come to before: what it stepped to is told again.
+    pub(crate) fn go_back_to(&mut self, looked: u64) {
+        if self.scan.looked() != looked {
+            self.scan.go_back_to(looked);
+            if let Some((_, ahead)) = &mut self.limit {
+                // It runs ahead from here again, and counts.
+                ahead.entries = 0;
+                ahead.scan.go_back_to(looked);
+            }
+        }
+    }
+
     /// Everything up to this Seq was looked at.
     pub(crate) fn looked(&self) -> u64 {
         self.scan.looked()
@@ -413,7 +428,8 @@ fn lagged(last: u64) -> Error {
 
 impl Reading for Subscriber {
     fn place(&self) -> Place<'_> {
-        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark() }
+        let has_more = self.scan.may_have_more() || self.untold.is_some() || self.lagged.is_some();
+        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark(), has_more }
     }
 }
 

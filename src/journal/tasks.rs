@@ -1,9 +1,9 @@
 //! Threads that run the user's code over a journal: made on request, ended by its close.
 
 use std::fmt;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, ThreadId};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::waiting::Stopper;
@@ -12,6 +12,8 @@ use crate::journal::waiting::Stopper;
 #[derive(Default)]
 pub(crate) struct Tasks {
     state: Mutex<State>,
+    /// Somebody has joined all of them.
+    joined: Condvar,
 }
 
 #[derive(Default)]
@@ -19,6 +21,8 @@ struct State {
     /// Nothing is started any more.
     closing: bool,
     running: Vec<Task>,
+    /// The threads that run and are not in `running` any more: somebody waits for their ends.
+    joining: Vec<ThreadId>,
 }
 
 struct Task {
@@ -50,7 +54,8 @@ impl Tasks {
     /// True on one of these threads, which cannot wait for its own end.
     pub(crate) fn is_on_one(&self) -> bool {
         let me = std::thread::current().id();
-        self.state.lock().running.iter().any(|task| task.thread.thread().id() == me)
+        let state = self.state.lock();
+        state.joining.contains(&me) || state.running.iter().any(|task| task.thread.thread().id() == me)
     }
 
     /// Tells all of them to end.
@@ -60,13 +65,29 @@ impl Tasks {
         state.running.iter().for_each(|task| task.stopper.stop());
     }
 
-    /// Waits for their ends, but for that of the calling thread.
+    /// Waits for their ends, whoever else does; on one of them it does not wait.
     pub(crate) fn join(&self) {
-        let running = std::mem::take(&mut self.state.lock().running);
         let me = std::thread::current().id();
-        for task in running.into_iter().filter(|task| task.thread.thread().id() != me) {
-            // What went wrong in it, its handle tells.
-            let _ = task.thread.join();
+        let mut state = self.state.lock();
+        if state.joining.contains(&me) {
+            return;
+        }
+        let running = std::mem::take(&mut state.running);
+        state.joining.extend(running.iter().map(|task| task.thread.thread().id()));
+        let is_on_one = state.joining.contains(&me);
+        drop(state);
+        for task in running {
+            let id = task.thread.thread().id();
+            if id != me {
+                // What went wrong in it, its handle tells.
+                let _ = task.thread.join();
+            }
+            self.state.lock().joining.retain(|joining| *joining != id);
+            self.joined.notify_all();
+        }
+        let mut state = self.state.lock();
+        while !is_on_one && !state.joining.is_empty() {
+            self.joined.wait(&mut state);
         }
     }
 }

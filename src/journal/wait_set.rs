@@ -38,11 +38,17 @@ pub struct WaitKey(u64);
 /// # Ok(()) }
 /// ```
 pub struct WaitSet<R: Reading> {
-    members: BTreeMap<u64, R>,
+    members: BTreeMap<u64, Member<R>>,
     next: u64,
     /// Those that are not in bed: whether there is more for them is not known.
     awake: BTreeSet<u64>,
     rung: Arc<Rung>,
+}
+
+struct Member<R> {
+    reader: R,
+    /// It was named because nothing more will come, which is said once.
+    end_was_told: bool,
 }
 
 /// Whose bells have rung.
@@ -97,15 +103,14 @@ impl<R: Reading> WaitSet<R> {
     pub fn insert(&mut self, reader: R) -> WaitKey {
         let key = self.next;
         self.next += 1;
-        reader.place().give_bell(Some(Arc::new(MemberBell { rung: Arc::clone(&self.rung), key })));
-        self.members.insert(key, reader);
+        self.members.insert(key, Member { reader, end_was_told: false });
         self.awake.insert(key);
         WaitKey(key)
     }
 
     /// Takes a reader out.
     pub fn remove(&mut self, key: WaitKey) -> Option<R> {
-        let reader = self.members.remove(&key.0)?;
+        let Member { reader, .. } = self.members.remove(&key.0)?;
         self.awake.remove(&key.0);
         let place = reader.place();
         place.give_bell(None);
@@ -115,7 +120,7 @@ impl<R: Reading> WaitSet<R> {
 
     /// A reader, to read on.
     pub fn get_mut(&mut self, key: WaitKey) -> Option<&mut R> {
-        let reader = self.members.get_mut(&key.0)?;
+        let Member { reader, .. } = self.members.get_mut(&key.0)?;
         // Whoever reads on sees further than the bed that it lies in knows of.
         if self.awake.insert(key.0) {
             reader.place().get_up();
@@ -141,76 +146,82 @@ impl<R: Reading> WaitSet<R> {
         WaitSetStopper { rung: Arc::clone(&self.rung) }
     }
 
-    /// Waits until there is something for one reader or more, and says for which: more to read, the end
-    /// of the log, a stop, or an error, as their own calls then tell. Empty: the time is over (`None`
-    /// waits for ever), or the set was stopped.
+    /// Waits until there is something for one reader or more, and says for which: more to read, or an
+    /// error, as their own calls then tell; and once, that nothing more will come, because the log has
+    /// ended or the reader was stopped. Empty: the time is over (`None` waits for ever), or the set was
+    /// stopped.
     ///
-    /// A reader that is not read on is named again by the next call. One may be named for nothing, when
-    /// what was appended is of another region.
+    /// A reader that was not read to its end is named again by the next call. One may be named for
+    /// nothing, when what was appended is of another region. Readers of another process are looked at
+    /// every few milliseconds, all of them, since nobody wakes them.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Vec<WaitKey> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            let mut ready = self.put_to_bed();
+            let rung = std::mem::take(&mut self.rung.state.lock().keys);
+            self.wake_up(rung);
+            let ready = self.put_to_bed();
+            let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
             let mut state = self.rung.state.lock();
-            while ready.is_empty() && state.keys.is_empty() && !state.stopped {
-                match self.next_look(deadline) {
-                    None => self.rung.changed.wait(&mut state),
-                    Some(at) if self.rung.changed.wait_until(&mut state, at).timed_out() => break,
-                    Some(_) => {}
-                }
-            }
             if state.stopped {
                 return Vec::new();
             }
-            let rung = std::mem::take(&mut state.keys);
-            drop(state);
-            ready.extend(self.wake_up(rung));
-            if !ready.is_empty() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                ready.sort_unstable();
-                ready.dedup();
+            if !ready.is_empty() || is_over {
                 return ready;
+            }
+            let mut is_time = false;
+            while !is_time && state.keys.is_empty() && !state.stopped {
+                match self.next_look(deadline) {
+                    None => self.rung.changed.wait(&mut state),
+                    Some(at) => is_time = self.rung.changed.wait_until(&mut state, at).timed_out(),
+                }
             }
         }
     }
 
     /// Has those woken who are awake and have nothing; answers who has something.
     fn put_to_bed(&mut self) -> Vec<WaitKey> {
-        let members = &self.members;
+        let (members, rung) = (&mut self.members, &self.rung);
         let mut ready = Vec::new();
         self.awake.retain(|key| {
-            let Some(reader) = members.get(key) else { return false };
-            let place = reader.place();
+            let Some(member) = members.get_mut(key) else { return false };
+            let place = member.reader.place();
+            if place.has_ended() && !place.has_news() {
+                if !std::mem::replace(&mut member.end_was_told, true) {
+                    ready.push(WaitKey(*key));
+                }
+                return true;
+            }
+            // The bell each time: the reader may be another one by now.
+            place.give_bell(Some(Arc::new(MemberBell { rung: Arc::clone(rung), key: *key })));
             // An error is something too: reading on tells it.
             let has_nothing = matches!(place.lie_down(), Ok(true));
+            let is_polled = place.is_polled();
+            member.end_was_told = false;
             if !has_nothing {
                 ready.push(WaitKey(*key));
             }
-            !has_nothing || place.is_polled()
+            !has_nothing || is_polled
         });
         ready
     }
 
     /// When to look whether those have something whom nobody wakes, or to give up.
     fn next_look(&self, deadline: Option<Instant>) -> Option<Instant> {
-        let is_polled = |key: &u64| self.members.get(key).is_some_and(|reader| reader.place().is_polled());
+        let is_polled =
+            |key: &u64| self.members.get(key).is_some_and(|member| member.reader.place().is_polled());
         let look = self.awake.iter().any(is_polled).then(|| Instant::now() + POLL_MAX);
         deadline.into_iter().chain(look).min()
     }
 
-    /// Gets those up whose bells have rung; answers who of them has something.
-    fn wake_up(&mut self, rung: Vec<u64>) -> Vec<WaitKey> {
-        let mut ready = Vec::new();
+    /// Gets those up whose bells have rung: whether they have something, the next look tells.
+    fn wake_up(&mut self, rung: Vec<u64>) {
         for key in rung {
-            let Some(reader) = self.members.get(&key) else { continue };
-            if self.awake.insert(key) {
-                reader.place().get_up();
-            }
-            // Others share its bed.
-            if reader.place().is_worth_a_look() {
-                ready.push(WaitKey(key));
+            if let Some(member) = self.members.get(&key)
+                && self.awake.insert(key)
+            {
+                member.reader.place().get_up();
             }
         }
-        ready
     }
 }
 
@@ -222,7 +233,7 @@ impl<R: Reading> Default for WaitSet<R> {
 
 impl<R: Reading> Drop for WaitSet<R> {
     fn drop(&mut self) {
-        self.members.values().for_each(|reader| {
+        self.members.values().for_each(|Member { reader, .. }| {
             reader.place().give_bell(None);
             reader.place().get_up();
         });

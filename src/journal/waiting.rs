@@ -40,17 +40,19 @@ impl Stopper {
         self.sleeper.wake();
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
+    /// True once it was told to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 
     /// Waits so long, or until stopped. False: stopped.
     pub(crate) fn pause(&self, duration: Duration) -> bool {
-        let deadline = Instant::now() + duration;
+        let deadline = Instant::now().checked_add(duration);
         while !self.is_stopped() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             // A wake-up from before may still be there.
-            if left.is_zero() || !self.sleeper.wait(Some(left)) {
+            if left.is_some_and(|left| left.is_zero()) || !self.sleeper.wait(left) {
                 break;
             }
         }
@@ -89,6 +91,10 @@ impl Source {
         }
     }
 
+    fn has_stopped(&self) -> bool {
+        matches!(self, Self::Engine(core) if core.commit.stopped().is_some())
+    }
+
     /// Why nothing more will come, if so. Behind one writer of another process the next may come.
     fn stopped(&self) -> Option<Error> {
         match self {
@@ -117,11 +123,10 @@ pub(crate) struct Waiting {
 
 /// A reader that can wait for more: what a [`WaitSet`](crate::WaitSet) takes.
 ///
-/// The readers of this crate implement it. A type around one of them does too, if it hands its
-/// [`place`](Self::place) on.
+/// The readers of this crate implement it. A type around one of them does too, an enum of several for
+/// example, if it hands their [`place`](Self::place) on.
 pub trait Reading {
     /// Where the reader stands, and what it waits for.
-    #[doc(hidden)]
     fn place(&self) -> Place<'_>;
 }
 
@@ -130,7 +135,10 @@ pub trait Reading {
 pub struct Place<'a> {
     pub(crate) waiting: &'a Waiting,
     pub(crate) interest: Interest,
+    /// Up to here it has looked,
     pub(crate) seen: Position,
+    /// or there is something before that which it has not told yet.
+    pub(crate) has_more: bool,
 }
 
 impl<R: Reading + ?Sized> Reading for Box<R> {
@@ -193,12 +201,12 @@ impl Waiting {
     }
 
     /// The log in which a new reader's place is looked up: what was appended before it is not new,
-    /// though it may be shown only later. What another process has not made durable may yet be
-    /// numbered anew, so that it is not there for who waits for that.
+    /// though it may be shown only later. Where another process's crash takes such a place back, the
+    /// reader is told that the log was rewound.
     pub(crate) fn view_of_what_is_there(&self) -> Result<View> {
         match &self.source {
             Source::Engine(core) => Ok(core.view()),
-            Source::Reader(_) => self.view(),
+            Source::Reader(reader) => reader.view(),
         }
     }
 
@@ -206,6 +214,17 @@ impl Waiting {
     pub(crate) fn view_behind(&self, seen: Position) -> Result<Option<View>> {
         let limit = self.limit()?;
         Ok((limit > seen).then(|| View::new(Arc::clone(self.source.index()), limit)))
+    }
+
+    /// A failed sync takes back what a view may still show: the log up to what is left, if so.
+    #[inline]
+    pub(crate) fn view_short_of(&self, mark: Position) -> Result<Option<View>> {
+        match &self.source {
+            Source::Engine(core) if core.commit.is_poisoned() && self.limit()? < mark => {
+                self.view().map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Tells a reader that has seen everything up to `seen` that nothing more will come, if so.
@@ -249,10 +268,16 @@ impl Place<'_> {
 
     /// True if a look is worth it: there is more, or nothing will ever be, or the look fails.
     pub(crate) fn is_worth_a_look(&self) -> bool {
-        let waiting = self.waiting;
-        waiting.limit().map_or(true, |limit| limit > self.seen)
-            || waiting.is_stopped()
-            || waiting.source.stopped().is_some()
+        self.has_news() || self.has_ended()
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_more || self.waiting.limit().map_or(true, |limit| limit > self.seen)
+    }
+
+    /// Nothing more will come: it was stopped, or the log has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.waiting.is_stopped() || self.waiting.source.has_stopped()
     }
 
     /// Waits until the mark is behind what was seen, at most until `deadline`. False: the time is over,
@@ -269,7 +294,7 @@ impl Place<'_> {
             if waiting.is_stopped() {
                 return Ok(false);
             }
-            if waiting.limit()? > self.seen {
+            if self.has_more || waiting.limit()? > self.seen {
                 return Ok(true);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -313,7 +338,7 @@ impl Place<'_> {
                 std::thread::yield_now();
                 self.is_worth_a_look()
             })
-            && self.waiting.source.stopped().is_none()
+            && !self.waiting.source.has_stopped()
     }
 
     /// Has the reader woken from now on, if there is somebody who can. False: it has to look again

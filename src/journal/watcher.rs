@@ -176,8 +176,8 @@ impl Reader {
 impl Watcher {
     fn unnamed(source: Source, region: Region, options: &WatchOptions) -> Result<Self> {
         let waiting = Waiting::new(source, options.until, options.spin);
+        let looked = waiting.view_of_what_is_there()?.behind_start(options.start)?;
         let view = waiting.view()?;
-        let looked = view.behind_start(options.start)?;
         Ok(Self { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
     }
 
@@ -190,6 +190,9 @@ impl Watcher {
     /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
     pub fn advance(&mut self) -> Result<bool> {
         self.waiting.check_not_forked()?;
+        if let Some(view) = self.waiting.view_short_of(self.scan.mark())? {
+            self.scan.go_on_in(view);
+        }
         if self.step()? {
             return Ok(true);
         }
@@ -357,7 +360,8 @@ impl Watcher {
 
 impl Reading for Watcher {
     fn place(&self) -> Place<'_> {
-        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark() }
+        let has_more = self.scan.may_have_more();
+        Place { waiting: &self.waiting, interest: self.scan.interest(), seen: self.scan.mark(), has_more }
     }
 }
 

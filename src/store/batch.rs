@@ -113,6 +113,8 @@ pub struct StoreBatch<'s> {
     store: &'s Store,
     /// Key, metadata and payload of every fact, one behind the other.
     bytes: Vec<u8>,
+    /// So many of them; what follows is no part of the batch.
+    used: usize,
     facts: Vec<Pending>,
     key: Option<IdempotencyKey>,
     moves: Vec<Move>,
@@ -133,7 +135,7 @@ struct Pending {
 
 impl<'s> StoreBatch<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
-        Self { store, bytes: Vec::new(), facts: Vec::new(), key: None, moves: Vec::new() }
+        Self { store, bytes: Vec::new(), used: 0, facts: Vec::new(), key: None, moves: Vec::new() }
     }
 
     /// Names the batch, so that it can be repeated after an unknown outcome; see
@@ -190,12 +192,11 @@ impl<'s> StoreBatch<'s> {
     where
         T: Serialize + Deserialize<'t>,
     {
-        let start = self.bytes.len();
-        let added = self.push(kind, key.as_ref(), value, with);
-        if added.is_err() {
-            self.bytes.truncate(start);
-        }
-        added.map(|()| self)
+        // What an attempt left that failed, or whose value panicked while it was encoded.
+        self.bytes.truncate(self.used);
+        self.push(kind, key.as_ref(), value, with)?;
+        self.used = self.bytes.len();
+        Ok(self)
     }
 
     fn push<'t, T>(&mut self, kind: Facts<T>, key: &[u8], value: &T, with: With<'_>) -> Result<()>
@@ -269,6 +270,7 @@ impl<'s> StoreBatch<'s> {
 
     fn clear(&mut self) {
         self.bytes.clear();
+        self.used = 0;
         self.facts.clear();
         self.moves.clear();
         self.key = None;

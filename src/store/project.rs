@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::fold::cache::Freshness;
 use crate::fold::folding::{Folding, Named};
 use crate::fold::{Fold, Projection};
@@ -102,8 +102,8 @@ impl Store {
         let Some(id) = self.view().find(kind)? else {
             return Ok(Projection { generation: None, value: None });
         };
-        let view = || self.journal.view();
-        self.projections.project::<F>(named(kind), (id, key.as_ref()), freshness, view)
+        let (entity, readable) = ((id, key.as_ref()), self.journal.core().commit.readable());
+        self.projections.project::<F>(named(kind), entity, freshness, readable, || self.journal.view())
     }
 
     /// Follows the value of a fold over the facts about one entity, from now on; see
@@ -185,11 +185,6 @@ fn fold_up_to<F: Fold>(view: &View, region: &Region, kind: Named, last: u64) -> 
         folding.go_on_in(view, kind, (*id, key), last)?;
     }
     Ok(folding)
-}
-
-/// Nothing more will come; what came before is told first.
-fn is_an_end(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Closed | ErrorKind::Poisoned)
 }
 
 /// Follows the value of a fold over one entity: the newest, whenever there is a newer one. Facts that
@@ -282,35 +277,60 @@ impl<F: Fold> ProjectionWatcher<F> {
         self.subscriber.stopper()
     }
 
-    /// Folds everything that there is. What could not be taken in is met again the next time, from the
-    /// beginning: a value that misses a fact is none.
+    /// Folds what is there when it begins. Behind a fact that cannot be taken in, the subscriber goes on
+    /// with that fact.
+    fn fold_history(&mut self) -> Result<Folding<F>> {
+        let view = self.subscriber.view()?;
+        let mut folding = Folding::new();
+        let Region::Entity(id, key) = self.subscriber.region() else { return Ok(folding) };
+        if let Err(error) = folding.go_on_in(&view, self.kind, (*id, key), u64::MAX) {
+            self.subscriber.go_back_to(folding.seq);
+            self.folding = Some(folding);
+            return Err(error);
+        }
+        Ok(folding)
+    }
+
+    /// Folds everything that there is. What could not be taken in is met again the next time: a value
+    /// that misses a fact is none.
     fn catch_up(&mut self) -> Result<()> {
-        let known = self.folding.take();
-        let mut folding = match known {
+        // While it is folded there is none, so that a panic leaves nothing half done.
+        let mut folding = match self.folding.take() {
             Some(folding) => folding,
-            None => fold_up_to(&self.subscriber.view()?, self.subscriber.region(), self.kind, u64::MAX)?,
+            None => self.fold_history()?,
         };
-        let ended = loop {
+        let caught_up = loop {
+            let before = self.subscriber.looked();
             match self.subscriber.advance() {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
-                Err(error) if is_an_end(&error) => break Err(error),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.subscriber.go_back_to(before);
+                    break Err(error);
+                }
             }
-            if let Item::Entry(entry) = self.subscriber.item()
-                && entry.seq().get() > folding.seq
-            {
-                folding.take(self.kind, &entry)?;
+            let Item::Entry(entry) = self.subscriber.item() else { continue };
+            // What was folded from the history comes once more.
+            if entry.seq().get() <= folding.seq {
+                continue;
+            }
+            if let Err(error) = folding.take(self.kind, &entry) {
+                self.subscriber.go_back_to(before);
+                break Err(error);
             }
         };
-        self.folding = Some(folding);
-        ended
+        // Who was too slow is told that, and nothing newer.
+        if !matches!(&caught_up, Err(error) if error.kind() == ErrorKind::Lagged) {
+            self.folding = Some(folding);
+        }
+        caught_up
     }
 }
 
 impl<F: Fold> Reading for ProjectionWatcher<F> {
     fn place(&self) -> Place<'_> {
-        self.subscriber.place()
+        let place = self.subscriber.place();
+        Place { has_more: place.has_more || self.folding.is_none(), ..place }
     }
 }
 
@@ -331,7 +351,7 @@ pub struct DurableProjectionWatcher<F: Fold> {
     /// `None`: to be folded from the beginning.
     folding: Option<Folding<F>>,
     told: Option<Generation>,
-    /// Everything up to this Seq is in the value, or does not concern the entity.
+    /// Everything up to this Seq is in the value that was told last, or does not concern the entity.
     seen: u64,
 }
 
@@ -396,39 +416,41 @@ impl<F: Fold> DurableProjectionWatcher<F> {
         self.watcher.stopper()
     }
 
+    /// Folds everything that there is, which the caller then tells.
     fn catch_up(&mut self) -> Result<()> {
         // Behind an error or a panic, the watcher stands at what was not taken in.
         self.watcher.go_back_to(self.seen);
         let mut folding = match self.folding.take() {
             Some(folding) => folding,
-            None => {
-                let view = self.watcher.view()?;
-                fold_up_to(&view, self.watcher.region(), self.kind, self.seen)?
-            }
+            None => fold_up_to(&self.watcher.view()?, self.watcher.region(), self.kind, self.seen)?,
         };
-        let ended = loop {
+        let mut reached = self.seen;
+        let caught_up = loop {
             match self.watcher.advance() {
                 Ok(true) => {}
-                Ok(false) => break Ok(()),
+                Ok(false) => {
+                    reached = self.watcher.looked();
+                    break Ok(());
+                }
                 Err(error) => break Err(error),
             }
-            let entry = self.watcher.entry();
-            if let Err(error) = folding.take(self.kind, &entry) {
+            if let Err(error) = folding.take(self.kind, &self.watcher.entry()) {
                 break Err(error);
             }
-            self.seen = folding.seq;
+            reached = folding.seq;
         };
-        if ended.is_ok() {
-            self.seen = self.watcher.looked();
-        }
+        // Not before: a panic on the way means that nothing of it was told.
+        self.seen = reached;
         self.folding = Some(folding);
-        ended
+        caught_up
     }
 }
 
 impl<F: Fold> Reading for DurableProjectionWatcher<F> {
     fn place(&self) -> Place<'_> {
-        self.watcher.place()
+        let place = self.watcher.place();
+        let stands_before_a_failure = self.seen < self.watcher.looked();
+        Place { has_more: place.has_more || self.folding.is_none() || stands_before_a_failure, ..place }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::journal::record::{Causation, Expect};
 use crate::journal::region::Region;
 use crate::journal::subscriber::{Start, SubscribeOptions};
 use crate::journal::watcher::WatchOptions;
+use crate::log::lock::random;
 use crate::store::Store;
 use crate::store::batch::{StoreBatch, With};
 use crate::store::fact::Fact;
@@ -88,14 +89,15 @@ impl Store {
     /// within the store, through a crash at any point. What the closure does elsewhere happens at
     /// least once.
     ///
-    /// An error or a panic of the closure, and a batch that cannot be appended (a conflict, a full
-    /// disk), discards what was put out and tries the same entry again, after a pause, for as long as
-    /// it takes: nothing is passed over. [`Reactor::status`] and [`Journal::cursors`](crate::Journal::cursors)
+    /// An error or a panic of the closure, a batch that cannot be appended (a conflict, a full disk),
+    /// and a failed read of the disk discard what was put out and try the same entry again, after a
+    /// pause, for as long as it takes: nothing is passed over. [`Reactor::status`] and [`Journal::cursors`](crate::Journal::cursors)
     /// tell of it.
     ///
     /// The reactor runs until the handle or [`Store::close`] stops it, also where the handle was
     /// dropped. It does not keep the store open, and neither does [`Out::store`], nor a clone of that;
-    /// a `Store` that the closure brings along does.
+    /// a `Store` that the closure brings along does. Whoever closes the store, or drops its last handle,
+    /// waits for the reaction that is under way: not while holding what that reaction waits for.
     ///
     /// ```
     /// use esker::{Facts, Store};
@@ -166,7 +168,12 @@ impl Store {
     {
         let subscriber = self.journal.subscribe_with(region, options)?;
         let stopper = subscriber.stopper();
-        start(self, "lossy", stopper, |shared| Lossy::new(self, subscriber, reaction, shared))
+        // No two have the same name: keys of effects are made of it.
+        let name = random::<8>().map(u64::from_le_bytes);
+        let name = name.map_err(|cause| Error::io("name a lossy reactor", cause))?;
+        start(self, &format!("lossy-{name:016x}"), stopper, |shared| {
+            Lossy::new(self, subscriber, reaction, shared)
+        })
     }
 }
 
@@ -263,7 +270,8 @@ impl<'s> Out<'s> {
     }
 
     /// A key for the `n`-th thing that this reaction does elsewhere: the same in each attempt, and in
-    /// no other reaction of any store.
+    /// no other reaction of any store, as long as a name that was retired is not used again for entries
+    /// that were reacted to under it. A lossy reactor has keys of its own each time it is started.
     #[must_use]
     pub fn idempotency_key(&self, n: u32) -> IdempotencyKey {
         let core = self.store.journal().core();

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Seq;
+use crate::journal::core::Core;
 use crate::journal::entry::Entry;
 use crate::journal::record::Ticket;
 use crate::journal::subscriber::{Item, Subscriber};
@@ -57,7 +58,7 @@ pub struct ReactorStatus {
     pub appended: u64,
     /// Attempts that failed.
     pub failures: u64,
-    /// Entries that a lossy reactor was not fast enough for.
+    /// Entries that a lossy reactor was not fast enough for, or could not read.
     pub missed: u64,
     /// Why the last attempt failed that did.
     pub last_failure: Option<String>,
@@ -69,6 +70,7 @@ pub struct ReactorStatus {
 pub struct Reactor {
     shared: Arc<Shared>,
     stopper: Stopper,
+    core: Arc<Core>,
 }
 
 /// What the handle sees of the thread.
@@ -97,8 +99,10 @@ impl Reactor {
     /// # Errors
     ///
     /// Why it ended, if nobody stopped it: `ReactionLoop`, `Poisoned`, `UnknownCursor`, or damage of
-    /// the log that it cannot read past. `WouldDeadlock` in its own reaction.
+    /// the log that it cannot read past. `WouldDeadlock` in its own reaction; `Forked` in a child, which has
+    /// no such thread.
     pub fn join(self) -> Result<()> {
+        self.core.check_not_forked("wait for the end of a reactor")?;
         if *self.shared.thread.lock() == Some(std::thread::current().id()) {
             let doing = format!("wait for the end of the reactor {:?}", self.shared.name);
             return Err(Error::new(ErrorKind::WouldDeadlock, doing));
@@ -190,12 +194,13 @@ pub(crate) fn start<W: Work>(
     let theirs = Arc::clone(&shared);
     let run = move || {
         *theirs.thread.lock() = Some(std::thread::current().id());
-        // The closure's panics are caught where it is called; one of ours must not leave a handle waiting.
-        let outcome = catch_unwind(AssertUnwindSafe(|| work.run()));
-        theirs.end(outcome.unwrap_or_else(|panic| Err(panicked(&theirs.name, &*panic))));
+        // The closure's panics are caught where it is called; one of ours, or of what is dropped with the
+        // closure, must not leave a handle waiting.
+        theirs.end(guarded(&theirs.name, || work.run()).and_then(|outcome| outcome));
     };
-    store.journal.appending().tasks.start("esker-reactor", stopper.clone(), run)?;
-    Ok(Reactor { shared, stopper })
+    let core = Arc::clone(store.journal.appending());
+    core.tasks.start("esker-reactor", stopper.clone(), run)?;
+    Ok(Reactor { shared, stopper, core })
 }
 
 /// Why a reaction came to nothing.
@@ -217,10 +222,35 @@ where
     F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction,
 {
     let mut out = Out::new(store, name, &entry);
-    match catch_unwind(AssertUnwindSafe(|| reaction(entry, &mut out))) {
+    // What an error says of itself is the user's code too.
+    let reacted = guarded(name, || reaction(entry, &mut out).map_err(|error| error.to_string()));
+    match reacted {
         Ok(Ok(())) => out.into_batch().map_err(Failure::Ends),
-        Ok(Err(error)) => Err(Failure::Again(error.to_string())),
-        Err(panic) => Err(Failure::Again(panicked(name, &*panic).to_string())),
+        Ok(Err(why)) => Err(store.failed_with(why)),
+        Err(panic) => Err(store.failed_with(panic.to_string())),
+    }
+}
+
+/// Calls what may panic, also while what it panicked with is dropped.
+fn guarded<T>(name: &str, code: impl FnOnce() -> T) -> Result<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(code));
+    outcome.map_err(|panic| {
+        let error = panicked(name, &*panic);
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            // Whoever panics while a panic is dropped is not asked again.
+            std::mem::forget(another);
+        }
+        error
+    })
+}
+
+impl Store {
+    /// What a failed attempt comes to: on a store that has ended, no other will fare better.
+    fn failed_with(&self, why: String) -> Failure {
+        match self.journal.core().check_writable() {
+            Err(error) => Failure::Ends(error),
+            Ok(()) => Failure::Again(why),
+        }
     }
 }
 
@@ -230,12 +260,15 @@ fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
     Error::new(ErrorKind::Reaction, format!("react as {name:?}")).because(format!("panicked: {text}"))
 }
 
-/// What an append of a reaction came to.
+/// What a failure of the store comes to.
 fn judge(error: Error) -> Failure {
     match error.kind() {
-        ErrorKind::Closed | ErrorKind::Poisoned | ErrorKind::Forked | ErrorKind::UnknownCursor => {
-            Failure::Ends(error)
-        }
+        ErrorKind::Closed
+        | ErrorKind::Poisoned
+        | ErrorKind::Forked
+        | ErrorKind::UnknownCursor
+        | ErrorKind::ReactionLoop
+        | ErrorKind::Corrupt => Failure::Ends(error),
         _ => Failure::Again(error.to_string()),
     }
 }
@@ -287,21 +320,28 @@ where
     F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
 {
     fn run(mut self) -> Result<()> {
+        let mut failures = 0;
         while !self.stopper.is_stopped() {
-            if !self.next()? {
-                continue;
-            }
-            if !self.react()? {
-                break;
-            }
-            self.since += 1;
-            if self.since >= SAVE_EVERY {
-                self.settle()?;
-                self.save()?;
+            match self.go_on() {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    // A disk that is full, or does not answer, may do so again.
+                    let why = match judge(error) {
+                        Failure::Again(why) => why,
+                        Failure::Ends(error) => return Err(error),
+                    };
+                    failures += 1;
+                    self.shared.failed(why, ReactorState::Running);
+                    self.stopper.pause(self.retry.pause(failures));
+                }
             }
         }
         self.settle()?;
-        self.save()
+        // What put nothing out may be called once more: that is no failure.
+        match self.save().map_err(judge) {
+            Err(Failure::Ends(error)) => Err(error),
+            Err(Failure::Again(_)) | Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -309,8 +349,23 @@ impl<F> Runner<F>
 where
     F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
 {
+    /// Waits for the next entry, and reacts to it.
+    fn go_on(&mut self) -> Result<()> {
+        if !self.next()? || !self.react()? {
+            return Ok(());
+        }
+        self.since += 1;
+        if self.since >= SAVE_EVERY {
+            self.settle()?;
+            self.save()?;
+        }
+        Ok(())
+    }
+
     /// Waits for the next entry. False: there was none for a while, or it was stopped.
     fn next(&mut self) -> Result<bool> {
+        // An entry that failed when the reactor was stopped, or the disk did, is met again.
+        self.watcher.go_back_to(self.done);
         if self.watcher.advance()? {
             return Ok(true);
         }
@@ -412,7 +467,7 @@ where
                 Ok(Some(item)) => item,
                 Ok(None) => return Ok(()),
                 Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io) => {
-                    self.shared.failed(error.to_string(), ReactorState::Running);
+                    self.pass_over(&error);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -438,6 +493,19 @@ where
                 Err(Failure::Ends(error)) => return Err(error),
                 Err(Failure::Again(why)) => self.shared.failed(why, ReactorState::Running),
             }
+        }
+    }
+}
+
+impl<F> Lossy<F> {
+    /// What could not be read was missed.
+    fn pass_over(&self, error: &Error) {
+        let missed = error.seqs().map_or(0, |lost| lost.end() - lost.start() + 1);
+        self.shared.failed(error.to_string(), ReactorState::Running);
+        self.shared.note(|status| status.missed += missed);
+        if missed == 0 {
+            // It stands where it stood: not at full speed.
+            self.subscriber.stopper().pause(Retry::DEFAULT.pause(1));
         }
     }
 }

@@ -27,7 +27,11 @@ impl Retry {
         let doubled = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let whole = self.base.saturating_mul(doubled).min(self.max);
         let half = whole / 2;
-        half + (whole - half).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+        // At the ends without rounding, and without an overflow at the longest there is.
+        let parts = u128::from(u32::MAX);
+        let more = (whole - half).as_nanos() / parts * u128::from(chance)
+            + (whole - half).as_nanos() % parts * u128::from(chance) / parts;
+        half.saturating_add(Duration::from_nanos(u64::try_from(more).unwrap_or(u64::MAX)))
     }
 }
 
@@ -42,6 +46,9 @@ mod tests {
             let most = Duration::from_millis(most);
             assert_eq!(retry.pause_by(failures, 0), most / 2, "{failures}");
             assert_eq!(retry.pause_by(failures, u32::MAX), most, "{failures}");
+            assert!(
+                Retry { base: Duration::MAX, max: Duration::MAX }.pause(failures) > Duration::from_secs(1)
+            );
             let pause = retry.pause(failures);
             assert!((most / 2..=most).contains(&pause), "{failures}: {pause:?}");
         }
