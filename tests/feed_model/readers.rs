@@ -19,7 +19,9 @@ pub(crate) struct Truth<'a> {
 impl Truth<'_> {
     /// The last entry that a reader may be shown now, and must be shown in the end.
     pub(crate) fn limit(&self, visible: bool) -> u64 {
-        if visible { self.plain.newest() } else { self.plain.entries_before(self.journal.durable()) }
+        // Behind a failed sync the log ends, for everybody, where it is durable.
+        let end = if visible { self.journal.view().end() } else { self.journal.durable() };
+        self.plain.entries_before(end)
     }
 
     /// The next entry of the region that there is behind a place.
