@@ -134,7 +134,7 @@ fn a_newer_format_is_refused_by_every_file_that_can_say_so_and_never_called_corr
 fn a_feature_that_forbids_writing_is_refused_by_a_writer() {
     let (_scratch, path) = scratch();
     store_in(&path);
-    change_header(&path.join("MANIFEST"), |header| header[16] |= 1);
+    change_header(&path.join("MANIFEST"), |header| header[16] |= 0x80);
     assert_eq!(refused(&path).kind(), ErrorKind::FormatTooNew);
     assert_eq!(verify(&path, Check::Full).unwrap().verdict, Verdict::Valid);
 }
