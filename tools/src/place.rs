@@ -123,26 +123,32 @@ fn nth(
 }
 
 /// Shows the entries of a region behind one Seq and up to another, in order. What damage took is
-/// passed over, as by every reader.
+/// passed over, as by every reader; answers how many entries that was, of whatever region.
 pub(crate) fn walk(
     reader: &Reader,
     region: &Region,
     (behind, last): (u64, u64),
     mut see: impl FnMut(&Entry<'_>) -> ControlFlow<()>,
-) -> Result<()> {
+) -> Result<u64> {
     let start = Seq::new(behind).map_or(Start::Oldest, Start::After);
     let mut entries = reader.subscribe(region.clone(), SubscribeOptions::new().from(start))?;
+    let mut damaged = 0;
     loop {
         match entries.try_next() {
             Ok(Some(Item::Entry(entry))) if entry.seq().get() <= last => {
                 if see(&entry).is_break() {
-                    return Ok(());
+                    return Ok(damaged);
                 }
             }
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(damaged),
             // Behind one that says what it took, the next call goes on.
-            Err(error) if error.is_corruption() && error.seqs().is_some() => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.seqs().filter(|_| error.is_corruption()) {
+                Some(lost) => {
+                    let before = behind.max(lost.start().saturating_sub(1));
+                    damaged += (*lost.end()).min(last).saturating_sub(before);
+                }
+                None => return Err(error.into()),
+            },
         }
     }
 }

@@ -333,7 +333,13 @@ fn of_a_damaged_store_the_cursors_are_shown_and_the_damage_is_named() {
     assert_eq!(on(&["info"], &store, &["--json"]).of_type("store")[0]["furthest_cursor"]["behind"], 199);
     // A plan is made of what is left.
     let plan = cursor("reset", &store, &["audit", "--to", "newest"]);
-    assert_eq!((plan.code, value(&plan, "passed over unread")), (Some(0), "179"), "{}", plan.stderr);
+    assert_eq!((plan.code, value(&plan, "passed over unread")), (Some(1), "179"), "{}", plan.stderr);
+    assert!(plan.stderr.contains("damage: 1 entries on the way cannot be read"), "{}", plan.stderr);
+    let back = cursor("reset", &store, &["audit", "--to", "-20", "--json"]);
+    assert_eq!(
+        (&back.of_type("plan")[0]["seen_again"], &back.of_type("plan")[0]["damaged"]),
+        (&20.into(), &1.into())
+    );
     let (segment, _) = place(&store, 200);
     flip(&sample.path(), segment, 50); // the header
     let lost = on(&["cursors"], &store, &["--json"]);

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
+use esker::dump::escaped;
 use esker::{CursorInfo, Options, Reader, Seq, Start};
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::cursors::{RegionFields, note_era};
 use crate::args;
 use crate::outcome::{Outcome, Usage};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::place::{Place, walk};
 use crate::store::{self, Opened};
 
@@ -33,6 +34,8 @@ struct Plan {
     /// What it would have before it then, and hold back.
     behind: u64,
     held_bytes: u64,
+    /// Entries from there to the end that cannot be read, of whatever region: counted nowhere else.
+    damaged: u64,
 }
 
 /// The same for JSON lines.
@@ -47,6 +50,7 @@ struct PlanLine<'a> {
     seen_again: u64,
     behind: u64,
     held_bytes: u64,
+    damaged: u64,
 }
 
 pub(crate) fn reset(args: &args::Reset, output: &mut Output) -> Result<Outcome> {
@@ -64,7 +68,7 @@ pub(crate) fn reset(args: &args::Reset, output: &mut Output) -> Result<Outcome> 
         };
         let next = format!("{} --to {to} --execute", command("reset", path, &args.name));
         plan.print(&opened, ("next", next), output)?;
-        return Ok(Outcome::Fine);
+        return Ok(Outcome::of_findings(plan.damaged));
     }
     let journal = Options::new().open_existing(path)?;
     let plan = Plan::of(&opened.reader, &args.name, args.to)?;
@@ -101,7 +105,7 @@ impl Plan {
         let to = to.seq(&cursor, reader, last)?;
         let from = cursor.seq.map_or(0, Seq::get);
         let (mut between, mut behind, mut first) = (0, 0, None);
-        walk(reader, &cursor.region, (from.min(to), last), |entry| {
+        let damaged = walk(reader, &cursor.region, (from.min(to), last), |entry| {
             let seq = entry.seq().get();
             between += u64::from(seq <= from.max(to));
             if seq > to {
@@ -112,11 +116,11 @@ impl Plan {
         })?;
         let held_bytes = first.map_or(Ok(0), |position| view.bytes_behind(position))?;
         let (passed_over, seen_again) = if to < from { (0, between) } else { (between, 0) };
-        Ok(Self { cursor, to, passed_over, seen_again, behind, held_bytes })
+        Ok(Self { cursor, to, passed_over, seen_again, behind, held_bytes, damaged })
     }
 
     fn print(&self, opened: &Opened, end: (&'static str, String), output: &mut Output) -> Result<()> {
-        let Self { cursor, passed_over, seen_again, behind, held_bytes, .. } = self;
+        let Self { cursor, passed_over, seen_again, behind, held_bytes, damaged, .. } = self;
         let to = Seq::new(self.to);
         if output.is_json() {
             let line = PlanLine {
@@ -128,9 +132,14 @@ impl Plan {
                 seen_again: *seen_again,
                 behind: *behind,
                 held_bytes: *held_bytes,
+                damaged: *damaged,
             };
             output.typed("plan", &line)?;
             return summary(end, output);
+        }
+        if *damaged > 0 {
+            let text = format!("{damaged} entries on the way cannot be read, and are not counted");
+            output::finding(&format!("{text}; `esker verify` names them"));
         }
         output.pairs(&[
             ("cursor", cursor.name.clone()),
@@ -208,6 +217,9 @@ fn command(what: &str, path: &Path, name: &str) -> String {
 
 /// A word for a shell, quoted where it has to be.
 fn quoted(word: &str) -> String {
+    if word.chars().any(char::is_control) {
+        return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
+    }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.to_owned();
@@ -221,7 +233,13 @@ mod tests {
 
     #[test]
     fn a_word_is_quoted_for_a_shell_only_where_it_has_to_be() {
-        let cases = [("audit-1", "audit-1"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("", "''")];
+        let cases = [
+            ("audit-1", "audit-1"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("it's\n\\", r"$'it\'s\n\\'"),
+            ("", "''"),
+        ];
         for (word, expected) in cases {
             assert_eq!(quoted(word), expected);
         }
