@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use esker::{
-    Durability, ErrorKind, Item, Journal, KindId, Lag, Options, Reader, Record, Region, Start,
+    Durability, ErrorKind, Item, Journal, KindId, Lag, Options, Reader, Record, Region, Seq, Start,
     SubscribeOptions, Until, WaitSet, WatchOptions,
 };
 
@@ -171,7 +171,7 @@ fn a_place_to_begin_is_found_also_where_nobody_says_what_is_durable() {
     (0..5).for_each(|n| say(&journal, note, b"k", n));
     journal.close().unwrap();
     let reader = Reader::open(&path).unwrap();
-    let third = esker::Seq::new(3).unwrap();
+    let third = Seq::new(3).unwrap();
     let follow = |start| reader.follow(Region::all(), WatchOptions::new().from(start)).unwrap();
     let (mut newest, mut after) = (follow(Start::Newest), follow(Start::After(third)));
     let journal = options().open(&path).unwrap();
@@ -179,4 +179,68 @@ fn a_place_to_begin_is_found_also_where_nobody_says_what_is_durable() {
     journal.sync().unwrap();
     assert_eq!(number(newest.next_timeout(LONG).unwrap().unwrap().payload()), 5);
     assert_eq!(number(after.next_timeout(LONG).unwrap().unwrap().payload()), 3);
+}
+
+#[test]
+fn damage_in_what_a_cursor_has_not_seen_is_counted_and_hides_no_cursor() {
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let journal = options().background(false).open(&path).unwrap();
+    let (note, other) = (journal.kind("note").unwrap(), journal.kind("other").unwrap());
+    let regions = [
+        ("all", Region::All),
+        ("kind", Region::kind(note)),
+        ("entity", Region::entity(note, b"k")),
+        ("prefix", Region::prefix(note, b"k")),
+        ("elsewhere", Region::kind(other)),
+    ];
+    for (name, region) in &regions {
+        drop(journal.watch(name, region.clone()).unwrap());
+        journal.reset_cursor(name, Start::Oldest).unwrap();
+    }
+    (0..600).for_each(|n| say(&journal, note, b"k", n));
+    say(&journal, other, b"k", 600);
+    journal.reset_cursor("kind", Start::After(Seq::new(100).unwrap())).unwrap();
+    journal.close().unwrap();
+    let flip = |segment: u32, offset: u64| {
+        let file = path.join(format!("{segment:010}.seg"));
+        let file = std::fs::File::options().read(true).write(true).open(file).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 0xff], offset).unwrap();
+    };
+    let place = |seq| {
+        let view = Reader::open(&path).unwrap().view().unwrap();
+        view.get(Seq::new(seq).unwrap()).unwrap().unwrap().position()
+    };
+    let (first, second) = (place(50), place(300));
+    assert!(first.segment() > 1 && first.segment() != second.segment(), "{first} {second}");
+    flip(first.segment(), first.offset() + 66);
+    let counts = |name: &str| {
+        let cursors = Reader::open(&path).unwrap().cursors().unwrap();
+        let cursor = cursors.into_iter().find(|cursor| cursor.name == name).unwrap();
+        (cursor.behind, cursor.damaged, cursor.held_bytes)
+    };
+    let held = counts("all").2;
+    for name in ["all", "entity", "prefix"] {
+        let there = if name == "all" { 600 } else { 599 };
+        assert_eq!(counts(name), (there, 1, held), "{name}");
+    }
+    assert_eq!(counts("elsewhere").0, 1);
+    assert_eq!((counts("kind").0, counts("kind").1), (500, 0), "it has seen what is damaged");
+    // The header of a whole segment.
+    let view = Reader::open(&path).unwrap().view().unwrap();
+    let entries = view.range(Seq::new(101).unwrap()..).map(|entry| entry.unwrap().position().segment());
+    let lost = entries.filter(|segment| *segment == second.segment()).count();
+    flip(second.segment(), 50);
+    for name in ["all", "kind", "prefix"] {
+        let (behind, damaged, bytes) = counts(name);
+        let readable = u64::from(name == "all") + 600 - if name == "kind" { 100 } else { 1 };
+        assert_eq!(behind, readable - lost as u64, "{name}");
+        assert_eq!(damaged, lost as u64 + u64::from(name != "kind"), "{name}");
+        assert!(bytes > 0 && bytes < held, "{name}");
+    }
+    let (behind, damaged, _) = counts("entity");
+    assert!(behind < 599 && damaged > 1, "{behind} {damaged}");
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cursor::{Cursors, Incarnation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
-use crate::id::{KindId, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::region::Region;
@@ -41,6 +41,9 @@ pub struct CursorInfo {
     pub seq: Option<Seq>,
     /// Rises with each checkpoint.
     pub revision: u64,
+    /// The store's era when it was written. Under another one than the store's nobody watches before
+    /// the cursor is reset.
+    pub era: u64,
     /// How much it may hold back.
     pub hold: Hold,
     /// When it last moved.
@@ -55,7 +58,10 @@ pub struct CursorInfo {
     pub next_time: Option<i64>,
     /// How many entries of its region it has not seen.
     pub behind: u64,
-    /// Bytes of log from that entry to the end: what it holds back.
+    /// How many entries behind its place cannot be read for damage, of whatever region they are. They
+    /// count nowhere else here.
+    pub damaged: u64,
+    /// Bytes of log from its next entry to the end: what it holds back.
     pub held_bytes: u64,
 }
 
@@ -266,26 +272,22 @@ pub(crate) fn region_of(cursor: &CursorState) -> Region {
 /// What is known of a cursor, and of what it has not seen.
 pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) -> Result<CursorInfo> {
     let region = region_of(cursor);
-    let mut scan = Scan::new(region.clone(), view.clone(), cursor.seq);
-    let (mut behind, mut first) = (0, None);
-    while scan.advance()? {
-        behind += 1;
-        if first.is_none() {
-            first = scan.entry().map(|entry| (entry.seq(), entry.time(), entry.position()));
-        }
-    }
+    let unseen = Unseen::count(Scan::new(region.clone(), view.clone(), cursor.seq))?;
+    let first = unseen.first;
     Ok(CursorInfo {
         name: cursor.name.clone(),
         region,
         seq: Seq::new(cursor.seq),
         revision: cursor.revision,
+        era: cursor.era,
         hold: if cursor.hold == 0 { Hold::Forever } else { Hold::UpTo(cursor.hold) },
         moved_at: cursor.time,
         held: failures.is_some(),
         failures: failures.unwrap_or(0),
         next: first.map(|(seq, ..)| seq),
         next_time: first.map(|(_, time, _)| time),
-        behind,
+        behind: unseen.entries,
+        damaged: unseen.damaged,
         held_bytes: match first {
             Some((.., position)) => view.bytes_behind(position)?,
             None => 0,
@@ -293,13 +295,50 @@ pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) 
     })
 }
 
+/// What a cursor has not seen.
+#[derive(Debug, Default)]
+struct Unseen {
+    entries: u64,
+    damaged: u64,
+    /// The first one, when it was appended, and where it stands.
+    first: Option<(Seq, i64, Position)>,
+}
+
+impl Unseen {
+    /// Counts to the end of the scan. One damaged place may not hide where every cursor is.
+    fn count(mut scan: Scan) -> Result<Self> {
+        let mut unseen = Self::default();
+        loop {
+            let looked = scan.looked();
+            match scan.advance() {
+                Ok(true) => {
+                    unseen.entries += 1;
+                    let entry = scan.entry().filter(|_| unseen.first.is_none());
+                    let found = entry.map(|entry| (entry.seq(), entry.time(), entry.position()));
+                    unseen.first = unseen.first.or(found);
+                }
+                Ok(false) => return Ok(unseen),
+                Err(error) if error.is_corruption() && scan.pass_over(&error) => {
+                    unseen.damaged += lost_behind(&error, looked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// How many entries an error says are lost, of those behind a Seq: what was seen is no loss.
+fn lost_behind(error: &Error, seq: u64) -> u64 {
+    error.seqs().map_or(0, |lost| lost.end().saturating_sub(seq.max(lost.start().saturating_sub(1))))
+}
+
 impl Journal {
     /// The cursors of the store, by name, and how far each is behind what is visible. Reads the
-    /// headers of what they have not seen.
+    /// headers of what they have not seen. Damage there is passed over, and counted.
     ///
     /// # Errors
     ///
-    /// `Io` or `Corrupt` if that cannot be read.
+    /// `Io` if that cannot be read; `Corrupt` for damage that does not say which entries it took.
     pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
         let core = self.core();
         let view = core.view();
@@ -380,17 +419,23 @@ impl Core {
 }
 
 impl View {
-    /// Bytes of log from a position to the end of the view.
-    pub(crate) fn bytes_behind(&self, position: crate::id::Position) -> Result<u64> {
+    /// Bytes of log from a position to the end of the view: what somebody holds back who has not seen
+    /// what stands there. A segment that cannot be opened for damage counts as none.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if a segment cannot be opened.
+    pub fn bytes_behind(&self, position: Position) -> Result<u64> {
         let mut bytes = 0;
         for section in self.catalog.sections.iter().rev() {
             if section.number > self.mark.segment() {
                 continue;
             }
-            let end = if section.number == self.mark.segment() {
-                self.mark.offset()
-            } else {
-                section.open()?.segment.map.limit() as u64
+            let end = match section.open() {
+                _ if section.number == self.mark.segment() => self.mark.offset(),
+                Ok(opened) => opened.segment.map.limit() as u64,
+                Err(error) if error.is_corruption() => 0,
+                Err(error) => return Err(error),
             };
             if section.number <= position.segment() {
                 return Ok(bytes + end.saturating_sub(position.offset()));

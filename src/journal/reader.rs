@@ -279,7 +279,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// As [`view`](Self::view), and `Io` or `Corrupt` if what they have not seen cannot be read.
+    /// As [`view`](Self::view) and [`Journal::cursors`].
     pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
         let view = self.view()?;
         let states: Vec<_> = self.shared.registry.read().cursors.iter().cloned().collect();

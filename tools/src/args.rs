@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::filter::{Moment, Pattern, Range};
+use crate::place::Place;
+use crate::span::Span;
 
 /// Inspects an esker store without the application that wrote it, also while that one runs.
 ///
@@ -20,8 +22,9 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage), 2 usage or no such entry or segment, 3 not a store or a newer format, \
-     4 input or output failed, 130 interrupted. A closed pipe is 0.";
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage, a cursor over a threshold), 2 usage or no such entry, segment or cursor, \
+     3 not a store, a newer format, or held by a writer where one is needed, 4 input or output failed, \
+     130 interrupted. A closed pipe is 0.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -42,6 +45,11 @@ pub(crate) enum Command {
     Hex(Hex),
     /// Numbers about a store
     Stats(Stats),
+    /// The cursors: where each is, what it has not seen, what it holds back; with thresholds a health check
+    Cursors(Cursors),
+    /// Lists the cursors, puts one somewhere else, or forgets one
+    #[command(subcommand)]
+    Cursor(Cursor),
     /// Every checksum, chain and index, and a verdict
     Verify(Verify),
     /// Saves everything good of a damaged store into a new one, and says what is lost
@@ -209,6 +217,65 @@ fn place(text: &str) -> Result<(u32, Option<u64>), String> {
     };
     let segment = u32::try_from(number(segment)?).map_err(|_| format!("{segment} is no segment's number"))?;
     Ok((segment, offset))
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Cursors {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// How far a cursor may be behind. One that is over is named on stderr, and the exit code is 1.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Limits {
+    /// Entries of its region that a cursor may be behind
+    #[arg(long, value_name = "N")]
+    pub(crate) max_lag: Option<u64>,
+    /// How long a cursor's next entry may have waited (`2h`, `30s`, `1d`)
+    #[arg(long, value_name = "D")]
+    pub(crate) max_age: Option<Span>,
+    /// Bytes of log that a cursor may hold back
+    #[arg(long, value_name = "N")]
+    pub(crate) max_bytes: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cursor {
+    /// The cursors, as `esker cursors` lists them
+    List(Store),
+    /// Puts a cursor somewhere else, forward or back; only says what that would do without --execute
+    Reset(Reset),
+    /// Forgets a cursor, which then holds nothing back; only says what that would do without --execute
+    Retire(Retire),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reset {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The cursor's name
+    pub(crate) name: String,
+    /// Where to: `oldest`, `newest`, behind an entry by its Seq, before what was written at a time
+    /// (`2026-11-20T10:00Z`) or so long ago (`2h`), or so many entries of its own region forward or
+    /// back (`+10`, `-10`)
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    pub(crate) to: Place,
+    /// Do it. Nobody else may have the store open for writing
+    #[arg(long)]
+    pub(crate) execute: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Retire {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The cursor's name
+    pub(crate) name: String,
+    /// Do it. Nobody else may have the store open for writing
+    #[arg(long)]
+    pub(crate) execute: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,11 +4,12 @@ use std::str::FromStr;
 
 use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
 use esker::{KindId, Reader};
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use crate::args::{self, Operation};
+use crate::span::Span;
 
 /// A name in which `*` stands for any characters and `?` for any one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ impl Range {
 
 /// A moment, in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment(i64);
+pub(crate) struct Moment(pub(crate) i64);
 
 impl FromStr for Moment {
     type Err = String;
@@ -162,11 +163,8 @@ impl FromStr for Moment {
         if let Ok(time) = text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC)) {
             return Ok(nanoseconds(time.timestamp()));
         }
-        let ago = text
-            .parse::<Span>()
-            .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
-            .and_then(|duration| Timestamp::now().checked_sub(duration));
-        ago.map(nanoseconds).map_err(|_| {
+        let ago = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.0).ok());
+        ago.map(nanoseconds).ok_or_else(|| {
             format!("{text:?} is neither a time (2026-11-20T10:00Z, UTC without a zone) nor a span (2h, 3d)")
         })
     }

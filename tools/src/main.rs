@@ -8,13 +8,15 @@ mod commands;
 mod filter;
 mod outcome;
 mod output;
+mod place;
+mod span;
 mod store;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Cursor, Limits};
 use crate::outcome::{Outcome, exit_code};
 use crate::output::Output;
 
@@ -59,6 +61,14 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Entities(entities) => commands::listing::entities(entities, output),
         Command::Dump(dump) => commands::dump::dump(dump, output, &interrupt),
         Command::Get(get) => commands::dump::get(get, output),
+        Command::Cursors(cursors) => {
+            commands::cursors::list(&cursors.store, "cursors", cursors.limits, output)
+        }
+        Command::Cursor(Cursor::List(at)) => {
+            commands::cursors::list(at, "cursor list", Limits::default(), output)
+        }
+        Command::Cursor(Cursor::Reset(reset)) => commands::cursor::reset(reset, output),
+        Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
         Command::Repair(repair) => commands::check::repair(repair, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),

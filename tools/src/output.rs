@@ -170,7 +170,19 @@ impl Output {
 }
 
 /// Headings over numbers.
-const NUMBERS: &[&str] = &["segment", "first", "last", "entries", "used", "file", "bytes", "versions"];
+const NUMBERS: &[&str] = &[
+    "segment",
+    "first",
+    "last",
+    "entries",
+    "used",
+    "file",
+    "bytes",
+    "versions",
+    "seq",
+    "behind",
+    "held bytes",
+];
 
 /// Text that is on one line already stays as it is: it was escaped when it was made.
 fn one_line(cell: &str) -> String {
@@ -185,6 +197,11 @@ pub(crate) fn note(text: &str) {
 /// Says what is wrong with the store.
 pub(crate) fn finding(text: &str) {
     say(Style::new().fg_color(Some(AnsiColor::Red.into())), "damage", text);
+}
+
+/// Says what is more than it may be.
+pub(crate) fn over(text: &str) {
+    say(Style::new().fg_color(Some(AnsiColor::Yellow.into())), "over", text);
 }
 
 /// Says why the command failed.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{Dump, Survey, rfc3339};
-use esker::{Damage, Holder, Reader};
+use esker::dump::{Dump, Survey, key_text, rfc3339};
+use esker::{Damage, Holder, Reader, Region};
 use serde_json::{Value, json};
 
 use crate::filter::Pattern;
@@ -99,6 +99,18 @@ pub(crate) fn holder(holder: &Holder) -> Value {
         "life": format!("{:08x}", holder.life),
         "held": holder.held,
     })
+}
+
+/// A region in words, its entities as `--entity` takes them.
+pub(crate) fn region(region: &Region, dump: &Dump) -> String {
+    match region {
+        Region::All => "all".to_owned(),
+        Region::Kind(kind) => format!("{}/*", dump.kind_name(*kind)),
+        Region::Entity(kind, key) => format!("{}/{}", dump.kind_name(*kind), key_text(key)),
+        Region::Prefix(kind, key) => format!("{}/{}*", dump.kind_name(*kind), key_text(key)),
+        // A later library's.
+        other => format!("{other:?}"),
+    }
 }
 
 /// A range of Seq as `--seq` takes it.

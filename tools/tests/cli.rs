@@ -2,118 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+mod support;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 
-use esker::{Durability, Journal, Options, Record};
-use serde_json::Value;
-use tempfile::TempDir;
-
-/// What a run of the tool came to.
-struct Run {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Run {
-    fn rows(&self) -> Vec<Vec<&str>> {
-        self.stdout.lines().map(|line| line.split('\t').collect()).collect()
-    }
-
-    /// The JSON lines, of which the first is a header and the last a summary.
-    fn json(&self) -> Vec<Value> {
-        let lines: Vec<Value> = self
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-            .collect();
-        assert!(lines.iter().all(|line| line["type"].is_string()), "{}", self.stdout);
-        let header = lines.first().expect("a header");
-        assert_eq!((&header["type"], &header["schema"]), (&"header".into(), &1.into()));
-        assert_eq!(header["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(lines.last().expect("a summary")["type"], "summary", "{}", self.stdout);
-        lines
-    }
-
-    fn of_type(&self, what: &str) -> Vec<Value> {
-        self.json().into_iter().filter(|line| line["type"] == what).collect()
-    }
-}
-
-fn tool(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn run(args: &[&str]) -> Run {
-    let output = tool(args).output().unwrap();
-    Run {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// A store with a few entities of two kinds over several segments, closed in order.
-struct Sample {
-    directory: TempDir,
-}
-
-const ENTRIES: u64 = 300;
-
-impl Sample {
-    fn new() -> Self {
-        let sample = Self::empty();
-        let journal = sample.open();
-        let (note, doc) = (journal.kind("note").unwrap(), journal.kind("doc").unwrap());
-        for n in 1..=ENTRIES {
-            let payload = format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(100));
-            let key = format!("k{}", n % 5);
-            let kind = if n % 3 == 0 { doc } else { note };
-            journal.append(Record::new(kind, key.as_bytes(), payload.as_bytes())).unwrap();
-        }
-        journal.close().unwrap();
-        sample
-    }
-
-    /// A directory without a store.
-    fn empty() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("a.esker")
-    }
-
-    fn text(&self) -> String {
-        self.path().to_str().unwrap().to_owned()
-    }
-
-    fn open(&self) -> Journal {
-        Options::new().segment_bytes(16 << 10).durability(Durability::Os).open(self.path()).unwrap()
-    }
-}
-
-/// Turns a byte of a segment over.
-fn flip(store: &Path, segment: u64, offset: u64) {
-    let path = store.join(format!("{segment:010}.seg"));
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 0xff], offset).unwrap();
-}
-
-/// The place of an entry's frame.
-fn place(store: &str, seq: u64) -> (u64, u64) {
-    let found = run(&["get", store, &seq.to_string(), "--json"]).of_type("entry");
-    let (segment, offset) = found[0]["position"].as_str().unwrap().split_once(':').unwrap();
-    (segment.parse().unwrap(), offset.parse().unwrap())
-}
+use esker::{Journal, Record};
+use support::{ENTRIES, Run, Sample, flip, on, place, run, tool};
 
 /// The numbers of the entries that are shown.
 fn seqs(run: &Run) -> Vec<u64> {
@@ -130,15 +27,8 @@ const COMMANDS: &[&[&str]] = &[
     &["dump", "--reverse"],
     &["stats"],
     &["stats", "--format", "json"],
+    &["cursors"],
 ];
-
-fn on(command: &[&str], store: &str, more: &[&str]) -> Run {
-    let mut args = command[..1].to_vec();
-    args.push(store);
-    args.extend(&command[1..]);
-    args.extend(more);
-    run(&args)
-}
 
 #[test]
 fn every_command_answers_in_tabs_without_colour_and_in_json_lines() {
@@ -352,7 +242,7 @@ fn exit_codes_say_what_is_wrong() {
 fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
     let sample = Sample::new();
     let store = sample.text();
-    for command in ["info", "segments", "kinds", "entities", "dump", "stats"] {
+    for command in ["info", "segments", "kinds", "entities", "dump", "stats", "cursors"] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let status = tool(&[command, &store]).stdout(full).stderr(Stdio::null()).status().unwrap();
         assert_eq!(status.code(), Some(4), "{command}");
@@ -514,10 +404,10 @@ fn a_busy_writer_is_never_taken_for_damage() {
                 batch.commit().unwrap();
             }
         });
-        let looks: Vec<Run> = ["dump", "segments", "stats", "info", "verify"]
+        let looks: Vec<Run> = ["dump", "segments", "stats", "info", "verify", "cursors"]
             .iter()
             .cycle()
-            .take(20)
+            .take(24)
             .map(|command| on(&[command], &sample.text(), &[]))
             .collect();
         // First let the writer end, so that a failure is told and not waited for.

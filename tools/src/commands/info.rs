@@ -4,22 +4,23 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
-use esker::{Holder, Position};
+use esker::{CursorInfo, Holder, Position};
 use serde::Serialize;
 use serde_json::json;
 
 use super::listing::over_all;
 use crate::args::{self, StatsFormat};
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::store::{self, Opened};
 
 pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "info", output)?;
     let sums = Sums::of(&opened)?;
     let damaged = sums.damaged + opened.report_damage_at_end(output)?;
+    let cursors = CursorSum::of(&opened)?;
     if output.is_json() {
-        output.typed("store", &fields(&opened, &sums))?;
+        output.typed("store", &fields(&opened, &sums, &cursors))?;
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
@@ -29,7 +30,7 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         (Some(first), Some(last)) => store::seqs(first, last),
         _ => "none".to_owned(),
     };
-    output.pairs(&[
+    let mut pairs = vec![
         ("path", reader.path().display().to_string()),
         ("store", reader.store_id().to_string()),
         ("format", esker::dump::FORMAT_VERSION.to_string()),
@@ -41,15 +42,18 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("entries", sums.entries.to_string()),
         ("entities", reader.entity_count().to_string()),
         ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
+        ("cursors", cursors.text()),
         ("segments", format!("{} in the log, {} files", sums.segments, sums.files)),
         ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
-    ])?;
+    ];
+    pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
+    output.pairs(&pairs)?;
     Ok(Outcome::of_findings(damaged))
 }
 
 /// The same for a machine.
-fn fields(opened: &Opened, sums: &Sums) -> serde_json::Value {
+fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> serde_json::Value {
     let reader = &opened.reader;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     json!({
@@ -63,6 +67,12 @@ fn fields(opened: &Opened, sums: &Sums) -> serde_json::Value {
         "entries": sums.entries,
         "entities": reader.entity_count(),
         "kinds": kinds,
+        "cursors": cursors.count,
+        "furthest_cursor": cursors.furthest.as_ref().map(|cursor| json!({
+            "name": cursor.name,
+            "behind": cursor.behind,
+            "held_bytes": cursor.held_bytes,
+        })),
         "segments": sums.segments,
         "log_bytes": sums.used,
         "file_bytes": sums.file,
@@ -104,6 +114,41 @@ fn end(opened: &Opened, sums: &Sums) -> String {
     };
     let durable = durable(opened).map(|durable| format!(", durable to {durable}")).unwrap_or_default();
     format!("{}{durable}; {how}", opened.survey.end())
+}
+
+/// How many cursors there are, and the one that is furthest behind.
+#[derive(Debug)]
+struct CursorSum {
+    count: usize,
+    furthest: Option<CursorInfo>,
+}
+
+impl CursorSum {
+    /// Reads what they have not seen, and nothing where there are none.
+    fn of(opened: &Opened) -> Result<Self> {
+        let cursors = match opened.reader.cursors() {
+            // The screen is about more than that.
+            Err(error) if error.is_corruption() => {
+                output::finding(&error.to_string());
+                Vec::new()
+            }
+            other => other?,
+        };
+        let count = cursors.len();
+        // Of equals the last one is found, so that they are looked at from behind.
+        let furthest = cursors.into_iter().rev().max_by_key(|cursor| (cursor.behind, cursor.held_bytes));
+        Ok(Self { count, furthest: furthest.filter(|cursor| cursor.behind > 0) })
+    }
+
+    fn text(&self) -> String {
+        let Self { count, furthest } = self;
+        match furthest {
+            Some(CursorInfo { name, behind, held_bytes, .. }) => {
+                format!("{count}; furthest behind is {name}: {behind} entries, {held_bytes} bytes held back")
+            }
+            None => format!("{count}; none is behind"),
+        }
+    }
 }
 
 /// What the segments add up to.

@@ -56,7 +56,8 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
     Ok(Outcome::of_findings(damaged))
 }
 
-fn optional(number: Option<u64>) -> String {
+/// A number, or a dash where there is none.
+pub(crate) fn optional(number: Option<u64>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 

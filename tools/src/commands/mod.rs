@@ -1,6 +1,8 @@
 //! The commands, a file for each group.
 
 pub(crate) mod check;
+pub(crate) mod cursor;
+pub(crate) mod cursors;
 pub(crate) mod dump;
 pub(crate) mod hex;
 pub(crate) mod info;
