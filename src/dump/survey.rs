@@ -125,12 +125,13 @@ impl Survey {
                         (SegmentState::Active, Ends::At(mark.offset()))
                     }
                     (Ok(header), None) if number > mark.segment() => {
-                        let state = match starts_with_zeros(directory, header) {
-                            true => SegmentState::Spare,
-                            false if is_live => SegmentState::Active,
-                            false => SegmentState::Dead,
-                        };
-                        (state, Ends::Anywhere)
+                        // What a writer puts there from now on is behind the end of this survey.
+                        let nothing = Ends::At(FIRST_FRAME);
+                        match starts_with_zeros(directory, header) {
+                            true => (SegmentState::Spare, nothing),
+                            false if is_live => (SegmentState::Active, nothing),
+                            false => (SegmentState::Dead, Ends::Anywhere),
+                        }
                     }
                     (Ok(header), None) => match index_of(reader, header) {
                         Some(_) => (SegmentState::Sealed, Ends::Sealed),

@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Saves everything good of a damaged store into a new one, and says what is lost
     Repair(Repair),
+    /// Copies a store as it is at one moment, also while it is written
+    Backup(Backup),
+    /// Makes a store of a backup, which stays as it is
+    Restore(Restore),
 }
 
 impl Command {
@@ -297,6 +301,28 @@ pub(crate) struct Repair {
     /// The new store's directory: empty, or not there yet. The damaged one is not touched
     #[arg(long, short, value_name = "NEW")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The backup's directory: empty, or not there yet
+    #[arg(value_name = "BACKUP")]
+    pub(crate) target: PathBuf,
+    /// Second names of sealed segments instead of copies: in no time, and lost with the store's own files
+    #[arg(long)]
+    pub(crate) link: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restore {
+    /// The backup's directory
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backup: PathBuf,
+    /// The new store's directory: empty, or not there yet
+    #[arg(value_name = "NEW")]
+    pub(crate) target: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -71,6 +71,8 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
         Command::Repair(repair) => commands::check::repair(repair, output),
+        Command::Backup(backup) => commands::backup::backup(backup, output),
+        Command::Restore(restore) => commands::backup::restore(restore, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
     }
 }

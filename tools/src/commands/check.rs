@@ -159,7 +159,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
 }
 
 /// Shows that something goes on, if it takes longer than half a second and somebody watches.
-fn busy<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn busy<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     const PATIENCE: Duration = Duration::from_millis(500);
     let (done, waiting) = std::sync::mpsc::channel::<()>();
     let watcher = std::thread::spawn(move || {

@@ -60,6 +60,7 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> serde_json::Valu
         "store": reader.store_id().to_string(),
         "format": esker::dump::FORMAT_VERSION,
         "era": reader.era(),
+        "backup": reader.is_backup(),
         "created": rfc3339(reader.created()),
         "created_ns": reader.created().to_string(),
         "first_seq": sums.first_seq,
@@ -90,6 +91,9 @@ fn durable(opened: &Opened) -> Option<Position> {
 }
 
 fn writer(opened: &Opened) -> String {
+    if opened.reader.is_backup() {
+        return "none: a backup, to be written once it is restored".to_owned();
+    }
     match (opened.writer, opened.reader.last_writer()) {
         (Some(pid), Some(Holder { host, since, .. })) => {
             format!("live, writer pid {pid} on {host} since {}", rfc3339(since))

@@ -1,5 +1,6 @@
 //! The commands, a file for each group.
 
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod cursor;
 pub(crate) mod cursors;

@@ -1,0 +1,81 @@
+//! `backup` and `restore`: a copy of a store at one moment, and a store made of it.
+
+use anyhow::Result;
+use esker::{BackupBy, Reader, Seq};
+use serde_json::json;
+
+use crate::args;
+use crate::commands::check::busy;
+use crate::outcome::Outcome;
+use crate::output::{self, Output};
+
+pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome> {
+    let (path, target) = (&args.store.path, &args.target);
+    let reader = Reader::open(path)?;
+    if let Some(writer) = reader.writer() {
+        output::note(&format!("live, writer pid {}", writer.pid));
+    }
+    let by = if args.link { BackupBy::Link } else { BackupBy::Copy };
+    let made = busy("copying", || reader.backup(target, by))?;
+    let description = json!({
+        "path": path.display().to_string(),
+        "output": target.display().to_string(),
+        "store": made.store,
+        "format": esker::dump::FORMAT_VERSION,
+    });
+    output.header("backup", &description)?;
+    let next = format!("esker restore {} NEW", target.display());
+    if output.is_json() {
+        let mut summary = serde_json::to_value(&made)?;
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert("next".to_owned(), next.into());
+        }
+        output.typed("summary", &summary)?;
+        return Ok(Outcome::Fine);
+    }
+    output.pairs(&[
+        ("output", target.display().to_string()),
+        ("store", made.store.clone()),
+        ("era", made.era.to_string()),
+        ("last entry", last(made.through)),
+        ("segments", made.segments.to_string()),
+        ("of those linked", made.linked.to_string()),
+        ("bytes", made.bytes.to_string()),
+        ("verified", if args.link { "headers and indexes" } else { "every frame" }.to_owned()),
+        ("next", next),
+    ])?;
+    Ok(Outcome::Fine)
+}
+
+pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outcome> {
+    let made = busy("restoring", || esker::restore(&args.backup, &args.target))?;
+    let description = json!({
+        "path": args.backup.display().to_string(),
+        "output": args.target.display().to_string(),
+        "store": made.store,
+        "format": esker::dump::FORMAT_VERSION,
+    });
+    output.header("restore", &description)?;
+    let next = format!("esker cursors {}: reset those that are to go on", args.target.display());
+    if output.is_json() {
+        let mut summary = serde_json::to_value(&made)?;
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert("next".to_owned(), next.into());
+        }
+        output.typed("summary", &summary)?;
+        return Ok(Outcome::Fine);
+    }
+    output.pairs(&[
+        ("output", args.target.display().to_string()),
+        ("store", made.store.clone()),
+        ("era", made.era.to_string()),
+        ("last entry", last(made.through)),
+        ("bytes", made.bytes.to_string()),
+        ("next", next),
+    ])?;
+    Ok(Outcome::Fine)
+}
+
+fn last(through: Option<Seq>) -> String {
+    through.map_or_else(|| "none".to_owned(), |seq| seq.to_string())
+}
