@@ -188,45 +188,39 @@ impl Sleepers {
         self.count.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes those who wait for what was touched. Called behind the store of the mark.
+    /// Wakes those who wait for one of these. Called behind the store of the mark.
     #[inline]
-    pub(crate) fn wake(&self, touched: &Touched) {
-        self.wake_for(|| std::borrow::Cow::Borrowed(touched));
+    pub(crate) fn wake_those(&self, interests: impl Iterator<Item = Interest>) {
+        fence(Ordering::SeqCst);
+        if !self.are_there() {
+            return;
+        }
+        let mut woken = Vec::new();
+        for interest in interests.filter(|interest| self.is_occupied(interest.shard())) {
+            self.clear(interest.shard(), Some(interest), &mut woken);
+        }
+        // Outside the lock: a woken one may lie down again at once.
+        wake_each(woken);
     }
 
-    /// As [`wake`](Self::wake), where nobody needs to know what was touched while nobody sleeps.
-    #[inline]
-    pub(crate) fn wake_for<'a>(&self, touched: impl FnOnce() -> std::borrow::Cow<'a, Touched>) {
-        fence(Ordering::SeqCst);
-        if self.are_there() {
-            self.wake_now(&touched());
+    /// Wakes those who wait for what was touched. Called behind the store of the mark.
+    pub(crate) fn wake(&self, touched: &Touched) {
+        if let Some(interests) = touched.exact() {
+            return self.wake_those(interests.iter().copied());
         }
+        fence(Ordering::SeqCst);
+        let mut woken = Vec::new();
+        for (at, (bits, occupied)) in touched.words().zip(&self.occupied).enumerate() {
+            for shard in Shard::of_word(at, bits & occupied.load(Ordering::Relaxed)) {
+                self.clear(shard, None, &mut woken);
+            }
+        }
+        wake_each(woken);
     }
 
     /// Wakes everybody: nothing more is to come, or something that concerns all.
     pub(crate) fn wake_all(&self) {
         self.wake(&Touched::everything());
-    }
-
-    #[inline(never)]
-    fn wake_now(&self, touched: &Touched) {
-        let mut woken = Vec::new();
-        match touched.exact() {
-            Some(interests) => {
-                for interest in interests.iter().filter(|interest| self.is_occupied(interest.shard())) {
-                    self.clear(interest.shard(), Some(*interest), &mut woken);
-                }
-            }
-            None => {
-                for (at, (bits, occupied)) in touched.words().zip(&self.occupied).enumerate() {
-                    for shard in Shard::of_word(at, bits & occupied.load(Ordering::Relaxed)) {
-                        self.clear(shard, None, &mut woken);
-                    }
-                }
-            }
-        }
-        // Outside the lock: a woken one may lie down again at once.
-        wake_each(woken);
     }
 
     fn is_occupied(&self, shard: Shard) -> bool {

@@ -178,4 +178,33 @@ mod modelled {
             readers.into_iter().for_each(|reader| reader.join().unwrap());
         });
     }
+
+    #[derive(Debug)]
+    struct Rings(AtomicU64);
+
+    impl Bell for Rings {
+        fn ring(&self) {
+            self.0.store(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_has_a_bell_sees_the_mark_or_hears_it() {
+        explore(|| {
+            let shared = Arc::new((AtomicU64::new(0), Sleepers::default()));
+            let theirs = Arc::clone(&shared);
+            let writer = thread::spawn(move || {
+                let mut touched = Touched::default();
+                touched.add(Interest::of_kind(3));
+                theirs.0.store(1, Ordering::Release);
+                theirs.1.wake(&touched);
+            });
+            let (sleeper, bell) = (Sleeper::new(), Arc::new(Rings(AtomicU64::new(0))));
+            sleeper.give_bell(Some(Arc::clone(&bell) as Arc<dyn Bell>));
+            shared.1.lie_down(Interest::of_kind(3), &sleeper);
+            let saw = shared.0.load(Ordering::Acquire) == 1;
+            writer.join().unwrap();
+            assert!(saw || bell.0.load(Ordering::Relaxed) == 1, "nobody told it");
+        });
+    }
 }

@@ -1,7 +1,6 @@
 //! Waiting for more of the log: a reader sleeps until what it waits for was touched, and the mark
 //! that it goes by has moved.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -374,35 +373,33 @@ impl Place<'_> {
     }
 }
 
+/// What a batch touches: everything if there is an entry in it, its kinds, and its entities.
+#[inline]
+fn interests<'a>(items: &'a [Item<'_>]) -> impl Iterator<Item = Interest> + 'a {
+    let all = (!items.is_empty()).then_some(Interest::ALL);
+    all.into_iter().chain(
+        items.iter().flat_map(|item| [Interest::of_kind(item.kind()), Interest::of_entity(item.hash())]),
+    )
+}
+
 /// Adds what a batch touches.
 #[inline]
 pub(crate) fn touch(touched: &mut Touched, items: &[Item<'_>]) {
-    if !items.is_empty() {
-        touched.add(Interest::ALL);
-    }
-    for item in items {
-        touched.add(Interest::of_kind(item.kind()));
-        touched.add(Interest::of_entity(item.hash()));
-    }
+    interests(items).for_each(|interest| touched.add(interest));
 }
 
 impl Core {
     /// Wakes who waits for what was just made visible.
     #[inline]
     pub(crate) fn wake_for(&self, items: &[Item<'_>]) {
-        let touched = || {
-            let mut touched = Touched::default();
-            touch(&mut touched, items);
-            Cow::Owned(touched)
-        };
-        self.feed.visible.wake_for(touched);
+        self.feed.visible.wake_those(interests(items));
         if self.syncs_by_itself() {
             if self.options.durability != Durability::Sync {
                 self.want_sync_for_readers();
             }
         } else {
             // Nobody syncs for them: they do it themselves.
-            self.feed.durable.wake_for(touched);
+            self.feed.durable.wake_those(interests(items));
         }
     }
 
