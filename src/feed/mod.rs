@@ -1,7 +1,8 @@
 //! Waking readers: who sleeps for which part of the log, and who is to be told that it moved.
 //!
-//! Nothing is queued for a reader, and nobody calls it: it pulls from mapped memory, and sleeps
-//! when there is nothing more. A writer pays one load while nobody has ever asked to sleep.
+//! Nothing is queued for a reader: it pulls from mapped memory, and sleeps when there is nothing more.
+//! All that is ever called is the waker of a runtime's task, which has a bell instead of a thread. A
+//! writer pays one load while nobody has ever asked to sleep.
 
 pub(crate) mod shard;
 pub(crate) mod sleepers;
