@@ -77,8 +77,8 @@ pub enum ErrorKind {
     CursorMismatch,
     /// There is no cursor of that name.
     UnknownCursor,
-    /// The cursor was written before the store was repaired: what its Seq names may not be the
-    /// entry that it was. Reset it.
+    /// The cursor was written before the store was repaired or restored: what its Seq names may not be
+    /// the entry that it was. Reset it; to where it is, if what it has read is all there.
     EraChanged,
     /// A subscriber fell further behind than it was allowed to. [`Error::seqs`] is the entry up to which
     /// it has looked.
@@ -146,7 +146,13 @@ impl ErrorKind {
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
             Self::Rewound => "open the reader again",
-            Self::EraChanged => "look at what was lost, then reset the cursor",
+            Self::EraChanged => {
+                "look at what was lost, then reset the cursor: `esker cursor reset PATH NAME --to +0` keeps its place"
+            }
+            Self::CursorInUse => "drop the watcher that has it, or stop and join its reactor",
+            Self::KindMismatch => {
+                "a name is one kind: take what is registered (`kind_named`, `Store::region`), or another name"
+            }
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",

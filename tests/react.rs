@@ -146,6 +146,7 @@ fn a_reactor_that_fails_says_so_and_its_cursor_stands_while_others_go_on() {
     let cursor =
         store.journal().cursors().unwrap().into_iter().find(|cursor| cursor.name == "stuck").unwrap();
     assert!(cursor.failures > 8 && cursor.held, "{cursor:?}");
+    assert_eq!(cursor.seq, None, "nothing came before");
     assert_eq!((cursor.next, cursor.behind), (Some(order.seq), 1));
     stuck.stop();
     stuck.join().unwrap();
@@ -575,4 +576,35 @@ fn a_value_that_panics_while_it_is_encoded_leaves_nothing_in_its_batch() {
     batch.append(ORDERS, "right", &7).unwrap();
     batch.commit().unwrap();
     assert_eq!(store.latest(ORDERS, "right").unwrap().unwrap().value().unwrap(), 7);
+}
+
+#[test]
+fn what_put_nothing_out_is_written_down_before_a_failure_and_by_a_close() {
+    let disk = Simulator::new();
+    let open = || Store::over(Options::new().open_in(&disk).unwrap());
+    let store = open();
+    let fails_at = |bad: u32| {
+        move |entry: esker::Entry<'_>, out: &mut Out<'_>| {
+            let cents = out.fact(ORDERS, entry)?.ok_or("an order")?.value()?;
+            if cents == bad { Err("this one".into()) } else { Ok(()) }
+        }
+    };
+    let region = store.region(ORDERS).unwrap();
+    let stuck = store.react_with("stuck", region.clone(), soon(), fails_at(10)).unwrap();
+    let quiet = store.react("quiet", region, fails_at(u32::MAX)).unwrap();
+    for n in 0..20 {
+        store.append(ORDERS, "8812", &n).unwrap();
+    }
+    while stuck.status().failures < 2 || quiet.status().reactions < 20 {
+        std::thread::yield_now();
+    }
+    let place = |store: &Store, name: &str| {
+        let cursor =
+            store.journal().cursors().unwrap().into_iter().find(|cursor| cursor.name == name).unwrap();
+        (cursor.seq.map_or(0, u64::from), cursor.next.map(u64::from))
+    };
+    assert_eq!(place(&store, "stuck"), (10, Some(11)), "it has failed at `next`");
+    store.close().unwrap();
+    let store = open();
+    assert_eq!((place(&store, "stuck"), place(&store, "quiet")), ((10, Some(11)), (20, None)));
 }

@@ -15,9 +15,11 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, File, read_whole};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::FRAME_BYTES;
 use crate::format::index as index_format;
 use crate::format::manifest::Manifest;
 use crate::format::segment::file_name;
+use crate::format::system::System;
 use crate::id::Seq;
 use crate::index::catalog::Section;
 use crate::journal::Journal;
@@ -164,7 +166,7 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
     if !reader.manifest().backup {
         return Err(Error::new(ErrorKind::InvalidInput, DOING)
             .at(backup)
-            .sides("a backup", "a store that is open for writing"));
+            .sides("a backup, as `esker backup` makes one", "a store that is none"));
     }
     refuse_inside(backup, target, DOING)?;
     let view = reader.view()?;
@@ -245,7 +247,8 @@ fn copy_log(from: &dyn Directory, view: &View, to: &dyn Directory, by: BackupBy)
     for section in view.catalog.sections.iter().filter(|section| section.number <= view.mark.segment()) {
         let segment = &section.open()?.segment;
         let is_last = section.number == view.mark.segment();
-        let end = if is_last { view.mark.offset() } else { segment.map.limit() as u64 };
+        let end =
+            if is_last { before_a_seal(segment, view.mark.offset()) } else { segment.map.limit() as u64 };
         let doing = |e| Error::io("copy a segment", e).at(from.path().join(file_name(section.number)));
         if by == BackupBy::Link && !is_last {
             from.link(&file_name(section.number), to.path()).map_err(|error| link_failed(to, error))?;
@@ -261,6 +264,17 @@ fn copy_log(from: &dyn Directory, view: &View, to: &dyn Directory, by: BackupBy)
         copied.bytes += end;
     }
     Ok(copied)
+}
+
+/// Where a backup's last segment ends: behind a seal there would have to be another one.
+fn before_a_seal(segment: &Segment, end: u64) -> u64 {
+    let Some(at) = end.checked_sub(FRAME_BYTES as u64) else { return end };
+    let is_seal = segment.frame(at).is_some_and(|frame| {
+        frame.header.is_system()
+            && System::of(frame.header.operation) == Some(System::Seal)
+            && frame.is_good(segment.header.salt, segment.position(at))
+    });
+    if is_seal { at } else { end }
 }
 
 fn link_failed(to: &dyn Directory, error: std::io::Error) -> Error {
@@ -300,5 +314,35 @@ fn copy_index(from: &dyn Directory, section: &Section, to: &dyn Directory) {
     };
     if copy().is_err() {
         let _ = to.remove(&name);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(miri))]
+mod tests {
+    use super::*;
+    use crate::journal::record::Record;
+    use crate::options::Options;
+
+    /// Between a seal and the segment behind it, for a moment, the log ends with the seal.
+    #[test]
+    fn a_backup_that_is_taken_behind_a_seal_needs_no_segment_behind_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_bytes(4096).background(false);
+        let journal = options.open(directory.path().join("a")).unwrap();
+        let kind = journal.kind("note").unwrap();
+        while journal.stats().segments < 2 {
+            journal.append(Record::new(kind, b"k", &[7; 300])).unwrap();
+        }
+        let core = journal.core();
+        let first = core.index.catalog().sections[0].open().unwrap().segment.map.limit() as u64;
+        let view = View::new(Arc::clone(&core.index), crate::id::Position::new(1, first));
+        let [backup, restored] = ["b", "c"].map(|name| directory.path().join(name));
+        let made = back_up(&*core.directory, &view, &core.manifest, &backup, BackupBy::Copy).unwrap();
+        assert_eq!(made.bytes, first - FRAME_BYTES as u64);
+        restore(&backup, &restored).unwrap();
+        let again = options.open(&restored).unwrap();
+        assert_eq!(again.view().last_seq().unwrap(), made.through);
+        again.append(Record::new(kind, b"k", b"on")).unwrap();
     }
 }

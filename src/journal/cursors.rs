@@ -146,14 +146,7 @@ impl HeldCursor {
 
     /// The move to a Seq, as a part of a batch.
     pub(crate) fn step_to(&self, seq: u64) -> Result<Move> {
-        let registry = self.core.registry.read();
-        let cursors = &registry.cursors;
-        match (cursors.get(&self.name).cloned(), cursors.incarnation(&self.name)) {
-            (Some(state), Some(known)) => {
-                Ok(Move { state: CursorState { seq, ..state }, how: How::Step(known) })
-            }
-            _ => Err(self.core.unknown_cursor(&self.name, "move")),
-        }
+        self.core.step_to(&self.name, seq)
     }
 
     /// True if it is one of this store.
@@ -385,6 +378,26 @@ impl Core {
         let held = HeldCursor::take(self, name, &what())?;
         let known = self.registry.read().cursors.get(name).cloned();
         known.map(|known| (held, known)).ok_or_else(|| self.unknown_cursor(name, doing))
+    }
+
+    /// The move of a cursor to a Seq.
+    fn step_to(&self, name: &str, seq: u64) -> Result<Move> {
+        let registry = self.registry.read();
+        let cursors = &registry.cursors;
+        match (cursors.get(name).cloned(), cursors.incarnation(name)) {
+            (Some(state), Some(known)) => {
+                Ok(Move { state: CursorState { seq, ..state }, how: How::Step(known) })
+            }
+            _ => Err(self.unknown_cursor(name, "move")),
+        }
+    }
+
+    /// Writes down how far reactors have come, which they do themselves only now and then.
+    pub(crate) fn save_progress(&self) -> Result<()> {
+        let places = self.tasks.progress();
+        let moves: Vec<Move> =
+            places.iter().filter_map(|(name, seq)| self.step_to(name, *seq).ok()).collect();
+        if moves.is_empty() { Ok(()) } else { self.move_cursors(&moves) }
     }
 
     fn unknown_cursor(&self, name: &str, doing: &str) -> Error {

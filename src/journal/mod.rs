@@ -223,7 +223,9 @@ impl Journal {
         self.core().registry.read().named(name).cloned()
     }
 
-    /// Finds the kind of this name, or registers it: a kind of facts whose payloads are bytes.
+    /// Finds the kind of this name, or registers it: a kind of facts whose payloads are bytes. Kinds of
+    /// typed facts are registered by [`Store`](crate::Store), and found with
+    /// [`kind_named`](Self::kind_named): a name that is registered here stays one of bytes.
     ///
     /// # Errors
     ///
@@ -415,6 +417,8 @@ impl Engine {
         let is_forked = self.core.fork.is_forked();
         if !is_forked {
             self.core.tasks.tell_to_stop();
+            // Whatever goes wrong here goes wrong below too; what is not written down comes again.
+            let _ = self.core.save_progress();
         }
         let closed = self.core.close(says_so);
         if is_forked {

@@ -1,6 +1,8 @@
 //! Threads that run the user's code over a journal: made on request, ended by its close.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
@@ -27,7 +29,15 @@ struct State {
 
 struct Task {
     stopper: Stopper,
+    progress: Option<Progress>,
     thread: JoinHandle<()>,
+}
+
+/// Up to which Seq the work under a cursor is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) cursor: String,
+    pub(crate) done: Arc<AtomicU64>,
 }
 
 impl Tasks {
@@ -36,6 +46,7 @@ impl Tasks {
         &self,
         name: &str,
         stopper: Stopper,
+        progress: Option<Progress>,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<()> {
         let mut state = self.state.lock();
@@ -47,7 +58,7 @@ impl Tasks {
             .name(name.to_owned())
             .spawn(work)
             .map_err(|cause| Error::io(format!("start the thread {name:?}"), cause))?;
-        state.running.push(Task { stopper, thread });
+        state.running.push(Task { stopper, progress, thread });
         Ok(())
     }
 
@@ -56,6 +67,13 @@ impl Tasks {
         let me = std::thread::current().id();
         let state = self.state.lock();
         state.joining.contains(&me) || state.running.iter().any(|task| task.thread.thread().id() == me)
+    }
+
+    /// How far each has come that has a cursor.
+    pub(crate) fn progress(&self) -> Vec<(String, u64)> {
+        let state = self.state.lock();
+        let known = state.running.iter().filter_map(|task| task.progress.as_ref());
+        known.map(|progress| (progress.cursor.clone(), progress.done.load(Ordering::Acquire))).collect()
     }
 
     /// Tells all of them to end.

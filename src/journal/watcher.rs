@@ -113,7 +113,7 @@ impl Journal {
     ///
     /// `InvalidInput` for a name that is empty or too long, or a start behind the end of the log;
     /// `CursorInUse` while another watcher of this process has it; `CursorMismatch` with both sides
-    /// if it is about another region; `EraChanged` with both if the store was repaired since; and
+    /// if it is about another region; `EraChanged` with both if the store was repaired or restored since; and
     /// what [`append`](Self::append) answers.
     pub fn watch_with(&self, name: &str, region: Region, options: WatchOptions) -> Result<Watcher> {
         let core = self.appending();

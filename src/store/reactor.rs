@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::journal::core::Core;
 use crate::journal::entry::Entry;
 use crate::journal::record::Ticket;
 use crate::journal::subscriber::{Item, Subscriber};
+use crate::journal::tasks::Progress as Done;
 use crate::journal::waiting::Stopper;
 use crate::journal::watcher::Watcher;
 use crate::store::Store;
@@ -60,7 +62,7 @@ pub struct ReactorStatus {
     pub failures: u64,
     /// Entries that a lossy reactor was not fast enough for, or could not read.
     pub missed: u64,
-    /// Why the last attempt failed that did.
+    /// Why the last attempt failed that did, or the reactor ended.
     pub last_failure: Option<String>,
 }
 
@@ -172,6 +174,9 @@ impl Shared {
         // Who closes the store stops what runs over it.
         let error = outcome.err().filter(|error| error.kind() != ErrorKind::Closed);
         progress.status.state = if error.is_some() { ReactorState::Failed } else { ReactorState::Stopped };
+        if let Some(error) = &error {
+            progress.status.last_failure = Some(error.to_string());
+        }
         progress.error = error;
         self.ended.notify_all();
     }
@@ -180,6 +185,11 @@ impl Shared {
 /// What runs in the thread of a reactor.
 pub(crate) trait Work: Send + 'static {
     fn run(self) -> Result<()>;
+
+    /// Where it says how far it has come, if somebody has to know.
+    fn progress(&self) -> Option<Done> {
+        None
+    }
 }
 
 /// Starts a thread for `work`.
@@ -191,6 +201,7 @@ pub(crate) fn start<W: Work>(
 ) -> Result<Reactor> {
     let shared = Arc::new(Shared::new(name));
     let work = work(Arc::clone(&shared));
+    let progress = work.progress();
     let theirs = Arc::clone(&shared);
     let run = move || {
         *theirs.thread.lock() = Some(std::thread::current().id());
@@ -199,7 +210,7 @@ pub(crate) fn start<W: Work>(
         theirs.end(guarded(&theirs.name, || work.run()).and_then(|outcome| outcome));
     };
     let core = Arc::clone(store.journal.appending());
-    core.tasks.start("esker-reactor", stopper.clone(), run)?;
+    core.tasks.start("esker-reactor", stopper.clone(), progress, run)?;
     Ok(Reactor { shared, stopper, core })
 }
 
@@ -282,8 +293,8 @@ pub(crate) struct Runner<F> {
     retry: Retry,
     reaction: F,
     shared: Arc<Shared>,
-    /// Everything up to this Seq was reacted to.
-    done: u64,
+    /// Everything up to this Seq was reacted to; a close writes it down.
+    done: Done,
     /// And up to this one the log says so.
     saved: u64,
     /// The last batch that was put out, until it is durable.
@@ -299,7 +310,8 @@ impl<F> Runner<F> {
         reaction: F,
         shared: Arc<Shared>,
     ) -> Self {
-        let done = watcher.looked();
+        let (name, seq) = (watcher.name().unwrap_or_default(), watcher.looked());
+        let done = Done { cursor: name.to_owned(), done: Arc::new(AtomicU64::new(seq)) };
         Self {
             store: store.guest(),
             stopper: watcher.stopper(),
@@ -308,7 +320,7 @@ impl<F> Runner<F> {
             reaction,
             shared,
             done,
-            saved: done,
+            saved: seq,
             put_out: None,
             since: 0,
         }
@@ -319,6 +331,10 @@ impl<F> Work for Runner<F>
 where
     F: Fn(Entry<'_>, &mut Out<'_>) -> Reaction + Send + 'static,
 {
+    fn progress(&self) -> Option<Done> {
+        Some(self.done.clone())
+    }
+
     fn run(mut self) -> Result<()> {
         let mut failures = 0;
         while !self.stopper.is_stopped() {
@@ -365,13 +381,13 @@ where
     /// Waits for the next entry. False: there was none for a while, or it was stopped.
     fn next(&mut self) -> Result<bool> {
         // An entry that failed when the reactor was stopped, or the disk did, is met again.
-        self.watcher.go_back_to(self.done);
+        self.watcher.go_back_to(self.done());
         if self.watcher.advance()? {
             return Ok(true);
         }
-        self.done = self.watcher.looked();
+        self.done.done.store(self.watcher.looked(), Ordering::Release);
         self.settle()?;
-        if self.saved == self.done {
+        if self.saved == self.done() {
             return Ok(self.watcher.next()?.is_some());
         }
         let found = self.watcher.next_timeout(SAVE_AFTER)?.is_some();
@@ -395,6 +411,10 @@ where
                 Err(Failure::Ends(error)) => return Err(error),
                 Err(Failure::Again(why)) => {
                     failures += 1;
+                    if failures == 1 {
+                        // Whoever looks at the cursor finds the entry that failed.
+                        let _ = self.save();
+                    }
                     let seq = self.watcher.entry().seq();
                     self.watcher.note_failures(failures);
                     self.shared.failed(why, ReactorState::Retrying { seq, failures });
@@ -418,7 +438,7 @@ where
             self.put_out = Some(ticket);
             self.saved = seq.get();
         }
-        self.done = seq.get();
+        self.done.done.store(seq.get(), Ordering::Release);
         self.shared.reacted(appended);
         Ok(())
     }
@@ -434,11 +454,16 @@ where
 
     /// Writes down how far it has come.
     fn save(&mut self) -> Result<()> {
-        if self.saved != self.done {
-            self.watcher.checkpoint_at(self.done)?;
-            self.saved = self.done;
+        let done = self.done();
+        if self.saved != done {
+            self.watcher.checkpoint_at(done)?;
+            self.saved = done;
         }
         Ok(())
+    }
+
+    fn done(&self) -> u64 {
+        self.done.done.load(Ordering::Relaxed)
     }
 }
 

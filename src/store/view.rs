@@ -108,7 +108,8 @@ impl StoreView {
     }
 
     /// An entry as a fact of this kind; `None` if it is of another. For a walk over several
-    /// kinds in the order of the log, with [`entries`](Self::entries).
+    /// kinds in the order of the log, with [`entries`](Self::entries), and for entries that were appended
+    /// since.
     ///
     /// # Errors
     ///
@@ -116,6 +117,35 @@ impl StoreView {
     pub fn fact<'v, T>(&'v self, kind: Facts<T>, entry: Entry<'v>) -> Result<Option<Fact<'v, T>>> {
         let id = self.find(kind)?;
         Ok((id == Some(entry.kind())).then(|| Fact::new(kind, entry)))
+    }
+
+    /// The region of a kind, to read on in; `None`: the store does not have it yet. For a
+    /// [`Reader`](crate::Reader), which registers nothing.
+    ///
+    /// ```
+    /// use esker::{Facts, Item, Reader, Store, StoreView, SubscribeOptions};
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("shop.esker");
+    /// const NOTES: Facts<String> = Facts::new("note");
+    /// let store = Store::open(&path)?;                        // in one process
+    /// store.append(NOTES, "a", &"one".to_owned())?;
+    ///
+    /// let reader = Reader::open(&path)?;                      // in another
+    /// let view = StoreView::of(&reader)?;
+    /// let region = view.region(NOTES)?.expect("the writer has used it");
+    /// let mut notes = reader.subscribe(region, SubscribeOptions::new())?;
+    /// store.append(NOTES, "a", &"two".to_owned())?;
+    /// let Some(Item::Entry(entry)) = notes.next()? else { panic!("an entry") };
+    /// assert_eq!(view.fact(NOTES, entry)?.unwrap().value()?, "two");
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `KindMismatch` if the kind is not one of typed facts.
+    pub fn region<T>(&self, kind: Facts<T>) -> Result<Option<Region>> {
+        Ok(self.find(kind)?.map(Region::kind))
     }
 
     /// The same moment as entries of all kinds, with their bytes.

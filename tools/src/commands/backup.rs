@@ -56,7 +56,9 @@ pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outco
         "format": esker::dump::FORMAT_VERSION,
     });
     output.header("restore", &description)?;
-    let next = format!("esker cursors {}: reset those that are to go on", args.target.display());
+    let target = args.target.display();
+    let next =
+        format!("esker cursor reset {target} NAME --to +0 --execute, for each of `esker cursors {target}`");
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {

@@ -25,6 +25,7 @@ enum Over {
     Lag,
     Age,
     Bytes,
+    Era,
 }
 
 /// A cursor for JSON lines.
@@ -92,7 +93,7 @@ pub(crate) fn list(
     let mut too_far = 0;
     for cursor in &cursors {
         let age = cursor.next_time.map(|time| Span::between(time, now));
-        let excesses = excesses(cursor, age, limits);
+        let excesses = excesses(cursor, age, limits, opened.reader.era());
         if output.is_json() {
             let over = excesses.iter().map(|(over, _)| *over).collect();
             output.typed("cursor", &line(cursor, age, over, &opened.dump))?;
@@ -118,9 +119,14 @@ pub(crate) fn list(
     Ok(Outcome::of_findings(too_far + damaged))
 }
 
-/// What a cursor has too much of, with both numbers.
-fn excesses(cursor: &CursorInfo, age: Option<Span>, limits: Limits) -> Vec<(Over, String)> {
+/// What a cursor has too much of, with both numbers. Where there is a limit at all, one under which nobody
+/// can watch is over it.
+fn excesses(cursor: &CursorInfo, age: Option<Span>, limits: Limits, era: u64) -> Vec<(Over, String)> {
     let mut excesses = Vec::new();
+    let is_check = limits.max_lag.is_some() || limits.max_age.is_some() || limits.max_bytes.is_some();
+    if is_check && cursor.era != era {
+        excesses.push((Over::Era, format!("of era {}, where the store is of era {era}", cursor.era)));
+    }
     if let Some(limit) = limits.max_lag.filter(|limit| cursor.behind > *limit) {
         excesses.push((Over::Lag, format!("{} entries behind, over {limit}", cursor.behind)));
     }
@@ -179,7 +185,7 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
     if its_own != era {
         let name = &cursor.name;
         output::note(&format!(
-            "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired: \
+            "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired or restored: \
              nobody watches under it before it is reset"
         ));
     }
