@@ -188,30 +188,82 @@ fn a_target_that_is_not_empty_or_inside_the_store_is_refused_and_untouched() {
     assert!(!directory.path().join("late").exists());
 }
 
-#[test]
-fn damage_is_not_restored_in_silence() {
+/// Flips one bit at a time, and demands that nobody takes what is left for the whole.
+fn damage_is_told(durability: Durability) {
     let directory = tempfile::tempdir().unwrap();
     let [path, backup] = ["a", "b"].map(|name| directory.path().join(name));
-    let journal = options().open(&path).unwrap();
+    let journal = options().durability(durability).open(&path).unwrap();
     (0..40).for_each(|n| append(&journal, n));
-    journal.backup(&backup, BackupBy::Copy).unwrap();
-    let segment = backup.join("0000000001.seg");
-    let whole = std::fs::read(&segment).unwrap();
-    for at in (128..3000).step_by(97) {
-        let mut damaged = whole.clone();
-        damaged[at] ^= 0x10;
-        std::fs::write(&segment, &damaged).unwrap();
-        let restored = directory.path().join(format!("c{at}"));
-        let error = restore(&backup, &restored).unwrap_err();
-        assert!(error.is_corruption(), "{at}: {error}");
-        assert!(!restored.exists(), "{at}: nothing is left of it");
+    let made = journal.backup(&backup, BackupBy::Copy).unwrap();
+    let segments: Vec<String> = files(&backup).into_keys().filter(|name| name.ends_with(".seg")).collect();
+    assert_eq!(segments.len() as u64, made.segments);
+    for name in segments {
+        let segment = backup.join(&name);
+        let whole = std::fs::read(&segment).unwrap();
+        let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+        for at in (128..end).step_by(211).chain([end]) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            std::fs::write(&segment, damaged).unwrap();
+            let restored = directory.path().join("c");
+            let error = restore(&backup, &restored).unwrap_err();
+            assert!(error.is_corruption(), "{durability:?} {name} at {at}: {error}");
+            assert!(!restored.exists(), "{durability:?} {name} at {at}: nothing is left of it");
+        }
+        std::fs::write(&segment, &whole).unwrap();
+        // Nor is it backed up: a reader serves the rest, and a repair saves it.
+        for by in [BackupBy::Copy, BackupBy::Link] {
+            let ours = path.join(&name);
+            let mut bytes = std::fs::read(&ours).unwrap();
+            bytes[end] ^= 1;
+            std::fs::write(&ours, &bytes).unwrap();
+            let again = directory.path().join("d");
+            let error = journal.backup(&again, by).unwrap_err();
+            assert!(error.is_corruption() && !again.exists(), "{durability:?} {name} {by:?}: {error}");
+            bytes[end] ^= 1;
+            std::fs::write(&ours, &bytes).unwrap();
+        }
     }
-    // Nor is it backed up: a reader serves the rest, and a repair saves it.
-    std::fs::write(&segment, &whole).unwrap();
-    let mut damaged = whole;
-    damaged[700] ^= 1;
-    std::fs::write(path.join("0000000001.seg"), &damaged).unwrap();
-    let again = directory.path().join("d");
-    let error = journal.backup(&again, BackupBy::Copy).unwrap_err();
-    assert!(error.is_corruption() && !again.exists(), "{error}");
+    restore(&backup, directory.path().join("c")).unwrap();
+}
+
+#[test]
+fn damage_of_any_segment_is_neither_restored_nor_backed_up_in_silence() {
+    damage_is_told(Durability::Sync);
+    damage_is_told(Durability::Os);
+}
+
+#[test]
+fn what_a_live_writer_has_appended_is_backed_up_from_another_process_in_every_mode() {
+    for durability in
+        [Durability::Sync, Durability::Os, Durability::Interval(std::time::Duration::from_secs(60))]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, backup, restored] = ["a", "b", "c"].map(|name| directory.path().join(name));
+        let journal = options().durability(durability).open(&path).unwrap();
+        (0..40).for_each(|n| append(&journal, n));
+        let made = Reader::open(&path).unwrap().backup(&backup, BackupBy::Copy).unwrap();
+        assert_eq!(made.through, journal.view().last_seq().unwrap(), "{durability:?}");
+        restore(&backup, &restored).unwrap();
+        assert_eq!(batches(&Reader::open(&restored).unwrap()), 40);
+    }
+}
+
+#[test]
+fn of_two_backups_into_one_directory_one_is_made_and_no_two_restores_have_one_era() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = options().open(directory.path().join("a")).unwrap();
+    (0..40).for_each(|n| append(&journal, n));
+    for round in 0..20 {
+        let target = directory.path().join(format!("{round}"));
+        let made: Vec<bool> = std::thread::scope(|scope| {
+            let all = [(); 3].map(|()| scope.spawn(|| journal.backup(&target, BackupBy::Copy).is_ok()));
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(made.iter().filter(|made| **made).count(), 1, "{round}: {made:?}");
+        assert_eq!(batches(&Reader::open(&target).unwrap()), 40);
+    }
+    let backup = directory.path().join("0");
+    let again = [1, 2].map(|n| restore(&backup, directory.path().join(format!("again {n}"))).unwrap().era);
+    assert_ne!(again[0], again[1]);
 }

@@ -9,7 +9,7 @@ const SHARDS: usize = if cfg!(loom) { 64 } else { 1024 };
 pub(crate) const WORDS: usize = SHARDS / 64;
 
 /// What a reader waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Interest(u128);
 
 /// Numbers below are not those of entities.

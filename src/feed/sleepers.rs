@@ -106,8 +106,8 @@ fn wake_each(mut sleepers: Vec<Arc<Sleeper>>) {
     }
 }
 
-/// Those who lie in one shard, by number, and what each waits for.
-type Beds = BTreeMap<u64, (Interest, Arc<Sleeper>)>;
+/// Those who lie in one shard: by what they wait for, and by number.
+type Beds = BTreeMap<Interest, BTreeMap<u64, Arc<Sleeper>>>;
 
 /// The beds of one mark.
 #[derive(Debug)]
@@ -133,7 +133,8 @@ impl Sleepers {
     pub(crate) fn lie_down(&self, interest: Interest, sleeper: &Arc<Sleeper>) {
         let shard = interest.shard();
         let mut beds = self.beds.lock();
-        let before = beds.entry(shard).or_default().insert(sleeper.id, (interest, Arc::clone(sleeper)));
+        let bed = beds.entry(shard).or_default().entry(interest).or_default();
+        let before = bed.insert(sleeper.id, Arc::clone(sleeper));
         if let Some(word) = self.occupied.get(shard.word()) {
             word.fetch_or(shard.bit(), Ordering::Relaxed);
         }
@@ -144,11 +145,14 @@ impl Sleepers {
 
     /// Takes a registration back, if it was not used up by a wake-up.
     pub(crate) fn get_up(&self, interest: Interest, sleeper: &Sleeper) {
-        let shard = interest.shard();
         let mut beds = self.beds.lock();
-        let Some(bed) = beds.get_mut(&shard) else { return };
+        let Some(in_shard) = beds.get_mut(&interest.shard()) else { return };
+        let Some(bed) = in_shard.get_mut(&interest) else { return };
         if bed.remove(&sleeper.id).is_some() {
-            self.left(&mut beds, shard, 1);
+            if bed.is_empty() {
+                in_shard.remove(&interest);
+            }
+            self.left(&mut beds, interest.shard(), 1);
         }
     }
 
@@ -166,16 +170,12 @@ impl Sleepers {
     /// Takes those out of a shard who are meant; `None`: everybody.
     fn clear(&self, shard: Shard, meant: Option<Interest>, woken: &mut Vec<Arc<Sleeper>>) {
         let mut beds = self.beds.lock();
-        let Some(bed) = beds.get_mut(&shard) else { return };
+        let Some(in_shard) = beds.get_mut(&shard) else { return };
         let before = woken.len();
         match meant {
-            None => woken.extend(std::mem::take(bed).into_values().map(|(_, sleeper)| sleeper)),
             // Mostly nobody is: others share the shard.
-            Some(meant) => {
-                let meant = bed.iter().filter(|(_, (interest, _))| *interest == meant);
-                let ids: Vec<u64> = meant.map(|(id, _)| *id).collect();
-                woken.extend(ids.iter().filter_map(|id| bed.remove(id)).map(|(_, sleeper)| sleeper));
-            }
+            Some(meant) => woken.extend(in_shard.remove(&meant).into_iter().flat_map(BTreeMap::into_values)),
+            None => woken.extend(std::mem::take(in_shard).into_values().flat_map(BTreeMap::into_values)),
         }
         let count = (woken.len() - before) as u64;
         if count > 0 {

@@ -144,11 +144,17 @@ impl FileHeader {
         self.words.get(index).map_or(0, |word| word.get())
     }
 
-    /// As it is, with features without which a build may not write.
-    pub(crate) fn with_read_only(self, features: u32) -> Self {
-        let mut header = Self { read_only: U32::new(features), ..self };
+    /// As it is, with compatible features, and those without which a build may not write.
+    pub(crate) fn with_features(self, compatible: u32, read_only: u32) -> Self {
+        let (compatible, read_only) = (U32::new(compatible), U32::new(read_only));
+        let mut header = Self { compatible, read_only, ..self };
         header.crc = U32::new(header.checksum());
         header
+    }
+
+    /// The compatible features that are in use, and those without which a build may not write.
+    pub(crate) fn features(&self) -> (u32, u32) {
+        (self.compatible.get(), self.read_only.get())
     }
 
     pub(crate) fn has_read_only(&self, feature: u32) -> bool {

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::format::header::{BACKUP, FileHeader, FileType, HEADER_BYTES};
-use crate::id::StoreId;
+use crate::id::{Position, StoreId};
 
 pub(crate) const FILE_NAME: &str = "MANIFEST";
 /// A manifest is read whole; anything longer is not one.
@@ -25,8 +25,39 @@ pub(crate) struct Manifest {
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
     pub(crate) read_only: bool,
-    /// A backup: nobody writes it before it is restored.
-    pub(crate) backup: bool,
+    /// A backup ends here: nobody writes it before it is restored.
+    pub(crate) backup: Option<BackupEnd>,
+    /// The features that were in use, also those that this build does not know.
+    pub(crate) features: (u32, u32),
+}
+
+/// Where a backup ends. What is found in it must end there too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BackupEnd {
+    pub(crate) position: Position,
+    pub(crate) last_seq: u64,
+}
+
+/// The section that says where a backup ends: id, length, position, last Seq.
+const BACKUP_SECTION: [u8; 8] = [1, 0, 0, 0, 16, 0, 0, 0];
+
+impl BackupEnd {
+    const BYTES: usize = 24;
+
+    fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let words = [self.position.word().to_le_bytes(), self.last_seq.to_le_bytes()];
+        for (space, part) in bytes.chunks_exact_mut(8).zip(std::iter::once(BACKUP_SECTION).chain(words)) {
+            space.copy_from_slice(&part);
+        }
+        bytes
+    }
+
+    fn read(sections: &[u8]) -> Option<Self> {
+        let rest = sections.strip_prefix(&BACKUP_SECTION)?;
+        let word = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
+        Some(Self { position: Position::from_word(word(0)?), last_seq: word(8)? })
+    }
 }
 
 /// The header's word with the checksum of the sections.
@@ -34,12 +65,15 @@ pub(crate) const SECTIONS_CRC: usize = 3;
 
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let crc = u64::from(checksum::crc(&[&self.sections]));
-        let words = [self.era, self.created.cast_unsigned(), self.sections.len() as u64, crc, 0, 0, 0, 0];
+        // First in the row, and only there.
+        let mut sections = self.backup.map_or_else(Vec::new, |end| end.encode().to_vec());
+        sections.extend_from_slice(&self.sections);
+        let crc = u64::from(checksum::crc(&[&sections]));
+        let words = [self.era, self.created.cast_unsigned(), sections.len() as u64, crc, 0, 0, 0, 0];
         let header = FileHeader::new(FileType::Manifest, self.store, 0, 0, words)
-            .with_read_only(if self.backup { BACKUP } else { 0 });
+            .with_features(self.features.0, self.features.1 | if self.backup.is_some() { BACKUP } else { 0 });
         let mut bytes = header.as_bytes().to_vec();
-        bytes.extend_from_slice(&self.sections);
+        bytes.extend_from_slice(&sections);
         bytes
     }
 
@@ -54,13 +88,23 @@ impl Manifest {
         if header.word(SECTIONS_CRC) != crc {
             return Err(Error::corrupt("check the manifest's sections").sides(header.word(SECTIONS_CRC), crc));
         }
+        let backup = if header.has_read_only(BACKUP) {
+            let end = BackupEnd::read(sections);
+            Some(end.ok_or_else(|| Error::corrupt("read where a backup ends"))?)
+        } else {
+            None
+        };
+        let known = if backup.is_some() { BackupEnd::BYTES } else { 0 };
+        let sections = sections.get(known..).unwrap_or_default();
+        let (compatible, read_only) = header.features();
         Ok(Self {
             store: header.store(),
             era: header.word(0),
             created: header.word(1).cast_signed(),
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
-            backup: header.has_read_only(BACKUP),
+            backup,
+            features: (compatible, read_only & !BACKUP),
         })
     }
 }
@@ -76,8 +120,10 @@ mod tests {
             era: 1,
             created: 5,
             sections: vec![1, 2, 3, 4],
-            read_only: false,
-            backup: true,
+            read_only: true,
+            backup: Some(BackupEnd { position: Position::new(3, 128), last_seq: 7 }),
+            // What this build does not know is kept.
+            features: (0x100, 0x40),
         };
         let bytes = manifest.encode();
         assert_eq!(Manifest::read(&bytes).unwrap(), manifest);
@@ -101,7 +147,8 @@ mod tests {
             created: 5,
             sections: vec![],
             read_only: false,
-            backup: false,
+            backup: None,
+            features: (0, 0),
         };
         let mut bytes = manifest.encode();
         bytes[10] = 2;

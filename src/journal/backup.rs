@@ -6,6 +6,11 @@
 //!
 //! Nothing is held up: sealed segments do not change any more, and of the active one only what lies
 //! below the mark is read.
+//!
+//! *A backup says where it ends.* What a crash leaves of a log may be shorter than the log was, and rightly
+//! so; a backup that is found shorter is damaged. So every frame is read when it is made and when it is
+//! restored, before there is a manifest, under the target's lock; no index is copied that could vouch for
+//! what was not read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,23 +18,23 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::disk::posix::PosixDirectory;
-use crate::disk::{Access, Directory, File, read_whole};
+use crate::disk::{Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::FRAME_BYTES;
-use crate::format::index as index_format;
-use crate::format::manifest::Manifest;
-use crate::format::segment::file_name;
+use crate::format::lock as lock_format;
+use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::System;
-use crate::id::Seq;
+use crate::id::{Life, Position, Seq};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
-use crate::journal::finding::{Check, Finding, Severity};
-use crate::journal::opening::write_manifest;
+use crate::journal::opening::{find_log, make_directory, write_manifest};
 use crate::journal::reader::Reader;
-use crate::journal::repair::refuse_inside;
-use crate::journal::verify::examine;
+use crate::journal::repair::{era_behind, refuse_inside};
 use crate::journal::view::View;
-use crate::log::lock::now;
+use crate::log::lock::HeldLock;
+use crate::log::recovery::Purpose;
+use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 
 /// How a backup takes segments.
@@ -39,8 +44,8 @@ pub enum BackupBy {
     /// Byte by byte: the backup stands for itself.
     #[default]
     Copy,
-    /// Sealed segments by a second name of the same file, which takes no time and no space, and is lost
-    /// with it. Only within one file system.
+    /// Sealed segments by a second name of the same file, which takes no space, and is lost with it. Only
+    /// within one file system.
     Link,
 }
 
@@ -78,8 +83,8 @@ pub struct Restored {
 
 impl Journal {
     /// Makes a backup in a directory that is empty or not there, while others append: everything that is
-    /// visible when this is called, and made durable first. What was copied is verified; what was linked
-    /// is not read.
+    /// visible when this is called, and made durable first. Every frame of the backup is read before it
+    /// counts as one.
     ///
     /// ```
     /// use esker::{BackupBy, ErrorKind, Journal, Record, restore};
@@ -115,18 +120,14 @@ impl Journal {
 }
 
 impl Reader {
-    /// As [`Journal::backup`], from another process: what a live writer calls durable, or all that there
-    /// is where nobody writes.
+    /// As [`Journal::backup`], from another process: what a live writer has appended, also what only a power
+    /// cut at the writer could yet take back; in the backup it is durable.
     ///
     /// # Errors
     ///
     /// As [`Journal::backup`], and as [`view`](Self::view).
     pub fn backup(&self, target: impl AsRef<Path>, by: BackupBy) -> Result<Backup> {
-        let mut view = self.view()?;
-        if let Some(durable) = self.durable() {
-            view = View::new(Arc::clone(self.index()), durable.min(view.mark));
-        }
-        back_up(&**self.directory(), &view, self.manifest(), target.as_ref(), by)
+        back_up(&**self.directory(), &self.view()?, self.manifest(), target.as_ref(), by)
     }
 }
 
@@ -137,15 +138,11 @@ fn back_up(
     target: &Path,
     by: BackupBy,
 ) -> Result<Backup> {
-    const DOING: &str = "make the backup";
-    refuse_inside(from.path(), target, DOING)?;
-    let manifest = Manifest { backup: true, ..manifest.clone() };
-    // Links are for those who have no time to read everything.
-    let check = if by == BackupBy::Link { Check::Quick } else { Check::Full };
-    let Copied { segments, linked, bytes } =
-        into_empty(target, DOING, |to| copy_log(from, view, to, by), &manifest, check)?;
+    let target = Target::take(from.path(), target, "make the backup")?;
+    let made = target.fill(from, view, by, |end| Manifest { backup: Some(end), ..manifest.clone() })?;
     let (store, era) = (manifest.store.to_string(), manifest.era);
-    Ok(Backup { store, era, through: view.last_seq()?, segments, linked, bytes })
+    let Copied { segments, linked, bytes, through } = made;
+    Ok(Backup { store, era, through, segments, linked, bytes })
 }
 
 /// Makes a store of a backup, in a directory that is empty or not there; the backup stays as it is.
@@ -163,20 +160,42 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
     const DOING: &str = "restore the backup";
     let (backup, target) = (backup.as_ref(), target.as_ref());
     let reader = Reader::open(backup)?;
-    if !reader.manifest().backup {
+    let Some(expected) = reader.manifest().backup else {
         return Err(Error::new(ErrorKind::InvalidInput, DOING)
             .at(backup)
             .sides("a backup, as `esker backup` makes one", "a store that is none"));
-    }
-    refuse_inside(backup, target, DOING)?;
+    };
     let view = reader.view()?;
-    // Greater than any era that was counted up to elsewhere, by a repair or by another restore.
-    let era = (reader.era() + 1).max(now().unsigned_abs() / 1_000_000_000);
-    let manifest = Manifest { backup: false, era, ..reader.manifest().clone() };
-    let from = &**reader.directory();
-    let Copied { bytes, .. } =
-        into_empty(target, DOING, |to| copy_log(from, &view, to, BackupBy::Copy), &manifest, Check::Full)?;
-    Ok(Restored { store: manifest.store.to_string(), era, through: view.last_seq()?, bytes })
+    is_whole(backup, DOING, expected, &view, reader.recovery())?;
+    let target = Target::take(backup, target, DOING)?;
+    let era = era_behind(reader.era());
+    let restored = |_| Manifest { backup: None, era, ..reader.manifest().clone() };
+    let made = target.fill(&**reader.directory(), &view, BackupBy::Copy, restored)?;
+    let store = reader.manifest().store.to_string();
+    Ok(Restored { store, era, through: made.through, bytes: made.bytes })
+}
+
+/// What is found must be what was put there: nothing damaged, and nothing short of its end.
+fn is_whole(
+    path: &Path,
+    doing: &'static str,
+    expected: BackupEnd,
+    view: &View,
+    report: &RecoveryReport,
+) -> Result<()> {
+    if let Some(damage) = report.damage.first() {
+        let error = Error::corrupt(format!("{doing}: {}", damage.what)).at(path);
+        return Err(error.place(damage.segment, damage.offset));
+    }
+    let found = BackupEnd { position: view.mark, last_seq: view.last_seq()?.map_or(0, Seq::get) };
+    if found != expected {
+        let side = |end: BackupEnd| format!("a log up to entry {} at {}", end.last_seq, end.position);
+        let error = Error::corrupt(format!("{doing}: what was backed up is not all there")).at(path);
+        return Err(error
+            .place(found.position.segment(), found.position.offset())
+            .sides(side(expected), side(found)));
+    }
+    Ok(())
 }
 
 /// What was put into a directory.
@@ -184,86 +203,180 @@ struct Copied {
     segments: u64,
     linked: u64,
     bytes: u64,
+    through: Option<Seq>,
 }
 
-/// Fills a directory that is empty or not there, and last makes a store of it. Nothing is left in it
-/// if that fails.
-fn into_empty(
-    target: &Path,
+/// A directory that was empty, and is nobody else's until it is a store.
+struct Target {
+    directory: Arc<dyn Directory>,
+    lock: HeldLock,
     doing: &'static str,
-    fill: impl FnOnce(&dyn Directory) -> Result<Copied>,
-    manifest: &Manifest,
-    check: Check,
-) -> Result<Copied> {
-    let failed = |e| Error::io(doing, e).at(target);
-    let made = match std::fs::metadata(target) {
-        Ok(found) if !found.is_dir() => return Err(Error::new(ErrorKind::NotADirectory, doing).at(target)),
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            crate::journal::opening::make_directory(target).map_err(failed)?;
-            true
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    let to = PosixDirectory::open(target).map_err(failed)?;
-    if let Some(name) = to.list().map_err(failed)?.first() {
-        return Err(Error::new(ErrorKind::AlreadyExists, doing)
-            .at(target)
-            .sides("an empty directory", format!("a file named {:?}", name.name)));
+    /// It was not there before.
+    made: bool,
+}
+
+impl Target {
+    fn take(source: &Path, target: &Path, doing: &'static str) -> Result<Self> {
+        refuse_inside(source, target, doing)?;
+        let failed = |e| Error::io(doing, e).at(target);
+        let made = match std::fs::metadata(target) {
+            Ok(found) if !found.is_dir() => {
+                return Err(Error::new(ErrorKind::NotADirectory, doing).at(target));
+            }
+            Ok(_) => false,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                make_directory(target).map_err(failed)?;
+                true
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let directory: Arc<dyn Directory> = Arc::new(PosixDirectory::open(target).map_err(failed)?);
+        let is_empty = |may_be_there: &str| match directory
+            .list()
+            .map_err(failed)?
+            .iter()
+            .find(|entry| entry.name != may_be_there)
+        {
+            None => Ok(()),
+            Some(name) => Err(Error::new(ErrorKind::AlreadyExists, doing)
+                .at(target)
+                .sides("an empty directory, or a new one", format!("a file named {:?}", name.name))),
+        };
+        // Nothing is put beside what somebody else has there, not even a lock.
+        is_empty("")?;
+        let lock = HeldLock::take(&*directory)?;
+        is_empty(lock_format::FILE_NAME)?;
+        Ok(Self { directory, lock, doing, made })
     }
-    let filled = fill(&to).and_then(|copied| {
+
+    /// Copies the log into it, reads what was copied, and last makes a store of it. What was put there is
+    /// removed if that fails.
+    fn fill(
+        self,
+        from: &dyn Directory,
+        view: &View,
+        by: BackupBy,
+        manifest: impl FnOnce(BackupEnd) -> Manifest,
+    ) -> Result<Copied> {
+        let mut names = Vec::new();
+        let filled = self.try_fill(from, view, by, manifest, &mut names);
+        let released = self.lock.release().map_err(|e| self.failed(e));
+        let Err(error) = filled else { return released.and(filled) };
+        // The manifest is the last of them, and goes first, so that no part of a store is left.
+        let left = names.iter().rev().filter(|name| self.directory.remove(name).is_err());
+        let left: Vec<&str> = left.map(String::as_str).collect();
+        let _ = self.directory.remove(lock_format::FILE_NAME);
+        if self.made {
+            let _ = std::fs::remove_dir(self.directory.path());
+        }
+        if left.is_empty() {
+            return Err(error);
+        }
+        let both = format!("{error}; and {left:?} could not be removed");
+        Err(Error::new(error.kind(), self.doing).at(self.directory.path()).because(both))
+    }
+
+    fn try_fill(
+        &self,
+        from: &dyn Directory,
+        view: &View,
+        by: BackupBy,
+        manifest: impl FnOnce(BackupEnd) -> Manifest,
+        names: &mut Vec<String>,
+    ) -> Result<Copied> {
+        let (mut copied, position) = self.copy_log(from, view, by, names)?;
+        copied.through = view.last_seq()?;
+        let end = BackupEnd { position, last_seq: copied.through.map_or(0, Seq::get) };
+        let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
-        to.sync().map_err(failed)?;
-        write_manifest(&to, manifest)?;
-        to.sync_parent().map_err(failed)?;
-        is_undamaged(&to, doing, check)?;
+        self.directory.sync().map_err(|e| self.failed(e))?;
+        self.check(&manifest, end)?;
+        let life = Life(1);
+        self.lock.announce(manifest.store, life, end.position).map_err(|e| self.failed(e))?;
+        names.push(FILE_NAME.to_owned());
+        write_manifest(&*self.directory, &manifest)?;
+        self.directory.sync_parent().map_err(|e| self.failed(e))?;
         Ok(copied)
-    });
-    if filled.is_err() {
-        // The manifest goes first, so that no part of a store is left.
-        let mut names = to.list().unwrap_or_default();
-        names.sort_by_key(|entry| entry.name != crate::format::manifest::FILE_NAME);
-        names.iter().for_each(|entry| _ = to.remove(&entry.name));
-        if made {
-            let _ = std::fs::remove_dir(target);
-        }
     }
-    filled
-}
 
-/// A copy of damage is no backup: whoever needs it finds out too late.
-fn is_undamaged(to: &dyn Directory, doing: &'static str, check: Check) -> Result<()> {
-    let found = examine(to, check)?.findings;
-    let is_bad = |finding: &&Finding| matches!(finding.severity, Severity::Damage | Severity::Unread);
-    match found.iter().find(is_bad) {
-        Some(finding) => Err(Error::corrupt(format!("{doing}: {finding}")).at(to.path())),
-        None => Ok(()),
+    /// Reads every frame of what was copied.
+    fn check(&self, manifest: &Manifest, end: BackupEnd) -> Result<()> {
+        let opened = find_log(Arc::clone(&self.directory), manifest, Purpose::Read)?;
+        let view = View::new(opened.index, opened.end.position);
+        is_whole(self.directory.path(), self.doing, end, &view, &opened.end.report)
     }
-}
 
-/// Copies the log up to where a view ends.
-fn copy_log(from: &dyn Directory, view: &View, to: &dyn Directory, by: BackupBy) -> Result<Copied> {
-    let mut copied = Copied { segments: 0, linked: 0, bytes: 0 };
-    for section in view.catalog.sections.iter().filter(|section| section.number <= view.mark.segment()) {
-        let segment = &section.open()?.segment;
-        let is_last = section.number == view.mark.segment();
-        let end =
-            if is_last { before_a_seal(segment, view.mark.offset()) } else { segment.map.limit() as u64 };
-        let doing = |e| Error::io("copy a segment", e).at(from.path().join(file_name(section.number)));
-        if by == BackupBy::Link && !is_last {
-            from.link(&file_name(section.number), to.path()).map_err(|error| link_failed(to, error))?;
-            copied.linked += 1;
-        } else {
-            copy_segment(segment, end, &*to.create(&file_name(section.number)).map_err(doing)?)
-                .map_err(doing)?;
+    /// Copies the log up to where a view ends; answers where the copy does.
+    fn copy_log(
+        &self,
+        from: &dyn Directory,
+        view: &View,
+        by: BackupBy,
+        names: &mut Vec<String>,
+    ) -> Result<(Copied, Position)> {
+        let mut copied = Copied { segments: 0, linked: 0, bytes: 0, through: None };
+        // A mark at the start of a segment is one at the end of the segment before.
+        let is_shown = |section: &&Arc<Section>| Position::new(section.number, FIRST_FRAME) <= view.mark;
+        let sections: Vec<_> = view.catalog.sections.iter().filter(is_shown).collect();
+        let mut end = Position::ZERO;
+        for (at, section) in sections.iter().enumerate() {
+            let segment = &section.open()?.segment;
+            let is_last = at + 1 == sections.len();
+            let limit = segment.map.limit() as u64;
+            let shown = if section.number == view.mark.segment() { view.mark.offset() } else { limit };
+            let bytes = if is_last { before_a_seal(segment, shown) } else { shown };
+            let name = file_name(section.number);
+            if by == BackupBy::Link && !is_last {
+                self.link(from, segment, &name)?;
+                copied.linked += 1;
+                names.push(name);
+            } else {
+                let file = self.directory.create(&name).map_err(|e| self.failed(e))?;
+                names.push(name);
+                self.copy_segment(from, segment, bytes, &*file)?;
+            }
+            copied.segments += 1;
+            copied.bytes += bytes;
+            end = segment.position(bytes);
         }
-        if !is_last {
-            copy_index(from, section, to);
-        }
-        copied.segments += 1;
-        copied.bytes += end;
+        Ok((copied, end))
     }
-    Ok(copied)
+
+    fn link(&self, from: &dyn Directory, segment: &Segment, name: &str) -> Result<()> {
+        // Its writer may have been one that leaves that to the system, and be gone.
+        segment.file.sync().map_err(|e| Error::io("sync a segment", e).at(from.path().join(name)))?;
+        let to = self.directory.path();
+        from.link(name, to).map_err(|error| match error.kind() {
+            std::io::ErrorKind::CrossesDevices | std::io::ErrorKind::Unsupported => {
+                Error::new(ErrorKind::InvalidInput, "link a segment into the backup")
+                    .at(to)
+                    .sides("a directory in the store's own file system", "one in another")
+            }
+            _ => Error::io("link a segment into the backup", error).at(to.join(name)),
+        })
+    }
+
+    /// A segment has the length that its header says; behind its end it is a hole.
+    fn copy_segment(&self, from: &dyn Directory, segment: &Segment, end: u64, to: &dyn File) -> Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let name = file_name(segment.number());
+        let reading = |e| Error::io("read a segment", e).at(from.path().join(&name));
+        let writing = |e| Error::io("copy a segment", e).at(self.directory.path().join(&name));
+        let mut piece = Vec::new();
+        let mut at = 0;
+        while at < end {
+            let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);
+            piece.resize(length, 0);
+            segment.file.read_at(&mut piece, at).map_err(reading)?;
+            to.write_at(&piece, at).map_err(writing)?;
+            at += length as u64;
+        }
+        to.truncate(segment.header.bytes).and_then(|()| to.sync()).map_err(writing)
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(self.doing, error).at(self.directory.path())
+    }
 }
 
 /// Where a backup's last segment ends: behind a seal there would have to be another one.
@@ -275,46 +388,6 @@ fn before_a_seal(segment: &Segment, end: u64) -> u64 {
             && frame.is_good(segment.header.salt, segment.position(at))
     });
     if is_seal { at } else { end }
-}
-
-fn link_failed(to: &dyn Directory, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::CrossesDevices {
-        return Error::new(ErrorKind::InvalidInput, "link a segment into the backup")
-            .at(to.path())
-            .sides("a directory in the store's own file system", "one in another");
-    }
-    Error::io("link a segment into the backup", error).at(to.path())
-}
-
-/// A segment has the length that its header says; behind its end it is a hole.
-fn copy_segment(segment: &Segment, end: u64, to: &dyn File) -> std::io::Result<()> {
-    const PIECE: u64 = 1 << 20;
-    let mut piece = Vec::new();
-    let mut at = 0;
-    while at < end {
-        let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);
-        piece.resize(length, 0);
-        segment.file.read_at(&mut piece, at)?;
-        to.write_at(&piece, at)?;
-        at += length as u64;
-    }
-    to.truncate(segment.header.bytes)?;
-    to.sync()
-}
-
-/// An index is derived: without one, the first opening makes it again.
-fn copy_index(from: &dyn Directory, section: &Section, to: &dyn Directory) {
-    const BYTES_MAX: usize = 1 << 30;
-    let name = index_format::file_name(section.number);
-    let copy = || {
-        let bytes = read_whole(&*from.open(&name, Access::Read)?, BYTES_MAX)?;
-        let file = to.create(&name)?;
-        file.write_at(&bytes, 0)?;
-        file.sync()
-    };
-    if copy().is_err() {
-        let _ = to.remove(&name);
-    }
 }
 
 #[cfg(test)]
@@ -336,7 +409,7 @@ mod tests {
         }
         let core = journal.core();
         let first = core.index.catalog().sections[0].open().unwrap().segment.map.limit() as u64;
-        let view = View::new(Arc::clone(&core.index), crate::id::Position::new(1, first));
+        let view = View::new(Arc::clone(&core.index), Position::new(1, first));
         let [backup, restored] = ["b", "c"].map(|name| directory.path().join(name));
         let made = back_up(&*core.directory, &view, &core.manifest, &backup, BackupBy::Copy).unwrap();
         assert_eq!(made.bytes, first - FRAME_BYTES as u64);

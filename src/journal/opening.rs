@@ -77,27 +77,32 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     options.validate()?;
     let (manifest, lock) = match read_manifest(&*directory)? {
         Some(manifest) => {
-            if options.presence == Presence::Create {
-                return Err(Error::new(ErrorKind::AlreadyExists, "make a store").at(directory.path()));
-            }
-            if manifest.backup {
-                return Err(
-                    Error::new(ErrorKind::IsBackup, "open the store for writing").at(directory.path())
-                );
-            }
-            if manifest.read_only {
-                return Err(
-                    Error::new(ErrorKind::FormatTooNew, "open the store for writing").at(directory.path())
-                );
-            }
+            may_be_written(&*directory, &manifest, &options)?;
             // Only now: nothing is changed in a directory that is not a store of this format.
             let lock = HeldLock::take(&*directory)?;
             // Between our look and the lock the holder may have replaced it.
-            (read_manifest(&*directory)?.unwrap_or(manifest), lock)
+            let manifest = read_manifest(&*directory)?.unwrap_or(manifest);
+            may_be_written(&*directory, &manifest, &options)?;
+            (manifest, lock)
         }
         None => create(&*directory, &options)?,
     };
     start(directory, options, manifest, lock)
+}
+
+/// Refuses a store that was to be made, a backup, and what only a newer build may write.
+fn may_be_written(directory: &dyn Directory, manifest: &Manifest, options: &Options) -> Result<()> {
+    let refused = |kind, doing: &str| Err(Error::new(kind, doing).at(directory.path()));
+    if options.presence == Presence::Create {
+        return refused(ErrorKind::AlreadyExists, "make a store");
+    }
+    if manifest.backup.is_some() {
+        return refused(ErrorKind::IsBackup, "open the store for writing");
+    }
+    if manifest.read_only {
+        return refused(ErrorKind::FormatTooNew, "open the store for writing");
+    }
+    Ok(())
 }
 
 /// Starts the engine over a store whose lock is held.
@@ -224,12 +229,20 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
     let lock = HeldLock::take(directory)?;
     if let Some(manifest) = read_manifest(directory)? {
         // Somebody was faster.
+        may_be_written(directory, &manifest, options)?;
         return Ok((manifest, lock));
     }
     let doing = |what: &'static str| move |e: io::Error| Error::io(what, e);
     let store = StoreId(random().map_err(doing("draw the store's id"))?);
-    let manifest =
-        Manifest { store, era: 1, created: now(), sections: Vec::new(), read_only: false, backup: false };
+    let manifest = Manifest {
+        store,
+        era: 1,
+        created: now(),
+        sections: Vec::new(),
+        read_only: false,
+        backup: None,
+        features: (0, 0),
+    };
     match directory.remove(&file_name(1)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("remove what a crash left", error).at(directory.path().join(file_name(1))));

@@ -293,7 +293,7 @@ impl Reader {
     /// True for a backup, which nobody writes before it is restored.
     #[must_use]
     pub fn is_backup(&self) -> bool {
-        self.shared.manifest.backup
+        self.shared.manifest.backup.is_some()
     }
 
     pub(crate) fn index(&self) -> &Arc<Index> {

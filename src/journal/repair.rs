@@ -117,7 +117,11 @@ pub fn repair_in(
 
 /// Refuses a target that would become a part of what it is made from.
 pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -> Result<()> {
-    let source = source.canonicalize().map_err(|e| Error::io(doing, e).at(source))?;
+    let source = match source.canonicalize() {
+        // In memory there is nothing to be inside of.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        source => source.map_err(|e| Error::io(doing, e).at(target))?,
+    };
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let inside = parent.canonicalize().is_ok_and(|parent| parent.starts_with(&source));
     if inside {
@@ -176,12 +180,17 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
 
     let manifest_rebuilt = manifest.is_err();
     let manifest = match manifest {
-        Ok(manifest) => Manifest { era: manifest.era.saturating_add(1), backup: false, ..manifest },
+        Ok(manifest) => Manifest { era: era_behind(manifest.era), backup: None, ..manifest },
         // Nobody knows the era: the time is greater than any that was counted up to.
-        Err(_) => {
-            let era = now().unsigned_abs() / 1_000_000_000;
-            Manifest { store, era, created: now(), sections: Vec::new(), read_only: false, backup: false }
-        }
+        Err(_) => Manifest {
+            store,
+            era: era_behind(0),
+            created: now(),
+            sections: Vec::new(),
+            read_only: false,
+            backup: None,
+            features: (0, 0),
+        },
     };
     let era = manifest.era;
     let sizes = chain.live.iter().filter_map(|number| open_header(from, store, *number, Access::Read).ok());
@@ -223,6 +232,12 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
         damage: end.report.damage,
         manifest_rebuilt,
     })
+}
+
+/// An era behind this one that no other repair or restore will have: the microsecond in which it begins.
+/// Greater than any that was counted up to.
+pub(crate) fn era_behind(era: u64) -> u64 {
+    (now().unsigned_abs() / 1000).max(era.saturating_add(1))
 }
 
 /// The first look: the kinds, wherever in the log they are registered.

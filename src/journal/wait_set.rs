@@ -185,7 +185,7 @@ impl<R: Reading> WaitSet<R> {
         self.awake.retain(|key| {
             let Some(member) = members.get_mut(key) else { return false };
             let place = member.reader.place();
-            if place.has_ended() && !place.has_news() {
+            if place.waiting.is_stopped() || place.has_ended() && !place.has_news() {
                 if !std::mem::replace(&mut member.end_was_told, true) {
                     ready.push(WaitKey(*key));
                 }

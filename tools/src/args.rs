@@ -310,7 +310,7 @@ pub(crate) struct Backup {
     /// The backup's directory: empty, or not there yet
     #[arg(value_name = "BACKUP")]
     pub(crate) target: PathBuf,
-    /// Second names of sealed segments instead of copies: in no time, and lost with the store's own files
+    /// Second names of sealed segments instead of copies: in no space, and lost with the store's own files
     #[arg(long)]
     pub(crate) link: bool,
 }
