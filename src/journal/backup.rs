@@ -20,21 +20,21 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Directory, File};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::FRAME_BYTES;
+use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::lock as lock_format;
 use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::System;
-use crate::id::{Life, Position, Seq};
+use crate::id::{Life, Position, Seq, StoreId};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
-use crate::journal::opening::{find_log, make_directory, write_manifest};
+use crate::journal::opening::{make_directory, write_manifest};
 use crate::journal::reader::Reader;
 use crate::journal::repair::{era_behind, refuse_inside};
 use crate::journal::view::View;
+use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
-use crate::log::recovery::Purpose;
-use crate::log::report::RecoveryReport;
+use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::segment::Segment;
 
 /// How a backup takes segments.
@@ -114,8 +114,7 @@ impl Journal {
         core.check_writable()?;
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
-        let made = back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by)?;
-        Ok(made)
+        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by)
     }
 }
 
@@ -166,7 +165,14 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
             .sides("a backup, as `esker backup` makes one", "a store that is none"));
     };
     let view = reader.view()?;
-    is_whole(backup, DOING, expected, &view, reader.recovery())?;
+    let end = End {
+        position: view.mark,
+        last_seq: view.last_seq()?.map_or(0, Seq::get),
+        life: None,
+        sealed: false,
+        report: reader.recovery().clone(),
+    };
+    is_whole(backup, DOING, expected, &end)?;
     let target = Target::take(backup, target, DOING)?;
     let era = era_behind(reader.era());
     let restored = |_| Manifest { backup: None, era, ..reader.manifest().clone() };
@@ -176,18 +182,12 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
 }
 
 /// What is found must be what was put there: nothing damaged, and nothing short of its end.
-fn is_whole(
-    path: &Path,
-    doing: &'static str,
-    expected: BackupEnd,
-    view: &View,
-    report: &RecoveryReport,
-) -> Result<()> {
-    if let Some(damage) = report.damage.first() {
+fn is_whole(path: &Path, doing: &'static str, expected: BackupEnd, found: &End) -> Result<()> {
+    if let Some(damage) = found.report.damage.first() {
         let error = Error::corrupt(format!("{doing}: {}", damage.what)).at(path);
         return Err(error.place(damage.segment, damage.offset));
     }
-    let found = BackupEnd { position: view.mark, last_seq: view.last_seq()?.map_or(0, Seq::get) };
+    let found = BackupEnd { position: found.position, last_seq: found.last_seq };
     if found != expected {
         let side = |end: BackupEnd| format!("a log up to entry {} at {}", end.last_seq, end.position);
         let error = Error::corrupt(format!("{doing}: what was backed up is not all there")).at(path);
@@ -196,6 +196,19 @@ fn is_whole(
             .sides(side(expected), side(found)));
     }
     Ok(())
+}
+
+/// Wants to know only whether a log is whole.
+struct Nobody;
+
+impl Visitor for Nobody {
+    fn enter(&mut self, _: &Arc<Segment>, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn frame(&mut self, _: Position, _: &Frame<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What was put into a directory.
@@ -260,12 +273,14 @@ impl Target {
     ) -> Result<Copied> {
         let mut names = Vec::new();
         let filled = self.try_fill(from, view, by, manifest, &mut names);
-        let released = self.lock.release().map_err(|e| self.failed(e));
-        let Err(error) = filled else { return released.and(filled) };
+        let release = || self.lock.release().map_err(|e| self.failed(e));
+        let Err(error) = filled else { return release().and(filled) };
         // The manifest is the last of them, and goes first, so that no part of a store is left.
         let left = names.iter().rev().filter(|name| self.directory.remove(name).is_err());
         let left: Vec<&str> = left.map(String::as_str).collect();
-        let _ = self.directory.remove(lock_format::FILE_NAME);
+        // What is told is the first error.
+        let _ = release()
+            .and_then(|()| self.directory.remove(lock_format::FILE_NAME).map_err(|e| self.failed(e)));
         if self.made {
             let _ = std::fs::remove_dir(self.directory.path());
         }
@@ -290,7 +305,7 @@ impl Target {
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
-        self.check(&manifest, end)?;
+        self.check(manifest.store, end)?;
         let life = Life(1);
         self.lock.announce(manifest.store, life, end.position).map_err(|e| self.failed(e))?;
         names.push(FILE_NAME.to_owned());
@@ -299,11 +314,12 @@ impl Target {
         Ok(copied)
     }
 
-    /// Reads every frame of what was copied.
-    fn check(&self, manifest: &Manifest, end: BackupEnd) -> Result<()> {
-        let opened = find_log(Arc::clone(&self.directory), manifest, Purpose::Read)?;
-        let view = View::new(opened.index, opened.end.position);
-        is_whole(self.directory.path(), self.doing, end, &view, &opened.end.report)
+    /// Reads every frame of what was copied, and keeps none of it.
+    fn check(&self, store: StoreId, end: BackupEnd) -> Result<()> {
+        let directory = &*self.directory;
+        let chain = find_chain(directory, store, Purpose::Salvage, |_| false)?;
+        let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut Nobody)?;
+        is_whole(directory.path(), self.doing, end, &found)
     }
 
     /// Copies the log up to where a view ends; answers where the copy does.

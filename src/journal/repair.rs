@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -29,7 +30,7 @@ use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
-use crate::log::lock::{held_elsewhere, now, refusal};
+use crate::log::lock::{held_elsewhere, now, random, refusal};
 use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
@@ -234,10 +235,13 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     })
 }
 
-/// An era behind this one that no other repair or restore will have: the microsecond in which it begins.
-/// Greater than any that was counted up to.
+/// An era behind this one that no other repair or restore will have: the microsecond in which it begins,
+/// and ten bits of chance. Greater than any that was counted up to.
 pub(crate) fn era_behind(era: u64) -> u64 {
-    (now().unsigned_abs() / 1000).max(era.saturating_add(1))
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = u64::try_from(since_1970.as_micros()).unwrap_or(0);
+    let chance = random::<2>().map_or(0, u16::from_le_bytes) & 0x3ff;
+    (micros << 10 | u64::from(chance)).max(era.saturating_add(1))
 }
 
 /// The first look: the kinds, wherever in the log they are registered.

@@ -196,7 +196,8 @@ impl<R: Reading> WaitSet<R> {
             // An error is something too: reading on tells it.
             let has_nothing = matches!(place.lie_down(), Ok(true));
             let is_polled = place.is_polled();
-            member.end_was_told = false;
+            // Whoever reads on to the end is told there.
+            member.end_was_told = place.has_ended();
             if !has_nothing {
                 ready.push(WaitKey(*key));
             }
