@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use esker::{
     Codec, Durability, ErrorKind, Expect, Facts, IdempotencyKey, Journal, Options, Owner, Reader, Record,
-    Result, Simulator, Store, StoreView, With,
+    Region, Result, Simulator, Store, StoreView, With,
 };
 use serde::{Deserialize, Serialize};
 
@@ -552,4 +552,27 @@ fn every_shape_that_serde_knows_makes_the_round_trip() -> Result<()> {
     round_trip(&store, "text", "x".repeat(70_000), &[])?;
     round_trip(&store, "wide", (u64::MAX, i64::MIN, u128::MAX, i128::MIN, 'ß', f32::MIN_POSITIVE), &[])?;
     round_trip(&store, "empty", Vec::<u8>::new(), &[])
+}
+
+#[test]
+fn a_typed_region_is_that_of_the_kind_an_entity_or_a_prefix_and_a_reader_s_is_none_before_its_first_use()
+-> Result<()> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.esker");
+    let store = Store::open(&path)?;
+    let reader = Reader::open(&path)?;
+    assert_eq!(StoreView::of(&reader)?.region(ORDERS)?, None);
+    for key in ["a1", "a2", "b1"] {
+        store.append(ORDERS, key, &placed(1))?;
+        store.append(VESSELS, key, &ada(1.0))?;
+    }
+    let keys = |region: Region| -> Result<Vec<Vec<u8>>> {
+        let entries = store.journal().region(&region)?;
+        Ok(entries.iter().map(|entry| entry.key().to_vec()).collect())
+    };
+    assert_eq!(keys(store.region(ORDERS)?)?, [b"a1", b"a2", b"b1"]);
+    assert_eq!(keys(store.entity(ORDERS, "a2")?)?, [b"a2"]);
+    assert_eq!(keys(store.prefix(ORDERS, "a")?)?, [b"a1", b"a2"]);
+    assert_eq!(StoreView::of(&reader)?.region(ORDERS)?, Some(store.region(ORDERS)?));
+    store.close()
 }

@@ -149,7 +149,7 @@ fn what_sleeps_wakes_nobody_and_a_dropped_stream_rings_no_bell() {
     let mut one = journal.subscribe(Region::entity(note, b"one")).unwrap().into_stream();
     assert!(runtime.poll(&mut one).is_pending());
     for n in 0..100_u64 {
-        // None of these shares a shard with it, but for a few.
+        // Some of these share a bit with it, and none is what it waits for.
         journal.append(Record::new(note, &n.to_le_bytes(), b"x")).unwrap();
     }
     let woken = runtime.runner.wakes.load(Ordering::Relaxed);

@@ -55,7 +55,7 @@ fn ten_thousand_readers_of_entities_sleep_in_one_thread_and_each_is_woken_for_it
                 }
             }
         }
-        // About ten entities share a bed; most of them are not bothered.
+        // About ten entities share a bit; those who lie there for another are not bothered.
         assert!(named < APPENDS * 20, "{named} readers were named for {APPENDS} entries");
     });
     assert!(set.wait(Some(Duration::ZERO)).is_empty());

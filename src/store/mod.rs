@@ -27,6 +27,7 @@ use crate::fold::cache::Cache;
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
 use crate::journal::record::{Expect, Receipt, Ticket};
+use crate::journal::region::Region;
 use crate::store::batch::{StoreBatch, With};
 use crate::store::fact::OwnedFact;
 use crate::store::facts::Facts;
@@ -232,6 +233,34 @@ impl Store {
     /// As [`StoreView::latest`].
     pub fn facts<T>(&self, kind: Facts<T>) -> Result<Vec<OwnedFact<T>>> {
         self.view().facts(kind).map(|fact| Ok(fact?.to_owned())).collect()
+    }
+
+    /// The region of a kind of facts, which is registered if this is its first use.
+    ///
+    /// # Errors
+    ///
+    /// `KindMismatch`, and what [`append`](Self::append) answers.
+    pub fn region<'t, T: Deserialize<'t>>(&self, kind: Facts<T>) -> Result<Region> {
+        self.bind(kind).map(Region::kind)
+    }
+
+    /// The region of one entity, whose kind is registered if this is its first use.
+    ///
+    /// # Errors
+    ///
+    /// As [`region`](Self::region).
+    pub fn entity<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Region> {
+        self.bind(kind).map(|id| Region::entity(id, key))
+    }
+
+    /// The region of the entities of a kind whose keys begin so; the kind is registered if this is its
+    /// first use.
+    ///
+    /// # Errors
+    ///
+    /// As [`region`](Self::region).
+    pub fn prefix<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, prefix: impl AsRef<[u8]>) -> Result<Region> {
+        self.bind(kind).map(|id| Region::prefix(id, prefix))
     }
 
     /// Waits until everything appended so far is durable; answers how far that is.

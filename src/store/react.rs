@@ -75,34 +75,6 @@ impl ReactOptions {
 }
 
 impl Store {
-    /// The region of a kind of facts, which is registered if this is its first use.
-    ///
-    /// # Errors
-    ///
-    /// `KindMismatch`, and what [`append`](Self::append) answers.
-    pub fn region<'t, T: Deserialize<'t>>(&self, kind: Facts<T>) -> Result<Region> {
-        self.bind(kind).map(Region::kind)
-    }
-
-    /// The region of one entity, whose kind is registered if this is its first use.
-    ///
-    /// # Errors
-    ///
-    /// As [`region`](Self::region).
-    pub fn entity<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Region> {
-        self.bind(kind).map(|id| Region::entity(id, key))
-    }
-
-    /// The region of the entities of a kind whose keys begin so; the kind is registered if this is its
-    /// first use.
-    ///
-    /// # Errors
-    ///
-    /// As [`region`](Self::region).
-    pub fn prefix<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, prefix: impl AsRef<[u8]>) -> Result<Region> {
-        self.bind(kind).map(|id| Region::prefix(id, prefix))
-    }
-
     /// Reacts to each entry of a region, in order, in a thread of its own: what the closure puts into
     /// [`Out`] is appended in one batch with the cursor of this name. So it happens **exactly once**
     /// within the store, through a crash at any point. What the closure does elsewhere happens at

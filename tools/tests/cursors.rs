@@ -357,6 +357,10 @@ fn a_cursor_of_another_era_is_named_and_a_reset_makes_it_good_again() {
     let cursors = on(&["cursors"], &repaired, &[]);
     assert_eq!((cursors.code, cursors.stderr.lines().count()), (Some(0), 4), "{}", cursors.stderr);
     assert!(cursors.stderr.contains("cursor \"audit\" is of era "), "{}", cursors.stderr);
+    // Where there is a limit at all, nobody who cannot be watched under passes for healthy.
+    let checked = on(&["cursors"], &repaired, &["--max-lag", "100000", "--json"]);
+    assert_eq!(checked.code, Some(1), "{}", checked.stderr);
+    assert!(checked.of_type("cursor").iter().all(|cursor| cursor["over"] == serde_json::json!(["era"])));
     let watch = || {
         let journal = Options::new().open_existing(&repaired).unwrap();
         let watched = journal.watch("audit", Region::all()).map(drop).map_err(|error| error.kind());
