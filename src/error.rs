@@ -69,6 +69,12 @@ pub enum ErrorKind {
     Forked,
     /// The file system is not one that locks and maps coherently (a network file system).
     UnsupportedFileSystem,
+    /// Compaction has dropped what was asked for. [`Error::floor`] is the first entry from which on all
+    /// are there.
+    Compacted,
+    /// A cursor held back as much as it may, and compaction went past it. [`Error::floor`] is the first
+    /// entry from which on all of its region are there.
+    Lost,
     /// A reader stood past the point from which the writer went on after a crash.
     Rewound,
     /// A watcher of this process has the cursor in hand.
@@ -120,6 +126,8 @@ impl ErrorKind {
             Self::LimitReached => "limit reached",
             Self::Forked => "used in a forked process",
             Self::UnsupportedFileSystem => "unsupported file system",
+            Self::Compacted => "compacted",
+            Self::Lost => "the cursor was left behind by compaction",
             Self::Rewound => "the log was rewound by a crash",
             Self::CursorInUse => "another watcher has the cursor",
             Self::CursorMismatch => "the cursor is about another region",
@@ -145,6 +153,10 @@ impl ErrorKind {
             }
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
+            Self::Compacted => "read from the floor on, or from the newest entry backward",
+            Self::Lost => {
+                "reset the cursor to the oldest entry that is left, and take what it missed for lost"
+            }
             Self::Rewound => "open the reader again",
             Self::EraChanged => {
                 "look at what was lost, then reset the cursor: `esker cursor reset PATH NAME --to +0` keeps its place"
@@ -178,6 +190,7 @@ struct Inner {
     offset: Option<u64>,
     seqs: Option<RangeInclusive<u64>>,
     next_good: Option<u64>,
+    floor: Option<u64>,
     expected: Option<String>,
     actual: Option<String>,
     /// The newest generation that a conflict found, and zero for none.
@@ -219,6 +232,11 @@ impl Error {
     /// One user frame that the error is about.
     pub(crate) fn concerning(self, seq: u64) -> Self {
         self.lost(seq..=seq)
+    }
+
+    pub(crate) fn floored_at(mut self, floor: u64) -> Self {
+        self.0.floor = Some(floor);
+        self
     }
 
     pub(crate) fn next_good_at(mut self, offset: Option<u64>) -> Self {
@@ -292,6 +310,12 @@ impl Error {
     #[must_use]
     pub fn next_good(&self) -> Option<u64> {
         self.0.next_good
+    }
+
+    /// The first Seq from which on nothing was dropped by compaction.
+    #[must_use]
+    pub fn floor(&self) -> Option<u64> {
+        self.0.floor
     }
 
     /// The expected side of a mismatch.
@@ -370,6 +394,9 @@ impl fmt::Display for Error {
         }
         if let Some(seqs) = &inner.seqs {
             write!(f, ", seq {}", seqs_text(seqs))?;
+        }
+        if let Some(floor) = inner.floor {
+            write!(f, ", floor {floor}")?;
         }
         if let Some(next) = inner.next_good {
             write!(f, ", next good frame at {next}")?;

@@ -116,7 +116,9 @@ impl fmt::Display for Life {
 
 /// A place in the log: a segment's number, and an offset in it in units of eight bytes.
 ///
-/// Positions grow along the log, so they can be compared; the number is in the upper half.
+/// Positions grow along the log, so they can be compared; the number is in the upper half. A frame that
+/// compaction has moved stands in a *part*, whose numbers are its own: such a position finds a frame,
+/// and says nothing of where in the log it is.
 ///
 /// ```
 /// use esker::Position;
@@ -165,11 +167,21 @@ impl Position {
     pub const fn offset(self) -> u64 {
         (self.0 & 0xffff_ffff) * FRAME_ALIGN
     }
+
+    /// True for a place in a part, which compaction wrote.
+    #[must_use]
+    pub const fn is_in_part(self) -> bool {
+        self.segment() & PART != 0
+    }
 }
+
+/// Numbers with this bit are those of parts, counted by themselves and never used again.
+pub(crate) const PART: u32 = 1 << 31;
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.segment(), self.offset())
+        let part = if self.is_in_part() { "part-" } else { "" };
+        write!(f, "{part}{}:{}", self.segment() & !PART, self.offset())
     }
 }
 

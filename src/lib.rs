@@ -86,7 +86,9 @@
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
 //!     |   |
-//!  index  feed           where an entity's entries are; who sleeps for which part of the log
+//!  compact  feed         what is dropped, and what is kept of it; who sleeps for which part of the log
+//!     |   |
+//!  index  |              where an entity's entries are
 //!     |   |
 //!      log   cursor      order, the visible and the durable mark, rotation, recovery; named places
 //!       |
@@ -112,6 +114,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod codec;
+mod compact;
 mod cursor;
 mod disk;
 pub mod dump;
@@ -141,14 +144,17 @@ pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
-pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, Owner};
+pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
 pub use journal::backup::{Backup, BackupBy, Restored, restore};
+pub use journal::compaction::{CompactOptions, Compaction};
 pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
+pub use journal::holds::HeldBack;
+pub use journal::pins::PinnedBy;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;

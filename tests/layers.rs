@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],   // values to bytes and back
     &["journal"], // bytes; one writer; the lock order and the threads
     &["options"],
-    &["feed"], // who sleeps for what, and is woken
+    &["compact", "feed"], // what is dropped and kept; who sleeps for what, and is woken
     &["cursor", "index"],
     &["log"],    // order, marks, commit, rotation, recovery
     &["disk"],   // files and the mapping

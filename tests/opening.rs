@@ -113,7 +113,7 @@ fn a_newer_format_is_refused_by_every_file_that_can_say_so_and_never_called_corr
     #[allow(clippy::type_complexity, reason = "a list of changes, read once")]
     let changes: [(&str, fn(&mut [u8])); 2] = [
         ("a later version", |header| header[10] = 2),
-        ("an unknown incompatible feature", |header| header[20] |= 1),
+        ("an unknown incompatible feature", |header| header[20] |= 0x40),
     ];
     for (what, change) in changes {
         for file in ["MANIFEST", "0000000001.seg"] {

@@ -95,6 +95,7 @@ mod tests {
             kind: 0,
             key: Box::default(),
             retired,
+            lost: false,
         }
     }
 

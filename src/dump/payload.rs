@@ -4,6 +4,7 @@ use crate::dump::frame::FrameInfo;
 use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
 use crate::format::cursor::CursorState;
+use crate::format::part::Answer;
 use crate::format::system::{Codec, KindInfo, Open, Preamble, System};
 
 /// How payloads are shown.
@@ -119,7 +120,18 @@ impl Payload {
                     ("version", Value::Unsigned(u64::from(kind.version))),
                     ("codec", Value::Text(format!("{:?}", kind.codec).to_lowercase())),
                     ("owner", Value::Text(format!("{:?}", kind.owner).to_lowercase())),
+                    ("keep", Value::Text(format!("{:?}", kind.keep).to_lowercase())),
                     ("fields", Value::List(fields)),
+                ])
+            }),
+            Some(System::Answer) => Answer::read(&frame.payload).map(|answer| {
+                let generations = answer.generations.iter().map(|number| Value::Unsigned(*number)).collect();
+                Value::named([
+                    ("key", Value::Text(answer.keyed.key.to_string())),
+                    ("first_seq", Value::Unsigned(answer.keyed.first_seq)),
+                    ("entries", Value::Unsigned(u64::from(answer.keyed.frames))),
+                    ("from", Value::Unsigned(u64::from(answer.from))),
+                    ("generations", Value::List(generations)),
                 ])
             }),
             Some(System::Cursor) => CursorState::read(&frame.payload).map(|cursor| {

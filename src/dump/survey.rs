@@ -108,7 +108,8 @@ impl Survey {
         // The mark first: every segment below it is there when the directory is listed.
         let mark = reader.refresh()?;
         let directory = &**reader.directory();
-        let chain = find_chain(directory, reader.store_id(), Purpose::Read, |_| false)?;
+        let compacted = &reader.manifest().compacted;
+        let chain = find_chain(directory, reader.store_id(), Purpose::Read, compacted, |_| false)?;
         let is_live = reader.writer().is_some();
         let numbers = chain.live.iter().map(|number| (*number, true));
         let numbers = numbers.chain(chain.dead.iter().map(|number| (*number, false)));

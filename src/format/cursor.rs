@@ -45,6 +45,8 @@ pub(crate) struct CursorState {
     pub(crate) key: Box<[u8]>,
     /// It is no more: the name is free.
     pub(crate) retired: bool,
+    /// Compaction went past it.
+    pub(crate) lost: bool,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -64,6 +66,7 @@ struct CursorBytes {
 }
 
 const RETIRED: u8 = 1;
+const LOST: u8 = 2;
 
 impl CursorState {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -77,7 +80,7 @@ impl CursorState {
             time: I64::new(self.time),
             kind: U16::new(self.kind),
             part: self.part as u8,
-            flags: if self.retired { RETIRED } else { 0 },
+            flags: if self.retired { RETIRED } else { 0 } | if self.lost { LOST } else { 0 },
             name_bytes: length(self.name.len()),
             key_bytes: length(self.key.len()),
             reserved: [0; 2],
@@ -106,6 +109,7 @@ impl CursorState {
             kind: fixed.kind.get(),
             key: key.into(),
             retired: fixed.flags & RETIRED != 0,
+            lost: fixed.flags & LOST != 0,
         })
     }
 }
@@ -127,6 +131,7 @@ mod tests {
             kind: 7,
             key: Box::from(&b"k\0"[..]),
             retired: true,
+            lost: true,
         };
         let bytes = cursor.encode();
         assert_eq!(CursorState::read(&bytes), Some(cursor));

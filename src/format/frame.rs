@@ -25,7 +25,9 @@ pub(crate) mod flag {
     pub(crate) const MORE: u16 = 1;
     /// The entity's history is dense from here on.
     pub(crate) const FIRST: u16 = 1 << 1;
-    /// All flags of this format, the reserved ones (quiet, synthetic, in-epoch, tombstone) included.
+    /// The entity is no more: a later entry begins it again.
+    pub(crate) const TOMBSTONE: u16 = 1 << 5;
+    /// All flags of this format, the reserved ones (quiet, synthetic, in-epoch) included.
     pub(crate) const KNOWN: u16 = (1 << 6) - 1;
     pub(crate) const BITS: u16 = (1 << 10) - 1;
     pub(crate) const SOURCE_SHIFT: u16 = 10;
@@ -136,6 +138,16 @@ impl FrameHeader {
         header
     }
 
+    /// The same header for another place, with its checksum. `more`: the frame behind it there is of its
+    /// batch.
+    pub(crate) fn moved(&self, more: bool, extensions: &[u8], salt: u64, position: Position) -> Self {
+        let more = if more { flag::MORE } else { 0 };
+        let flags_source = U16::new(self.flags_source.get() & !flag::MORE | more);
+        let mut header = Self { flags_source, ..*self };
+        header.head_crc = U32::new(header.checksum(extensions, salt, position));
+        header
+    }
+
     fn checksum(&self, extensions: &[u8], salt: u64, position: Position) -> u32 {
         let seed = checksum::seed(salt, self.life(), position);
         checksum::seeded(seed, self.as_bytes().get(..HEAD_CRC_AT).unwrap_or_default(), extensions)
@@ -226,6 +238,11 @@ impl<'a> Frame<'a> {
     /// The length of the whole frame in bytes.
     pub(crate) fn len(&self) -> usize {
         FRAME_BYTES + self.content.len()
+    }
+
+    /// All that follows the header.
+    pub(crate) fn content(&self) -> &'a [u8] {
+        self.content
     }
 
     /// A copy of all of it.

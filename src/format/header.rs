@@ -13,8 +13,10 @@ use crate::id::StoreId;
 pub(crate) const MAGIC: [u8; 8] = *b"eskr\r\n\x1a\x00";
 /// The format that this build writes, and the newest that it reads.
 pub(crate) const FORMAT_VERSION: u16 = 1;
-/// The incompatible features that this build knows: none yet.
-pub(crate) const KNOWN_INCOMPATIBLE: u32 = 0;
+/// The incompatible features that this build knows.
+pub(crate) const KNOWN_INCOMPATIBLE: u32 = COMPACTED;
+/// In a manifest: it says which stretches of the log were replaced. Who does not know that takes them for lost.
+pub(crate) const COMPACTED: u32 = 1;
 /// The features without which this build may read but not write.
 pub(crate) const KNOWN_READ_ONLY: u32 = BACKUP;
 /// In a manifest: the files are a backup, and nobody writes them before it is restored.
@@ -29,6 +31,7 @@ pub(crate) enum FileType {
     Segment = 3,
     Index = 4,
     Directory = 5,
+    Part = 6,
 }
 
 /// The fixed part at the start of every file.
@@ -152,6 +155,17 @@ impl FileHeader {
         header
     }
 
+    /// As it is, with features that a build has to know to read the file.
+    pub(crate) fn with_incompatible(self, incompatible: u32) -> Self {
+        let mut header = Self { incompatible: U32::new(incompatible), ..self };
+        header.crc = U32::new(header.checksum());
+        header
+    }
+
+    pub(crate) fn has_incompatible(&self, feature: u32) -> bool {
+        self.incompatible.get() & feature != 0
+    }
+
     /// The compatible features that are in use, and those without which a build may not write.
     pub(crate) fn features(&self) -> (u32, u32) {
         (self.compatible.get(), self.read_only.get())
@@ -192,6 +206,7 @@ impl FileType {
             Self::Segment => "segment",
             Self::Index => "index",
             Self::Directory => "directory",
+            Self::Part => "part",
         }
     }
 }

@@ -12,6 +12,14 @@
 //! system    u32 each: the places of the kind frames, the preamble's included
 //! keyed     40 bytes each: key 16 | first ordinal 4 | frames 4 | digest 8 | time 8
 //! ```
+//!
+//! Of a part, whose Seqs have gaps, it says two things otherwise:
+//!
+//! ```text
+//! entities  first generation: such that the last one is right; the one before: 0
+//! keyed     the place of the answer 4 in units of eight bytes, instead of the first ordinal
+//! seqs      u64 a user frame, by ordinal
+//! ```
 
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -19,7 +27,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::id::{IdempotencyKey, Life, SEQ_MAX, StoreId};
+use crate::format::segment::number_before;
+use crate::id::{FRAME_ALIGN, IdempotencyKey, Life, PART, SEQ_MAX, StoreId};
 
 /// The 128-bit keyed hash of a kind and a key.
 pub(crate) type EntityHash = u128;
@@ -121,6 +130,9 @@ pub(crate) struct IndexParts {
     pub(crate) kinds: Vec<KindCount>,
     pub(crate) system: Vec<u32>,
     pub(crate) keyed: Vec<Keyed>,
+    /// Of a part: the answers to keyed batches, and the Seq of each user frame.
+    pub(crate) answers: Vec<(Keyed, u32)>,
+    pub(crate) seqs: Vec<u64>,
 }
 
 /// Where each part lies in the file, from the counts in the header.
@@ -130,12 +142,15 @@ pub(crate) struct Layout {
     pub(crate) first_seq: u64,
     pub(crate) frames: usize,
     pub(crate) last_life: Life,
+    /// It is of a part.
+    pub(crate) is_of_part: bool,
     offsets: usize,
     members: usize,
     entities: usize,
     kinds: usize,
     system: usize,
     keyed: usize,
+    seqs: usize,
     total: usize,
 }
 
@@ -157,17 +172,20 @@ impl IndexParts {
         body.extend_from_slice(self.entities.as_bytes());
         body.extend_from_slice(self.kinds.as_bytes());
         body.extend(self.system.iter().flat_map(word));
-        for keyed in &self.keyed {
-            let ordinal = u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
+        let ordinal =
+            |keyed: &Keyed| u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
+        let keyed = self.keyed.iter().map(|keyed| (*keyed, ordinal(keyed)));
+        for (keyed, at) in keyed.chain(self.answers.iter().copied()) {
             let record = KeyedRecord {
                 key: keyed.key.0,
-                ordinal: U32::new(ordinal),
+                ordinal: U32::new(at),
                 frames: U32::new(keyed.frames),
                 digest: U64::new(keyed.digest),
                 time: I64::new(keyed.time),
             };
             body.extend_from_slice(record.as_bytes());
         }
+        body.extend(self.seqs.iter().flat_map(|seq| seq.to_le_bytes()));
         let life = u64::from(self.last_life.map_or(0, |life| life.0));
         let words = [
             self.end,
@@ -176,7 +194,7 @@ impl IndexParts {
             self.entities.len() as u64,
             self.kinds.len() as u64,
             self.system.len() as u64,
-            self.keyed.len() as u64,
+            (self.keyed.len() + self.answers.len()) as u64,
             life << 32 | u64::from(checksum::crc(&[&body])),
         ];
         let header = FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words);
@@ -198,7 +216,7 @@ impl Layout {
         if header.number.get() != u64::from(number) || header.salt.get() != salt {
             return Err(bad("of another segment").sides(number, header.number));
         }
-        let layout = Self::from_counts(&header).ok_or_else(|| bad("counts overflow"))?;
+        let layout = Self::from_counts(&header, number & PART != 0).ok_or_else(|| bad("counts overflow"))?;
         if layout.total != bytes.len() {
             return Err(bad("length").sides(layout.total, bytes.len()));
         }
@@ -209,7 +227,7 @@ impl Layout {
         Ok(layout)
     }
 
-    fn from_counts(header: &FileHeader) -> Option<Self> {
+    fn from_counts(header: &FileHeader, is_part: bool) -> Option<Self> {
         let count = |word: usize| usize::try_from(header.word(word)).ok();
         let part = |start: usize, count: usize, width: usize| start.checked_add(count.checked_mul(width)?);
         let frames = count(FRAMES)?;
@@ -219,7 +237,8 @@ impl Layout {
         let kinds = part(entities, count(ENTITIES)?, size_of::<EntityRecord>())?;
         let system = part(kinds, count(KINDS)?, size_of::<KindCount>())?;
         let keyed = part(system, count(SYSTEM)?, 4)?;
-        let total = part(keyed, count(KEYED)?, size_of::<KeyedRecord>())?;
+        let seqs = part(keyed, count(KEYED)?, size_of::<KeyedRecord>())?;
+        let total = part(seqs, if is_part { frames } else { 0 }, size_of::<U64>())?;
         let last_life = Life(u32::try_from(header.word(LIFE_AND_CRC) >> 32).ok()?);
         let (end, first_seq) = (header.word(END), header.word(FIRST_SEQ));
         // Whatever is counted from here stays far from the end of a u64.
@@ -231,12 +250,14 @@ impl Layout {
             first_seq,
             frames,
             last_life,
+            is_of_part: is_part,
             offsets,
             members,
             entities,
             kinds,
             system,
             keyed,
+            seqs,
             total,
         })
     }
@@ -266,8 +287,26 @@ impl Layout {
         slice_of(bytes, self.system, self.keyed)
     }
 
+    /// Of a part: the Seq of each user frame.
+    pub(crate) fn seqs<'a>(&self, bytes: &'a [u8]) -> &'a [U64] {
+        slice_of(bytes, self.seqs, self.total)
+    }
+
+    /// Of a part: where the answer to a keyed batch stands.
+    pub(crate) fn answer(&self, bytes: &[u8], key: &IdempotencyKey, digest: u64) -> Option<u64> {
+        let records: &[KeyedRecord] = slice_of(bytes, self.keyed, self.seqs);
+        let found = records.iter().find(|record| record.key == key.0 && record.digest.get() == digest)?;
+        Some(u64::from(found.ordinal.get()) * FRAME_ALIGN)
+    }
+
+    /// Of a part: the places of all answers.
+    pub(crate) fn answers<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u64> + use<'a> {
+        let records: &[KeyedRecord] = slice_of(bytes, self.keyed, self.seqs);
+        records.iter().map(|record| u64::from(record.ordinal.get()) * FRAME_ALIGN)
+    }
+
     pub(crate) fn keyed(&self, bytes: &[u8]) -> Vec<Keyed> {
-        let records: &[KeyedRecord] = slice_of(bytes, self.keyed, self.total);
+        let records: &[KeyedRecord] = slice_of(bytes, self.keyed, self.seqs);
         let keyed = |record: &KeyedRecord| Keyed {
             key: IdempotencyKey(record.key),
             first_seq: self.first_seq + u64::from(record.ordinal.get()),
@@ -296,14 +335,20 @@ fn slice_of<T: FromBytes + Immutable + KnownLayout>(bytes: &[u8], start: usize, 
     bytes.get(start..end).and_then(|part| <[T]>::ref_from_bytes(part).ok()).unwrap_or_default()
 }
 
-/// The name of an index file.
+/// The name of the index file of a segment, or of a part.
 pub(crate) fn file_name(number: u32) -> String {
-    format!("{number:010}.idx")
+    match number & PART {
+        0 => format!("{number:010}.idx"),
+        _ => format!("{:010}.snap.idx", number & !PART),
+    }
 }
 
-/// The number in an index file's name.
+/// The number in the name of a segment's index file.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".idx")?;
-    let is_number = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|number| is_number && *number != 0)
+    number_before(name, ".idx")
+}
+
+/// The number in the name of a part's index file, with the bit that says so.
+pub(crate) fn part_number_of(name: &str) -> Option<u32> {
+    number_before(name, ".snap.idx").map(|number| number | PART)
 }

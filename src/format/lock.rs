@@ -3,7 +3,7 @@
 //! ```text
 //! 0      header   words 0 and 1: device and inode of this very file
 //! 128    holder   pid, since, host, boot id, checksum: rewritten by each opening that writes
-//! 512    cells    life, visible, durable, poison (u64 each): hints, loaded as atomics
+//! 512    cells    life, visible, durable, poison, compactions (u64 each): hints, loaded as atomics
 //! 4096
 //! ```
 //!
@@ -27,6 +27,8 @@ pub(crate) enum Cell {
     Visible = 1,
     Durable = 2,
     Poison = 3,
+    /// Changes whenever compaction has put something in place.
+    Compactions = 4,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -42,7 +44,7 @@ struct HolderBytes {
 }
 
 const HOLDER_BYTES: usize = size_of::<HolderBytes>();
-const _: () = assert!(HOLDER_AT + HOLDER_BYTES <= CELLS_AT && CELLS_AT + 4 * 8 <= PAGE_BYTES);
+const _: () = assert!(HOLDER_AT + HOLDER_BYTES <= CELLS_AT && CELLS_AT + 5 * 8 <= PAGE_BYTES);
 
 /// Who holds, or last held, the store.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -1,15 +1,16 @@
 //! The manifest: what belongs to the store as a whole. Replaced atomically, never changed.
 //!
 //! Word 0 is the era, word 1 the time the store was made, word 2 the length of the sections
-//! behind the header, word 3 their checksum. Sections (`id: u32, length: u32, bytes`) hold
-//! floors, snapshot parts and cursor tables once there are any; this format writes none, and
-//! keeps what it does not know when it rewrites one.
+//! behind the header, word 3 their checksum. Sections (`id: u32, length: u32, bytes`) say where a
+//! backup ends and what compaction has made of the log; one that is not known is kept when the manifest is
+//! written anew.
 
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::checksum;
-use crate::format::header::{BACKUP, FileHeader, FileType, HEADER_BYTES};
+use crate::format::compacted::Compacted;
+use crate::format::header::{BACKUP, COMPACTED, FileHeader, FileType, HEADER_BYTES};
 use crate::id::{Position, StoreId};
 
 pub(crate) const FILE_NAME: &str = "MANIFEST";
@@ -22,6 +23,9 @@ pub(crate) struct Manifest {
     pub(crate) store: StoreId,
     pub(crate) era: u64,
     pub(crate) created: i64,
+    /// What compaction has made of the log.
+    pub(crate) compacted: Compacted,
+    /// Those that this build does not know.
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
     pub(crate) read_only: bool,
@@ -60,6 +64,18 @@ impl BackupEnd {
     }
 }
 
+/// The id of the section that says what was compacted.
+const COMPACTED_SECTION: u32 = 2;
+
+/// A section of this id at the start of the row: what it holds, and what follows it.
+fn take_section(sections: &[u8], id: u32) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = sections.split_first_chunk::<8>()?;
+    let (own, length) = head.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length.first_chunk::<4>()?);
+    let is_it = u32::from_le_bytes(*own) == id;
+    rest.split_at_checked(usize::try_from(length).ok()?).filter(|_| is_it)
+}
+
 /// The header's word with the checksum of the sections.
 pub(crate) const SECTIONS_CRC: usize = 3;
 
@@ -67,11 +83,20 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         // First in the row, and only there.
         let mut sections = self.backup.map_or_else(Vec::new, |end| end.encode().to_vec());
+        if !self.compacted.is_empty() {
+            let compacted = self.compacted.encode();
+            let length = u32::try_from(compacted.len()).unwrap_or(u32::MAX);
+            for word in [COMPACTED_SECTION, length] {
+                sections.extend_from_slice(&word.to_le_bytes());
+            }
+            sections.extend_from_slice(&compacted);
+        }
         sections.extend_from_slice(&self.sections);
         let crc = u64::from(checksum::crc(&[&sections]));
         let words = [self.era, self.created.cast_unsigned(), sections.len() as u64, crc, 0, 0, 0, 0];
         let header = FileHeader::new(FileType::Manifest, self.store, 0, 0, words)
-            .with_features(self.features.0, self.features.1 | if self.backup.is_some() { BACKUP } else { 0 });
+            .with_features(self.features.0, self.features.1 | if self.backup.is_some() { BACKUP } else { 0 })
+            .with_incompatible(if self.compacted.is_empty() { 0 } else { COMPACTED });
         let mut bytes = header.as_bytes().to_vec();
         bytes.extend_from_slice(&sections);
         bytes
@@ -95,12 +120,20 @@ impl Manifest {
             None
         };
         let known = if backup.is_some() { BackupEnd::BYTES } else { 0 };
-        let sections = sections.get(known..).unwrap_or_default();
+        let mut sections = sections.get(known..).unwrap_or_default();
+        let mut compacted = Compacted::default();
+        if header.has_incompatible(COMPACTED) {
+            let taken = take_section(sections, COMPACTED_SECTION);
+            let (bytes, rest) = taken.ok_or_else(|| Error::corrupt("read what compaction wrote down"))?;
+            compacted = Compacted::read(bytes)?;
+            sections = rest;
+        }
         let (compatible, read_only) = header.features();
         Ok(Self {
             store: header.store(),
             era: header.word(0),
             created: header.word(1).cast_signed(),
+            compacted,
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
             backup,
@@ -119,6 +152,7 @@ mod tests {
             store: StoreId([3; 16]),
             era: 1,
             created: 5,
+            compacted: Compacted { parts_numbered: 3, ..Compacted::default() },
             sections: vec![1, 2, 3, 4],
             read_only: true,
             backup: Some(BackupEnd { position: Position::new(3, 128), last_seq: 7 }),
@@ -145,6 +179,7 @@ mod tests {
             store: StoreId([3; 16]),
             era: 1,
             created: 5,
+            compacted: Compacted::default(),
             sections: vec![],
             read_only: false,
             backup: None,

@@ -3,9 +3,11 @@
 //! ```text
 //! orders.esker/
 //!   LOCK            header | holder | live marks (shared memory, hints for readers)      lock.rs
-//!   MANIFEST        header | sections                                                    manifest.rs
+//!   MANIFEST        header | sections                                                    manifest.rs, compacted.rs
 //!   0000000042.seg  header | preamble batch | frame | frame | … | seal | zeros           segment.rs
 //!   0000000042.idx  header | offsets | members | entities | kinds | system | keyed       index.rs
+//!   0000000003.snap header | frame | frame | …      what compaction kept of a stretch     part.rs
+//!   0000000003.snap.idx                             the index of that
 //!   entities        header | page | page | …      (a page: checksum, count, 127 slots)   directory.rs
 //!
 //! every file     0        8      10       12               24         40       48     56        124
@@ -44,6 +46,7 @@
 //! against somebody who wants to deceive.
 
 pub(crate) mod checksum;
+pub(crate) mod compacted;
 pub(crate) mod cursor;
 pub(crate) mod directory;
 pub(crate) mod extension;
@@ -54,5 +57,6 @@ pub(crate) mod lock;
 pub(crate) mod manifest;
 #[cfg(feature = "simulator")]
 pub(crate) mod mend;
+pub(crate) mod part;
 pub(crate) mod segment;
 pub(crate) mod system;

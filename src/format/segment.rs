@@ -10,7 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::id::{Position, StoreId};
+use crate::id::{PART, Position, StoreId};
 
 /// The offset of a segment's first frame.
 pub(crate) const FIRST_FRAME: u64 = HEADER_BYTES as u64;
@@ -68,14 +68,27 @@ impl SegmentHeader {
     }
 }
 
-/// The name of a segment's file.
+/// The name of the file of a segment, or of a part.
 pub(crate) fn file_name(number: u32) -> String {
-    format!("{number:010}.seg")
+    match number & PART {
+        0 => format!("{number:010}.seg"),
+        _ => format!("{:010}.snap", number & !PART),
+    }
 }
 
 /// The number in a segment's file name.
 pub(crate) fn number_of(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".seg")?;
+    number_before(name, ".seg")
+}
+
+/// The number in the name of a part's file, with the bit that says so.
+pub(crate) fn part_number_of(name: &str) -> Option<u32> {
+    number_before(name, ".snap").map(|number| number | PART)
+}
+
+/// Ten digits before a suffix: a number from 1 to below the bit of parts.
+pub(crate) fn number_before(name: &str, suffix: &str) -> Option<u32> {
+    let digits = name.strip_suffix(suffix)?;
     let is_number = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|number| is_number && *number != 0)
+    digits.parse().ok().filter(|number| is_number && (1..PART).contains(number))
 }

@@ -27,6 +27,8 @@ pub(crate) enum System {
     Kind = 6,
     /// Says how far a cursor has come.
     Cursor = 7,
+    /// In a part: what a batch was answered whose idempotency key is still remembered.
+    Answer = 8,
 }
 
 impl System {
@@ -44,6 +46,7 @@ impl System {
             5 => Self::Mark,
             6 => Self::Kind,
             7 => Self::Cursor,
+            8 => Self::Answer,
             _ => return None,
         })
     }
@@ -57,6 +60,7 @@ impl System {
             Self::Mark => "mark",
             Self::Kind => "kind",
             Self::Cursor => "cursor",
+            Self::Answer => "answer",
         }
     }
 }
@@ -178,6 +182,21 @@ pub enum Owner {
     State,
 }
 
+/// What compaction keeps of a kind, below the point up to which it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Keep {
+    /// Every entry.
+    #[default]
+    All,
+    /// The newest entry of each entity, and nothing of one whose newest entry is a tombstone that has
+    /// had its time.
+    Latest,
+    /// Nothing.
+    Nothing,
+}
+
 /// What the registry says of a kind: enough to decode its payloads without the application.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
@@ -192,6 +211,8 @@ pub struct KindInfo {
     pub codec: Codec,
     /// Who may write it.
     pub owner: Owner,
+    /// What compaction keeps of it.
+    pub keep: Keep,
     /// The names of its fields, in the order of declaration; empty where they are not known.
     pub fields: Vec<String>,
 }
@@ -229,7 +250,11 @@ impl KindInfo {
                 Owner::Facts => 0,
                 Owner::State => 1,
             },
-            keep: 0,
+            keep: match self.keep {
+                Keep::All => 0,
+                Keep::Latest => 1,
+                Keep::Nothing => 2,
+            },
             field_count: u8::try_from(self.fields.len()).unwrap_or(u8::MAX),
         };
         let mut bytes = fixed.as_bytes().to_vec();
@@ -259,6 +284,12 @@ impl KindInfo {
                 1 => Owner::State,
                 _ => return None,
             },
+            keep: match fixed.keep {
+                0 => Keep::All,
+                1 => Keep::Latest,
+                2 => Keep::Nothing,
+                _ => return None,
+            },
             fields,
         })
     }
@@ -283,6 +314,7 @@ mod tests {
             version: 2,
             codec: Codec::MessagePack,
             owner: Owner::Facts,
+            keep: Keep::Latest,
             fields: vec!["name".into(), "knots".into()],
         };
         let bytes = kind.encode();

@@ -18,7 +18,7 @@ use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, file
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
 use crate::id::{EntryAt, FRAME_ALIGN, Life, Position};
-use crate::index::catalog::Place;
+use crate::index::catalog::{Catalog, Place};
 use crate::index::entities::EntityFile;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::{LiveIndex, units};
@@ -256,6 +256,7 @@ pub(crate) fn write_directory(
     old: Option<&EntityFile>,
     sealed: &[(u32, SealedIndex)],
     covered: EntryAt,
+    catalog: &Catalog,
 ) -> Result<EntityFile> {
     let doing =
         |e| Error::io("write the directory of entities", e).at(place.directory.path().join(FILE_NAME));
@@ -269,11 +270,14 @@ pub(crate) fn write_directory(
     let mut fresh: Vec<Slot> = added.into_values().collect();
     fresh.sort_unstable_by_key(Slot::hash);
 
-    let entities = Merged::new(old, &fresh).count() as u64;
+    // What compaction has dropped is forgotten here. Where that cannot be told, it is not.
+    let is_there = |slot: &Slot| catalog.has_some_of(slot.hash(), slot.newest().segment()).unwrap_or(true);
+    let merged = || Merged::new(old, &fresh).filter(is_there);
+    let entities = merged().count() as u64;
     let homes = entities.div_ceil(SLOTS_PLANNED as u64).max(1);
     let write = |file: &dyn File| {
         let mut pages = Pages::new(homes, file);
-        Merged::new(old, &fresh).try_for_each(|slot| pages.push(slot))?;
+        merged().try_for_each(|slot| pages.push(slot))?;
         let count = pages.finish()?;
         let mut head = EntityFile::header(place.store, homes, count, entities, covered).as_bytes().to_vec();
         head.resize(PAGES_AT, 0);

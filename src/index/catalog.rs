@@ -11,15 +11,18 @@ use zerocopy::little_endian::U32;
 
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
+use crate::format::compacted::{Compacted, Cover, Part};
 use crate::format::frame::Frame;
-use crate::format::index::EntityHash;
+use crate::format::index::{EntityHash, Keyed};
+use crate::format::part::Answer;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::Preamble;
-use crate::id::{EntryAt, FRAME_ALIGN, StoreId};
+use crate::id::{EntryAt, FRAME_ALIGN, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::{ByReading, index_by_reading};
-use crate::index::entities::{Fallback, InDoubt, Known};
+use crate::index::entities::Known;
 use crate::index::live::LiveIndex;
+use crate::index::part::read_part;
 use crate::index::sealed::SealedIndex;
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, look_at_preamble, open_header};
@@ -74,6 +77,26 @@ impl IndexRef<'_> {
         low
     }
 
+    /// The Seq of a frame. Those of a segment are dense; those of a part stand in its index.
+    #[inline]
+    pub(crate) fn seq(&self, first_seq: u64, ordinal: u32) -> u64 {
+        match self {
+            Self::Sealed(sealed, _) if sealed.layout.is_of_part => {
+                sealed.seq_in_part(ordinal).unwrap_or(u64::MAX)
+            }
+            _ => first_seq.saturating_add(u64::from(ordinal)),
+        }
+    }
+
+    /// The first frame with this Seq or a later one; as many as there are, if there is none.
+    #[inline]
+    pub(crate) fn at_or_behind(&self, first_seq: u64, seq: u64) -> u32 {
+        match self {
+            Self::Sealed(sealed, _) if sealed.layout.is_of_part => sealed.ordinal_in_part(seq),
+            _ => u32::try_from(seq.saturating_sub(first_seq)).unwrap_or(u32::MAX).min(self.count()),
+        }
+    }
+
     /// False where this index knows that the segment holds no frame of a kind.
     pub(crate) fn may_hold(&self, kind: u16) -> bool {
         match self {
@@ -83,12 +106,17 @@ impl IndexRef<'_> {
     }
 }
 
-/// One segment of the row.
+/// One segment of the row, or the part that stands for several.
 pub(crate) struct Section {
+    /// The number of the segment; of a part, the last one that it stands for.
     pub(crate) number: u32,
+    /// What it stands for, if it is a part.
+    pub(crate) cover: Option<Cover>,
     place: Arc<Place>,
     /// The number of the next live segment, which says where a torn one ends; 0: none.
     next: AtomicU32,
+    /// Where it ends, if a segment said so that is not there any more.
+    limit: OnceLock<Option<u64>>,
     /// The Seq that its preamble names, where the segment was asked for no more than that.
     begins_with: OnceLock<u64>,
     opening: Mutex<()>,
@@ -125,8 +153,10 @@ impl Section {
     pub(crate) fn new(place: Arc<Place>, number: u32, next: u32) -> Self {
         Self {
             number,
+            cover: None,
             place,
             next: AtomicU32::new(next),
+            limit: OnceLock::new(),
             begins_with: OnceLock::new(),
             opening: Mutex::default(),
             opened: OnceLock::new(),
@@ -148,8 +178,32 @@ impl Section {
         section
     }
 
+    /// What was kept of a stretch of the log.
+    pub(crate) fn part(place: Arc<Place>, cover: Cover) -> Self {
+        Self { cover: Some(cover), ..Self::new(place, cover.last, 0) }
+    }
+
+    /// The same, of which the index was made just now.
+    pub(crate) fn part_with(place: Arc<Place>, cover: Cover, part: Part, index: SealedIndex) -> Result<Self> {
+        let segment = Segment::open_part(&*place.directory, place.store, &cover, part)?;
+        let section = Self::part(place, cover);
+        let _ = section.opened.set(Opened::sealed(Arc::clone(&section.place), Arc::new(segment), index));
+        Ok(section)
+    }
+
     pub(crate) fn set_next(&self, next: u32) {
         self.next.store(next, Ordering::Release);
+    }
+
+    /// Says where the log goes on behind it: the segment that says so will not be there.
+    pub(crate) fn set_limit(&self, follows: Position) {
+        let is_here = follows.segment() == self.number && follows.offset() != 0;
+        let _ = self.limit.set(is_here.then_some(follows.offset()));
+    }
+
+    /// The first segment that it stands for.
+    pub(crate) fn first_number(&self) -> u32 {
+        self.cover.map_or(self.number, |cover| cover.first)
     }
 
     pub(crate) fn if_open(&self) -> Option<&Opened> {
@@ -159,6 +213,9 @@ impl Section {
     /// The Seq of the first user frame, there or to come. Costs one small read of a segment that was
     /// not opened, so that a search over many segments opens only the one that it finds.
     pub(crate) fn first_seq(&self) -> Result<u64> {
+        if let Some(cover) = &self.cover {
+            return Ok(cover.first_seq);
+        }
         if let Some(opened) = self.opened.get() {
             return Ok(opened.first_seq());
         }
@@ -190,6 +247,9 @@ impl Section {
 
     fn open_now(&self) -> Result<Opened> {
         let Place { directory, store, .. } = &*self.place;
+        if let Some(cover) = &self.cover {
+            return Opened::part(&self.place, cover);
+        }
         let segment = Segment::open(&**directory, *store, self.number)?;
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
@@ -217,6 +277,9 @@ impl Section {
 
     /// Where the next segment says that this one ends.
     pub(crate) fn limit(&self) -> Result<Option<u64>> {
+        if let Some(limit) = self.limit.get() {
+            return Ok(*limit);
+        }
         let next = self.next.load(Ordering::Acquire);
         if next == 0 {
             return Ok(None);
@@ -240,6 +303,23 @@ impl Opened {
         let (sealed, live) = (OnceLock::new(), RwLock::new(Some(live)));
         let (checked, own) = (AtomicU32::new(0), AtomicU32::new(own));
         Self { place, segment, first_seq, sealed, live, damage: None, checked, own }
+    }
+
+    /// A part: with its index, or one that is made by reading it.
+    fn part(place: &Arc<Place>, cover: &Cover) -> Result<Self> {
+        let Place { directory, store, .. } = &**place;
+        let part = cover.part.ok_or_else(|| Error::corrupt("open a part of which there is none"))?;
+        let segment = Arc::new(Segment::open_part(&**directory, *store, cover, part)?);
+        if let Ok(index) = SealedIndex::open(&**directory, *store, part.number, part.salt)
+            && (index.layout.end, u64::from(index.count())) == (part.bytes, part.entries)
+            && index.layout.first_seq == cover.first_seq
+        {
+            return Ok(Self::sealed(Arc::clone(place), segment, index));
+        }
+        let bytes = segment.map.slice(0..segment.map.bytes()).unwrap_or_default();
+        let (parts, damage) = read_part(&place.hasher, &segment, bytes, cover);
+        let index = SealedIndex::of_parts(&parts, *store)?;
+        Ok(Self { damage, ..Self::sealed(Arc::clone(place), segment, index) })
     }
 
     fn sealed(place: Arc<Place>, segment: Arc<Segment>, index: SealedIndex) -> Self {
@@ -286,6 +366,52 @@ impl Opened {
         }
     }
 
+    /// The keyed batches of a segment; of a part, those to which it holds the answers.
+    pub(crate) fn keyed(&self) -> Result<Vec<Keyed>> {
+        match self.index() {
+            IndexRef::Live(live) => Ok(live.keyed.lock().clone()),
+            IndexRef::Sealed(index, _) if index.layout.is_of_part => {
+                index.answers().map(|at| Ok(self.answer_at(at)?.keyed)).collect()
+            }
+            IndexRef::Sealed(index, _) => Ok(index.keyed()),
+        }
+    }
+
+    /// The generations that a keyed batch was given, if this part holds the answer.
+    pub(crate) fn answer(&self, first: &Keyed) -> Result<Option<Vec<u64>>> {
+        let IndexRef::Sealed(index, _) = self.index() else { return Ok(None) };
+        if !index.layout.is_of_part {
+            return Ok(None);
+        }
+        let Some(mut at) = index.answer(&first.key, first.digest) else { return Ok(None) };
+        let mut generations = Vec::new();
+        while generations.len() < first.frames as usize {
+            let answer = self.answer_at(at)?;
+            if answer.keyed != *first || answer.from as usize != generations.len() {
+                return Err(self.bad_answer(at));
+            }
+            generations.extend_from_slice(&answer.generations);
+            at += self.segment.frame(at).map_or(0, |frame| frame.len() as u64);
+        }
+        Ok(Some(generations))
+    }
+
+    /// The answer that stands at a place in a part.
+    pub(crate) fn answer_at(&self, at: u64) -> Result<Answer> {
+        let frame = self.segment.frame(at).filter(|frame| {
+            frame.header.is_system() && frame.is_good(self.segment.header.salt, self.segment.position(at))
+        });
+        let answer = frame.and_then(|frame| Answer::read(frame.payload()));
+        answer.ok_or_else(|| self.bad_answer(at))
+    }
+
+    #[cold]
+    fn bad_answer(&self, at: u64) -> Error {
+        Error::corrupt("read what a batch was answered")
+            .at(self.place.directory.path().join(file_name(self.segment.number())))
+            .place(self.segment.number(), at)
+    }
+
     /// Goes on over the file, and lets go of the arrays.
     pub(crate) fn use_index(&self, index: SealedIndex) {
         let _ = self.sealed.set(index);
@@ -328,7 +454,7 @@ impl Opened {
 
     #[inline(never)]
     fn check(&self, first_seq: u64, ordinal: u32, offset: u64, frame: &Frame<'_>) -> Result<()> {
-        let seq = first_seq.saturating_add(u64::from(ordinal));
+        let seq = self.index().seq(first_seq, ordinal);
         let position = self.segment.position(offset);
         if frame.header.seq.get() != seq || !frame.is_good(self.segment.header.salt, position) {
             return Err(self.lost(ordinal, offset, "its checksums do not match"));
@@ -341,7 +467,7 @@ impl Opened {
 
     #[cold]
     fn lost(&self, ordinal: u32, offset: u64, what: &str) -> Error {
-        let seq = self.first_seq().saturating_add(u64::from(ordinal));
+        let seq = self.index().seq(self.first_seq(), ordinal);
         Error::corrupt(format!("read entry {seq}: {what}"))
             .at(self.place.directory.path().join(file_name(self.segment.number())))
             .place(self.segment.number(), offset)
@@ -365,12 +491,39 @@ impl Opened {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     pub(crate) sections: Vec<Arc<Section>>,
+    /// What compaction has made of the log.
+    pub(crate) compacted: Arc<Compacted>,
 }
 
 impl Catalog {
-    /// The place in the row of a segment's number.
+    /// Puts the parts where they belong between the segments.
+    pub(crate) fn add_parts(&mut self, place: &Arc<Place>) {
+        let compacted = Arc::clone(&self.compacted);
+        for (cover, _) in compacted.parts() {
+            let at = self.sections.partition_point(|section| section.number < cover.first);
+            self.sections.insert(at, Arc::new(Section::part(Arc::clone(place), *cover)));
+        }
+        // Where a torn segment ends, the one behind it said, which is not there any more.
+        for cover in &compacted.covers {
+            let at = self.sections.partition_point(|section| section.number < cover.first);
+            if let Some(before) = at.checked_sub(1).and_then(|at| self.sections.get(at)) {
+                before.set_limit(cover.follows);
+            }
+        }
+    }
+
+    /// The place in the row of a segment's number, or of the part that stands for it.
     pub(crate) fn at(&self, number: u32) -> Option<usize> {
-        self.sections.binary_search_by_key(&number, |section| section.number).ok()
+        let at = self.sections.partition_point(|section| section.number < number);
+        self.sections.get(at).filter(|section| section.first_number() <= number).map(|_| at)
+    }
+
+    /// The floor of a view at least: everything up to here was durable when it was compacted.
+    pub(crate) fn compacted_through(&self) -> Position {
+        match self.compacted.last_segment() {
+            0 => Position::ZERO,
+            last => Position::new(last + 1, 0),
+        }
     }
 
     pub(crate) fn section(&self, number: u32) -> Option<&Arc<Section>> {
@@ -401,7 +554,11 @@ impl Catalog {
 
     /// The Seq behind the last one of a section, if it can be opened.
     fn end_of(&self, at: usize) -> Option<u64> {
-        let opened = self.sections.get(at)?.open().ok()?;
+        let section = self.sections.get(at)?;
+        if let Some(cover) = &section.cover {
+            return Some(cover.last_seq + 1);
+        }
+        let opened = section.open().ok()?;
         Some(opened.first_seq().saturating_add(u64::from(opened.index().count())))
     }
 
@@ -420,6 +577,18 @@ impl Catalog {
         let damage = |at: usize| self.sections.get(at)?.if_open()?.damage();
         let here = damage(at).filter(|damage| damage.next_good.is_none());
         here.or_else(|| damage(at + 1).filter(|damage| damage.lost_from == FIRST_FRAME))
+    }
+
+    /// False if compaction left nothing of an entity whose newest entry was in this segment.
+    pub(crate) fn has_some_of(&self, hash: EntityHash, number: u32) -> Result<bool> {
+        match self.section(number) {
+            None => Ok(self.compacted.covering(number).is_none()),
+            Some(section) if section.cover.is_none() => Ok(true),
+            Some(section) => match section.open()?.index() {
+                IndexRef::Sealed(index, _) => Ok(index.find(hash).is_some()),
+                IndexRef::Live(_) => Ok(true),
+            },
+        }
     }
 
     /// Searches the segments below `number` for an entity's newest frame, newest segment first.
@@ -449,78 +618,5 @@ impl Catalog {
             }
         }
         Ok(None)
-    }
-}
-
-/// The row of segments, the directory over them, and the hasher: everything that finds an entry.
-#[derive(Debug)]
-pub(crate) struct Index {
-    pub(crate) place: Arc<Place>,
-    pub(crate) entities: crate::index::entities::Entities,
-    catalog: RwLock<Arc<Catalog>>,
-}
-
-impl Index {
-    pub(crate) fn new(
-        place: Arc<Place>,
-        entities: crate::index::entities::Entities,
-        catalog: Catalog,
-    ) -> Self {
-        Self { place, entities, catalog: RwLock::new(Arc::new(catalog)) }
-    }
-
-    pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog.read())
-    }
-
-    /// Adds a segment behind the last one, or puts it in the place of the one with its number.
-    pub(crate) fn add(&self, section: Section) {
-        let mut catalog = self.catalog.write();
-        let mut sections = catalog.sections.clone();
-        match catalog.at(section.number) {
-            Some(at) => {
-                if let Some(slot) = sections.get_mut(at) {
-                    *slot = Arc::new(section);
-                }
-            }
-            None => {
-                if let Some(last) = sections.last() {
-                    last.set_next(section.number);
-                }
-                sections.push(Arc::new(section));
-            }
-        }
-        *catalog = Arc::new(Catalog { sections });
-    }
-
-    /// Drops the segments behind this one from the row: nothing of them is in the log.
-    pub(crate) fn drop_behind(&self, number: u32) {
-        let mut catalog = self.catalog.write();
-        let kept = catalog.sections.iter().filter(|section| section.number <= number);
-        *catalog = Arc::new(Catalog { sections: kept.cloned().collect() });
-    }
-
-    pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
-        self.place.hasher.hash(kind, key)
-    }
-
-    /// Learns of a frame that is about to be entered into the arrays of its segment. Answers what
-    /// was known of its entity before.
-    pub(crate) fn learn(&self, hash: EntityHash, known: Known) -> Result<Option<Known>> {
-        match self.entities.learn(hash, known) {
-            Ok(before) => Ok(before),
-            Err(InDoubt) => self.search(hash),
-        }
-    }
-
-    /// What is known of an entity.
-    pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
-        self.entities.get(hash, self)
-    }
-}
-
-impl Fallback for Index {
-    fn search(&self, hash: EntityHash) -> Result<Option<Known>> {
-        self.catalog().search_below(u32::MAX, &self.place.hasher, hash)
     }
 }

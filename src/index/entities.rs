@@ -28,6 +28,16 @@ pub(crate) struct Known {
     pub(crate) newest: EntryAt,
 }
 
+impl Known {
+    /// In the place of what is known of an entity that was forgotten, while a file may still know it.
+    const NOTHING: Self = Self { generation: 0, newest: EntryAt::NONE };
+
+    /// False for an entity that was forgotten.
+    fn is_one(&self) -> bool {
+        *self != Self::NOTHING
+    }
+}
+
 const SHARDS: usize = 256;
 
 /// A hash table whose keys are hashes already.
@@ -90,9 +100,24 @@ impl Entities {
     /// What is known of an entity; `None`: it was never written.
     pub(crate) fn get(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Option<Known>> {
         if let Some(known) = self.shard(hash).read().get(&hash) {
-            return Ok(Some(*known));
+            return Ok(Some(*known).filter(Known::is_one));
         }
         self.in_file(hash, fallback)
+    }
+
+    /// Knows nothing any more of an entity that is still as it was known.
+    pub(crate) fn forget(&self, hash: EntityHash, known: Known) {
+        match self.shard(hash).write().entry(hash) {
+            Entry::Occupied(mut slot) => {
+                if *slot.get() == known {
+                    slot.insert(Known::NOTHING);
+                }
+            }
+            Entry::Vacant(slot) => {
+                slot.insert(Known::NOTHING);
+                self.on_heap.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn in_file(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Option<Known>> {
@@ -131,7 +156,7 @@ impl Entities {
     pub(crate) fn advance(&self, hash: EntityHash, next: impl FnOnce(Option<Known>) -> Known) -> u64 {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
-                let known = next(Some(*slot.get()));
+                let known = next(Some(*slot.get()).filter(Known::is_one));
                 slot.insert(known);
                 known.generation
             }

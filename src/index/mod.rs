@@ -4,7 +4,9 @@
 //! * [`live`] — the two flat arrays of a segment that is being written
 //! * [`sealed`] — the `.idx` file of a segment that is not
 //! * [`catalog`] — the row of segments, each opened on first touch
+//! * [`finder`] — all of these together: what finds an entry
 //! * [`keyed`] — the batches that were given an idempotency key
+//! * [`part`] — the index of a part, which is made by reading it
 //! * [`build`] — making derived files from sealed segments
 //!
 //! Every file here is derived: one that is missing or in doubt is rebuilt from the log, and
@@ -13,8 +15,10 @@
 pub(crate) mod build;
 pub(crate) mod catalog;
 pub(crate) mod entities;
+pub(crate) mod finder;
 pub(crate) mod keyed;
 pub(crate) mod live;
+pub(crate) mod part;
 pub(crate) mod sealed;
 
 use siphasher::sip128::SipHasher24;

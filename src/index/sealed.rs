@@ -7,10 +7,10 @@ use zerocopy::little_endian::U32;
 use crate::disk::map::Map;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
-use crate::format::index::{EntityHash, EntityRecord, KindCount, Layout, file_name};
+use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout, file_name};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::{Preamble, System};
-use crate::id::{FRAME_ALIGN, StoreId};
+use crate::id::{FRAME_ALIGN, IdempotencyKey, StoreId};
 use crate::log::segment::Segment;
 
 /// A whole index file that checked out.
@@ -38,6 +38,37 @@ impl SealedIndex {
         let layout = Layout::read(map.slice(0..bytes).unwrap_or_default(), store, number, salt)
             .map_err(|e| e.at(directory.path().join(&name)))?;
         Ok(Self { map: Arc::new(map), layout })
+    }
+
+    /// An index that was made just now, in memory: that of a part whose file was lost, or is not written yet.
+    pub(crate) fn of_parts(parts: &IndexParts, store: StoreId) -> Result<Self> {
+        let bytes = parts.encode(store);
+        let layout = Layout::read(&bytes, store, parts.number, parts.salt)?;
+        let map = Map::of_bytes(&bytes);
+        map.raise(bytes.len());
+        Ok(Self { map: Arc::new(map), layout })
+    }
+
+    /// The Seq of a frame of a part.
+    #[inline]
+    pub(crate) fn seq_in_part(&self, ordinal: u32) -> Option<u64> {
+        self.layout.seqs(self.bytes()).get(ordinal as usize).map(|seq| seq.get())
+    }
+
+    /// The first frame of a part with this Seq or a later one.
+    pub(crate) fn ordinal_in_part(&self, seq: u64) -> u32 {
+        let at = self.layout.seqs(self.bytes()).partition_point(|own| own.get() < seq);
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// Where the answer to a keyed batch stands in a part.
+    pub(crate) fn answer(&self, key: &IdempotencyKey, digest: u64) -> Option<u64> {
+        self.layout.answer(self.bytes(), key, digest)
+    }
+
+    /// Where the answers in a part stand.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.layout.answers(self.bytes())
     }
 
     /// False where the segment's own preamble names another first Seq: it is the log that counts.

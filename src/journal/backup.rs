@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Directory, File};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::Compacted;
 use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::lock as lock_format;
 use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
@@ -29,6 +30,7 @@ use crate::id::{Life, Position, Seq, StoreId};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
 use crate::journal::opening::{make_directory, write_manifest};
+use crate::journal::pins::PinnedBy;
 use crate::journal::reader::Reader;
 use crate::journal::repair::{era_behind, refuse_inside};
 use crate::journal::view::View;
@@ -112,6 +114,8 @@ impl Journal {
         let core = self.core();
         core.check_not_forked("back the store up")?;
         core.check_writable()?;
+        // What the view shows stays while it is copied.
+        let _pin = core.pins.pin(PinnedBy::Backup, 0);
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by)
@@ -138,7 +142,9 @@ fn back_up(
     by: BackupBy,
 ) -> Result<Backup> {
     let target = Target::take(from.path(), target, "make the backup")?;
-    let made = target.fill(from, view, by, |end| Manifest { backup: Some(end), ..manifest.clone() })?;
+    let compacted = (*view.catalog.compacted).clone();
+    let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
+    let made = target.fill(from, view, by, manifest_of)?;
     let (store, era) = (manifest.store.to_string(), manifest.era);
     let Copied { segments, linked, bytes, through } = made;
     Ok(Backup { store, era, through, segments, linked, bytes })
@@ -305,9 +311,10 @@ impl Target {
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
-        self.check(manifest.store, end)?;
+        self.check(manifest.store, &manifest.compacted, end)?;
         let life = Life(1);
-        self.lock.announce(manifest.store, life, end.position).map_err(|e| self.failed(e))?;
+        let compactions = manifest.compacted.parts_numbered;
+        self.lock.announce(manifest.store, life, end.position, compactions).map_err(|e| self.failed(e))?;
         names.push(FILE_NAME.to_owned());
         write_manifest(&*self.directory, &manifest)?;
         self.directory.sync_parent().map_err(|e| self.failed(e))?;
@@ -315,9 +322,9 @@ impl Target {
     }
 
     /// Reads every frame of what was copied, and keeps none of it.
-    fn check(&self, store: StoreId, end: BackupEnd) -> Result<()> {
+    fn check(&self, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
         let directory = &*self.directory;
-        let chain = find_chain(directory, store, Purpose::Salvage, |_| false)?;
+        let chain = find_chain(directory, store, Purpose::Salvage, compacted, |_| false)?;
         let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut Nobody)?;
         is_whole(directory.path(), self.doing, end, &found)
     }
@@ -339,9 +346,10 @@ impl Target {
             let segment = &section.open()?.segment;
             let is_last = at + 1 == sections.len();
             let limit = segment.map.limit() as u64;
+            let is_last = is_last && section.cover.is_none();
             let shown = if section.number == view.mark.segment() { view.mark.offset() } else { limit };
             let bytes = if is_last { before_a_seal(segment, shown) } else { shown };
-            let name = file_name(section.number);
+            let name = file_name(segment.number());
             if by == BackupBy::Link && !is_last {
                 self.link(from, segment, &name)?;
                 copied.linked += 1;

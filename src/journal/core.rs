@@ -17,17 +17,19 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::system::{KindInfo, System};
-use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
-use crate::index::catalog::Index;
+use crate::format::system::{Codec, Keep, KindInfo, System};
+use crate::id::{EntryAt, Generation, IdempotencyKey, KindId, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
+use crate::index::finder::Index;
 use crate::index::keyed::Digest;
 use crate::index::live::{LiveIndex, units};
+use crate::journal::compaction::Compacting;
 use crate::journal::cursors::Move;
 use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
 use crate::journal::pages::window;
+use crate::journal::pins::Pins;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
 use crate::journal::registry::{KindSpec, Registered, Registry};
 use crate::journal::tasks::Tasks;
@@ -63,6 +65,11 @@ pub(crate) struct Core {
     /// and how often in a row what reads under each has failed at one entry.
     pub(crate) cursors_held: Mutex<BTreeMap<String, u32>>,
     pub(crate) tasks: Tasks,
+    /// What holds compaction back beside cursors.
+    pub(crate) pins: Arc<Pins>,
+    pub(crate) compacting: Compacting,
+    /// Files that compaction has replaced and that are still there.
+    pub(crate) left: Mutex<Vec<String>>,
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
@@ -226,6 +233,9 @@ impl Core {
             feed: Feed::default(),
             cursors_held: Mutex::default(),
             tasks: Tasks::default(),
+            pins: Arc::default(),
+            compacting: Compacting::default(),
+            left: Mutex::default(),
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),
@@ -267,7 +277,7 @@ impl Core {
         self.check_not_forked("append")?;
         let draft = record.draft()?;
         let hash = self.index.hash(record.kind.0, record.key);
-        self.index.entities.touch(hash, &*self.index)?;
+        self.index.touch(hash)?;
         Ok(Item { draft, hash, expect: record.expect })
     }
 
@@ -384,12 +394,29 @@ impl Core {
         let known = 1..=self.kinds_through.load(Ordering::Acquire);
         items.iter().try_for_each(|item| {
             let kind = item.draft.kind;
+            if item.draft.flags & flag::TOMBSTONE != 0 {
+                self.check_tombstone(kind)?;
+            }
             if known.contains(&kind) || self.registry.read().get(crate::id::KindId(kind)).is_some() {
                 return Ok(());
             }
             Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
                 .sides("a kind that this store has registered", kind))
         })
+    }
+
+    /// Typed values have no form that says that there is none.
+    #[cold]
+    fn check_tombstone(&self, kind: u16) -> Result<()> {
+        let registry = self.registry.read();
+        match registry.get(KindId(kind)) {
+            Some(known) if known.codec != Codec::Bytes => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("append a tombstone to kind {:?}", known.name),
+            )
+            .sides("a kind whose payloads are bytes", format!("codec {:?}", known.codec))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks every expectation of a batch; later records see the earlier ones.
@@ -454,6 +481,12 @@ impl Core {
                 .sides(side(first.digest, first.frames as usize), side(digest.word(), items.len())));
         }
         let view = self.view();
+        if let Some(generations) = view.answer_to(&first)? {
+            for (generation, seq) in generations.into_iter().zip(first.first_seq..) {
+                receipt(numbers(seq, generation));
+            }
+            return Ok(self.commit.visible());
+        }
         for seq in first.first_seq..first.first_seq + u64::from(first.frames) {
             let found = Seq::new(seq).map(|seq| view.get(seq)).transpose()?.flatten();
             let Some(entry) = found else {
@@ -559,6 +592,32 @@ impl Core {
                 self.kinds_through.store(registry.dense_through(), Ordering::Release);
                 let found = registry.get(id).cloned();
                 return found.ok_or_else(|| Error::new(ErrorKind::UnknownKind, "register a kind"));
+            }
+            drop(writer);
+            self.prepare(draft.bytes())?;
+        }
+    }
+
+    /// Registers what is kept of a kind. Answers where the log ends behind that.
+    pub(crate) fn set_keep(&self, kind: KindId, keep: Keep) -> Result<Position> {
+        self.check_not_forked("say what is kept of a kind")?;
+        loop {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let Some(known) = self.registry.read().get(kind).cloned() else {
+                return Err(Error::new(ErrorKind::UnknownKind, format!("say what is kept of kind {kind}"))
+                    .sides("a kind that this store has registered", kind));
+            };
+            if known.keep == keep {
+                return Ok(self.commit.visible());
+            }
+            let info = KindInfo { keep, ..(*known).clone() };
+            let payload = info.encode();
+            let draft = Draft::system(System::Kind, &payload);
+            if self.make_room(&mut writer, draft.bytes())? {
+                self.push_system(&mut writer, &draft)?;
+                self.registry.write().learn(info);
+                return Ok(self.commit.visible());
             }
             drop(writer);
             self.prepare(draft.bytes())?;

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::cursor::{Cursors, Incarnation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
-use crate::id::{KindId, Position, Seq};
+use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
+use crate::journal::holds::lost;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
@@ -25,7 +26,8 @@ pub enum Hold {
     /// As much as it takes: nothing is ever lost to it, and everybody can see who holds what.
     #[default]
     Forever,
-    /// At most so many bytes. Nothing is dropped before there is compaction.
+    /// At most so many bytes. Compaction goes past a cursor that would hold back more: its watcher is then
+    /// told that it is `Lost`, until somebody resets the cursor.
     UpTo(u64),
 }
 
@@ -48,6 +50,8 @@ pub struct CursorInfo {
     pub hold: Hold,
     /// When it last moved.
     pub moved_at: i64,
+    /// Compaction went past it, because it may not hold back more: nobody watches under it before it is reset.
+    pub lost: bool,
     /// A watcher of this process has it in hand.
     pub held: bool,
     /// How often in a row the reactor that reads under it has failed at `next`; 0: it goes on.
@@ -96,9 +100,11 @@ impl HeldCursor {
         let doing = || format!("watch under the name {name:?}");
         // From here on the name is let go of whatever happens.
         let held = Self::take(core, name, &doing())?;
+        // Until it is made, nothing is dropped that it begins with.
+        let _steady = core.compacting.steady.read();
         let known = core.registry.read().cursors.get(name).cloned();
         let Some(known) = known else {
-            let seq = core.view().behind_start(start)?;
+            let seq = core.view().behind_start(start, region)?;
             if core.registry.read().cursors.len() >= CURSORS_MAX {
                 return Err(Error::new(ErrorKind::LimitReached, doing())
                     .at(core.directory.path())
@@ -112,6 +118,9 @@ impl HeldCursor {
             return Err(Error::new(ErrorKind::EraChanged, doing())
                 .at(core.directory.path())
                 .sides(format!("era {}", core.manifest.era), format!("a cursor of era {}", known.era)));
+        }
+        if known.lost {
+            return Err(lost(name, core.view().floor(region).map_or(0, Seq::get)).at(core.directory.path()));
         }
         let its_own = region_of(&known);
         if its_own != *region {
@@ -248,6 +257,7 @@ fn new_cursor(name: &str, region: &Region, hold: Hold, era: u64) -> CursorState 
         kind,
         key: key.into(),
         retired: false,
+        lost: false,
     }
 }
 
@@ -275,15 +285,16 @@ pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) 
         era: cursor.era,
         hold: if cursor.hold == 0 { Hold::Forever } else { Hold::UpTo(cursor.hold) },
         moved_at: cursor.time,
+        lost: cursor.lost,
         held: failures.is_some(),
         failures: failures.unwrap_or(0),
-        next: first.map(|(seq, ..)| seq),
-        next_time: first.map(|(_, time, _)| time),
+        next: first.map(|(seq, _)| seq),
+        next_time: first.map(|(_, time)| time),
         behind: unseen.entries,
         damaged: unseen.damaged,
         held_bytes: match first {
-            Some((.., position)) => view.bytes_behind(position)?,
-            None => 0,
+            Some((seq, _)) if !cursor.lost => view.bytes_from(seq.get())?,
+            _ => 0,
         },
     })
 }
@@ -293,8 +304,8 @@ pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) 
 struct Unseen {
     entries: u64,
     damaged: u64,
-    /// The first one, when it was appended, and where it stands.
-    first: Option<(Seq, i64, Position)>,
+    /// The first one, and when it was appended.
+    first: Option<(Seq, i64)>,
 }
 
 impl Unseen {
@@ -307,7 +318,7 @@ impl Unseen {
                 Ok(true) => {
                     unseen.entries += 1;
                     let entry = scan.entry().filter(|_| unseen.first.is_none());
-                    let found = entry.map(|entry| (entry.seq(), entry.time(), entry.position()));
+                    let found = entry.map(|entry| (entry.seq(), entry.time()));
                     unseen.first = unseen.first.or(found);
                 }
                 Ok(false) => return Ok(unseen),
@@ -351,9 +362,10 @@ impl Journal {
     pub fn reset_cursor(&self, name: &str, to: Start) -> Result<CursorReset> {
         let core = self.appending();
         let (_held, state) = core.idle_cursor(name, "reset")?;
-        let seq = core.view().behind_start(to)?;
+        let _steady = core.compacting.steady.read();
+        let seq = core.view().behind_start(to, &region_of(&state))?;
         let from = Seq::new(state.seq);
-        let state = CursorState { era: core.manifest.era, seq, ..state };
+        let state = CursorState { era: core.manifest.era, seq, lost: false, ..state };
         core.move_cursors(&[Move { state, how: How::Decided }])?;
         Ok(CursorReset { from, to: Seq::new(seq) })
     }
@@ -428,33 +440,5 @@ impl Core {
     pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
         let (end, _) = self.append_items(&[], moves, None, &mut |_| {})?;
         self.wait_durable(end)
-    }
-}
-
-impl View {
-    /// Bytes of log from a position to the end of the view: what somebody holds back who has not seen
-    /// what stands there. A segment that cannot be opened for damage counts as none.
-    ///
-    /// # Errors
-    ///
-    /// `Io` if a segment cannot be opened.
-    pub fn bytes_behind(&self, position: Position) -> Result<u64> {
-        let mut bytes = 0;
-        for section in self.catalog.sections.iter().rev() {
-            if section.number > self.mark.segment() {
-                continue;
-            }
-            let end = match section.open() {
-                _ if section.number == self.mark.segment() => self.mark.offset(),
-                Ok(opened) => opened.segment.map.limit() as u64,
-                Err(error) if error.is_corruption() => 0,
-                Err(error) => return Err(error),
-            };
-            if section.number <= position.segment() {
-                return Ok(bytes + end.saturating_sub(position.offset()));
-            }
-            bytes += end;
-        }
-        Ok(bytes)
     }
 }

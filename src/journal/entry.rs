@@ -106,6 +106,12 @@ impl<'a> Entry<'a> {
         self.frame.header.has(flag::FIRST)
     }
 
+    /// It says that its entity is no more: see [`Record::tombstone`](crate::Record::tombstone).
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.frame.header.has(flag::TOMBSTONE)
+    }
+
     /// The name of its batch, on the first entry of a batch that has one.
     #[must_use]
     pub fn idempotency_key(&self) -> Option<IdempotencyKey> {

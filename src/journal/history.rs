@@ -14,7 +14,7 @@ use crate::index::catalog::IndexRef;
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::entry::Entry;
-use crate::journal::view::{Loaded, View};
+use crate::journal::view::{Loaded, View, compacted};
 use crate::log::segment::Segment;
 
 /// The entries of one entity, oldest first; see [`View::entity`].
@@ -25,8 +25,31 @@ pub struct History<'v> {
     key: Box<[u8]>,
     /// Only entries behind this Seq.
     behind: u64,
+    /// It has to be dense: what compaction dropped is an error, and where that is possible at all.
+    floor: Option<u64>,
     parts: Option<VecDeque<Part<'v>>>,
+    /// What came last from each end: its generation, and whether a history may begin with it.
+    front: Option<Came>,
+    back: Option<Came>,
     ended: bool,
+}
+
+/// The generation of an entry that was shown, and whether nothing need stand before it.
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    generation: u64,
+    is_first: bool,
+}
+
+impl Came {
+    fn of(entry: &Entry<'_>) -> Self {
+        Self { generation: entry.generation().get(), is_first: entry.is_first() }
+    }
+
+    /// True if this may stand right before `next`.
+    fn precedes(self, next: Self) -> bool {
+        next.is_first || self.generation.checked_add(1) == Some(next.generation)
+    }
 }
 
 /// One segment's part in the history.
@@ -57,7 +80,14 @@ enum Members<'v> {
 
 impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
-        Self { view, kind, key: key.into(), behind, parts: None, ended: false }
+        let key = key.into();
+        Self { view, kind, key, behind, floor: None, parts: None, front: None, back: None, ended: false }
+    }
+
+    /// The same, and `Compacted` where entries are missing.
+    pub(crate) fn whole(mut self) -> Self {
+        self.floor = Some(self.view.catalog.compacted.floor(self.kind.0)).filter(|floor| *floor > 0);
+        self
     }
 
     /// Finds the segments with frames of the entity, by the chain from the newest backward.
@@ -73,7 +103,7 @@ impl<'v> History<'v> {
                 Some((_, Ok(Some(section)))) => {
                     let first_seq = section.first_seq();
                     let (mut span, before) = self.span(section, at, hash);
-                    span.skip_to_behind(self.behind, first_seq);
+                    span.skip_to_behind(self.behind);
                     if span.first < span.end {
                         parts.push_front(Part::Here(span));
                     }
@@ -216,7 +246,7 @@ impl<'v> History<'v> {
         loop {
             let Some(parts) = self.parts.as_mut() else { return Ok(None) };
             let Some(part) = (if from_back { parts.back_mut() } else { parts.front_mut() }) else {
-                return Ok(None);
+                return self.check_ends().map(|()| None);
             };
             let span = match part {
                 Part::Here(span) => span,
@@ -233,9 +263,41 @@ impl<'v> History<'v> {
             let entry = span.section.entry(ordinal)?;
             // The hash says who it is; the key says so for certain.
             if entry.kind() == self.kind && entry.key() == &*self.key {
+                self.note(Came::of(&entry), from_back)?;
                 return Ok(Some(entry));
             }
         }
+    }
+
+    /// Notes what is about to be shown, if nothing is missing between it and what came from this end before.
+    fn note(&mut self, came: Came, from_back: bool) -> Result<()> {
+        let is_dense = match (from_back, self.front, self.back) {
+            (true, _, Some(next)) => came.precedes(next),
+            (true, _, None) => true,
+            (false, Some(before), _) => before.precedes(came),
+            (false, None, _) => came.is_first,
+        };
+        if !is_dense {
+            self.check_floor()?;
+        }
+        *(if from_back { &mut self.back } else { &mut self.front }) = Some(came);
+        Ok(())
+    }
+
+    /// There is nothing between what came from both ends: is that right?
+    fn check_ends(&self) -> Result<()> {
+        let is_dense = match (self.front, self.back) {
+            (Some(front), Some(back)) => front.precedes(back),
+            (None, Some(back)) => back.is_first,
+            (_, None) => true,
+        };
+        if is_dense { Ok(()) } else { self.check_floor() }
+    }
+
+    /// Entries are missing: an error where they may not be, and compaction can have dropped them.
+    fn check_floor(&self) -> Result<()> {
+        let doing = || format!("read the history of kind {}/{}", self.kind, self.key.escape_ascii());
+        self.floor.map_or(Ok(()), |floor| Err(compacted(doing(), floor)))
     }
 
     fn end_with(&mut self, outcome: Result<Option<Entry<'v>>>) -> Option<Result<Entry<'v>>> {
@@ -298,14 +360,12 @@ const AHEAD: usize = 8;
 const LINES: usize = 4;
 
 impl Span<'_> {
-    /// Leaves out the entries up to a Seq, in a segment that begins with `first_seq`.
-    fn skip_to_behind(&mut self, seq: u64, first_seq: u64) {
-        let Some(last) = seq.checked_sub(first_seq) else { return };
+    /// Leaves out the entries up to a Seq.
+    fn skip_to_behind(&mut self, seq: u64) {
+        let first = self.section.index.at_or_behind(self.section.first_seq(), seq.saturating_add(1));
         let skipped = match &self.members {
-            Members::Gathered(ordinals) => ordinals.partition_point(|ordinal| u64::from(*ordinal) <= last),
-            Members::InIndex(ordinals) => {
-                ordinals.partition_point(|ordinal| u64::from(ordinal.get()) <= last)
-            }
+            Members::Gathered(ordinals) => ordinals.partition_point(|ordinal| *ordinal < first),
+            Members::InIndex(ordinals) => ordinals.partition_point(|ordinal| ordinal.get() < first),
         };
         self.first = self.first.max(skipped);
     }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, Name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::Compacted;
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::manifest::{self, Manifest};
 use crate::format::{directory as entities_format, index as index_format, lock as lock_format, segment};
-use crate::id::StoreId;
+use crate::id::{PART, StoreId};
 use crate::journal::opening::manifest_of;
+use crate::log::part::open_part_file;
 
 /// Opens a directory that is there.
 pub(crate) fn existing(path: &Path, doing: &'static str) -> Result<Arc<dyn Directory>> {
@@ -34,6 +36,37 @@ pub(crate) struct Identity {
     pub(crate) store: StoreId,
     /// The manifest, or why it does not count.
     pub(crate) manifest: Result<Manifest>,
+    /// What compaction has made of it: as the manifest says, or as the parts say that are there.
+    pub(crate) compacted: Compacted,
+}
+
+impl Identity {
+    fn of(directory: &dyn Directory, names: &[Name], store: StoreId, manifest: Result<Manifest>) -> Self {
+        let compacted = match &manifest {
+            Ok(manifest) => manifest.compacted.clone(),
+            Err(_) => compacted_of_parts(directory, names, store),
+        };
+        Self { store, manifest, compacted }
+    }
+}
+
+/// What the parts say that are there, newest first. One whose first segment is still there counts for
+/// nothing: segments are removed oldest first, and only when a part has come in their place.
+fn compacted_of_parts(directory: &dyn Directory, names: &[Name], store: StoreId) -> Compacted {
+    let mut parts: Vec<u32> = names.iter().filter_map(|name| segment::part_number_of(&name.name)).collect();
+    parts.sort_unstable_by(|one, other| other.cmp(one));
+    let mut compacted =
+        Compacted { parts_numbered: parts.first().map_or(0, |n| n & !PART), ..Compacted::default() };
+    let is_there = |number| names.iter().any(|name| name.name == segment::file_name(number));
+    for number in parts {
+        let Ok((_, cover, _)) = open_part_file(directory, store, number) else { continue };
+        let covers = &compacted.covers;
+        let is_free = covers.iter().all(|other| other.last < cover.first || cover.last < other.first);
+        if is_free && !is_there(cover.first) {
+            compacted.replace(cover);
+        }
+    }
+    compacted
 }
 
 /// What a file of a store is, by its name.
@@ -43,7 +76,9 @@ pub(crate) fn type_of(name: &str) -> Option<FileType> {
         lock_format::FILE_NAME => Some(FileType::Lock),
         entities_format::FILE_NAME => Some(FileType::Directory),
         _ if segment::number_of(name).is_some() => Some(FileType::Segment),
+        _ if segment::part_number_of(name).is_some() => Some(FileType::Part),
         _ if index_format::number_of(name).is_some() => Some(FileType::Index),
+        _ if index_format::part_number_of(name).is_some() => Some(FileType::Index),
         _ => None,
     }
 }
@@ -67,7 +102,7 @@ pub(crate) fn identify(directory: &dyn Directory, names: &[Name]) -> Result<Iden
     if let Err(error) = &manifest
         && error.kind() == ErrorKind::FormatTooNew
     {
-        return manifest.map(|manifest| Identity { store: manifest.store, manifest: Ok(manifest) });
+        return manifest.map(|manifest| Identity::of(directory, names, manifest.store, Ok(manifest)));
     }
     let mut votes: HashMap<StoreId, usize> = HashMap::new();
     for entry in names.iter().filter(|entry| entry.is_file) {
@@ -80,15 +115,15 @@ pub(crate) fn identify(directory: &dyn Directory, names: &[Name]) -> Result<Iden
         (Ok(manifest), Some(most)) => {
             let count = |store| votes.get(&store).copied().unwrap_or(0);
             if count(manifest.store) >= count(most) {
-                return Ok(Identity { store: manifest.store, manifest: Ok(manifest) });
+                return Ok(Identity::of(directory, names, manifest.store, Ok(manifest)));
             }
             let foreign = Error::corrupt("compare the manifest with the files beside it")
                 .at(directory.path().join(manifest::FILE_NAME))
                 .sides(format!("store {most}"), format!("store {}", manifest.store));
-            Ok(Identity { store: most, manifest: Err(foreign) })
+            Ok(Identity::of(directory, names, most, Err(foreign)))
         }
-        (Ok(manifest), None) => Ok(Identity { store: manifest.store, manifest: Ok(manifest) }),
-        (Err(error), Some(most)) => Ok(Identity { store: most, manifest: Err(error) }),
+        (Ok(manifest), None) => Ok(Identity::of(directory, names, manifest.store, Ok(manifest))),
+        (Err(error), Some(most)) => Ok(Identity::of(directory, names, most, Err(error))),
         (Err(error), None) => Err(error),
     }
 }

@@ -141,6 +141,7 @@ impl Core {
             return Ok(());
         }
         let spare = self.keep_a_spare();
+        self.remove_left();
         let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
             // Whoever closes does the rest, and then lets go of the directory.
@@ -215,7 +216,7 @@ impl Core {
         Ok(())
     }
 
-    fn seal(&self, opened: &Opened) -> Result<()> {
+    pub(crate) fn seal(&self, opened: &Opened) -> Result<()> {
         let IndexRef::Live(live) = opened.index() else { return Ok(()) };
         if opened.damage().is_some() {
             // An index would hide from the next opening what reading the segment tells.
@@ -262,7 +263,8 @@ impl Core {
         let from = old.map_or(EntryAt::NONE, |old| old.covered);
         let mut sealed: Vec<(u32, SealedIndex)> = Vec::new();
         let mut covered = from;
-        for section in &self.index.catalog().sections {
+        let catalog = self.index.catalog();
+        for section in &catalog.sections {
             let is_last = section.number == durable.segment();
             if section.number < from.segment() || section.number > durable.segment() || is_last && !closing {
                 continue;
@@ -280,7 +282,7 @@ impl Core {
             }
         }
         if covered > from && covered >= least {
-            let file = write_directory(&self.index.place, old, &sealed, covered)?;
+            let file = write_directory(&self.index.place, old, &sealed, covered, &catalog)?;
             self.index.entities.use_file(file);
         }
         Ok(())

@@ -2,6 +2,8 @@
 //!
 //! # Locks, in the order in which they are taken
 //!
+//! 0. `Compacting::turn` — whoever compacts, and whoever closes; then `Compacting::steady` — compaction
+//!    that puts something in place, and whoever makes a cursor or puts it somewhere
 //! 1. `Keeper::making` — whoever makes segments
 //! 2. `Core::writer` — whoever appends: numbers, the active segment, the idempotency window
 //! 3. `Keeper::indexing` — whoever writes indexes and the directory of entities
@@ -34,12 +36,14 @@
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod backup;
+pub(crate) mod compaction;
 pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod entry;
 pub(crate) mod finding;
 pub(crate) mod history;
+pub(crate) mod holds;
 #[cfg(test)]
 mod hostile_tests;
 mod identity;
@@ -47,6 +51,7 @@ mod idle;
 pub(crate) mod keeper;
 pub(crate) mod opening;
 mod pages;
+pub(crate) mod pins;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;

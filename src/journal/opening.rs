@@ -7,19 +7,21 @@ use std::sync::Arc;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, read_whole, replace};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::Compacted;
 use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::manifest::{self, Manifest};
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of, part_number_of};
 use crate::format::system::{Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
 use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
-use crate::index::catalog::{Catalog, Index, IndexRef, Place, Section};
+use crate::index::catalog::{Catalog, IndexRef, Place, Section};
 use crate::index::entities::{Entities, EntityFile, Known};
+use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
@@ -127,15 +129,37 @@ fn start(
         last_seq: end.last_seq,
         log_bytes: preamble.log_bytes.min(LOG_BYTES_MAX),
         keyed,
-        forgot: preamble.forgot,
+        // What compaction dropped is known to nobody any more.
+        forgot: preamble.forgot || !manifest.compacted.covers.is_empty(),
         dead: chain.dead,
         greatest: chain.greatest,
         unannounced: None,
         lost: 0,
     };
-    lock.announce(manifest.store, life, end.position)
+    lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
-    Ok(Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock))
+    let left = left_by_compaction(&*directory, &manifest, &chain.left);
+    let core =
+        Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock);
+    *core.left.lock() = left;
+    Ok(core)
+}
+
+/// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
+fn left_by_compaction(directory: &dyn Directory, manifest: &Manifest, segments: &[u32]) -> Vec<String> {
+    let names = directory.list().unwrap_or_default();
+    let is_known = |number| manifest.compacted.parts().any(|(_, part)| part.number == number);
+    let part_of = |name: &str| {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        part_number_of(name).or_else(|| index_format::part_number_of(name))
+    };
+    let is_left = |name: &str| {
+        let of_segment = index_format::number_of(name);
+        of_segment.is_some_and(|number| manifest.compacted.covering(number).is_some())
+            || part_of(name).is_some_and(|number| name.ends_with(".tmp") || !is_known(number))
+    };
+    let others = names.into_iter().map(|entry| entry.name).filter(|name| is_left(name));
+    segments.iter().map(|number| file_name(*number)).chain(others).collect()
 }
 
 /// A process that was killed may have renamed a file and not synced the directory: its name is
@@ -187,7 +211,11 @@ fn no_manifest(directory: &dyn Directory) -> Result<Option<Manifest>> {
     let was_in_use = |name: &str| match number_of(name) {
         Some(1) => holds_more_than_a_header(directory, name),
         Some(_) => true,
-        None => index_format::number_of(name).is_some() || name == entities_format::FILE_NAME,
+        None => {
+            index_format::number_of(name).is_some()
+                || part_number_of(name).is_some()
+                || name == entities_format::FILE_NAME
+        }
     };
     if let Some(used) = names.iter().find(|entry| was_in_use(&entry.name)) {
         return Err(no_manifest_beside(&used.name, directory));
@@ -238,6 +266,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         store,
         era: 1,
         created: now(),
+        compacted: Compacted::default(),
         sections: Vec::new(),
         read_only: false,
         backup: None,
@@ -340,7 +369,8 @@ pub(crate) fn find_log(
         Arc::new(Place { directory: Arc::clone(&directory), store, hasher: EntityHasher::new(store) });
     let base = newest_indexed(&*directory, store)?;
     let vouched = base.as_ref().map_or(0, |base| base.covered.segment);
-    let chain = find_chain(&*directory, store, purpose, |number| number <= vouched)?;
+    let compacted = &manifest.compacted;
+    let chain = find_chain(&*directory, store, purpose, compacted, |number| number <= vouched)?;
     if chain.live.is_empty() {
         return Err(Error::corrupt("find the log")
             .at(directory.path())
@@ -353,13 +383,14 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let mut catalog = Catalog { sections: sections(&below) };
+    let mut catalog = Catalog { sections: sections(&below), compacted: Arc::new(compacted.clone()) };
     if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
         *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
     }
     if let (Some(last), Some(next)) = (catalog.sections.last(), chain.live.get(below.len())) {
         last.set_next(*next);
     }
+    catalog.add_parts(&place);
     let entities = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
 
@@ -506,11 +537,10 @@ fn remembered(
     if first != 0 {
         let last = base.map_or(0, |base| base.covered.segment);
         for section in &index.catalog().sections {
-            if (first..=last).contains(&section.number) {
-                let keyed = match section.open()?.index() {
-                    IndexRef::Sealed(index, _) => index.keyed(),
-                    IndexRef::Live(live) => live.keyed.lock().clone(),
-                };
+            // Parts are not among what was read.
+            let is_asked = section.number <= last || section.cover.is_some();
+            if first <= section.number && is_asked {
+                let keyed = section.open()?.keyed()?;
                 keyed.into_iter().for_each(|keyed| window.remember(section.number, keyed, time));
             }
         }

@@ -22,13 +22,14 @@ use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{KindInfo, System};
 use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::build::note;
-use crate::index::catalog::{Index, IndexRef, Section};
+use crate::index::catalog::{IndexRef, Section};
 use crate::index::entities::Known;
+use crate::index::finder::Index;
 use crate::index::live::LiveIndex;
 use crate::journal::cursors::{CursorInfo, info_of};
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
-use crate::journal::view::View;
+use crate::journal::view::{View, compacted};
 use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
 use crate::log::recovery::Purpose;
@@ -81,6 +82,8 @@ struct Follow {
     lock: Option<SeenLock>,
     /// What the last view showed.
     shown: Position,
+    /// The compactions that the row of segments is as after.
+    compactions: u64,
 }
 
 /// Opening races with a writer that unlinks dead segments: look again so often.
@@ -122,21 +125,26 @@ impl Reader {
     }
 
     pub(crate) fn open_in(directory: Arc<dyn Directory>) -> Result<Self> {
-        let manifest = read_manifest(&*directory)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotAStore, "open the store for reading")
-                .at(directory.path())
-                .sides("a store", "an empty directory")
-        })?;
         let mut looks = 0;
-        let opened = loop {
+        let (manifest, opened) = loop {
             looks += 1;
-            match find_log(Arc::clone(&directory), &manifest, Purpose::Read) {
+            let manifest = read_manifest(&*directory)?.ok_or_else(|| {
+                Error::new(ErrorKind::NotAStore, "open the store for reading")
+                    .at(directory.path())
+                    .sides("a store", "an empty directory")
+            })?;
+            let found = find_log(Arc::clone(&directory), &manifest, Purpose::Read);
+            // What a writer removes meanwhile looks lost; then the manifest says otherwise.
+            let is_as_it_was =
+                read_manifest(&*directory)?.is_some_and(|now| now.compacted == manifest.compacted);
+            match found {
                 Err(error) if error.kind() == ErrorKind::Io && looks < LOOKS => {}
-                other => break other?,
+                _ if !is_as_it_was && looks < LOOKS => {}
+                found => break (manifest, found?),
             }
         };
         let lock = SeenLock::look(&*directory, manifest.store);
-        let follow = Follow::behind(&opened, lock)?;
+        let follow = Follow::behind(&opened, lock, manifest.compacted.parts_numbered.into())?;
         let Opened { index, registry, end, .. } = opened;
         let (registry, follow) = (RwLock::new(registry), Mutex::new(follow));
         let shared = Shared { directory, manifest, index, registry, report: end.report, follow };
@@ -148,7 +156,8 @@ impl Reader {
     /// # Errors
     ///
     /// `Rewound` if the writer crashed and went on before what this reader had seen: what came
-    /// after was never durable. Open the reader again. `Io` if a segment cannot be read.
+    /// after was never durable. `Compacted` if the writer has dropped what this reader had yet to read to
+    /// follow the log. Open the reader again then. `Io` if a segment cannot be read.
     pub fn view(&self) -> Result<View> {
         let mark = self.refresh()?;
         Ok(View::new(Arc::clone(&self.shared.index), mark))
@@ -162,6 +171,7 @@ impl Reader {
     pub fn refresh(&self) -> Result<Position> {
         let mut follow = self.shared.follow.lock();
         self.shared.read_new(&mut follow)?;
+        self.shared.follow_compaction(&mut follow)?;
         let end = follow.segment.position(follow.at);
         let marks = follow.lock.as_ref().and_then(SeenLock::marks);
         let limit = match marks {
@@ -307,7 +317,7 @@ impl Reader {
 
 impl Follow {
     /// Goes on where opening stopped.
-    fn behind(opened: &Opened, lock: Option<SeenLock>) -> Result<Self> {
+    fn behind(opened: &Opened, lock: Option<SeenLock>, compactions: u64) -> Result<Self> {
         let end = opened.end.position;
         let tail = opened.tail.as_ref().filter(|(segment, _)| segment.number() == end.segment());
         let (segment, live) = match tail {
@@ -330,6 +340,7 @@ impl Follow {
             listed_in: None,
             lock,
             shown: Position::ZERO,
+            compactions,
         })
     }
 }
@@ -436,6 +447,7 @@ impl Shared {
         } else if !self.may_be_torn(follow) {
             return Ok(false);
         }
+        self.check_not_left_behind(follow)?;
         let Some(segment) = self.follower_of(follow)? else { return Ok(false) };
         let follows = segment.header.follows;
         if follows == follow.segment.header.follows && follow.at == FIRST_FRAME {
@@ -454,6 +466,31 @@ impl Shared {
         }
         let goes_on = follow.sealed && follows.offset() == 0 || follows.offset() == follow.at;
         Ok(goes_on && self.enter(follow, segment))
+    }
+
+    /// The log goes on where it was compacted: what stands between cannot be read any more.
+    fn check_not_left_behind(&self, follow: &Follow) -> Result<()> {
+        let number = follow.segment.number();
+        let now = read_manifest(&*self.directory)?;
+        match now.filter(|now| now.compacted.last_segment() > number) {
+            Some(now) => Err(compacted("follow the log", now.compacted.floor_of_all())),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts what the writer has compacted into the row, once this reader has come past it.
+    fn follow_compaction(&self, follow: &mut Follow) -> Result<()> {
+        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        if marks.is_some_and(|marks| marks.compactions == follow.compactions) {
+            return Ok(());
+        }
+        let Some(now) = read_manifest(&*self.directory)? else { return Ok(()) };
+        let compactions = now.compacted.parts_numbered.into();
+        if compactions != follow.compactions && now.compacted.last_segment() < follow.segment.number() {
+            self.index.adopt(now.compacted);
+            follow.compactions = compactions;
+        }
+        Ok(())
     }
 
     /// Worth a look at the directory: another life may have gone on in a new segment.

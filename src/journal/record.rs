@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::{Extensions, Id, causation_bytes};
-use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
 use crate::journal::core::{Core, Item};
 use crate::journal::cursors::Move;
@@ -60,6 +60,7 @@ pub struct Record<'a> {
     pub(crate) schema_version: u16,
     pub(crate) correlation: Option<[u8; 16]>,
     pub(crate) causation: Option<Causation>,
+    pub(crate) tombstone: bool,
 }
 
 /// What an entry was caused by.
@@ -85,7 +86,15 @@ impl<'a> Record<'a> {
             schema_version: 0,
             correlation: None,
             causation: None,
+            tombstone: false,
         }
+    }
+
+    /// A record that says that the entity is no more. Its history goes on with it, and may go on behind it.
+    /// Where the kind keeps the newest entries ([`Keep::Latest`](crate::Keep)), compaction forgets the
+    /// entity when the tombstone has had its time. Only for kinds whose payloads are bytes.
+    pub const fn tombstone(kind: KindId, key: &'a [u8]) -> Self {
+        Self { tombstone: true, ..Self::new(kind, key, &[]) }
     }
 
     /// Bytes beside the payload, at most 65,535: a trace id, a user, a content type.
@@ -130,7 +139,9 @@ impl<'a> Record<'a> {
         check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
         let plain = self.correlation.is_none() && self.schema_version == 0 && self.causation.is_none();
         let extensions = (!plain).then(|| Box::new(self.extensions()));
-        Ok(Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload))
+        let mut draft = Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload);
+        draft.flags = if self.tombstone { flag::TOMBSTONE } else { 0 };
+        Ok(draft)
     }
 
     fn extensions(&self) -> Extensions {

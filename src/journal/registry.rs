@@ -8,7 +8,7 @@ use crate::cursor::Cursors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
-use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, KindInfo, System};
+use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, System};
 use crate::id::{KINDS_MAX, KindId};
 
 /// Names that start so are the library's own.
@@ -124,14 +124,14 @@ impl Registry {
         if known.version == spec.version && (spec.fields.is_empty() || known.fields == spec.fields) {
             return Ok(Registered::Already(Arc::clone(known)));
         }
-        Ok(Registered::New(spec.numbered(known.id)))
+        Ok(Registered::New(KindInfo { keep: known.keep, ..spec.numbered(known.id) }))
     }
 }
 
 impl KindSpec {
     fn numbered(self, id: KindId) -> KindInfo {
         let Self { name, version, codec, owner, fields } = self;
-        KindInfo { id, name, version, codec, owner, fields }
+        KindInfo { id, name, version, codec, owner, keep: Keep::default(), fields }
     }
 }
 

@@ -18,11 +18,12 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::Compacted;
 use crate::format::extension::Extensions;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
 use crate::format::manifest::Manifest;
-use crate::format::system::{Codec, KindInfo, Owner, Preamble, System};
+use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
@@ -156,7 +157,7 @@ pub(crate) fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Re
         }
         Err(_) => None,
     };
-    let chain = find_chain(from, identity.store, Purpose::Salvage, |_| false)?;
+    let chain = find_chain(from, identity.store, Purpose::Salvage, &identity.compacted, |_| false)?;
     let result = copy(from, &chain, identity, Arc::clone(&to));
     if result.is_err() {
         for name in to.list().unwrap_or_default() {
@@ -175,18 +176,25 @@ impl Drop for Unlock {
 }
 
 fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
-    let Identity { store, manifest } = identity;
+    let Identity { store, manifest, .. } = identity;
     let mut kinds = Kinds::default();
     recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
 
     let manifest_rebuilt = manifest.is_err();
     let manifest = match manifest {
-        Ok(manifest) => Manifest { era: era_behind(manifest.era), backup: None, ..manifest },
+        Ok(manifest) => Manifest {
+            era: era_behind(manifest.era),
+            backup: None,
+            // What was kept is appended like everything else.
+            compacted: Compacted::default(),
+            ..manifest
+        },
         // Nobody knows the era: the time is greater than any that was counted up to.
         Err(_) => Manifest {
             store,
             era: era_behind(0),
             created: now(),
+            compacted: Compacted::default(),
             sections: Vec::new(),
             read_only: false,
             backup: None,
@@ -265,6 +273,7 @@ impl Kinds {
                     version: 1,
                     codec: Codec::Bytes,
                     owner: Owner::Facts,
+                    keep: Keep::All,
                     fields: Vec::new(),
                 });
             }
@@ -353,7 +362,7 @@ impl Core {
             let mut draft = Draft::new(operation, kind, Some(Box::new(extensions)), key, metadata, payload);
             draft.source = header.source();
             let hash = self.index.hash(kind, key);
-            self.index.entities.touch(hash, &*self.index)?;
+            self.index.touch(hash)?;
             items.push((draft, hash, header));
         }
         let Some((first, bytes)) = frames.first().map(|first| {

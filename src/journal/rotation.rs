@@ -13,7 +13,7 @@ use crate::format::frame::flag;
 use crate::format::lock::Cell;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::system::{OPEN_BYTES, Open, Preamble, System};
-use crate::id::Position;
+use crate::id::{PART, Position};
 use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
 use crate::journal::core::{Active, Core, Stage, Writer};
@@ -367,6 +367,9 @@ impl Core {
     /// that appended nothing, if it had to recover.
     pub(crate) fn close(&self, says_so: bool) -> Result<()> {
         self.check_not_forked("close")?;
+        // A compaction under way ends with what it has put in place.
+        self.compacting.stop();
+        let _turn = self.compacting.turn.lock();
         // Nobody is making a file when the directory is let go of, and nobody begins to.
         let making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
@@ -417,9 +420,9 @@ impl Core {
 
 /// The number behind the greatest.
 pub(crate) fn next_number(greatest: u32) -> Result<u32> {
-    greatest.checked_add(1).ok_or_else(|| {
+    greatest.checked_add(1).filter(|next| *next < PART).ok_or_else(|| {
         Error::new(ErrorKind::LimitReached, "start a segment")
-            .sides(format!("numbers up to {}", u32::MAX), greatest)
+            .sides(format!("numbers up to {}", PART - 1), greatest)
     })
 }
 

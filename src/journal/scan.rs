@@ -4,6 +4,7 @@
 //! grown. It remembers up to which Seq it has *looked*: also at entries that are not of its region.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -24,6 +25,10 @@ pub(crate) struct Scan {
     view: View,
     /// Everything up to this Seq was looked at.
     looked: u64,
+    /// The floor of the region that the reader knows of.
+    floor: u64,
+    /// What was dropped since it last looked, before it could look at it.
+    dropped: Option<RangeInclusive<u64>>,
     here: Option<Here>,
     /// For an entity: its next entries, by the index.
     found: VecDeque<u64>,
@@ -40,8 +45,10 @@ struct Here {
     /// Its arrays, if it has no index file yet.
     live: Option<Arc<LiveIndex>>,
     first_seq: u64,
+    /// The Seq behind the last that the view shows of it.
+    end: u64,
     /// Entries that the view shows of it.
-    count: u64,
+    count: u32,
     /// Where the entry stands at which the scan is.
     offset: u64,
 }
@@ -58,7 +65,19 @@ impl Scan {
         };
         // Whoever begins with what is new has nothing to look at yet.
         let is_spent = view.last_seq().is_ok_and(|newest| newest.map_or(0, Seq::get) <= looked);
-        Self { region, hash, view, looked, here: None, found: VecDeque::new(), is_searched: false, is_spent }
+        let floor = view.floor(&region).map_or(0, Seq::get);
+        Self {
+            region,
+            hash,
+            view,
+            looked,
+            floor,
+            dropped: None,
+            here: None,
+            found: VecDeque::new(),
+            is_searched: false,
+            is_spent,
+        }
     }
 
     /// Who has to be woken for more.
@@ -92,6 +111,20 @@ impl Scan {
         self.is_spent = false;
     }
 
+    /// What was dropped before it could look at it; told once.
+    pub(crate) fn take_dropped(&mut self) -> Option<RangeInclusive<u64>> {
+        self.dropped.take()
+    }
+
+    pub(crate) fn dropped(&self) -> Option<&RangeInclusive<u64>> {
+        self.dropped.as_ref()
+    }
+
+    /// How many entries there are in a range of which some were dropped, of whatever region they are.
+    pub(crate) fn left_of(&self, seqs: &RangeInclusive<u64>) -> Result<u64> {
+        self.view.count_between(*seqs.start(), *seqs.end())
+    }
+
     /// The view may hold more than was shown.
     pub(crate) fn may_have_more(&self) -> bool {
         !self.is_spent
@@ -108,6 +141,13 @@ impl Scan {
 
     /// Goes on in a later view.
     pub(crate) fn go_on_in(&mut self, view: View) {
+        let floor = view.floor(&self.region).map_or(0, Seq::get);
+        let first = (self.looked + 1).max(self.floor);
+        if floor > first {
+            let first = self.dropped.as_ref().map_or(first, |dropped| *dropped.start());
+            self.dropped = Some(first..=floor - 1);
+        }
+        self.floor = self.floor.max(floor);
         self.view = view;
         self.is_searched = false;
         self.is_spent = false;
@@ -132,9 +172,8 @@ impl Scan {
         if matches!(self.region, Region::Entity(..)) {
             return self.advance_in_entity();
         }
-        while self.load(self.looked + 1)? {
-            self.looked += 1;
-            if self.step_to(self.looked)? {
+        while let Some(ordinal) = self.load(self.looked + 1)? {
+            if self.step_to(ordinal)? {
                 return Ok(true);
             }
         }
@@ -157,8 +196,12 @@ impl Scan {
             self.looked = self.view.last_seq()?.map_or(self.looked, |last| last.get().max(self.looked));
             return Ok(false);
         };
+        // Also what cannot be read was looked at then.
         self.looked = seq;
-        Ok(self.load(seq)? && self.step_to(seq)?)
+        match self.load(seq)? {
+            Some(ordinal) => self.step_to(ordinal),
+            None => Ok(false),
+        }
     }
 
     /// Looks up the entity's next entries behind what was looked at.
@@ -176,32 +219,44 @@ impl Scan {
         Ok(())
     }
 
-    /// Makes `here` the segment with this Seq. False: the view does not show it.
-    fn load(&mut self, seq: u64) -> Result<bool> {
+    /// Makes `here` the segment with the first entry at or behind this Seq, and says which of its entries
+    /// that is. `None`: the view has no more.
+    fn load(&mut self, seq: u64) -> Result<Option<u32>> {
         if let Some(here) = &self.here
-            && (here.first_seq..here.first_seq + here.count).contains(&seq)
+            && (here.first_seq..here.end).contains(&seq)
+            && let Some(ordinal) = here.at_or_behind(seq)?
         {
-            return Ok(true);
+            return Ok(Some(ordinal));
         }
         self.here = None;
-        let Some(loaded) = self.view.section_at_or_behind(seq)? else { return Ok(false) };
+        let Some(loaded) = self.view.section_at_or_behind(seq)? else {
+            // What was dropped at the end was looked at.
+            self.looked = self.looked.max(self.view.compacted_behind(seq));
+            return Ok(None);
+        };
         let opened = loaded.section.open()?;
         let live = match opened.index() {
             IndexRef::Live(live) => Some(live),
             IndexRef::Sealed(..) => None,
         };
-        let (first_seq, count) = (loaded.first_seq, loaded.count);
+        let Shown { first_seq, end, count, .. } = loaded;
         // A repair leaves gaps in the numbers: what is not there was looked at.
         self.looked = self.looked.max(first_seq.saturating_sub(1));
-        self.here = Some(Here { section: loaded.section, live, first_seq, count, offset: 0 });
-        Ok(true)
+        let here = Here { section: loaded.section, live, first_seq, end, count, offset: 0 };
+        let ordinal = here.at_or_behind(seq)?;
+        self.here = Some(here);
+        Ok(ordinal)
     }
 
-    /// Reads the entry with this Seq in the segment that is loaded. True: it is of the region.
-    fn step_to(&mut self, seq: u64) -> Result<bool> {
+    /// Reads an entry of the segment that is loaded. True: it is of the region.
+    fn step_to(&mut self, ordinal: u32) -> Result<bool> {
         let Some(here) = self.here.as_mut() else { return Ok(false) };
         let opened = here.section.open()?;
-        let ordinal = u32::try_from(seq - here.first_seq).unwrap_or(u32::MAX);
+        // Also what cannot be read was looked at then.
+        self.looked = match &here.live {
+            Some(_) => here.first_seq + u64::from(ordinal),
+            None => opened.index().seq(here.first_seq, ordinal),
+        };
         let (offset, frame) = match &here.live {
             Some(live) => opened.frame_at(live.offset(ordinal), here.first_seq, ordinal)?,
             None => opened.frame(&opened.index(), here.first_seq, ordinal)?,
@@ -218,11 +273,23 @@ impl Scan {
     }
 }
 
+impl Here {
+    /// The first of its entries with this Seq or a later one.
+    fn at_or_behind(&self, seq: u64) -> Result<Option<u32>> {
+        let ordinal = match &self.live {
+            Some(_) => u32::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX),
+            None => self.section.open()?.index().at_or_behind(self.first_seq, seq),
+        };
+        Ok(Some(ordinal).filter(|ordinal| *ordinal < self.count))
+    }
+}
+
 /// A segment that a view shows a part of.
 pub(crate) struct Shown {
     pub(crate) section: Arc<Section>,
     pub(crate) first_seq: u64,
-    pub(crate) count: u64,
+    pub(crate) end: u64,
+    pub(crate) count: u32,
 }
 
 impl View {
@@ -234,10 +301,11 @@ impl View {
         }
         let mut at = self.catalog.holding(seq).unwrap_or(0);
         while let Some(loaded) = crate::journal::view::Loaded::open(self, at)? {
-            let (first_seq, count) = (loaded.first_seq(), u64::from(loaded.count));
-            if seq < first_seq + count {
+            let (first_seq, end, count) = (loaded.first_seq(), loaded.end(), loaded.count);
+            if loaded.at_or_behind(seq).is_some() {
                 // A gap in the numbers: damage took what was there, or a repair left it.
-                let gap = at.checked_sub(1).filter(|_| seq < first_seq);
+                let is_lost = seq < first_seq && self.catalog.compacted.holding(seq).is_none();
+                let gap = at.checked_sub(1).filter(|_| is_lost);
                 if let Some(damage) = gap.and_then(|before| self.catalog.damage_behind(before)) {
                     return Err(Error::corrupt(format!("read entry {seq}: {}", damage.what))
                         .place(damage.segment, damage.offset)
@@ -245,10 +313,31 @@ impl View {
                 }
                 let section =
                     Arc::clone(self.catalog.sections.get(at).unwrap_or_else(|| panic!("it was opened")));
-                return Ok(Some(Shown { section, first_seq, count }));
+                return Ok(Some(Shown { section, first_seq, end, count }));
             }
             at += 1;
         }
         Ok(None)
+    }
+
+    /// The last Seq at or behind this one that was dropped, where nothing is left behind it; 0: none.
+    fn compacted_behind(&self, seq: u64) -> u64 {
+        let last = self.catalog.compacted.covers.last().map_or(0, |cover| cover.last_seq);
+        if last >= seq { last } else { 0 }
+    }
+
+    /// How many entries there are between two Seqs, both included.
+    fn count_between(&self, first: u64, last: u64) -> Result<u64> {
+        let mut count = 0;
+        let mut at = self.catalog.holding(first).unwrap_or(0);
+        while let Some(loaded) = crate::journal::view::Loaded::open(self, at)? {
+            if loaded.first_seq() > last {
+                break;
+            }
+            let place = |seq| loaded.at_or_behind(seq).unwrap_or(loaded.count);
+            count += u64::from(place(last + 1)) - u64::from(place(first));
+            at += 1;
+        }
+        Ok(count)
     }
 }

@@ -11,7 +11,7 @@ use crate::journal::entry::Entry;
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
-use crate::journal::view::View;
+use crate::journal::view::{View, compacted};
 use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
 use crate::options::Durability;
 
@@ -19,7 +19,7 @@ use crate::options::Durability;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Start {
-    /// With the oldest entry that there is.
+    /// With the oldest entry that there is; where compaction has been, with what it kept.
     Oldest,
     /// With what is appended from now on.
     #[default]
@@ -100,8 +100,11 @@ pub struct Missed {
     pub from: Seq,
     /// The last one.
     pub to: Seq,
-    /// How many of its region.
+    /// How many of its region; if compaction has dropped them, how many of whatever region: nobody can tell
+    /// any more which they were.
     pub count: u64,
+    /// Compaction has dropped them. What it kept of the range comes next.
+    pub compacted: bool,
 }
 
 /// What a subscriber stands at.
@@ -216,7 +219,7 @@ impl Reader {
 impl Subscriber {
     fn new(source: Source, until: Until, region: Region, options: &SubscribeOptions) -> Result<Self> {
         let waiting = Waiting::new(source, until, options.spin);
-        let looked = waiting.view_of_what_is_there()?.behind_start(options.start)?;
+        let looked = waiting.view_of_what_is_there()?.behind_start(options.start, &region)?;
         let view = waiting.view()?;
         let limit = options.capacity.map(|capacity| {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
@@ -228,7 +231,21 @@ impl Subscriber {
 
 impl View {
     /// The Seq behind which a reader begins that starts so.
-    pub(crate) fn behind_start(&self, start: Start) -> Result<u64> {
+    ///
+    /// # Errors
+    ///
+    /// `Compacted` for a place behind which something of the region was dropped: what is left of that begins
+    /// with `Oldest`.
+    pub(crate) fn behind_start(&self, start: Start, region: &Region) -> Result<u64> {
+        let behind = self.behind(start)?;
+        let floor = self.floor(region).map_or(0, Seq::get);
+        if !matches!(start, Start::Oldest) && behind + 1 < floor {
+            return Err(compacted(format!("begin to read behind entry {behind}"), floor));
+        }
+        Ok(behind)
+    }
+
+    fn behind(&self, start: Start) -> Result<u64> {
         let newest = self.last_seq()?.map_or(0, Seq::get);
         match start {
             Start::Oldest => Ok(0),
@@ -271,14 +288,14 @@ impl Subscriber {
         }
         if self.limit.is_some() {
             self.look_further()?;
-            if self.skip()? {
+            if self.tell_dropped()? || self.skip()? {
                 return Ok(true);
             }
         }
         if self.step()? {
             return Ok(true);
         }
-        if self.look_further()? && self.step()? {
+        if self.look_further()? && (self.tell_dropped()? || self.step()?) {
             return Ok(true);
         }
         self.waiting.check_not_ended(self.scan.mark())?;
@@ -381,6 +398,24 @@ impl Subscriber {
         Ok(true)
     }
 
+    /// Says what compaction has dropped before it was looked at. True: something was.
+    fn tell_dropped(&mut self) -> Result<bool> {
+        let Some(dropped) = self.scan.take_dropped() else { return Ok(false) };
+        let (first, last) = (*dropped.start(), *dropped.end());
+        let count = (last - first + 1).saturating_sub(self.scan.left_of(&dropped)?);
+        let (Some(from), Some(to)) = (Seq::new(first), Seq::new(last)) else { return Ok(false) };
+        if count == 0 {
+            return Ok(false);
+        }
+        if self.lag == Lag::Disconnect {
+            let last = self.scan.looked();
+            self.lagged = Some(last);
+            return Err(lagged(last));
+        }
+        self.missed = Some(Missed { from, to, count, compacted: true });
+        Ok(true)
+    }
+
     /// Passes over what is further behind than is allowed. True: something was.
     fn skip(&mut self) -> Result<bool> {
         let Some((capacity, ahead)) = &mut self.limit else { return Ok(false) };
@@ -413,7 +448,7 @@ impl Subscriber {
                 }
             }
             let Some(seq) = self.scan.entry().map(|entry| entry.seq()) else { break };
-            let missed = missed.get_or_insert(Missed { from: seq, to: seq, count: 0 });
+            let missed = missed.get_or_insert(Missed { from: seq, to: seq, count: 0, compacted: false });
             (missed.to, missed.count) = (seq, missed.count + 1);
         }
         self.missed = missed;

@@ -8,12 +8,15 @@
 //! stands here is what an opening takes for granted: that the histories are dense, that the
 //! preambles restate what was said before, and that the derived files say what the log says.
 
+mod kept;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
 use crate::error::{Error, Result};
+use crate::format::compacted::Compacted;
 use crate::format::cursor::CursorState;
 use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
@@ -31,6 +34,7 @@ use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::{Identity, existing, identify, type_of};
 use crate::journal::registry::Registry;
+use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
@@ -59,7 +63,7 @@ pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Resu
 
 pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let Identity { store, manifest } = identify(directory, &names)?;
+    let Identity { store, manifest, compacted } = identify(directory, &names)?;
     let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
     let live = live.and_then(|lock| lock.holder());
     let mut findings = Vec::new();
@@ -69,16 +73,23 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     look_at_names(&names, &mut findings);
     look_at_lock(directory, store, &mut findings);
 
-    let chain = find_chain(directory, store, Purpose::Salvage, |_| false)?;
+    let mut chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
     look_at_chain(&chain, &names, &mut findings);
+    look_at_what_is_left(&chain, &compacted, &names, &mut findings);
     let covered = match check {
         Check::Quick => {
             look_at_headers(directory, store, &chain, &mut findings);
+            look_at_part_headers(directory, store, &compacted, &mut findings);
+            chain.covers.clear();
             last_indexed(directory, store, &chain)
         }
-        Check::Full => None,
+        Check::Full => {
+            look_at_part_indexes(directory, store, &compacted, &mut findings)?;
+            None
+        }
     };
     let mut checking = Checking::new(directory, store, check, findings);
+    checking.kept = Kept::of(compacted);
     checking.open_entities(&names);
     let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
     checking.finish(&end, live.is_some());
@@ -176,7 +187,8 @@ fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
         findings.push(Finding::new(Severity::Note, file_name(*number), what));
     }
     let of_nothing = |name: &&Name| {
-        index_format::number_of(&name.name).is_some_and(|number| !chain.live.contains(&number))
+        let is_gone = |number| !chain.live.contains(&number) && !chain.left.contains(&number);
+        index_format::number_of(&name.name).is_some_and(is_gone)
     };
     for name in names.iter().filter(of_nothing) {
         findings.push(Finding::new(Severity::Note, &name.name, "the index of a segment that is not there"));
@@ -270,6 +282,7 @@ struct Checking<'a> {
     holes: bool,
     entity_file: Option<EntityFile>,
     segment: Option<InSegment>,
+    kept: Kept,
 }
 
 /// The segment that is being read.
@@ -311,6 +324,7 @@ impl<'a> Checking<'a> {
             holes: check == Check::Quick,
             entity_file: None,
             segment: None,
+            kept: Kept::default(),
         }
     }
 
@@ -340,13 +354,23 @@ impl<'a> Checking<'a> {
     fn compare_entities(&mut self) {
         let Some(file) = self.entity_file.take().filter(|_| !self.holes) else { return };
         let name = entities_format::FILE_NAME;
-        if file.entities != self.entities.len() as u64 {
+        let compacted = self.kept.compacted.last_segment();
+        if file.covered.segment() <= compacted {
+            // It is of a log that is not there any more.
+            return;
+        }
+        if compacted == 0 && file.entities != self.entities.len() as u64 {
             let finding = Finding::new(Severity::Derived, name, "how many entities there are").at(0);
             self.findings.push(finding.sides(self.entities.len(), file.entities));
         }
         let wrong = self.entities.iter().filter_map(|(hash, known)| {
             let found = file.find(*hash).ok().flatten();
-            (found != Some(*known)).then(|| {
+            let is_as_it_was = |found: Known| {
+                // Where an entry stood before it was compacted is as good.
+                let was_moved = known.newest.segment() <= compacted && found.newest.segment() <= compacted;
+                found == *known || was_moved && found.generation == known.generation
+            };
+            (!found.is_some_and(is_as_it_was)).then(|| {
                 let text = |known: Known| format!("generation {} in {:?}", known.generation, known.newest);
                 let found = found.map_or_else(|| "nothing".to_owned(), text);
                 let finding = Finding::new(Severity::Derived, name, format!("entity {hash:032x}"));
@@ -363,6 +387,7 @@ impl<'a> Checking<'a> {
     /// What is known about the end of the log, once it was reached.
     fn finish(&mut self, end: &End, live: bool) {
         self.leave_segment();
+        self.finish_kept();
         if let Some(file) = &self.entity_file
             && file.covered.segment() > end.position.segment()
             && !self.holes
@@ -412,11 +437,11 @@ impl<'a> Checking<'a> {
         }
         let before = self.entities.insert(hash, Known { generation, newest });
         let follows = match (before, header.has(flag::FIRST)) {
-            (None, is_first) => is_first || self.holes,
+            (None, is_first) => is_first || self.holes || self.kept.may_miss(kind),
             (Some(known), true) => generation > known.generation,
             (Some(known), false) => {
                 generation == known.generation.saturating_add(1)
-                    || self.holes && generation > known.generation
+                    || (self.holes || self.kept.may_miss(kind)) && generation > known.generation
             }
         };
         if !follows {
@@ -520,7 +545,8 @@ impl<'a> Checking<'a> {
                 (Some(Finding::of_error(Severity::Derived, &*name, error)), bytes.clone())
             }
         };
-        let expected = here.expected_index(self.store);
+        let compacted = self.kept.compacted.clone();
+        let expected = here.expected_index(self.store, &compacted);
         let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
         let differs = differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64;
         match error {
@@ -544,8 +570,19 @@ impl InSegment {
         }
     }
 
-    /// The index as it should be.
-    fn expected_index(mut self, store: StoreId) -> Vec<u8> {
+    /// The index as it should be. Where an entity's entries before it were compacted it may name the segment
+    /// in which they stood.
+    fn expected_index(mut self, store: StoreId, compacted: &Compacted) -> Vec<u8> {
+        let named = |hash: EntityHash| match &self.index {
+            IndexFile::Good(layout, bytes) => {
+                let named = layout.find(bytes, hash).map(EntityRecord::previous_segment);
+                named.filter(|number| compacted.covering(*number).is_some())
+            }
+            _ => None,
+        };
+        for (hash, entity) in &mut self.entities {
+            entity.previous_segment = named(*hash).unwrap_or(entity.previous_segment);
+        }
         self.parts.end = self.covered_end().min(self.end);
         self.parts.system.retain(|at| !self.superseded.contains(at));
         let mut entities: Vec<_> = self.entities.into_iter().collect();
@@ -570,6 +607,10 @@ impl Visitor for Checking<'_> {
         self.look_at_a_beginning_that_never_came();
         self.leave_segment();
         let (number, salt) = (segment.number(), segment.header.salt);
+        self.kept.enter(number);
+        if self.kept.here.is_some() {
+            return Ok(());
+        }
         let index = match self.check {
             Check::Full => read_index_with(self.directory, self.store, number, Some(salt)),
             Check::Quick => IndexFile::None,
@@ -598,9 +639,15 @@ impl Visitor for Checking<'_> {
         self.counts.frames += 1;
         self.counts.bytes += bytes;
         self.counts.batches += u64::from(!frame.header.has(flag::MORE));
-        if frame.header.durable() > position {
+        if frame.header.durable() > position && self.kept.here.is_none() {
             let found = frame.header.durable().to_string();
             self.damage(position, "a frame's durable mark".into(), format!("at most {position}"), found);
+        }
+        if self.kept.here.is_some() {
+            if !frame.header.is_system() {
+                self.kept_frame(position, frame);
+            }
+            return Ok(());
         }
         let unknown = frame.header.flags() & !flag::KNOWN;
         if unknown != 0 {

@@ -5,12 +5,15 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::index::Keyed;
 use crate::format::segment::file_name;
 use crate::id::{KindId, Position, Seq};
-use crate::index::catalog::{Catalog, Index, IndexRef, Opened};
+use crate::index::catalog::{Catalog, IndexRef, Opened};
+use crate::index::finder::Index;
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::history::History;
+use crate::journal::opening::read_manifest;
 use crate::journal::region::Region;
 use crate::log::segment::Segment;
 
@@ -41,6 +44,8 @@ impl View {
     pub(crate) fn new(index: Arc<Index>, mark: Position) -> Self {
         // The mark was read before the row of segments: the row has every segment below it.
         let catalog = index.catalog();
+        // What was compacted since was durable, whatever the mark was a moment ago.
+        let mark = mark.max(catalog.compacted_through());
         Self { index, catalog, mark }
     }
 
@@ -54,13 +59,37 @@ impl View {
     ///
     /// # Errors
     ///
-    /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
+    /// `Compacted` if it was dropped; `Corrupt` if its bytes are damaged, `Io` if its segment cannot be
+    /// opened.
     pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
-        let Some(section) = self.load(seq.get())? else { return Ok(None) };
-        match section.ordinal(seq.get()) {
-            Some(ordinal) => section.entry(ordinal).map(Some),
+        if let Some(section) = self.load(seq.get())?
+            && let Some(ordinal) = section.ordinal(seq.get())
+        {
+            return section.entry(ordinal).map(Some);
+        }
+        match self.catalog.compacted.holding(seq.get()) {
+            Some(_) => Err(compacted(format!("read entry {seq}"), self.catalog.compacted.floor_of_all())),
             None => Ok(None),
         }
+    }
+
+    /// Why a segment's file is not there, if a compaction has removed it.
+    #[cold]
+    fn removed(&self, number: u32) -> Option<Error> {
+        let now = read_manifest(&*self.index.place.directory).ok().flatten()?.compacted;
+        now.covering(number)?;
+        Some(compacted(format!("read on in segment {number}"), now.floor_of_all()))
+    }
+
+    /// The first Seq of a region from which on every entry is there; `None`: nothing of it was dropped.
+    /// Below it stands what compaction kept.
+    #[must_use]
+    pub fn floor(&self, region: &Region) -> Option<Seq> {
+        let compacted = &self.catalog.compacted;
+        Seq::new(match region {
+            Region::All => compacted.floor_of_all(),
+            Region::Kind(kind) | Region::Entity(kind, _) | Region::Prefix(kind, _) => compacted.floor(kind.0),
+        })
     }
 
     /// The newest entry's Seq, damaged or not; `None` if the view is empty.
@@ -80,7 +109,8 @@ impl View {
                 (Err(error), None) => return Err(error),
             }
         }
-        Ok(None)
+        // Nothing is left of all that was before the last segment.
+        Ok(before.and_then(Seq::new))
     }
 
     /// The segment that holds a Seq; or the one before, where a repair left a gap or nothing
@@ -111,21 +141,29 @@ impl View {
         if seq < section.first_seq {
             return Err(error("the segment that should hold it begins behind it").place(segment.number(), 0));
         }
+        if self.catalog.compacted.holding(seq).is_some() {
+            return Ok(Some(section));
+        }
         let Some(damage) = self.catalog.damage_behind(section.at) else { return Ok(Some(section)) };
         let next = self.catalog.sections.get(section.at + 1).and_then(|next| next.first_seq().ok());
         let last = next.map_or(seq, |next| next.saturating_sub(1).max(seq));
         Err(error(&damage.what).place(damage.segment, damage.offset).lost(section.end().min(seq)..=last))
     }
 
-    /// The entries of a range of Seq, in order; double-ended.
+    /// The entries of a range of Seq, in order; double-ended. A range without a start begins with what
+    /// compaction kept; one that starts where compaction has dropped something is `Compacted`.
     ///
     /// After an error the iterator has ended: start another behind the damage to go on, which
     /// [`Error::seqs`] names.
     pub fn range(&self, seqs: impl RangeBounds<Seq>) -> Entries<'_> {
-        self.entries(bounds(seqs), None)
+        let starts_somewhere = !matches!(seqs.start_bound(), Bound::Unbounded);
+        let mut entries = self.entries(bounds(seqs), None);
+        entries.must_be_whole = starts_somewhere;
+        entries
     }
 
-    /// The entries of a kind, in order; double-ended. Segments without the kind are passed over.
+    /// The entries of a kind, in order; double-ended. Segments without the kind are passed over. Below the
+    /// kind's [`floor`](Self::floor) those that compaction kept.
     #[must_use]
     pub fn kind(&self, kind: KindId) -> Entries<'_> {
         self.entries((1, u64::MAX), Some(Filter::Kind(kind)))
@@ -133,13 +171,17 @@ impl View {
 
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
     ///
+    /// Where compaction has dropped older entries, it is `Compacted` before the oldest that is left: from
+    /// the front at once, from the back behind that one. A history that compaction dropped as a whole is
+    /// empty, and begins anew with the next entry.
+    ///
     /// After an error the iterator has ended: what lies behind the damage comes from the other end.
     #[must_use]
     pub fn entity(&self, kind: KindId, key: &[u8]) -> History<'_> {
-        History::new(self, kind, key, 0)
+        History::new(self, kind, key, 0).whole()
     }
 
-    /// The entries of an entity behind a Seq, oldest first.
+    /// The entries of an entity that there are behind a Seq, oldest first.
     pub(crate) fn entity_behind(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
         History::new(self, kind, key, seq)
     }
@@ -150,7 +192,7 @@ impl View {
     ///
     /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
     pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        self.entity(kind, key).next_back().transpose()
+        History::new(self, kind, key, 0).next_back().transpose()
     }
 
     /// The entries of a region, in order; double-ended.
@@ -167,6 +209,24 @@ impl View {
         }
     }
 
+    /// The entries of a region that there are behind a Seq.
+    pub(crate) fn region_behind(&self, region: &Region, behind: u64) -> Entries<'_> {
+        let first = behind.saturating_add(1);
+        let filter = match region {
+            Region::All => None,
+            Region::Kind(kind) => Some(Filter::Kind(*kind)),
+            Region::Entity(kind, key) | Region::Prefix(kind, key) => Some(Filter::Prefix(*kind, key.clone())),
+        };
+        self.entries((first, u64::MAX), filter)
+    }
+
+    /// What a keyed batch was answered, if its entries were compacted.
+    pub(crate) fn answer_to(&self, first: &Keyed) -> Result<Option<Vec<u64>>> {
+        let Some(cover) = self.catalog.compacted.holding(first.first_seq) else { return Ok(None) };
+        let Some(section) = self.catalog.section(cover.last) else { return Ok(None) };
+        section.open()?.answer(first)
+    }
+
     fn entries(&self, (first, last): (u64, u64), filter: Option<Filter>) -> Entries<'_> {
         Entries {
             view: self,
@@ -176,6 +236,7 @@ impl View {
             front: None,
             back: None,
             ahead: ReadAhead::default(),
+            must_be_whole: false,
             started: false,
             ended: false,
         }
@@ -190,6 +251,12 @@ impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "View(up to {})", self.mark)
     }
+}
+
+/// Something that was asked for is not there any more.
+#[cold]
+pub(crate) fn compacted(doing: impl Into<String>, floor: u64) -> Error {
+    Error::new(ErrorKind::Compacted, doing).floored_at(floor)
 }
 
 /// The first and last Seq of a range, both inclusive.
@@ -215,6 +282,10 @@ pub(crate) struct Loaded<'v> {
     pub(crate) index: IndexRef<'v>,
     first_seq: u64,
     pub(crate) count: u32,
+    /// The Seq behind the last that it holds, or held before it was compacted.
+    end: u64,
+    /// It is a part: its Seqs have gaps.
+    is_part: bool,
 }
 
 impl<'v> Loaded<'v> {
@@ -225,6 +296,8 @@ impl<'v> Loaded<'v> {
             return Ok(None);
         }
         let opened = section.open().map_err(|error| match view.catalog.lost_with(at) {
+            // A view of another process's log may be older than a compaction there.
+            _ if error.is_not_found() => view.removed(section.number).unwrap_or(error),
             Some(lost) if error.seqs().is_none() => error.lost(lost),
             _ => error,
         })?;
@@ -234,7 +307,11 @@ impl<'v> Loaded<'v> {
         } else {
             index.count()
         };
-        Ok(Some(Self { at, opened, index, first_seq: opened.first_seq(), count }))
+        let first_seq = opened.first_seq();
+        let dense = first_seq.saturating_add(u64::from(count));
+        let end = section.cover.map_or(dense, |cover| cover.last_seq + 1);
+        let is_part = section.cover.is_some();
+        Ok(Some(Self { at, opened, index, first_seq, count, end, is_part }))
     }
 
     pub(crate) fn first_seq(&self) -> u64 {
@@ -246,13 +323,35 @@ impl<'v> Loaded<'v> {
     }
 
     /// The Seq behind the last one that the view may see.
-    fn end(&self) -> u64 {
-        self.first_seq.saturating_add(u64::from(self.count))
+    pub(crate) fn end(&self) -> u64 {
+        self.end
     }
 
     #[inline]
     fn ordinal(&self, seq: u64) -> Option<u32> {
+        if self.is_part {
+            return self.at_or_behind(seq).filter(|ordinal| self.seq(*ordinal) == seq);
+        }
         u32::try_from(seq.checked_sub(self.first_seq)?).ok().filter(|ordinal| *ordinal < self.count)
+    }
+
+    /// The Seq of a frame.
+    #[inline]
+    pub(crate) fn seq(&self, ordinal: u32) -> u64 {
+        self.index.seq(self.first_seq, ordinal)
+    }
+
+    /// The first frame with this Seq or a later one.
+    #[inline]
+    pub(crate) fn at_or_behind(&self, seq: u64) -> Option<u32> {
+        Some(self.index.at_or_behind(self.first_seq, seq)).filter(|ordinal| *ordinal < self.count)
+    }
+
+    /// The last frame with this Seq or an earlier one.
+    #[inline]
+    fn at_or_before(&self, seq: u64) -> Option<u32> {
+        let behind = self.index.at_or_behind(self.first_seq, seq.saturating_add(1));
+        behind.min(self.count).checked_sub(1)
     }
 
     /// Tells the processor that a small frame, or the start of a large one, will be read soon.
@@ -302,6 +401,8 @@ pub struct Entries<'v> {
     front: Option<Loaded<'v>>,
     back: Option<Loaded<'v>>,
     ahead: ReadAhead,
+    /// Nothing of the range may be missing.
+    must_be_whole: bool,
     started: bool,
     ended: bool,
 }
@@ -313,6 +414,11 @@ impl<'v> Entries<'v> {
             return Ok(());
         }
         self.started = true;
+        let floor = self.view.catalog.compacted.floor_of_all();
+        let has_gaps = || self.view.catalog.compacted.overlaps(self.first, self.last);
+        if self.must_be_whole && self.first < floor && has_gaps() {
+            return Err(compacted(format!("read entries from {} on", self.first), floor));
+        }
         let newest = self.view.last_seq()?.map_or(0, Seq::get);
         self.last = self.last.min(newest);
         let oldest = self.view.catalog.sections.first();
@@ -325,7 +431,7 @@ impl<'v> Entries<'v> {
 
     /// The segment with this Seq, starting the search at the one that was used last.
     fn load(&self, held: Option<Loaded<'v>>, seq: u64) -> Result<Option<Loaded<'v>>> {
-        match held.filter(|held| held.ordinal(seq).is_some()) {
+        match held.filter(|held| (held.first_seq..held.end).contains(&seq)) {
             Some(held) => Ok(Some(held)),
             None => self.view.load(seq),
         }
@@ -356,17 +462,20 @@ impl<'v> Entries<'v> {
                 self.first = section.end().max(self.first + 1).max(next.unwrap_or(0));
                 continue;
             }
-            while self.first <= self.last
-                && let Some(ordinal) = section.ordinal(self.first)
-            {
+            while let Some(ordinal) = section.at_or_behind(self.first) {
+                let seq = section.seq(ordinal);
+                if seq > self.last {
+                    break;
+                }
                 let entry = section.entry(ordinal)?;
                 self.ahead.reach(section.segment(), entry.offset());
-                self.first += 1;
+                self.first = seq + 1;
                 if self.accepts(&entry) {
                     self.front = Some(section);
                     return Ok(Some(entry));
                 }
             }
+            self.first = self.first.max(section.end());
         }
         Ok(None)
     }
@@ -389,16 +498,19 @@ impl<'v> Entries<'v> {
             }
             // A gap that a repair left lies between the segment's newest and where we stand.
             self.last = self.last.min(section.end() - 1);
-            while self.first <= self.last
-                && let Some(ordinal) = section.ordinal(self.last)
-            {
+            while let Some(ordinal) = section.at_or_before(self.last) {
+                let seq = section.seq(ordinal);
+                if seq < self.first {
+                    break;
+                }
                 let entry = section.entry(ordinal)?;
-                self.last -= 1;
+                self.last = seq - 1;
                 if self.accepts(&entry) {
                     self.back = Some(section);
                     return Ok(Some(entry));
                 }
             }
+            self.last = self.last.min(section.first_seq.saturating_sub(1));
         }
         Ok(None)
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::feed::shard::{Interest, Touched};
 use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
 use crate::id::Position;
-use crate::index::catalog::Index;
+use crate::index::finder::Index;
 use crate::journal::core::{Core, Item};
 use crate::journal::reader::Reader;
 use crate::journal::view::View;

@@ -10,11 +10,13 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, Move};
 use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::holds::lost;
+use crate::journal::pins::{Pin, PinnedBy, Pins};
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
-use crate::journal::view::View;
+use crate::journal::view::{View, compacted};
 use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
 
 /// How to watch.
@@ -91,6 +93,8 @@ impl WatchOptions {
 pub struct Watcher {
     /// `None`: it has no name, and is guaranteed while it lives.
     cursor: Option<HeldCursor>,
+    /// What it holds back without one.
+    pin: Option<Pin>,
     scan: Scan,
     waiting: Waiting,
     batch: Vec<OwnedEntry>,
@@ -129,7 +133,7 @@ impl Journal {
                 .sides(format!("a Seq up to {newest}"), seq));
         }
         let scan = Scan::new(region, view, seq);
-        Ok(Watcher { cursor: Some(cursor), scan, waiting, batch: Vec::new() })
+        Ok(Watcher { cursor: Some(cursor), pin: None, scan, waiting, batch: Vec::new() })
     }
 
     /// Watches a region without a name: nothing is passed over while the watcher lives, and nothing is
@@ -175,10 +179,14 @@ impl Reader {
 
 impl Watcher {
     fn unnamed(source: Source, region: Region, options: &WatchOptions) -> Result<Self> {
+        // Until it is known where it stands, nothing is dropped.
+        let pin = source_pins(&source).map(|pins| pins.pin(PinnedBy::Watcher, 0));
         let waiting = Waiting::new(source, options.until, options.spin);
-        let looked = waiting.view_of_what_is_there()?.behind_start(options.start)?;
+        let looked = waiting.view_of_what_is_there()?.behind_start(options.start, &region)?;
         let view = waiting.view()?;
-        Ok(Self { cursor: None, scan: Scan::new(region, view, looked), waiting, batch: Vec::new() })
+        let scan = Scan::new(region, view, looked);
+        pin.iter().for_each(|pin| pin.move_to(looked));
+        Ok(Self { cursor: None, pin, scan, waiting, batch: Vec::new() })
     }
 
     /// Steps to the next entry. False: there is nothing more now. Never waits.
@@ -187,17 +195,21 @@ impl Watcher {
     ///
     /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
     /// entry that cannot be read, of whatever kind: the watcher stays before it, and every later call
-    /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it.
+    /// says so again, until [`reset_cursor`](Journal::reset_cursor) puts the cursor behind it; `Lost` when
+    /// compaction went past a cursor that may not hold back more ([`Hold::UpTo`]), and `Compacted` when it
+    /// went past a watcher of another process.
     pub fn advance(&mut self) -> Result<bool> {
         self.waiting.check_not_forked()?;
         if let Some(view) = self.waiting.view_short_of(self.scan.mark())? {
             self.scan.go_on_in(view);
         }
+        self.check_not_dropped()?;
         if self.step()? {
             return Ok(true);
         }
         if let Some(view) = self.waiting.view_behind(self.scan.mark())? {
             self.scan.go_on_in(view);
+            self.check_not_dropped()?;
             if self.step()? {
                 return Ok(true);
             }
@@ -209,7 +221,19 @@ impl Watcher {
     /// A guaranteed reader passes nothing over: not what cannot be read either.
     fn step(&mut self) -> Result<bool> {
         let before = self.scan.looked();
-        self.scan.advance().inspect_err(|_| self.scan.go_back_to(before))
+        let found = self.scan.advance().inspect_err(|_| self.scan.go_back_to(before));
+        self.pin.iter().for_each(|pin| pin.move_to(self.scan.looked()));
+        found
+    }
+
+    /// Compaction has gone past a reader that could not hold it back, or not for so long.
+    fn check_not_dropped(&self) -> Result<()> {
+        let Some(dropped) = self.scan.dropped() else { return Ok(()) };
+        let floor = dropped.end() + 1;
+        Err(match &self.cursor {
+            Some(cursor) => lost(cursor.name(), floor),
+            None => compacted("read on as a watcher", floor).lost(dropped.clone()),
+        })
     }
 
     /// The entry that [`advance`](Self::advance) stepped to.
@@ -344,6 +368,8 @@ impl Watcher {
         if self.scan.looked() != looked {
             self.scan.go_back_to(looked);
         }
+        // Whoever goes back had seen what lies between: the log is as it was there, in this view.
+        self.pin.iter().for_each(|pin| pin.move_to(looked));
     }
 
     fn cursor(&self, doing: &str) -> Result<&HeldCursor> {
@@ -355,6 +381,14 @@ impl Watcher {
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+}
+
+/// Where a reader without a name says what it has not seen; another process has nobody to say it to.
+fn source_pins(source: &Source) -> Option<&Arc<Pins>> {
+    match source {
+        Source::Engine(core) => Some(&core.pins),
+        Source::Reader(_) => None,
     }
 }
 

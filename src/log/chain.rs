@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
+use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{file_name, number_of};
-use crate::id::StoreId;
+use crate::id::{Position, StoreId};
 use crate::log::recovery::Purpose;
 use crate::log::segment::open_header;
 
@@ -17,6 +18,10 @@ pub(crate) struct Chain {
     pub(crate) dead: Vec<u32>,
     /// Where a segment ends because the log went on behind it after a crash.
     limits: Vec<(u32, u64)>,
+    /// What stands between live segments, or before them, for those that were compacted; oldest first.
+    pub(crate) covers: Vec<Cover>,
+    /// Files of segments for which a cover stands: a crash left them, and they can be unlinked.
+    pub(crate) left: Vec<u32>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
 }
@@ -27,11 +32,14 @@ pub(crate) fn find_chain(
     directory: &dyn Directory,
     store: StoreId,
     purpose: Purpose,
+    compacted: &Compacted,
     known: impl Fn(u32) -> bool,
 ) -> Result<Chain> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
-    let mut numbers: BTreeSet<u32> = plain.filter_map(|entry| number_of(&entry.name)).collect();
+    let there = plain.filter_map(|entry| number_of(&entry.name));
+    let (left, mut numbers): (BTreeSet<u32>, BTreeSet<u32>) =
+        there.partition(|number| compacted.covering(*number).is_some());
     let odd = |entry: &&crate::disk::Name| !entry.is_file && number_of(&entry.name).is_some();
     if let Some(odd) = names.iter().find(odd).filter(|_| purpose != Purpose::Salvage) {
         return Err(Error::corrupt("open a segment")
@@ -40,10 +48,12 @@ pub(crate) fn find_chain(
     }
     // An index outlives nothing but its segment, so one above them all names one that is gone.
     let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
-    let indexed: BTreeSet<u32> = indexed.collect();
+    let indexed: BTreeSet<u32> = indexed.filter(|number| compacted.covering(*number).is_none()).collect();
     let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
     numbers.extend(gone);
-    let mut chain = Chain { greatest: numbers.last().copied().unwrap_or(0), ..Chain::default() };
+    let greatest = numbers.last().copied().unwrap_or(0).max(compacted.last_segment());
+    let (left, covers) = (left.into_iter().collect(), compacted.covers.clone());
+    let mut chain = Chain { greatest, left, covers, ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
     while let Some(number) = at {
@@ -63,11 +73,8 @@ pub(crate) fn find_chain(
             }
             Err(error) => return Err(error),
         };
-        let follows = header.follows.segment();
-        chain.dead.extend(numbers.range(follows.saturating_add(1)..number));
-        if header.follows.offset() != 0 {
-            chain.limits.push((follows, header.follows.offset()));
-        }
+        chain.dead.extend(numbers.range(header.follows.segment().saturating_add(1)..number));
+        let follows = chain.below_covers(header.follows);
         at = (follows != 0).then_some(follows);
         if follows != 0 && !numbers.contains(&follows) {
             if purpose != Purpose::Write {
@@ -87,6 +94,24 @@ pub(crate) fn find_chain(
 }
 
 impl Chain {
+    /// The segment behind whose end the log goes on at `follows`, below all covers that stand there; 0: none.
+    fn below_covers(&mut self, mut follows: Position) -> u32 {
+        while let Some(cover) = self.covers.iter().find(|cover| cover.stands_for(follows.segment())) {
+            follows = cover.follows;
+        }
+        if follows.offset() != 0 {
+            self.limits.push((follows.segment(), follows.offset()));
+        }
+        follows.segment()
+    }
+
+    /// What a segment that comes right behind a cover begins with: the last Seq before it.
+    pub(crate) fn seq_before(&self, number: u32) -> Option<u64> {
+        let below = self.live.iter().rev().find(|live| **live < number).copied().unwrap_or(0);
+        let cover = self.covers.iter().rev().find(|cover| cover.last < number)?;
+        (cover.last > below).then_some(cover.last_seq)
+    }
+
     /// One segment alone, of which a later one says where it ends.
     pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();

@@ -81,7 +81,13 @@ impl HeldLock {
     }
 
     /// Writes down that this life holds the store; the marks start where recovery ended.
-    pub(crate) fn announce(&self, store: StoreId, life: Life, end: Position) -> io::Result<()> {
+    pub(crate) fn announce(
+        &self,
+        store: StoreId,
+        life: Life,
+        end: Position,
+        compactions: u32,
+    ) -> io::Result<()> {
         let (device, inode) = self.file.identity()?;
         let words = [device, inode, 0, 0, 0, 0, 0, 0];
         self.file.write_at(FileHeader::new(FileType::Lock, store, 0, 0, words).as_bytes(), 0)?;
@@ -90,6 +96,7 @@ impl HeldLock {
         self.page.store(Cell::Visible, end.word());
         self.page.store(Cell::Durable, end.word());
         self.page.store(Cell::Poison, 0);
+        self.page.store(Cell::Compactions, compactions.into());
         let mut holder = self.holder.lock();
         holder.life = life.0;
         self.file.write_at(&holder.encode(), HOLDER_AT as u64)?;
@@ -180,6 +187,8 @@ pub(crate) struct LiveMarks {
     pub(crate) visible: Position,
     pub(crate) durable: Position,
     pub(crate) poisoned: bool,
+    /// Another number than before: something was compacted.
+    pub(crate) compactions: u64,
 }
 
 impl SeenLock {
@@ -218,6 +227,7 @@ impl SeenLock {
             visible: Position::from_word(self.page.load(Cell::Visible)),
             durable: Position::from_word(self.page.load(Cell::Durable)),
             poisoned: self.page.load(Cell::Poison) != 0,
+            compactions: self.page.load(Cell::Compactions),
         };
         std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
         (self.page.load(Cell::Life) == life && holder.life == marks.life.0).then_some(marks)

@@ -9,6 +9,7 @@
 //! * [`writer`] — encoding frames into the active segment (protocol P2)
 //! * [`rules`] — what a place in a log is, as a table over eight facts
 //! * [`chain`] — which segments belong to the log
+//! * [`part`] — what compaction kept of a stretch of it
 //! * [`recovery`] — finding the end of a log (protocol P4), and [`report`], what it says
 //! * [`tail`], [`behind`] — reading what is to be judged, and what lies behind it
 //! * [`grid`] — finding frames again behind a hole
@@ -20,6 +21,7 @@ pub(crate) mod chain;
 pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
+pub(crate) mod part;
 pub(crate) mod recovery;
 pub(crate) mod report;
 pub(crate) mod rules;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::Cover;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
@@ -21,6 +22,7 @@ use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
 use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
+use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge};
 use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
@@ -105,7 +107,16 @@ pub(crate) fn recover(
     if purpose == Purpose::Write {
         walk.named_durable = named_durable(directory, store, &scanned);
     }
+    let mut covers = chain.covers.iter().peekable();
     for (at, number) in scanned.iter().enumerate() {
+        while let Some(cover) = covers.next_if(|cover| cover.last < *number) {
+            walk.cover(cover)?;
+        }
+        if let Some(before) =
+            chain.seq_before(*number).filter(|_| covered.is_none_or(|at| at.segment < *number))
+        {
+            walk.last_seq = Some(before);
+        }
         let from =
             covered.filter(|covered| covered.segment == *number).map_or(FIRST_FRAME, |covered| covered.end);
         let limit = chain.limit(*number);
@@ -197,6 +208,14 @@ impl OpenBatch {
 }
 
 impl Walk<'_> {
+    /// What was kept of a stretch of the log, for those who look at everything.
+    fn cover(&mut self, cover: &Cover) -> Result<()> {
+        if self.purpose == Purpose::Salvage {
+            self.report.damage.extend(visit_kept(self.directory, self.store, cover, self.visitor)?);
+        }
+        Ok(())
+    }
+
     /// Reads one segment to its end. False: the log ends in it.
     fn segment(&mut self, number: u32, from: u64, limit: Option<u64>, later: &[u32]) -> Result<bool> {
         // A segment behind a close was begun by another life, whatever it came to.

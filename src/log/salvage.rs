@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::disk::map::Map;
 use crate::disk::{Access, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::{Cover, Part};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Frame, flag};
 use crate::format::header::{FileHeader, FileType};
@@ -14,6 +15,7 @@ use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{Position, StoreId};
 use crate::log::grid::valid_frames;
+use crate::log::part::open_part_file;
 use crate::log::segment::Segment;
 
 /// A copy of a segment, as far as it can be had.
@@ -65,6 +67,25 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
         }
     }
     Err(error)
+}
+
+/// As [`salvage`], for a part.
+pub(crate) fn salvage_part(
+    directory: &dyn Directory,
+    store: StoreId,
+    cover: &Cover,
+    part: Part,
+) -> Result<(Segment, Vec<u8>)> {
+    let (file, found, created) = open_part_file(directory, store, part.number)?;
+    if found != *cover {
+        return Err(Error::corrupt("compare a part with the manifest")
+            .at(directory.path().join(file_name(part.number)))
+            .sides(format!("{cover:?}"), format!("{found:?}")));
+    }
+    let (bytes, _) = read_around_errors(&*file, part.bytes);
+    let Part { number, salt, bytes: length, .. } = part;
+    let header = SegmentHeader { number, salt, follows: cover.follows, bytes: length, created };
+    Ok((Segment { header, map: Arc::new(Map::of_bytes(&[])), file }, bytes))
 }
 
 /// What the index of a segment says of it.

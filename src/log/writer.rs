@@ -23,6 +23,8 @@ pub(crate) const RESERVED_BYTES: u64 = 2 * FRAME_BYTES as u64;
 pub(crate) struct Draft<'a> {
     pub(crate) operation: u8,
     pub(crate) source: u8,
+    /// Flags that do not depend on the frame's place.
+    pub(crate) flags: u16,
     pub(crate) kind: u16,
     pub(crate) body_crc: u32,
     /// Boxed, because few frames have any and batches hold many drafts.
@@ -41,7 +43,18 @@ impl<'a> Draft<'a> {
         metadata: &'a [u8],
         payload: &'a [u8],
     ) -> Self {
-        let mut draft = Self { operation, source: 0, kind, body_crc: 0, extensions, key, metadata, payload };
+        let (source, flags, body_crc_to_come) = (0, 0, 0);
+        let mut draft = Self {
+            operation,
+            source,
+            flags,
+            kind,
+            body_crc: body_crc_to_come,
+            extensions,
+            key,
+            metadata,
+            payload,
+        };
         draft.body_crc = body_crc(draft.lengths(), key, metadata, payload);
         draft
     }
@@ -127,7 +140,7 @@ impl ActiveSegment {
         let fields = FrameFields {
             operation: draft.operation,
             kind: draft.kind,
-            flags: numbers.flags,
+            flags: draft.flags | numbers.flags,
             source: draft.source,
             life: self.life,
             seq: numbers.seq,

@@ -110,11 +110,11 @@ impl Plan {
             between += u64::from(seq <= from.max(to));
             if seq > to {
                 behind += 1;
-                first = first.or(Some(entry.position()));
+                first = first.or(Some(entry.seq()));
             }
             ControlFlow::Continue(())
         })?;
-        let held_bytes = first.map_or(Ok(0), |position| view.bytes_behind(position))?;
+        let held_bytes = first.map_or(Ok(0), |seq| view.bytes_behind(seq))?;
         let (passed_over, seen_again) = if to < from { (0, between) } else { (between, 0) };
         Ok(Self { cursor, to, passed_over, seen_again, behind, held_bytes, damaged })
     }

@@ -1,0 +1,152 @@
+//! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::error::Result;
+use crate::format::compacted::{Compacted, Cover};
+use crate::format::index::EntityHash;
+use crate::index::catalog::{Catalog, Place, Section};
+use crate::index::entities::{Entities, Fallback, InDoubt, Known};
+
+/// The row of segments, the directory over them, and the hasher: everything that finds an entry.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) place: Arc<Place>,
+    pub(crate) entities: Entities,
+    catalog: RwLock<Arc<Catalog>>,
+    /// The last segment that was compacted: what an entity has up to there may be gone.
+    compacted_through: AtomicU32,
+}
+
+impl Index {
+    pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
+        let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
+        Self { place, entities, catalog: RwLock::new(Arc::new(catalog)), compacted_through }
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+
+    /// Adds a segment behind the last one, or puts it in the place of the one with its number.
+    pub(crate) fn add(&self, section: Section) {
+        let mut catalog = self.catalog.write();
+        let mut sections = catalog.sections.clone();
+        match catalog.at(section.number) {
+            Some(at) => {
+                if let Some(slot) = sections.get_mut(at) {
+                    *slot = Arc::new(section);
+                }
+            }
+            None => {
+                // Behind the last one, but for what opening finds between parts.
+                let at = sections.partition_point(|other| other.number < section.number);
+                if let Some(before) = at.checked_sub(1).and_then(|before| sections.get(before)) {
+                    before.set_next(section.number);
+                }
+                sections.insert(at, Arc::new(section));
+            }
+        }
+        *catalog = Arc::new(Catalog { sections, compacted: Arc::clone(&catalog.compacted) });
+    }
+
+    /// Puts what compaction made in the place of a stretch of the row. Who has the row as it was keeps it.
+    pub(crate) fn replace(&self, cover: &Cover, part: Option<Section>, compacted: Compacted) {
+        let mut catalog = self.catalog.write();
+        let mut sections = catalog.sections.clone();
+        let first = sections.partition_point(|section| section.number < cover.first);
+        let last = sections.partition_point(|section| section.number <= cover.last);
+        if let Some(before) = first.checked_sub(1).and_then(|before| sections.get(before)) {
+            before.set_limit(cover.follows);
+        }
+        sections.splice(first..last, part.map(Arc::new));
+        self.compacted_through.store(compacted.last_segment(), Ordering::Release);
+        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+    }
+
+    /// Takes over what somebody else has made of the log: everything that a cover stands for goes, and parts
+    /// that are new come.
+    pub(crate) fn adopt(&self, compacted: Compacted) {
+        let mut catalog = self.catalog.write();
+        let is_as_it_was = |section: &&Arc<Section>| match &section.cover {
+            Some(cover) => compacted.covers.contains(cover),
+            None => compacted.covering(section.number).is_none(),
+        };
+        let mut sections: Vec<Arc<Section>> = catalog.sections.iter().filter(is_as_it_was).cloned().collect();
+        for (cover, _) in compacted.parts() {
+            let at = sections.partition_point(|section| section.number < cover.last);
+            if sections.get(at).is_none_or(|section| section.number != cover.last) {
+                sections.insert(at, Arc::new(Section::part(Arc::clone(&self.place), *cover)));
+            }
+        }
+        self.compacted_through.store(compacted.last_segment(), Ordering::Release);
+        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+    }
+
+    /// Drops the segments behind this one from the row: nothing of them is in the log.
+    pub(crate) fn drop_behind(&self, number: u32) {
+        let mut catalog = self.catalog.write();
+        let kept = catalog.sections.iter().filter(|section| section.number <= number);
+        let (sections, compacted) = (kept.cloned().collect(), Arc::clone(&catalog.compacted));
+        *catalog = Arc::new(Catalog { sections, compacted });
+    }
+
+    pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
+        self.place.hasher.hash(kind, key)
+    }
+
+    /// Learns of a frame that is about to be entered into the arrays of its segment. Answers what
+    /// was known of its entity before.
+    pub(crate) fn learn(&self, hash: EntityHash, known: Known) -> Result<Option<Known>> {
+        match self.entities.learn(hash, known) {
+            Ok(before) => Ok(before),
+            Err(InDoubt) => self.search(hash),
+        }
+    }
+
+    /// What is known of an entity; `None` also if compaction left nothing of it.
+    pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
+        let known = self.entities.get(hash, self)?;
+        Ok(match known {
+            Some(known) if !self.is_there(hash, known)? => None,
+            known => known,
+        })
+    }
+
+    /// Makes sure that the writer finds what is known of an entity, and nothing of one of which compaction
+    /// left nothing.
+    #[inline]
+    pub(crate) fn touch(&self, hash: EntityHash) -> Result<()> {
+        self.entities.touch(hash, self)?;
+        let through = self.compacted_through.load(Ordering::Acquire);
+        if through == 0 {
+            return Ok(());
+        }
+        match self.entities.get(hash, self)? {
+            Some(known) if known.newest.segment() <= through && !self.is_there(hash, known)? => {
+                self.entities.forget(hash, known);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// False if what is known of an entity was dropped. Compaction keeps the newest entry of an entity as
+    /// long as it keeps any.
+    fn is_there(&self, hash: EntityHash, known: Known) -> Result<bool> {
+        let number = known.newest.segment();
+        if number > self.compacted_through.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        self.catalog().has_some_of(hash, number)
+    }
+}
+
+impl Fallback for Index {
+    fn search(&self, hash: EntityHash) -> Result<Option<Known>> {
+        self.catalog().search_below(u32::MAX, &self.place.hasher, hash)
+    }
+}

@@ -1,0 +1,65 @@
+//! What holds compaction back beside cursors: readers without a name, and backups that are being made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// What holds a part of the log back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PinnedBy {
+    /// The cursor of this name.
+    Cursor(String),
+    /// A watcher without a name.
+    Watcher,
+    /// A backup that is being made.
+    Backup,
+}
+
+/// Everything in this process that holds the log back without a name of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Pins(Mutex<Vec<Arc<Held>>>);
+
+#[derive(Debug)]
+struct Held {
+    by: PinnedBy,
+    /// Everything behind this Seq is held back.
+    behind: AtomicU64,
+}
+
+/// Holds back everything behind a Seq until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    pins: Arc<Pins>,
+    held: Arc<Held>,
+}
+
+impl Pins {
+    pub(crate) fn pin(self: &Arc<Self>, by: PinnedBy, behind: u64) -> Pin {
+        let held = Arc::new(Held { by, behind: AtomicU64::new(behind) });
+        self.0.lock().push(Arc::clone(&held));
+        Pin { pins: Arc::clone(self), held }
+    }
+
+    /// What is held back now, and by what: everything behind the Seq.
+    pub(crate) fn held(&self) -> Vec<(PinnedBy, u64)> {
+        let held = self.0.lock();
+        held.iter().map(|held| (held.by.clone(), held.behind.load(Ordering::Acquire))).collect()
+    }
+}
+
+impl Pin {
+    #[inline]
+    pub(crate) fn move_to(&self, behind: u64) {
+        self.held.behind.store(behind, Ordering::Release);
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.pins.0.lock().retain(|held| !Arc::ptr_eq(held, &self.held));
+    }
+}

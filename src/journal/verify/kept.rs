@@ -1,0 +1,160 @@
+//! What compaction kept: parts, their indexes, and what it left behind.
+
+use std::collections::BTreeSet;
+
+use crate::disk::{Directory, Name};
+use crate::error::Result;
+use crate::format::compacted::{Compacted, Cover};
+use crate::format::frame::{Frame, flag};
+use crate::format::index as index_format;
+use crate::format::segment::{file_name, part_number_of};
+use crate::id::{EntryAt, KindId, Position, StoreId};
+use crate::index::EntityHasher;
+use crate::index::entities::Known;
+use crate::index::part::read_part;
+use crate::journal::finding::{Finding, Severity};
+use crate::journal::verify::{Checking, IndexFile, read_index_with};
+use crate::log::chain::Chain;
+use crate::log::part::open_part_file;
+use crate::log::salvage::salvage_part;
+
+/// The part that is being read.
+pub(super) struct InPart {
+    cover: Cover,
+    ordinal: u32,
+}
+
+/// What is known of compacted stretches while a log is read.
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) compacted: Compacted,
+    pub(super) here: Option<InPart>,
+    /// Kinds that entries in parts are of: their registration comes later in the log.
+    kinds: BTreeSet<u16>,
+}
+
+impl Kept {
+    pub(super) fn of(compacted: Compacted) -> Self {
+        Self { compacted, ..Self::default() }
+    }
+
+    /// The frames that follow stand in this segment, or part.
+    pub(super) fn enter(&mut self, number: u32) {
+        let cover = self.compacted.parts().find(|(_, part)| part.number == number);
+        self.here = cover.map(|(cover, _)| InPart { cover: *cover, ordinal: 0 });
+    }
+
+    /// Entries of this kind may be missing before one that is there.
+    pub(super) fn may_miss(&self, kind: u16) -> bool {
+        self.compacted.floor(kind) > 0
+    }
+}
+
+impl Checking<'_> {
+    /// An entry in a part: it has its numbers, and gaps before it.
+    pub(super) fn kept_frame(&mut self, position: Position, frame: &Frame<'_>) {
+        let header = frame.header;
+        let (kind, generation) = (header.kind.get(), header.generation.get());
+        self.counts.entries += 1;
+        self.counts.first_seq.get_or_insert(header.seq.get());
+        self.kept.kinds.insert(kind);
+        let Some(here) = self.kept.here.as_mut() else { return };
+        let newest = EntryAt::new(here.cover.last, here.ordinal);
+        here.ordinal += 1;
+        let hash = self.hasher.hash(kind, frame.key());
+        let before = self.entities.insert(hash, Known { generation, newest });
+        let follows = before.is_none_or(|known| generation > known.generation);
+        let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
+        let may_have_gaps = self.kept.compacted.floor(kind) > 0;
+        if !follows || !(may_have_gaps || is_dense || header.has(flag::FIRST) || self.holes) {
+            let expected = before.map_or_else(
+                || "the first entry of a history".to_owned(),
+                |known| format!("generation {}", known.generation.saturating_add(1)),
+            );
+            self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
+        }
+    }
+
+    /// By the end of the log every kind was registered.
+    pub(super) fn finish_kept(&mut self) {
+        let unknown = |kind: &&u16| self.registry.get(KindId(**kind)).is_none();
+        let unknown: Vec<u16> = self.kept.kinds.iter().filter(unknown).copied().collect();
+        for kind in unknown.into_iter().filter(|_| !self.holes) {
+            let finding = Finding::new(Severity::Damage, "MANIFEST", "the kind of entries that were kept");
+            self.findings.push(finding.sides("a kind that is registered", format!("kind {kind}")));
+        }
+    }
+}
+
+/// Parts by their headers, for a quick look.
+pub(super) fn look_at_part_headers(
+    directory: &dyn Directory,
+    store: StoreId,
+    compacted: &Compacted,
+    findings: &mut Vec<Finding>,
+) {
+    for (cover, part) in compacted.parts() {
+        let name = file_name(part.number);
+        match open_part_file(directory, store, part.number) {
+            Ok((_, found, _)) if found == *cover => {}
+            Ok((_, found, _)) => {
+                let finding = Finding::new(Severity::Damage, name, "not the part that the manifest means");
+                findings.push(finding.sides(format!("{cover:?}"), format!("{found:?}")));
+            }
+            Err(error) => findings.push(Finding::of_error(Severity::Damage, name, &error)),
+        }
+    }
+}
+
+/// The index of each part says what the part says.
+pub(super) fn look_at_part_indexes(
+    directory: &dyn Directory,
+    store: StoreId,
+    compacted: &Compacted,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let hasher = EntityHasher::new(store);
+    for (cover, part) in compacted.parts() {
+        let name = index_format::file_name(part.number);
+        let found = match read_index_with(directory, store, part.number, Some(part.salt)) {
+            IndexFile::None => continue,
+            IndexFile::Bad(error, _) => {
+                findings.push(Finding::of_error(Severity::Derived, name, &error));
+                continue;
+            }
+            IndexFile::Good(_, bytes) => bytes,
+        };
+        // One that is damaged was reported when its frames were read.
+        let Ok((segment, bytes)) = salvage_part(directory, store, cover, part) else { continue };
+        let (expected, damage) = read_part(&hasher, &segment, &bytes, cover);
+        let expected = expected.encode(store);
+        if damage.is_none() && expected != found {
+            let differs = expected.iter().zip(&found).position(|(a, b)| a != b);
+            let differs = differs.unwrap_or_else(|| expected.len().min(found.len())) as u64;
+            let what = "it does not say what its part says";
+            findings.push(Finding::new(Severity::Derived, name, what).at(differs));
+        }
+    }
+    Ok(())
+}
+
+/// Files that a compaction replaced, or had not come to use.
+pub(super) fn look_at_what_is_left(
+    chain: &Chain,
+    compacted: &Compacted,
+    names: &[Name],
+    findings: &mut Vec<Finding>,
+) {
+    for number in &chain.left {
+        let what = "replaced by a compaction, and removed by the next opening that writes";
+        findings.push(Finding::new(Severity::Note, file_name(*number), what));
+    }
+    for name in names {
+        let number = part_number_of(&name.name).or_else(|| index_format::part_number_of(&name.name));
+        let is_known = |number| compacted.parts().any(|(_, part)| part.number == number);
+        if number.is_some_and(|number| !is_known(number)) {
+            let what = "of a part that is not in use, and removed by the next opening that writes";
+            findings.push(Finding::new(Severity::Note, &name.name, what));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Reading and writing parts: what compaction kept of a stretch of the log.
+
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use crate::disk::{Access, Directory, File, temporary_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::compacted::{Cover, Part};
+use crate::format::frame::{Frame, FrameHeader, PADDING};
+use crate::format::header::HEADER_BYTES;
+use crate::format::part::{header_of, read_header};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
+use crate::id::{Position, StoreId};
+use crate::log::behind::seq_before;
+use crate::log::recovery::Visitor;
+use crate::log::report::Damage;
+use crate::log::salvage::salvage_part;
+use crate::log::segment::Segment;
+
+/// Opens the file of a part and says what its header does. It must be the part that the manifest means.
+pub(crate) fn open_part_file(
+    directory: &dyn Directory,
+    store: StoreId,
+    number: u32,
+) -> Result<(Arc<dyn File>, Cover, i64)> {
+    let path = || directory.path().join(file_name(number));
+    let doing = |e| Error::io("open a part", e).at(path()).place(number, 0);
+    let file = directory.open(&file_name(number), Access::Read).map_err(doing)?;
+    let length = file.len().map_err(doing)?;
+    if length < HEADER_BYTES as u64 {
+        let error = Error::corrupt("read the header of a part").at(path()).place(number, 0);
+        return Err(error.sides(format!("{HEADER_BYTES} bytes or more"), length));
+    }
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_at(&mut bytes, 0).map_err(doing)?;
+    let (cover, created) =
+        read_header(&bytes, store, number, length).map_err(|e| e.at(path()).place(number, 0))?;
+    Ok((file, cover, created))
+}
+
+impl Segment {
+    /// Opens a part, all of which can be read.
+    pub(crate) fn open_part(
+        directory: &dyn Directory,
+        store: StoreId,
+        cover: &Cover,
+        part: Part,
+    ) -> Result<Self> {
+        let (file, found, created) = open_part_file(directory, store, part.number)?;
+        let path = || directory.path().join(file_name(part.number));
+        if found != *cover {
+            return Err(Error::corrupt("compare a part with the manifest")
+                .at(path())
+                .place(part.number, 0)
+                .sides(format!("{cover:?}"), format!("{found:?}")));
+        }
+        let bytes = usize::try_from(part.bytes).unwrap_or(usize::MAX);
+        let map = file.map(bytes).map_err(|e| Error::io("map a part", e).at(path()))?;
+        map.raise(bytes);
+        let header = SegmentHeader {
+            number: part.number,
+            salt: part.salt,
+            follows: cover.follows,
+            bytes: part.bytes,
+            created,
+        };
+        Ok(Self { header, map: Arc::new(map), file })
+    }
+}
+
+/// A part that is being written, under a temporary name.
+pub(crate) struct PartWriter<'a> {
+    directory: &'a dyn Directory,
+    file: Arc<dyn File>,
+    number: u32,
+    salt: u64,
+    /// What is not in the file yet, and where it belongs.
+    buffer: Vec<u8>,
+    written: u64,
+    entries: u64,
+    is_named: bool,
+}
+
+impl<'a> PartWriter<'a> {
+    const BYTES_AT_ONCE: usize = 1 << 20;
+
+    pub(crate) fn begin(directory: &'a dyn Directory, number: u32, salt: u64) -> io::Result<Self> {
+        let name = temporary_name(&file_name(number));
+        match directory.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = directory.create(&name)?;
+        let (buffer, written) = (vec![0; HEADER_BYTES], 0);
+        Ok(Self { directory, file, number, salt, buffer, written, entries: 0, is_named: false })
+    }
+
+    /// Where the next frame will stand.
+    pub(crate) fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Copies a user frame behind the last one. `more`: the next one is of its batch.
+    pub(crate) fn push(&mut self, frame: &Frame<'_>, more: bool) -> io::Result<()> {
+        let position = Position::new(self.number, self.end());
+        let header = frame.header.moved(more, frame.extensions(), self.salt, position);
+        self.buffer.extend_from_slice(header.as_bytes());
+        self.buffer.extend_from_slice(frame.content());
+        self.entries += u64::from(!frame.header.is_system());
+        self.write_some()
+    }
+
+    /// Adds a system frame.
+    pub(crate) fn push_system(
+        &mut self,
+        seal: impl FnOnce(u64, Position) -> FrameHeader,
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let position = Position::new(self.number, self.end());
+        self.buffer.extend_from_slice(seal(self.salt, position).as_bytes());
+        self.buffer.extend_from_slice(payload);
+        let padding = self.buffer.len().next_multiple_of(PADDING.len() + 1) - self.buffer.len();
+        self.buffer.extend_from_slice(PADDING.get(..padding).unwrap_or_default());
+        self.write_some()
+    }
+
+    fn write_some(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= Self::BYTES_AT_ONCE { self.write_all() } else { Ok(()) }
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes the rest and the header, has `check` read it all back, and gives the file its name. What
+    /// stands under it afterwards is whole and durable, whether the manifest will come to name it or not.
+    pub(crate) fn finish(
+        mut self,
+        store: StoreId,
+        cover: Cover,
+        created: i64,
+        check: impl FnOnce(&Segment, &Cover) -> Result<()>,
+    ) -> Result<Cover> {
+        let name = file_name(self.number);
+        let temporary = temporary_name(&name);
+        let path = self.directory.path().join(&name);
+        let doing = |e| Error::io("write a part", e).at(path.clone());
+        self.write_all().map_err(doing)?;
+        let part = Part { number: self.number, salt: self.salt, bytes: self.written, entries: self.entries };
+        let cover = Cover { part: Some(part), ..cover };
+        let header = header_of(store, &cover, &part, created);
+        self.file.write_at(header.as_bytes(), 0).and_then(|()| self.file.sync()).map_err(doing)?;
+        let bytes = usize::try_from(part.bytes).unwrap_or(usize::MAX);
+        let map = self.file.map(bytes).map_err(doing)?;
+        map.raise(bytes);
+        let (number, salt, follows) = (part.number, part.salt, cover.follows);
+        let header = SegmentHeader { number, salt, follows, bytes: part.bytes, created };
+        check(&Segment { header, map: Arc::new(map), file: Arc::clone(&self.file) }, &cover)?;
+        self.directory.rename(&temporary, &name).map_err(doing)?;
+        self.is_named = true;
+        self.directory.sync().map_err(doing)?;
+        Ok(cover)
+    }
+}
+
+impl Drop for PartWriter<'_> {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // What was allocated for a file that did not come to be goes back to the disk.
+            let _ = self.directory.remove(&temporary_name(&file_name(self.number)));
+        }
+    }
+}
+
+/// The frames of a part, one after the other, and behind the last: where the first bad place is, if one is.
+pub(crate) struct PartFrames<'a> {
+    segment: &'a Segment,
+    bytes: &'a [u8],
+    at: u64,
+}
+
+impl<'a> PartFrames<'a> {
+    pub(crate) fn of(segment: &'a Segment, bytes: &'a [u8]) -> Self {
+        Self { segment, bytes, at: FIRST_FRAME }
+    }
+
+    /// The next place: a good frame and where it stands, or where none does.
+    pub(crate) fn step(&mut self) -> Option<(u64, Option<Frame<'a>>)> {
+        let at = self.at;
+        let rest = self.bytes.get(usize::try_from(at).ok()?..).filter(|rest| !rest.is_empty())?;
+        let good = Frame::parse(rest)
+            .filter(|frame| frame.is_good(self.segment.header.salt, self.segment.position(at)));
+        match &good {
+            Some(frame) => self.at += frame.len() as u64,
+            None => {
+                let from = at + crate::id::FRAME_ALIGN;
+                let next = crate::log::grid::next_good(self.segment, self.bytes, from, self.bytes.len());
+                self.at = next.unwrap_or(self.bytes.len() as u64);
+            }
+        }
+        Some((at, good))
+    }
+}
+
+/// Shows what was kept of a stretch of the log, around damage, which is answered and shown too. From copies.
+pub(crate) fn visit_kept(
+    directory: &dyn Directory,
+    store: StoreId,
+    cover: &Cover,
+    visitor: &mut dyn Visitor,
+) -> Result<Vec<Damage>> {
+    let Some(part) = cover.part else { return Ok(Vec::new()) };
+    let (mut damage, mut last) = (Vec::new(), cover.first_seq - 1);
+    let mut lost = |visitor: &mut dyn Visitor, offset: u64, next_good, seqs: (u64, u64), what: String| {
+        let (first_seq, last_seq) = seqs;
+        let segment = part.number;
+        let (lost_from, unreadable) = (offset, false);
+        let found = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
+        visitor.lost(&found);
+        damage.push(found);
+    };
+    let (segment, bytes) = match salvage_part(directory, store, cover, part) {
+        Ok(salvaged) => salvaged,
+        Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+        Err(error) => {
+            lost(visitor, 0, None, (cover.first_seq, cover.last_seq), error.facts());
+            return Ok(damage);
+        }
+    };
+    let segment = Arc::new(segment);
+    visitor.enter(&segment, FIRST_FRAME, last)?;
+    let (mut frames, mut entries, mut bad, mut is_damaged) =
+        (PartFrames::of(&segment, &bytes), 0, None, false);
+    while let Some((at, frame)) = frames.step() {
+        let is_next = |frame: &Frame<'_>| {
+            frame.header.is_system() || (last + 1..=cover.last_seq).contains(&frame.header.seq.get())
+        };
+        let Some(frame) = frame.filter(is_next) else {
+            bad = bad.or(Some(at));
+            continue;
+        };
+        if let Some(bad) = bad.take() {
+            let through = seq_before(&frame).min(cover.last_seq);
+            is_damaged = true;
+            lost(visitor, bad, Some(at), (last + 1, through), "a frame that does not validate".to_owned());
+        }
+        if !frame.header.is_system() {
+            entries += 1;
+            last = frame.header.seq.get();
+        }
+        visitor.frame(segment.position(at), &frame)?;
+    }
+    let missing = (entries < part.entries && !is_damaged).then_some(part.bytes);
+    if let Some(bad) = bad.or(missing) {
+        let what = format!("{entries} of {} entries are there", part.entries);
+        lost(visitor, bad, None, (last + 1, cover.last_seq), what);
+    }
+    Ok(damage)
+}
