@@ -21,14 +21,14 @@ use serde::Serialize;
 use crate::compact::choose::{Worth, choose};
 use crate::compact::judge::{Judged, Rules, is_below};
 use crate::compact::write::{Pace, Written, write_run};
-use crate::disk::replace;
+use crate::disk::{Directory, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
-use crate::format::segment::file_name;
+use crate::format::segment::{file_name, part_number_of};
 use crate::format::system::Keep;
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
@@ -647,4 +647,25 @@ impl Core {
         self.left.lock().extend(names);
         self.remove_left();
     }
+}
+
+/// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
+pub(crate) fn left_by_compaction(
+    directory: &dyn Directory,
+    manifest: &Manifest,
+    segments: &[u32],
+) -> Vec<String> {
+    let names = directory.list().unwrap_or_default();
+    let is_known = |number| manifest.compacted.parts().any(|(_, part)| part.number == number);
+    let part_of = |name: &str| {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        part_number_of(name).or_else(|| index_format::part_number_of(name))
+    };
+    let is_left = |name: &str| {
+        let of_segment = index_format::number_of(name);
+        of_segment.is_some_and(|number| manifest.compacted.covering(number).is_some())
+            || part_of(name).is_some_and(|number| name.ends_with(".tmp") || !is_known(number))
+    };
+    let others = names.into_iter().map(|entry| entry.name).filter(|name| is_left(name));
+    segments.iter().map(|number| file_name(*number)).chain(others).collect()
 }

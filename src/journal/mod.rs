@@ -49,6 +49,7 @@ mod hostile_tests;
 mod identity;
 mod idle;
 pub(crate) mod keeper;
+pub(crate) mod kept;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod pins;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, read_whole, replace};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::compacted::Compacted;
+use crate::format::compacted::{Compacted, Cover};
 use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
@@ -25,6 +25,7 @@ use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
+use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
@@ -145,23 +146,6 @@ fn start(
     Ok(core)
 }
 
-/// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
-fn left_by_compaction(directory: &dyn Directory, manifest: &Manifest, segments: &[u32]) -> Vec<String> {
-    let names = directory.list().unwrap_or_default();
-    let is_known = |number| manifest.compacted.parts().any(|(_, part)| part.number == number);
-    let part_of = |name: &str| {
-        let name = name.strip_suffix(".tmp").unwrap_or(name);
-        part_number_of(name).or_else(|| index_format::part_number_of(name))
-    };
-    let is_left = |name: &str| {
-        let of_segment = index_format::number_of(name);
-        of_segment.is_some_and(|number| manifest.compacted.covering(number).is_some())
-            || part_of(name).is_some_and(|number| name.ends_with(".tmp") || !is_known(number))
-    };
-    let others = names.into_iter().map(|entry| entry.name).filter(|name| is_left(name));
-    segments.iter().map(|number| file_name(*number)).chain(others).collect()
-}
-
 /// A process that was killed may have renamed a file and not synced the directory: its name is
 /// there for us, and a power cut could still take it back with all that is then written to it.
 fn make_names_durable(directory: &dyn Directory) -> Result<()> {
@@ -278,7 +262,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         }
         _ => {}
     }
-    let made = make_first_segment(directory, store, options);
+    let made = make_first_segment(directory, store, options, 0);
     if let Err(error) = made.and_then(|()| write_manifest(directory, &manifest)) {
         // Nothing is left of a store that did not come to be. The manifest goes first: one that
         // was put in place before its directory could be synced makes a store of the segment.
@@ -305,14 +289,21 @@ pub(crate) fn start_anew(
     manifest: Manifest,
 ) -> Result<Core> {
     let lock = HeldLock::take(&*directory)?;
-    make_first_segment(&*directory, manifest.store, &options)?;
+    make_first_segment(&*directory, manifest.store, &options, manifest.compacted.last_segment())?;
     start(directory, options, manifest, lock)
 }
 
-fn make_first_segment(directory: &dyn Directory, store: StoreId, options: &Options) -> Result<()> {
+/// Makes the segment with which a log begins, or what is left of it behind what was compacted.
+fn make_first_segment(
+    directory: &dyn Directory,
+    store: StoreId,
+    options: &Options,
+    behind: u32,
+) -> Result<()> {
     let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a segment's salt", e))?);
     let bytes = options.segment_bytes.min(1 << 20);
-    let header = SegmentHeader { number: 1, salt, follows: Position::ZERO, bytes, created: now() };
+    let (number, follows) = (behind + 1, SegmentHeader::after_seal_of(behind));
+    let header = SegmentHeader { number, salt, follows, bytes, created: now() };
     let through = if directory.file_system().copy_on_write {
         crate::disk::Through::Pwrite
     } else {
@@ -396,6 +387,8 @@ pub(crate) fn find_log(
 
     let mut finding = Finding {
         index: &index,
+        purpose,
+        vouched,
         registry: Registry::default(),
         preamble: Preamble::default(),
         current: None,
@@ -476,7 +469,9 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
+    // Parts behind are learned of when the walk comes to them, in the order of the log.
+    let below = catalog.sections.iter().filter(|section| section.number <= vouched);
+    for section in below.filter(|section| section.number >= covered.segment()) {
         let opened = match section.open() {
             Ok(opened) => opened,
             // A writer that does not know an entity would give its generations out again.
@@ -484,13 +479,8 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
             // A reader serves what is left: what an unreadable segment held is lost to it anyway.
             Err(_) => continue,
         };
-        if purpose == Purpose::Write
-            && let Some(damage) = opened.damage()
-        {
-            return Err(Error::corrupt(format!("index a segment: {}", damage.what))
-                .at(directory.path().join(file_name(damage.segment)))
-                .place(damage.segment, damage.offset)
-                .next_good_at(damage.next_good));
+        if purpose == Purpose::Write {
+            refuse_damage(place, opened)?;
         }
         if covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
@@ -498,6 +488,14 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
+}
+
+fn refuse_damage(place: &Place, opened: &catalog::Opened) -> Result<()> {
+    let Some(damage) = opened.damage() else { return Ok(()) };
+    Err(Error::corrupt(format!("index a segment: {}", damage.what))
+        .at(place.directory.path().join(file_name(damage.segment)))
+        .place(damage.segment, damage.offset)
+        .next_good_at(damage.next_good))
 }
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
@@ -533,7 +531,9 @@ fn remembered(
 ) -> Result<Window> {
     let mut window = Window::default();
     let time = now();
-    let first = u32::try_from(preamble.keyed_from).unwrap_or(u32::MAX);
+    // A log that a repair begins behind parts has no preamble yet.
+    let keyed_from = if preamble.next_seq == 0 { 1 } else { preamble.keyed_from };
+    let first = u32::try_from(keyed_from).unwrap_or(u32::MAX);
     if first != 0 {
         let last = base.map_or(0, |base| base.covered.segment);
         for section in &index.catalog().sections {
@@ -558,6 +558,9 @@ fn remembered(
 /// Learns the log from what recovery reads.
 struct Finding<'a> {
     index: &'a Arc<Index>,
+    purpose: Purpose,
+    /// The last segment of which everything is known by indexes.
+    vouched: u32,
     registry: Registry,
     preamble: Preamble,
     current: Option<Current>,
@@ -652,6 +655,24 @@ impl Visitor for Finding<'_> {
             live.keyed.lock().push(keyed);
             self.keyed.push((position.segment(), keyed));
         }
+        Ok(())
+    }
+
+    fn kept(&mut self, cover: &Cover) -> Result<()> {
+        if cover.part.is_none() || cover.last <= self.vouched {
+            return Ok(());
+        }
+        let catalog = self.index.catalog();
+        let opened = match catalog.section(cover.last).map(|section| section.open()) {
+            Some(Ok(opened)) => opened,
+            // A writer that does not know an entity would give its generations out again.
+            Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
+            _ => return Ok(()),
+        };
+        if self.purpose == Purpose::Write {
+            refuse_damage(&self.index.place, opened)?;
+        }
+        learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
     }
 

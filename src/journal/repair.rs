@@ -28,6 +28,7 @@ use crate::id::{KindId, Position};
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::kept::KeptCopy;
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
@@ -176,9 +177,12 @@ impl Drop for Unlock {
 }
 
 fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
-    let Identity { store, manifest, .. } = identity;
+    let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::default();
     recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
+    if manifest.is_err() {
+        kinds.floors_of(&mut compacted);
+    }
 
     let manifest_rebuilt = manifest.is_err();
     let manifest = match manifest {
@@ -206,10 +210,17 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let segment_bytes = sizes.map(|(_, header)| header.bytes).max().unwrap_or(SEGMENT_BYTES_MIN);
     let segment_bytes = segment_bytes.next_multiple_of(4096).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let options = Options::new().durability(Durability::Os).background(false).segment_bytes(segment_bytes);
+    let mut done = Done::default();
+    let mut manifest = manifest;
+    if let Some(mut kept) = KeptCopy::of(&*to, store, &compacted, segment_bytes) {
+        recover(from, store, chain, None, Purpose::Salvage, &mut kept)?;
+        (manifest.compacted, done.entries, done.batches, done.bytes) = kept.finish()?;
+    }
     let core = start_anew(to, options, manifest)?;
     *core.registry.write() = kinds.complete();
-    core.writer.lock().forgot = kinds.forgot;
-    let mut copying = Copying { core: &core, batch: Vec::new(), done: Done::default() };
+    core.writer.lock().forgot |= kinds.forgot;
+    let through = compacted.covers.last().map_or(0, |cover| cover.last_seq);
+    let mut copying = Copying { core: &core, through, batch: Vec::new(), done };
     let ended = recover(from, store, chain, None, Purpose::Salvage, &mut copying);
     let done = copying.done;
     let finished = ended.and_then(|end| {
@@ -262,6 +273,14 @@ struct Kinds {
 }
 
 impl Kinds {
+    /// Where nobody says any more what was dropped, everything may have been that need not be kept.
+    fn floors_of(&self, compacted: &mut Compacted) {
+        let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
+        for kind in self.registry.iter().filter(|kind| kind.keep != Keep::All) {
+            compacted.raise_floor(kind.id.get(), last);
+        }
+    }
+
     /// The registry, with a stand-in for each kind that is used and not registered any more.
     fn complete(&self) -> Registry {
         let mut registry = self.registry.clone();
@@ -315,6 +334,8 @@ struct Done {
 /// The second look: what is good goes into the new store, batch by batch.
 struct Copying<'a> {
     core: &'a Core,
+    /// Everything up to this Seq is in parts already.
+    through: u64,
     /// The frames of a batch that is not complete, each whole.
     batch: Vec<Vec<u8>>,
     done: Done,
@@ -327,7 +348,7 @@ impl Visitor for Copying<'_> {
     }
 
     fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
-        if frame.header.is_system() {
+        if frame.header.is_system() || frame.header.seq.get() <= self.through {
             return Ok(());
         }
         self.batch.push(frame.to_bytes());

@@ -80,7 +80,8 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
         Check::Quick => {
             look_at_headers(directory, store, &chain, &mut findings);
             look_at_part_headers(directory, store, &compacted, &mut findings);
-            chain.covers.clear();
+            // What is in them is not looked at.
+            chain.covers.iter_mut().for_each(|cover| cover.part = None);
             last_indexed(directory, store, &chain)
         }
         Check::Full => {
@@ -89,6 +90,8 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
         }
     };
     let mut checking = Checking::new(directory, store, check, findings);
+    // Without a manifest nobody knows what was dropped.
+    checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
     checking.open_entities(&names);
     let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
@@ -366,9 +369,11 @@ impl<'a> Checking<'a> {
         let wrong = self.entities.iter().filter_map(|(hash, known)| {
             let found = file.find(*hash).ok().flatten();
             let is_as_it_was = |found: Known| {
-                // Where an entry stood before it was compacted is as good.
-                let was_moved = known.newest.segment() <= compacted && found.newest.segment() <= compacted;
-                found == *known || was_moved && found.generation == known.generation
+                // Where an entry stood before it was moved is as good; so is one that was dropped for a newer
+                // one which the file does not cover.
+                let was_compacted =
+                    known.newest.segment() <= compacted && found.newest.segment() <= compacted;
+                found == *known || was_compacted && found.generation >= known.generation
             };
             (!found.is_some_and(is_as_it_was)).then(|| {
                 let text = |known: Known| format!("generation {} in {:?}", known.generation, known.newest);

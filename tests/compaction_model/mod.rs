@@ -375,9 +375,10 @@ impl World {
         self.let_go();
         drop(self.journal.take());
         let mut files = self.disk.kill(self.disk.events()).files();
+        let all = dice.one_in(3);
         files.retain(|name, _| {
             let is_derived = name.ends_with(".idx") || name == "entities";
-            !(is_derived && dice.one_in(2))
+            !(is_derived && (all || dice.one_in(2)))
         });
         self.disk = Simulator::with(files);
         self.disk.copy_on_write(self.manner.copy_on_write);
