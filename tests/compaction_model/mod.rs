@@ -345,10 +345,8 @@ impl World {
 
     fn reopen(&mut self, in_order: bool) -> Checked {
         self.let_go();
-        if let Some(journal) = self.journal.take() {
-            if in_order {
-                journal.close().map_err(text)?;
-            }
+        if let Some(journal) = self.journal.take().filter(|_| in_order) {
+            journal.close().map_err(text)?;
         }
         if in_order {
             self.open()?;
@@ -529,7 +527,7 @@ impl World {
         if seqs_of(view.kind(kind))? != is_there {
             return Err(format!("the entries of kind {number}"));
         }
-        if keep == Keep::All && is_there.len() != of_kind.len() || keep == Keep::All && floor > 0 {
+        if keep == Keep::All && (is_there.len() != of_kind.len() || floor > 0) {
             return Err("something was dropped that is kept for ever".to_owned());
         }
         if let Some(gone) = of_kind.iter().find(|at| !there[**at] && **at as u64 + 1 >= floor) {
