@@ -68,6 +68,11 @@ impl Cursors {
         self.retired
     }
 
+    /// The one that has seen least, of those that hold anything back.
+    pub(crate) fn farthest_behind(&self) -> Option<&CursorState> {
+        self.iter().filter(|cursor| !cursor.lost).min_by_key(|cursor| cursor.seq)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }

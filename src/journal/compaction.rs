@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::compact::choose::{Worth, choose};
 use crate::compact::judge::{Judged, Rules, is_below};
+use crate::compact::policy::CompactOptions;
 use crate::compact::write::{Pace, Written, write_run};
 use crate::disk::{Directory, replace};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,91 +40,6 @@ use crate::journal::holds::{HeldBack, Holds};
 use crate::journal::opening::{read_manifest, write_manifest};
 use crate::journal::view::View;
 use crate::log::lock::{now, random};
-
-/// How far to compact, and how fast.
-///
-/// What is kept of what lies below is a matter of each kind: see [`Journal::keep`].
-///
-/// ```
-/// use std::time::Duration;
-/// use esker::{CompactOptions, Journal, Keep, Record};
-/// # fn main() -> esker::Result<()> {
-/// let journal = Journal::in_memory()?;
-/// let reading = journal.kind("reading")?;
-/// journal.keep(reading, Keep::Latest)?;
-/// journal.append(Record::new(reading, b"sensor-7", b"20.5"))?;
-/// // Of what is older than a day, the newest reading of each sensor.
-/// let done = journal.compact(&CompactOptions::new().keep_for(Duration::from_secs(86_400)))?;
-/// assert_eq!(done.entries_dropped, 0);
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "options do nothing until `compact`"]
-pub struct CompactOptions {
-    keep_for: Duration,
-    keep_bytes: u64,
-    keep_entries: u64,
-    keep_tombstones_for: Duration,
-    bytes_per_second: Option<u64>,
-    thorough: bool,
-}
-
-impl Default for CompactOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CompactOptions {
-    /// Everything but the segment that is being written, as fast as it goes.
-    pub const fn new() -> Self {
-        Self {
-            keep_for: Duration::ZERO,
-            keep_bytes: 0,
-            keep_entries: 0,
-            keep_tombstones_for: Duration::from_secs(300),
-            bytes_per_second: None,
-            thorough: false,
-        }
-    }
-
-    /// Leaves alone what was appended within this time, by the clock that entries carry. Default: nothing.
-    pub const fn keep_for(mut self, age: Duration) -> Self {
-        self.keep_for = age;
-        self
-    }
-
-    /// Leaves alone the newest so many bytes of log. Default: none.
-    pub const fn keep_bytes(mut self, bytes: u64) -> Self {
-        self.keep_bytes = bytes;
-        self
-    }
-
-    /// Leaves alone the newest so many entries. Default: none.
-    pub const fn keep_entries(mut self, entries: u64) -> Self {
-        self.keep_entries = entries;
-        self
-    }
-
-    /// Keeps a tombstone for so long. Default: 5 minutes.
-    pub const fn keep_tombstones_for(mut self, age: Duration) -> Self {
-        self.keep_tombstones_for = age;
-        self
-    }
-
-    /// Copies at most so many bytes a second. Default: no limit.
-    pub const fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = Some(if bytes == 0 { 1 } else { bytes });
-        self
-    }
-
-    /// Frees whatever can be freed, however much has to be copied for it. Default: false, so that no more
-    /// is copied than was appended once and is freed.
-    pub const fn thorough(mut self, yes: bool) -> Self {
-        self.thorough = yes;
-        self
-    }
-}
 
 /// What a compaction did, or would do. Sizes are bytes of the files of segments and parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -152,6 +68,15 @@ pub struct Compaction {
     pub held_back_by: Vec<HeldBack>,
 }
 
+/// What is to be done about what could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Do {
+    Nothing,
+    Everything,
+    /// If it frees so many bytes at least.
+    IfItFrees(u64),
+}
+
 /// What goes on, or is to end.
 #[derive(Debug, Default)]
 pub(crate) struct Compacting {
@@ -162,6 +87,10 @@ pub(crate) struct Compacting {
     pub(crate) steady: RwLock<()>,
     /// A manifest was replaced, and not for certain: in this life nothing more is removed.
     unsure: AtomicBool,
+    /// Bytes that could have been freed when it was last looked.
+    pub(crate) reclaimable: AtomicU64,
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
     stop: AtomicBool,
     state: Mutex<()>,
     told: Condvar,
@@ -211,7 +140,7 @@ impl Journal {
     /// error is, and the rest is as it was. `Corrupt` if the entities of damaged files cannot be told;
     /// damage elsewhere is left alone and counted.
     pub fn compact(&self, options: &CompactOptions) -> Result<Compaction> {
-        self.appending().compact(options, true)
+        self.appending().compact(options, Do::Everything)
     }
 
     /// Says what [`compact`](Self::compact) would do, and does nothing. What it would free is an estimate:
@@ -221,12 +150,20 @@ impl Journal {
     ///
     /// As [`compact`](Self::compact).
     pub fn plan_compaction(&self, options: &CompactOptions) -> Result<Compaction> {
-        self.core().compact(options, false)
+        self.core().compact(options, Do::Nothing)
     }
 }
 
 impl Core {
-    pub(crate) fn compact(&self, options: &CompactOptions, execute: bool) -> Result<Compaction> {
+    /// Compacts if that frees so many bytes at least, and counts what fails.
+    pub(crate) fn compact_if(&self, options: &CompactOptions, min_garbage: u64) -> Result<Compaction> {
+        let done = self.compact(options, Do::IfItFrees(min_garbage));
+        let is_failure = done.as_ref().is_err_and(|error| error.kind() != ErrorKind::Closed);
+        self.compacting.failed.fetch_add(u64::from(is_failure), Ordering::Relaxed);
+        done
+    }
+
+    fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         self.check_not_forked("compact the log")?;
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
@@ -238,7 +175,7 @@ impl Core {
             .at(self.directory.path())
             .sides("a store that was opened since", "this opening"));
         }
-        if execute {
+        if what != Do::Nothing {
             self.remove_left();
             self.move_quiet_cursors()?;
         }
@@ -250,14 +187,24 @@ impl Core {
         let holds = Holds::of(self, &view)?;
         let mut job = Job::new(self, options, &view, durable, &holds)?;
         let mut outcome = job.outcome(&view, &holds)?;
-        for run in job.runs(options) {
-            if execute {
-                job.execute(run, &holds, &mut outcome)?;
-            } else {
-                job.count(run, &mut outcome);
+        let runs = job.runs(options);
+        let mut plan = outcome.clone();
+        runs.iter().for_each(|run| job.count(run.clone(), &mut plan));
+        let frees = plan.bytes_before.saturating_sub(plan.bytes_after);
+        self.compacting.reclaimable.store(frees, Ordering::Relaxed);
+        match what {
+            Do::Nothing => outcome = plan,
+            Do::IfItFrees(least) if frees < least => {}
+            Do::IfItFrees(_) | Do::Everything => {
+                for run in runs {
+                    job.execute(run, &holds, &mut outcome)?;
+                }
+                outcome.bytes_after = log_bytes(&self.view());
+                let freed = outcome.bytes_before.saturating_sub(outcome.bytes_after);
+                self.compacting.reclaimable.store(frees.saturating_sub(freed), Ordering::Relaxed);
+                self.compacting.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        outcome.bytes_after = if execute { log_bytes(&self.view()) } else { outcome.bytes_after };
         outcome.floor = Seq::new(self.index.catalog().compacted.floor_of_all());
         Ok(outcome)
     }
