@@ -85,6 +85,12 @@ pub const KINDS_MAX: u16 = 4096;
 pub struct StoreId(pub(crate) [u8; 16]);
 
 impl StoreId {
+    /// The identity of a store that another one goes on: of an [`Import`](crate::Import).
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The sixteen bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 16] {

@@ -149,6 +149,7 @@ pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
+pub use journal::import::{Import, ImportEntry, ImportKind, Imported, Origin};
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;

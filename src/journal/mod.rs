@@ -34,6 +34,7 @@
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod backup;
+mod copying;
 pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;
@@ -44,6 +45,7 @@ pub(crate) mod history;
 mod hostile_tests;
 mod identity;
 mod idle;
+pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod opening;
 mod pages;
