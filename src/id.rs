@@ -64,6 +64,12 @@ pub const SEQ_MAX: u64 = u64::MAX >> 8;
 pub struct KindId(pub(crate) u16);
 
 impl KindId {
+    /// The number as it stands in the log; `None` for zero. No store need have such a kind.
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
+    }
+
     /// The number as it stands in the log: 1 to [`KINDS_MAX`].
     #[must_use]
     pub const fn get(self) -> u16 {

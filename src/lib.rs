@@ -161,6 +161,7 @@ pub use journal::stats::Stats;
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
+pub use journal::upgrade::{Upgrade, upgrade};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;

@@ -139,6 +139,11 @@ impl FileHeader {
         StoreId(self.store)
     }
 
+    /// The format that the file was written in.
+    pub(crate) fn version(&self) -> u16 {
+        self.version.get()
+    }
+
     /// The word at `index`; zero past the end.
     pub(crate) fn word(&self, index: usize) -> u64 {
         self.words.get(index).map_or(0, |word| word.get())

@@ -62,6 +62,7 @@ pub(crate) mod stream;
 pub(crate) mod subscriber;
 pub(crate) mod tasks;
 mod threads;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod wait_set;
