@@ -436,15 +436,15 @@ impl Import {
     }
 
     fn try_entry(&mut self, entry: ImportEntry) -> Result<()> {
-        entry.check()?;
         let seq = entry.seq.get();
+        let Some(gap) = seq.checked_sub(self.last_seq + 1) else {
+            return Err(refused(seq, "its Seq").sides(format!("one behind {}", self.last_seq), seq));
+        };
+        entry.check()?;
         if self.core.registry.read().get(entry.kind).is_none() {
             return Err(Error::new(ErrorKind::UnknownKind, format!("import entry {seq}"))
                 .sides("a kind that was registered before", entry.kind));
         }
-        let Some(gap) = seq.checked_sub(self.last_seq + 1) else {
-            return Err(refused(seq, "its Seq").sides(format!("one behind {}", self.last_seq), seq));
-        };
         if gap > 0 && !self.batch.is_empty() {
             return Err(refused(seq, "its batch, which goes on behind the entry before")
                 .sides(format!("entry {}", self.last_seq + 1), seq));
