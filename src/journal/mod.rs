@@ -47,6 +47,7 @@ mod identity;
 mod idle;
 pub(crate) mod import;
 pub(crate) mod keeper;
+mod newer;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod reader;
