@@ -30,9 +30,6 @@ const SOURCE_MAX: u8 = 63;
 /// A batch may be this long in any import, whatever the origin's segments were.
 const BATCH_BYTES_USUAL: u64 = 64 << 20;
 
-/// Behind a gap segments are small at first: where every other entry is missing, each is in one of its own.
-const SEGMENT_BYTES_BEHIND_A_GAP: u64 = 64 << 10;
-
 /// The store that entries come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -472,10 +469,15 @@ impl Import {
     /// Writes the batch, which is complete.
     fn write(&mut self) -> Result<()> {
         let entries: Vec<Numbered<'_>> = self.batch.iter().map(ImportEntry::numbered).collect();
-        let is_small = self.done.gaps > 0 && self.since_gap < SEGMENT_BYTES_BEHIND_A_GAP;
-        self.core.options.segment_bytes = match is_small {
-            true => self.segment_bytes.min(SEGMENT_BYTES_BEHIND_A_GAP),
-            false => self.segment_bytes,
+        // Behind a gap segments are small, and grow with what comes behind it: where every other entry is
+        // missing, each is in a segment of its own.
+        self.core.options.segment_bytes = match self.done.gaps {
+            0 => self.segment_bytes,
+            _ => self
+                .since_gap
+                .saturating_mul(2)
+                .clamp(SEGMENT_BYTES_MIN, self.segment_bytes)
+                .next_multiple_of(4096),
         };
         match self.core.copy_batch(&entries)? {
             Copied::Whole => {}
