@@ -115,8 +115,11 @@ fn describe(path: &Path) -> String {
     text
 }
 
+/// What an entry says: Seq, generation, entity, metadata and payload.
+type Said = (u64, u64, String, Vec<u8>, Vec<u8>);
+
 /// What the entries of a store say, but for where they lie.
-fn entries(path: &Path) -> Vec<(u64, u64, String, Vec<u8>, Vec<u8>)> {
+fn entries(path: &Path) -> Vec<Said> {
     let reader = Reader::open(path).unwrap();
     let dump = Dump::new(reader.kinds());
     let frames = Survey::of(&reader).unwrap().frames().map(|item| match item.unwrap() {
@@ -303,13 +306,16 @@ const VESSELS: Facts<Vessel> = Facts::new("vessel");
 const ORDERS: Facts<u32> = Facts::new("order");
 const INVOICES: Facts<String> = Facts::new("invoice");
 
+/// Makes a store at a path.
+type Make = fn(&Path);
+
 /// Adds the samples that are missing, and what is in them.
 #[test]
 #[ignore = "makes samples of the format of this build; those that are there stay as they are"]
 fn make_the_samples_that_are_missing() {
     let folder = data().join(format!("format-{FORMAT_VERSION}"));
     std::fs::create_dir_all(&folder).unwrap();
-    let makers: [(&str, fn(&Path)); 6] = [
+    let makers: [(&str, Make); 6] = [
         ("plain", plain),
         ("many_segments", many_segments),
         ("cursors", cursors),

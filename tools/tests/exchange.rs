@@ -310,6 +310,28 @@ fn damage_is_said_and_left_out_and_the_import_says_so_again() {
     assert_eq!(diff.code, Some(1), "what is damaged is not equal to anything");
 }
 
+#[test]
+fn an_import_that_is_interrupted_leaves_nothing() {
+    let place = Place::new();
+    let (lines, target) = (small(&place), place.path("new.esker"));
+    let mut import =
+        tool(&["import", "-", &target]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = import.stdin.take().unwrap();
+    stdin.write_all(format!("{}\n{}\n", lines[0], lines[1]).as_bytes()).unwrap();
+    let begun = std::time::Instant::now();
+    while !Path::new(&target).join("0000000001.seg").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the import does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&import);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    // It waits for the next line, and of that there is only a part.
+    stdin.write_all(b"{\"type\"").unwrap();
+    drop(stdin);
+    assert_eq!(import.wait().unwrap().code(), Some(130));
+    assert!(!Path::new(&target).exists());
+}
+
 /// An export of three entries of one entity, one line each.
 fn small(place: &Place) -> Vec<String> {
     let path = place.path("small.esker");

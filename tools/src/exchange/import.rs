@@ -65,7 +65,7 @@ pub struct Done {
     pub summary: Summary,
 }
 
-/// Makes a store of lines. `go_on` is asked before each line.
+/// Makes a store of lines. `go_on` is asked at each line.
 ///
 /// # Errors
 ///
@@ -86,10 +86,13 @@ pub fn import(
     for kind in kinds {
         import.kind(kind).map_err(|error| lines.refused(error))?;
     }
-    while let Some(line) = lines.next_line()? {
+    loop {
+        let next = lines.next_line();
+        // Whoever interrupts a pipe cuts its lines off too: that is no fault of theirs.
         if !go_on() {
             return Err(Interrupted.into());
         }
+        let Some(line) = next? else { break };
         match line {
             Line::Entry(entry) => import.entry(entry).map_err(|error| lines.refused(error))?,
             Line::Summary(summary) => {
