@@ -156,6 +156,7 @@ pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
 pub use journal::holds::HeldBack;
 pub use journal::pins::PinnedBy;
+pub use journal::import::{Import, ImportEntry, ImportKind, Imported, Origin};
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::Region;
@@ -167,6 +168,7 @@ pub use journal::stats::Stats;
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
+pub use journal::upgrade::{Upgrade, upgrade};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;

@@ -38,6 +38,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod compaction;
+mod copying;
 pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;
@@ -49,8 +50,10 @@ pub(crate) mod holds;
 mod hostile_tests;
 mod identity;
 mod idle;
+pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod kept;
+mod newer;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod pins;
@@ -67,6 +70,7 @@ pub(crate) mod stream;
 pub(crate) mod subscriber;
 pub(crate) mod tasks;
 mod threads;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod wait_set;

@@ -27,6 +27,7 @@ use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::newer::refuse_newer_beside;
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
 use crate::log::chain::{Chain, find_chain};
@@ -81,6 +82,7 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     let (manifest, lock) = match read_manifest(&*directory)? {
         Some(manifest) => {
             may_be_written(&*directory, &manifest, &options)?;
+            refuse_newer_beside(&*directory)?;
             // Only now: nothing is changed in a directory that is not a store of this format.
             let lock = HeldLock::take(&*directory)?;
             // Between our look and the lock the holder may have replaced it.
