@@ -688,3 +688,81 @@ fn a_reader_of_another_process_follows_across_compactions() {
     let again = Reader::open(&path).unwrap();
     assert_eq!(again.view().unwrap().range(..).count(), survivors(&journal, &appended).len());
 }
+
+#[test]
+fn an_erased_entity_leaves_no_byte_and_what_holds_it_back_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().open(&path).unwrap();
+    let person = journal.kind("person").unwrap();
+    let name = "ada-lovelace-1815";
+    let is_on_disk = |needle: &str| {
+        names(&path).iter().any(|name| {
+            let bytes = std::fs::read(path.join(name)).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+        })
+    };
+    for n in 0..40 {
+        put(&journal, person, name, n);
+        put(&journal, person, "other", n);
+    }
+    let view = journal.view();
+    assert!(is_on_disk(name));
+    let mut slow = journal.watch("slow", Region::all()).unwrap();
+    assert!(slow.advance().unwrap());
+    slow.checkpoint().unwrap();
+    let erasure = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(!erasure.erased && erasure.entries == 0, "{erasure:?}");
+    assert_eq!(erasure.waiting_for[0].by, PinnedBy::Cursor("slow".into()));
+    while slow.advance().unwrap() {}
+    slow.checkpoint().unwrap();
+    drop(slow);
+    // It is remembered: also a later life goes on with it, and so does any compaction.
+    journal.close().unwrap();
+    let journal = options().open(&path).unwrap();
+    let done = journal.compact(&now_all()).unwrap();
+    assert_eq!(done.entries_dropped, 40, "{done:?}");
+    assert!(!is_on_disk(name), "{:?}", names(&path));
+    assert!(journal.latest(person, name.as_bytes()).unwrap().is_none());
+    assert_eq!(journal.view().entity(person, b"other").map(Result::unwrap).count(), 40, "others are whole");
+    // Who had it mapped has it as long as that.
+    assert_eq!(view.entity(person, name.as_bytes()).map(Result::unwrap).count(), 40);
+    // One that comes again is a new one, and can be erased where it stands.
+    journal.retire_cursor("slow").unwrap();
+    let again = journal.append(Record::new(person, name.as_bytes(), b"again")).unwrap();
+    assert_eq!(again.generation.get(), again.seq.get());
+    let erasure = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(erasure.erased && erasure.entries == 1 && erasure.through == Some(again.seq), "{erasure:?}");
+    assert!(!is_on_disk(name));
+    let none = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(none.erased && none.through.is_none());
+    journal.close().unwrap();
+    assert!(!is_on_disk(name));
+    is_valid(&path);
+}
+
+#[test]
+fn the_log_is_compacted_in_the_background_and_a_close_ends_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let auto = esker::AutoCompact::every(Duration::from_millis(2)).min_garbage(16 << 10);
+    let options = Options::new().segment_bytes(8192).durability(Durability::Os).auto_compact(auto);
+    let journal = options.open(&path).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    let mut appended = BTreeMap::new();
+    let mut round = 0;
+    while journal.stats().compactions < 3 {
+        appended.extend(rounds(&journal, row, 5, round, round + 20));
+        round += 20;
+        assert!(round < 100_000, "{:?}", journal.stats());
+    }
+    survivors(&journal, &appended);
+    let stats = journal.stats();
+    assert!(stats.floor > 0 && stats.log_bytes > 0 && stats.compactions_failed == 0, "{stats:?}");
+    journal.close().unwrap();
+    is_valid(&path);
+    let refused = Options::new().background(false).auto_compact(esker::AutoCompact::every(Duration::ZERO));
+    let refused = refused.open(directory.path().join("other")).unwrap_err();
+    assert!(refused.to_string().contains("auto_compact") && refused.to_string().contains("interval"));
+}

@@ -74,6 +74,13 @@ impl Index {
         *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
     }
 
+    /// Goes by what compaction has written down since, over the same row.
+    pub(crate) fn change(&self, compacted: Compacted) {
+        let mut catalog = self.catalog.write();
+        let sections = catalog.sections.clone();
+        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+    }
+
     /// The bytes of what was removed and is still held by views or entries.
     pub(crate) fn unlinked_bytes(&self) -> u64 {
         let removed = self.removed.lock();

@@ -30,12 +30,13 @@ use crate::format::index::Keyed;
 use crate::format::lock::Cell;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{file_name, part_number_of};
-use crate::format::system::Keep;
+use crate::format::system::{Keep, KindInfo};
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
 use crate::index::sealed::SealedIndex;
 use crate::journal::Journal;
 use crate::journal::core::Core;
+use crate::journal::erasing::rules_of;
 use crate::journal::holds::{HeldBack, Holds};
 use crate::journal::opening::{read_manifest, write_manifest};
 use crate::journal::view::View;
@@ -70,9 +71,11 @@ pub struct Compaction {
 
 /// What is to be done about what could be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Do {
+pub(crate) enum Do {
     Nothing,
     Everything,
+    /// What is to be erased, and nothing else.
+    Erase,
     /// If it frees so many bytes at least.
     IfItFrees(u64),
 }
@@ -163,7 +166,7 @@ impl Core {
         done
     }
 
-    fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
+    pub(crate) fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         self.check_not_forked("compact the log")?;
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
@@ -185,7 +188,7 @@ impl Core {
         self.seal_for_compaction(durable)?;
         let view = self.view();
         let holds = Holds::of(self, &view)?;
-        let mut job = Job::new(self, options, &view, durable, &holds)?;
+        let mut job = Job::new(self, (options, what), &view, durable, &holds)?;
         let mut outcome = job.outcome(&view, &holds)?;
         let runs = job.runs(options);
         let mut plan = outcome.clone();
@@ -195,10 +198,11 @@ impl Core {
         match what {
             Do::Nothing => outcome = plan,
             Do::IfItFrees(least) if frees < least => {}
-            Do::IfItFrees(_) | Do::Everything => {
+            Do::IfItFrees(_) | Do::Everything | Do::Erase => {
                 for run in runs {
                     job.execute(run, &holds, &mut outcome)?;
                 }
+                self.forget_what_is_erased()?;
                 outcome.bytes_after = log_bytes(&self.view());
                 let freed = outcome.bytes_before.saturating_sub(outcome.bytes_after);
                 self.compacting.reclaimable.store(frees.saturating_sub(freed), Ordering::Relaxed);
@@ -254,20 +258,25 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(
         core: &'a Core,
-        options: &CompactOptions,
+        (options, what): (&CompactOptions, Do),
         view: &View,
         durable: Position,
         holds: &Holds,
     ) -> Result<Self> {
         let nanos = |age: Duration| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let time = now();
-        let keep = core.registry.read().iter().map(|kind| (kind.id.0, kind.keep)).collect();
+        let kept = |kind: &Arc<KindInfo>| (kind.id.0, kind.keep);
+        let keep = match what {
+            // Nothing else goes.
+            Do::Erase => HashMap::new(),
+            _ => core.registry.read().iter().map(kept).collect(),
+        };
         let rules = Rules {
             index: &core.index,
             keep,
             durable,
             tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
-            erasing: HashMap::new(),
+            erasing: rules_of(&view.catalog.compacted),
         };
         let pace = Copying {
             core,
@@ -573,6 +582,17 @@ impl Core {
                 self.compacting.unsure.store(true, Ordering::Release);
                 if matches!(found, Ok(Some(_))) { Ok(InPlace::New(Some(error))) } else { Err(error) }
             }
+        }
+    }
+
+    /// Replaces the manifest, where the row of segments stays as it is. The caller has the turn.
+    pub(crate) fn change_manifest(&self, compacted: Compacted) -> Result<()> {
+        match self.replace_manifest(&compacted)? {
+            InPlace::New(error) => {
+                self.index.change(compacted);
+                error.map_or(Ok(()), Err)
+            }
+            InPlace::Old(error) => Err(error),
         }
     }
 

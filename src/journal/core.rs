@@ -598,16 +598,21 @@ impl Core {
         }
     }
 
+    /// A kind that is registered.
+    pub(crate) fn known_kind(&self, kind: KindId, doing: &str) -> Result<Arc<KindInfo>> {
+        self.registry.read().get(kind).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::UnknownKind, format!("{doing} kind {kind}"))
+                .sides("a kind that this store has registered", kind)
+        })
+    }
+
     /// Registers what is kept of a kind. Answers where the log ends behind that.
     pub(crate) fn set_keep(&self, kind: KindId, keep: Keep) -> Result<Position> {
         self.check_not_forked("say what is kept of a kind")?;
         loop {
             let mut writer = self.writer.lock();
             self.check_writable()?;
-            let Some(known) = self.registry.read().get(kind).cloned() else {
-                return Err(Error::new(ErrorKind::UnknownKind, format!("say what is kept of kind {kind}"))
-                    .sides("a kind that this store has registered", kind));
-            };
+            let known = self.known_kind(kind, "say what is kept of")?;
             if known.keep == keep {
                 return Ok(self.commit.visible());
             }

@@ -43,6 +43,7 @@ pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod entry;
+pub(crate) mod erasing;
 pub(crate) mod finding;
 pub(crate) mod history;
 pub(crate) mod holds;
