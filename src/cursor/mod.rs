@@ -50,6 +50,11 @@ impl Cursors {
         self.by_name.insert(cursor.name.clone(), Known { state: cursor, incarnation, end });
     }
 
+    /// Forgets all of them, before they are restated.
+    pub(crate) fn begin_anew(&mut self) {
+        self.by_name.clear();
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&CursorState> {
         self.by_name.get(name).map(|known| &known.state)
     }

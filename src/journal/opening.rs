@@ -360,7 +360,7 @@ pub(crate) fn find_log(
     let store = manifest.store;
     let place =
         Arc::new(Place { directory: Arc::clone(&directory), store, hasher: EntityHasher::new(store) });
-    let base = newest_indexed(&*directory, store)?;
+    let base = newest_indexed(&*directory, store, &manifest.compacted)?;
     let vouched = base.as_ref().map_or(0, |base| base.covered.segment);
     let compacted = &manifest.compacted;
     let chain = find_chain(&*directory, store, purpose, compacted, |number| number <= vouched)?;
@@ -419,10 +419,12 @@ struct Base {
     covered: Covered,
 }
 
-fn newest_indexed(directory: &dyn Directory, store: StoreId) -> Result<Option<Base>> {
+fn newest_indexed(directory: &dyn Directory, store: StoreId, compacted: &Compacted) -> Result<Option<Base>> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let mut numbers: Vec<u32> =
         names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
+    // What a compaction has replaced may still be there.
+    numbers.retain(|number| compacted.covering(*number).is_none());
     numbers.sort_unstable();
     for number in numbers.into_iter().rev() {
         // Whatever is wrong with an index or its segment: the next older one, and reading, will do.
@@ -484,7 +486,8 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
         if purpose == Purpose::Write {
             refuse_damage(place, opened)?;
         }
-        if covered == EntryAt::new(section.number, opened.index().count()) {
+        // Of a part, what was covered was counted in the segment for which it stands.
+        if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
         }
         learn_from(&entities, hasher, section.number, opened);
@@ -600,6 +603,8 @@ impl Finding<'_> {
             && let Some(preamble) = Preamble::read(frame.payload())
         {
             self.preamble = preamble;
+            // It restates every cursor; that one was retired may stand in what was compacted.
+            self.registry.cursors.begin_anew();
         }
         self.registry.learn_frame(frame);
     }
