@@ -55,6 +55,15 @@ impl Cursors {
         self.by_name.clear();
     }
 
+    /// Learns what is said elsewhere, if the log does not say more: of a name that it says was retired, with
+    /// which revision.
+    pub(crate) fn learn_later(&mut self, cursor: &CursorState, retired: Option<u64>) {
+        let known = self.get(&cursor.name).map(|known| known.revision);
+        if known.max(retired).is_none_or(|known| known < cursor.revision) {
+            self.learn(cursor.clone());
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&CursorState> {
         self.by_name.get(name).map(|known| &known.state)
     }

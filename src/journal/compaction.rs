@@ -28,7 +28,7 @@ use crate::format::compacted::{Compacted, Cover};
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::lock::Cell;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::segment::{file_name, part_number_of};
 use crate::format::system::{Keep, KindInfo};
 use crate::id::{PART, Position, Seq};
@@ -38,7 +38,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::erasing::rules_of;
 use crate::journal::holds::{HeldBack, Holds};
-use crate::journal::opening::{read_manifest, write_manifest};
+use crate::journal::opening::read_manifest;
 use crate::journal::view::View;
 use crate::log::lock::{now, random};
 
@@ -219,8 +219,10 @@ impl Core {
         for section in &self.index.catalog().sections {
             if section.number < durable.segment() && section.cover.is_none() {
                 // What cannot be opened or sealed is left alone.
-                if let Ok(opened) = section.open() {
-                    let _ = self.seal(opened);
+                if let Ok(opened) = section.open()
+                    && self.seal(opened).is_err()
+                {
+                    let _ = self.seal_in_memory(opened);
                 }
             }
         }
@@ -556,7 +558,12 @@ impl Core {
         // From now on an entity that is not known may have been dropped.
         writer.forgot = true;
         drop(writer);
-        let replaced = self.replace_manifest(&compacted);
+        let mut table = self.table.lock();
+        if table.at.segment() < self.commit.durable().segment() {
+            // Restated by the segment behind.
+            *table = CursorTable::default();
+        }
+        let replaced = self.replace_manifest(&compacted, &table);
         if let Ok(InPlace::New(_)) = &replaced {
             self.index.replace(cover, part, compacted.clone());
             self.lock.show(Cell::Compactions, compacted.parts_numbered.into());
@@ -573,11 +580,12 @@ impl Core {
 
     /// Replaces the manifest. Where that fails, what is in place is looked up: nothing may be removed that
     /// a manifest names which a crash may yet bring back.
-    fn replace_manifest(&self, compacted: &Compacted) -> Result<InPlace> {
-        let manifest = Manifest { compacted: compacted.clone(), ..self.manifest.clone() };
-        let Err(error) = write_manifest(&*self.directory, &manifest) else { return Ok(InPlace::New(None)) };
+    fn replace_manifest(&self, compacted: &Compacted, table: &CursorTable) -> Result<InPlace> {
+        let (compacted, table) = (compacted.clone(), table.clone());
+        let manifest = Manifest { compacted, table, ..self.manifest.clone() };
+        let Err(error) = self.write_with_reserve(&manifest) else { return Ok(InPlace::New(None)) };
         match read_manifest(&*self.directory) {
-            Ok(Some(found)) if found.compacted != *compacted => Ok(InPlace::Old(error)),
+            Ok(Some(found)) if found.compacted != manifest.compacted => Ok(InPlace::Old(error)),
             found => {
                 self.compacting.unsure.store(true, Ordering::Release);
                 if matches!(found, Ok(Some(_))) { Ok(InPlace::New(Some(error))) } else { Err(error) }
@@ -587,7 +595,8 @@ impl Core {
 
     /// Replaces the manifest, where the row of segments stays as it is. The caller has the turn.
     pub(crate) fn change_manifest(&self, compacted: Compacted) -> Result<()> {
-        match self.replace_manifest(&compacted)? {
+        let table = self.table.lock();
+        match self.replace_manifest(&compacted, &table)? {
             InPlace::New(error) => {
                 self.index.change(compacted);
                 error.map_or(Ok(()), Err)

@@ -16,7 +16,7 @@ use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::{Codec, Keep, KindInfo, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, KindId, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
@@ -68,6 +68,10 @@ pub(crate) struct Core {
     /// What holds compaction back beside cursors.
     pub(crate) pins: Arc<Pins>,
     pub(crate) compacting: Compacting,
+    /// The manifest's table of cursors. Whoever replaces the manifest holds it until memory is as that.
+    pub(crate) table: Mutex<CursorTable>,
+    /// There is a file that can be given up for a manifest.
+    pub(crate) has_reserve: AtomicBool,
     /// Files that compaction has replaced and that are still there.
     pub(crate) left: Mutex<Vec<String>>,
     pub(crate) lock: HeldLock,
@@ -216,6 +220,7 @@ impl Core {
         lock: HeldLock,
     ) -> Self {
         let copies = directory.file_system().copy_on_write;
+        let table = Mutex::new(manifest.table.clone());
         Self {
             directory,
             options,
@@ -235,6 +240,8 @@ impl Core {
             tasks: Tasks::default(),
             pins: Arc::default(),
             compacting: Compacting::default(),
+            table,
+            has_reserve: AtomicBool::new(false),
             left: Mutex::default(),
             lock,
             fork: ForkGuard::new(),

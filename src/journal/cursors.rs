@@ -443,7 +443,10 @@ impl Core {
 
     /// Writes down where cursors are, durably: one batch.
     pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
-        let (end, _) = self.append_items(&[], moves, None, &mut |_| {})?;
-        self.wait_durable(end)
+        match self.append_items(&[], moves, None, &mut |_| {}) {
+            Ok((end, _)) => self.wait_durable(end),
+            Err(error) if error.kind() == ErrorKind::NoSpace => self.move_cursors_in_manifest(moves, error),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
 use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::{Codec, Owner};
 use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
@@ -349,6 +349,7 @@ impl Import {
             store,
             era,
             created,
+            table: CursorTable::default(),
             sections: Vec::new(),
             read_only: false,
             backup: None,

@@ -11,6 +11,8 @@
 //! 5. a shard of the directory of entities, and under it the directory's file
 //! 6. the registry, the catalog, `Core::unsynced`, the spare, `Keeper::writable_through`, the lists
 //!    of a segment's arrays — each held for a few steps, none of them under another
+//!    the manifest's table of cursors (`Core::table`) while the manifest is replaced, and under it the
+//!    registry and the catalog
 //! 7. `Commit::turn` — the marks and the syncer's turn; never held across a sync
 //! 8. the beds of the two threads (`Keeper::work`, `Idle::state`), what the feed keeps
 //!    (`Feed::pending`, the beds of readers, a `Sleeper`) and the names of cursors in hand
@@ -37,6 +39,7 @@
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod backup;
+mod base;
 pub(crate) mod compaction;
 mod copying;
 pub(crate) mod core;
@@ -63,6 +66,7 @@ pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;
+mod reserve;
 pub(crate) mod rotation;
 pub(crate) mod scan;
 pub(crate) mod stats;

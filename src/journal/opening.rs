@@ -1,5 +1,6 @@
 //! Opening a store: what is there, who holds it, and where its log ends.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, read_whole, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Compacted, Cover};
-use crate::format::frame::{FRAME_BYTES, Frame};
+use crate::format::cursor::CursorState;
+use crate::format::frame::Frame;
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
-use crate::format::manifest::{self, Manifest};
+use crate::format::manifest::{self, CursorTable, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of, part_number_of};
 use crate::format::system::{Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
@@ -24,7 +26,7 @@ use crate::index::entities::{Entities, EntityFile, Known};
 use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
-use crate::index::sealed::SealedIndex;
+use crate::journal::base::{Base, newest_indexed};
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::newer::refuse_newer_beside;
@@ -32,7 +34,7 @@ use crate::journal::registry::Registry;
 use crate::journal::window::Window;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Making, Segment, Zeros, make};
 use crate::options::{Durability, Options, Presence};
@@ -253,6 +255,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         era: 1,
         created: now(),
         compacted: Compacted::default(),
+        table: CursorTable::default(),
         sections: Vec::new(),
         read_only: false,
         backup: None,
@@ -393,6 +396,8 @@ pub(crate) fn find_log(
         vouched,
         registry: Registry::default(),
         preamble: Preamble::default(),
+        preamble_at: 0,
+        retired: HashMap::new(),
         current: None,
         keyed: Vec::new(),
         keyed_reader: KeyedReader::default(),
@@ -402,7 +407,12 @@ pub(crate) fn find_log(
     }
     let covered = base.as_ref().map(|base| base.covered);
     let end = recover(&*directory, store, &chain, covered, purpose, &mut finding)?;
-    let Finding { registry, preamble, keyed: fresh, current, .. } = finding;
+    let Finding { mut registry, preamble, preamble_at, retired, keyed: fresh, current, .. } = finding;
+    if preamble_at <= manifest.table.at.segment() {
+        for cursor in &manifest.table.cursors {
+            registry.cursors.learn_later(cursor, retired.get(&cursor.name).copied());
+        }
+    }
     let tail = current.and_then(|current| Some((current.segment, current.live?)));
     // A reader appends nothing, so it need not remember what was.
     let keyed = match purpose {
@@ -410,61 +420,6 @@ pub(crate) fn find_log(
         Purpose::Read | Purpose::Salvage => Window::default(),
     };
     Ok(Opened { index, registry, chain, end, keyed, preamble, tail })
-}
-
-/// The newest segment whose index checks out.
-struct Base {
-    segment: Arc<Segment>,
-    index: SealedIndex,
-    covered: Covered,
-}
-
-fn newest_indexed(directory: &dyn Directory, store: StoreId, compacted: &Compacted) -> Result<Option<Base>> {
-    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let mut numbers: Vec<u32> =
-        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
-    // What a compaction has replaced may still be there.
-    numbers.retain(|number| compacted.covering(*number).is_none());
-    numbers.sort_unstable();
-    for number in numbers.into_iter().rev() {
-        // Whatever is wrong with an index or its segment: the next older one, and reading, will do.
-        let Ok(segment) = Segment::open(directory, store, number) else { continue };
-        let Ok(index) = SealedIndex::open(directory, store, number, segment.header.salt) else { continue };
-        if let Some(base) = Base::of(segment, index) {
-            return Ok(Some(base));
-        }
-    }
-    Ok(None)
-}
-
-impl Base {
-    /// Trusts an index if the last frame that it covers is there.
-    fn of(segment: Segment, index: SealedIndex) -> Option<Self> {
-        // Nothing of a segment may have survived: without its preamble it is no place to begin.
-        index.system().next()?;
-        let end = index.layout.end;
-        segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
-        let is_good =
-            |at| segment.frame(at).is_some_and(|f| f.is_good(segment.header.salt, segment.position(at)));
-        // What the registry and the next Seq are read from; else an older segment is asked.
-        if !index.system().all(is_good) || !index.agrees_with(&segment) {
-            return None;
-        }
-        let at = end.checked_sub(FRAME_BYTES as u64)?;
-        let frame =
-            segment.frame(at).filter(|frame| frame.is_good(segment.header.salt, segment.position(at)));
-        let last = frame
-            .filter(|frame| frame.header.is_system())
-            .and_then(|frame| System::of(frame.header.operation));
-        let covered = Covered {
-            segment: segment.number(),
-            end,
-            last_seq: index.layout.first_seq.checked_add(index.layout.frames as u64)?.checked_sub(1)?,
-            last_life: index.layout.last_life,
-            last,
-        };
-        Some(Self { segment: Arc::new(segment), index, covered })
-    }
 }
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.
@@ -568,6 +523,10 @@ struct Finding<'a> {
     vouched: u32,
     registry: Registry,
     preamble: Preamble,
+    /// The segment that begins with it.
+    preamble_at: u32,
+    /// The cursors that were retired, and with which revision.
+    retired: HashMap<String, u64>,
     current: Option<Current>,
     keyed: Vec<(u32, Keyed)>,
     keyed_reader: KeyedReader,
@@ -593,18 +552,23 @@ impl Finding<'_> {
                     .at(self.index.place.directory.path().join(file_name(base.segment.number())))
                     .place(base.segment.number(), offset));
             };
-            self.learn_system(&frame);
+            self.learn_system(base.segment.number(), &frame);
         }
         Ok(())
     }
 
-    fn learn_system(&mut self, frame: &Frame<'_>) {
+    fn learn_system(&mut self, segment: u32, frame: &Frame<'_>) {
         if frame.header.operation == System::Preamble as u8
             && let Some(preamble) = Preamble::read(frame.payload())
         {
-            self.preamble = preamble;
+            (self.preamble, self.preamble_at) = (preamble, segment);
             // It restates every cursor; that one was retired may stand in what was compacted.
             self.registry.cursors.begin_anew();
+        }
+        if frame.header.operation == System::Cursor as u8
+            && let Some(cursor) = CursorState::read(frame.payload()).filter(|cursor| cursor.retired)
+        {
+            self.retired.insert(cursor.name, cursor.revision);
         }
         self.registry.learn_frame(frame);
     }
@@ -649,7 +613,7 @@ impl Visitor for Finding<'_> {
         let Some(Current { live: Some(live), began, .. }) = self.current.as_mut() else { return Ok(()) };
         note(live, began, position, frame);
         if frame.header.is_system() {
-            self.learn_system(frame);
+            self.learn_system(position.segment(), frame);
             return Ok(());
         }
         let hash = self.index.hash(frame.header.kind.get(), frame.key());

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
@@ -171,6 +171,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
             era: era_behind(0),
             created: now(),
             compacted: Compacted::default(),
+            table: CursorTable::default(),
             sections: Vec::new(),
             read_only: false,
             backup: None,

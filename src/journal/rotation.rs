@@ -49,6 +49,10 @@ impl Core {
     /// of this life. The maker's lock comes before the writer's, so that no spare is made for a
     /// segment that is not active any more.
     pub(crate) fn prepare(&self, bytes: u64) -> Result<()> {
+        self.try_to_prepare(bytes).map_err(|error| self.name_who_pins(error))
+    }
+
+    fn try_to_prepare(&self, bytes: u64) -> Result<()> {
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         self.check_writable()?;

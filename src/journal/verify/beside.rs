@@ -7,11 +7,12 @@ use crate::format::lock::{self as lock_format, HOLDER_AT, Holder, PAGE_BYTES as 
 use crate::id::StoreId;
 use crate::journal::finding::{Finding, Severity};
 use crate::journal::identity::type_of;
+use crate::journal::reserve::FILE_NAME as RESERVE;
 
 /// What is no part of a store, and what only looks like one.
 pub(super) fn look_at_names(names: &[Name], findings: &mut Vec<Finding>) {
     for Name { name, is_file } in names {
-        let is_ours = type_of(name).is_some();
+        let is_ours = type_of(name).is_some() || name == RESERVE;
         if is_ours && !is_file {
             let what = "a link, pipe, device or directory under the name of a store's file";
             findings.push(Finding::new(Severity::Damage, name, what));
