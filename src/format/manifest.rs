@@ -90,6 +90,11 @@ pub(crate) struct CursorTable {
 }
 
 impl CursorTable {
+    /// True if no preamble has restated it: the last one begins this segment.
+    pub(crate) fn is_news(&self, preamble_at: u32) -> bool {
+        !self.cursors.is_empty() && preamble_at <= self.at.segment()
+    }
+
     /// The position, and each cursor behind its length.
     fn encode(&self) -> Vec<u8> {
         let mut bytes = self.at.word().to_le_bytes().to_vec();

@@ -29,7 +29,7 @@ use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::segment::{file_name, part_number_of};
+use crate::format::segment::{FIRST_FRAME, file_name, part_number_of};
 use crate::format::system::{Keep, KindInfo};
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
@@ -557,10 +557,12 @@ impl Core {
         }
         // From now on an entity that is not known may have been dropped.
         writer.forgot = true;
+        let preamble_at = writer.preamble_at;
         drop(writer);
         let mut table = self.table.lock();
-        if table.at.segment() < self.commit.durable().segment() {
-            // Restated by the segment behind.
+        let durable = self.commit.durable();
+        if !table.is_news(preamble_at) && durable > Position::new(preamble_at, FIRST_FRAME) {
+            // Restated by that segment.
             *table = CursorTable::default();
         }
         let replaced = self.replace_manifest(&compacted, &table);

@@ -127,6 +127,8 @@ pub(crate) struct Writer {
     pub(crate) unannounced: Option<Position>,
     /// Seqs that a repair could not save, to be named by the next preamble.
     pub(crate) lost: u64,
+    /// The segment that begins with the last preamble.
+    pub(crate) preamble_at: u32,
 }
 
 /// Where the writer stands.
@@ -372,7 +374,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "append").at(self.directory.path()));
         }
         if self.commit.is_poisoned() {
-            return Err(self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), "append"));
+            return Err(self.stopped_now("append"));
         }
         Ok(())
     }
@@ -385,6 +387,11 @@ impl Core {
             return Err(Error::new(ErrorKind::Forked, doing).at(self.directory.path()));
         }
         Ok(())
+    }
+
+    /// Why nothing more is written.
+    pub(crate) fn stopped_now(&self, doing: &str) -> Error {
+        self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), doing)
     }
 
     pub(crate) fn stopped(&self, stopped: Stopped, doing: &str) -> Error {

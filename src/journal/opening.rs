@@ -121,7 +121,7 @@ fn start(
 ) -> Result<Core> {
     let life = draw_life()?;
     let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
-    let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    let Opened { index, registry, chain, end, keyed, preamble, preamble_at, .. } = opened;
     if !end.report.clean {
         make_names_durable(&*directory)?;
     }
@@ -140,6 +140,7 @@ fn start(
         greatest: chain.greatest,
         unannounced: None,
         lost: 0,
+        preamble_at,
     };
     lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
@@ -350,6 +351,8 @@ pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) keyed: Window,
     pub(crate) preamble: Preamble,
+    /// The segment that begins with it.
+    pub(crate) preamble_at: u32,
     /// The last segment, if its frames were read one by one.
     pub(crate) tail: Option<(Arc<Segment>, Arc<LiveIndex>)>,
 }
@@ -408,7 +411,7 @@ pub(crate) fn find_log(
     let covered = base.as_ref().map(|base| base.covered);
     let end = recover(&*directory, store, &chain, covered, purpose, &mut finding)?;
     let Finding { mut registry, preamble, preamble_at, retired, keyed: fresh, current, .. } = finding;
-    if preamble_at <= manifest.table.at.segment() {
+    if manifest.table.is_news(preamble_at) {
         for cursor in &manifest.table.cursors {
             registry.cursors.learn_later(cursor, retired.get(&cursor.name).copied());
         }
@@ -419,7 +422,7 @@ pub(crate) fn find_log(
         Purpose::Write => remembered(&index, &preamble, base.as_ref(), fresh)?,
         Purpose::Read | Purpose::Salvage => Window::default(),
     };
-    Ok(Opened { index, registry, chain, end, keyed, preamble, tail })
+    Ok(Opened { index, registry, chain, end, keyed, preamble, preamble_at, tail })
 }
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.

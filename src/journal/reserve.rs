@@ -7,10 +7,11 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::cursor::CursorState;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::journal::core::Core;
+use crate::journal::core::{Core, Writer};
 use crate::journal::cursors::Move;
-use crate::journal::opening::write_manifest;
+use crate::journal::opening::{read_manifest, write_manifest};
 use crate::log::lock::now;
 
 /// Allocated, and nothing else.
@@ -60,21 +61,32 @@ impl Core {
         }
         let mut table = self.table.lock();
         let at = self.commit.durable();
-        // What stands in it from before this segment the segment restates.
-        let is_of_now = table.at.segment() == at.segment();
-        let mut cursors = if is_of_now { table.cursors.clone() } else { Vec::new() };
+        let mut cursors = if table.is_news(writer.preamble_at) { table.cursors.clone() } else { Vec::new() };
         cursors.retain(|cursor| states.iter().all(|state| state.name != cursor.name));
         cursors.extend(states.iter().cloned());
         let next = CursorTable { at, cursors };
         let compacted = (*self.index.catalog().compacted).clone();
         let manifest = Manifest { compacted, table: next.clone(), ..self.manifest.clone() };
         if self.write_with_reserve(&manifest).is_err() {
-            return Err(full);
+            let is_in_place =
+                read_manifest(&*self.directory).ok().flatten().is_some_and(|now| now == manifest);
+            if is_in_place {
+                // Nobody knows whether for good: as behind any sync that failed.
+                self.poison("replace the manifest: it could not be made durable");
+            }
+            return Err(if is_in_place { self.stopped_now("move a cursor") } else { full });
         }
         *table = next;
         let mut registry = self.registry.write();
         states.into_iter().for_each(|state| registry.cursors.learn_at(state, at));
         Ok(())
+    }
+
+    /// Those that were retired while the log could not grow: no frame has said so yet.
+    pub(crate) fn retired_in_manifest(&self, writer: &Writer) -> Vec<CursorState> {
+        let table = self.table.lock();
+        let is_news = table.is_news(writer.preamble_at);
+        table.cursors.iter().filter(|cursor| is_news && cursor.retired).cloned().collect()
     }
 
     /// Says who holds back what could be freed, if somebody does.

@@ -133,6 +133,7 @@ impl Core {
         if is_empty {
             live.begin(writer.last_seq + 1 + writer.lost);
             writer.last_seq += std::mem::take(&mut writer.lost);
+            writer.preamble_at = end.segment();
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
@@ -235,6 +236,7 @@ impl Core {
             Arc::clone(&live),
             0,
         ));
+        writer.preamble_at = segment.number();
         let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
         writer.stage = Stage::Writing(Active::new(log, live));
         self.push_all_system(writer, &preamble.drafts())
@@ -249,9 +251,10 @@ impl Core {
             lost: writer.lost,
             forgot: writer.forgot,
         };
+        let retired = self.retired_in_manifest(writer);
         let registry = self.registry.read();
         let kinds = registry.iter().map(|kind| kind.encode()).collect();
-        let cursors = registry.cursors.iter().map(|cursor| cursor.encode()).collect();
+        let cursors = registry.cursors.iter().chain(&retired).map(|cursor| cursor.encode()).collect();
         PreambleBatch { head: head.encode(), kinds, cursors }
     }
 

@@ -251,6 +251,8 @@ struct InSegment {
     whole: bool,
     /// What the log said of itself before, until the preamble has restated it.
     to_restate: Option<(Registry, Registry)>,
+    /// The cursors that the preamble says were retired, on a disk that was full then.
+    retired: HashSet<String>,
 }
 
 struct InIndex {
@@ -448,16 +450,26 @@ impl<'a> Checking<'a> {
         }
         let Some((_, restated)) = here.to_restate.as_mut() else { return };
         restated.learn_frame(frame);
+        if operation == Some(System::Cursor) {
+            let cursor = CursorState::read(frame.payload()).filter(|cursor| cursor.retired);
+            here.retired.extend(cursor.map(|cursor| cursor.name));
+        }
         if frame.header.has(flag::MORE) {
             return;
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
+        let retired = std::mem::take(&mut here.retired);
         if let Some(kind) = before.iter().find(|kind| restated.named(&kind.name) != Some(kind)) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }
         let restated = |name: &str| restated.cursors.get(name);
-        if let Some(cursor) = before.cursors.iter().find(|cursor| restated(&cursor.name) != Some(cursor)) {
+        // One that moved while the log could not grow has a greater revision.
+        let is_wrong = |cursor: &&CursorState| match restated(&cursor.name) {
+            Some(now) => now != *cursor && now.revision <= cursor.revision,
+            None => !retired.contains(&cursor.name),
+        };
+        if let Some(cursor) = before.cursors.iter().find(is_wrong) {
             let found = restated(&cursor.name).map_or_else(|| "nothing".into(), |c| format!("{c:?}"));
             self.damage(position, "a cursor that a preamble restates".into(), format!("{cursor:?}"), found);
         }
@@ -584,6 +596,7 @@ impl Visitor for Checking<'_> {
             end: from,
             whole: from == FIRST_FRAME,
             to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
+            retired: HashSet::new(),
         });
         Ok(())
     }
