@@ -1,5 +1,6 @@
 //! Which entries are kept.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) tombstones_before: i64,
     /// Entities of which nothing up to a Seq may be left.
     pub(crate) erasing: HashMap<EntityHash, u64>,
+    /// The newest durable entries of entities that have newer ones, once they were looked up.
+    pub(crate) found: RefCell<HashMap<EntityHash, EntryAt>>,
 }
 
 /// What is kept of a segment or a part.
@@ -153,37 +156,75 @@ impl Rules<'_> {
 
     fn place_of_newest(&self, section: &Section, hash: EntityHash) -> Result<Newest> {
         let Some(known) = self.index.find(hash)? else { return Ok(Newest::Here) };
-        let Some(newest) = self.newest_durable(known.newest)? else { return Ok(Newest::NotDurable) };
+        let Some(newest) = self.newest_durable(hash, known.newest)? else { return Ok(Newest::NotDurable) };
         let is_here = (section.first_number()..=section.number).contains(&newest.segment());
         Ok(if is_here { Newest::Here } else { Newest::Later })
     }
 
     /// The newest durable entry of an entity: a power cut could take a later one, and what is here would be
     /// the newest again. `None` where that is not found soon.
-    fn newest_durable(&self, newest: EntryAt) -> Result<Option<EntryAt>> {
+    fn newest_durable(&self, hash: EntityHash, newest: EntryAt) -> Result<Option<EntryAt>> {
         const STEPS: usize = 4096;
+        if newest.segment() < self.durable.segment() {
+            return Ok(Some(newest));
+        }
+        // Each segment with entries of an entity that is written all the time asks again.
+        if let Some(found) = self.found.borrow().get(&hash) {
+            return Ok(Some(*found));
+        }
         let catalog = self.index.catalog();
         let mut at = newest;
         for _ in 0..STEPS {
             if at.segment() < self.durable.segment() {
-                return Ok(Some(at));
+                break;
             }
-            let Some(section) = catalog.section(at.segment()) else { return Ok(None) };
-            let IndexRef::Live(live) = section.open()?.index() else { return Ok(None) };
-            let is_durable = at.segment() == self.durable.segment()
-                && live
-                    .offset(at.ordinal())
-                    .is_some_and(|offset| (1..self.durable.offset()).contains(&offset));
-            if is_durable {
-                return Ok(Some(at));
-            }
-            match live.previous(at.ordinal()).filter(|before| *before < at) {
-                Some(before) => at = before,
-                None => return Ok(None),
+            match self.step_back(&catalog, hash, at)? {
+                Back::IsDurable => break,
+                Back::To(before) if before < at => at = before,
+                Back::To(_) | Back::Unknown => return Ok(None),
             }
         }
-        Ok(None)
+        let is_found = at.segment() <= self.durable.segment();
+        if is_found {
+            self.found.borrow_mut().insert(hash, at);
+        }
+        Ok(Some(at).filter(|_| is_found))
     }
+
+    /// From an entry at or behind the segment with the durable mark to the entity's one before it.
+    fn step_back(&self, catalog: &Catalog, hash: EntityHash, at: EntryAt) -> Result<Back> {
+        let Some(section) = catalog.section(at.segment()) else { return Ok(Back::Unknown) };
+        let holds_the_mark = at.segment() == self.durable.segment();
+        let opened = section.open()?;
+        Ok(match opened.index() {
+            IndexRef::Live(live) => {
+                let offset = live.offset(at.ordinal()).filter(|offset| *offset != 0);
+                match live.previous(at.ordinal()) {
+                    _ if holds_the_mark && offset.is_some_and(|at| at < self.durable.offset()) => Back::IsDurable,
+                    Some(before) => Back::To(before),
+                    None => Back::Unknown,
+                }
+            }
+            IndexRef::Sealed(index, _) => {
+                let Some(record) = index.find(hash) else { return Ok(Back::Unknown) };
+                let below = opened.index().count_below(self.durable.offset());
+                let first = index.members(record).first().map_or(u32::MAX, |first| first.get());
+                match record.previous_segment() {
+                    _ if holds_the_mark && first < below => Back::IsDurable,
+                    0 => Back::Unknown,
+                    before => Back::To(EntryAt::new(before, EntryAt::SOMEWHERE)),
+                }
+            }
+        })
+    }
+}
+
+/// What stands before an entry of an entity.
+enum Back {
+    /// It is durable itself.
+    IsDurable,
+    To(EntryAt),
+    Unknown,
 }
 
 /// Where the newest entry of an entity is that has one here.

@@ -10,6 +10,7 @@
 //!
 //! Views and entries hold what they have mapped, also when its file is gone.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -279,6 +280,7 @@ impl<'a> Job<'a> {
             durable,
             tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
             erasing: rules_of(&view.catalog.compacted),
+            found: RefCell::default(),
         };
         let pace = Copying {
             core,
@@ -678,6 +680,7 @@ mod tests {
                 durable,
                 tombstones_before: 0,
                 erasing: HashMap::new(),
+                found: RefCell::default(),
             };
             rules.judge(&first, &|_, _| Ok(false)).unwrap().unwrap()
         };
