@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zerocopy::little_endian::U32;
 
 use crate::error::Result;
-use crate::format::frame::flag;
+use crate::format::frame::{FrameHeader, flag};
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::Keep;
@@ -45,6 +45,8 @@ pub(crate) struct Judged {
     pub(crate) must_go: bool,
     /// By kind, the greatest Seq that is dropped.
     pub(crate) dropped: BTreeMap<u16, u64>,
+    /// What would have to be known of an entity cannot be read.
+    is_damaged: bool,
 }
 
 impl Judged {
@@ -59,6 +61,7 @@ impl Judged {
             garbage: 0,
             must_go: false,
             dropped: BTreeMap::new(),
+            is_damaged: false,
         }
     }
 
@@ -82,7 +85,23 @@ impl Rules<'_> {
             && self.erasing.keys().all(|hash| index.find(*hash).is_none())
     }
 
-    /// Judges what has an index file. `below`: whether something of an entity stays in what lies before;
+    /// The header of an entity's newest entry in a segment, if it is what was written: by its checksum, and by
+    /// the key, which the body's covers.
+    fn good_newest(
+        &self,
+        opened: &Opened,
+        index: &SealedIndex,
+        ordinal: u32,
+        hash: EntityHash,
+    ) -> Option<FrameHeader> {
+        let offset = index.offset(ordinal).filter(|offset| *offset != 0)?;
+        let frame = opened.segment.frame(offset)?;
+        let is_good = frame.head_is_good(opened.segment.header.salt, opened.segment.position(offset));
+        let is_its = is_good && self.index.hash(frame.header.kind.get(), frame.key()) == hash;
+        is_its.then_some(*frame.header)
+    }
+
+    /// Judges what has an index file; `None` for what it cannot say for certain. `below`: whether something of an entity stays in what lies before;
     /// where that is not known yet, nothing is said to.
     pub(crate) fn judge(
         &self,
@@ -101,6 +120,7 @@ impl Rules<'_> {
             garbage: 0,
             must_go: false,
             dropped: BTreeMap::new(),
+            is_damaged: false,
         };
         if self.keep_all_of(index) {
             return Ok(Some(judged));
@@ -108,7 +128,7 @@ impl Rules<'_> {
         for record in index.entities() {
             self.judge_entity(section, opened, index, record, below, &mut judged)?;
         }
-        Ok(Some(judged))
+        Ok(Some(judged).filter(|judged| !judged.is_damaged))
     }
 
     fn judge_entity(
@@ -122,8 +142,11 @@ impl Rules<'_> {
     ) -> Result<()> {
         let members = index.members(record);
         let (Some(last), hash) = (members.last(), record.hash()) else { return Ok(()) };
-        let newest = opened.segment.frame(index.offset(last.get()).unwrap_or(0));
-        let Some(newest) = newest.map(|frame| *frame.header) else { return Ok(()) };
+        // Nothing is dropped for what a damaged header says.
+        let Some(newest) = self.good_newest(opened, index, last.get(), hash) else {
+            judged.is_damaged = true;
+            return Ok(());
+        };
         let kind = newest.kind.get();
         if let Some(through) = self.erasing.get(&hash) {
             let (first_seq, seqs) = (opened.first_seq(), opened.index());

@@ -28,11 +28,13 @@ pub(crate) struct Folding<F: Fold> {
     pub(crate) seq: u64,
     /// Where the views ended that it was folded from.
     pub(crate) mark: Position,
+    /// How often the log had been compacted then.
+    compactions: u32,
 }
 
 impl<F: Fold> Folding<F> {
     pub(crate) fn new() -> Self {
-        Self { state: None, generation: None, seq: 0, mark: Position::ZERO }
+        Self { state: None, generation: None, seq: 0, mark: Position::ZERO, compactions: 0 }
     }
 
     /// The value, if it is behind a newer fact than the last that was told of.
@@ -69,6 +71,10 @@ impl<F: Fold> Folding<F> {
     ) -> Result<()> {
         // Also if it fails half way: what was taken in until then may be from this view.
         self.mark = self.mark.max(view.mark);
+        let compactions = std::mem::replace(&mut self.compactions, view.compactions());
+        if compactions != self.compactions && self.is_gone(view, (id, key))? {
+            *self = Self { mark: self.mark, compactions: self.compactions, ..Self::new() };
+        }
         if self.generation.is_some() {
             for entry in view.entity_behind(id, key, self.seq) {
                 let entry = entry?;
@@ -77,7 +83,7 @@ impl<F: Fold> Folding<F> {
                 }
                 if !self.is_next(&entry) {
                     // Compaction has been between: what there is now is folded, if that is a history.
-                    *self = Self { mark: self.mark, ..Self::new() };
+                    *self = Self { mark: self.mark, compactions: self.compactions, ..Self::new() };
                     return self.go_on_in(view, kind, (id, key), last);
                 }
                 self.take(kind, &entry)?;
@@ -93,6 +99,11 @@ impl<F: Fold> Folding<F> {
             self.take(kind, &entry)?;
         }
         Ok(())
+    }
+
+    /// True if nothing is left of what was folded: it was erased, or dropped with the whole entity.
+    fn is_gone(&self, view: &View, (id, key): (KindId, &[u8])) -> Result<bool> {
+        Ok(self.generation.is_some() && view.latest(id, key)?.is_none())
     }
 
     /// True if a fact comes right behind what was taken in.

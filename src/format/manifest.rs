@@ -16,7 +16,7 @@ use crate::id::{Position, StoreId};
 
 pub(crate) const FILE_NAME: &str = "MANIFEST";
 /// A manifest is read whole; anything longer is not one.
-pub(crate) const BYTES_MAX: usize = 4 << 20;
+pub(crate) const BYTES_MAX: usize = 16 << 20;
 
 /// What the manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -103,6 +103,12 @@ impl Index {
                 sections.insert(at, Arc::new(Section::part(Arc::clone(&self.place), *cover)));
             }
         }
+        for cover in &compacted.covers {
+            let at = sections.partition_point(|section| section.number < cover.first);
+            if let Some(before) = at.checked_sub(1).and_then(|at| sections.get(at)) {
+                before.set_limit(cover.follows);
+            }
+        }
         self.compacted_through.store(compacted.last_segment(), Ordering::Release);
         *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
     }
@@ -135,6 +141,11 @@ impl Index {
             Some(known) if !self.is_there(hash, known)? => None,
             known => known,
         })
+    }
+
+    /// What was known of an entity last, also if compaction has left nothing of it since.
+    pub(crate) fn last_known(&self, hash: EntityHash) -> Result<Option<Known>> {
+        self.entities.get(hash, self)
     }
 
     /// Makes sure that the writer finds what is known of an entity, and nothing of one of which compaction

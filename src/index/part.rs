@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::format::compacted::Cover;
+use crate::format::frame::Frame;
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount};
 use crate::format::part::Answer;
 use crate::format::segment::file_name;
@@ -12,7 +13,7 @@ use crate::id::{Life, SEQ_MAX};
 use crate::index::EntityHasher;
 use crate::index::catalog::Place;
 use crate::index::live::units;
-use crate::log::part::PartFrames;
+use crate::log::part::{PartFrames, is_an_entry};
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
@@ -46,8 +47,10 @@ pub(crate) fn read_part(
         let header = frame.map(|frame| *frame.header);
         let seq = header.map_or(0, |header| header.seq.get());
         let is_system = header.is_some_and(|header| header.is_system());
-        let Some(frame) =
-            frame.filter(|_| is_system || (last + 1..=cover.last_seq.min(SEQ_MAX)).contains(&seq))
+        let is_next = |frame: &Frame<'_>| {
+            is_system || (last + 1..=cover.last_seq.min(SEQ_MAX)).contains(&seq) && is_an_entry(frame)
+        };
+        let Some(frame) = frame.filter(is_next)
         else {
             damage = damage.or(Some(at));
             // An answer may be what is damaged, where all entries are there.

@@ -446,7 +446,7 @@ impl Core {
         for (item, seq) in items.iter().zip(writer.last_seq + 1..) {
             let known = match now.get(&item.hash) {
                 Some(generation) => Some(*generation),
-                None => self.index.find(item.hash)?.map(|known| known.generation),
+                None => self.known_now(item.hash)?,
             };
             let met = match item.expect {
                 Expect::Any => true,
@@ -467,6 +467,16 @@ impl Core {
             );
         }
         Ok(())
+    }
+
+    /// The newest generation of an entity. One that compaction has dropped since it was touched is forgotten, so
+    /// that it begins anew like any that is not known.
+    fn known_now(&self, hash: EntityHash) -> Result<Option<u64>> {
+        let known = self.index.find(hash)?;
+        if known.is_none() {
+            self.index.touch(hash)?;
+        }
+        Ok(known.map(|known| known.generation))
     }
 
     /// An entity as people write it: the kind's name, and the key.

@@ -86,7 +86,8 @@ pub(crate) struct HeldCursor {
 }
 
 impl HeldCursor {
-    /// Takes a cursor in hand, and makes it if there is none. Answers up to where it has seen.
+    /// Takes a cursor in hand, and makes it if there is none. Answers up to where it has seen. The caller holds
+    /// what compaction puts in place still, until the reader stands.
     pub(crate) fn hold(
         core: &Arc<Core>,
         name: &str,
@@ -100,8 +101,6 @@ impl HeldCursor {
         let doing = || format!("watch under the name {name:?}");
         // From here on the name is let go of whatever happens.
         let held = Self::take(core, name, &doing())?;
-        // Until it is made, nothing is dropped that it begins with.
-        let _steady = core.compacting.steady.read();
         let known = core.registry.read().cursors.get(name).cloned();
         let Some(known) = known else {
             let seq = core.view().behind_start(start, region)?;

@@ -96,7 +96,13 @@ impl<'v> History<'v> {
     /// from both ends, and the error comes where it stands.
     fn find_parts(&self, hash: EntityHash) -> Result<VecDeque<Part<'v>>> {
         let mut parts = VecDeque::new();
-        let mut newest = self.view.index().find(hash)?.map(|known| known.newest);
+        // What was dropped since, and forgotten, may be in a view from before.
+        let is_old = self.view.is_older_than_the_row();
+        let known = if is_old { self.view.index().last_known(hash)? } else { self.view.index().find(hash)? };
+        let mut newest = known.map(|known| known.newest);
+        if is_old && newest.is_none() {
+            newest = self.search_below(u32::MAX, hash);
+        }
         while let Some(at) = newest {
             let row = self.view.catalog.at(at.segment());
             let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
@@ -120,8 +126,11 @@ impl<'v> History<'v> {
                 // Behind the end of the view: the chain leads into it.
                 Some((_, Ok(None))) | None => self.before_segment(at, hash),
             };
+            let is_in_view = row.is_some_and(|row| self.view.shows(row));
             let before = match before {
                 Before::At(before) => Some(before),
+                // Behind the view it may have begun anew.
+                Before::Nothing if is_old && !is_in_view => self.search_below(at.segment(), hash),
                 Before::Nothing => None,
                 Before::Unknown => self.search_below(at.segment(), hash),
             };
@@ -151,8 +160,7 @@ impl<'v> History<'v> {
     /// The entity's newest entry in the segments below one. Needed where an index was lost: one
     /// that was made again from its segment alone does not know what stands before it.
     fn search_below(&self, number: u32, hash: EntityHash) -> Option<EntryAt> {
-        let catalog = self.view.index().catalog();
-        let mut below = catalog.sections.iter().rev().filter(|section| section.number < number);
+        let mut below = self.view.catalog.sections.iter().rev().filter(|section| section.number < number);
         below.find_map(|section| {
             let somewhere = EntryAt::new(section.number, EntryAt::SOMEWHERE);
             // One that cannot be opened may hold it: whoever goes there learns what is wrong.

@@ -330,7 +330,14 @@ pub(crate) fn zeros_for(durability: Durability) -> Zeros {
 }
 
 pub(crate) fn write_manifest(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {
-    replace(directory, manifest::FILE_NAME, &[&manifest.encode()])
+    let bytes = manifest.encode();
+    if bytes.len() > manifest::BYTES_MAX {
+        // What is longer is not read again.
+        return Err(Error::new(ErrorKind::LimitReached, "write the manifest")
+            .at(directory.path().join(manifest::FILE_NAME))
+            .sides(format!("at most {} bytes", manifest::BYTES_MAX), bytes.len()));
+    }
+    replace(directory, manifest::FILE_NAME, &[&bytes])
         .map_err(|e| Error::io("write the manifest", e).at(directory.path().join(manifest::FILE_NAME)))
 }
 

@@ -219,12 +219,14 @@ impl Reader {
 impl Subscriber {
     fn new(source: Source, until: Until, region: Region, options: &SubscribeOptions) -> Result<Self> {
         let waiting = Waiting::new(source, until, options.spin);
+        let steady = waiting.steady();
         let looked = waiting.view_of_what_is_there()?.behind_start(options.start, &region)?;
         let view = waiting.view()?;
         let limit = options.capacity.map(|capacity| {
             (capacity, Ahead { scan: Scan::new(region.clone(), view.clone(), looked), entries: 0 })
         });
         let scan = Scan::new(region, view, looked);
+        drop(steady);
         Ok(Self { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
     }
 }

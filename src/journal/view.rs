@@ -192,7 +192,28 @@ impl View {
     ///
     /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
     pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        History::new(self, kind, key, 0).next_back().transpose()
+        match self.newest_of(kind, key)? {
+            Some(entry) => Ok(Some(entry)),
+            None => History::new(self, kind, key, 0).next_back().transpose(),
+        }
+    }
+
+    /// The newest entry of an entity where the directory says that it stands, if the view shows that.
+    fn newest_of(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
+        let hash = self.index.hash(kind.0, key);
+        let Some(known) = self.index.find(hash)? else { return Ok(None) };
+        let Some(row) = self.catalog.at(known.newest.segment()) else { return Ok(None) };
+        let Some(section) = Loaded::open(self, row)? else { return Ok(None) };
+        let ordinal = match &section.index {
+            IndexRef::Sealed(index, _) => {
+                let members = index.find(hash).map(|record| index.members(record)).unwrap_or_default();
+                members.iter().rev().map(|ordinal| ordinal.get()).find(|ordinal| *ordinal < section.count)
+            }
+            // What came behind the view hides it.
+            IndexRef::Live(_) => Some(known.newest.ordinal()).filter(|ordinal| *ordinal < section.count),
+        };
+        let entry = ordinal.map(|ordinal| section.entry(ordinal)).transpose()?;
+        Ok(entry.filter(|entry| entry.kind() == kind && entry.key() == key))
     }
 
     /// The entries of a region, in order; double-ended.
@@ -240,6 +261,21 @@ impl View {
             started: false,
             ended: false,
         }
+    }
+
+    /// Changes whenever something was compacted.
+    pub(crate) fn compactions(&self) -> u32 {
+        self.catalog.compacted.parts_numbered
+    }
+
+    /// True if something was compacted since it was taken.
+    pub(crate) fn is_older_than_the_row(&self) -> bool {
+        !Arc::ptr_eq(&self.catalog.compacted, &self.index.catalog().compacted)
+    }
+
+    /// True if it shows anything of the segment at a place in its row.
+    pub(crate) fn shows(&self, at: usize) -> bool {
+        self.catalog.sections.get(at).is_some_and(|section| section.number <= self.mark.segment())
     }
 
     pub(crate) fn index(&self) -> &Index {

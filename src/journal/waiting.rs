@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLockReadGuard;
+
 use crate::error::{Error, Result};
 use crate::feed::shard::{Interest, Touched};
 use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
@@ -174,6 +176,14 @@ impl Waiting {
         }
         let stopper = Stopper { stopped: Arc::default(), sleeper: Sleeper::new() };
         Self { source, until, spin, stopper }
+    }
+
+    /// Nothing that is compacted is put in place meanwhile: for who looks up where to begin, and begins.
+    pub(crate) fn steady(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        match &self.source {
+            Source::Engine(core) => Some(core.compacting.steady.read()),
+            Source::Reader(_) => None,
+        }
     }
 
     pub(crate) fn stopper(&self) -> Stopper {

@@ -124,6 +124,8 @@ impl Journal {
         // Before any lock.
         core.check_not_forked("watch")?;
         let waiting = Waiting::new(Source::Engine(Arc::clone(core)), options.until, options.spin);
+        // Until it stands, nothing is dropped that it begins with.
+        let _steady = core.compacting.steady.read();
         let (cursor, seq) = HeldCursor::hold(core, name, &region, options.hold, options.start)?;
         let view = waiting.view()?;
         let newest = core.view().last_seq()?.map_or(0, Seq::get);
@@ -182,9 +184,11 @@ impl Watcher {
         // Until it is known where it stands, nothing is dropped.
         let pin = source_pins(&source).map(|pins| pins.pin(PinnedBy::Watcher, 0));
         let waiting = Waiting::new(source, options.until, options.spin);
+        let steady = waiting.steady();
         let looked = waiting.view_of_what_is_there()?.behind_start(options.start, &region)?;
         let view = waiting.view()?;
         let scan = Scan::new(region, view, looked);
+        drop(steady);
         pin.iter().for_each(|pin| pin.move_to(looked));
         Ok(Self { cursor: None, pin, scan, waiting, batch: Vec::new() })
     }

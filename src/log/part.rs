@@ -14,7 +14,7 @@ use crate::format::index::Keyed;
 use crate::format::part::{Answer, GENERATIONS_AT_ONCE, header_of, read_header};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::System;
-use crate::id::{Life, Position, StoreId};
+use crate::id::{KINDS_MAX, Life, Position, StoreId};
 use crate::log::behind::seq_before;
 use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
@@ -239,6 +239,14 @@ impl<'a> PartFrames<'a> {
     }
 }
 
+/// False for what nobody can have appended.
+pub(crate) fn is_an_entry(frame: &Frame<'_>) -> bool {
+    let header = frame.header;
+    !frame.key().is_empty()
+        && header.kind.get() <= KINDS_MAX
+        && (1..=header.seq.get()).contains(&header.generation.get())
+}
+
 /// Shows what was kept of a stretch of the log, around damage, which is answered and shown too. From copies.
 pub(crate) fn visit_kept(
     directory: &dyn Directory,
@@ -270,7 +278,8 @@ pub(crate) fn visit_kept(
         (PartFrames::of(&segment, &bytes), 0, None, false);
     while let Some((at, frame)) = frames.step() {
         let is_next = |frame: &Frame<'_>| {
-            frame.header.is_system() || (last + 1..=cover.last_seq).contains(&frame.header.seq.get())
+            frame.header.is_system()
+                || (last + 1..=cover.last_seq).contains(&frame.header.seq.get()) && is_an_entry(frame)
         };
         let Some(frame) = frame.filter(is_next) else {
             bad = bad.or(Some(at));
