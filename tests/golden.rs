@@ -12,9 +12,10 @@
 use std::fmt::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use esker::dump::{Dump, FrameInfo, Item, Survey};
-use esker::{Durability, IdempotencyKey, Journal, Options, Reader, Record};
+use esker::dump::{Dump, FrameInfo, Item, StandsFor, Survey, annotate, segment_number};
+use esker::{CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Seq};
 
 #[test]
 fn stores_look_on_disk_as_the_golden_scripts_say() {
@@ -85,7 +86,11 @@ impl Stage {
             "keyed" => self.batch(&words, Some(IdempotencyKey(*b"a key of sixteen"))),
             "close" => self.journal.take().unwrap().close().unwrap(),
             "crash" => self.crash(),
-            "flip" => self.flip(words[0].parse().unwrap(), words[1].parse().unwrap()),
+            "keep" => self.keep(&words),
+            "compact" => return self.compact(),
+            "remove" => std::fs::remove_file(self.path().join(words[0])).unwrap(),
+            "flip" => self.flip(words[0], words[1].parse().unwrap()),
+            "hex" => return self.hex(words[0]),
             "dump" => return self.dump(!words.contains(&"entries"), words.contains(&"physical")),
             "segments" => return self.segments(),
             other => panic!("no such command: {other}"),
@@ -140,8 +145,37 @@ impl Stage {
         drop(self.journal.take());
     }
 
-    fn flip(&self, segment: u32, offset: u64) {
-        let path = self.path().join(format!("{segment:010}.seg"));
+    fn keep(&self, words: &[&str]) {
+        let journal = self.journal.as_ref().unwrap();
+        let keep = match words[1] {
+            "latest" => Keep::Latest,
+            "nothing" => Keep::Nothing,
+            other => panic!("nobody keeps {other}"),
+        };
+        journal.keep(journal.kind(words[0]).unwrap(), keep).unwrap();
+    }
+
+    /// Everything that can go, and what came of it.
+    fn compact(&self) -> String {
+        let options = CompactOptions::new().keep_tombstones_for(Duration::ZERO).thorough(true);
+        let done = self.journal.as_ref().unwrap().compact(&options).unwrap();
+        let seq = |seq: Option<Seq>| seq.map_or("-".to_owned(), |seq| seq.to_string());
+        format!(
+            "through {}, floor {}, {} dropped, {} removed, {} written\n",
+            seq(done.through),
+            seq(done.floor),
+            done.entries_dropped,
+            done.segments_removed,
+            done.parts_written
+        )
+    }
+
+    fn flip(&self, segment: &str, offset: u64) {
+        let name = match segment.strip_prefix("part-") {
+            Some(part) => format!("{part:0>10}.snap"),
+            None => format!("{segment:0>10}.seg"),
+        };
+        let path = self.path().join(name);
         let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).unwrap();
@@ -167,6 +201,18 @@ impl Stage {
         printed
     }
 
+    /// The fields of a header, or of the frame at a place, that are the same on every run.
+    fn hex(&self, place: &str) -> String {
+        let (segment, offset) = place.split_once(':').map_or((place, None), |(a, b)| (a, Some(b)));
+        let offset = offset.map(|offset| offset.parse().unwrap());
+        let reader = Reader::open(self.path()).unwrap();
+        let frames = u64::from(offset.is_some());
+        let lines = annotate(&reader, segment_number(segment).unwrap(), offset, frames).unwrap();
+        let lines = lines.map(Result::unwrap);
+        let shown = lines.filter(|line| line.bytes.is_empty() || SHOWN_IN_HEX.contains(&&*line.field));
+        shown.map(|line| format!("{line}\n")).collect()
+    }
+
     fn segments(&self) -> String {
         let reader = Reader::open(self.path()).unwrap();
         let survey = Survey::of(&reader).unwrap();
@@ -174,8 +220,11 @@ impl Stage {
         for segment in survey.segments() {
             let one = segment.unwrap();
             let seqs = one.first_seq.zip(one.last_seq).map_or("-".to_owned(), |(a, b)| format!("{a}..{b}"));
-            let _ = write!(printed, "{} {} {seqs} {} entries", one.number, one.state, one.entries);
+            let _ = write!(printed, "{} {} {seqs} {} entries", one.name, one.state, one.entries);
             let _ = write!(printed, " {} of {} B", one.bytes_used, one.file_bytes);
+            if let Some(StandsFor { first_segment, last_segment, first_seq, last_seq, .. }) = one.stands_for {
+                let _ = write!(printed, " for {first_segment}-{last_segment} with {first_seq}..{last_seq}");
+            }
             let follows = one.follows.map(|place| format!(" follows {place}")).unwrap_or_default();
             let indexed = if one.indexed { " indexed" } else { "" };
             let _ = writeln!(printed, "{follows}{indexed} damaged={}", one.damaged);
@@ -183,6 +232,19 @@ impl Stage {
         printed
     }
 }
+
+/// What is not drawn at random of the bytes at a place.
+const SHOWN_IN_HEX: [&str; 9] = [
+    "file type",
+    "follows",
+    "last segment",
+    "first segment",
+    "first seq",
+    "last seq",
+    "entries",
+    "seq",
+    "key",
+];
 
 /// `\xNN` for a byte and `\_` for a space, so that words hold everything.
 fn unescaped(word: &str) -> Vec<u8> {
