@@ -82,6 +82,7 @@ impl Stage {
         match command {
             "open" => self.open(words[0].parse().unwrap()),
             "append" => self.append(&words),
+            "fill" => self.fill(&words),
             "batch" => self.batch(&words, None),
             "keyed" => self.batch(&words, Some(IdempotencyKey(*b"a key of sixteen"))),
             "close" => self.journal.take().unwrap().close().unwrap(),
@@ -109,6 +110,13 @@ impl Stage {
         let kind = journal.kind(words[0]).unwrap();
         let (key, payload) = (unescaped(words[1]), unescaped(words.get(2).copied().unwrap_or_default()));
         journal.append(Record::new(kind, &key, &payload)).unwrap();
+    }
+
+    /// An entry with a payload of so many dots, of which a dump shows one.
+    fn fill(&self, words: &[&str]) {
+        let journal = self.journal.as_ref().unwrap();
+        let payload = vec![b'.'; words[2].parse().unwrap()];
+        journal.append(Record::new(journal.kind(words[0]).unwrap(), words[1].as_bytes(), &payload)).unwrap();
     }
 
     /// `kind/key=payload` for each entry.
@@ -191,7 +199,8 @@ impl Stage {
                 Item::Frame(frame) if !system && frame.is_system() => {}
                 Item::Frame(frame) => {
                     let line = dump.line(&frame);
-                    let _ = writeln!(printed, "{}", self.names.replace(&line, &frame));
+                    let line = line.split_once("..").map_or(&*line, |(line, _)| line);
+                    let _ = writeln!(printed, "{}", self.names.replace(line, &frame));
                 }
                 Item::Damage(damage) => {
                     let _ = writeln!(printed, "! {damage:?}");
