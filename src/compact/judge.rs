@@ -169,14 +169,15 @@ impl Rules<'_> {
                 return Ok(Some(at));
             }
             let Some(section) = catalog.section(at.segment()) else { return Ok(None) };
-            let IndexRef::Live(live) = section.open()?.index() else { return Ok(None) };
+            let index = section.open()?.index();
             let is_durable = at.segment() == self.durable.segment()
-                && live
+                && index
                     .offset(at.ordinal())
                     .is_some_and(|offset| (1..self.durable.offset()).contains(&offset));
             if is_durable {
                 return Ok(Some(at));
             }
+            let IndexRef::Live(live) = index else { return Ok(None) };
             match live.previous(at.ordinal()).filter(|before| *before < at) {
                 Some(before) => at = before,
                 None => return Ok(None),

@@ -32,11 +32,13 @@ use crate::format::segment::file_name;
 use crate::format::system::Keep;
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
+use crate::index::finder::Index;
 use crate::index::sealed::SealedIndex;
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::holds::{HeldBack, Holds};
 use crate::journal::opening::{read_manifest, write_manifest};
+use crate::journal::registry::Registry;
 use crate::journal::view::View;
 use crate::log::lock::{now, random};
 
@@ -248,11 +250,18 @@ impl Core {
         self.seal_for_compaction(durable)?;
         let view = self.view();
         let holds = Holds::of(self, &view)?;
-        let mut job = Job::new(self, options, &view, durable, &holds)?;
+        let ground = Ground {
+            index: &self.index,
+            registry: &self.registry,
+            segment_bytes: self.options.segment_bytes,
+            compacting: Some(&self.compacting),
+        };
+        let job = Job::new(&ground, options, &view, durable, &holds)?;
         let mut outcome = job.outcome(&view, &holds)?;
+        let mut pace = Copying::new(self, options);
         for run in job.runs(options) {
             if execute {
-                job.execute(run, &holds, &mut outcome)?;
+                job.execute(self, run, &holds, &mut pace, &mut outcome)?;
             } else {
                 job.count(run, &mut outcome);
             }
@@ -293,20 +302,29 @@ impl Core {
     }
 }
 
+/// What is compacted, or only planned to be.
+pub(crate) struct Ground<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) registry: &'a RwLock<Registry>,
+    /// No part grows much longer.
+    pub(crate) segment_bytes: u64,
+    /// Who may say that it is to end.
+    pub(crate) compacting: Option<&'a Compacting>,
+}
+
 /// One compaction.
-struct Job<'a> {
-    core: &'a Core,
+pub(crate) struct Job<'a> {
+    ground: &'a Ground<'a>,
     rules: Rules<'a>,
     /// Everything in the row that is durable, and what may be touched of it.
     row: Vec<Judged>,
     free: Vec<bool>,
     damaged: u64,
-    pace: Copying<'a>,
 }
 
 impl<'a> Job<'a> {
-    fn new(
-        core: &'a Core,
+    pub(crate) fn new(
+        ground: &'a Ground<'a>,
         options: &CompactOptions,
         view: &View,
         durable: Position,
@@ -314,22 +332,15 @@ impl<'a> Job<'a> {
     ) -> Result<Self> {
         let nanos = |age: Duration| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let time = now();
-        let keep = core.registry.read().iter().map(|kind| (kind.id.0, kind.keep)).collect();
+        let keep = ground.registry.read().iter().map(|kind| (kind.id.0, kind.keep)).collect();
         let rules = Rules {
-            index: &core.index,
+            index: ground.index,
             keep,
             durable,
             tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
             erasing: HashMap::new(),
         };
-        let pace = Copying {
-            core,
-            bytes_per_second: options.bytes_per_second,
-            began: Instant::now(),
-            bytes: 0,
-            told: 0,
-        };
-        let mut job = Job { core, rules, row: Vec::new(), free: Vec::new(), damaged: 0, pace };
+        let mut job = Job { ground, rules, row: Vec::new(), free: Vec::new(), damaged: 0 };
         let limits = Limits {
             // A policy that keeps nothing of the newest looks at everything.
             appended_before: (!options.keep_for.is_zero())
@@ -348,8 +359,9 @@ impl<'a> Job<'a> {
         let total = log_bytes(view);
         let mut bytes_through = 0;
         for section in view.catalog.sections.iter().take_while(|section| section.number < durable.segment()) {
-            if self.core.compacting.stop.load(Ordering::Acquire) {
-                return Err(Error::new(ErrorKind::Closed, "compact the log").at(self.core.directory.path()));
+            if self.ground.compacting.is_some_and(|compacting| compacting.stop.load(Ordering::Acquire)) {
+                let path = self.ground.index.place.directory.path();
+                return Err(Error::new(ErrorKind::Closed, "compact the log").at(path));
             }
             bytes_through += section.open().map_or(0, |opened| opened.segment.header.bytes);
             if total - bytes_through < limits.bytes_kept || !limits.allow(section)? {
@@ -375,7 +387,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    fn outcome(&self, view: &View, holds: &Holds) -> Result<Compaction> {
+    pub(crate) fn outcome(&self, view: &View, holds: &Holds) -> Result<Compaction> {
         let bytes = log_bytes(view);
         let through = match self.row.last() {
             Some(judged) => Seq::new(end_of(&judged.section)?.saturating_sub(1)),
@@ -401,7 +413,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn runs(&self, options: &CompactOptions) -> Vec<std::ops::Range<usize>> {
+    pub(crate) fn runs(&self, options: &CompactOptions) -> Vec<std::ops::Range<usize>> {
         let worth = |(judged, is_free): (&Judged, &bool)| Worth {
             kept: judged.bytes_kept,
             garbage: judged.garbage,
@@ -410,11 +422,11 @@ impl<'a> Job<'a> {
             is_free: *is_free,
         };
         let row: Vec<Worth> = self.row.iter().zip(&self.free).map(worth).collect();
-        choose(&row, self.core.options.segment_bytes, options.thorough)
+        choose(&row, self.ground.segment_bytes, options.thorough)
     }
 
     /// What a run would come to.
-    fn count(&self, run: std::ops::Range<usize>, outcome: &mut Compaction) {
+    pub(crate) fn count(&self, run: std::ops::Range<usize>, outcome: &mut Compaction) {
         let judged = self.row.get(run).unwrap_or_default();
         let kept: u64 = judged.iter().map(|judged| judged.bytes_kept).sum();
         let file_bytes =
@@ -430,12 +442,14 @@ impl<'a> Job<'a> {
 
     /// Copies a run, and puts the part in its place.
     fn execute(
-        &mut self,
+        &self,
+        core: &Core,
         run: std::ops::Range<usize>,
         holds: &Holds,
+        pace: &mut Copying<'_>,
         outcome: &mut Compaction,
     ) -> Result<()> {
-        let catalog = self.core.index.catalog();
+        let catalog = core.index.catalog();
         let sections: Vec<Arc<Section>> =
             self.row.get(run).unwrap_or_default().iter().map(|judged| Arc::clone(&judged.section)).collect();
         let Some(first) = sections.first().map(|section| section.first_number()) else { return Ok(()) };
@@ -453,41 +467,40 @@ impl<'a> Job<'a> {
                 .sides(format!("numbers up to {}", PART - 1), number));
         }
         let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a part's salt", e))?);
-        let copied = self.pace.bytes;
-        let Written { cover, index } =
-            match write_run(&self.core.index.place, &again, number | PART, salt, &mut self.pace) {
-                Ok(written) => written,
-                Err(error) if error.is_corruption() => {
-                    outcome.damaged += 1;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            };
+        let copied = pace.bytes;
+        let Written { cover, index } = match write_run(&core.index.place, &again, number | PART, salt, pace) {
+            Ok(written) => written,
+            Err(error) if error.is_corruption() => {
+                outcome.damaged += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let mut compacted = (*catalog.compacted).clone();
         compacted.parts_numbered = number;
         compacted.replace(cover);
         for (kind, seq) in again.iter().flat_map(|judged| &judged.dropped) {
             compacted.raise_floor(*kind, *seq);
         }
-        let index = index.map(|parts| (SealedIndex::of_parts(&parts, self.core.manifest.store), parts));
+        let index = index.map(|parts| (SealedIndex::of_parts(&parts, core.manifest.store), parts));
         let part = match (cover.part, &index) {
             (Some(part), Some((Ok(index), _))) => {
-                let place = Arc::clone(&self.core.index.place);
+                let place = Arc::clone(&core.index.place);
                 Some(Section::part_with(place, cover, part, index.clone())?)
             }
             _ => None,
         };
-        if !self.core.put_in_place(&cover, part, compacted, holds)? {
+        if !core.put_in_place(&cover, part, compacted, holds)? {
             // Somebody has come to need what was to go.
             return Ok(());
         }
         if let (Some(part), Some((_, parts))) = (cover.part, &index) {
             // Derived: the next opening makes it again if it is not there.
             let name = index_format::file_name(part.number);
-            let _ = replace(&*self.core.directory, &name, &[&parts.encode(self.core.manifest.store)]);
+            let _ = replace(&*core.directory, &name, &[&parts.encode(core.manifest.store)]);
         }
-        self.core.unlink(&sections);
-        outcome.bytes_copied += self.pace.bytes - copied;
+        core.unlink(&sections);
+        outcome.bytes_copied += pace.bytes - copied;
         outcome.entries_dropped +=
             again.iter().map(|judged| judged.entries - judged.entries_kept).sum::<u64>();
         outcome.segments_removed += sections.len() as u64;
@@ -542,6 +555,13 @@ struct Copying<'a> {
     bytes: u64,
     /// So many bytes there were when it last looked.
     told: u64,
+}
+
+impl<'a> Copying<'a> {
+    fn new(core: &'a Core, options: &CompactOptions) -> Self {
+        let (bytes_per_second, began) = (options.bytes_per_second, Instant::now());
+        Self { core, bytes_per_second, began, bytes: 0, told: 0 }
+    }
 }
 
 impl Pace for Copying<'_> {

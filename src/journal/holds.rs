@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use parking_lot::RwLock;
 use serde::Serialize;
 
 use crate::cursor::Incarnation;
@@ -13,6 +14,7 @@ use crate::journal::core::Core;
 use crate::journal::cursors::{How, Move, region_of};
 use crate::journal::pins::PinnedBy;
 use crate::journal::region::Region;
+use crate::journal::registry::Registry;
 use crate::journal::view::View;
 
 /// Something that compaction may not pass.
@@ -46,9 +48,17 @@ struct Held {
 
 impl Holds {
     pub(crate) fn of(core: &Core, view: &View) -> Result<Self> {
-        let pinned = core.pins.held();
+        Self::of_these(core.pins.held(), &core.registry, view)
+    }
+
+    /// What these hold back, and the cursors that are registered.
+    pub(crate) fn of_these(
+        pinned: Vec<(PinnedBy, u64)>,
+        registry: &RwLock<Registry>,
+        view: &View,
+    ) -> Result<Self> {
         let cursors: Vec<(CursorState, Option<Incarnation>)> = {
-            let registry = core.registry.read();
+            let registry = registry.read();
             let known = &registry.cursors;
             known.iter().map(|cursor| (cursor.clone(), known.incarnation(&cursor.name))).collect()
         };

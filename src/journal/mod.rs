@@ -52,6 +52,7 @@ pub(crate) mod keeper;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod pins;
+mod planning;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;
