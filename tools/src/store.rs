@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{Dump, Survey, key_text, rfc3339};
+use esker::dump::{Dump, Survey, key_text, rfc3339, segment_text};
 use esker::{Damage, Holder, Reader, Region};
 use serde_json::{Value, json};
 
@@ -125,8 +125,11 @@ pub(crate) fn describe(damage: &Damage) -> String {
         Some(_) => format!("; seq {} lost", seqs(*first_seq, *last_seq)),
         None => String::new(),
     };
+    let is_part = esker::Position::new(*segment, 0).is_in_part();
+    let segment = segment_text(*segment);
     let next = match damage.next_good {
         Some(next) => format!("; the next good frame is at {segment}:{next}"),
+        None if is_part => "; no good frame follows in this part".to_owned(),
         None => "; no good frame follows in this segment".to_owned(),
     };
     format!("{segment}:{offset}: {what}{lost}{next}")

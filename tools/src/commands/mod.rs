@@ -2,9 +2,11 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod cursor;
 pub(crate) mod cursors;
 pub(crate) mod dump;
 pub(crate) mod hex;
 pub(crate) mod info;
+pub(crate) mod keep;
 pub(crate) mod listing;
