@@ -428,7 +428,9 @@ impl<'a> Job<'a> {
     /// What a run would come to.
     pub(crate) fn count(&self, run: std::ops::Range<usize>, outcome: &mut Compaction) {
         let judged = self.row.get(run).unwrap_or_default();
-        let kept: u64 = judged.iter().map(|judged| judged.bytes_kept).sum();
+        // What is not dropped of a file of which no entry is kept, the log wrote about itself.
+        let keeping = judged.iter().filter(|judged| judged.entries_kept > 0);
+        let kept: u64 = keeping.map(|judged| judged.bytes_kept).sum();
         let file_bytes =
             |judged: &Judged| judged.section.open().map_or(0, |opened| opened.segment.header.bytes);
         outcome.bytes_copied += kept;

@@ -115,12 +115,16 @@ impl Show<'_> {
             }
             let resume = *resume.get_or_insert(frames.resume());
             // A writer may have compacted this segment meanwhile with others that were shown.
-            items.retain(|item| !matches!(item, Item::Frame(frame) if frame.seq >= lowest));
+            let seq_of_entry = |item: &Item| match item {
+                Item::Frame(frame) => (!frame.is_system()).then_some(frame.seq),
+                Item::Damage(_) => None,
+            };
+            items.retain(|item| seq_of_entry(item).is_none_or(|seq| seq < lowest));
+            lowest = items.iter().find_map(seq_of_entry).unwrap_or(lowest);
             let oldest = items.iter().find_map(|item| match item {
                 Item::Frame(frame) => Some(frame.seq),
                 Item::Damage(_) => None,
             });
-            lowest = oldest.unwrap_or(lowest).max(1);
             while let Some(item) = items.pop().filter(|_| count < wanted) {
                 let is_wanted = match &item {
                     Item::Frame(frame) => self.filter.accepts(frame, &opened.dump),
