@@ -135,7 +135,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// `Io` if the directory cannot be listed, `Rewound` as [`Reader::view`].
+    /// `Io` if the directory cannot be listed, `Rewound` and `Compacted` as [`Reader::view`].
     pub fn of(reader: &Reader) -> Result<Self> {
         let mut looks = 0;
         loop {

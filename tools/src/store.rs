@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use esker::dump::{Dump, Survey, key_text, rfc3339, segment_text};
 use esker::{Damage, Holder, Reader, Region};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::filter::Pattern;
@@ -81,11 +82,20 @@ impl Opened {
 /// One finding: a JSON line among the data, else a line beside it.
 pub(crate) fn report(damage: &Damage, output: &mut Output) -> Result<()> {
     if output.is_json() {
-        output.typed("finding", damage)?;
+        output.typed("finding", &named(damage, Some(damage.segment))?)?;
     } else {
         output::finding(&describe(damage));
     }
     Ok(())
+}
+
+/// A finding for JSON lines: with its segment or part also as places have it.
+pub(crate) fn named(finding: &impl Serialize, segment: Option<u32>) -> Result<Value> {
+    let mut finding = serde_json::to_value(finding)?;
+    if let Some(fields) = finding.as_object_mut() {
+        fields.insert("name".to_owned(), segment.map(segment_text).into());
+    }
+    Ok(finding)
 }
 
 /// Who holds a store, or held it last, for JSON lines.

@@ -335,6 +335,7 @@ pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<(
     if output.is_json() {
         let finding = json!({
             "segment": frame.position.segment(),
+            "name": esker::dump::segment_text(frame.position.segment()),
             "offset": frame.position.offset(),
             "next_good": next,
             "first_seq": frame.seq,
