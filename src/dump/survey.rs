@@ -17,6 +17,7 @@ use crate::id::{PART, Position, Seq};
 use crate::index::sealed::SealedIndex;
 use crate::journal::opening::read_manifest;
 use crate::journal::reader::Reader;
+use crate::journal::view::compacted;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::part::open_part_file;
 use crate::log::recovery::Purpose;
@@ -305,9 +306,21 @@ impl Survey {
 
     /// The segments and parts, summed up, in the order of the log.
     ///
-    /// One without an index is read from end to end.
+    /// One without an index is read from end to end. One that a writer has compacted meanwhile is
+    /// `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
-        self.rows.iter().map(|row| self.sum_up(row))
+        self.rows.iter().filter_map(|row| {
+            let info = self.sum_up(row);
+            // What was no part of the log may have been removed meanwhile.
+            let is_unread = info.is_err() || row.stretch.header.is_err();
+            let is_gone = is_unread && !row.stretch.in_log && self.is_gone(row.number());
+            (!is_gone).then_some(info)
+        })
+    }
+
+    fn is_gone(&self, number: u32) -> bool {
+        let file = self.reader.directory().open(&file_name(number), Access::Read);
+        file.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
     fn sum_up(&self, row: &Row) -> Result<SegmentInfo> {
@@ -315,6 +328,9 @@ impl Survey {
         let (number, header) = (stretch.number, stretch.header.as_ref().ok());
         let index = header.and_then(|header| index_of(&self.reader, header, stretch.cover.as_ref()));
         let file = self.reader.directory().open(&file_name(number), Access::Read);
+        if number != 0 && file.is_err() {
+            self.check_not_replaced(stretch)?;
+        }
         let follows = header.map(|header| header.follows.to_string()).filter(|follows| follows != "0:0");
         let has_file = number != 0;
         let mut info = SegmentInfo {
@@ -343,9 +359,22 @@ impl Survey {
         } else if header.is_some() && has_file {
             // Of this file: what has replaced it meanwhile is another.
             let alone = Stretch { in_log: false, ..stretch.clone() };
-            info.count_frames(self.walk(VecDeque::from([alone])))?;
+            if let Err(error) = info.count_frames(self.walk(VecDeque::from([alone]))) {
+                self.check_not_replaced(stretch)?;
+                return Err(error);
+            }
         }
         Ok(info)
+    }
+
+    fn check_not_replaced(&self, stretch: &Stretch) -> Result<()> {
+        match stretch.replaced_by(&**self.reader.directory())? {
+            Some(_) => {
+                let doing = format!("sum up segment {}", segment_text(stretch.number));
+                Err(compacted(doing, self.compacted.floor_of_all()))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -388,7 +417,7 @@ impl Row {
 
     /// The last of the segments that it is, or stands for: its place in the log.
     fn last_segment(&self) -> u32 {
-        self.stretch.cover.map_or(self.stretch.number, |cover| cover.last)
+        self.stretch.last_segment()
     }
 
     fn stretch_from(&self, from: u64) -> Stretch {

@@ -63,8 +63,18 @@ impl Stretch {
         Self { number, header, from, ends, cover: Some(*cover), in_log: true }
     }
 
+    /// What a writer has put in its place since it was looked at, if it did.
+    pub(crate) fn replaced_by(&self, directory: &dyn Directory) -> Result<Option<Cover>> {
+        if !self.in_log {
+            return Ok(None);
+        }
+        let now = read_manifest(directory)?;
+        let cover = now.and_then(|now| now.compacted.covering(self.last_segment()).copied());
+        Ok(cover.filter(|cover| self.cover.as_ref() != Some(cover)))
+    }
+
     /// The last segment that it stands for.
-    fn last_segment(&self) -> u32 {
+    pub(crate) fn last_segment(&self) -> u32 {
         self.cover.map_or(self.number, |cover| cover.last)
     }
 }
@@ -197,14 +207,7 @@ impl Frames {
 
     /// True if a writer has compacted what was to be walked next: what it kept is walked instead.
     fn is_overtaken(&mut self, stretch: &Stretch) -> Result<bool> {
-        if !stretch.in_log {
-            return Ok(false);
-        }
-        let Some(now) = read_manifest(&*self.directory)? else { return Ok(false) };
-        let cover = now.compacted.covering(stretch.last_segment()).copied();
-        let Some(cover) = cover.filter(|cover| stretch.cover.as_ref() != Some(cover)) else {
-            return Ok(false);
-        };
+        let Some(cover) = stretch.replaced_by(&*self.directory)? else { return Ok(false) };
         while self.stretches.front().is_some_and(|next| next.last_segment() <= cover.last) {
             self.stretches.pop_front();
         }

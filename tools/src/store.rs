@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{Dump, Survey, key_text, rfc3339, segment_text};
-use esker::{Damage, Holder, Reader, Region};
+use esker::dump::{Dump, SegmentInfo, Survey, key_text, rfc3339, segment_text};
+use esker::{Damage, ErrorKind, Holder, Reader, Region};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,6 +29,9 @@ pub(crate) fn open(path: &Path, command: &'static str, output: &mut Output) -> R
     output.header(command, &opened.description())?;
     Ok(opened)
 }
+
+/// A writer that compacts all the time is not to be caught up with.
+const LOOKS_AT_ALL: usize = 20;
 
 /// Beside a live writer the first look may catch the end of the log half written.
 const LOOKS: usize = 3;
@@ -59,6 +62,18 @@ impl Opened {
             "era": self.reader.era(),
             "live": self.writer.map(|pid| json!({ "pid": pid })),
         })
+    }
+
+    /// The segments and parts, summed up; of a later moment where a writer compacts meanwhile.
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentInfo>> {
+        let mut survey = self.survey.clone();
+        for _ in 0..LOOKS_AT_ALL {
+            match survey.segments().collect() {
+                Err(error) if error.kind() == ErrorKind::Compacted => survey = Survey::of(&self.reader)?,
+                segments => return Ok(segments?),
+            }
+        }
+        Ok(survey.segments().collect::<esker::Result<_>>()?)
     }
 
     /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.

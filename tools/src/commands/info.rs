@@ -219,9 +219,7 @@ struct Sums {
 impl Sums {
     fn of(opened: &Opened) -> Result<Self> {
         let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
-        for segment in opened.survey.segments() {
-            sums.add(&segment?);
-        }
+        opened.segments()?.iter().for_each(|segment| sums.add(segment));
         Ok(sums)
     }
 

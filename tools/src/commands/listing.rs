@@ -17,8 +17,7 @@ use crate::store::{self, Opened};
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
     let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
-    for segment in opened.survey.segments() {
-        let segment = segment?;
+    for segment in opened.segments()? {
         damaged += segment.damaged;
         entries += segment.entries;
         used += segment.bytes_used;
