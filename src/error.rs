@@ -193,6 +193,7 @@ struct Inner {
     seqs: Option<RangeInclusive<u64>>,
     next_good: Option<u64>,
     floor: Option<u64>,
+    note: Option<String>,
     expected: Option<String>,
     actual: Option<String>,
     /// The newest generation that a conflict found, and zero for none.
@@ -234,6 +235,12 @@ impl Error {
     /// One user frame that the error is about.
     pub(crate) fn concerning(self, seq: u64) -> Self {
         self.lost(seq..=seq)
+    }
+
+    /// Says something more, at the end.
+    pub(crate) fn noting(mut self, note: String) -> Self {
+        self.0.note = Some(note);
+        self
     }
 
     pub(crate) fn floored_at(mut self, floor: u64) -> Self {
@@ -405,8 +412,11 @@ impl fmt::Display for Error {
             write!(f, ", next good frame at {next}")?;
         }
         self.write_sides(f)?;
-        match self.kind().advice() {
-            Some(advice) => write!(f, "; {advice}"),
+        if let Some(advice) = self.kind().advice() {
+            write!(f, "; {advice}")?;
+        }
+        match &inner.note {
+            Some(note) => write!(f, "; {note}"),
             None => Ok(()),
         }
     }

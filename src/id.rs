@@ -64,6 +64,12 @@ pub const SEQ_MAX: u64 = u64::MAX >> 8;
 pub struct KindId(pub(crate) u16);
 
 impl KindId {
+    /// The number as it stands in the log; `None` for zero. No store need have such a kind.
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
+    }
+
     /// The number as it stands in the log: 1 to [`KINDS_MAX`].
     #[must_use]
     pub const fn get(self) -> u16 {
@@ -85,6 +91,12 @@ pub const KINDS_MAX: u16 = 4096;
 pub struct StoreId(pub(crate) [u8; 16]);
 
 impl StoreId {
+    /// The identity of a store that another one goes on: of an [`Import`](crate::Import).
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The sixteen bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 16] {

@@ -138,6 +138,7 @@ pub use disk::simulator::{Choose, Simulator};
 pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
+pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;
 pub use fold::{At, Fold, Projection};
@@ -148,12 +149,14 @@ pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo,
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
 pub use journal::backup::{Backup, BackupBy, Restored, restore};
-pub use journal::compaction::{CompactOptions, Compaction};
+pub use journal::compaction::Compaction;
 pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
+pub use journal::erasing::Erasure;
 pub use journal::finding::{Check, Finding, Severity, Verdict, Verification};
 pub use journal::history::History;
 pub use journal::holds::HeldBack;
+pub use journal::import::{Import, ImportEntry, ImportKind, Imported, Origin};
 pub use journal::pins::PinnedBy;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
@@ -166,6 +169,7 @@ pub use journal::stats::Stats;
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
+pub use journal::upgrade::{Upgrade, upgrade};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::compact::policy::AutoCompact;
 use crate::error::{Error, ErrorKind, Result};
 
 /// When an append is acknowledged, and what a crash may take.
@@ -45,6 +46,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) background: bool,
     pub(crate) allow_network_file_system: bool,
+    pub(crate) auto_compact: Option<AutoCompact>,
     pub(crate) presence: Presence,
 }
 
@@ -60,7 +62,7 @@ pub(crate) enum Presence {
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
 /// A segment is at most this many bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// The shortest interval of [`Durability::Interval`].
+/// The shortest interval of [`Durability::Interval`], and between two compactions.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 impl Default for Options {
@@ -70,14 +72,15 @@ impl Default for Options {
 }
 
 impl Options {
-    /// `Durability::Sync`, segments of 64 MiB, maintenance in the background, no network file
-    /// systems, and create the store where there is none.
+    /// `Durability::Sync`, segments of 64 MiB, maintenance in the background, compaction only when it is
+    /// asked for, no network file systems, and create the store where there is none.
     pub const fn new() -> Self {
         Self {
             durability: Durability::Sync,
             segment_bytes: 64 << 20,
             background: true,
             allow_network_file_system: false,
+            auto_compact: None,
             presence: Presence::OpenOrCreate,
         }
     }
@@ -104,6 +107,18 @@ impl Options {
     /// every run. [`Durability::Interval`] needs it.
     pub const fn background(mut self, background: bool) -> Self {
         self.background = background;
+        self
+    }
+
+    /// Compacts in the background, in a thread of its own that begins with the first append and ends with
+    /// the journal. Default: none, so that the log shrinks only when [`Journal::compact`] is called.
+    ///
+    /// What fails (a full disk, for example) is tried again at the next interval, and counted in
+    /// [`Stats::compactions_failed`](crate::Stats::compactions_failed).
+    ///
+    /// [`Journal::compact`]: crate::Journal::compact
+    pub fn auto_compact(mut self, auto: AutoCompact) -> Self {
+        self.auto_compact = Some(auto);
         self
     }
 
@@ -137,6 +152,17 @@ impl Options {
             }
             if !self.background {
                 problems.push("Durability::Interval needs background(true)".to_owned());
+            }
+        }
+        if let Some(auto) = &self.auto_compact {
+            if auto.interval < INTERVAL_MIN {
+                problems.push(format!(
+                    "the interval of compaction is {:?}, under {INTERVAL_MIN:?}",
+                    auto.interval
+                ));
+            }
+            if !self.background {
+                problems.push("auto_compact needs background(true)".to_owned());
             }
         }
         if problems.is_empty() {

@@ -477,3 +477,292 @@ fn what_is_young_or_small_enough_is_left_alone() {
     std::thread::sleep(Duration::from_millis(20));
     assert!(journal.compact(&now_all().keep_for(Duration::from_millis(1))).unwrap().entries_dropped > 0);
 }
+
+/// A store that was compacted more than once, with everything in it that a part can hold.
+fn compacted_store(path: &Path) -> (BTreeMap<u64, (String, u64)>, Vec<u64>, esker::BatchReceipt) {
+    let journal = options().open(path).unwrap();
+    let row = journal.kind("row").unwrap();
+    let metric = journal.kind("metric").unwrap();
+    let audit = journal.kind("audit").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    journal.keep(metric, Keep::Nothing).unwrap();
+    let mut appended = BTreeMap::new();
+    let mut batch = journal.batch().idempotency_key(IdempotencyKey([9; 16]));
+    batch.push(Record::new(metric, b"keyed", b"1")).push(Record::new(metric, b"keyed", b"2"));
+    let receipt = batch.commit().unwrap();
+    for round in 0..3u64 {
+        appended.extend(rounds(&journal, row, 6, 0, 12));
+        appended.extend(rounds(&journal, metric, 6, 0, 12));
+        let key = format!("a{round}");
+        for n in 0..60 {
+            appended.insert(put(&journal, audit, &key, n), (key.clone(), n));
+        }
+        journal.compact(&now_all()).unwrap();
+    }
+    drop(journal.watch("reader", Region::all()).unwrap());
+    let left = survivors(&journal, &appended);
+    journal.close().unwrap();
+    assert!(names(path).iter().any(|name| name.ends_with(".snap")), "{:?}", names(path));
+    (appended, left, receipt)
+}
+
+fn is_valid(path: &Path) {
+    let found = verify(path, esker::Check::Full).unwrap();
+    assert!(found.findings.is_empty(), "{:#?}", found.findings);
+    let found = verify(path, esker::Check::Quick).unwrap();
+    assert!(found.findings.is_empty(), "{:#?}", found.findings);
+}
+
+fn still_works(
+    path: &Path,
+    appended: &BTreeMap<u64, (String, u64)>,
+    left: &[u64],
+    first: &esker::BatchReceipt,
+) {
+    let journal = options().open(path).unwrap();
+    assert_eq!(survivors(&journal, appended), left);
+    let metric = journal.kind_named("metric").unwrap();
+    assert_eq!(metric.keep, Keep::Nothing);
+    let mut again = journal.batch().idempotency_key(IdempotencyKey([9; 16]));
+    again.push(Record::new(metric.id, b"keyed", b"1")).push(Record::new(metric.id, b"keyed", b"2"));
+    let again = again.commit().unwrap();
+    assert!(again.repeated && again.receipts == first.receipts, "{again:?}");
+    let newest = *appended.keys().last().unwrap();
+    let row = journal.kind_named("row").unwrap().id;
+    let key = "k1";
+    let before = journal.latest(row, key.as_bytes()).unwrap().unwrap().generation().get();
+    let next = journal.append(Record::new(row, key.as_bytes(), b"")).unwrap();
+    assert_eq!((next.seq.get(), next.generation.get()), (newest + 1, before + 1));
+    let error = journal.view().entity(row, b"k1").next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Compacted, "what was dropped is not forgotten to be missing");
+    journal.close().unwrap();
+    is_valid(path);
+}
+
+#[test]
+fn a_compacted_store_is_backed_up_and_restored_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, backup, restored] = ["a", "b", "c"].map(|name| directory.path().join(name));
+    let (appended, left, first) = compacted_store(&path);
+    for by in [esker::BackupBy::Copy, esker::BackupBy::Link] {
+        Reader::open(&path).unwrap().backup(&backup, by).unwrap();
+        is_valid(&backup);
+        let reader = Reader::open(&backup).unwrap();
+        let seqs: Vec<u64> =
+            reader.view().unwrap().range(..).map(|entry| entry.unwrap().seq().get()).collect();
+        assert_eq!(seqs, left);
+        esker::restore(&backup, &restored).unwrap();
+        is_valid(&restored);
+        still_works(&restored, &appended, &left, &first);
+        std::fs::remove_dir_all(&backup).unwrap();
+        std::fs::remove_dir_all(&restored).unwrap();
+    }
+    // While one is made, nothing that it shows is dropped.
+    let journal = options().open(&path).unwrap();
+    journal.backup(&backup, esker::BackupBy::Copy).unwrap();
+    is_valid(&backup);
+}
+
+#[test]
+fn a_compacted_store_is_repaired_with_what_was_kept_with_and_without_its_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let (appended, left, first) = compacted_store(&path);
+    for manifest_is_lost in [false, true] {
+        if manifest_is_lost {
+            std::fs::remove_file(path.join("MANIFEST")).unwrap();
+        }
+        let repaired = directory.path().join(format!("repaired-{manifest_is_lost}"));
+        let done = esker::repair(&path, &repaired).unwrap();
+        assert_eq!((done.entries, done.entries_lost), (left.len() as u64, 0), "{done:?}");
+        is_valid(&repaired);
+        still_works(&repaired, &appended, &left, &first);
+    }
+}
+
+#[test]
+fn what_is_damaged_in_a_part_is_lost_and_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let (appended, left, _) = compacted_store(&path);
+    let part = names(&path).into_iter().find(|name| name.ends_with(".snap")).unwrap();
+    let bytes = std::fs::read(path.join(&part)).unwrap();
+    for (round, at) in [200, bytes.len() / 2, bytes.len() - 20].into_iter().enumerate() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(path.join(&part), &damaged).unwrap();
+        let found = verify(&path, esker::Check::Full).unwrap();
+        assert_eq!(
+            found.findings.iter().filter(|f| f.file == part).count(),
+            1,
+            "{at}: {:#?}",
+            found.findings
+        );
+        // A reader serves what is left, and says what it cannot.
+        for with_index in [true, false] {
+            if !with_index {
+                std::fs::remove_file(path.join(format!("{part}.idx"))).ok();
+            }
+            let reader = Reader::open(&path).unwrap();
+            let view = reader.view().unwrap();
+            let good: Vec<_> = left
+                .iter()
+                .filter(|seq| match view.get(Seq::new(**seq).unwrap()) {
+                    Ok(Some(entry)) => {
+                        let (key, n) = &appended[seq];
+                        assert_eq!(entry.payload(), payload(key, *n));
+                        true
+                    }
+                    Ok(None) => panic!("{seq} is passed over"),
+                    Err(error) => {
+                        assert!(error.is_corruption() || error.kind() == ErrorKind::Compacted, "{error}");
+                        false
+                    }
+                })
+                .collect();
+            assert!(good.len() + 1 >= left.len());
+            let errors: Vec<_> = view.range(..).filter_map(Result::err).collect();
+            let expected = left.len() - good.len();
+            assert_eq!(
+                errors.len(),
+                expected,
+                "who does not ask for an answer meets no damage in it: {errors:?}"
+            );
+        }
+        let repaired = directory.path().join(format!("repaired-{round}"));
+        let done = esker::repair(&path, &repaired).unwrap();
+        assert!(done.entries + 2 >= left.len() as u64 && !done.damage.is_empty(), "{done:?}");
+        is_valid(&repaired);
+        options().open(&repaired).unwrap().close().unwrap();
+    }
+}
+
+#[test]
+fn a_reader_of_another_process_follows_across_compactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().open(&path).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    let mut appended = rounds(&journal, row, 5, 0, 40);
+    let reader = Reader::open(&path).unwrap();
+    let lagging = Reader::open(&path).unwrap();
+    let before = reader.view().unwrap();
+    let mut late = reader.subscribe(Region::all(), SubscribeOptions::new().from(Start::Oldest)).unwrap();
+    assert!(late.advance().unwrap());
+    for round in 0..5u64 {
+        appended.extend(rounds(&journal, row, 5, 40 * (round + 1), 40 * (round + 2)));
+        reader.view().unwrap();
+        let done = journal.compact(&now_all()).unwrap();
+        assert!(done.entries_dropped > 50, "{done:?}");
+        let view = reader.view().unwrap();
+        assert_eq!(view.floor(&Region::all()), done.floor);
+        let seqs: Vec<u64> = view.range(..).map(|entry| entry.unwrap().seq().get()).collect();
+        assert_eq!(seqs, survivors(&journal, &appended));
+        for key in 0..5 {
+            let key = format!("k{key}");
+            let latest = view.latest(row, key.as_bytes()).unwrap().unwrap();
+            assert_eq!(latest.payload(), payload(&key, 40 * (round + 2) - 1));
+        }
+    }
+    // A view from before shows what it has mapped, and says what is gone.
+    let old: Vec<_> = before.range(..).collect();
+    assert!(
+        old.iter().all(|entry| entry.as_ref().is_ok_and(|entry| entry.seq().get() <= 200)
+            || entry.as_ref().is_err_and(|error| error.kind() == ErrorKind::Compacted)),
+        "{old:?}"
+    );
+    let mut missed = 0;
+    let mut seen = 1;
+    while let Ok(true) = late.advance() {
+        match late.item() {
+            Item::Entry(_) => seen += 1,
+            Item::Missed(one) => missed += one.count,
+            _ => unreachable!(),
+        }
+    }
+    assert!(missed > 0 && seen > 0);
+    // One that never looked in between cannot follow: what it had yet to read is gone.
+    let error = lagging.view().map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
+    let again = Reader::open(&path).unwrap();
+    assert_eq!(again.view().unwrap().range(..).count(), survivors(&journal, &appended).len());
+}
+
+#[test]
+fn an_erased_entity_leaves_no_byte_and_what_holds_it_back_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().open(&path).unwrap();
+    let person = journal.kind("person").unwrap();
+    let name = "ada-lovelace-1815";
+    let is_on_disk = |needle: &str| {
+        names(&path).iter().any(|name| {
+            let bytes = std::fs::read(path.join(name)).unwrap();
+            bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+        })
+    };
+    for n in 0..40 {
+        put(&journal, person, name, n);
+        put(&journal, person, "other", n);
+    }
+    let view = journal.view();
+    assert!(is_on_disk(name));
+    let mut slow = journal.watch("slow", Region::all()).unwrap();
+    assert!(slow.advance().unwrap());
+    slow.checkpoint().unwrap();
+    let erasure = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(!erasure.erased && erasure.entries == 0, "{erasure:?}");
+    assert_eq!(erasure.waiting_for[0].by, PinnedBy::Cursor("slow".into()));
+    while slow.advance().unwrap() {}
+    slow.checkpoint().unwrap();
+    drop(slow);
+    // It is remembered: also a later life goes on with it, and so does any compaction.
+    journal.close().unwrap();
+    let journal = options().open(&path).unwrap();
+    let done = journal.compact(&now_all()).unwrap();
+    assert_eq!(done.entries_dropped, 40, "{done:?}");
+    assert!(!is_on_disk(name), "{:?}", names(&path));
+    assert!(journal.latest(person, name.as_bytes()).unwrap().is_none());
+    assert_eq!(journal.view().entity(person, b"other").map(Result::unwrap).count(), 40, "others are whole");
+    // Who had it mapped has it as long as that.
+    assert_eq!(view.entity(person, name.as_bytes()).map(Result::unwrap).count(), 40);
+    // One that comes again is a new one, and can be erased where it stands.
+    journal.retire_cursor("slow").unwrap();
+    let again = journal.append(Record::new(person, name.as_bytes(), b"again")).unwrap();
+    assert_eq!(again.generation.get(), again.seq.get());
+    let erasure = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(erasure.erased && erasure.entries == 1 && erasure.through == Some(again.seq), "{erasure:?}");
+    assert!(!is_on_disk(name));
+    let none = journal.erase(person, name.as_bytes()).unwrap();
+    assert!(none.erased && none.through.is_none());
+    journal.close().unwrap();
+    assert!(!is_on_disk(name));
+    is_valid(&path);
+}
+
+#[test]
+fn the_log_is_compacted_in_the_background_and_a_close_ends_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let auto = esker::AutoCompact::every(Duration::from_millis(2)).min_garbage(16 << 10);
+    let options = Options::new().segment_bytes(8192).durability(Durability::Os).auto_compact(auto);
+    let journal = options.open(&path).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    let mut appended = BTreeMap::new();
+    let mut round = 0;
+    while journal.stats().compactions < 3 {
+        appended.extend(rounds(&journal, row, 5, round, round + 20));
+        round += 20;
+        assert!(round < 100_000, "{:?}", journal.stats());
+    }
+    survivors(&journal, &appended);
+    let stats = journal.stats();
+    assert!(stats.floor > 0 && stats.log_bytes > 0 && stats.compactions_failed == 0, "{stats:?}");
+    journal.close().unwrap();
+    is_valid(&path);
+    let refused = Options::new().background(false).auto_compact(esker::AutoCompact::every(Duration::ZERO));
+    let refused = refused.open(directory.path().join("other")).unwrap_err();
+    assert!(refused.to_string().contains("auto_compact") && refused.to_string().contains("interval"));
+}

@@ -7,7 +7,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use esker::{Check, Durability, ErrorKind, Options, Record, Verdict};
+use esker::{
+    Check, CompactOptions, Durability, ErrorKind, Keep, Options, Record, Region, Simulator, Verdict,
+};
 
 struct Mounted(tempfile::TempDir);
 
@@ -66,4 +68,113 @@ fn a_full_disk_refuses_loses_nothing_and_goes_on_when_space_is_freed() {
     assert_eq!(journal.view().range(..).map(Result::unwrap).count(), appended + 500);
     journal.close().unwrap();
     assert_eq!(esker::verify(&path, Check::Full).unwrap().verdict, Verdict::Valid);
+}
+
+/// What a full disk must not stop: reading on, and giving space back.
+#[test]
+fn a_full_disk_is_drained_by_reading_and_compacted() {
+    let Some(disk) = Mounted::new() else {
+        eprintln!("not run: mounting a tmpfs needs root");
+        return;
+    };
+    let path = disk.path().join("full.esker");
+    let open = || Options::new().durability(Durability::Os).segment_bytes(1 << 20).open(&path).unwrap();
+    let journal = open();
+    let metric = journal.kind("metric").unwrap();
+    journal.keep(metric, Keep::Nothing).unwrap();
+    let mut slow = journal.watch("slow", Region::all()).unwrap();
+    drop(journal.watch("forgotten", Region::all()).unwrap());
+    let append = || journal.append(Record::new(metric, b"key", &[7; 1000]));
+    let mut appended = 0u64;
+    let refused = loop {
+        match append() {
+            Ok(_) => appended += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("\"slow\"") || text.contains("\"forgotten\""), "{text}");
+    // Whatever is left of the disk is taken too.
+    let mut ballast = 0;
+    while std::fs::write(disk.path().join(format!("ballast-{ballast}")), vec![1; 4096]).is_ok() {
+        ballast += 1;
+    }
+    let done = journal.compact(&CompactOptions::new()).unwrap();
+    assert!(done.held_back_by.len() == 2 && done.entries_dropped == 0, "{done:?}");
+    // Reading on and saying so works, and is durable: another life knows it.
+    for _ in 0..appended - 10 {
+        assert!(slow.advance().unwrap());
+    }
+    slow.checkpoint().unwrap();
+    drop(slow);
+    journal.retire_cursor("forgotten").unwrap();
+    let place = |journal: &esker::Journal| {
+        let cursors = journal.cursors().unwrap();
+        cursors.iter().map(|cursor| (cursor.name.clone(), cursor.seq.unwrap().get())).collect::<Vec<_>>()
+    };
+    assert_eq!(place(&journal), [("slow".to_owned(), appended - 10)]);
+    let image = disk.path().join("copy");
+    assert!(std::fs::create_dir(&image).is_err() || std::fs::remove_dir(&image).is_ok());
+    // A compaction that keeps nothing needs no space but the manifest's.
+    let done = journal.compact(&CompactOptions::new()).unwrap();
+    assert!(done.bytes_after < done.bytes_before / 2, "{done:?}");
+    for _ in 0..1000 {
+        append().unwrap();
+    }
+    assert_eq!(place(&journal), [("slow".to_owned(), appended - 10)], "what the log says now is the same");
+    journal.close().unwrap();
+    let journal = open();
+    assert_eq!(place(&journal), [("slow".to_owned(), appended - 10)]);
+    assert_eq!(esker::verify(&path, Check::Full).unwrap().verdict, Verdict::Valid);
+    let mut slow = journal.watch("slow", Region::all()).unwrap();
+    let mut seen = 0;
+    while slow.advance().unwrap() {
+        seen += 1;
+    }
+    assert_eq!(seen, 1010);
+}
+
+/// A cursor that moved on a full disk stays where it was put, whatever ends the process.
+#[test]
+fn a_cursor_that_moved_on_a_full_disk_survives_a_kill() {
+    let disk = Simulator::new();
+    let options = Options::new().durability(Durability::Os).segment_bytes(4096).background(false);
+    let journal = options.open_in(&disk).unwrap();
+    let metric = journal.kind("metric").unwrap();
+    let append = |journal: &esker::Journal| journal.append(Record::new(metric, b"key", &[7; 100]));
+    for _ in 0..100 {
+        append(&journal).unwrap();
+    }
+    let mut reader = journal.watch("reader", Region::all()).unwrap();
+    drop(journal.watch("retired", Region::all()).unwrap());
+    for _ in 0..50 {
+        assert!(reader.advance().unwrap());
+    }
+    disk.limit_space(Some(0));
+    while append(&journal).is_ok() {}
+    reader.checkpoint().unwrap();
+    journal.retire_cursor("retired").unwrap();
+    drop((reader, journal));
+    let place = |disk: &Simulator| {
+        let journal = options.open_in(disk).unwrap();
+        let cursors = journal.cursors().unwrap();
+        cursors.iter().map(|cursor| (cursor.name.clone(), cursor.seq.unwrap().get())).collect::<Vec<_>>()
+    };
+    let killed = disk.kill(disk.events());
+    assert_eq!(place(&killed), [("reader".to_owned(), 50)]);
+    let cut = disk.crash(disk.events(), &mut |_| 0);
+    assert_eq!(place(&cut), [("reader".to_owned(), 50)], "and a power cut");
+    // There is space again: what the log says from now on counts, also that a cursor is no more.
+    let journal = options.open_in(&killed).unwrap();
+    append(&journal).unwrap();
+    journal.retire_cursor("reader").unwrap();
+    drop(journal);
+    assert_eq!(place(&killed.kill(killed.events())), []);
+    let journal = options.open_in(&killed).unwrap();
+    for _ in 0..100 {
+        append(&journal).unwrap();
+    }
+    drop(journal);
+    assert_eq!(place(&killed), []);
 }

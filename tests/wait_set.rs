@@ -211,6 +211,7 @@ fn a_reader_that_is_put_in_the_place_of_another_is_woken_too() {
 }
 
 /// Readers of two kinds in one set.
+#[allow(clippy::large_enum_variant, reason = "a test holds two of them")]
 enum Either {
     Lossy(Subscriber),
     Guaranteed(Watcher),

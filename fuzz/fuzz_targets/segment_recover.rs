@@ -3,11 +3,10 @@
 //! panics, hangs, or allocates by its word.
 #![no_main]
 
-use std::collections::BTreeMap;
-
 use arbitrary::Arbitrary;
 use esker::simulator::mend_file;
 use esker::{Entry, KindId, Reader, Record, Simulator};
+use esker_fuzz::damage::Damage;
 use esker_fuzz::{Draft, Model, options, read_all};
 use libfuzzer_sys::fuzz_target;
 
@@ -19,26 +18,6 @@ struct Input {
     closed: bool,
     damage: Vec<Damage>,
     mended: bool,
-}
-
-#[derive(Debug, Arbitrary)]
-struct Damage {
-    file: u8,
-    at: u16,
-    change: Change,
-}
-
-#[derive(Debug, Arbitrary)]
-enum Change {
-    FlipBit(u8),
-    Byte(u8),
-    Word(u32),
-    Zeros(u16),
-    CopyFrom(u16, u16),
-    Truncate,
-    Extend(u8),
-    Remove,
-    Swap(u8),
 }
 
 const ENTRIES_MAX: usize = 300;
@@ -96,42 +75,4 @@ fuzz_target!(|input: Input| {
 
 fn mend(bytes: &mut Vec<u8>) {
     mend_file(bytes);
-}
-
-impl Damage {
-    /// The name of the file that was changed, if there is anything to change.
-    fn apply(&self, files: &mut BTreeMap<String, Vec<u8>>) -> Option<String> {
-        let nth = |n: u8| files.keys().nth(usize::from(n) % files.len().max(1)).cloned();
-        let (name, other) = (nth(self.file)?, if let Change::Swap(n) = self.change { nth(n) } else { None });
-        if let Change::Remove = self.change {
-            files.remove(&name);
-            return None;
-        }
-        if let Some(other) = other {
-            let (a, b) = (files.get(&name)?.clone(), files.get(&other)?.clone());
-            files.insert(name.clone(), b);
-            files.insert(other, a);
-            return Some(name);
-        }
-        let bytes = files.get_mut(&name)?;
-        // Most of a file is zeros: damage falls where something is written, and just behind it.
-        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |at| at + 64).min(bytes.len()).max(1);
-        let at = usize::from(self.at) % used;
-        let rest = bytes.get_mut(at..)?;
-        match self.change {
-            Change::FlipBit(bit) => *rest.first_mut()? ^= 1 << (bit % 8),
-            Change::Byte(byte) => *rest.first_mut()? = byte,
-            Change::Word(word) => rest.get_mut(..4)?.copy_from_slice(&word.to_le_bytes()),
-            Change::Zeros(count) => rest.iter_mut().take(count.into()).for_each(|byte| *byte = 0),
-            Change::CopyFrom(from, count) => {
-                let copy: Vec<u8> =
-                    bytes.iter().skip(usize::from(from) % used).take(count.into()).copied().collect();
-                bytes.iter_mut().skip(at).zip(copy).for_each(|(to, from)| *to = from);
-            }
-            Change::Truncate => bytes.truncate(at),
-            Change::Extend(count) => bytes.extend(std::iter::repeat_n(self.at as u8, count.into())),
-            Change::Remove | Change::Swap(_) => {}
-        }
-        Some(name)
-    }
 }

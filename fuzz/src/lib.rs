@@ -3,6 +3,8 @@
 //! The [`Model`] is a list of entries. A journal agrees with it if every entry it shows is the
 //! model's entry of that Seq, byte by byte, and if it shows all of them that it must.
 
+pub mod damage;
+
 use std::collections::BTreeMap;
 
 use arbitrary::Arbitrary;

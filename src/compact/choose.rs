@@ -73,6 +73,7 @@ pub(crate) fn choose(row: &[Worth], part_bytes: u64, thorough: bool) -> Vec<Rang
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a row of one run")]
 mod tests {
     use super::*;
 

@@ -13,7 +13,9 @@
 //! * [`judge`] — which entries of a segment or part are kept
 //! * [`choose`] — which runs are worth it
 //! * [`write`] — a run as a part
+//! * [`policy`] — how far, how fast, and how often
 
 pub(crate) mod choose;
 pub(crate) mod judge;
+pub(crate) mod policy;
 pub(crate) mod write;

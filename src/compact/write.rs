@@ -4,16 +4,13 @@ use crate::compact::judge::Judged;
 use crate::disk::Directory;
 use crate::error::{Error, Result};
 use crate::format::compacted::Cover;
-use crate::format::frame::{FrameFields, FrameHeader, Lengths, body_crc, flag};
+use crate::format::frame::flag;
 use crate::format::index::{IndexParts, Keyed};
-use crate::format::part::{Answer, GENERATIONS_AT_ONCE};
 use crate::format::segment::file_name;
-use crate::format::system::System;
-use crate::id::Position;
 use crate::index::catalog::{Opened, Place};
 use crate::index::part::check_part;
 use crate::log::lock::now;
-use crate::log::part::PartWriter;
+use crate::log::part::{PartWriter, write_answer};
 
 /// What a run became.
 pub(crate) struct Written {
@@ -111,7 +108,8 @@ fn copy_kept(
         }
         let more = frame.header.has(flag::MORE) && judged.keeps(ordinal + 1) && ordinal + 1 < index.count();
         let is_next = || index.seq(first_seq, ordinal + 1) == frame.header.seq.get() + 1;
-        part.push(&frame, more && is_next()).map_err(doing)?;
+        let more = if more && is_next() { flag::MORE } else { 0 };
+        part.push(&frame, frame.header.flags() & !flag::MORE | more).map_err(doing)?;
         pace.copied(frame.len() as u64)?;
     }
     Ok(())
@@ -127,33 +125,4 @@ fn generations_of(opened: &Opened, keyed: &Keyed) -> Result<Vec<u64>> {
     (from..from + keyed.frames)
         .map(|ordinal| Ok(opened.frame(&index, first_seq, ordinal)?.1.header.generation.get()))
         .collect()
-}
-
-fn write_answer(
-    part: &mut PartWriter<'_>,
-    keyed: Keyed,
-    generations: &[u64],
-    seq: u64,
-) -> std::io::Result<()> {
-    let mut from = 0;
-    for generations in generations.chunks(GENERATIONS_AT_ONCE) {
-        let payload = Answer { keyed, from, generations: generations.to_vec() }.encode();
-        from += u32::try_from(generations.len()).unwrap_or(u32::MAX);
-        let lengths = Lengths { extensions: 0, key: 0, metadata: 0, payload: payload.len() };
-        let fields = FrameFields {
-            operation: System::Answer as u8,
-            kind: 0,
-            flags: 0,
-            source: 0,
-            life: crate::id::Life(0),
-            seq,
-            generation: 0,
-            time: keyed.time,
-            durable: Position::ZERO,
-            lengths,
-            body_crc: body_crc(lengths, &[], &[], &payload),
-        };
-        part.push_system(|salt, position| FrameHeader::seal(&fields, &[], salt, position), &payload)?;
-    }
-    Ok(())
 }

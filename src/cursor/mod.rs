@@ -50,6 +50,20 @@ impl Cursors {
         self.by_name.insert(cursor.name.clone(), Known { state: cursor, incarnation, end });
     }
 
+    /// Forgets all of them, before they are restated.
+    pub(crate) fn begin_anew(&mut self) {
+        self.by_name.clear();
+    }
+
+    /// Learns what is said elsewhere, if the log does not say more: of a name that it says was retired, with
+    /// which revision.
+    pub(crate) fn learn_later(&mut self, cursor: &CursorState, retired: Option<u64>) {
+        let known = self.get(&cursor.name).map(|known| known.revision);
+        if known.max(retired).is_none_or(|known| known < cursor.revision) {
+            self.learn(cursor.clone());
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&CursorState> {
         self.by_name.get(name).map(|known| &known.state)
     }
@@ -66,6 +80,11 @@ impl Cursors {
     /// With which revision a new cursor begins: above whatever is known of that name.
     pub(crate) fn first_revision(&self) -> u64 {
         self.retired
+    }
+
+    /// The one that has seen least, of those that hold anything back.
+    pub(crate) fn farthest_behind(&self) -> Option<&CursorState> {
+        self.iter().filter(|cursor| !cursor.lost).min_by_key(|cursor| cursor.seq)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -58,6 +58,8 @@ pub struct FrameInfo {
     pub head_good: bool,
     /// The checksum over key, metadata and payload matches.
     pub body_good: bool,
+    /// The extensions are those that are named here, and no others.
+    extensions_known: bool,
 }
 
 impl FrameInfo {
@@ -92,6 +94,7 @@ impl FrameInfo {
                 .map(u16::from_le_bytes),
             head_good: frame.head_is_good(salt, position),
             body_good: frame.body_is_good(),
+            extensions_known: extensions.is_empty() || only_known(extensions),
         }
     }
 
@@ -111,6 +114,14 @@ impl FrameInfo {
         self.kind.is_none()
     }
 
+    /// True for an entry of which the fields here say everything: it does what this build knows, and has
+    /// no flag and no extension beside those that are named here.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let flags = self.flags & !(flag::MORE | flag::FIRST);
+        !self.is_system() && self.operation == FACT && flags == 0 && self.extensions_known
+    }
+
     /// What it does, in one word.
     #[must_use]
     pub fn operation_name(&self) -> String {
@@ -128,5 +139,48 @@ impl FrameInfo {
     /// The Seq of the last entry before this frame.
     pub(crate) fn seq_before(&self) -> u64 {
         self.seq.saturating_sub(u64::from(!self.is_system()))
+    }
+}
+
+/// True for a row of which the fields of a [`FrameInfo`] say everything.
+fn only_known(mut row: &[u8]) -> bool {
+    let mut seen = [false; 4];
+    while let [tag, length, rest @ ..] = row {
+        if *tag == 0 {
+            break;
+        }
+        let known =
+            [(Id::Correlation, 16), (Id::Causation, 9), (Id::IdempotencyKey, 16), (Id::SchemaVersion, 2)];
+        let place = known.iter().position(|(id, bytes)| *id as u8 == *tag && *length == *bytes);
+        let Some(first) = place.and_then(|place| seen.get_mut(place)) else { return false };
+        if std::mem::replace(first, true) {
+            return false;
+        }
+        let Some(next) = rest.get(usize::from(*length)..) else { return false };
+        row = next;
+    }
+    row.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::extension::Extensions;
+
+    #[test]
+    fn a_row_with_anything_beside_what_is_known_is_not_known() {
+        let mut row = Extensions::default();
+        row.push(Id::Causation, &[1; 9]);
+        assert!(only_known(row.as_bytes()));
+        // In what was padding.
+        row.push(Id::Writer, &[1]);
+        assert_eq!(row.as_bytes().len(), 16);
+        assert!(!only_known(row.as_bytes()));
+        for wrong in
+            [&[1, 9, 0, 0, 0, 0, 0, 0][..], &[4, 2, 1, 0, 4, 2, 1, 0], &[0, 0, 0, 0, 0, 0, 0, 1], &[4]]
+        {
+            assert!(!only_known(wrong), "{wrong:?}");
+        }
+        assert!(only_known(&[4, 2, 1, 0, 0, 0, 0, 0]));
     }
 }

@@ -42,7 +42,9 @@ pub use hex::{HexLine, annotate};
 pub use line::{Dump, Fields};
 pub use payload::{Payload, PayloadStyle};
 pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
-pub use text::{base64, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text};
+pub use text::{
+    base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text,
+};
 pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};
 pub use walk::{Frames, Item};
 

@@ -130,6 +130,37 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
+/// The bytes of base64 with padding, as [`base64`] writes it; `None` for anything else, so that two
+/// texts never stand for the same bytes.
+#[must_use]
+pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=');
+    let (padding, rest) = (text.len() - digits.len(), digits.len() % 4);
+    if rest == 1 || padding != (4 - rest) % 4 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in digits.as_bytes().chunks(4) {
+        let bits = group.iter().try_fold(0u32, |bits, byte| Some(bits << 6 | u32::from(digit(byte)?)))?;
+        let word = (bits << (6 * (4 - group.len()))).to_le_bytes();
+        let (kept, left) = (word.iter().rev().skip(1), group.len() - 1);
+        // Bits that no byte takes are zero.
+        if kept.clone().skip(left).any(|byte| *byte != 0) {
+            return None;
+        }
+        bytes.extend(kept.take(left));
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +193,20 @@ mod tests {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
         assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+
+    #[test]
+    fn base64_comes_back_and_no_other_text_does() {
+        for length in 0..20 {
+            let bytes: Vec<u8> = (0..length).map(|at: u8| at.wrapping_mul(91) ^ 0xa5).collect();
+            assert_eq!(base64_bytes(&base64(&bytes)), Some(bytes));
+        }
+        for wrong in [
+            "A", "AA", "AA=", "AAA", "AA===", "=", "====", "Zh==", "Zm9=", "Zm 9", "Zm9v\n", "Zg==Zg==",
+            "-_8=", "ü===",
+        ] {
+            assert_eq!(base64_bytes(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

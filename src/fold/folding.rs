@@ -69,7 +69,23 @@ impl<F: Fold> Folding<F> {
     ) -> Result<()> {
         // Also if it fails half way: what was taken in until then may be from this view.
         self.mark = self.mark.max(view.mark);
-        for entry in view.entity_behind(id, key, self.seq) {
+        if self.generation.is_some() {
+            for entry in view.entity_behind(id, key, self.seq) {
+                let entry = entry?;
+                if entry.seq().get() > last {
+                    return Ok(());
+                }
+                if !self.is_next(&entry) {
+                    // Compaction has been between: what there is now is folded, if that is a history.
+                    *self = Self { mark: self.mark, ..Self::new() };
+                    return self.go_on_in(view, kind, (id, key), last);
+                }
+                self.take(kind, &entry)?;
+            }
+            return Ok(());
+        }
+        // A history that is not whole is an error, and no value.
+        for entry in view.entity(id, key) {
             let entry = entry?;
             if entry.seq().get() > last {
                 return Ok(());
@@ -77,6 +93,14 @@ impl<F: Fold> Folding<F> {
             self.take(kind, &entry)?;
         }
         Ok(())
+    }
+
+    /// True if a fact comes right behind what was taken in.
+    pub(crate) fn is_next(&self, entry: &Entry<'_>) -> bool {
+        match self.generation {
+            None => entry.is_first(),
+            Some(last) => last.get().checked_add(1) == Some(entry.generation().get()),
+        }
     }
 }
 

@@ -138,11 +138,9 @@ impl FrameHeader {
         header
     }
 
-    /// The same header for another place, with its checksum. `more`: the frame behind it there is of its
-    /// batch.
-    pub(crate) fn moved(&self, more: bool, extensions: &[u8], salt: u64, position: Position) -> Self {
-        let more = if more { flag::MORE } else { 0 };
-        let flags_source = U16::new(self.flags_source.get() & !flag::MORE | more);
+    /// The same header for another place, with these flags and its checksum there.
+    pub(crate) fn moved(&self, flags: u16, extensions: &[u8], salt: u64, position: Position) -> Self {
+        let flags_source = U16::new(self.flags_source.get() & !flag::BITS | flags & flag::BITS);
         let mut header = Self { flags_source, ..*self };
         header.head_crc = U32::new(header.checksum(extensions, salt, position));
         header

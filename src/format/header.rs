@@ -127,6 +127,21 @@ impl FileHeader {
         Ok(header)
     }
 
+    /// Refuses a derived file of a newer format or with an unknown incompatible feature, where its own
+    /// checksum says that it is whole. In any other state it is made anew, as one that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// `FormatTooNew`.
+    pub(crate) fn refuse_newer(bytes: &[u8], file_type: FileType) -> Result<()> {
+        let is_whole = Self::read_from_prefix(bytes)
+            .is_ok_and(|(header, _)| header.magic == MAGIC && header.crc.get() == header.checksum());
+        match Self::read(bytes, file_type) {
+            Err(error) if is_whole && error.kind() == ErrorKind::FormatTooNew => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn would_be_good_as(&self, version: u16) -> bool {
         let header = Self { version: U16::new(version), ..*self };
         header.crc.get() == header.checksum()
@@ -140,6 +155,11 @@ impl FileHeader {
 
     pub(crate) fn store(&self) -> StoreId {
         StoreId(self.store)
+    }
+
+    /// The format that the file was written in.
+    pub(crate) fn version(&self) -> u16 {
+        self.version.get()
     }
 
     /// The word at `index`; zero past the end.

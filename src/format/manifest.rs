@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::format::compacted::Compacted;
+use crate::format::cursor::CursorState;
 use crate::format::header::{BACKUP, COMPACTED, FileHeader, FileType, HEADER_BYTES};
 use crate::id::{Position, StoreId};
 
@@ -25,6 +26,8 @@ pub(crate) struct Manifest {
     pub(crate) created: i64,
     /// What compaction has made of the log.
     pub(crate) compacted: Compacted,
+    /// Cursors that moved while the log could not grow.
+    pub(crate) table: CursorTable,
     /// Those that this build does not know.
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
@@ -67,6 +70,55 @@ impl BackupEnd {
 /// The id of the section that says what was compacted.
 const COMPACTED_SECTION: u32 = 2;
 
+/// The id of the section with the cursors that moved while the log could not grow.
+const CURSORS_SECTION: u32 = 3;
+
+fn push_section(sections: &mut Vec<u8>, id: u32, bytes: &[u8]) {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    for word in [id, length] {
+        sections.extend_from_slice(&word.to_le_bytes());
+    }
+    sections.extend_from_slice(bytes);
+}
+
+/// Cursors that moved while the log could not grow, and where it ended then: what the next segment's
+/// preamble restates is newer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CursorTable {
+    pub(crate) at: Position,
+    pub(crate) cursors: Vec<CursorState>,
+}
+
+impl CursorTable {
+    /// True if no preamble has restated it: the last one begins this segment.
+    pub(crate) fn is_news(&self, preamble_at: u32) -> bool {
+        !self.cursors.is_empty() && preamble_at <= self.at.segment()
+    }
+
+    /// The position, and each cursor behind its length.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.at.word().to_le_bytes().to_vec();
+        for cursor in &self.cursors {
+            let cursor = cursor.encode();
+            bytes.extend_from_slice(&u32::try_from(cursor.len()).unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend_from_slice(&cursor);
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (at, mut rest) = bytes.split_first_chunk::<8>()?;
+        let mut table = Self { at: Position::from_word(u64::from_le_bytes(*at)), cursors: Vec::new() };
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let (cursor, behind) = behind.split_at_checked(length)?;
+            table.cursors.push(CursorState::read(cursor)?);
+            rest = behind;
+        }
+        rest.is_empty().then_some(table)
+    }
+}
+
 /// A section of this id at the start of the row: what it holds, and what follows it.
 fn take_section(sections: &[u8], id: u32) -> Option<(&[u8], &[u8])> {
     let (head, rest) = sections.split_first_chunk::<8>()?;
@@ -84,12 +136,10 @@ impl Manifest {
         // First in the row, and only there.
         let mut sections = self.backup.map_or_else(Vec::new, |end| end.encode().to_vec());
         if !self.compacted.is_empty() {
-            let compacted = self.compacted.encode();
-            let length = u32::try_from(compacted.len()).unwrap_or(u32::MAX);
-            for word in [COMPACTED_SECTION, length] {
-                sections.extend_from_slice(&word.to_le_bytes());
-            }
-            sections.extend_from_slice(&compacted);
+            push_section(&mut sections, COMPACTED_SECTION, &self.compacted.encode());
+        }
+        if !self.table.cursors.is_empty() {
+            push_section(&mut sections, CURSORS_SECTION, &self.table.encode());
         }
         sections.extend_from_slice(&self.sections);
         let crc = u64::from(checksum::crc(&[&sections]));
@@ -128,12 +178,19 @@ impl Manifest {
             compacted = Compacted::read(bytes)?;
             sections = rest;
         }
+        let mut table = CursorTable::default();
+        if let Some((bytes, rest)) = take_section(sections, CURSORS_SECTION) {
+            let read = CursorTable::read(bytes);
+            table = read.ok_or_else(|| Error::corrupt("read the manifest's table of cursors"))?;
+            sections = rest;
+        }
         let (compatible, read_only) = header.features();
         Ok(Self {
             store: header.store(),
             era: header.word(0),
             created: header.word(1).cast_signed(),
             compacted,
+            table,
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
             backup,
@@ -153,6 +210,22 @@ mod tests {
             era: 1,
             created: 5,
             compacted: Compacted { parts_numbered: 3, ..Compacted::default() },
+            table: CursorTable {
+                at: Position::new(4, 512),
+                cursors: vec![CursorState {
+                    name: "slow".into(),
+                    revision: 2,
+                    seq: 9,
+                    era: 1,
+                    hold: 0,
+                    time: 4,
+                    part: crate::format::cursor::Part::All,
+                    kind: 0,
+                    key: Box::default(),
+                    retired: false,
+                    lost: false,
+                }],
+            },
             sections: vec![1, 2, 3, 4],
             read_only: true,
             backup: Some(BackupEnd { position: Position::new(3, 128), last_seq: 7 }),
@@ -180,6 +253,7 @@ mod tests {
             era: 1,
             created: 5,
             compacted: Compacted::default(),
+            table: CursorTable::default(),
             sections: vec![],
             read_only: false,
             backup: None,

@@ -43,7 +43,9 @@ pub fn mend_file(bytes: &mut [u8]) {
     let Ok((header, body)) = FileHeader::mut_from_prefix(bytes) else { return };
     let (number, salt) = (header.number.get(), header.salt.get());
     match header.file_type.get() {
-        kind if kind == FileType::Segment as u16 => mend_frames(body, salt, number),
+        kind if kind == FileType::Segment as u16 || kind == FileType::Part as u16 => {
+            mend_frames(body, salt, number);
+        }
         kind if kind == FileType::Directory as u16 => {
             let pages = body.get_mut(PAGES_AT - HEADER_BYTES..).unwrap_or_default();
             pages.chunks_exact_mut(PAGE_BYTES).for_each(mend_page);

@@ -1,9 +1,9 @@
 //! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
@@ -19,12 +19,15 @@ pub(crate) struct Index {
     catalog: RwLock<Arc<Catalog>>,
     /// The last segment that was compacted: what an entity has up to there may be gone.
     compacted_through: AtomicU32,
+    /// Segments that were removed, as long as somebody has them.
+    removed: Mutex<Vec<Weak<Section>>>,
 }
 
 impl Index {
     pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
-        Self { place, entities, catalog: RwLock::new(Arc::new(catalog)), compacted_through }
+        let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
+        Self { place, entities, catalog, compacted_through, removed }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -62,9 +65,27 @@ impl Index {
         if let Some(before) = first.checked_sub(1).and_then(|before| sections.get(before)) {
             before.set_limit(cover.follows);
         }
-        sections.splice(first..last, part.map(Arc::new));
+        let replaced: Vec<_> = sections.splice(first..last, part.map(Arc::new)).collect();
+        let mut removed = self.removed.lock();
+        removed.retain(|section| section.strong_count() > 0);
+        removed.extend(replaced.iter().map(Arc::downgrade));
+        drop(removed);
         self.compacted_through.store(compacted.last_segment(), Ordering::Release);
         *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+    }
+
+    /// Goes by what compaction has written down since, over the same row.
+    pub(crate) fn change(&self, compacted: Compacted) {
+        let mut catalog = self.catalog.write();
+        let sections = catalog.sections.clone();
+        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+    }
+
+    /// The bytes of what was removed and is still held by views or entries.
+    pub(crate) fn unlinked_bytes(&self) -> u64 {
+        let removed = self.removed.lock();
+        let held = removed.iter().filter_map(Weak::upgrade);
+        held.filter_map(|section| Some(section.if_open()?.segment.header.bytes)).sum()
     }
 
     /// Takes over what somebody else has made of the log: everything that a cover stands for goes, and parts

@@ -40,6 +40,7 @@ pub(crate) fn read_part(
     };
     let mut entities: HashMap<EntityHash, Gathered> = HashMap::new();
     let mut kinds: HashMap<u16, u32> = HashMap::new();
+    let entries = cover.part.map_or(0, |part| part.entries);
     let (mut frames, mut damage, mut last) = (PartFrames::of(segment, bytes), None, cover.first_seq - 1);
     while let Some((at, frame)) = frames.step() {
         let header = frame.map(|frame| *frame.header);
@@ -49,7 +50,9 @@ pub(crate) fn read_part(
             frame.filter(|_| is_system || (last + 1..=cover.last_seq.min(SEQ_MAX)).contains(&seq))
         else {
             damage = damage.or(Some(at));
-            if last < cover.last_seq {
+            // An answer may be what is damaged, where all entries are there.
+            let is_an_entry = (parts.offsets.len() as u64) < entries;
+            if last < cover.last_seq && is_an_entry {
                 last += 1;
                 parts.offsets.push(0);
                 parts.seqs.push(last);
@@ -69,8 +72,7 @@ pub(crate) fn read_part(
         entity.members.push(ordinal);
         entity.last_generation = frame.header.generation.get();
     }
-    let part = cover.part.map_or(0, |part| part.entries);
-    if damage.is_none() && parts.offsets.len() as u64 != part {
+    if damage.is_none() && parts.offsets.len() as u64 != entries {
         damage = Some(segment.header.bytes);
     }
     add_entities(&mut parts, entities);

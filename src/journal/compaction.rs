@@ -10,122 +10,34 @@
 //!
 //! Views and entries hold what they have mapped, also when its file is gone.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::Serialize;
 
-use crate::compact::choose::{Worth, choose};
-use crate::compact::judge::{Judged, Rules, is_below};
+use crate::compact::judge::is_below;
+use crate::compact::policy::CompactOptions;
 use crate::compact::write::{Pace, Written, write_run};
-use crate::disk::replace;
+use crate::disk::{Directory, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::lock::Cell;
-use crate::format::manifest::Manifest;
-use crate::format::segment::file_name;
+use crate::format::manifest::{CursorTable, Manifest};
+use crate::format::segment::{FIRST_FRAME, file_name, part_number_of};
 use crate::format::system::Keep;
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
-use crate::index::finder::Index;
 use crate::index::sealed::SealedIndex;
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::holds::{HeldBack, Holds};
-use crate::journal::opening::{read_manifest, write_manifest};
-use crate::journal::registry::Registry;
-use crate::journal::view::View;
-use crate::log::lock::{now, random};
-
-/// How far to compact, and how fast.
-///
-/// What is kept of what lies below is a matter of each kind: see [`Journal::keep`].
-///
-/// ```
-/// use std::time::Duration;
-/// use esker::{CompactOptions, Journal, Keep, Record};
-/// # fn main() -> esker::Result<()> {
-/// let journal = Journal::in_memory()?;
-/// let reading = journal.kind("reading")?;
-/// journal.keep(reading, Keep::Latest)?;
-/// journal.append(Record::new(reading, b"sensor-7", b"20.5"))?;
-/// // Of what is older than a day, the newest reading of each sensor.
-/// let done = journal.compact(&CompactOptions::new().keep_for(Duration::from_secs(86_400)))?;
-/// assert_eq!(done.entries_dropped, 0);
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "options do nothing until `compact`"]
-pub struct CompactOptions {
-    keep_for: Duration,
-    keep_bytes: u64,
-    keep_entries: u64,
-    keep_tombstones_for: Duration,
-    bytes_per_second: Option<u64>,
-    thorough: bool,
-}
-
-impl Default for CompactOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl CompactOptions {
-    /// Everything but the segment that is being written, as fast as it goes.
-    pub const fn new() -> Self {
-        Self {
-            keep_for: Duration::ZERO,
-            keep_bytes: 0,
-            keep_entries: 0,
-            keep_tombstones_for: Duration::from_secs(300),
-            bytes_per_second: None,
-            thorough: false,
-        }
-    }
-
-    /// Leaves alone what was appended within this time, by the clock that entries carry. Default: nothing.
-    pub const fn keep_for(mut self, age: Duration) -> Self {
-        self.keep_for = age;
-        self
-    }
-
-    /// Leaves alone the newest so many bytes of log. Default: none.
-    pub const fn keep_bytes(mut self, bytes: u64) -> Self {
-        self.keep_bytes = bytes;
-        self
-    }
-
-    /// Leaves alone the newest so many entries. Default: none.
-    pub const fn keep_entries(mut self, entries: u64) -> Self {
-        self.keep_entries = entries;
-        self
-    }
-
-    /// Keeps a tombstone for so long. Default: 5 minutes.
-    pub const fn keep_tombstones_for(mut self, age: Duration) -> Self {
-        self.keep_tombstones_for = age;
-        self
-    }
-
-    /// Copies at most so many bytes a second. Default: no limit.
-    pub const fn bytes_per_second(mut self, bytes: u64) -> Self {
-        self.bytes_per_second = Some(if bytes == 0 { 1 } else { bytes });
-        self
-    }
-
-    /// Frees whatever can be freed, however much has to be copied for it. Default: false, so that no more
-    /// is copied than was appended once and is freed.
-    pub const fn thorough(mut self, yes: bool) -> Self {
-        self.thorough = yes;
-        self
-    }
-}
+use crate::journal::opening::read_manifest;
+use crate::journal::planning::{Ground, Job, log_bytes};
+use crate::log::lock::random;
 
 /// What a compaction did, or would do. Sizes are bytes of the files of segments and parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -154,6 +66,17 @@ pub struct Compaction {
     pub held_back_by: Vec<HeldBack>,
 }
 
+/// What is to be done about what could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Do {
+    Nothing,
+    Everything,
+    /// What is to be erased, and nothing else.
+    Erase,
+    /// If it frees so many bytes at least.
+    IfItFrees(u64),
+}
+
 /// What goes on, or is to end.
 #[derive(Debug, Default)]
 pub(crate) struct Compacting {
@@ -164,6 +87,10 @@ pub(crate) struct Compacting {
     pub(crate) steady: RwLock<()>,
     /// A manifest was replaced, and not for certain: in this life nothing more is removed.
     unsure: AtomicBool,
+    /// Bytes that could have been freed when it was last looked.
+    pub(crate) reclaimable: AtomicU64,
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
     stop: AtomicBool,
     state: Mutex<()>,
     told: Condvar,
@@ -175,6 +102,10 @@ impl Compacting {
         self.stop.store(true, Ordering::Release);
         let _state = self.state.lock();
         self.told.notify_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Waits so long, or until told to stop. False: stop.
@@ -213,7 +144,7 @@ impl Journal {
     /// error is, and the rest is as it was. `Corrupt` if the entities of damaged files cannot be told;
     /// damage elsewhere is left alone and counted.
     pub fn compact(&self, options: &CompactOptions) -> Result<Compaction> {
-        self.appending().compact(options, true)
+        self.appending().compact(options, Do::Everything)
     }
 
     /// Says what [`compact`](Self::compact) would do, and does nothing. What it would free is an estimate:
@@ -223,12 +154,20 @@ impl Journal {
     ///
     /// As [`compact`](Self::compact).
     pub fn plan_compaction(&self, options: &CompactOptions) -> Result<Compaction> {
-        self.core().compact(options, false)
+        self.core().compact(options, Do::Nothing)
     }
 }
 
 impl Core {
-    pub(crate) fn compact(&self, options: &CompactOptions, execute: bool) -> Result<Compaction> {
+    /// Compacts if that frees so many bytes at least, and counts what fails.
+    pub(crate) fn compact_if(&self, options: &CompactOptions, min_garbage: u64) -> Result<Compaction> {
+        let done = self.compact(options, Do::IfItFrees(min_garbage));
+        let is_failure = done.as_ref().is_err_and(|error| error.kind() != ErrorKind::Closed);
+        self.compacting.failed.fetch_add(u64::from(is_failure), Ordering::Relaxed);
+        done
+    }
+
+    pub(crate) fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         self.check_not_forked("compact the log")?;
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
@@ -240,7 +179,7 @@ impl Core {
             .at(self.directory.path())
             .sides("a store that was opened since", "this opening"));
         }
-        if execute {
+        if what != Do::Nothing {
             self.remove_left();
             self.move_quiet_cursors()?;
         }
@@ -256,17 +195,28 @@ impl Core {
             segment_bytes: self.options.segment_bytes,
             compacting: Some(&self.compacting),
         };
-        let job = Job::new(&ground, options, &view, durable, &holds)?;
+        let job = Job::new(&ground, (options, what), &view, durable, &holds)?;
         let mut outcome = job.outcome(&view, &holds)?;
-        let mut pace = Copying::new(self, options);
-        for run in job.runs(options) {
-            if execute {
-                job.execute(self, run, &holds, &mut pace, &mut outcome)?;
-            } else {
-                job.count(run, &mut outcome);
+        let runs = job.runs(options);
+        let mut plan = outcome.clone();
+        runs.iter().for_each(|run| job.count(run.clone(), &mut plan));
+        let frees = plan.bytes_before.saturating_sub(plan.bytes_after);
+        self.compacting.reclaimable.store(frees, Ordering::Relaxed);
+        match what {
+            Do::Nothing => outcome = plan,
+            Do::IfItFrees(least) if frees < least => {}
+            Do::IfItFrees(_) | Do::Everything | Do::Erase => {
+                let mut pace = Copying::new(self, options);
+                for run in runs {
+                    job.execute(self, run, &holds, &mut pace, &mut outcome)?;
+                }
+                self.forget_what_is_erased()?;
+                outcome.bytes_after = log_bytes(&self.view());
+                let freed = outcome.bytes_before.saturating_sub(outcome.bytes_after);
+                self.compacting.reclaimable.store(frees.saturating_sub(freed), Ordering::Relaxed);
+                self.compacting.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        outcome.bytes_after = if execute { log_bytes(&self.view()) } else { outcome.bytes_after };
         outcome.floor = Seq::new(self.index.catalog().compacted.floor_of_all());
         Ok(outcome)
     }
@@ -277,8 +227,10 @@ impl Core {
         for section in &self.index.catalog().sections {
             if section.number < durable.segment() && section.cover.is_none() {
                 // What cannot be opened or sealed is left alone.
-                if let Ok(opened) = section.open() {
-                    let _ = self.seal(opened);
+                if let Ok(opened) = section.open()
+                    && self.seal(opened).is_err()
+                {
+                    let _ = self.seal_in_memory(opened);
                 }
             }
         }
@@ -302,146 +254,7 @@ impl Core {
     }
 }
 
-/// What is compacted, or only planned to be.
-pub(crate) struct Ground<'a> {
-    pub(crate) index: &'a Index,
-    pub(crate) registry: &'a RwLock<Registry>,
-    /// No part grows much longer.
-    pub(crate) segment_bytes: u64,
-    /// Who may say that it is to end.
-    pub(crate) compacting: Option<&'a Compacting>,
-}
-
-/// One compaction.
-pub(crate) struct Job<'a> {
-    ground: &'a Ground<'a>,
-    rules: Rules<'a>,
-    /// Everything in the row that is durable, and what may be touched of it.
-    row: Vec<Judged>,
-    free: Vec<bool>,
-    damaged: u64,
-}
-
-impl<'a> Job<'a> {
-    pub(crate) fn new(
-        ground: &'a Ground<'a>,
-        options: &CompactOptions,
-        view: &View,
-        durable: Position,
-        holds: &Holds,
-    ) -> Result<Self> {
-        let nanos = |age: Duration| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let time = now();
-        let keep = ground.registry.read().iter().map(|kind| (kind.id.0, kind.keep)).collect();
-        let rules = Rules {
-            index: ground.index,
-            keep,
-            durable,
-            tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
-            erasing: HashMap::new(),
-        };
-        let mut job = Job { ground, rules, row: Vec::new(), free: Vec::new(), damaged: 0 };
-        let limits = Limits {
-            // A policy that keeps nothing of the newest looks at everything.
-            appended_before: (!options.keep_for.is_zero())
-                .then(|| time.saturating_sub(nanos(options.keep_for))),
-            seq_before: holds.first_held().min(
-                view.last_seq()?.map_or(0, Seq::get).saturating_add(1).saturating_sub(options.keep_entries),
-            ),
-            bytes_kept: options.keep_bytes,
-        };
-        job.look(view, durable, &limits)?;
-        Ok(job)
-    }
-
-    /// Judges everything that may be touched.
-    fn look(&mut self, view: &View, durable: Position, limits: &Limits) -> Result<()> {
-        let total = log_bytes(view);
-        let mut bytes_through = 0;
-        for section in view.catalog.sections.iter().take_while(|section| section.number < durable.segment()) {
-            if self.ground.compacting.is_some_and(|compacting| compacting.stop.load(Ordering::Acquire)) {
-                let path = self.ground.index.place.directory.path();
-                return Err(Error::new(ErrorKind::Closed, "compact the log").at(path));
-            }
-            bytes_through += section.open().map_or(0, |opened| opened.segment.header.bytes);
-            if total - bytes_through < limits.bytes_kept || !limits.allow(section)? {
-                break;
-            }
-            let is_whole = section.open().is_ok_and(|opened| {
-                let index = opened.index();
-                opened.damage().is_none() && (0..index.count()).all(|at| index.offset(at) != Some(0))
-            });
-            match is_whole.then(|| self.rules.judge(section, &|_, _| Ok(false))).transpose()?.flatten() {
-                Some(judged) => {
-                    self.row.push(judged);
-                    self.free.push(true);
-                }
-                None => {
-                    self.damaged += 1;
-                    // Runs do not go across it.
-                    self.row.push(Judged::nothing_of(section));
-                    self.free.push(false);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn outcome(&self, view: &View, holds: &Holds) -> Result<Compaction> {
-        let bytes = log_bytes(view);
-        let through = match self.row.last() {
-            Some(judged) => Seq::new(end_of(&judged.section)?.saturating_sub(1)),
-            None => None,
-        };
-        let reach = match view
-            .catalog
-            .sections
-            .iter()
-            .rev()
-            .find(|section| section.number < self.rules.durable.segment())
-        {
-            Some(last) => end_of(last).unwrap_or(0),
-            None => 0,
-        };
-        Ok(Compaction {
-            through,
-            bytes_before: bytes,
-            bytes_after: bytes,
-            damaged: self.damaged,
-            held_back_by: holds.holding_back(reach),
-            ..Compaction::default()
-        })
-    }
-
-    pub(crate) fn runs(&self, options: &CompactOptions) -> Vec<std::ops::Range<usize>> {
-        let worth = |(judged, is_free): (&Judged, &bool)| Worth {
-            kept: judged.bytes_kept,
-            garbage: judged.garbage,
-            is_part: judged.section.cover.is_some(),
-            must_go: judged.must_go,
-            is_free: *is_free,
-        };
-        let row: Vec<Worth> = self.row.iter().zip(&self.free).map(worth).collect();
-        choose(&row, self.ground.segment_bytes, options.thorough)
-    }
-
-    /// What a run would come to.
-    pub(crate) fn count(&self, run: std::ops::Range<usize>, outcome: &mut Compaction) {
-        let judged = self.row.get(run).unwrap_or_default();
-        // What is not dropped of a file of which no entry is kept, the log wrote about itself.
-        let keeping = judged.iter().filter(|judged| judged.entries_kept > 0);
-        let kept: u64 = keeping.map(|judged| judged.bytes_kept).sum();
-        let file_bytes =
-            |judged: &Judged| judged.section.open().map_or(0, |opened| opened.segment.header.bytes);
-        outcome.bytes_copied += kept;
-        outcome.entries_dropped +=
-            judged.iter().map(|judged| judged.entries - judged.entries_kept).sum::<u64>();
-        outcome.segments_removed += judged.len() as u64;
-        outcome.parts_written += u64::from(kept > 0);
-        outcome.bytes_after =
-            outcome.bytes_after.saturating_sub(judged.iter().map(file_bytes).sum::<u64>()) + kept;
-    }
-
+impl Job<'_> {
     /// Copies a run, and puts the part in its place.
     fn execute(
         &self,
@@ -509,44 +322,6 @@ impl<'a> Job<'a> {
         outcome.parts_written += u64::from(cover.part.is_some());
         Ok(())
     }
-}
-
-/// How far a policy goes.
-struct Limits {
-    appended_before: Option<i64>,
-    seq_before: u64,
-    bytes_kept: u64,
-}
-
-impl Limits {
-    /// True if all of a segment or part lies within.
-    fn allow(&self, section: &Section) -> Result<bool> {
-        let Ok(end) = end_of(section) else { return Ok(true) };
-        if end > self.seq_before {
-            return Ok(false);
-        }
-        let Some(before) = self.appended_before else { return Ok(true) };
-        let opened = section.open()?;
-        let index = opened.index();
-        let last = index.count().checked_sub(1).and_then(|last| index.offset(last));
-        let newest = last.and_then(|at| opened.segment.frame(at)).map(|frame| frame.header.time.get());
-        Ok(newest.is_none_or(|time| time < before))
-    }
-}
-
-/// The Seq behind the last that a segment or part holds, or held.
-fn end_of(section: &Section) -> Result<u64> {
-    if let Some(cover) = &section.cover {
-        return Ok(cover.last_seq + 1);
-    }
-    let opened = section.open()?;
-    Ok(opened.first_seq() + u64::from(opened.index().count()))
-}
-
-/// The bytes of the files of the log.
-fn log_bytes(view: &View) -> u64 {
-    let bytes = |section: &Arc<Section>| section.open().map_or(0, |opened| opened.segment.header.bytes);
-    view.catalog.sections.iter().map(bytes).sum()
 }
 
 /// Keeps the copying within its rate, and ends it with the journal.
@@ -621,8 +396,15 @@ impl Core {
         }
         // From now on an entity that is not known may have been dropped.
         writer.forgot = true;
+        let preamble_at = writer.preamble_at;
         drop(writer);
-        let replaced = self.replace_manifest(&compacted);
+        let mut table = self.table.lock();
+        let durable = self.commit.durable();
+        if !table.is_news(preamble_at) && durable > Position::new(preamble_at, FIRST_FRAME) {
+            // Restated by that segment.
+            *table = CursorTable::default();
+        }
+        let replaced = self.replace_manifest(&compacted, &table);
         if let Ok(InPlace::New(_)) = &replaced {
             self.index.replace(cover, part, compacted.clone());
             self.lock.show(Cell::Compactions, compacted.parts_numbered.into());
@@ -639,15 +421,28 @@ impl Core {
 
     /// Replaces the manifest. Where that fails, what is in place is looked up: nothing may be removed that
     /// a manifest names which a crash may yet bring back.
-    fn replace_manifest(&self, compacted: &Compacted) -> Result<InPlace> {
-        let manifest = Manifest { compacted: compacted.clone(), ..self.manifest.clone() };
-        let Err(error) = write_manifest(&*self.directory, &manifest) else { return Ok(InPlace::New(None)) };
+    fn replace_manifest(&self, compacted: &Compacted, table: &CursorTable) -> Result<InPlace> {
+        let (compacted, table) = (compacted.clone(), table.clone());
+        let manifest = Manifest { compacted, table, ..self.manifest.clone() };
+        let Err(error) = self.write_with_reserve(&manifest) else { return Ok(InPlace::New(None)) };
         match read_manifest(&*self.directory) {
-            Ok(Some(found)) if found.compacted != *compacted => Ok(InPlace::Old(error)),
+            Ok(Some(found)) if found.compacted != manifest.compacted => Ok(InPlace::Old(error)),
             found => {
                 self.compacting.unsure.store(true, Ordering::Release);
                 if matches!(found, Ok(Some(_))) { Ok(InPlace::New(Some(error))) } else { Err(error) }
             }
+        }
+    }
+
+    /// Replaces the manifest, where the row of segments stays as it is. The caller has the turn.
+    pub(crate) fn change_manifest(&self, compacted: Compacted) -> Result<()> {
+        let table = self.table.lock();
+        match self.replace_manifest(&compacted, &table)? {
+            InPlace::New(error) => {
+                self.index.change(compacted);
+                error.map_or(Ok(()), Err)
+            }
+            InPlace::Old(error) => Err(error),
         }
     }
 
@@ -668,5 +463,69 @@ impl Core {
             .flat_map(|section| [file_name(number(section)), index_format::file_name(number(section))]);
         self.left.lock().extend(names);
         self.remove_left();
+    }
+}
+
+/// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
+pub(crate) fn left_by_compaction(
+    directory: &dyn Directory,
+    manifest: &Manifest,
+    segments: &[u32],
+) -> Vec<String> {
+    let names = directory.list().unwrap_or_default();
+    let is_known = |number| manifest.compacted.parts().any(|(_, part)| part.number == number);
+    let part_of = |name: &str| {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        part_number_of(name).or_else(|| index_format::part_number_of(name))
+    };
+    let is_left = |name: &str| {
+        let of_segment = index_format::number_of(name);
+        of_segment.is_some_and(|number| manifest.compacted.covering(number).is_some())
+            || part_of(name).is_some_and(|number| name.ends_with(".tmp") || !is_known(number))
+    };
+    let others = names.into_iter().map(|entry| entry.name).filter(|name| is_left(name));
+    segments.iter().map(|number| file_name(*number)).chain(others).collect()
+}
+
+#[cfg(test)]
+#[cfg(not(miri))]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::compact::judge::Rules;
+    use crate::journal::record::Record;
+    use crate::options::{Durability, Options};
+
+    /// Only what is durable makes an older entry superfluous: a power cut takes the newest, and the row with it.
+    #[test]
+    fn a_row_is_not_dropped_for_one_that_a_power_cut_may_take() {
+        let options = Options::new().segment_bytes(4096).background(false).durability(Durability::Os);
+        let journal = options.in_memory().unwrap();
+        let kind = journal.kind("row").unwrap();
+        journal.keep(kind, Keep::Latest).unwrap();
+        journal.append(Record::new(kind, b"k", b"old")).unwrap();
+        while journal.stats().segments < 3 {
+            journal.append(Record::new(kind, b"other", &[7; 300])).unwrap();
+        }
+        let durable = journal.sync().unwrap();
+        journal.append(Record::new(kind, b"k", b"new")).unwrap();
+        let core = journal.core();
+        core.seal_for_compaction(durable).unwrap();
+        let first = Arc::clone(&core.index.catalog().sections[0]);
+        let judge = |durable| {
+            let rules = Rules {
+                index: &core.index,
+                keep: HashMap::from([(kind.get(), Keep::Latest)]),
+                durable,
+                tombstones_before: 0,
+                erasing: HashMap::new(),
+            };
+            rules.judge(&first, &|_, _| Ok(false)).unwrap().unwrap()
+        };
+        assert!(judge(durable).keeps(0), "the newer one is not durable");
+        assert_eq!(judge(durable).entries_kept, 1);
+        let end = journal.sync().unwrap();
+        assert!(!judge(end).keeps(0), "now it is");
     }
 }

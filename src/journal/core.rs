@@ -16,7 +16,7 @@ use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::{Codec, Keep, KindInfo, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, KindId, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
@@ -68,6 +68,10 @@ pub(crate) struct Core {
     /// What holds compaction back beside cursors.
     pub(crate) pins: Arc<Pins>,
     pub(crate) compacting: Compacting,
+    /// The manifest's table of cursors. Whoever replaces the manifest holds it until memory is as that.
+    pub(crate) table: Mutex<CursorTable>,
+    /// There is a file that can be given up for a manifest.
+    pub(crate) has_reserve: AtomicBool,
     /// Files that compaction has replaced and that are still there.
     pub(crate) left: Mutex<Vec<String>>,
     pub(crate) lock: HeldLock,
@@ -123,6 +127,8 @@ pub(crate) struct Writer {
     pub(crate) unannounced: Option<Position>,
     /// Seqs that a repair could not save, to be named by the next preamble.
     pub(crate) lost: u64,
+    /// The segment that begins with the last preamble.
+    pub(crate) preamble_at: u32,
 }
 
 /// Where the writer stands.
@@ -216,6 +222,7 @@ impl Core {
         lock: HeldLock,
     ) -> Self {
         let copies = directory.file_system().copy_on_write;
+        let table = Mutex::new(manifest.table.clone());
         Self {
             directory,
             options,
@@ -235,6 +242,8 @@ impl Core {
             tasks: Tasks::default(),
             pins: Arc::default(),
             compacting: Compacting::default(),
+            table,
+            has_reserve: AtomicBool::new(false),
             left: Mutex::default(),
             lock,
             fork: ForkGuard::new(),
@@ -365,7 +374,7 @@ impl Core {
             return Err(Error::new(ErrorKind::Closed, "append").at(self.directory.path()));
         }
         if self.commit.is_poisoned() {
-            return Err(self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), "append"));
+            return Err(self.stopped_now("append"));
         }
         Ok(())
     }
@@ -378,6 +387,11 @@ impl Core {
             return Err(Error::new(ErrorKind::Forked, doing).at(self.directory.path()));
         }
         Ok(())
+    }
+
+    /// Why nothing more is written.
+    pub(crate) fn stopped_now(&self, doing: &str) -> Error {
+        self.stopped(self.commit.stopped().unwrap_or(Stopped::Closed), doing)
     }
 
     pub(crate) fn stopped(&self, stopped: Stopped, doing: &str) -> Error {
@@ -598,16 +612,21 @@ impl Core {
         }
     }
 
+    /// A kind that is registered.
+    pub(crate) fn known_kind(&self, kind: KindId, doing: &str) -> Result<Arc<KindInfo>> {
+        self.registry.read().get(kind).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::UnknownKind, format!("{doing} kind {kind}"))
+                .sides("a kind that this store has registered", kind)
+        })
+    }
+
     /// Registers what is kept of a kind. Answers where the log ends behind that.
     pub(crate) fn set_keep(&self, kind: KindId, keep: Keep) -> Result<Position> {
         self.check_not_forked("say what is kept of a kind")?;
         loop {
             let mut writer = self.writer.lock();
             self.check_writable()?;
-            let Some(known) = self.registry.read().get(kind).cloned() else {
-                return Err(Error::new(ErrorKind::UnknownKind, format!("say what is kept of kind {kind}"))
-                    .sides("a kind that this store has registered", kind));
-            };
+            let known = self.known_kind(kind, "say what is kept of")?;
             if known.keep == keep {
                 return Ok(self.commit.visible());
             }

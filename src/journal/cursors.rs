@@ -146,6 +146,11 @@ impl HeldCursor {
         &self.name
     }
 
+    /// True if compaction went past it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.core.registry.read().cursors.get(&self.name).is_some_and(|known| known.lost)
+    }
+
     /// Says for [`CursorInfo`] how often in a row its reader has failed at one entry.
     pub(crate) fn note_failures(&self, count: u32) {
         if let Some(failures) = self.core.cursors_held.lock().get_mut(&self.name) {
@@ -438,7 +443,10 @@ impl Core {
 
     /// Writes down where cursors are, durably: one batch.
     pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
-        let (end, _) = self.append_items(&[], moves, None, &mut |_| {})?;
-        self.wait_durable(end)
+        match self.append_items(&[], moves, None, &mut |_| {}) {
+            Ok((end, _)) => self.wait_durable(end),
+            Err(error) if error.kind() == ErrorKind::NoSpace => self.move_cursors_in_manifest(moves, error),
+            Err(error) => Err(error),
+        }
     }
 }

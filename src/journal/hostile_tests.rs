@@ -16,6 +16,7 @@ use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::SegmentHeader;
 use crate::id::{KindId, Life, Position, SEQ_MAX, Seq};
 use crate::journal::Journal;
+use crate::journal::copying::EmptyTarget;
 use crate::journal::finding::Check;
 use crate::journal::opening;
 use crate::journal::reader::Reader;
@@ -116,7 +117,8 @@ fn survives(what: &str, files: &Files) {
             let _ = examine(&directory, check);
         }
         let target = Arc::new(MemoryDirectory::new());
-        if salvage(&directory, Arc::clone(&target) as _).is_ok() {
+        let empty = EmptyTarget::on(Arc::clone(&target) as _, "repair").unwrap();
+        if salvage(&directory, empty).is_ok() {
             let found = examine(&*target, Check::Full).unwrap();
             assert_eq!(
                 found.verdict,

@@ -9,9 +9,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::disk::map::MapWriter;
 use crate::error::{Error, Result};
+use crate::format::index::EntityHash;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{EntryAt, Position};
-use crate::index::build::{write_directory, write_index};
+use crate::index::build::{index_parts, write_directory, write_index};
 use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
@@ -142,6 +143,7 @@ impl Core {
         }
         let spare = self.keep_a_spare();
         self.remove_left();
+        self.keep_a_reserve();
         let _indexing = self.keeper.indexing.lock();
         if self.is_closed() {
             // Whoever closes does the rest, and then lets go of the directory.
@@ -223,13 +225,29 @@ impl Core {
             return Ok(());
         }
         let end = opened.segment.map.limit() as u64;
-        let (catalog, number) = (self.index.catalog(), opened.segment.number());
-        let before = |hash| {
-            let found = catalog.search_below(number, &self.index.place.hasher, hash)?;
-            Ok(found.map_or(0, |known| known.newest.segment()))
-        };
+        let before = |hash| self.segment_before(opened, hash);
         opened.use_index(write_index(&self.index.place, &opened.segment, &live, end, &before)?);
         Ok(())
+    }
+
+    /// As [`seal`](Self::seal), in memory: where there is no room for the file.
+    pub(crate) fn seal_in_memory(&self, opened: &Opened) -> Result<()> {
+        let IndexRef::Live(live) = opened.index() else { return Ok(()) };
+        if opened.damage().is_some() {
+            return Ok(());
+        }
+        let end = opened.segment.map.limit() as u64;
+        let before = |hash| self.segment_before(opened, hash);
+        let parts = index_parts(&self.index.place, &opened.segment, &live, end, &before)?;
+        opened.use_index(SealedIndex::of_parts(&parts, self.manifest.store)?);
+        Ok(())
+    }
+
+    /// The segment with an entity's newest entry before this one; 0: there is none.
+    fn segment_before(&self, opened: &Opened, hash: EntityHash) -> Result<u32> {
+        let (catalog, number) = (self.index.catalog(), opened.segment.number());
+        let found = catalog.search_below(number, &self.index.place.hasher, hash)?;
+        Ok(found.map_or(0, |known| known.newest.segment()))
     }
 
     /// Writes the directory of entities anew once the heap part has outgrown a quarter of it, or

@@ -11,6 +11,8 @@
 //! 5. a shard of the directory of entities, and under it the directory's file
 //! 6. the registry, the catalog, `Core::unsynced`, the spare, `Keeper::writable_through`, the lists
 //!    of a segment's arrays — each held for a few steps, none of them under another
+//!    the manifest's table of cursors (`Core::table`) while the manifest is replaced, and under it the
+//!    registry and the catalog
 //! 7. `Commit::turn` — the marks and the syncer's turn; never held across a sync
 //! 8. the beds of the two threads (`Keeper::work`, `Idle::state`), what the feed keeps
 //!    (`Feed::pending`, the beds of readers, a `Sleeper`) and the names of cursors in hand
@@ -21,11 +23,12 @@
 //!
 //! # Threads
 //!
-//! Two, started by the first append, asleep while nothing happens:
+//! Two, started by the first append, asleep while nothing happens, and a third one if it is asked for:
 //!
 //! * *keeper*: makes the next segment ahead, writes the indexes of sealed ones and the directory
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
+//! * *compact*: compacts at an interval; not the keeper, for which appends would have to wait
 //!
 //! And one for each reactor, which runs the user's code (`tasks`): asleep while nothing comes.
 //!
@@ -36,11 +39,14 @@
 //! an entity takes its shard, which the writer holds for the few steps of one entry.
 
 pub(crate) mod backup;
+mod base;
 pub(crate) mod compaction;
+mod copying;
 pub(crate) mod core;
 pub(crate) mod cursors;
 pub(crate) mod durable;
 pub(crate) mod entry;
+pub(crate) mod erasing;
 pub(crate) mod finding;
 pub(crate) mod history;
 pub(crate) mod holds;
@@ -48,7 +54,10 @@ pub(crate) mod holds;
 mod hostile_tests;
 mod identity;
 mod idle;
+pub(crate) mod import;
 pub(crate) mod keeper;
+pub(crate) mod kept;
+mod newer;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod pins;
@@ -58,6 +67,7 @@ pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;
+mod reserve;
 pub(crate) mod rotation;
 pub(crate) mod scan;
 pub(crate) mod stats;
@@ -66,6 +76,7 @@ pub(crate) mod stream;
 pub(crate) mod subscriber;
 pub(crate) mod tasks;
 mod threads;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod wait_set;

@@ -1,5 +1,6 @@
 //! Opening a store: what is there, who holds it, and where its log ends.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,11 +8,12 @@ use std::sync::Arc;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, read_whole, replace};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::compacted::Compacted;
-use crate::format::frame::{FRAME_BYTES, Frame};
+use crate::format::compacted::{Compacted, Cover};
+use crate::format::cursor::CursorState;
+use crate::format::frame::Frame;
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
-use crate::format::manifest::{self, Manifest};
+use crate::format::manifest::{self, CursorTable, Manifest};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of, part_number_of};
 use crate::format::system::{Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
@@ -24,13 +26,15 @@ use crate::index::entities::{Entities, EntityFile, Known};
 use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
-use crate::index::sealed::SealedIndex;
+use crate::journal::base::{Base, newest_indexed};
+use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::newer::refuse_newer_beside;
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Making, Segment, Zeros, make};
 use crate::options::{Durability, Options, Presence};
@@ -80,6 +84,7 @@ pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Co
     let (manifest, lock) = match read_manifest(&*directory)? {
         Some(manifest) => {
             may_be_written(&*directory, &manifest, &options)?;
+            refuse_newer_beside(&*directory)?;
             // Only now: nothing is changed in a directory that is not a store of this format.
             let lock = HeldLock::take(&*directory)?;
             // Between our look and the lock the holder may have replaced it.
@@ -116,7 +121,7 @@ fn start(
 ) -> Result<Core> {
     let life = draw_life()?;
     let opened = find_log(Arc::clone(&directory), &manifest, Purpose::Write)?;
-    let Opened { index, registry, chain, end, keyed, preamble, .. } = opened;
+    let Opened { index, registry, chain, end, keyed, preamble, preamble_at, .. } = opened;
     if !end.report.clean {
         make_names_durable(&*directory)?;
     }
@@ -135,6 +140,7 @@ fn start(
         greatest: chain.greatest,
         unannounced: None,
         lost: 0,
+        preamble_at,
     };
     lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
@@ -143,23 +149,6 @@ fn start(
         Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock);
     *core.left.lock() = left;
     Ok(core)
-}
-
-/// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
-fn left_by_compaction(directory: &dyn Directory, manifest: &Manifest, segments: &[u32]) -> Vec<String> {
-    let names = directory.list().unwrap_or_default();
-    let is_known = |number| manifest.compacted.parts().any(|(_, part)| part.number == number);
-    let part_of = |name: &str| {
-        let name = name.strip_suffix(".tmp").unwrap_or(name);
-        part_number_of(name).or_else(|| index_format::part_number_of(name))
-    };
-    let is_left = |name: &str| {
-        let of_segment = index_format::number_of(name);
-        of_segment.is_some_and(|number| manifest.compacted.covering(number).is_some())
-            || part_of(name).is_some_and(|number| name.ends_with(".tmp") || !is_known(number))
-    };
-    let others = names.into_iter().map(|entry| entry.name).filter(|name| is_left(name));
-    segments.iter().map(|number| file_name(*number)).chain(others).collect()
 }
 
 /// A process that was killed may have renamed a file and not synced the directory: its name is
@@ -267,6 +256,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         era: 1,
         created: now(),
         compacted: Compacted::default(),
+        table: CursorTable::default(),
         sections: Vec::new(),
         read_only: false,
         backup: None,
@@ -278,7 +268,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         }
         _ => {}
     }
-    let made = make_first_segment(directory, store, options);
+    let made = make_first_segment(directory, store, options, 0);
     if let Err(error) = made.and_then(|()| write_manifest(directory, &manifest)) {
         // Nothing is left of a store that did not come to be. The manifest goes first: one that
         // was put in place before its directory could be synced makes a store of the segment.
@@ -305,14 +295,21 @@ pub(crate) fn start_anew(
     manifest: Manifest,
 ) -> Result<Core> {
     let lock = HeldLock::take(&*directory)?;
-    make_first_segment(&*directory, manifest.store, &options)?;
+    make_first_segment(&*directory, manifest.store, &options, manifest.compacted.last_segment())?;
     start(directory, options, manifest, lock)
 }
 
-fn make_first_segment(directory: &dyn Directory, store: StoreId, options: &Options) -> Result<()> {
+/// Makes the segment with which a log begins, or what is left of it behind what was compacted.
+fn make_first_segment(
+    directory: &dyn Directory,
+    store: StoreId,
+    options: &Options,
+    behind: u32,
+) -> Result<()> {
     let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a segment's salt", e))?);
     let bytes = options.segment_bytes.min(1 << 20);
-    let header = SegmentHeader { number: 1, salt, follows: Position::ZERO, bytes, created: now() };
+    let (number, follows) = (behind + 1, SegmentHeader::after_seal_of(behind));
+    let header = SegmentHeader { number, salt, follows, bytes, created: now() };
     let through = if directory.file_system().copy_on_write {
         crate::disk::Through::Pwrite
     } else {
@@ -354,6 +351,8 @@ pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) keyed: Window,
     pub(crate) preamble: Preamble,
+    /// The segment that begins with it.
+    pub(crate) preamble_at: u32,
     /// The last segment, if its frames were read one by one.
     pub(crate) tail: Option<(Arc<Segment>, Arc<LiveIndex>)>,
 }
@@ -367,7 +366,7 @@ pub(crate) fn find_log(
     let store = manifest.store;
     let place =
         Arc::new(Place { directory: Arc::clone(&directory), store, hasher: EntityHasher::new(store) });
-    let base = newest_indexed(&*directory, store)?;
+    let base = newest_indexed(&*directory, store, &manifest.compacted)?;
     let vouched = base.as_ref().map_or(0, |base| base.covered.segment);
     let compacted = &manifest.compacted;
     let chain = find_chain(&*directory, store, purpose, compacted, |number| number <= vouched)?;
@@ -396,8 +395,12 @@ pub(crate) fn find_log(
 
     let mut finding = Finding {
         index: &index,
+        purpose,
+        vouched,
         registry: Registry::default(),
         preamble: Preamble::default(),
+        preamble_at: 0,
+        retired: HashMap::new(),
         current: None,
         keyed: Vec::new(),
         keyed_reader: KeyedReader::default(),
@@ -407,67 +410,19 @@ pub(crate) fn find_log(
     }
     let covered = base.as_ref().map(|base| base.covered);
     let end = recover(&*directory, store, &chain, covered, purpose, &mut finding)?;
-    let Finding { registry, preamble, keyed: fresh, current, .. } = finding;
+    let Finding { mut registry, preamble, preamble_at, retired, keyed: fresh, current, .. } = finding;
+    if manifest.table.is_news(preamble_at) {
+        for cursor in &manifest.table.cursors {
+            registry.cursors.learn_later(cursor, retired.get(&cursor.name).copied());
+        }
+    }
     let tail = current.and_then(|current| Some((current.segment, current.live?)));
     // A reader appends nothing, so it need not remember what was.
     let keyed = match purpose {
         Purpose::Write => remembered(&index, &preamble, base.as_ref(), fresh)?,
         Purpose::Read | Purpose::Salvage => Window::default(),
     };
-    Ok(Opened { index, registry, chain, end, keyed, preamble, tail })
-}
-
-/// The newest segment whose index checks out.
-struct Base {
-    segment: Arc<Segment>,
-    index: SealedIndex,
-    covered: Covered,
-}
-
-fn newest_indexed(directory: &dyn Directory, store: StoreId) -> Result<Option<Base>> {
-    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let mut numbers: Vec<u32> =
-        names.iter().filter_map(|entry| index_format::number_of(&entry.name)).collect();
-    numbers.sort_unstable();
-    for number in numbers.into_iter().rev() {
-        // Whatever is wrong with an index or its segment: the next older one, and reading, will do.
-        let Ok(segment) = Segment::open(directory, store, number) else { continue };
-        let Ok(index) = SealedIndex::open(directory, store, number, segment.header.salt) else { continue };
-        if let Some(base) = Base::of(segment, index) {
-            return Ok(Some(base));
-        }
-    }
-    Ok(None)
-}
-
-impl Base {
-    /// Trusts an index if the last frame that it covers is there.
-    fn of(segment: Segment, index: SealedIndex) -> Option<Self> {
-        // Nothing of a segment may have survived: without its preamble it is no place to begin.
-        index.system().next()?;
-        let end = index.layout.end;
-        segment.map.raise(usize::try_from(end).ok().filter(|end| *end <= segment.map.bytes())?);
-        let is_good =
-            |at| segment.frame(at).is_some_and(|f| f.is_good(segment.header.salt, segment.position(at)));
-        // What the registry and the next Seq are read from; else an older segment is asked.
-        if !index.system().all(is_good) || !index.agrees_with(&segment) {
-            return None;
-        }
-        let at = end.checked_sub(FRAME_BYTES as u64)?;
-        let frame =
-            segment.frame(at).filter(|frame| frame.is_good(segment.header.salt, segment.position(at)));
-        let last = frame
-            .filter(|frame| frame.header.is_system())
-            .and_then(|frame| System::of(frame.header.operation));
-        let covered = Covered {
-            segment: segment.number(),
-            end,
-            last_seq: index.layout.first_seq.checked_add(index.layout.frames as u64)?.checked_sub(1)?,
-            last_life: index.layout.last_life,
-            last,
-        };
-        Some(Self { segment: Arc::new(segment), index, covered })
-    }
+    Ok(Opened { index, registry, chain, end, keyed, preamble, preamble_at, tail })
 }
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.
@@ -476,7 +431,9 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
     let entities = Entities::new(file);
-    for section in catalog.sections.iter().filter(|section| section.number >= covered.segment()) {
+    // Parts behind are learned of when the walk comes to them, in the order of the log.
+    let below = catalog.sections.iter().filter(|section| section.number <= vouched);
+    for section in below.filter(|section| section.number >= covered.segment()) {
         let opened = match section.open() {
             Ok(opened) => opened,
             // A writer that does not know an entity would give its generations out again.
@@ -484,20 +441,24 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
             // A reader serves what is left: what an unreadable segment held is lost to it anyway.
             Err(_) => continue,
         };
-        if purpose == Purpose::Write
-            && let Some(damage) = opened.damage()
-        {
-            return Err(Error::corrupt(format!("index a segment: {}", damage.what))
-                .at(directory.path().join(file_name(damage.segment)))
-                .place(damage.segment, damage.offset)
-                .next_good_at(damage.next_good));
+        if purpose == Purpose::Write {
+            refuse_damage(place, opened)?;
         }
-        if covered == EntryAt::new(section.number, opened.index().count()) {
+        // Of a part, what was covered was counted in the segment for which it stands.
+        if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
         }
         learn_from(&entities, hasher, section.number, opened);
     }
     Ok(entities)
+}
+
+fn refuse_damage(place: &Place, opened: &catalog::Opened) -> Result<()> {
+    let Some(damage) = opened.damage() else { return Ok(()) };
+    Err(Error::corrupt(format!("index a segment: {}", damage.what))
+        .at(place.directory.path().join(file_name(damage.segment)))
+        .place(damage.segment, damage.offset)
+        .next_good_at(damage.next_good))
 }
 
 fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
@@ -533,7 +494,9 @@ fn remembered(
 ) -> Result<Window> {
     let mut window = Window::default();
     let time = now();
-    let first = u32::try_from(preamble.keyed_from).unwrap_or(u32::MAX);
+    // A log that a repair begins behind parts has no preamble yet.
+    let keyed_from = if preamble.next_seq == 0 { 1 } else { preamble.keyed_from };
+    let first = u32::try_from(keyed_from).unwrap_or(u32::MAX);
     if first != 0 {
         let last = base.map_or(0, |base| base.covered.segment);
         for section in &index.catalog().sections {
@@ -558,8 +521,15 @@ fn remembered(
 /// Learns the log from what recovery reads.
 struct Finding<'a> {
     index: &'a Arc<Index>,
+    purpose: Purpose,
+    /// The last segment of which everything is known by indexes.
+    vouched: u32,
     registry: Registry,
     preamble: Preamble,
+    /// The segment that begins with it.
+    preamble_at: u32,
+    /// The cursors that were retired, and with which revision.
+    retired: HashMap<String, u64>,
     current: Option<Current>,
     keyed: Vec<(u32, Keyed)>,
     keyed_reader: KeyedReader,
@@ -585,16 +555,23 @@ impl Finding<'_> {
                     .at(self.index.place.directory.path().join(file_name(base.segment.number())))
                     .place(base.segment.number(), offset));
             };
-            self.learn_system(&frame);
+            self.learn_system(base.segment.number(), &frame);
         }
         Ok(())
     }
 
-    fn learn_system(&mut self, frame: &Frame<'_>) {
+    fn learn_system(&mut self, segment: u32, frame: &Frame<'_>) {
         if frame.header.operation == System::Preamble as u8
             && let Some(preamble) = Preamble::read(frame.payload())
         {
-            self.preamble = preamble;
+            (self.preamble, self.preamble_at) = (preamble, segment);
+            // It restates every cursor; that one was retired may stand in what was compacted.
+            self.registry.cursors.begin_anew();
+        }
+        if frame.header.operation == System::Cursor as u8
+            && let Some(cursor) = CursorState::read(frame.payload()).filter(|cursor| cursor.retired)
+        {
+            self.retired.insert(cursor.name, cursor.revision);
         }
         self.registry.learn_frame(frame);
     }
@@ -639,7 +616,7 @@ impl Visitor for Finding<'_> {
         let Some(Current { live: Some(live), began, .. }) = self.current.as_mut() else { return Ok(()) };
         note(live, began, position, frame);
         if frame.header.is_system() {
-            self.learn_system(frame);
+            self.learn_system(position.segment(), frame);
             return Ok(());
         }
         let hash = self.index.hash(frame.header.kind.get(), frame.key());
@@ -652,6 +629,24 @@ impl Visitor for Finding<'_> {
             live.keyed.lock().push(keyed);
             self.keyed.push((position.segment(), keyed));
         }
+        Ok(())
+    }
+
+    fn kept(&mut self, cover: &Cover) -> Result<()> {
+        if cover.part.is_none() || cover.last <= self.vouched {
+            return Ok(());
+        }
+        let catalog = self.index.catalog();
+        let opened = match catalog.section(cover.last).map(|section| section.open()) {
+            Some(Ok(opened)) => opened,
+            // A writer that does not know an entity would give its generations out again.
+            Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
+            _ => return Ok(()),
+        };
+        if self.purpose == Purpose::Write {
+            refuse_damage(&self.index.place, opened)?;
+        }
+        learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
     }
 

@@ -129,13 +129,14 @@ impl Registry {
 }
 
 impl KindSpec {
-    fn numbered(self, id: KindId) -> KindInfo {
+    pub(crate) fn numbered(self, id: KindId) -> KindInfo {
         let Self { name, version, codec, owner, fields } = self;
         KindInfo { id, name, version, codec, owner, keep: Keep::default(), fields }
     }
 }
 
-fn check(spec: &KindSpec) -> Result<()> {
+/// Refuses what no kind may be.
+pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     let refuse = |what: &str, expected: String, found: String| {
         Err(Error::new(ErrorKind::InvalidInput, format!("register the kind {:?}: {what}", spec.name))
             .sides(expected, found))

@@ -15,27 +15,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
-use crate::format::extension::Extensions;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position};
-use crate::index::keyed::KeyedReader;
-use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::copying::{Copied, EmptyTarget, Numbered};
+use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::kept::KeptCopy;
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
-use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::recovery::{Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
-use crate::log::writer::{Draft, Numbers};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 /// What a repair saved, and what it could not.
@@ -70,6 +68,8 @@ pub struct Repair {
     pub manifest_rebuilt: bool,
 }
 
+const DOING: &str = "make the repaired store";
+
 /// Saves everything good of a damaged store into a new directory.
 ///
 /// `target` must be empty or not there, and not inside `source`, which stays as it is.
@@ -83,25 +83,8 @@ pub struct Repair {
 pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repair> {
     let (source, target) = (source.as_ref(), target.as_ref());
     let from = existing(source, "repair the store")?;
-    refuse_inside(source, target, "make the repaired store")?;
-    let doing = |e| Error::io("make the repaired store", e).at(target);
-    let made = match std::fs::metadata(target) {
-        Ok(found) if !found.is_dir() => {
-            return Err(Error::new(ErrorKind::NotADirectory, "make the repaired store").at(target));
-        }
-        Ok(_) => false,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            use std::os::unix::fs::DirBuilderExt;
-            std::fs::DirBuilder::new().mode(0o700).create(target).map_err(doing)?;
-            true
-        }
-        Err(error) => return Err(doing(error)),
-    };
-    let repaired = PosixDirectory::open(target).map_err(doing).and_then(|to| salvage(&*from, Arc::new(to)));
-    if repaired.is_err() && made {
-        let _ = std::fs::remove_dir(target);
-    }
-    repaired
+    refuse_inside(source, target, DOING)?;
+    salvage(&*from, EmptyTarget::at(target, DOING)?)
 }
 
 /// Saves everything good of one simulated disk onto another, which is empty.
@@ -114,7 +97,7 @@ pub fn repair_in(
     source: &crate::disk::simulator::Simulator,
     target: &crate::disk::simulator::Simulator,
 ) -> Result<Repair> {
-    salvage(&*source.directory(), target.directory())
+    salvage(&*source.directory(), EmptyTarget::on(target.directory(), DOING)?)
 }
 
 /// Refuses a target that would become a part of what it is made from.
@@ -134,13 +117,7 @@ pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -
     Ok(())
 }
 
-pub(crate) fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Repair> {
-    let names = to.list().map_err(|e| Error::io("make the repaired store", e).at(to.path()))?;
-    if let Some(name) = names.first() {
-        return Err(Error::new(ErrorKind::AlreadyExists, "make the repaired store")
-            .at(to.path())
-            .sides("an empty directory", format!("a file named {:?}", name.name)));
-    }
+pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
@@ -158,13 +135,9 @@ pub(crate) fn salvage(from: &dyn Directory, to: Arc<dyn Directory>) -> Result<Re
         Err(_) => None,
     };
     let chain = find_chain(from, identity.store, Purpose::Salvage, &identity.compacted, |_| false)?;
-    let result = copy(from, &chain, identity, Arc::clone(&to));
-    if result.is_err() {
-        for name in to.list().unwrap_or_default() {
-            let _ = to.remove(&name.name);
-        }
-    }
-    result
+    let repaired = copy(from, &chain, identity, target.directory())?;
+    target.keep();
+    Ok(repaired)
 }
 
 struct Unlock(Arc<dyn crate::disk::File>);
@@ -176,9 +149,12 @@ impl Drop for Unlock {
 }
 
 fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
-    let Identity { store, manifest, .. } = identity;
+    let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::default();
     recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
+    if manifest.is_err() {
+        kinds.floors_of(&mut compacted);
+    }
 
     let manifest_rebuilt = manifest.is_err();
     let manifest = match manifest {
@@ -195,6 +171,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
             era: era_behind(0),
             created: now(),
             compacted: Compacted::default(),
+            table: CursorTable::default(),
             sections: Vec::new(),
             read_only: false,
             backup: None,
@@ -206,14 +183,21 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let segment_bytes = sizes.map(|(_, header)| header.bytes).max().unwrap_or(SEGMENT_BYTES_MIN);
     let segment_bytes = segment_bytes.next_multiple_of(4096).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let options = Options::new().durability(Durability::Os).background(false).segment_bytes(segment_bytes);
+    let mut done = Done::default();
+    let mut manifest = manifest;
+    if let Some(mut kept) = KeptCopy::of(&*to, store, &compacted, segment_bytes) {
+        recover(from, store, chain, None, Purpose::Salvage, &mut kept)?;
+        (manifest.compacted, done.entries, done.batches, done.bytes) = kept.finish()?;
+    }
     let core = start_anew(to, options, manifest)?;
     *core.registry.write() = kinds.complete();
-    core.writer.lock().forgot = kinds.forgot;
-    let mut copying = Copying { core: &core, batch: Vec::new(), done: Done::default() };
+    core.writer.lock().forgot |= kinds.forgot;
+    let through = compacted.covers.last().map_or(0, |cover| cover.last_seq);
+    let mut copying = Copying { core: &core, through, batch: Vec::new(), done };
     let ended = recover(from, store, chain, None, Purpose::Salvage, &mut copying);
     let done = copying.done;
     let finished = ended.and_then(|end| {
-        core.finish_copy(&end)?;
+        core.finish_copy(end.last_seq)?;
         write_manifest(&*core.directory, &core.manifest)?;
         Ok(end)
     });
@@ -262,6 +246,14 @@ struct Kinds {
 }
 
 impl Kinds {
+    /// Where nobody says any more what was dropped, everything may have been that need not be kept.
+    fn floors_of(&self, compacted: &mut Compacted) {
+        let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
+        for kind in self.registry.iter().filter(|kind| kind.keep != Keep::All) {
+            compacted.raise_floor(kind.id.get(), last);
+        }
+    }
+
     /// The registry, with a stand-in for each kind that is used and not registered any more.
     fn complete(&self) -> Registry {
         let mut registry = self.registry.clone();
@@ -315,6 +307,8 @@ struct Done {
 /// The second look: what is good goes into the new store, batch by batch.
 struct Copying<'a> {
     core: &'a Core,
+    /// Everything up to this Seq is in parts already.
+    through: u64,
     /// The frames of a batch that is not complete, each whole.
     batch: Vec<Vec<u8>>,
     done: Done,
@@ -327,7 +321,7 @@ impl Visitor for Copying<'_> {
     }
 
     fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
-        if frame.header.is_system() {
+        if frame.header.is_system() || frame.header.seq.get() <= self.through {
             return Ok(());
         }
         self.batch.push(frame.to_bytes());
@@ -335,127 +329,15 @@ impl Visitor for Copying<'_> {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
-        let frames: Vec<Frame<'_>> = batch.iter().filter_map(|bytes| Frame::parse(bytes)).collect();
-        if self.core.copy_batch(&frames)? {
+        let frames = batch.iter().filter_map(|bytes| Frame::parse(bytes));
+        let entries = frames.map(|frame| Numbered::of(&frame)).collect::<Result<Vec<_>>>()?;
+        if self.core.copy_batch(&entries)? == Copied::Whole {
             self.done.batches += 1;
-            self.done.entries += frames.len() as u64;
+            self.done.entries += entries.len() as u64;
             self.done.bytes += batch.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
         } else {
             self.done.refused += 1;
         }
         Ok(())
-    }
-}
-
-impl Core {
-    /// Appends a batch with the numbers that it had. False: they contradict what came before.
-    fn copy_batch(&self, frames: &[Frame<'_>]) -> Result<bool> {
-        let mut items = Vec::with_capacity(frames.len());
-        for frame in frames {
-            let extensions = Extensions::of_row(frame.extensions()).ok_or_else(|| {
-                Error::new(ErrorKind::FormatTooNew, format!("copy entry {}", frame.header.seq))
-                    .sides(format!("{} bytes of extensions", Extensions::BYTES_MAX), frame.extensions().len())
-            })?;
-            let header = frame.header;
-            let (kind, operation) = (header.kind.get(), header.operation);
-            let (key, metadata, payload) = (frame.key(), frame.metadata(), frame.payload());
-            let mut draft = Draft::new(operation, kind, Some(Box::new(extensions)), key, metadata, payload);
-            draft.source = header.source();
-            let hash = self.index.hash(kind, key);
-            self.index.touch(hash)?;
-            items.push((draft, hash, header));
-        }
-        let Some((first, bytes)) = frames.first().map(|first| {
-            (first.header.seq.get(), items.iter().map(|(draft, ..)| draft.bytes()).sum::<u64>())
-        }) else {
-            return Ok(true);
-        };
-        let Some(mut writer) = self.room_for(first, bytes)? else { return Ok(false) };
-        for (_, hash, header) in &items {
-            let known = self.index.find(*hash)?;
-            if known.is_some_and(|known| known.generation >= header.generation.get()) {
-                return Ok(false);
-            }
-        }
-        let durable = self.commit.durable();
-        let Writer { stage, keyed: window, last_seq, .. } = &mut *writer;
-        let Stage::Writing(active) = stage else { return Ok(false) };
-        let start = active.log.end();
-        let mut offsets = Vec::with_capacity(items.len());
-        for (draft, hash, header) in &items {
-            let generation = header.generation.get();
-            let mut flags = header.flags();
-            active.index_next(&self.index.entities, *hash, |before| {
-                if before.is_none_or(|known| known.generation.checked_add(1) != Some(generation)) {
-                    flags |= flag::FIRST;
-                }
-                generation
-            });
-            let (seq, time) = (header.seq.get(), header.time.get());
-            offsets.push(active.log.push(draft, Numbers { flags, seq, generation, time }, durable));
-            *last_seq = seq;
-        }
-        let finished = active.log.finish();
-        let end = active.log.end();
-        finished.map_err(|error| self.write_failed(start, error))?;
-        let mut keyed = KeyedReader::default();
-        for frame in offsets.into_iter().filter_map(|offset| active.log.segment.frame(offset)) {
-            if let Some(keyed) = keyed.frame(&frame) {
-                active.live.keyed.lock().push(keyed);
-                window.remember(start.segment(), keyed, keyed.time);
-            }
-        }
-        self.commit.publish(end);
-        Ok(true)
-    }
-
-    /// The writer, where the entry `first` can be stored with `bytes`; `None`: it is too late for it.
-    fn room_for(&self, first: u64, bytes: u64) -> Result<Option<parking_lot::MutexGuard<'_, Writer>>> {
-        loop {
-            let mut writer = self.writer.lock();
-            self.check_writable()?;
-            let Some(gap) = first.checked_sub(writer.last_seq + 1) else { return Ok(None) };
-            writer.lost = gap;
-            let active = match &writer.stage {
-                Stage::Writing(active) => Some(active.log.end().segment()),
-                _ => None,
-            };
-            let moved = match active {
-                Some(_) if gap == 0 => {
-                    if self.make_room(&mut writer, bytes)? {
-                        return Ok(Some(writer));
-                    }
-                    false
-                }
-                // The next segment's preamble says how many are missing.
-                Some(active) => match self.keeper.take_spare(active, bytes) {
-                    Some(spare) => {
-                        self.rotate(&mut writer, spare)?;
-                        true
-                    }
-                    None => false,
-                },
-                None => false,
-            };
-            drop(writer);
-            if moved {
-                continue;
-            }
-            if active.is_some() {
-                // What is full becomes durable and gets its index, so that memory stays small.
-                self.wait_durable(self.commit.visible())?;
-                self.maintain()?;
-                let _making = self.keeper.making.lock();
-                self.make_spare(bytes)?;
-            } else {
-                self.prepare(bytes)?;
-            }
-        }
-    }
-
-    /// Nothing more is to come: the numbers go on behind what is lost at the end.
-    fn finish_copy(&self, end: &End) -> Result<()> {
-        drop(self.room_for(end.last_seq.saturating_add(1), 0)?);
-        self.wait_durable(self.commit.visible()).map(|_| ())
     }
 }

@@ -49,6 +49,10 @@ impl Core {
     /// of this life. The maker's lock comes before the writer's, so that no spare is made for a
     /// segment that is not active any more.
     pub(crate) fn prepare(&self, bytes: u64) -> Result<()> {
+        self.try_to_prepare(bytes).map_err(|error| self.name_who_pins(error))
+    }
+
+    fn try_to_prepare(&self, bytes: u64) -> Result<()> {
         let _making = self.keeper.making.lock();
         let mut writer = self.writer.lock();
         self.check_writable()?;
@@ -129,6 +133,7 @@ impl Core {
         if is_empty {
             live.begin(writer.last_seq + 1 + writer.lost);
             writer.last_seq += std::mem::take(&mut writer.lost);
+            writer.preamble_at = end.segment();
             self.push_all_system(writer, &preamble.drafts())?;
         }
         Ok(true)
@@ -231,6 +236,7 @@ impl Core {
             Arc::clone(&live),
             0,
         ));
+        writer.preamble_at = segment.number();
         let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
         writer.stage = Stage::Writing(Active::new(log, live));
         self.push_all_system(writer, &preamble.drafts())
@@ -245,9 +251,10 @@ impl Core {
             lost: writer.lost,
             forgot: writer.forgot,
         };
+        let retired = self.retired_in_manifest(writer);
         let registry = self.registry.read();
         let kinds = registry.iter().map(|kind| kind.encode()).collect();
-        let cursors = registry.cursors.iter().map(|cursor| cursor.encode()).collect();
+        let cursors = registry.cursors.iter().chain(&retired).map(|cursor| cursor.encode()).collect();
         PreambleBatch { head: head.encode(), kinds, cursors }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::feed::shard::Interest;
 use crate::format::index::EntityHash;
-use crate::id::{Position, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{IndexRef, Section};
 use crate::index::live::LiveIndex;
 use crate::journal::entry::Entry;
@@ -112,12 +112,22 @@ impl Scan {
     }
 
     /// What was dropped before it could look at it; told once.
-    pub(crate) fn take_dropped(&mut self) -> Option<RangeInclusive<u64>> {
-        self.dropped.take()
+    pub(crate) fn take_dropped(&mut self) -> Result<Option<RangeInclusive<u64>>> {
+        let dropped = self.dropped()?.cloned();
+        self.dropped = None;
+        Ok(dropped)
     }
 
-    pub(crate) fn dropped(&self) -> Option<&RangeInclusive<u64>> {
-        self.dropped.as_ref()
+    /// The floor of a kind rises with what is dropped of any entity: of one it can be told whether something
+    /// of it was.
+    pub(crate) fn dropped(&mut self) -> Result<Option<&RangeInclusive<u64>>> {
+        if self.dropped.is_some()
+            && let Region::Entity(kind, key) = &self.region
+            && self.view.has_all_behind(*kind, key, self.looked)?
+        {
+            self.dropped = None;
+        }
+        Ok(self.dropped.as_ref())
     }
 
     /// How many entries there are in a range of which some were dropped, of whatever region they are.
@@ -324,6 +334,26 @@ impl View {
     fn compacted_behind(&self, seq: u64) -> u64 {
         let last = self.catalog.compacted.covers.last().map_or(0, |cover| cover.last_seq);
         if last >= seq { last } else { 0 }
+    }
+
+    /// True if nothing is missing of an entity's history behind a Seq.
+    fn has_all_behind(&self, kind: KindId, key: &[u8], seq: u64) -> Result<bool> {
+        let mut next: Option<Entry<'_>> = None;
+        for entry in self.entity_behind(kind, key, 0).rev() {
+            let entry = entry?;
+            let is_dense = next.is_none_or(|next| {
+                next.is_first() || entry.generation().get() + 1 == next.generation().get()
+            });
+            if !is_dense {
+                return Ok(false);
+            }
+            if entry.seq().get() <= seq {
+                return Ok(true);
+            }
+            next = Some(entry);
+        }
+        // Of one of which nothing is left, nobody knows what there was.
+        Ok(next.is_some_and(|next| next.is_first() && next.generation().get() == 1))
     }
 
     /// How many entries there are between two Seqs, both included.

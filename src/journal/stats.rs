@@ -34,6 +34,23 @@ pub struct Stats {
     pub rotations: u64,
     /// Idempotency keys that are remembered.
     pub keyed_batches: u64,
+    /// From here on every entry is there; zero: nothing was ever dropped.
+    pub floor: u64,
+    /// Parts that compaction has made of the log.
+    pub parts: u64,
+    /// Bytes that compaction could have freed when it was last asked to, or to plan.
+    pub reclaimable: u64,
+    /// The cursor that is farthest behind in the log; [`Journal::cursors`](crate::Journal::cursors) says for
+    /// each what it really holds back.
+    pub pinned_by: Option<String>,
+    /// Bytes of log behind that cursor.
+    pub pinned_bytes: u64,
+    /// Bytes of segments that were removed, and that views and entries of this process still hold.
+    pub unlinked_bytes: u64,
+    /// Compactions of this opening.
+    pub compactions: u64,
+    /// Compactions in the background that failed.
+    pub compactions_failed: u64,
     /// When the last entry was appended by this opening; zero: none was.
     pub last_append: i64,
     /// A sync failed in this opening.
@@ -50,7 +67,19 @@ impl Stats {
             (writer.last_seq, writer.log_bytes + end.offset(), writer.keyed.len() as u64)
         };
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let view = core.view();
+        let farthest = core.registry.read().cursors.farthest_behind().map(|c| (c.name.clone(), c.seq));
+        let (pinned_by, behind) = farthest.map_or((None, u64::MAX), |(name, seq)| (Some(name), seq));
+        let compacted = &view.catalog.compacted;
         Self {
+            floor: compacted.floor_of_all(),
+            parts: compacted.parts().count() as u64,
+            reclaimable: load(&core.compacting.reclaimable),
+            pinned_bytes: view.bytes_from(behind.saturating_add(1)).unwrap_or(0),
+            pinned_by,
+            unlinked_bytes: core.index.unlinked_bytes(),
+            compactions: load(&core.compacting.done),
+            compactions_failed: load(&core.compacting.failed),
             entries,
             entities: core.index.entities.count(),
             entities_on_heap: core.index.entities.on_heap(),

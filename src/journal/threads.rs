@@ -1,4 +1,4 @@
-//! The two threads of a journal; see the list in [`crate::journal`].
+//! The threads of a journal; see the list in [`crate::journal`].
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -45,6 +45,10 @@ impl Threads {
         let syncer = Builder::new().name("esker-sync".into()).spawn(move || work(&syncer));
         core.alone.store(keeper.is_err() || syncer.is_err(), Ordering::Relaxed);
         handles.extend([keeper, syncer].into_iter().flatten());
+        if core.options.auto_compact.is_some() {
+            let compacter = Arc::clone(core);
+            handles.extend(Builder::new().name("esker-compact".into()).spawn(move || compact(&compacter)));
+        }
         core.keeper.wake();
     }
 
@@ -52,6 +56,7 @@ impl Threads {
     pub(crate) fn stop(&self, core: &Core) {
         self.stopping.store(true, Ordering::Release);
         core.keeper.stop();
+        core.compacting.stop();
         core.idle.stop();
         let me = std::thread::current().id();
         for handle in std::mem::take(&mut *self.handles.lock()) {
@@ -72,6 +77,14 @@ fn keep(core: &Core) {
                 return;
             }
         }
+    }
+}
+
+/// Compacts at the interval. What fails is tried again at the next one, and counted.
+fn compact(core: &Core) {
+    let Some(auto) = &core.options.auto_compact else { return };
+    while core.compacting.pause(auto.interval) {
+        let _ = core.compact_if(&auto.options, auto.min_garbage);
     }
 }
 

@@ -8,6 +8,7 @@
 //! stands here is what an opening takes for granted: that the histories are dense, that the
 //! preambles restate what was said before, and that the derived files say what the log says.
 
+mod beside;
 mod kept;
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +23,6 @@ use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
-use crate::format::lock::{self as lock_format, HOLDER_AT, Holder, PAGE_BYTES as LOCK_BYTES};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::format::system::{Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -32,8 +32,9 @@ use crate::index::entities::{EntityFile, Known};
 use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
-use crate::journal::identity::{Identity, existing, identify, type_of};
+use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::registry::Registry;
+use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
@@ -80,7 +81,8 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
         Check::Quick => {
             look_at_headers(directory, store, &chain, &mut findings);
             look_at_part_headers(directory, store, &compacted, &mut findings);
-            chain.covers.clear();
+            // What is in them is not looked at.
+            chain.covers.iter_mut().for_each(|cover| cover.part = None);
             last_indexed(directory, store, &chain)
         }
         Check::Full => {
@@ -89,6 +91,8 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
         }
     };
     let mut checking = Checking::new(directory, store, check, findings);
+    // Without a manifest nobody knows what was dropped.
+    checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
     checking.open_entities(&names);
     let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
@@ -121,61 +125,6 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
         lost: counts.lost,
         first_seq: counts.first_seq,
     })
-}
-
-/// What is no part of a store, and what only looks like one.
-fn look_at_names(names: &[Name], findings: &mut Vec<Finding>) {
-    for Name { name, is_file } in names {
-        let is_ours = type_of(name).is_some();
-        if is_ours && !is_file {
-            let what = "a link, pipe, device or directory under the name of a store's file";
-            findings.push(Finding::new(Severity::Damage, name, what));
-        } else if !is_ours {
-            let what = if name.ends_with(".tmp") { "left by a crash" } else { "no part of the store" };
-            findings.push(Finding::new(Severity::Note, name, what));
-        }
-    }
-}
-
-/// The lock page holds hints, and nothing that is needed.
-fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: &mut Vec<Finding>) {
-    let name = lock_format::FILE_NAME;
-    let read = directory.open(name, Access::Read).and_then(|file| {
-        let page = read_whole(&*file, LOCK_BYTES)?;
-        Ok((page, file.identity()?))
-    });
-    let (page, identity) = match read {
-        Ok(read) => read,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            findings.push(Finding::new(Severity::Note, name, "not there; the next opening makes one"));
-            return;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            findings.push(Finding::new(Severity::Derived, name, error.to_string()).at(0));
-            return;
-        }
-        Err(error) => {
-            let error = Error::io("read the lock page", error);
-            findings.push(Finding::of_error(Severity::Derived, name, &error));
-            return;
-        }
-    };
-    if page.len() != LOCK_BYTES {
-        let finding = Finding::new(Severity::Derived, name, "the page's length").at(page.len() as u64);
-        findings.push(finding.sides(LOCK_BYTES, page.len()));
-    }
-    match FileHeader::read_of(&page, FileType::Lock, store) {
-        Err(error) => findings.push(Finding::of_error(Severity::Derived, name, &error)),
-        Ok(header) if (header.word(0), header.word(1)) != identity => {
-            let what = "this directory was copied: the page names another file, and is ignored";
-            findings.push(Finding::new(Severity::Note, name, what));
-        }
-        Ok(_) => {}
-    }
-    let somebody = page.get(HOLDER_AT..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
-    if somebody && Holder::read(&page).is_none() {
-        findings.push(Finding::new(Severity::Derived, name, "the holder's checksum").at(HOLDER_AT as u64));
-    }
 }
 
 fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
@@ -302,6 +251,8 @@ struct InSegment {
     whole: bool,
     /// What the log said of itself before, until the preamble has restated it.
     to_restate: Option<(Registry, Registry)>,
+    /// The cursors that the preamble says were retired, on a disk that was full then.
+    retired: HashSet<String>,
 }
 
 struct InIndex {
@@ -366,9 +317,11 @@ impl<'a> Checking<'a> {
         let wrong = self.entities.iter().filter_map(|(hash, known)| {
             let found = file.find(*hash).ok().flatten();
             let is_as_it_was = |found: Known| {
-                // Where an entry stood before it was compacted is as good.
-                let was_moved = known.newest.segment() <= compacted && found.newest.segment() <= compacted;
-                found == *known || was_moved && found.generation == known.generation
+                // Where an entry stood before it was moved is as good; so is one that was dropped for a newer
+                // one which the file does not cover.
+                let was_compacted =
+                    known.newest.segment() <= compacted && found.newest.segment() <= compacted;
+                found == *known || was_compacted && found.generation >= known.generation
             };
             (!found.is_some_and(is_as_it_was)).then(|| {
                 let text = |known: Known| format!("generation {} in {:?}", known.generation, known.newest);
@@ -497,16 +450,26 @@ impl<'a> Checking<'a> {
         }
         let Some((_, restated)) = here.to_restate.as_mut() else { return };
         restated.learn_frame(frame);
+        if operation == Some(System::Cursor) {
+            let cursor = CursorState::read(frame.payload()).filter(|cursor| cursor.retired);
+            here.retired.extend(cursor.map(|cursor| cursor.name));
+        }
         if frame.header.has(flag::MORE) {
             return;
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
+        let retired = std::mem::take(&mut here.retired);
         if let Some(kind) = before.iter().find(|kind| restated.named(&kind.name) != Some(kind)) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }
         let restated = |name: &str| restated.cursors.get(name);
-        if let Some(cursor) = before.cursors.iter().find(|cursor| restated(&cursor.name) != Some(cursor)) {
+        // One that moved while the log could not grow has a greater revision.
+        let is_wrong = |cursor: &&CursorState| match restated(&cursor.name) {
+            Some(now) => now != *cursor && now.revision <= cursor.revision,
+            None => !retired.contains(&cursor.name),
+        };
+        if let Some(cursor) = before.cursors.iter().find(is_wrong) {
             let found = restated(&cursor.name).map_or_else(|| "nothing".into(), |c| format!("{c:?}"));
             self.damage(position, "a cursor that a preamble restates".into(), format!("{cursor:?}"), found);
         }
@@ -617,6 +580,9 @@ impl Visitor for Checking<'_> {
         };
         let parts =
             IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
+        if self.kept.is_behind_a_cover {
+            self.registry.cursors.begin_anew();
+        }
         let before = self.registry.clone();
         self.segment = Some(InSegment {
             segment: Arc::clone(segment),
@@ -630,6 +596,7 @@ impl Visitor for Checking<'_> {
             end: from,
             whole: from == FIRST_FRAME,
             to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
+            retired: HashSet::new(),
         });
         Ok(())
     }

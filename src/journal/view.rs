@@ -103,7 +103,7 @@ impl View {
             match (Loaded::open(self, at), before) {
                 (Ok(None), _) => {}
                 (Ok(Some(section)), _) if section.count > 0 => return Ok(Seq::new(section.end() - 1)),
-                (Ok(Some(section)), _) => before = section.first_seq.checked_sub(1),
+                (Ok(Some(section)), _) => before = before.or(section.first_seq.checked_sub(1)),
                 // What it held ended where the next one begins.
                 (Err(_), Some(before)) => return Ok(Seq::new(before)),
                 (Err(error), None) => return Err(error),

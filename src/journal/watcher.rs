@@ -227,13 +227,18 @@ impl Watcher {
     }
 
     /// Compaction has gone past a reader that could not hold it back, or not for so long.
-    fn check_not_dropped(&self) -> Result<()> {
-        let Some(dropped) = self.scan.dropped() else { return Ok(()) };
+    fn check_not_dropped(&mut self) -> Result<()> {
+        let Some(dropped) = self.scan.dropped()? else { return Ok(()) };
         let floor = dropped.end() + 1;
-        Err(match &self.cursor {
-            Some(cursor) => lost(cursor.name(), floor),
-            None => compacted("read on as a watcher", floor).lost(dropped.clone()),
-        })
+        match &self.cursor {
+            Some(cursor) if cursor.is_lost() => return Err(lost(cursor.name(), floor)),
+            None if self.pin.is_none() => {
+                return Err(compacted("read on as a watcher", floor).lost(dropped.clone()));
+            }
+            // What it holds back was not dropped; of what was, nothing is of its region.
+            _ => {}
+        }
+        self.scan.take_dropped().map(drop)
     }
 
     /// The entry that [`advance`](Self::advance) stepped to.

@@ -8,11 +8,13 @@ use zerocopy::IntoBytes;
 use crate::disk::{Access, Directory, File, temporary_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Cover, Part};
-use crate::format::frame::{Frame, FrameHeader, PADDING};
+use crate::format::frame::{Frame, FrameFields, FrameHeader, Lengths, PADDING, body_crc};
 use crate::format::header::HEADER_BYTES;
-use crate::format::part::{header_of, read_header};
+use crate::format::index::Keyed;
+use crate::format::part::{Answer, GENERATIONS_AT_ONCE, header_of, read_header};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
-use crate::id::{Position, StoreId};
+use crate::format::system::System;
+use crate::id::{Life, Position, StoreId};
 use crate::log::behind::seq_before;
 use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
@@ -102,10 +104,10 @@ impl<'a> PartWriter<'a> {
         self.written + self.buffer.len() as u64
     }
 
-    /// Copies a user frame behind the last one. `more`: the next one is of its batch.
-    pub(crate) fn push(&mut self, frame: &Frame<'_>, more: bool) -> io::Result<()> {
+    /// Copies a user frame behind the last one, with these flags.
+    pub(crate) fn push(&mut self, frame: &Frame<'_>, flags: u16) -> io::Result<()> {
         let position = Position::new(self.number, self.end());
-        let header = frame.header.moved(more, frame.extensions(), self.salt, position);
+        let header = frame.header.moved(flags, frame.extensions(), self.salt, position);
         self.buffer.extend_from_slice(header.as_bytes());
         self.buffer.extend_from_slice(frame.content());
         self.entries += u64::from(!frame.header.is_system());
@@ -175,6 +177,36 @@ impl Drop for PartWriter<'_> {
             let _ = self.directory.remove(&temporary_name(&file_name(self.number)));
         }
     }
+}
+
+/// Adds what a keyed batch was answered.
+pub(crate) fn write_answer(
+    part: &mut PartWriter<'_>,
+    keyed: Keyed,
+    generations: &[u64],
+    seq: u64,
+) -> io::Result<()> {
+    let mut from = 0;
+    for generations in generations.chunks(GENERATIONS_AT_ONCE) {
+        let payload = Answer { keyed, from, generations: generations.to_vec() }.encode();
+        from += u32::try_from(generations.len()).unwrap_or(u32::MAX);
+        let lengths = Lengths { extensions: 0, key: 0, metadata: 0, payload: payload.len() };
+        let fields = FrameFields {
+            operation: System::Answer as u8,
+            kind: 0,
+            flags: 0,
+            source: 0,
+            life: Life(0),
+            seq,
+            generation: 0,
+            time: keyed.time,
+            durable: Position::ZERO,
+            lengths,
+            body_crc: body_crc(lengths, &[], &[], &payload),
+        };
+        part.push_system(|salt, position| FrameHeader::seal(&fields, &[], salt, position), &payload)?;
+    }
+    Ok(())
 }
 
 /// The frames of a part, one after the other, and behind the last: where the first bad place is, if one is.

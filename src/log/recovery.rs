@@ -34,6 +34,10 @@ pub(crate) trait Visitor {
     /// The frames that follow stand in this segment.
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()>;
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()>;
+    /// Here stands what was kept of a stretch of the log, of which no frame is shown.
+    fn kept(&mut self, _cover: &Cover) -> Result<()> {
+        Ok(())
+    }
     /// User frames between two that were visited are gone.
     fn lost(&mut self, _damage: &Damage) {}
 }
@@ -210,9 +214,10 @@ impl OpenBatch {
 impl Walk<'_> {
     /// What was kept of a stretch of the log, for those who look at everything.
     fn cover(&mut self, cover: &Cover) -> Result<()> {
-        if self.purpose == Purpose::Salvage {
-            self.report.damage.extend(visit_kept(self.directory, self.store, cover, self.visitor)?);
+        if self.purpose != Purpose::Salvage {
+            return self.visitor.kept(cover);
         }
+        self.report.damage.extend(visit_kept(self.directory, self.store, cover, self.visitor)?);
         Ok(())
     }
 

@@ -88,7 +88,8 @@ impl Store {
     /// # Errors
     ///
     /// `Codec` with the Seq of a fact that is not an `F::Event`: nothing is passed over. `KindMismatch`
-    /// if the kind is not one of typed facts; `Corrupt` or `Io` if the history cannot be read.
+    /// if the kind is not one of typed facts; `Compacted` if compaction has dropped older facts of a history
+    /// that goes on; `Corrupt` or `Io` if the history cannot be read.
     ///
     /// # Panics
     ///
@@ -169,13 +170,15 @@ impl Store {
 /// The generation of an entity's newest fact up to a Seq.
 fn newest_up_to(view: &View, region: &Region, last: u64) -> Result<Option<Generation>> {
     let Region::Entity(kind, key) = region else { return Ok(None) };
-    for entry in view.entity(*kind, key).rev() {
+    let mut newest = None;
+    for entry in view.entity_behind(*kind, key, 0).rev() {
         let entry = entry?;
         if entry.seq().get() <= last {
-            return Ok(Some(entry.generation()));
+            newest = Some(entry.generation());
+            break;
         }
     }
-    Ok(None)
+    Ok(newest)
 }
 
 /// Folds what a view shows of a region, up to a Seq.
@@ -314,7 +317,15 @@ impl<F: Fold> ProjectionWatcher<F> {
             if entry.seq().get() <= folding.seq {
                 continue;
             }
-            if let Err(error) = folding.take(self.kind, &entry) {
+            let seq = entry.seq().get();
+            let taken = if folding.is_next(&entry) {
+                folding.take(self.kind, &entry)
+            } else {
+                // Compaction has been between.
+                let view = self.subscriber.view()?;
+                fold_up_to(&view, self.subscriber.region(), self.kind, seq).map(|anew| folding = anew)
+            };
+            if let Err(error) = taken {
                 self.subscriber.go_back_to(before);
                 break Err(error);
             }
@@ -434,7 +445,14 @@ impl<F: Fold> DurableProjectionWatcher<F> {
                 }
                 Err(error) => break Err(error),
             }
-            if let Err(error) = folding.take(self.kind, &self.watcher.entry()) {
+            let entry = self.watcher.entry();
+            let taken = if folding.is_next(&entry) {
+                folding.take(self.kind, &entry)
+            } else {
+                let (view, seq) = (self.watcher.view()?, entry.seq().get());
+                fold_up_to(&view, self.watcher.region(), self.kind, seq).map(|anew| folding = anew)
+            };
+            if let Err(error) = taken {
                 break Err(error);
             }
             reached = folding.seq;

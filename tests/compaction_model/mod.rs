@@ -73,6 +73,8 @@ pub(crate) struct World {
     cursors: BTreeMap<String, u64>,
     /// What was there when a cursor was made: it begins with that.
     born: BTreeMap<String, Vec<bool>>,
+    /// What was to be erased: an entity, up to how many entries of the log.
+    erased: BTreeMap<(usize, Vec<u8>), usize>,
     held: Vec<(View, Vec<u64>)>,
     watcher: Option<(String, Watcher)>,
     pub(crate) notes: Vec<Note>,
@@ -111,6 +113,7 @@ impl World {
             keyed,
             cursors: BTreeMap::new(),
             born: BTreeMap::new(),
+            erased: BTreeMap::new(),
             held: Vec::new(),
             watcher: None,
             notes: Vec::new(),
@@ -167,6 +170,7 @@ impl World {
             }
             35..=37 => self.watch(dice)?,
             38 => self.crash(dice)?,
+            39 if dice.one_in(2) => self.erase(dice)?,
             _ => {
                 self.journal().sync().map_err(text)?;
                 self.durable = self.said.len();
@@ -217,7 +221,11 @@ impl World {
             // A history goes on while its newest entry is there, and begins anew at the Seq if not.
             let goes_on = before.is_some_and(|(at, _)| self.there[at]);
             let is_right = said.generation > newest
-                && (if goes_on { said.generation == newest + 1 } else { true })
+                && match before {
+                    Some(_) if goes_on => said.generation == newest + 1,
+                    Some(_) => said.generation == receipt.seq.get(),
+                    None => said.generation == 1 || said.generation == receipt.seq.get(),
+                }
                 && said.generation <= receipt.seq.get();
             if !is_right {
                 return Err(format!("generation {} behind {newest}, {goes_on}", said.generation));
@@ -270,6 +278,7 @@ impl World {
         self.durable = self.said.len();
         let there = self.look(&journal, self.said.len()).map_err(|e| format!("behind {done:?}: {e}"))?;
         let count = |there: &[bool]| there.iter().filter(|there| **there).count() as u64;
+        // What could not be erased then may be now.
         if count(&self.there) - count(&there) != done.entries_dropped {
             return Err(format!("{} entries went, {done:?}", count(&self.there) - count(&there)));
         }
@@ -279,6 +288,29 @@ impl World {
         self.dropped += done.entries_dropped;
         self.there = there;
         self.check_held()
+    }
+
+    fn erase(&mut self, dice: &mut Dice) -> Checked {
+        let (kind, key) = (dice.below(KINDS.len()), format!("k{}", dice.below(6)).into_bytes());
+        let journal = self.journal().clone();
+        let id = journal.kind(KINDS[kind].0).map_err(text)?;
+        // From now on it may be gone.
+        self.erased.insert((kind, key.clone()), self.said.len());
+        let done = journal.erase(id, &key).map_err(|error| format!("erase: {error}"))?;
+        self.durable = if done.through.is_some() { self.said.len() } else { self.durable };
+        let there = self.look(&journal, self.said.len()).map_err(|e| format!("behind {done:?}: {e}"))?;
+        let is_of = |at: &usize| self.said[*at].kind == kind && self.said[*at].key == key;
+        let left = (0..there.len()).filter(is_of).filter(|at| there[*at]).count();
+        if done.erased != (left == 0) || !done.erased && done.waiting_for.is_empty() {
+            return Err(format!("{left} entries are left, {done:?}"));
+        }
+        self.there = there;
+        self.check_held()
+    }
+
+    fn may_be_erased(&self, at: usize) -> bool {
+        let said = &self.said[at];
+        self.erased.get(&(said.kind, said.key.clone())).is_some_and(|through| at < *through)
     }
 
     /// An old view shows what it showed.
@@ -345,10 +377,8 @@ impl World {
 
     fn reopen(&mut self, in_order: bool) -> Checked {
         self.let_go();
-        if let Some(journal) = self.journal.take() {
-            if in_order {
-                journal.close().map_err(text)?;
-            }
+        if let Some(journal) = self.journal.take().filter(|_| in_order) {
+            journal.close().map_err(text)?;
         }
         if in_order {
             self.open()?;
@@ -375,9 +405,10 @@ impl World {
         self.let_go();
         drop(self.journal.take());
         let mut files = self.disk.kill(self.disk.events()).files();
+        let all = dice.one_in(3);
         files.retain(|name, _| {
             let is_derived = name.ends_with(".idx") || name == "entities";
-            !(is_derived && dice.one_in(2))
+            !(is_derived && (all || dice.one_in(2)))
         });
         self.disk = Simulator::with(files);
         self.disk.copy_on_write(self.manner.copy_on_write);
@@ -454,6 +485,7 @@ impl World {
             let mut keyed = self.keyed.clone();
             keyed.retain(|_, (start, _)| *start < count);
             let mut next = Self::resume(disk, self.manner, said, found, keyed)?;
+            next.erased = self.erased.clone();
             for _ in 0..12 {
                 next.step(dice).map_err(|error| format!("in a further life: {error}"))?;
             }
@@ -528,7 +560,9 @@ impl World {
         if seqs_of(view.kind(kind))? != is_there {
             return Err(format!("the entries of kind {number}"));
         }
-        if keep == Keep::All && is_there.len() != of_kind.len() || keep == Keep::All && floor > 0 {
+        let is_gone = |at: &&usize| !there[**at] && !self.may_be_erased(**at);
+        let is_erased = self.erased.keys().any(|(kind, _)| *kind == number);
+        if keep == Keep::All && (of_kind.iter().any(|at| is_gone(&at)) || floor > 0 && !is_erased) {
             return Err("something was dropped that is kept for ever".to_owned());
         }
         if let Some(gone) = of_kind.iter().find(|at| !there[**at] && **at as u64 + 1 >= floor) {
@@ -557,7 +591,8 @@ impl World {
         if !left.is_empty() && !there[*newest] {
             return Err(format!("{}: its newest entry is gone, and {left:?} are left", name()));
         }
-        if keep == Keep::Latest && left.is_empty() && !self.said[*newest].is_tombstone {
+        let may_be_gone = self.said[*newest].is_tombstone || self.may_be_erased(*newest);
+        if keep == Keep::Latest && left.is_empty() && !may_be_gone {
             return Err(format!("{}: nothing is left of a row that lives", name()));
         }
         let latest = view.latest(kind, key).map_err(text)?.map(|entry| entry.seq().get() as usize - 1);
@@ -590,7 +625,8 @@ impl World {
             return Err(format!("{}: backward {found:?} and {error:?}, not {dense:?}", name()));
         }
         let whole = view.entity(kind, key).collect::<Result<Vec<_>, _>>();
-        if keep == Keep::All && whole.as_ref().map_or(0, Vec::len) != history.len() {
+        let is_erased = history.iter().any(|at| self.may_be_erased(*at));
+        if keep == Keep::All && !is_erased && whole.as_ref().map_or(0, Vec::len) != history.len() {
             return Err(format!("{}: {whole:?} of {history:?}", name()));
         }
         match (&whole, error) {

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage, a cursor over a threshold), 2 usage or no such entry, segment or cursor, \
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage, a difference, a cursor over a threshold), 2 usage or no such entry, segment or cursor, \
      3 not a store, a newer format, or held by a writer where one is needed, 4 input or output failed, \
      130 interrupted. A closed pipe is 0.";
 
@@ -62,12 +62,20 @@ pub(crate) enum Command {
     Compact(crate::commands::compact::Args),
     /// Says what compaction keeps of a kind; only shows it without --execute
     Keep(crate::commands::keep::Args),
+    /// Writes a store as JSON lines, of which `import` makes the same store again
+    Export(Export),
+    /// Makes a store of the JSON lines that `export` wrote: the same Seqs, times and batches, a new era
+    Import(Import),
+    /// Compares two stores: the first entry that differs, and how many do
+    Diff(Diff),
+    /// Brings a store of an older format to this one, in a new directory
+    Upgrade(Upgrade),
 }
 
 impl Command {
-    /// True if the command goes on until it is interrupted.
-    pub(crate) fn follows(&self) -> bool {
-        matches!(self, Self::Dump(Dump { follow: true, .. }))
+    /// True if the command ends by itself when it is interrupted: it follows, or has to clear up.
+    pub(crate) fn ends_in_order(&self) -> bool {
+        matches!(self, Self::Dump(Dump { follow: true, .. }) | Self::Export(_) | Self::Import(_))
     }
 }
 
@@ -329,6 +337,44 @@ pub(crate) struct Restore {
     /// The new store's directory: empty, or not there yet
     #[arg(value_name = "NEW")]
     pub(crate) target: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// Write to this file, which must not be there yet; it is whole when it is there [default: stdout]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// What `export` wrote; `-` for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The new store's directory: empty, or not there yet
+    #[arg(value_name = "NEW")]
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    /// One store's directory
+    pub(crate) a: PathBuf,
+    /// The other one's
+    pub(crate) b: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Upgrade {
+    #[command(flatten)]
+    pub(crate) store: Store,
+    /// The new store's directory: empty, or not there yet. The older one is not touched
+    #[arg(long, short, value_name = "NEW")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

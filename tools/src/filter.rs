@@ -187,6 +187,17 @@ impl<'a> Filter<'a> {
         self.args.kind.iter().chain(self.args.entity.iter().map(Entity::kind))
     }
 
+    /// True if an entry may be kept out.
+    pub(crate) fn is_any(&self) -> bool {
+        let args::Filter { entity, kind, op: _, seq, generation, since, until } = self.args;
+        entity.is_some()
+            || kind.is_some()
+            || seq.is_some()
+            || generation.is_some()
+            || since.is_some()
+            || until.is_some()
+    }
+
     pub(crate) fn shows_system(&self) -> bool {
         self.system
     }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
-    let interrupt = outcome::Interrupt::catch(args.command.follows())?;
+    let interrupt = outcome::Interrupt::catch(args.command.ends_in_order())?;
     match &args.command {
         Command::Info(at) => commands::info::info(at, output),
         Command::Stats(stats) => commands::info::stats(stats, output),
@@ -75,6 +75,10 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Restore(restore) => commands::backup::restore(restore, output),
         Command::Compact(compact) => commands::compact::compact(compact, output),
         Command::Keep(keep) => commands::keep::keep(keep, output),
+        Command::Export(export) => commands::exchange::export(export, output, &interrupt),
+        Command::Import(import) => commands::exchange::import(import, output, &interrupt),
+        Command::Diff(diff) => commands::diff::diff(diff, output),
+        Command::Upgrade(upgrade) => commands::upgrade::upgrade(upgrade, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
     }
 }

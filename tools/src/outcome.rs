@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker::ErrorKind;
+use esker_tools::exchange::{BadFile, Fault, Interrupted, NotCarried};
 use signal_hook::consts::SIGINT;
 
 /// What a command that ran to its end came to.
@@ -54,6 +55,16 @@ impl std::error::Error for Usage {}
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() {
         return ExitCode::from(2);
+    }
+    if error.is::<Interrupted>() {
+        return Outcome::Interrupted.into();
+    }
+    let file = error.downcast_ref::<BadFile>().map(|bad| bad.fault);
+    if let Some(fault) = file.or(error.downcast_ref::<NotCarried>().map(|entry| entry.fault)) {
+        return ExitCode::from(match fault {
+            Fault::Damaged => 1,
+            Fault::NotAnExport | Fault::TooNew => 3,
+        });
     }
     if let Some(error) = error.downcast_ref::<esker::Error>() {
         return ExitCode::from(match error.kind() {

@@ -4,10 +4,8 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use anstyle::{AnsiColor, Style};
 use esker::dump::escaped;
+use esker_tools::exchange::SCHEMA;
 use serde::Serialize;
-
-/// The number of the JSON lines' schema: greater when a field changes its meaning.
-const SCHEMA: u32 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -100,6 +98,11 @@ impl Output {
     pub(crate) fn json<T: Serialize>(&mut self, line: &T) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, line)?;
         writeln!(self.out)
+    }
+
+    /// Where whole lines can be written to.
+    pub(crate) fn lines(&mut self) -> &mut dyn Write {
+        &mut self.out
     }
 
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {

@@ -23,9 +23,7 @@ pub(crate) struct Opened {
 /// Opens a store for a command, says whether it is live, and writes the header.
 pub(crate) fn open(path: &Path, command: &'static str, output: &mut Output) -> Result<Opened> {
     let opened = look(path)?;
-    if let Some(pid) = opened.writer {
-        output::note(&format!("live, writer pid {pid}"));
-    }
+    opened.note_live();
     output.header(command, &opened.description())?;
     Ok(opened)
 }
@@ -36,7 +34,8 @@ const LOOKS_AT_ALL: usize = 20;
 /// Beside a live writer the first look may catch the end of the log half written.
 const LOOKS: usize = 3;
 
-fn look(path: &Path) -> Result<Opened> {
+/// Opens a store, and says nothing.
+pub(crate) fn look(path: &Path) -> Result<Opened> {
     let mut looks = 1;
     loop {
         let reader = Reader::open(path)?;
@@ -53,6 +52,13 @@ fn look(path: &Path) -> Result<Opened> {
 }
 
 impl Opened {
+    /// Says so where somebody writes the store.
+    pub(crate) fn note_live(&self) {
+        if let Some(pid) = self.writer {
+            output::note(&format!("live, writer pid {pid}"));
+        }
+    }
+
     /// What the header of JSON lines says of the store.
     pub(crate) fn description(&self) -> Value {
         json!({

@@ -29,6 +29,10 @@ pub(super) struct InPart {
 pub(super) struct Kept {
     pub(super) compacted: Compacted,
     pub(super) here: Option<InPart>,
+    /// The segment that was read last.
+    last_segment: u32,
+    /// What the log said of its cursors may have been dropped before the segment that is read.
+    pub(super) is_behind_a_cover: bool,
     /// Kinds that entries in parts are of: their registration comes later in the log.
     kinds: BTreeSet<u16>,
 }
@@ -42,6 +46,11 @@ impl Kept {
     pub(super) fn enter(&mut self, number: u32) {
         let cover = self.compacted.parts().find(|(_, part)| part.number == number);
         self.here = cover.map(|(cover, _)| InPart { cover: *cover, ordinal: 0 });
+        if self.here.is_none() {
+            let is_between = |cover: &Cover| self.last_segment < cover.first && cover.last < number;
+            self.is_behind_a_cover = self.compacted.covers.iter().any(is_between);
+            self.last_segment = number;
+        }
     }
 
     /// Entries of this kind may be missing before one that is there.

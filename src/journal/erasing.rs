@@ -1,0 +1,166 @@
+//! Erasing an entity: no byte of its entries is left in the store's directory.
+//!
+//! What is to be erased is written into the manifest first, so that whatever comes between, every later
+//! compaction goes on with it. Then the segments and parts with entries of the entity are written anew
+//! without them, as any compaction does it, and the old files are unlinked.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::compact::policy::CompactOptions;
+use crate::error::Result;
+use crate::format::compacted::{Compacted, Erasing};
+use crate::format::index::EntityHash;
+use crate::id::{KindId, Seq};
+use crate::index::catalog::IndexRef;
+use crate::journal::Journal;
+use crate::journal::compaction::Do;
+use crate::journal::core::{Core, Stage};
+use crate::journal::holds::HeldBack;
+
+/// What became of an entity that was to be erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Erasure {
+    /// Every entry of it up to here goes; `None`: there was none.
+    pub through: Option<Seq>,
+    /// Nothing of it is left in the store's directory.
+    pub erased: bool,
+    /// How many entries went with this call.
+    pub entries: u64,
+    /// What holds back entries of it, or of its neighbours in a file: a later compaction goes on with it.
+    pub waiting_for: Vec<HeldBack>,
+}
+
+impl Journal {
+    /// Erases an entity: every entry of it up to now, whatever its kind keeps. When `erased` is true no byte
+    /// of their keys, metadata and payloads is left in the store's directory.
+    ///
+    /// Cursors and readers that have not seen what lies in the same files hold it back, and are named; every
+    /// later compaction goes on with it. What stays: the keyed hash of the entity in the directory of
+    /// entities until that is written anew, the region of a cursor that names the entity, copies that a
+    /// backup has made, and, in this process, what views and entries have mapped until they are dropped. The
+    /// file system and the disk may keep what was in files that were removed.
+    ///
+    /// ```
+    /// use esker::{Journal, Record};
+    /// # fn main() -> esker::Result<()> {
+    /// let journal = Journal::in_memory()?;
+    /// let person = journal.kind("person")?;
+    /// journal.append(Record::new(person, b"ada", b"{}"))?;
+    /// let erasure = journal.erase(person, b"ada")?;
+    /// assert!(erasure.erased && journal.latest(person, b"ada")?.is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered.
+    pub fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
+        self.appending().erase(kind, key)
+    }
+}
+
+impl Core {
+    fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
+        self.check_not_forked("erase an entity")?;
+        self.known_kind(kind, "erase an entity of")?;
+        let hash = self.index.hash(kind.0, key);
+        let view = self.view();
+        let newest = view.latest(kind, key)?.map(|entry| (entry.seq(), entry.position().segment()));
+        let Some((through, segment)) = newest else {
+            return Ok(Erasure { through: None, erased: true, entries: 0, waiting_for: Vec::new() });
+        };
+        self.leave_segment(segment)?;
+        self.remember_to_erase(Erasing { hash, through: through.get() })?;
+        let done = self.compact(&CompactOptions::new(), Do::Erase)?;
+        let erased = !self.index.catalog().compacted.erasing.iter().any(|erasing| erasing.hash == hash);
+        let waiting_for = if erased { Vec::new() } else { done.held_back_by };
+        Ok(Erasure { through: Some(through), erased, entries: done.entries_dropped, waiting_for })
+    }
+
+    /// Goes on in another segment, if this one is being written.
+    fn leave_segment(&self, number: u32) -> Result<()> {
+        loop {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let end = match &writer.stage {
+                Stage::Writing(active) => active.log.end(),
+                Stage::Waiting { end, .. } | Stage::Torn { end } => *end,
+            };
+            if end.segment() != number {
+                return Ok(());
+            }
+            if matches!(writer.stage, Stage::Writing(_)) {
+                let preamble = self.preamble_bytes(&writer);
+                if let Some(spare) = self.keeper.take_spare(number, preamble) {
+                    return self.rotate(&mut writer, spare);
+                }
+                drop(writer);
+                let _making = self.keeper.making.lock();
+                self.make_spare(0)?;
+            } else {
+                drop(writer);
+                self.prepare(0)?;
+            }
+        }
+    }
+
+    fn remember_to_erase(&self, erasing: Erasing) -> Result<()> {
+        let _turn = self.compacting.turn.lock();
+        self.check_writable()?;
+        let mut compacted = (*self.index.catalog().compacted).clone();
+        compacted.erasing.retain(|other| other.hash != erasing.hash);
+        compacted.erasing.push(erasing);
+        // What was dropped of it is known to nobody any more.
+        self.writer.lock().forgot = true;
+        self.change_manifest(compacted)
+    }
+
+    /// Forgets what was to be erased and is. The caller has the turn.
+    pub(crate) fn forget_what_is_erased(&self) -> Result<()> {
+        let catalog = self.index.catalog();
+        if catalog.compacted.erasing.is_empty() {
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        for erasing in &catalog.compacted.erasing {
+            if self.has_entries_through(erasing.hash, erasing.through)? {
+                left.push(*erasing);
+            }
+        }
+        // Only when its files are unlinked is it erased.
+        if left.len() == catalog.compacted.erasing.len() || !self.left.lock().is_empty() {
+            return Ok(());
+        }
+        self.change_manifest(Compacted { erasing: left, ..(*catalog.compacted).clone() })
+    }
+
+    /// True if a segment or part has an entry of an entity up to a Seq.
+    fn has_entries_through(&self, hash: EntityHash, through: u64) -> Result<bool> {
+        for section in &self.index.catalog().sections {
+            if section.first_seq()? > through {
+                break;
+            }
+            let opened = section.open()?;
+            let found = match opened.index() {
+                IndexRef::Sealed(index, _) => index.find(hash).and_then(|record| {
+                    let first = index.members(record).first()?.get();
+                    Some(opened.index().seq(opened.first_seq(), first) <= through)
+                }),
+                // The one that is being written was left before.
+                IndexRef::Live(_) => None,
+            };
+            if found == Some(true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What is to be erased, for those who judge.
+pub(crate) fn rules_of(compacted: &Compacted) -> HashMap<EntityHash, u64> {
+    compacted.erasing.iter().map(|erasing| (erasing.hash, erasing.through)).collect()
+}

@@ -1,0 +1,106 @@
+//! A disk that is full: cursors still move, so that it can be drained by reading.
+//!
+//! A checkpoint is a frame of the log. While the log cannot grow, it is written into the manifest instead,
+//! which is replaced as a whole: for that a file is kept that can be given up. What the log says later of a
+//! cursor has a greater revision, and wins.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::cursor::CursorState;
+use crate::format::manifest::{CursorTable, Manifest};
+use crate::journal::core::{Core, Writer};
+use crate::journal::cursors::Move;
+use crate::journal::opening::{read_manifest, write_manifest};
+use crate::log::lock::now;
+
+/// Allocated, and nothing else.
+pub(crate) const FILE_NAME: &str = "RESERVE";
+/// Room for a manifest with some hundred cursors. A store that has no cursors has no such file.
+const BYTES: u64 = 64 << 10;
+
+impl Core {
+    /// Allocates the file, if there is none and there may be need of it. If that cannot be, it is not there.
+    pub(crate) fn keep_a_reserve(&self) {
+        if self.has_reserve.load(Ordering::Relaxed) || self.registry.read().cursors.len() == 0 {
+            return;
+        }
+        let made = match self.directory.create(FILE_NAME) {
+            Err(error) => error.kind() == std::io::ErrorKind::AlreadyExists,
+            Ok(file) => match file.allocate(BYTES) {
+                Ok(()) => true,
+                Err(_) => {
+                    let _ = self.directory.remove(FILE_NAME);
+                    false
+                }
+            },
+        };
+        self.has_reserve.store(made, Ordering::Relaxed);
+    }
+
+    /// Replaces the manifest, also if the disk is full.
+    pub(crate) fn write_with_reserve(&self, manifest: &Manifest) -> Result<()> {
+        match write_manifest(&*self.directory, manifest) {
+            Err(error) if error.kind() == ErrorKind::NoSpace && self.directory.remove(FILE_NAME).is_ok() => {
+                self.has_reserve.store(false, Ordering::Relaxed);
+                write_manifest(&*self.directory, manifest)
+            }
+            other => other,
+        }
+    }
+
+    /// Moves cursors where the log cannot grow, which `full` says.
+    pub(crate) fn move_cursors_in_manifest(&self, moves: &[Move], full: Error) -> Result<()> {
+        // No cursor is ever durable before what it has seen.
+        self.wait_durable(self.commit.visible())?;
+        let writer = self.writer.lock();
+        self.check_writable()?;
+        let states = self.states_behind(moves, writer.last_seq, now())?;
+        if states.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.table.lock();
+        let at = self.commit.durable();
+        let mut cursors = if table.is_news(writer.preamble_at) { table.cursors.clone() } else { Vec::new() };
+        cursors.retain(|cursor| states.iter().all(|state| state.name != cursor.name));
+        cursors.extend(states.iter().cloned());
+        let next = CursorTable { at, cursors };
+        let compacted = (*self.index.catalog().compacted).clone();
+        let manifest = Manifest { compacted, table: next.clone(), ..self.manifest.clone() };
+        if self.write_with_reserve(&manifest).is_err() {
+            let is_in_place =
+                read_manifest(&*self.directory).ok().flatten().is_some_and(|now| now == manifest);
+            if is_in_place {
+                // Nobody knows whether for good: as behind any sync that failed.
+                self.poison("replace the manifest: it could not be made durable");
+            }
+            return Err(if is_in_place { self.stopped_now("move a cursor") } else { full });
+        }
+        *table = next;
+        let mut registry = self.registry.write();
+        states.into_iter().for_each(|state| registry.cursors.learn_at(state, at));
+        Ok(())
+    }
+
+    /// Those that were retired while the log could not grow: no frame has said so yet.
+    pub(crate) fn retired_in_manifest(&self, writer: &Writer) -> Vec<CursorState> {
+        let table = self.table.lock();
+        let is_news = table.is_news(writer.preamble_at);
+        table.cursors.iter().filter(|cursor| is_news && cursor.retired).cloned().collect()
+    }
+
+    /// Says who holds back what could be freed, if somebody does.
+    pub(crate) fn name_who_pins(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::NoSpace {
+            return error;
+        }
+        let farthest = self.registry.read().cursors.farthest_behind().map(|c| (c.name.clone(), c.seq));
+        let Some((name, seq)) = farthest else { return error };
+        match self.view().bytes_from(seq + 1) {
+            Ok(bytes) if bytes > 0 => error.noting(format!(
+                "the cursor {name:?} holds back {bytes} bytes of log: read on under it, or retire it, and compact"
+            )),
+            _ => error,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! `diff`: where two stores differ first, and how much.
+//!
+//! Both logs are read once, side by side, and an entry of each is in memory. Compared is what an entry
+//! says; where it lies, and which life wrote it, is not.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use esker::dump::{Dump, FrameInfo, hex, key_text, rfc3339};
+use esker::{CursorInfo, Hold, KindInfo, Reader, Seq};
+use esker_tools::exchange::{Entries, Next};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args;
+use crate::commands::dump::report_content;
+use crate::outcome::Outcome;
+use crate::output::{self, Output};
+use crate::store::{self, Opened};
+
+pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
+    let opened = [store::look(&args.a)?, store::look(&args.b)?];
+    opened.iter().for_each(Opened::note_live);
+    let [one, other] = &opened;
+    output.header("diff", &json!({ "a": one.description(), "b": other.description() }))?;
+    let mut found = Found::default();
+    for difference in kinds(&one.reader, &other.reader).into_iter().chain(cursors(one, other)?) {
+        found.kinds_and_cursors += 1;
+        difference.show(output)?;
+    }
+    Walk { sides: [Side::new(one), Side::new(other)], found: &mut found }.walk(output)?;
+    for opened in &opened {
+        found.damaged += opened.report_damage_at_end(output)?;
+    }
+    let is_equal = found.is_equal();
+    if output.is_json() {
+        let mut summary = serde_json::to_value(&found)?;
+        if let Some(fields) = summary.as_object_mut() {
+            fields.insert("is_equal".to_owned(), is_equal.into());
+        }
+        output.typed("summary", &summary)?;
+    } else {
+        output.pairs(&[
+            ("verdict", if is_equal { "equal" } else { "different" }.to_owned()),
+            ("equal", found.equal.to_string()),
+            ("differing", found.differing.to_string()),
+            ("only in A", found.only_in_a.to_string()),
+            ("only in B", found.only_in_b.to_string()),
+            ("kinds and cursors", found.kinds_and_cursors.to_string()),
+            ("damaged", found.damaged.to_string()),
+        ])?;
+    }
+    Ok(if is_equal { Outcome::Fine } else { Outcome::Findings })
+}
+
+/// How much of what there is.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    /// Entries that are the same in both.
+    equal: u64,
+    /// Entries of the same Seq that are not.
+    differing: u64,
+    only_in_a: u64,
+    only_in_b: u64,
+    /// Fields of kinds and cursors.
+    kinds_and_cursors: u64,
+    /// Places in either that cannot be read.
+    damaged: u64,
+}
+
+impl Found {
+    fn is_equal(&self) -> bool {
+        let Self { equal: _, differing, only_in_a, only_in_b, kinds_and_cursors, damaged } = self;
+        [differing, only_in_a, only_in_b, kinds_and_cursors, damaged].into_iter().all(|count| *count == 0)
+    }
+}
+
+/// One field that is not the same.
+#[derive(Debug, Serialize)]
+struct Difference {
+    /// `kind`, `cursor` or `entry`.
+    of: &'static str,
+    /// Its name, or its Seq.
+    name: String,
+    field: &'static str,
+    a: String,
+    b: String,
+}
+
+impl Difference {
+    fn show(&self, output: &mut Output) -> Result<()> {
+        let Self { of, name, field, a, b } = self;
+        if output.is_json() {
+            output.typed("difference", self)?;
+        } else {
+            output.tabs(&[(*of).to_owned(), name.clone(), (*field).to_owned(), a.clone(), b.clone()])?;
+        }
+        Ok(())
+    }
+}
+
+/// How what is not there is written.
+const ABSENT: &str = "-";
+
+/// The fields that differ of things with names, which may be in one of the stores only.
+fn by_name<const N: usize>(
+    of: &'static str,
+    fields: [&'static str; N],
+    a: &BTreeMap<String, [String; N]>,
+    b: &BTreeMap<String, [String; N]>,
+) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let only_in_b = b.keys().filter(|name| !a.contains_key(*name));
+    for name in a.keys().chain(only_in_b) {
+        let difference = |field, a: &str, b: &str| Difference {
+            of,
+            name: name.clone(),
+            field,
+            a: a.to_owned(),
+            b: b.to_owned(),
+        };
+        match (a.get(name), b.get(name)) {
+            (Some(one), Some(other)) => {
+                let pairs = fields.iter().zip(one.iter().zip(other));
+                let differing = pairs.filter(|(_, (one, other))| one != other);
+                differences.extend(differing.map(|(field, (one, other))| difference(field, one, other)));
+            }
+            (one, _) => {
+                let (a, b) = if one.is_some() { ("there", ABSENT) } else { (ABSENT, "there") };
+                differences.push(difference("presence", a, b));
+            }
+        }
+    }
+    differences
+}
+
+/// A kind is known by its name: its number is its store's own.
+fn kinds(a: &Reader, b: &Reader) -> Vec<Difference> {
+    let row = |kind: &KindInfo| {
+        let KindInfo { version, codec, owner, fields, .. } = kind;
+        [version.to_string(), format!("{codec:?}"), format!("{owner:?}"), fields.join(" ")]
+    };
+    let [a, b] = [a, b].map(|reader| {
+        reader.kinds().iter().map(|kind| (kind.name.clone(), row(kind))).collect::<BTreeMap<_, _>>()
+    });
+    by_name("kind", ["version", "codec", "owner", "fields"], &a, &b)
+}
+
+fn cursors(a: &Opened, b: &Opened) -> Result<Vec<Difference>> {
+    let rows = |opened: &Opened| -> Result<BTreeMap<String, [String; 3]>> {
+        let row = |cursor: &CursorInfo| {
+            let seq = cursor.seq.map_or_else(|| ABSENT.to_owned(), |seq: Seq| seq.to_string());
+            let hold = match cursor.hold {
+                Hold::UpTo(bytes) => format!("up to {bytes} bytes"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            [store::region(&cursor.region, &opened.dump), seq, hold]
+        };
+        Ok(opened.reader.cursors()?.iter().map(|cursor| (cursor.name.clone(), row(cursor))).collect())
+    };
+    Ok(by_name("cursor", ["region", "seq", "hold"], &rows(a)?, &rows(b)?))
+}
+
+/// One store on the way.
+struct Side<'a> {
+    dump: &'a Dump,
+    entries: Entries<fn(&FrameInfo) -> bool>,
+    path: String,
+}
+
+impl<'a> Side<'a> {
+    fn new(opened: &'a Opened) -> Self {
+        let entries: Entries<fn(&FrameInfo) -> bool> =
+            Entries::new(opened.survey.frames(), u64::MAX, |_| true);
+        Self { dump: &opened.dump, entries, path: opened.reader.path().display().to_string() }
+    }
+
+    /// The next entry. What cannot be read on the way is said, and counted.
+    fn next(&mut self, found: &mut Found, output: &mut Output) -> Result<Option<FrameInfo>> {
+        for next in self.entries.by_ref() {
+            match next? {
+                Next::Entry(frame) => return Ok(Some(frame)),
+                Next::Damage(damage) => {
+                    output::note(&format!("damage in {}", self.path));
+                    store::report(&damage, output)?;
+                }
+                Next::Content(frame) => {
+                    output::note(&format!("damage in {}", self.path));
+                    report_content(&frame, output)?;
+                }
+            }
+            found.damaged += 1;
+        }
+        Ok(None)
+    }
+}
+
+struct Walk<'a> {
+    sides: [Side<'a>; 2],
+    found: &'a mut Found,
+}
+
+impl Walk<'_> {
+    /// Both logs in the order of their Seqs; the first difference is shown.
+    fn walk(self, output: &mut Output) -> Result<()> {
+        let Self { sides: [mut a, mut b], found } = self;
+        let mut is_first = true;
+        let (mut one, mut other) = (a.next(found, output)?, b.next(found, output)?);
+        loop {
+            let order = match (&one, &other) {
+                (None, None) => return Ok(()),
+                (Some(one), Some(other)) => one.seq.cmp(&other.seq),
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+            };
+            let difference = match order {
+                std::cmp::Ordering::Less => {
+                    found.only_in_a += 1;
+                    one.as_ref().map(|one| presence(one, [a.dump.entity(one), ABSENT.to_owned()]))
+                }
+                std::cmp::Ordering::Greater => {
+                    found.only_in_b += 1;
+                    other.as_ref().map(|other| presence(other, [ABSENT.to_owned(), b.dump.entity(other)]))
+                }
+                std::cmp::Ordering::Equal => {
+                    let both = one.as_ref().zip(other.as_ref());
+                    let difference = both.and_then(|(one, other)| compare((one, a.dump), (other, b.dump)));
+                    found.differing += u64::from(difference.is_some());
+                    found.equal += u64::from(difference.is_none());
+                    difference
+                }
+            };
+            if let Some(difference) = difference.filter(|_| is_first) {
+                difference.show(output)?;
+                is_first = false;
+            }
+            if order.is_le() {
+                one = a.next(found, output)?;
+            }
+            if order.is_ge() {
+                other = b.next(found, output)?;
+            }
+        }
+    }
+}
+
+fn presence(frame: &FrameInfo, [a, b]: [String; 2]) -> Difference {
+    Difference { of: "entry", name: frame.seq.to_string(), field: "presence", a, b }
+}
+
+/// The flag that says whether a batch goes on. Where a cursor stands in the batch too, it is not
+/// about entries alone, as `more` is.
+const MORE: u16 = 1;
+
+/// A field of an entry, as it is compared and shown.
+type Field<'a> = (&'static str, &'a dyn Fn(&FrameInfo, &Dump) -> String);
+
+/// True for entries that say the same. Their kinds are compared by name.
+fn same((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Dump)) -> bool {
+    let numbers =
+        |frame: &FrameInfo| (frame.generation, frame.time, frame.source, frame.flags & !MORE, frame.more);
+    let said = |frame: &FrameInfo| {
+        (frame.operation, frame.idempotency_key, frame.correlation, frame.causation, frame.schema_version)
+    };
+    numbers(one) == numbers(other)
+        && said(one) == said(other)
+        && (&one.key, &one.metadata, &one.payload) == (&other.key, &other.metadata, &other.payload)
+        && name(one, dump) == name(other, its_dump)
+}
+
+/// The name of an entry's kind. One that the log does not name is only as equal as its number.
+fn name<'a>(frame: &FrameInfo, dump: &'a Dump) -> Option<(&'a str, u16)> {
+    let kind = frame.kind?;
+    Some(dump.kind(kind).map_or(("", kind.get()), |kind| (kind.name.as_str(), 0)))
+}
+
+/// The first field that differs, in the order in which a person would look.
+fn compare((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Dump)) -> Option<Difference> {
+    if same((one, dump), (other, its_dump)) {
+        return None;
+    }
+    let kind =
+        |frame: &FrameInfo, dump: &Dump| frame.kind.map(|kind| dump.kind_name(kind)).unwrap_or_default();
+    let said = |value: Option<String>| value.unwrap_or_else(|| ABSENT.to_owned());
+    let fields: [Field<'_>; 13] = [
+        ("kind", &kind),
+        ("key", &|frame, _| key_text(&frame.key)),
+        ("generation", &|frame, _| said(frame.generation.map(|generation| generation.to_string()))),
+        ("operation", &|frame, _| frame.operation_name()),
+        ("time", &|frame, _| rfc3339(frame.time)),
+        ("source", &|frame, _| frame.source.to_string()),
+        ("more", &|frame, _| frame.more.to_string()),
+        ("first", &|frame, _| frame.first.to_string()),
+        ("flags", &|frame, _| format!("{:#x}", frame.flags & !MORE)),
+        ("idempotency_key", &|frame, _| said(frame.idempotency_key.map(|key| key.to_string()))),
+        ("correlation", &|frame, _| said(frame.correlation.map(|id| hex(&id)))),
+        ("cause", &|frame, _| said(frame.causation.map(|(seq, depth)| format!("{seq} at depth {depth}")))),
+        ("schema_version", &|frame, _| said(frame.schema_version.map(|version| version.to_string()))),
+    ];
+    let difference = |field, a, b| Difference { of: "entry", name: one.seq.to_string(), field, a, b };
+    for (field, text) in fields {
+        let (a, b) = (text(one, dump), text(other, its_dump));
+        if a != b {
+            return Some(difference(field, a, b));
+        }
+    }
+    let bytes = [("metadata", &one.metadata, &other.metadata), ("payload", &one.payload, &other.payload)];
+    let (field, a, b) = bytes.into_iter().find(|(_, a, b)| a != b)?;
+    let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    Some(difference(field, from(a, at), from(b, at)))
+}
+
+/// The length of bytes, and some of them from a place on.
+fn from(bytes: &[u8], at: usize) -> String {
+    const SHOWN: usize = 40;
+    let shown = bytes.iter().skip(at).take(SHOWN).copied().collect::<Vec<_>>();
+    format!("{} bytes, from byte {at}: {}", bytes.len(), key_text(&shown))
+}

@@ -1,0 +1,185 @@
+//! `export` and `import`: a store as JSON lines, and a store of them.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use esker_tools::exchange::{self, Done, Summary};
+use serde_json::{Value, json};
+
+use crate::args::{self, Operation};
+use crate::commands::check::busy;
+use crate::filter::Filter;
+use crate::outcome::{Interrupt, Outcome, Usage};
+use crate::output::{self, Output};
+use crate::store::{self, Opened};
+
+/// An import makes a segment of each gap: so many are worth a word.
+const GAPS_WORTH_A_WORD: u64 = 1000;
+
+pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
+    if args.filter.op == Some(Operation::System) {
+        return Err(Usage(
+            "an export is of entries: what the log writes about itself is made anew".to_owned(),
+        )
+        .into());
+    }
+    let opened = store::look(&args.store.path)?;
+    opened.note_live();
+    let filter = Filter::new(&args.filter, false);
+    filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
+    let seqs = filter.seqs();
+    let write = |out: &mut dyn Write| {
+        let wanted = |frame: &_| filter.accepts(frame, &opened.dump);
+        let range = seqs.first..=seqs.last;
+        let go_on = || !interrupt.is_set();
+        exchange::export(&opened.reader, &opened.survey, range, filter.is_any(), wanted, go_on, out)
+    };
+    let summary = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            let mut file = NewFile::create(path)?;
+            let summary = busy("exporting", || write(&mut file.out))?;
+            file.put_in_place()?;
+            say(&opened, path, &summary, output)?;
+            summary
+        }
+        None => {
+            output.use_json();
+            write(output.lines())?
+        }
+    };
+    if summary.damaged > 0 {
+        output::finding(&format!("{} places: what they held is not in the export", summary.damaged));
+    }
+    if summary.gaps > GAPS_WORTH_A_WORD {
+        output::note(&format!(
+            "{} gaps between the entries: an import makes a segment of each",
+            summary.gaps
+        ));
+    }
+    Ok(Outcome::of_findings(summary.damaged))
+}
+
+/// What is in the file that was made.
+fn say(opened: &Opened, path: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
+    let next = format!("esker import {} NEW", path.display());
+    if output.is_json() {
+        let mut description = opened.description();
+        if let Some(fields) = description.as_object_mut() {
+            fields.insert("output".to_owned(), path.display().to_string().into());
+        }
+        output.header("export", &description)?;
+        return Ok(output.json(&with_next(serde_json::to_value(summary)?, next))?);
+    }
+    output.pairs(&[
+        ("output", path.display().to_string()),
+        ("entries", summary.entries.to_string()),
+        ("batches", summary.batches.to_string()),
+        ("batches cut", summary.batches_cut.to_string()),
+        ("gaps", summary.gaps.to_string()),
+        ("missing", summary.missing.to_string()),
+        ("damaged", summary.damaged.to_string()),
+        ("next", next),
+    ])?;
+    Ok(())
+}
+
+pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
+    let (path, target) = (&args.file, &args.target);
+    let begin = |origin| esker::Import::begin(target, origin);
+    let go_on = || !interrupt.is_set();
+    let done = busy("importing", || match path.as_os_str() == "-" {
+        true => exchange::import(io::stdin().lock(), begin, go_on),
+        false => {
+            let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+            exchange::import(BufReader::with_capacity(1 << 20, file), begin, go_on)
+        }
+    });
+    let Done { imported, summary } = done.with_context(|| format!("import {}", path.display()))?;
+    if summary.damaged > 0 {
+        output::note(&format!("{} places were damaged where the export was made", summary.damaged));
+    }
+    let next = format!("esker verify {}", target.display());
+    if output.is_json() {
+        let description = json!({
+            "path": path.display().to_string(),
+            "output": target.display().to_string(),
+            "store": imported.store,
+            "format": esker::dump::FORMAT_VERSION,
+        });
+        output.header("import", &description)?;
+        output.typed("summary", &with_next(serde_json::to_value(&imported)?, next))?;
+        return Ok(Outcome::Fine);
+    }
+    output.pairs(&[
+        ("output", target.display().to_string()),
+        ("store", imported.store.clone()),
+        ("era", imported.era.to_string()),
+        ("kinds", imported.kinds.to_string()),
+        ("entries", imported.entries.to_string()),
+        ("batches", imported.batches.to_string()),
+        ("gaps", imported.gaps.to_string()),
+        ("missing", imported.missing.to_string()),
+        ("last seq", imported.last_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string())),
+        ("segments", imported.segments.to_string()),
+        ("next", next),
+    ])?;
+    Ok(Outcome::Fine)
+}
+
+fn with_next(mut summary: Value, next: String) -> Value {
+    if let Some(fields) = summary.as_object_mut() {
+        fields.insert("next".to_owned(), next.into());
+    }
+    summary
+}
+
+/// A file that has its name when it is whole, and never takes another's. Nothing is left of one that is not.
+struct NewFile {
+    out: BufWriter<File>,
+    name: PathBuf,
+    temporary: PathBuf,
+}
+
+impl NewFile {
+    fn create(path: &Path) -> Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            return Err(there_already(path));
+        }
+        let Some(name) = path.file_name() else {
+            return Err(Usage(format!("{} is no name for a file", path.display())).into());
+        };
+        let mut temporary = name.to_owned();
+        temporary.push(format!(".{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(temporary);
+        let file = File::options().write(true).create_new(true).open(&temporary);
+        let file = file.with_context(|| format!("make {}", temporary.display()))?;
+        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), name: path.to_owned(), temporary })
+    }
+
+    fn put_in_place(mut self) -> Result<()> {
+        let Self { out, name, temporary } = &mut self;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        // A rename would take the place of a file that came meanwhile; a second name does not.
+        match std::fs::hard_link(&temporary, &name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(there_already(name)),
+            linked => linked.with_context(|| format!("give {} its name", name.display()))?,
+        }
+        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let _ = std::fs::remove_file(&temporary);
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+fn there_already(path: &Path) -> anyhow::Error {
+    Usage(format!("{} is there already: give another name, or remove it", path.display())).into()
+}

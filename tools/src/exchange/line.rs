@@ -1,0 +1,323 @@
+//! The lines, as they stand in a file.
+
+use std::borrow::Cow;
+
+use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
+use esker::{
+    Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, KindId, KindInfo, Origin, Owner, Reader, Seq,
+    StoreId,
+};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+/// The number of the lines' schema: greater when a field changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// No line of an export is longer: a payload and metadata in base64, or all kinds that there can be.
+pub const LINE_BYTES_MAX: usize = 128 << 20;
+
+/// What a line says.
+#[derive(Debug)]
+pub enum Line {
+    /// The first one.
+    Header(Header),
+    /// An entry, ready to be imported.
+    Entry(ImportEntry),
+    /// What was damaged where the export was made: a gap says how much.
+    Finding,
+    /// The last one.
+    Summary(Summary),
+}
+
+/// The first line: which store it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    #[serde(rename = "type")]
+    what: String,
+    tool: String,
+    version: String,
+    schema: u32,
+    command: String,
+    store: String,
+    format: u16,
+    era: u64,
+    created: String,
+    created_ns: String,
+    segment_bytes: u64,
+    forgot: bool,
+    filtered: bool,
+    kinds: Vec<Kind>,
+}
+
+/// A kind of the header.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kind {
+    number: u16,
+    name: String,
+    version: u16,
+    codec: String,
+    owner: String,
+    fields: Vec<String>,
+}
+
+/// The last line: what came before it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    #[serde(rename = "type")]
+    pub(super) what: String,
+    /// Entries.
+    pub entries: u64,
+    /// Batches, each counted for its parts where it is cut.
+    pub batches: u64,
+    /// Batches of which entries are not here.
+    pub batches_cut: u64,
+    /// Runs of Seqs that are not here.
+    pub gaps: u64,
+    /// How many Seqs that is.
+    pub missing: u64,
+    /// Places that were damaged where the export was made.
+    pub damaged: u64,
+    /// The last Seq that the store had given; 0: none.
+    pub log_last_seq: u64,
+}
+
+/// An entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry<'a> {
+    #[serde(rename = "type", borrow)]
+    what: Cow<'a, str>,
+    seq: u64,
+    generation: u64,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    /// For people; `time_ns` is what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<Time>,
+    #[serde(borrow)]
+    time_ns: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    source: u8,
+    #[serde(default, skip_serializing_if = "is_false")]
+    more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correlation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    depth: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schema_version: Option<u16>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    metadata: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<String>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    payload_text: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+}
+
+/// A time that is shown, and not read back.
+#[derive(Clone, Debug)]
+struct Time(String);
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self(String::new()))
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Header {
+    pub(super) fn new(reader: &Reader, segment_bytes: u64, forgot: bool, filtered: bool) -> Self {
+        Self {
+            what: "header".to_owned(),
+            tool: "esker".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: SCHEMA,
+            command: "export".to_owned(),
+            store: reader.store_id().to_string(),
+            format: FORMAT_VERSION,
+            era: reader.era(),
+            created: rfc3339(reader.created()),
+            created_ns: reader.created().to_string(),
+            segment_bytes,
+            forgot,
+            filtered,
+            kinds: reader.kinds().iter().map(|kind| Kind::of(kind)).collect(),
+        }
+    }
+
+    /// The store that the export is of.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the header.
+    pub fn origin(&self) -> Result<Origin, String> {
+        let store = StoreId::from_bytes(sixteen(&self.store, "store")?);
+        let created = nanoseconds(&self.created_ns, "created_ns")?;
+        Ok(Origin::new(store, self.era, created).segment_bytes(self.segment_bytes).forgot(self.forgot))
+    }
+
+    /// Its kinds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one.
+    pub fn kinds(&self) -> Result<Vec<ImportKind>, String> {
+        self.kinds.iter().map(Kind::to_import).collect()
+    }
+}
+
+impl Kind {
+    fn of(kind: &KindInfo) -> Self {
+        // Their own words for themselves, in small letters.
+        let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        Self {
+            number: kind.id.get(),
+            name: kind.name.clone(),
+            version: kind.version,
+            codec: word(&kind.codec),
+            owner: word(&kind.owner),
+            fields: kind.fields.clone(),
+        }
+    }
+
+    fn to_import(&self) -> Result<ImportKind, String> {
+        let Self { number, name, version, codec, owner, fields } = self;
+        let codec = match codec.as_str() {
+            "bytes" => Codec::Bytes,
+            "messagepack" => Codec::MessagePack,
+            "json" => Codec::Json,
+            other => {
+                return Err(format!(
+                    "the kind {name:?} has the codec {other:?}, which this build does not know"
+                ));
+            }
+        };
+        let owner = match owner.as_str() {
+            "facts" => Owner::Facts,
+            "state" => Owner::State,
+            other => {
+                return Err(format!(
+                    "the kind {name:?} has the owner {other:?}, which this build does not know"
+                ));
+            }
+        };
+        let kind = ImportKind::new(*number, name.clone()).version(*version).codec(codec).owner(owner);
+        Ok(kind.fields(fields.clone()))
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The line of an entry of a kind with this name.
+    #[must_use]
+    pub fn of(frame: &'a FrameInfo, kind: &'a str) -> Self {
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
+        let (metadata, payload_text) = (text(&frame.metadata), text(&frame.payload));
+        Self {
+            what: Cow::Borrowed("entry"),
+            seq: frame.seq,
+            generation: frame.generation.map_or(0, Generation::get),
+            kind: Cow::Borrowed(kind),
+            key: Cow::Owned(key_text(&frame.key)),
+            time: Some(Time(rfc3339(frame.time))),
+            time_ns: Cow::Owned(frame.time.to_string()),
+            source: frame.source,
+            more: frame.more,
+            idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
+            correlation: frame.correlation.map(|id| hex(&id)),
+            cause: frame.causation.map(|(seq, _)| seq),
+            depth: frame.causation.map(|(_, depth)| depth),
+            schema_version: frame.schema_version,
+            metadata_base64: metadata.is_none().then(|| base64(&frame.metadata)),
+            metadata: metadata.filter(|text| !text.is_empty()),
+            payload_base64: payload_text.is_none().then(|| base64(&frame.payload)),
+            payload_text,
+        }
+    }
+
+    /// The name of its kind.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The entry that the line is about.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a field.
+    pub fn to_import(&self, kind: KindId) -> Result<ImportEntry, String> {
+        let seq = Seq::new(self.seq).ok_or("`seq` is 0: entries are numbered from 1")?;
+        let generation =
+            Generation::new(self.generation).ok_or("`generation` is 0: they are numbered from 1")?;
+        let key = key_bytes(&self.key).ok_or("`key` is no hexadecimal behind `hex:`")?;
+        let payload = match (&self.payload_text, &self.payload_base64) {
+            (Some(text), None) => text.as_bytes().to_vec(),
+            (None, Some(digits)) => {
+                base64_bytes(digits).ok_or("`payload_base64` is no base64 with padding")?
+            }
+            (None, None) => return Err("neither `payload_text` nor `payload_base64` is there".to_owned()),
+            (Some(_), Some(_)) => return Err("both `payload_text` and `payload_base64` are there".to_owned()),
+        };
+        let metadata = match (&self.metadata, &self.metadata_base64) {
+            (None, None) => Vec::new(),
+            (Some(text), None) => text.as_bytes().to_vec(),
+            (None, Some(digits)) => {
+                base64_bytes(digits).ok_or("`metadata_base64` is no base64 with padding")?
+            }
+            (Some(_), Some(_)) => return Err("both `metadata` and `metadata_base64` are there".to_owned()),
+        };
+        let cause = match (self.cause, self.depth) {
+            (None, None) => None,
+            (Some(seq), Some(depth)) => Some((seq, depth)),
+            _ => return Err("one of `cause` and `depth` is there without the other".to_owned()),
+        };
+        let sixteen =
+            |text: &Option<String>, field| text.as_ref().map(|text| sixteen(text, field)).transpose();
+        let idempotency_key = sixteen(&self.idempotency_key, "idempotency_key")?.map(IdempotencyKey);
+        Ok(ImportEntry::new(seq, generation, kind, key, payload)
+            .metadata(metadata)
+            .time(nanoseconds(&self.time_ns, "time_ns")?)
+            .source(self.source)
+            .more(self.more)
+            .correlation(sixteen(&self.correlation, "correlation")?)
+            .causation(cause)
+            .idempotency_key(idempotency_key)
+            .schema_version(self.schema_version))
+    }
+}
+
+fn nanoseconds(text: &str, field: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("`{field}` is no number of nanoseconds in 64 bits: {text:?}"))
+}
+
+fn sixteen(text: &str, field: &str) -> Result<[u8; 16], String> {
+    let bytes = key_bytes(&format!("hex:{text}"));
+    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| format!("`{field}` is not 32 hexadecimal digits"))
+}
