@@ -13,6 +13,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::id::PART;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -394,7 +396,8 @@ impl fmt::Display for Error {
             write!(f, " at {}", path.display())?;
         }
         if let Some(segment) = inner.segment {
-            write!(f, ", segment {segment}")?;
+            let what = if segment & PART == 0 { "segment" } else { "part" };
+            write!(f, ", {what} {}", segment & !PART)?;
         }
         if let Some(offset) = inner.offset {
             write!(f, ", offset {offset}")?;

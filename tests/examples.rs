@@ -1,4 +1,5 @@
-//! The example that ingests a git repository, on repositories made for it.
+//! The example that ingests a git repository, on repositories made for it; and the one about retention,
+//! which asserts what it says.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,10 @@ use esker::Journal;
 #[path = "../examples/git_history.rs"]
 #[allow(dead_code, reason = "its `main` is not called here")]
 mod git_history;
+
+#[path = "../examples/retention.rs"]
+#[allow(dead_code, reason = "its `main` is not called here")]
+mod retention;
 
 /// A repository in a directory of its own, with its clock in our hands.
 struct Repository {
@@ -225,4 +230,10 @@ fn what_cannot_be_ingested_is_refused_with_the_reason() {
     let error = repo.ingest(None).unwrap_err();
     assert!(error.contains("another repository") && error.contains("rewritten"), "{error}");
     assert_eq!(repo.count("commit"), (8, 8));
+}
+
+#[test]
+fn a_log_that_is_written_for_ever_stays_small_once_nobody_holds_it_back() {
+    let directory = tempfile::tempdir().unwrap();
+    retention::run(&directory.path().join("weather.esker")).unwrap();
 }

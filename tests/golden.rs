@@ -12,9 +12,10 @@
 use std::fmt::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use esker::dump::{Dump, FrameInfo, Item, Survey};
-use esker::{Durability, IdempotencyKey, Journal, Options, Reader, Record};
+use esker::dump::{Dump, FrameInfo, Item, StandsFor, Survey, annotate, segment_number};
+use esker::{CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Seq};
 
 #[test]
 fn stores_look_on_disk_as_the_golden_scripts_say() {
@@ -81,11 +82,16 @@ impl Stage {
         match command {
             "open" => self.open(words[0].parse().unwrap()),
             "append" => self.append(&words),
+            "fill" => self.fill(&words),
             "batch" => self.batch(&words, None),
             "keyed" => self.batch(&words, Some(IdempotencyKey(*b"a key of sixteen"))),
             "close" => self.journal.take().unwrap().close().unwrap(),
             "crash" => self.crash(),
-            "flip" => self.flip(words[0].parse().unwrap(), words[1].parse().unwrap()),
+            "keep" => self.keep(&words),
+            "compact" => return self.compact(),
+            "remove" => std::fs::remove_file(self.path().join(words[0])).unwrap(),
+            "flip" => self.flip(words[0], words[1].parse().unwrap()),
+            "hex" => return self.hex(words[0]),
             "dump" => return self.dump(!words.contains(&"entries"), words.contains(&"physical")),
             "segments" => return self.segments(),
             other => panic!("no such command: {other}"),
@@ -104,6 +110,13 @@ impl Stage {
         let kind = journal.kind(words[0]).unwrap();
         let (key, payload) = (unescaped(words[1]), unescaped(words.get(2).copied().unwrap_or_default()));
         journal.append(Record::new(kind, &key, &payload)).unwrap();
+    }
+
+    /// An entry with a payload of so many dots, of which a dump shows one.
+    fn fill(&self, words: &[&str]) {
+        let journal = self.journal.as_ref().unwrap();
+        let payload = vec![b'.'; words[2].parse().unwrap()];
+        journal.append(Record::new(journal.kind(words[0]).unwrap(), words[1].as_bytes(), &payload)).unwrap();
     }
 
     /// `kind/key=payload` for each entry.
@@ -140,8 +153,37 @@ impl Stage {
         drop(self.journal.take());
     }
 
-    fn flip(&self, segment: u32, offset: u64) {
-        let path = self.path().join(format!("{segment:010}.seg"));
+    fn keep(&self, words: &[&str]) {
+        let journal = self.journal.as_ref().unwrap();
+        let keep = match words[1] {
+            "latest" => Keep::Latest,
+            "nothing" => Keep::Nothing,
+            other => panic!("nobody keeps {other}"),
+        };
+        journal.keep(journal.kind(words[0]).unwrap(), keep).unwrap();
+    }
+
+    /// Everything that can go, and what came of it.
+    fn compact(&self) -> String {
+        let options = CompactOptions::new().keep_tombstones_for(Duration::ZERO).thorough(true);
+        let done = self.journal.as_ref().unwrap().compact(&options).unwrap();
+        let seq = |seq: Option<Seq>| seq.map_or("-".to_owned(), |seq| seq.to_string());
+        format!(
+            "through {}, floor {}, {} dropped, {} removed, {} written\n",
+            seq(done.through),
+            seq(done.floor),
+            done.entries_dropped,
+            done.segments_removed,
+            done.parts_written
+        )
+    }
+
+    fn flip(&self, segment: &str, offset: u64) {
+        let name = match segment.strip_prefix("part-") {
+            Some(part) => format!("{part:0>10}.snap"),
+            None => format!("{segment:0>10}.seg"),
+        };
+        let path = self.path().join(name);
         let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).unwrap();
@@ -157,7 +199,8 @@ impl Stage {
                 Item::Frame(frame) if !system && frame.is_system() => {}
                 Item::Frame(frame) => {
                     let line = dump.line(&frame);
-                    let _ = writeln!(printed, "{}", self.names.replace(&line, &frame));
+                    let line = line.split_once("..").map_or(&*line, |(line, _)| line);
+                    let _ = writeln!(printed, "{}", self.names.replace(line, &frame));
                 }
                 Item::Damage(damage) => {
                     let _ = writeln!(printed, "! {damage:?}");
@@ -167,6 +210,18 @@ impl Stage {
         printed
     }
 
+    /// The fields of a header, or of the frame at a place, that are the same on every run.
+    fn hex(&self, place: &str) -> String {
+        let (segment, offset) = place.split_once(':').map_or((place, None), |(a, b)| (a, Some(b)));
+        let offset = offset.map(|offset| offset.parse().unwrap());
+        let reader = Reader::open(self.path()).unwrap();
+        let frames = u64::from(offset.is_some());
+        let lines = annotate(&reader, segment_number(segment).unwrap(), offset, frames).unwrap();
+        let lines = lines.map(Result::unwrap);
+        let shown = lines.filter(|line| line.bytes.is_empty() || SHOWN_IN_HEX.contains(&&*line.field));
+        shown.map(|line| format!("{line}\n")).collect()
+    }
+
     fn segments(&self) -> String {
         let reader = Reader::open(self.path()).unwrap();
         let survey = Survey::of(&reader).unwrap();
@@ -174,8 +229,11 @@ impl Stage {
         for segment in survey.segments() {
             let one = segment.unwrap();
             let seqs = one.first_seq.zip(one.last_seq).map_or("-".to_owned(), |(a, b)| format!("{a}..{b}"));
-            let _ = write!(printed, "{} {} {seqs} {} entries", one.number, one.state, one.entries);
+            let _ = write!(printed, "{} {} {seqs} {} entries", one.name, one.state, one.entries);
             let _ = write!(printed, " {} of {} B", one.bytes_used, one.file_bytes);
+            if let Some(StandsFor { first_segment, last_segment, first_seq, last_seq, .. }) = one.stands_for {
+                let _ = write!(printed, " for {first_segment}-{last_segment} with {first_seq}..{last_seq}");
+            }
             let follows = one.follows.map(|place| format!(" follows {place}")).unwrap_or_default();
             let indexed = if one.indexed { " indexed" } else { "" };
             let _ = writeln!(printed, "{follows}{indexed} damaged={}", one.damaged);
@@ -183,6 +241,19 @@ impl Stage {
         printed
     }
 }
+
+/// What is not drawn at random of the bytes at a place.
+const SHOWN_IN_HEX: [&str; 9] = [
+    "file type",
+    "follows",
+    "last segment",
+    "first segment",
+    "first seq",
+    "last seq",
+    "entries",
+    "seq",
+    "key",
+];
 
 /// `\xNN` for a byte and `\_` for a space, so that words hold everything.
 fn unescaped(word: &str) -> Vec<u8> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use zerocopy::little_endian::U32;
 
 use crate::error::Result;
+use crate::format::compacted::Cover;
 use crate::format::frame::{FrameHeader, flag};
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::format::segment::FIRST_FRAME;
@@ -223,7 +224,9 @@ impl Rules<'_> {
             IndexRef::Live(live) => {
                 let offset = live.offset(at.ordinal()).filter(|offset| *offset != 0);
                 match live.previous(at.ordinal()) {
-                    _ if holds_the_mark && offset.is_some_and(|at| at < self.durable.offset()) => Back::IsDurable,
+                    _ if holds_the_mark && offset.is_some_and(|at| at < self.durable.offset()) => {
+                        Back::IsDurable
+                    }
                     Some(before) => Back::To(before),
                     None => Back::Unknown,
                 }
@@ -269,9 +272,19 @@ fn drop_entry(opened: &Opened, index: &SealedIndex, member: U32, kind: u16, judg
     *dropped = (*dropped).max(seq);
 }
 
-/// Whether something of an entity is in the row before a segment.
-pub(crate) fn is_below(catalog: &Catalog, number: u32, hash: EntityHash, kind: u16) -> Result<bool> {
-    for section in catalog.sections.iter().take_while(|section| section.number < number) {
+/// Whether something of an entity is in the row before a segment; `instead` stands for stretches that were
+/// copied already.
+pub(crate) fn is_below<'a>(
+    catalog: &Catalog,
+    instead: impl Iterator<Item = (&'a Cover, Option<&'a Section>)> + Clone,
+    number: u32,
+    (hash, kind): (EntityHash, u16),
+) -> Result<bool> {
+    let is_replaced =
+        |section: &&Arc<Section>| instead.clone().any(|(cover, _)| cover.stands_for(section.number));
+    let below = catalog.sections.iter().take_while(|section| section.number < number);
+    let left = below.filter(|section| !is_replaced(section)).map(|section| &**section);
+    for section in left.chain(instead.clone().filter_map(|(_, part)| part)) {
         let opened = section.open()?;
         match opened.index() {
             IndexRef::Sealed(index, _) => {

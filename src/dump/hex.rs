@@ -1,4 +1,4 @@
-//! The bytes of a segment with the names of their fields in the margin.
+//! The bytes of a segment or a part with the names of their fields in the margin.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,13 +7,13 @@ use zerocopy::FromBytes;
 
 use crate::disk::Access;
 use crate::dump::frame::FrameInfo;
-use crate::dump::text::{escaped, key_text, rfc3339};
+use crate::dump::text::{escaped, key_text, rfc3339, segment_text};
 use crate::dump::walk::Window;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FRAME_BYTES, Found, Frame};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::{FIRST_FRAME, file_name};
-use crate::id::{FRAME_ALIGN, Position};
+use crate::id::{FRAME_ALIGN, PART, Position};
 use crate::journal::reader::Reader;
 
 /// So many bytes stand on a line.
@@ -37,6 +37,30 @@ const HEADER_FIELDS: [(&str, usize); 19] = [
     ("reserved", 8),
     ("reserved", 8),
     ("reserved", 8),
+    ("reserved", 8),
+    ("reserved", 4),
+    ("checksum", 4),
+];
+
+/// The same of a part's file, whose words say again what the manifest says of the part.
+const PART_FIELDS: [(&str, usize); 20] = [
+    ("magic", 8),
+    ("file type", 2),
+    ("format version", 2),
+    ("compatible features", 4),
+    ("read-only features", 4),
+    ("incompatible features", 4),
+    ("store id", 16),
+    ("part", 8),
+    ("salt", 8),
+    ("follows", 8),
+    ("file bytes", 8),
+    ("created", 8),
+    ("last segment", 4),
+    ("first segment", 4),
+    ("first seq", 8),
+    ("last seq", 8),
+    ("entries", 8),
     ("reserved", 8),
     ("reserved", 4),
     ("checksum", 4),
@@ -70,6 +94,7 @@ const fn total<const N: usize>(fields: &[(&str, usize); N]) -> usize {
     sum
 }
 const _: () = assert!(total(&HEADER_FIELDS) == HEADER_BYTES && total(&FRAME_FIELDS) == FRAME_BYTES);
+const _: () = assert!(total(&PART_FIELDS) == HEADER_BYTES);
 
 /// Up to sixteen bytes of a file, and what they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,14 +131,14 @@ impl fmt::Display for HexLine {
     }
 }
 
-/// The bytes of a segment, annotated, from its header on or from an offset; at most so many frames.
+/// The bytes of a segment or a part, annotated, from its header on or from an offset; at most so many frames.
 ///
 /// At an offset where no frame validates, the lines say so, show the bytes as they are, and
 /// go on at the next frame.
 ///
 /// # Errors
 ///
-/// `NotFound` if there is no such segment, `InvalidInput` for an offset past its end, `Io`.
+/// `NotFound` if there is no such file, `InvalidInput` for an offset past its end, `Io`.
 pub fn annotate(
     reader: &Reader,
     segment: u32,
@@ -127,7 +152,7 @@ pub fn annotate(
     };
     let file = reader.directory().open(&file_name(segment), Access::Read).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::new(ErrorKind::NotFound, "read a segment").at(&path).sides("the segment's file", "none")
+            Error::new(ErrorKind::NotFound, "read a segment").at(&path).sides("its file", "none")
         }
         _ => doing(e),
     })?;
@@ -143,7 +168,7 @@ pub fn annotate(
     let salt = FileHeader::ref_from_prefix(&head).map_or(0, |(header, _)| header.salt.get());
     let mut queue = VecDeque::new();
     if offset.is_none_or(|offset| offset < FIRST_FRAME) {
-        annotate_header(&mut queue, &head);
+        annotate_header(&mut queue, &head, segment);
     }
     let at = offset.unwrap_or(0).max(FIRST_FRAME) / FRAME_ALIGN * FRAME_ALIGN;
     let mut annotated = Annotated { window, segment, salt, at, left: frames, queue };
@@ -251,14 +276,18 @@ fn push(lines: &mut VecDeque<HexLine>, offset: u64, bytes: &[u8], field: &str, v
     }
 }
 
-fn annotate_header(lines: &mut VecDeque<HexLine>, head: &[u8]) {
-    let verdict = match FileHeader::read(head, FileType::Segment) {
+fn annotate_header(lines: &mut VecDeque<HexLine>, head: &[u8], segment: u32) {
+    let (of, heading_text, fields): (_, _, &[(&str, usize)]) = match segment & PART {
+        0 => (FileType::Segment, "segment header,", &HEADER_FIELDS),
+        _ => (FileType::Part, "part header,", &PART_FIELDS),
+    };
+    let verdict = match FileHeader::read(head, of) {
         Ok(_) => "checksum good".to_owned(),
         Err(error) => error.facts(),
     };
-    lines.push_back(heading(0, "segment header,", verdict));
+    lines.push_back(heading(0, heading_text, verdict));
     let mut at = 0;
-    for (field, width) in HEADER_FIELDS {
+    for &(field, width) in fields {
         let bytes = head.get(at..(at + width).min(head.len())).unwrap_or_default();
         let number = little_endian(bytes);
         let value = match field {
@@ -267,6 +296,7 @@ fn annotate_header(lines: &mut VecDeque<HexLine>, head: &[u8]) {
             "salt" | "checksum" => format!("{number:#x}"),
             "follows" => Position::from_word(number).to_string(),
             "created" => rfc3339(number.cast_signed()),
+            "part" => segment_text(u32::try_from(number).unwrap_or(u32::MAX)),
             _ => number.to_string(),
         };
         push(lines, at as u64, bytes, field, value);

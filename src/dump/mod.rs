@@ -2,11 +2,12 @@
 //!
 //! Everything here reads files; nothing needs the application, takes a lock or changes a byte.
 //! A [`Survey`] says which segments there are and where the log ends; its [`Frames`] are all
-//! frames of the log, system frames included, and the damage between them; a [`Dump`] makes
+//! frames of the log, system frames included, and the damage between them, what compaction kept in
+//! its place; a [`Dump`] makes
 //! one line, or one serializable struct, of each; [`annotate`] shows the bytes themselves.
 //!
 //! ```
-//! use esker::dump::{Dump, Item, Survey};
+//! use esker::dump::{Dump, Item, Survey, segment_text};
 //! use esker::{Journal, Reader, Record};
 //! # fn main() -> esker::Result<()> {
 //! # let directory = tempfile::tempdir().unwrap();
@@ -18,7 +19,9 @@
 //! for item in Survey::of(&reader)?.frames() {
 //!     match item? {
 //!         Item::Frame(frame) => println!("{}", dump.line(&frame)),
-//!         Item::Damage(damage) => println!("damage at {}:{}", damage.segment, damage.offset),
+//!         Item::Damage(damage) => {
+//!             println!("damage at {}:{}", segment_text(damage.segment), damage.offset)
+//!         }
 //!     }
 //! }
 //! # journal.close()
@@ -38,8 +41,10 @@ pub use frame::FrameInfo;
 pub use hex::{HexLine, annotate};
 pub use line::{Dump, Fields};
 pub use payload::{Payload, PayloadStyle};
-pub use survey::{SegmentInfo, SegmentState, Survey};
-pub use text::{base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339};
+pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
+pub use text::{
+    base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text,
+};
 pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};
 pub use walk::{Frames, Item};
 

@@ -2,19 +2,24 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::disk::{Access, Directory};
-use crate::dump::text::rfc3339;
+use crate::dump::text::{rfc3339, segment_text};
 use crate::dump::walk::{Ends, Frames, Item, Stretch, Window, next_seq};
 use crate::error::{Error, Result};
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
-use crate::id::{Position, Seq};
+use crate::format::compacted::{Compacted, Cover};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, part_number_of};
+use crate::id::{PART, Position, Seq};
 use crate::index::sealed::SealedIndex;
+use crate::journal::opening::read_manifest;
 use crate::journal::reader::Reader;
-use crate::log::chain::find_chain;
+use crate::journal::view::compacted;
+use crate::log::chain::{Chain, find_chain};
+use crate::log::part::open_part_file;
 use crate::log::recovery::Purpose;
 use crate::log::report::Damage;
 use crate::log::segment::open_header;
@@ -34,7 +39,12 @@ pub enum SegmentState {
     Torn,
     /// Made ahead; nothing is in it.
     Spare,
-    /// Not part of the log: a later segment passes over it, or it stands behind the end.
+    /// What compaction kept of the segments that it stands for.
+    Part,
+    /// Nothing was kept of the segments that it stands for: there is no file.
+    Dropped,
+    /// Not part of the log: a later segment passes over it, it stands behind the end, or compaction
+    /// replaced it and something kept it from being removed.
     Dead,
     /// Its header cannot be read.
     Damaged,
@@ -48,6 +58,8 @@ impl fmt::Display for SegmentState {
             Self::Sealed => "sealed",
             Self::Torn => "torn",
             Self::Spare => "spare",
+            Self::Part => "part",
+            Self::Dropped => "dropped",
             Self::Dead => "dead",
             Self::Damaged => "damaged",
         })
@@ -58,10 +70,14 @@ impl fmt::Display for SegmentState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SegmentInfo {
-    /// Its number.
+    /// Its number, as positions have it; 0 where nothing was kept.
     pub number: u32,
+    /// The same as text: `12`, or `part-3`; `-` where nothing was kept.
+    pub name: String,
     /// What it is to the log.
     pub state: SegmentState,
+    /// What was there before compaction put this in its place.
+    pub stands_for: Option<StandsFor>,
     /// The Seq of its first entry that can be read.
     pub first_seq: Option<u64>,
     /// The Seq of its last entry that can be read.
@@ -82,68 +98,84 @@ pub struct SegmentInfo {
     pub damaged: u64,
 }
 
+/// A stretch of the log that compaction went over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StandsFor {
+    /// The first of the segments that were there.
+    pub first_segment: u32,
+    /// The last of them.
+    pub last_segment: u32,
+    /// The Seq of the first entry that they held.
+    pub first_seq: u64,
+    /// The Seq of the last one.
+    pub last_seq: u64,
+}
+
 /// A store's segments at one moment, and the end of its log then.
 #[derive(Clone, Debug)]
 pub struct Survey {
     reader: Reader,
     mark: Position,
+    compacted: Compacted,
+    /// In the order of the log.
     rows: Vec<Row>,
 }
 
 #[derive(Clone, Debug)]
 struct Row {
-    number: u32,
     state: SegmentState,
-    header: Result<SegmentHeader, String>,
-    ends: Ends,
+    stretch: Stretch,
 }
+
+/// Beside a live writer that compacts the first look may catch files that go: look again so often.
+const LOOKS: usize = 5;
 
 impl Survey {
     /// Looks at the store as it is now.
     ///
     /// # Errors
     ///
-    /// `Io` if the directory cannot be listed, `Rewound` as [`Reader::view`].
+    /// `Io` if the directory cannot be listed, `Rewound` and `Compacted` as [`Reader::view`].
     pub fn of(reader: &Reader) -> Result<Self> {
-        // The mark first: every segment below it is there when the directory is listed.
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let survey = Self::look(reader)?;
+            let now = read_manifest(&**reader.directory())?.map(|now| now.compacted);
+            // What is compacted lies below the end: else the end is not of this moment.
+            let is_of_one_moment = now.as_ref().is_none_or(|now| *now == survey.compacted)
+                && survey.compacted.last_segment() < survey.mark.segment().max(1);
+            if is_of_one_moment || looks >= LOOKS {
+                return Ok(survey);
+            }
+        }
+    }
+
+    fn look(reader: &Reader) -> Result<Self> {
+        // The mark first: every segment below it is there when the directory is listed, unless it is
+        // compacted meanwhile.
         let mark = reader.refresh()?;
         let directory = &**reader.directory();
-        let compacted = &reader.manifest().compacted;
-        let chain = find_chain(directory, reader.store_id(), Purpose::Read, compacted, |_| false)?;
+        let compacted = read_manifest(directory)?.map_or_else(Compacted::default, |now| now.compacted);
+        let chain = find_chain(directory, reader.store_id(), Purpose::Read, &compacted, |_| false)?;
         let is_live = reader.writer().is_some();
-        let numbers = chain.live.iter().map(|number| (*number, true));
-        let numbers = numbers.chain(chain.dead.iter().map(|number| (*number, false)));
-        let mut rows: Vec<Row> = numbers
-            .map(|(number, alive)| {
-                let header = open_header(directory, reader.store_id(), number, Access::Read)
-                    .map(|(_, header)| header)
-                    .map_err(|error| error.facts());
-                let (state, ends) = match (&header, chain.limit(number)) {
-                    _ if !alive => (SegmentState::Dead, Ends::Anywhere),
-                    (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),
-                    (Ok(_), Some(limit)) => (SegmentState::Torn, Ends::At(limit)),
-                    (Ok(_), None) if number == mark.segment() => {
-                        (SegmentState::Active, Ends::At(mark.offset()))
-                    }
-                    (Ok(header), None) if number > mark.segment() => {
-                        // What a writer puts there from now on is behind the end of this survey.
-                        let nothing = Ends::At(FIRST_FRAME);
-                        match starts_with_zeros(directory, header) {
-                            true => (SegmentState::Spare, nothing),
-                            false if is_live => (SegmentState::Active, nothing),
-                            false => (SegmentState::Dead, Ends::Anywhere),
-                        }
-                    }
-                    (Ok(header), None) => match index_of(reader, header) {
-                        Some(_) => (SegmentState::Sealed, Ends::Sealed),
-                        None => (SegmentState::Full, Ends::Sealed),
-                    },
-                };
-                Row { number, state, header, ends }
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| row.number);
-        Ok(Self { reader: reader.clone(), mark, rows })
+        let mut rows: Vec<Row> =
+            chain.live.iter().map(|number| row_of(reader, &chain, mark, is_live, *number)).collect();
+        rows.extend(chain.dead.iter().chain(&chain.left).map(|number| dead_row(reader, *number)));
+        for cover in &compacted.covers {
+            let stretch = Stretch::of_cover(directory, reader.store_id(), cover);
+            let state = match (&stretch.header, cover.part) {
+                (Err(_), _) => SegmentState::Damaged,
+                (Ok(_), Some(_)) => SegmentState::Part,
+                (Ok(_), None) => SegmentState::Dropped,
+            };
+            rows.push(Row { state, stretch });
+        }
+        // What a part replaced comes before it, and parts of which nobody knows the place come last.
+        rows.sort_by_key(|row| (row.last_segment(), row.stretch.cover.is_some()));
+        rows.extend(unknown_parts(reader, &compacted)?);
+        Ok(Self { reader: reader.clone(), mark, compacted, rows })
     }
 
     /// Where the log ends: everything below is there to be read.
@@ -152,14 +184,33 @@ impl Survey {
         self.mark
     }
 
-    /// The numbers of the segments that make up the log, oldest first.
+    /// The numbers of the segments and parts that make up the log, oldest first.
     pub fn log(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
-        self.in_log().map(|row| row.number)
+        self.in_log().map(Row::number).filter(|number| *number != 0)
+    }
+
+    /// All the Seqs around this one that compaction went over without a break, if it did: of these what was
+    /// kept is there, and what is not there was dropped.
+    #[must_use]
+    pub fn compacted(&self, seq: Seq) -> Option<RangeInclusive<u64>> {
+        let here = self.compacted.holding(seq.get())?;
+        let (mut first, mut last) = (here.first_seq, here.last_seq);
+        for cover in &self.compacted.covers {
+            if cover.first_seq == last + 1 {
+                last = cover.last_seq;
+            }
+        }
+        for cover in self.compacted.covers.iter().rev() {
+            if cover.last_seq + 1 == first {
+                first = cover.first_seq;
+            }
+        }
+        Some(first..=last)
     }
 
     fn in_log(&self) -> impl DoubleEndedIterator<Item = &Row> + '_ {
         self.rows.iter().filter(|row| {
-            row.number <= self.mark.segment()
+            row.last_segment() <= self.mark.segment()
                 && !matches!(row.state, SegmentState::Dead | SegmentState::Spare)
         })
     }
@@ -170,43 +221,61 @@ impl Survey {
         self.frames_from(Position::ZERO)
     }
 
-    /// The frames at or behind a position at which a frame begins.
+    /// The frames at or behind a position at which a frame begins. A place in a segment that was compacted
+    /// stands for the beginning of what was kept of it.
     #[must_use]
     pub fn frames_from(&self, position: Position) -> Frames {
-        let rows = self.in_log().filter(|row| row.number >= position.segment());
-        let stretches = rows.map(|row| {
-            let is_first = row.number == position.segment();
-            row.stretch(if is_first { position.offset().max(FIRST_FRAME) } else { FIRST_FRAME })
+        let number = position.segment();
+        let begins = |row: &&Row| match position.is_in_part() {
+            true => row.number() != number,
+            false => row.last_segment() < number,
+        };
+        let stretches = self.in_log().skip_while(begins).map(|row| {
+            let is_first = row.number() == number;
+            row.stretch_from(if is_first { position.offset().max(FIRST_FRAME) } else { FIRST_FRAME })
         });
-        Frames::over(Arc::clone(self.reader.directory()), stretches.collect())
+        self.walk(stretches.collect())
     }
 
-    /// The frames of one segment, whatever it is to the log.
+    /// The frames of one segment or part, whatever it is to the log.
     #[must_use]
     pub fn frames_of(&self, segment: u32) -> Frames {
-        let row = self.rows.iter().find(|row| row.number == segment);
-        let stretches: VecDeque<Stretch> = row.map(|row| row.stretch(FIRST_FRAME)).into_iter().collect();
-        Frames::over(Arc::clone(self.reader.directory()), stretches)
+        let row = self.rows.iter().find(|row| row.number() == segment && segment != 0);
+        self.walk(row.map(|row| row.stretch_from(FIRST_FRAME)).into_iter().collect())
     }
 
-    /// Where to begin to look for an entry: the start of the segment that should hold it.
+    fn walk(&self, stretches: VecDeque<Stretch>) -> Frames {
+        Frames::over(Arc::clone(self.reader.directory()), self.reader.store_id(), stretches)
+    }
+
+    /// Where to begin to look for an entry: the start of the segment or part that should hold it.
     #[must_use]
     pub fn before(&self, seq: Seq) -> Position {
         let directory = &**self.reader.directory();
         let begins_before = |row: &&Row| {
-            let header = row.header.as_ref().ok();
-            header.and_then(|header| next_seq(directory, header)).is_some_and(|next| next <= seq.get())
+            let begins = match (&row.stretch.cover, row.stretch.header.as_ref()) {
+                (Some(cover), _) => Some(cover.first_seq),
+                (None, Ok(header)) => next_seq(directory, header),
+                (None, Err(_)) => None,
+            };
+            begins.is_some_and(|next| next <= seq.get())
         };
         // What lies between two readable preambles is searched from the older one on.
         let row = self.in_log().rev().find(begins_before);
-        row.map_or(Position::ZERO, |row| Position::new(row.number, FIRST_FRAME))
+        row.map_or(Position::ZERO, |row| match row.number() {
+            0 => Position::new(row.last_segment(), 0),
+            number => Position::new(number, FIRST_FRAME),
+        })
     }
 
     /// Damage that the reader met where the frames of the log end, and [`Frames`] does not reach.
     #[must_use]
     pub fn damage_at_end(&self) -> Vec<Damage> {
-        let damage = self.reader.recovery().damage.iter();
-        damage.filter(|damage| Position::new(damage.segment, damage.offset) >= self.mark).cloned().collect()
+        let is_at_end = |damage: &&Damage| {
+            let place = Position::new(damage.segment, damage.offset);
+            !place.is_in_part() && place >= self.mark
+        };
+        self.reader.recovery().damage.iter().filter(is_at_end).cloned().collect()
     }
 
     /// Bytes behind the end of the log that are not zero: a batch that is being written beside a
@@ -216,11 +285,12 @@ impl Survey {
     ///
     /// `Io`.
     pub fn unfinished(&self) -> Result<u64> {
-        let Some(row) = self.rows.iter().find(|row| row.number == self.mark.segment()) else { return Ok(0) };
-        let Ok(header) = &row.header else { return Ok(0) };
-        let path = self.reader.path().join(file_name(row.number));
+        let row = self.rows.iter().find(|row| row.number() == self.mark.segment());
+        let Some(header) = row.and_then(|row| row.stretch.header.as_ref().ok()) else { return Ok(0) };
+        let name = file_name(header.number);
+        let path = self.reader.path().join(&name);
         let doing = |e| Error::io("look behind the end of the log", e).at(&path);
-        let file = self.reader.directory().open(&file_name(row.number), Access::Read).map_err(doing)?;
+        let file = self.reader.directory().open(&name, Access::Read).map_err(doing)?;
         let mut window = Window::new(file, header.bytes);
         let mut at = self.mark.offset();
         let mut last = at;
@@ -234,36 +304,77 @@ impl Survey {
         Ok(last - self.mark.offset())
     }
 
-    /// The segments, summed up, in the order of their numbers.
+    /// The segments and parts, summed up, in the order of the log.
     ///
-    /// A segment without an index is read from end to end.
+    /// One without an index is read from end to end. One that a writer has compacted meanwhile is
+    /// `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
-        self.rows.iter().map(|row| self.sum_up(row))
+        self.rows.iter().filter_map(|row| {
+            let info = self.sum_up(row);
+            // What was no part of the log may have been removed meanwhile.
+            let is_unread = info.is_err() || row.stretch.header.is_err();
+            let is_gone = is_unread && !row.stretch.in_log && self.is_gone(row.number());
+            (!is_gone).then_some(info)
+        })
+    }
+
+    fn is_gone(&self, number: u32) -> bool {
+        let file = self.reader.directory().open(&file_name(number), Access::Read);
+        file.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
     fn sum_up(&self, row: &Row) -> Result<SegmentInfo> {
-        let header = row.header.as_ref().ok();
-        let index = header.and_then(|header| index_of(&self.reader, header));
-        let file = self.reader.directory().open(&file_name(row.number), Access::Read);
+        let Row { state, stretch } = row;
+        let (number, header) = (stretch.number, stretch.header.as_ref().ok());
+        let index = header.and_then(|header| index_of(&self.reader, header, stretch.cover.as_ref()));
+        let file = self.reader.directory().open(&file_name(number), Access::Read);
+        if number != 0 && file.is_err() {
+            self.check_not_replaced(stretch)?;
+        }
+        let follows = header.map(|header| header.follows.to_string()).filter(|follows| follows != "0:0");
+        let has_file = number != 0;
         let mut info = SegmentInfo {
-            number: row.number,
-            state: row.state,
+            number,
+            name: if has_file { segment_text(number) } else { "-".to_owned() },
+            state: *state,
+            stands_for: stretch.cover.map(|cover| StandsFor {
+                first_segment: cover.first,
+                last_segment: cover.last,
+                first_seq: cover.first_seq,
+                last_seq: cover.last_seq,
+            }),
             first_seq: None,
             last_seq: None,
             entries: 0,
-            bytes_used: FIRST_FRAME,
+            bytes_used: if has_file { FIRST_FRAME } else { 0 },
             file_bytes: file.and_then(|file| file.len()).unwrap_or(0),
-            created: header.map(|header| rfc3339(header.created)),
-            follows: header.map(|header| header.follows.to_string()).filter(|follows| follows != "0:0"),
+            created: header.filter(|_| has_file).map(|header| rfc3339(header.created)),
+            follows,
             indexed: index.is_some(),
             damaged: u64::from(header.is_none()),
         };
-        if let Some(index) = index.filter(|_| row.state == SegmentState::Sealed) {
+        let by_index = matches!(state, SegmentState::Sealed | SegmentState::Part);
+        if let Some(index) = index.filter(|_| by_index) {
             info.count_from(&index);
-        } else if header.is_some() {
-            info.count_frames(self.frames_of(row.number))?;
+        } else if header.is_some() && has_file {
+            // Of this file: what has replaced it meanwhile is another.
+            let alone = Stretch { in_log: false, ..stretch.clone() };
+            if let Err(error) = info.count_frames(self.walk(VecDeque::from([alone]))) {
+                self.check_not_replaced(stretch)?;
+                return Err(error);
+            }
         }
         Ok(info)
+    }
+
+    fn check_not_replaced(&self, stretch: &Stretch) -> Result<()> {
+        match stretch.replaced_by(&**self.reader.directory())? {
+            Some(_) => {
+                let doing = format!("sum up segment {}", segment_text(stretch.number));
+                Err(compacted(doing, self.compacted.floor_of_all()))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -271,7 +382,8 @@ impl SegmentInfo {
     fn count_from(&mut self, index: &SealedIndex) {
         let readable = (0..index.count()).filter(|ordinal| index.offset(*ordinal).is_some_and(|at| at != 0));
         for ordinal in readable {
-            let seq = index.layout.first_seq + u64::from(ordinal);
+            let dense = index.layout.first_seq + u64::from(ordinal);
+            let seq = index.seq_in_part(ordinal).filter(|_| index.layout.is_of_part).unwrap_or(dense);
             self.first_seq = self.first_seq.or(Some(seq));
             self.last_seq = Some(seq);
             self.entries += 1;
@@ -299,13 +411,90 @@ impl SegmentInfo {
 }
 
 impl Row {
-    fn stretch(&self, from: u64) -> Stretch {
-        Stretch { number: self.number, header: self.header.clone(), from, ends: self.ends }
+    fn number(&self) -> u32 {
+        self.stretch.number
+    }
+
+    /// The last of the segments that it is, or stands for: its place in the log.
+    fn last_segment(&self) -> u32 {
+        self.stretch.last_segment()
+    }
+
+    fn stretch_from(&self, from: u64) -> Stretch {
+        Stretch { from, ..self.stretch.clone() }
     }
 }
 
-fn index_of(reader: &Reader, header: &SegmentHeader) -> Option<SealedIndex> {
-    SealedIndex::open(&**reader.directory(), reader.store_id(), header.number, header.salt).ok()
+/// What a segment that nothing passes over is to a log that ends at the mark.
+fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number: u32) -> Row {
+    let directory = &**reader.directory();
+    let header = segment_header(reader, number);
+    let (state, ends) = match (&header, chain.limit(number)) {
+        (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),
+        (Ok(_), Some(limit)) => (SegmentState::Torn, Ends::At(limit)),
+        (Ok(_), None) if number == mark.segment() => (SegmentState::Active, Ends::At(mark.offset())),
+        (Ok(header), None) if number > mark.segment() => {
+            // What a writer puts there from now on is behind the end of this survey.
+            let nothing = Ends::At(FIRST_FRAME);
+            match starts_with_zeros(directory, header) {
+                true => (SegmentState::Spare, nothing),
+                false if is_live => (SegmentState::Active, nothing),
+                false => (SegmentState::Dead, Ends::Anywhere),
+            }
+        }
+        (Ok(header), None) => match index_of(reader, header, None) {
+            Some(_) => (SegmentState::Sealed, Ends::Sealed),
+            None => (SegmentState::Full, Ends::Sealed),
+        },
+    };
+    let in_log = state != SegmentState::Dead;
+    Row { state, stretch: Stretch { number, header, from: FIRST_FRAME, ends, cover: None, in_log } }
+}
+
+fn dead_row(reader: &Reader, number: u32) -> Row {
+    let header = segment_header(reader, number);
+    let (from, ends) = (FIRST_FRAME, Ends::Anywhere);
+    let stretch = Stretch { number, header, from, ends, cover: None, in_log: false };
+    Row { state: SegmentState::Dead, stretch }
+}
+
+fn segment_header(reader: &Reader, number: u32) -> Result<SegmentHeader, String> {
+    let header = open_header(&**reader.directory(), reader.store_id(), number, Access::Read);
+    header.map(|(_, header)| header).map_err(|error| error.facts())
+}
+
+/// The files of parts that the manifest does not name: a compaction replaced them, or did not come to use
+/// them.
+fn unknown_parts(reader: &Reader, compacted: &Compacted) -> Result<Vec<Row>> {
+    let directory = &**reader.directory();
+    let doing = |e| Error::io("list the store", e).at(directory.path());
+    let names = directory.list().map_err(doing)?;
+    let mut numbers: Vec<u32> = names.iter().filter_map(|entry| part_number_of(&entry.name)).collect();
+    numbers.retain(|number| compacted.parts().all(|(_, part)| part.number != *number));
+    numbers.sort_unstable();
+    let row = |number| {
+        let found = open_part_file(directory, reader.store_id(), number);
+        let (cover, header) = match found.map_err(|error| error.facts()) {
+            Ok((_, cover, _)) => {
+                (Some(cover), Stretch::of_cover(directory, reader.store_id(), &cover).header)
+            }
+            Err(what) => (None, Err(what)),
+        };
+        let (from, ends) = (FIRST_FRAME, Ends::WithTheFile);
+        let stretch = Stretch { number, header, from, ends, cover, in_log: false };
+        Row { state: SegmentState::Dead, stretch }
+    };
+    Ok(numbers.into_iter().map(row).collect())
+}
+
+/// The index of a segment or a part, if there is one that is about it.
+fn index_of(reader: &Reader, header: &SegmentHeader, cover: Option<&Cover>) -> Option<SealedIndex> {
+    let (directory, store) = (&**reader.directory(), reader.store_id());
+    let index = SealedIndex::open(directory, store, header.number, header.salt).ok()?;
+    let entries = cover.and_then(|cover| cover.part).map(|part| part.entries);
+    let is_of_it = header.number & PART == 0
+        || index.layout.end == header.bytes && entries == Some(u64::from(index.count()));
+    is_of_it.then_some(index)
 }
 
 fn starts_with_zeros(directory: &dyn Directory, header: &SegmentHeader) -> bool {

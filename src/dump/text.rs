@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::id::PART;
+
 /// A key as text: itself if it is UTF-8 without control characters, else `hex:…`.
 ///
 /// A key that begins with `hex:` itself is written in hexadecimal, so that
@@ -29,6 +31,25 @@ pub fn key_bytes(text: &str) -> Option<Vec<u8>> {
             pairs.collect()
         }
     }
+}
+
+/// The number of a segment as text, as places have it: `12`, or `part-3` for a part.
+#[must_use]
+pub fn segment_text(number: u32) -> String {
+    let part = if number & PART == 0 { "" } else { "part-" };
+    format!("{part}{}", number & !PART)
+}
+
+/// The number in either form of [`segment_text`]; `None` for what is neither.
+#[must_use]
+pub fn segment_number(text: &str) -> Option<u32> {
+    let (part, digits) = match text.strip_prefix("part-") {
+        Some(digits) => (PART, digits),
+        None => (0, text),
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: Option<u32> = digits.parse().ok().filter(|number| is_number && *number < PART);
+    number.map(|number| number | part)
 }
 
 /// Text on one line: control characters and backslashes escaped, and quotes where asked.
@@ -153,6 +174,16 @@ mod tests {
         }
         assert_eq!(key_text(b"\x00\xff"), "hex:00ff");
         assert_eq!((key_bytes("hex:0"), key_bytes("hex:zz")), (None, None));
+    }
+
+    #[test]
+    fn every_segment_and_part_comes_back_from_its_text() {
+        for (number, text) in [(1, "1"), (PART | 3, "part-3"), (PART - 1, "2147483647")] {
+            assert_eq!((segment_text(number), segment_number(text)), (text.to_owned(), Some(number)));
+        }
+        for wrong in ["", "part-", "part-x", "+1", "-1", "2147483651", "part-2147483651", "x"] {
+            assert_eq!(segment_number(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! Files are read in pieces, each frame is judged by both checksums, and behind a place that
 //! does not validate the walk goes on at the next frame that does. Only bytes that were
 //! published are looked at, so a batch that is being written is never taken for damage.
+//!
+//! Where compaction went over the log its parts are walked instead: entries that it dropped are no
+//! damage. A writer may compact what a walk has yet to come to: the walk then goes on in what was kept.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,10 +16,13 @@ use zerocopy::FromBytes;
 use crate::disk::{Access, Directory, File};
 use crate::dump::frame::FrameInfo;
 use crate::error::{Error, Result};
+use crate::format::compacted::Cover;
 use crate::format::frame::{FRAME_BYTES, Found, Frame, FrameHeader};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Preamble, System};
-use crate::id::{FRAME_ALIGN, Position};
+use crate::id::{FRAME_ALIGN, Position, StoreId};
+use crate::journal::opening::read_manifest;
+use crate::log::part::open_part_file;
 use crate::log::report::Damage;
 
 /// Frames begin on a grid of so many bytes.
@@ -33,14 +39,61 @@ pub enum Item {
     Damage(Damage),
 }
 
-/// One segment that is to be walked.
+/// One segment that is to be walked, or what compaction has put in the place of several.
 #[derive(Clone, Debug)]
 pub(crate) struct Stretch {
+    /// The number of its file; 0: there is none, because compaction kept nothing.
     pub(crate) number: u32,
     /// What its header says, or what is wrong with it.
     pub(crate) header: Result<SegmentHeader, String>,
     pub(crate) from: u64,
     pub(crate) ends: Ends,
+    /// What it stands for, where compaction went over the log.
+    pub(crate) cover: Option<Cover>,
+    /// It is one of the log.
+    pub(crate) in_log: bool,
+}
+
+impl Stretch {
+    /// What compaction has put in the place of a stretch of the log.
+    pub(crate) fn of_cover(directory: &dyn Directory, store: StoreId, cover: &Cover) -> Self {
+        let number = cover.part.map_or(0, |part| part.number);
+        let header = read_part_header(directory, store, cover);
+        let (from, ends) = (FIRST_FRAME, Ends::WithTheFile);
+        Self { number, header, from, ends, cover: Some(*cover), in_log: true }
+    }
+
+    /// What a writer has put in its place since it was looked at, if it did.
+    pub(crate) fn replaced_by(&self, directory: &dyn Directory) -> Result<Option<Cover>> {
+        if !self.in_log {
+            return Ok(None);
+        }
+        let now = read_manifest(directory)?;
+        let cover = now.and_then(|now| now.compacted.covering(self.last_segment()).copied());
+        Ok(cover.filter(|cover| self.cover.as_ref() != Some(cover)))
+    }
+
+    /// The last segment that it stands for.
+    pub(crate) fn last_segment(&self) -> u32 {
+        self.cover.map_or(self.number, |cover| cover.last)
+    }
+}
+
+/// The header of the part of a cover as that of a segment; of one without a part, one of no bytes.
+fn read_part_header(
+    directory: &dyn Directory,
+    store: StoreId,
+    cover: &Cover,
+) -> Result<SegmentHeader, String> {
+    let follows = cover.follows;
+    let Some(part) = cover.part else {
+        return Ok(SegmentHeader { number: 0, salt: 0, follows, bytes: 0, created: 0 });
+    };
+    let (_, found, created) = open_part_file(directory, store, part.number).map_err(|error| error.facts())?;
+    if found != *cover {
+        return Err("not the part that the manifest means".to_owned());
+    }
+    Ok(SegmentHeader { number: part.number, salt: part.salt, follows, bytes: part.bytes, created })
 }
 
 /// Where the frames of a segment end.
@@ -52,6 +105,8 @@ pub(crate) enum Ends {
     At(u64),
     /// Where they end: nothing is known of a spare or dead segment.
     Anywhere,
+    /// Where the file of a part does.
+    WithTheFile,
 }
 
 /// The frames of a log; see [`Survey::frames`](crate::dump::Survey::frames).
@@ -60,6 +115,7 @@ pub(crate) enum Ends {
 #[derive(Debug)]
 pub struct Frames {
     directory: Arc<dyn Directory>,
+    store: StoreId,
     stretches: VecDeque<Stretch>,
     walk: Option<Walk>,
     last_seq: Option<u64>,
@@ -70,9 +126,9 @@ pub struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn over(directory: Arc<dyn Directory>, stretches: VecDeque<Stretch>) -> Self {
+    pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        Self { directory, stretches, walk: None, last_seq: None, pending: None, queue, resume }
+        Self { directory, store, stretches, walk: None, last_seq: None, pending: None, queue, resume }
     }
 
     /// Where a later walk goes on behind this one, which was read to its end; see
@@ -95,11 +151,16 @@ impl Frames {
                 continue;
             };
             let step = walk.step();
-            let (number, at, ended) = (walk.number, walk.at, walk.ended);
-            match step.map_err(|e| self.io(number, e))? {
-                Step::Frame(frame) => self.take(frame),
-                Step::Bad { offset, next_good, what } => self.damaged(number, offset, next_good, what),
-                Step::End => {
+            let (number, at, ended, part) = (walk.number, walk.at, walk.ended, walk.part);
+            match (step.map_err(|e| self.io(number, e))?, part) {
+                (Step::Frame(frame), None) => self.take(frame),
+                (Step::Frame(frame), Some(_)) => self.take_kept(frame),
+                (Step::Bad { offset, next_good, what }, _) => self.damaged(number, offset, next_good, what),
+                (Step::End, Some(part)) => {
+                    self.leave_part(number, at, part);
+                    self.walk = None;
+                }
+                (Step::End, None) => {
                     // Behind a seal there is nothing: the log goes on in a later segment.
                     let (number, at) = if ended { (number + 1, 0) } else { (number, at) };
                     self.resume = Position::new(number, at);
@@ -110,21 +171,115 @@ impl Frames {
     }
 
     fn enter(&mut self, stretch: Stretch) -> Result<Option<Walk>> {
-        let Stretch { number, header, from, ends } = stretch;
+        let Stretch { number, header, from, ends, cover, .. } = &stretch;
+        let (number, from, ends, cover) = (*number, *from, *ends, *cover);
+        if let Some(cover) = &cover {
+            self.reach(Position::new(number, from), cover.first_seq - 1);
+        }
+        if number == 0 {
+            cover.iter().for_each(|cover| self.leave(cover));
+            return Ok(None);
+        }
         let header = match header {
-            Ok(header) => header,
+            Ok(header) => *header,
             Err(what) => {
-                self.damaged(number, 0, None, &what);
+                if self.is_overtaken(&stretch)? {
+                    return Ok(None);
+                }
+                self.damaged(number, 0, None, what);
+                cover.iter().for_each(|cover| self.leave(cover));
                 return Ok(None);
             }
         };
-        let file = self.directory.open(&file_name(number), Access::Read).map_err(|e| self.io(number, e))?;
+        let file = match self.directory.open(&file_name(number), Access::Read) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.is_overtaken(&stretch)? => return Ok(None),
+            file => file.map_err(|e| self.io(number, e))?,
+        };
         let until = match ends {
             Ends::At(end) => end.min(header.bytes),
-            Ends::Sealed | Ends::Anywhere => header.bytes,
+            Ends::Sealed | Ends::Anywhere | Ends::WithTheFile => header.bytes,
         };
         let window = Window::new(file, until);
-        Ok(Some(Walk { number, salt: header.salt, window, at: from, batch: None, ends, ended: false }))
+        let part = cover.map(|cover| Kept { cover, entries: 0, is_whole: from == FIRST_FRAME });
+        let (batch, ended) = (None, false);
+        Ok(Some(Walk { number, salt: header.salt, window, at: from, batch, ends, ended, part }))
+    }
+
+    /// True if a writer has compacted what was to be walked next: what it kept is walked instead.
+    fn is_overtaken(&mut self, stretch: &Stretch) -> Result<bool> {
+        let Some(cover) = stretch.replaced_by(&*self.directory)? else { return Ok(false) };
+        while self.stretches.front().is_some_and(|next| next.last_segment() <= cover.last) {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_front(Stretch::of_cover(&*self.directory, self.store, &cover));
+        Ok(true)
+    }
+
+    /// The log goes on behind this Seq, whatever stood before: what was met on the way to there is lost.
+    fn reach(&mut self, place: Position, seq: u64) {
+        if let Some(mut damage) = self.pending.take() {
+            if self.last_seq.is_none() {
+                damage.first_seq = seq.saturating_add(1);
+            }
+            damage.last_seq = seq.max(damage.first_seq.saturating_sub(1));
+            self.queue.push_back(Item::Damage(damage));
+        } else if let Some(last) = self.last_seq.filter(|last| *last < seq) {
+            self.queue.push_back(Item::Damage(Damage {
+                segment: place.segment(),
+                offset: place.offset(),
+                next_good: Some(place.offset()),
+                first_seq: last + 1,
+                last_seq: seq,
+                lost_from: place.offset(),
+                what: "entries are missing before this frame".to_owned(),
+                unreadable: false,
+            }));
+        }
+        self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq));
+    }
+
+    /// Behind what compaction went over.
+    fn leave(&mut self, cover: &Cover) {
+        if let Some(mut damage) = self.pending.take() {
+            damage.last_seq = cover.last_seq;
+            self.queue.push_back(Item::Damage(damage));
+        }
+        self.last_seq = Some(self.last_seq.unwrap_or(0).max(cover.last_seq));
+        self.resume = Position::new(cover.last + 1, 0);
+    }
+
+    fn leave_part(&mut self, number: u32, at: u64, part: Kept) {
+        let Kept { cover, entries, is_whole } = part;
+        let kept = cover.part.map_or(0, |part| part.entries);
+        let is_all_there = is_whole && entries >= kept;
+        match self.pending.take() {
+            // What does not validate is no entry.
+            Some(damage) if is_all_there => self.queue.push_back(Item::Damage(damage)),
+            None if is_whole && !is_all_there => {
+                self.damaged(number, at, None, &format!("{entries} of {kept} entries are there"));
+            }
+            pending => self.pending = pending,
+        }
+        self.leave(&cover);
+    }
+
+    /// A frame of a part: what is missing before it was dropped, unless a bad place was met on the way.
+    fn take_kept(&mut self, frame: FrameInfo) {
+        let before = self.last_seq.unwrap_or(0);
+        if let Some(mut damage) = self.pending.take() {
+            damage.last_seq = frame.seq_before();
+            self.queue.push_back(Item::Damage(damage));
+            if let Some(walk) = &mut self.walk {
+                // How many are missing is said by now.
+                walk.part = walk.part.map(|part| Kept { is_whole: false, ..part });
+            }
+        }
+        if frame.is_system() {
+            self.queue.push_back(Item::Frame(frame));
+        } else if frame.seq > before {
+            self.last_seq = Some(frame.seq);
+            self.queue.push_back(Item::Frame(frame));
+        }
     }
 
     /// A good frame says how much is lost before it.
@@ -134,24 +289,7 @@ impl Frames {
         // A repair says how many it could not save: those are not lost now.
         let saved = preamble.map_or(frame.seq_before(), |preamble| preamble.next_seq.saturating_sub(1));
         let expected = saved.saturating_sub(preamble.map_or(0, |preamble| preamble.lost));
-        if let Some(mut damage) = self.pending.take() {
-            if self.last_seq.is_none() {
-                damage.first_seq = expected.saturating_add(1);
-            }
-            damage.last_seq = expected;
-            self.queue.push_back(Item::Damage(damage));
-        } else if let Some(last) = self.last_seq.filter(|last| *last < expected) {
-            self.queue.push_back(Item::Damage(Damage {
-                segment: frame.position.segment(),
-                offset: frame.position.offset(),
-                next_good: Some(frame.position.offset()),
-                first_seq: last + 1,
-                last_seq: expected,
-                lost_from: frame.position.offset(),
-                what: "entries are missing before this frame".to_owned(),
-                unreadable: false,
-            }));
-        }
+        self.reach(frame.position, expected);
         self.last_seq = Some(saved + u64::from(!frame.is_system()));
         self.queue.push_back(Item::Frame(frame));
     }
@@ -201,6 +339,17 @@ struct Walk {
     batch: Option<u64>,
     ends: Ends,
     ended: bool,
+    /// It is a part, and what was met of it.
+    part: Option<Kept>,
+}
+
+/// What was met of a part.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    cover: Cover,
+    entries: u64,
+    /// It is walked from its first frame on, and nothing bad was met.
+    is_whole: bool,
 }
 
 enum Step {
@@ -226,7 +375,10 @@ impl Walk {
                 if !info.more {
                     self.batch = None;
                 }
-                self.ended = info.system() == Some(System::Seal);
+                self.ended = self.part.is_none() && info.system() == Some(System::Seal);
+                if let Some(part) = &mut self.part {
+                    part.entries += u64::from(!info.is_system());
+                }
                 return Ok(Step::Frame(info));
             }
             Found::Frame(_) => "a frame's header does not match its checksum",

@@ -239,9 +239,8 @@ impl Compacted {
             let follows_the_last =
                 last.is_none_or(|last| last.last < cover.first && last.last_seq < cover.first_seq);
             let is_numbered = cover.part.is_none_or(|part| part.number & !PART <= compacted.parts_numbered);
-            let is_its_own = cover
-                .part
-                .is_none_or(|part| compacted.parts().all(|(_, other)| other.number != part.number));
+            let is_its_own =
+                cover.part.is_none_or(|part| compacted.parts().all(|(_, other)| other.number != part.number));
             if !follows_the_last || !is_numbered || !is_its_own {
                 return Err(bad("the order of its covers"));
             }

@@ -50,8 +50,7 @@ pub(crate) fn read_part(
         let is_next = |frame: &Frame<'_>| {
             is_system || (last + 1..=cover.last_seq.min(SEQ_MAX)).contains(&seq) && is_an_entry(frame)
         };
-        let Some(frame) = frame.filter(is_next)
-        else {
+        let Some(frame) = frame.filter(is_next) else {
             damage = damage.or(Some(at));
             // An answer may be what is damaged, where all entries are there.
             let is_an_entry = (parts.offsets.len() as u64) < entries;

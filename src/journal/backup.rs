@@ -115,9 +115,11 @@ impl Journal {
         core.check_not_forked("back the store up")?;
         core.check_writable()?;
         // What the view shows stays while it is copied.
+        let steady = core.compacting.steady.read();
         let _pin = core.pins.pin(PinnedBy::Backup, 0);
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
+        drop(steady);
         back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by)
     }
 }

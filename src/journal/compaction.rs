@@ -10,38 +10,35 @@
 //!
 //! Views and entries hold what they have mapped, also when its file is gone.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde::Serialize;
 
-use crate::compact::choose::{Worth, choose};
-use crate::compact::judge::{Judged, Rules, is_below};
+use crate::compact::judge::{Judged, is_below};
 use crate::compact::policy::CompactOptions;
 use crate::compact::write::{Pace, Written, write_run};
 use crate::disk::{Directory, replace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index as index_format;
-use crate::format::index::Keyed;
+use crate::format::index::{IndexParts, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::segment::{FIRST_FRAME, file_name, part_number_of};
-use crate::format::system::{Keep, KindInfo};
+use crate::format::system::Keep;
 use crate::id::{PART, Position, Seq};
 use crate::index::catalog::Section;
 use crate::index::sealed::SealedIndex;
 use crate::journal::Journal;
 use crate::journal::core::Core;
-use crate::journal::erasing::rules_of;
 use crate::journal::holds::{HeldBack, Holds};
 use crate::journal::opening::read_manifest;
-use crate::journal::view::View;
-use crate::log::lock::{now, random};
+use crate::journal::planning::{Ground, Job, log_bytes};
+use crate::log::lock::random;
 
 /// What a compaction did, or would do. Sizes are bytes of the files of segments and parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -91,6 +88,8 @@ pub(crate) struct Compacting {
     pub(crate) steady: RwLock<()>,
     /// A manifest was replaced, and not for certain: in this life nothing more is removed.
     unsure: AtomicBool,
+    /// The greatest number of a part that is there, or was in this opening.
+    pub(crate) greatest_part: AtomicU32,
     /// Bytes that could have been freed when it was last looked.
     pub(crate) reclaimable: AtomicU64,
     pub(crate) done: AtomicU64,
@@ -101,11 +100,22 @@ pub(crate) struct Compacting {
 }
 
 impl Compacting {
+    /// No part gets a number again, nor that of one which a crash left.
+    pub(crate) fn begin(&self, parts_numbered: u32, left: &[String]) {
+        let number = |name: &String| part_number_of(name.strip_suffix(".tmp").unwrap_or(name));
+        let greatest = left.iter().filter_map(number).map(|number| number & !PART).max().unwrap_or(0);
+        self.greatest_part.store(greatest.max(parts_numbered), Ordering::Relaxed);
+    }
+
     /// The compaction under way, if there is one, ends soon.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         let _state = self.state.lock();
         self.told.notify_all();
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Waits so long, or until told to stop. False: stop.
@@ -147,8 +157,9 @@ impl Journal {
         self.appending().compact(options, Do::Everything)
     }
 
-    /// Says what [`compact`](Self::compact) would do, and does nothing. What it would free is an estimate:
-    /// the newest entries of entities that older parts still know stay.
+    /// Says what [`compact`](Self::compact) would do, and drops nothing; what was appended is made durable,
+    /// and indexed. What it would free is an estimate: the newest entries of entities that older parts still
+    /// know stay.
     ///
     /// # Errors
     ///
@@ -183,13 +194,20 @@ impl Core {
             self.remove_left();
             self.move_quiet_cursors()?;
         }
+        // Before the sync, so that no cursor has let go of anything by a move that a power cut takes.
+        let holds = Holds::of(self, &self.view())?;
         // What is durable makes what came before it superfluous.
         self.wait_durable(self.commit.visible())?;
         let durable = self.commit.durable();
         self.seal_for_compaction(durable)?;
         let view = self.view();
-        let holds = Holds::of(self, &view)?;
-        let mut job = Job::new(self, (options, what), &view, durable, &holds)?;
+        let ground = Ground {
+            index: &self.index,
+            registry: &self.registry,
+            segment_bytes: self.options.segment_bytes,
+            compacting: Some(&self.compacting),
+        };
+        let job = Job::new(&ground, (options, what), &view, durable, &holds)?;
         let mut outcome = job.outcome(&view, &holds)?;
         let runs = job.runs(options);
         let mut plan = outcome.clone();
@@ -200,9 +218,7 @@ impl Core {
             Do::Nothing => outcome = plan,
             Do::IfItFrees(least) if frees < least => {}
             Do::IfItFrees(_) | Do::Everything | Do::Erase => {
-                for run in runs {
-                    job.execute(run, &holds, &mut outcome)?;
-                }
+                job.execute(self, &runs, &holds, options, &mut outcome)?;
                 self.forget_what_is_erased()?;
                 outcome.bytes_after = log_bytes(&self.view());
                 let freed = outcome.bytes_before.saturating_sub(outcome.bytes_after);
@@ -238,7 +254,13 @@ impl Core {
         if left.is_empty() || is_unsure() || self.directory.sync().is_err() {
             return;
         }
+        let catalog = self.index.catalog();
+        let is_in_use = |name: &str| {
+            let number = part_number_of(name).or_else(|| index_format::part_number_of(name));
+            number.is_some_and(|number| catalog.compacted.parts().any(|(_, part)| part.number == number))
+        };
         // Oldest first, and what cannot be removed stays for the next time.
+        left.retain(|name| !is_in_use(name));
         left.retain(|name| match self.directory.remove(name) {
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
             Ok(()) => false,
@@ -247,251 +269,93 @@ impl Core {
     }
 }
 
-/// One compaction.
-struct Job<'a> {
-    core: &'a Core,
-    rules: Rules<'a>,
-    /// Everything in the row that is durable, and what may be touched of it.
-    row: Vec<Judged>,
-    free: Vec<bool>,
-    damaged: u64,
-    pace: Copying<'a>,
+/// A run that was copied, and does not count yet.
+struct Ready {
+    cover: Cover,
+    part: Option<Section>,
+    index: Option<IndexParts>,
+    /// What it stands for.
+    judged: Vec<Judged>,
 }
 
-impl<'a> Job<'a> {
-    fn new(
-        core: &'a Core,
-        (options, what): (&CompactOptions, Do),
-        view: &View,
-        durable: Position,
-        holds: &Holds,
-    ) -> Result<Self> {
-        let nanos = |age: Duration| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let time = now();
-        let kept = |kind: &Arc<KindInfo>| (kind.id.0, kind.keep);
-        let keep = match what {
-            // Nothing else goes.
-            Do::Erase => HashMap::new(),
-            _ => core.registry.read().iter().map(kept).collect(),
-        };
-        let rules = Rules {
-            index: &core.index,
-            keep,
-            durable,
-            tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
-            erasing: rules_of(&view.catalog.compacted),
-            found: RefCell::default(),
-        };
-        let pace = Copying {
-            core,
-            bytes_per_second: options.bytes_per_second,
-            began: Instant::now(),
-            bytes: 0,
-            told: 0,
-        };
-        let mut job = Job { core, rules, row: Vec::new(), free: Vec::new(), damaged: 0, pace };
-        let limits = Limits {
-            // A policy that keeps nothing of the newest looks at everything.
-            appended_before: (!options.keep_for.is_zero())
-                .then(|| time.saturating_sub(nanos(options.keep_for))),
-            seq_before: holds.first_held().min(
-                view.last_seq()?.map_or(0, Seq::get).saturating_add(1).saturating_sub(options.keep_entries),
-            ),
-            bytes_kept: options.keep_bytes,
-        };
-        job.look(view, durable, &limits)?;
-        Ok(job)
+impl Ready {
+    fn entries_dropped(&self) -> u64 {
+        self.judged.iter().map(|judged| judged.entries - judged.entries_kept).sum()
     }
+}
 
-    /// Judges everything that may be touched.
-    fn look(&mut self, view: &View, durable: Position, limits: &Limits) -> Result<()> {
-        let total = log_bytes(view);
-        let mut bytes_through = 0;
-        for section in view.catalog.sections.iter().take_while(|section| section.number < durable.segment()) {
-            if self.core.compacting.stop.load(Ordering::Acquire) {
-                return Err(Error::new(ErrorKind::Closed, "compact the log").at(self.core.directory.path()));
-            }
-            bytes_through += section.open().map_or(0, |opened| opened.segment.header.bytes);
-            if total - bytes_through < limits.bytes_kept || !limits.allow(section)? {
-                break;
-            }
-            let is_whole = section.open().is_ok_and(|opened| {
-                let index = opened.index();
-                opened.damage().is_none() && (0..index.count()).all(|at| index.offset(at) != Some(0))
+/// So many runs are put in place by one manifest.
+const RUNS_AT_ONCE: usize = 16;
+
+impl Job<'_> {
+    /// Copies runs and puts them in place, some at a time.
+    fn execute(
+        &self,
+        core: &Core,
+        runs: &[Range<usize>],
+        holds: &Holds,
+        options: &CompactOptions,
+        outcome: &mut Compaction,
+    ) -> Result<()> {
+        let mut pace = Copying::new(core, options);
+        for runs in runs.chunks(RUNS_AT_ONCE) {
+            let mut ready = Vec::new();
+            let copied = runs.iter().try_for_each(|run| {
+                let copied = self.copy(core, run.clone(), &ready, &mut pace, outcome)?;
+                ready.extend(copied);
+                Ok(())
             });
-            match is_whole.then(|| self.rules.judge(section, &|_, _| Ok(false))).transpose()?.flatten() {
-                Some(judged) => {
-                    self.row.push(judged);
-                    self.free.push(true);
-                }
-                None => {
-                    self.damaged += 1;
-                    // Runs do not go across it.
-                    self.row.push(Judged::nothing_of(section));
-                    self.free.push(false);
-                }
-            }
+            // What was copied before an error counts.
+            let put = core.put_in_place(ready, holds, outcome);
+            copied.and(put)?;
         }
+        outcome.bytes_copied = pace.bytes;
         Ok(())
     }
 
-    fn outcome(&self, view: &View, holds: &Holds) -> Result<Compaction> {
-        let bytes = log_bytes(view);
-        let through = match self.row.last() {
-            Some(judged) => Seq::new(end_of(&judged.section)?.saturating_sub(1)),
-            None => None,
-        };
-        let reach = match view
-            .catalog
-            .sections
-            .iter()
-            .rev()
-            .find(|section| section.number < self.rules.durable.segment())
-        {
-            Some(last) => end_of(last).unwrap_or(0),
-            None => 0,
-        };
-        Ok(Compaction {
-            through,
-            bytes_before: bytes,
-            bytes_after: bytes,
-            damaged: self.damaged,
-            held_back_by: holds.holding_back(reach),
-            ..Compaction::default()
-        })
-    }
-
-    fn runs(&self, options: &CompactOptions) -> Vec<std::ops::Range<usize>> {
-        let worth = |(judged, is_free): (&Judged, &bool)| Worth {
-            kept: judged.bytes_kept,
-            garbage: judged.garbage,
-            is_part: judged.section.cover.is_some(),
-            must_go: judged.must_go,
-            is_free: *is_free,
-        };
-        let row: Vec<Worth> = self.row.iter().zip(&self.free).map(worth).collect();
-        choose(&row, self.core.options.segment_bytes, options.thorough)
-    }
-
-    /// What a run would come to.
-    fn count(&self, run: std::ops::Range<usize>, outcome: &mut Compaction) {
-        let judged = self.row.get(run).unwrap_or_default();
-        let kept: u64 = judged.iter().map(|judged| judged.bytes_kept).sum();
-        let file_bytes =
-            |judged: &Judged| judged.section.open().map_or(0, |opened| opened.segment.header.bytes);
-        outcome.bytes_copied += kept;
-        outcome.entries_dropped +=
-            judged.iter().map(|judged| judged.entries - judged.entries_kept).sum::<u64>();
-        outcome.segments_removed += judged.len() as u64;
-        outcome.parts_written += u64::from(kept > 0);
-        outcome.bytes_after =
-            outcome.bytes_after.saturating_sub(judged.iter().map(file_bytes).sum::<u64>()) + kept;
-    }
-
-    /// Copies a run, and puts the part in its place.
-    fn execute(
-        &mut self,
-        run: std::ops::Range<usize>,
-        holds: &Holds,
+    /// Copies a run. `None`: there is nothing to drop in it after all, or it is damaged.
+    fn copy(
+        &self,
+        core: &Core,
+        run: Range<usize>,
+        before: &[Ready],
+        pace: &mut Copying<'_>,
         outcome: &mut Compaction,
-    ) -> Result<()> {
-        let catalog = self.core.index.catalog();
-        let sections: Vec<Arc<Section>> =
-            self.row.get(run).unwrap_or_default().iter().map(|judged| Arc::clone(&judged.section)).collect();
-        let Some(first) = sections.first().map(|section| section.first_number()) else { return Ok(()) };
-        let mut again = Vec::new();
+    ) -> Result<Option<Ready>> {
+        let catalog = core.index.catalog();
+        let sections = self.row.get(run).unwrap_or_default().iter().map(|judged| &judged.section);
+        let sections: Vec<&Arc<Section>> = sections.collect();
+        let Some(first) = sections.first().map(|section| section.first_number()) else { return Ok(None) };
+        let mut judged = Vec::new();
         for section in &sections {
-            let below = |hash, kind| is_below(&catalog, first, hash, kind);
-            again.extend(self.rules.judge(section, &below)?);
+            // Those come to count with this one, or none of them does.
+            let instead = before.iter().map(|one| (&one.cover, one.part.as_ref()));
+            let below = |hash, kind| is_below(&catalog, instead.clone(), first, (hash, kind));
+            judged.extend(self.rules.judge(section, &below)?);
         }
-        if again.len() != sections.len() || again.iter().all(|judged| judged.garbage == 0) {
-            return Ok(());
+        if judged.len() != sections.len() || judged.iter().all(|judged| judged.garbage == 0) {
+            return Ok(None);
         }
-        let number = catalog.compacted.parts_numbered + 1;
-        if number >= PART {
-            return Err(Error::new(ErrorKind::LimitReached, "number a part")
-                .sides(format!("numbers up to {}", PART - 1), number));
-        }
+        let number = core.next_part(&catalog.compacted)?;
         let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a part's salt", e))?);
-        let copied = self.pace.bytes;
-        let Written { cover, index } =
-            match write_run(&self.core.index.place, &again, number | PART, salt, &mut self.pace) {
-                Ok(written) => written,
-                Err(error) if error.is_corruption() => {
-                    outcome.damaged += 1;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            };
-        let mut compacted = (*catalog.compacted).clone();
-        compacted.parts_numbered = number;
-        compacted.replace(cover);
-        for (kind, seq) in again.iter().flat_map(|judged| &judged.dropped) {
-            compacted.raise_floor(*kind, *seq);
-        }
-        let index = index.map(|parts| (SealedIndex::of_parts(&parts, self.core.manifest.store), parts));
+        let place = &core.index.place;
+        let Written { cover, index } = match write_run(place, &judged, number | PART, salt, pace) {
+            Ok(written) => written,
+            Err(error) if error.is_corruption() => {
+                outcome.damaged += 1;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let part = match (cover.part, &index) {
-            (Some(part), Some((Ok(index), _))) => {
-                let place = Arc::clone(&self.core.index.place);
-                Some(Section::part_with(place, cover, part, index.clone())?)
+            (Some(part), Some(index)) => {
+                let index = SealedIndex::of_parts(index, core.manifest.store)?;
+                Some(Section::part_with(Arc::clone(place), cover, part, index)?)
             }
             _ => None,
         };
-        if !self.core.put_in_place(&cover, part, compacted, holds)? {
-            // Somebody has come to need what was to go.
-            return Ok(());
-        }
-        if let (Some(part), Some((_, parts))) = (cover.part, &index) {
-            // Derived: the next opening makes it again if it is not there.
-            let name = index_format::file_name(part.number);
-            let _ = replace(&*self.core.directory, &name, &[&parts.encode(self.core.manifest.store)]);
-        }
-        self.core.unlink(&sections);
-        outcome.bytes_copied += self.pace.bytes - copied;
-        outcome.entries_dropped +=
-            again.iter().map(|judged| judged.entries - judged.entries_kept).sum::<u64>();
-        outcome.segments_removed += sections.len() as u64;
-        outcome.parts_written += u64::from(cover.part.is_some());
-        Ok(())
+        Ok(Some(Ready { cover, part, index, judged }))
     }
-}
-
-/// How far a policy goes.
-struct Limits {
-    appended_before: Option<i64>,
-    seq_before: u64,
-    bytes_kept: u64,
-}
-
-impl Limits {
-    /// True if all of a segment or part lies within.
-    fn allow(&self, section: &Section) -> Result<bool> {
-        let Ok(end) = end_of(section) else { return Ok(true) };
-        if end > self.seq_before {
-            return Ok(false);
-        }
-        let Some(before) = self.appended_before else { return Ok(true) };
-        let opened = section.open()?;
-        let index = opened.index();
-        let last = index.count().checked_sub(1).and_then(|last| index.offset(last));
-        let newest = last.and_then(|at| opened.segment.frame(at)).map(|frame| frame.header.time.get());
-        Ok(newest.is_none_or(|time| time < before))
-    }
-}
-
-/// The Seq behind the last that a segment or part holds, or held.
-fn end_of(section: &Section) -> Result<u64> {
-    if let Some(cover) = &section.cover {
-        return Ok(cover.last_seq + 1);
-    }
-    let opened = section.open()?;
-    Ok(opened.first_seq() + u64::from(opened.index().count()))
-}
-
-/// The bytes of the files of the log.
-fn log_bytes(view: &View) -> u64 {
-    let bytes = |section: &Arc<Section>| section.open().map_or(0, |opened| opened.segment.header.bytes);
-    view.catalog.sections.iter().map(bytes).sum()
 }
 
 /// Keeps the copying within its rate, and ends it with the journal.
@@ -502,6 +366,13 @@ struct Copying<'a> {
     bytes: u64,
     /// So many bytes there were when it last looked.
     told: u64,
+}
+
+impl<'a> Copying<'a> {
+    fn new(core: &'a Core, options: &CompactOptions) -> Self {
+        let (bytes_per_second, began) = (options.bytes_per_second, Instant::now());
+        Self { core, bytes_per_second, began, bytes: 0, told: 0 }
+    }
 }
 
 impl Pace for Copying<'_> {
@@ -538,48 +409,105 @@ enum InPlace {
 }
 
 impl Core {
-    /// Makes what was written count: the manifest first, then everything in memory. False: something has
-    /// come to hold it back meanwhile.
-    fn put_in_place(
-        &self,
-        cover: &Cover,
-        part: Option<Section>,
-        compacted: Compacted,
-        holds: &Holds,
-    ) -> Result<bool> {
-        let lost = holds.lost_to(cover);
-        self.leave_behind(&lost)?;
+    /// The number of the next part: none that was ever given, nor one that a crash left in the directory.
+    fn next_part(&self, compacted: &Compacted) -> Result<u32> {
+        let greatest = &self.compacting.greatest_part;
+        let number = compacted.parts_numbered.max(greatest.load(Ordering::Relaxed)) + 1;
+        if number >= PART {
+            return Err(Error::new(ErrorKind::LimitReached, "number a part")
+                .sides(format!("numbers up to {}", PART - 1), number));
+        }
+        greatest.store(number, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// Makes what was copied count: the manifest first, then everything in memory, and only then are the old
+    /// files unlinked. What somebody has come to need meanwhile stays as it is.
+    fn put_in_place(&self, mut ready: Vec<Ready>, holds: &Holds, outcome: &mut Compaction) -> Result<()> {
+        if ready.is_empty() {
+            return Ok(());
+        }
+        // A manifest names only what is there for good.
+        self.directory
+            .sync()
+            .map_err(|e| Error::io("make the names of parts durable", e).at(self.directory.path()))?;
         let _moving = self.compacting.steady.write();
+        let pins = holds.pins_now(self);
+        let allow = |ready: &mut Vec<Ready>, may_lose| {
+            ready.retain(|one| {
+                let is_allowed = holds.still_allow(self, &one.cover, &pins, may_lose);
+                if !is_allowed {
+                    self.remove_part(&one.cover);
+                }
+                is_allowed
+            });
+        };
+        allow(&mut ready, true);
+        self.leave_behind(holds, ready.iter().map(|one| one.cover.last_seq).max().unwrap_or(0))?;
         let mut writer = self.writer.lock();
         self.check_writable()?;
-        if !holds.still_allow(self, cover, &lost) {
-            drop(writer);
-            self.remove_part(cover);
-            return Ok(false);
+        allow(&mut ready, false);
+        if ready.is_empty() {
+            return Ok(());
         }
         // From now on an entity that is not known may have been dropped.
         writer.forgot = true;
         let preamble_at = writer.preamble_at;
         drop(writer);
+        let mut compacted = (*self.index.catalog().compacted).clone();
+        compacted.parts_numbered = self.compacting.greatest_part.load(Ordering::Relaxed);
+        for one in &ready {
+            compacted.replace(one.cover);
+            for (kind, seq) in one.judged.iter().flat_map(|judged| &judged.dropped) {
+                compacted.raise_floor(*kind, *seq);
+            }
+        }
         let mut table = self.table.lock();
         let durable = self.commit.durable();
         if !table.is_news(preamble_at) && durable > Position::new(preamble_at, FIRST_FRAME) {
             // Restated by that segment.
             *table = CursorTable::default();
         }
-        let replaced = self.replace_manifest(&compacted, &table);
-        if let Ok(InPlace::New(_)) = &replaced {
-            self.index.replace(cover, part, compacted.clone());
-            self.lock.show(Cell::Compactions, compacted.parts_numbered.into());
-        }
-        match replaced? {
-            InPlace::New(None) => Ok(true),
-            InPlace::New(Some(error)) => Err(error),
+        match self.replace_manifest(&compacted, &table)? {
             InPlace::Old(error) => {
-                self.remove_part(cover);
-                Err(error)
+                ready.iter().for_each(|one| self.remove_part(&one.cover));
+                return Err(error);
+            }
+            InPlace::New(error) => {
+                for one in &mut ready {
+                    self.index.replace(&one.cover, one.part.take(), compacted.clone());
+                }
+                self.lock.show(Cell::Compactions, compacted.parts_numbered.into());
+                drop(table);
+                error.map_or(Ok(()), Err)?;
             }
         }
+        for one in ready {
+            self.finish(one, outcome);
+        }
+        self.remove_left();
+        Ok(())
+    }
+
+    /// What can be made again: an index; and what is not needed any more.
+    fn finish(&self, done: Ready, outcome: &mut Compaction) {
+        outcome.entries_dropped += done.entries_dropped();
+        outcome.segments_removed += done.judged.len() as u64;
+        outcome.parts_written += u64::from(done.cover.part.is_some());
+        if let (Some(part), Some(index)) = (done.cover.part, done.index) {
+            let name = index_format::file_name(part.number);
+            let _ = replace(&*self.directory, &name, &[&index.encode(self.manifest.store)]);
+        }
+        let number = |section: &Section| match section.cover.and_then(|cover| cover.part) {
+            Some(part) => part.number,
+            None => section.number,
+        };
+        // Oldest first.
+        let names = done.judged.iter().flat_map(|judged| {
+            let number = number(&judged.section);
+            [file_name(number), index_format::file_name(number)]
+        });
+        self.left.lock().extend(names);
     }
 
     /// Replaces the manifest. Where that fails, what is in place is looked up: nothing may be removed that
@@ -614,19 +542,6 @@ impl Core {
             let _ = self.directory.remove(&file_name(part.number));
         }
     }
-
-    /// Unlinks what was replaced, oldest first. What cannot be now is tried again.
-    fn unlink(&self, sections: &[Arc<Section>]) {
-        let number = |section: &Section| match section.cover.and_then(|cover| cover.part) {
-            Some(part) => part.number,
-            None => section.number,
-        };
-        let names = sections
-            .iter()
-            .flat_map(|section| [file_name(number(section)), index_format::file_name(number(section))]);
-        self.left.lock().extend(names);
-        self.remove_left();
-    }
 }
 
 /// Files that a compaction had replaced, or had not come to use, when it was ended by a crash: oldest first.
@@ -653,7 +568,10 @@ pub(crate) fn left_by_compaction(
 #[cfg(test)]
 #[cfg(not(miri))]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::compact::judge::Rules;
     use crate::journal::record::Record;
     use crate::options::{Durability, Options};
 
@@ -680,7 +598,7 @@ mod tests {
                 durable,
                 tombstones_before: 0,
                 erasing: HashMap::new(),
-                found: RefCell::default(),
+                found: std::cell::RefCell::default(),
             };
             rules.judge(&first, &|_, _| Ok(false)).unwrap().unwrap()
         };

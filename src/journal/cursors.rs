@@ -210,6 +210,8 @@ pub(crate) enum How {
     Step(Incarnation),
     /// Made, put somewhere else, or retired, by somebody who has the name in hand.
     Decided,
+    /// Lost, if it has not seen everything up to here; where it is, it stays.
+    Lose { through: u64 },
 }
 
 impl Move {
@@ -225,6 +227,11 @@ impl Move {
                 known
             }
             (How::Step(_), _) => return Err(core.unknown_cursor(name, "move")),
+            (How::Lose { through }, Some(known)) if !known.lost && known.seq < through => {
+                let revision = known.revision.saturating_add(1);
+                return Ok(Some(CursorState { revision, time, lost: true, ..known.clone() }));
+            }
+            (How::Lose { .. }, _) => return Ok(None),
             (How::Decided, _) => &self.state,
         };
         let revision = known.map_or(cursors.first_revision(), |known| known.revision).saturating_add(1);

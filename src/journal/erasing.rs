@@ -38,7 +38,7 @@ impl Journal {
     /// of their keys, metadata and payloads is left in the store's directory.
     ///
     /// Cursors and readers that have not seen what lies in the same files hold it back, and are named; every
-    /// later compaction goes on with it. What stays: the keyed hash of the entity in the directory of
+    /// later compaction goes on with it. Waits for a compaction that is under way. What stays: the keyed hash of the entity in the directory of
     /// entities until that is written anew, the region of a cursor that names the entity, copies that a
     /// backup has made, and, in this process, what views and entries have mapped until they are dropped. The
     /// file system and the disk may keep what was in files that were removed.
@@ -140,10 +140,11 @@ impl Core {
     /// True if a segment or part has an entry of an entity up to a Seq.
     fn has_entries_through(&self, hash: EntityHash, through: u64) -> Result<bool> {
         for section in &self.index.catalog().sections {
-            if section.first_seq()? > through {
+            // Of what cannot be opened nobody can say that it is not there.
+            let Ok(opened) = section.open() else { return Ok(true) };
+            if opened.first_seq() > through {
                 break;
             }
-            let opened = section.open()?;
             let found = match opened.index() {
                 IndexRef::Sealed(index, _) => index.find(hash).and_then(|record| {
                     let first = index.members(record).first()?.get();

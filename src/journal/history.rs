@@ -98,17 +98,20 @@ impl<'v> History<'v> {
         let mut parts = VecDeque::new();
         // What was dropped since, and forgotten, may be in a view from before.
         let is_old = self.view.is_older_than_the_row();
-        let known = if is_old { self.view.index().last_known(hash)? } else { self.view.index().find(hash)? };
+        let known =
+            if is_old { self.view.index().last_known(hash)? } else { self.view.index().find(hash)? };
         let mut newest = known.map(|known| known.newest);
         if is_old && newest.is_none() {
             newest = self.search_below(u32::MAX, hash);
         }
         while let Some(at) = newest {
             let row = self.view.catalog.at(at.segment());
+            let mut is_shown = false;
             let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
                 Some((_, Ok(Some(section)))) => {
                     let first_seq = section.first_seq();
                     let (mut span, before) = self.span(section, at, hash);
+                    is_shown = span.end > 0;
                     span.skip_to_behind(self.behind);
                     if span.first < span.end {
                         parts.push_front(Part::Here(span));
@@ -126,11 +129,10 @@ impl<'v> History<'v> {
                 // Behind the end of the view: the chain leads into it.
                 Some((_, Ok(None))) | None => self.before_segment(at, hash),
             };
-            let is_in_view = row.is_some_and(|row| self.view.shows(row));
             let before = match before {
                 Before::At(before) => Some(before),
                 // Behind the view it may have begun anew.
-                Before::Nothing if is_old && !is_in_view => self.search_below(at.segment(), hash),
+                Before::Nothing if is_old && !is_shown => self.search_below(at.segment(), hash),
                 Before::Nothing => None,
                 Before::Unknown => self.search_below(at.segment(), hash),
             };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use parking_lot::RwLock;
 use serde::Serialize;
 
 use crate::cursor::Incarnation;
@@ -13,6 +14,7 @@ use crate::journal::core::Core;
 use crate::journal::cursors::{How, Move, region_of};
 use crate::journal::pins::PinnedBy;
 use crate::journal::region::Region;
+use crate::journal::registry::Registry;
 use crate::journal::view::View;
 
 /// Something that compaction may not pass.
@@ -46,9 +48,17 @@ struct Held {
 
 impl Holds {
     pub(crate) fn of(core: &Core, view: &View) -> Result<Self> {
-        let pinned = core.pins.held();
+        Self::of_these(core.pins.held(), &core.registry, view)
+    }
+
+    /// What these hold back, and the cursors that are registered.
+    pub(crate) fn of_these(
+        pinned: Vec<(PinnedBy, u64)>,
+        registry: &RwLock<Registry>,
+        view: &View,
+    ) -> Result<Self> {
         let cursors: Vec<(CursorState, Option<Incarnation>)> = {
-            let registry = core.registry.read();
+            let registry = registry.read();
             let known = &registry.cursors;
             known.iter().map(|cursor| (cursor.clone(), known.incarnation(&cursor.name))).collect()
         };
@@ -88,26 +98,43 @@ impl Holds {
         self.held.iter().filter(|held| held.from.get() < reach).cloned().collect()
     }
 
-    /// The cursors that may not hold back any more what they have not seen of a stretch of the log.
-    pub(crate) fn lost_to(&self, cover: &Cover) -> Vec<String> {
-        let is_lost = |held: &&Held| held.is_over && held.next <= cover.last_seq;
-        let lost = self.cursors.iter().filter(|(_, held)| is_lost(held));
-        lost.map(|(name, _)| name.clone()).collect()
+    /// The first Seq that each pin holds back by now.
+    pub(crate) fn pins_now(&self, core: &Core) -> Vec<u64> {
+        let view = core.view();
+        core.pins.held().into_iter().map(|(_, behind)| view.next_of(&Region::All, behind)).collect()
     }
 
-    /// False if a cursor has come to need a stretch of the log since this was made. Under the writer's lock.
-    pub(crate) fn still_allow(&self, core: &Core, cover: &Cover, lost: &[String]) -> bool {
+    /// False if somebody has come to need a stretch of the log since this was made. `may_lose`: those that
+    /// may not hold it back any more are yet to be told so.
+    pub(crate) fn still_allow(&self, core: &Core, cover: &Cover, pins: &[u64], may_lose: bool) -> bool {
         let registry = core.registry.read();
-        registry.cursors.iter().all(|cursor| {
-            if cursor.lost || cursor.seq >= cover.last_seq || lost.contains(&cursor.name) {
-                return true;
-            }
-            self.cursors.get(&cursor.name).is_some_and(|held| {
-                held.incarnation == registry.cursors.incarnation(&cursor.name)
-                    && held.seq <= cursor.seq
-                    && held.next > cover.last_seq
+        pins.iter().all(|next| *next > cover.last_seq)
+            && registry.cursors.iter().all(|cursor| {
+                if cursor.lost || cursor.seq >= cover.last_seq {
+                    return true;
+                }
+                let incarnation = registry.cursors.incarnation(&cursor.name);
+                self.cursors.get(&cursor.name).is_some_and(|held| {
+                    let is_as_it_was = held.incarnation == incarnation && held.seq <= cursor.seq;
+                    is_as_it_was && (held.next > cover.last_seq || may_lose && held.is_over)
+                })
             })
-        })
+    }
+
+    /// Cursors that held back more than they may, and still do.
+    fn are_over(&self, core: &Core, view: &View) -> Vec<CursorState> {
+        let registry = core.registry.read();
+        let is_over = |cursor: &&CursorState| {
+            let held = self.cursors.get(&cursor.name);
+            held.is_some_and(|held| {
+                // One that has read on since holds back less.
+                let is_where_it_was = cursor.seq < held.next;
+                held.is_over
+                    && (is_where_it_was
+                        || view.bytes_from(cursor.seq + 1).is_ok_and(|bytes| bytes > cursor.hold))
+            })
+        };
+        registry.cursors.iter().filter(|cursor| !cursor.lost).filter(is_over).cloned().collect()
     }
 }
 
@@ -145,12 +172,11 @@ impl Core {
         Ok(())
     }
 
-    /// Writes down that cursors lose what they have not seen, before it is dropped.
-    pub(crate) fn leave_behind(&self, names: &[String]) -> Result<()> {
-        for name in names {
-            let known = self.registry.read().cursors.get(name).cloned();
-            let Some(state) = known.filter(|known| !known.lost) else { continue };
-            self.move_cursors(&[Move { state: CursorState { lost: true, ..state }, how: How::Decided }])?;
+    /// Writes down that cursors lose what they have not seen up to a Seq, before it is dropped: those that may
+    /// not hold it back any more.
+    pub(crate) fn leave_behind(&self, holds: &Holds, through: u64) -> Result<()> {
+        for state in holds.are_over(self, &self.view()) {
+            self.move_cursors(&[Move { state, how: How::Lose { through } }])?;
         }
         Ok(())
     }

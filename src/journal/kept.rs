@@ -115,6 +115,7 @@ impl<'a> KeptCopy<'a> {
             part: None,
         };
         let cover = match self.part.take() {
+            // The directory is synced with the manifest, which comes last.
             Some(part) => part.finish(self.store, cover, now(), |_, _| Ok(()))?,
             None => cover,
         };

@@ -61,6 +61,7 @@ mod newer;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod pins;
+mod planning;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod region;

@@ -144,9 +144,11 @@ fn start(
     };
     lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered)
         .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
+    let parts_numbered = manifest.compacted.parts_numbered;
     let left = left_by_compaction(&*directory, &manifest, &chain.left);
     let core =
         Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock);
+    core.compacting.begin(parts_numbered, &left);
     *core.left.lock() = left;
     Ok(core)
 }

@@ -296,6 +296,10 @@ impl Reader {
         states.iter().map(|cursor| info_of(cursor, &view, None)).collect()
     }
 
+    pub(crate) fn registry(&self) -> &RwLock<Registry> {
+        &self.shared.registry
+    }
+
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.shared.manifest
     }

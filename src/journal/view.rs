@@ -273,11 +273,6 @@ impl View {
         !Arc::ptr_eq(&self.catalog.compacted, &self.index.catalog().compacted)
     }
 
-    /// True if it shows anything of the segment at a place in its row.
-    pub(crate) fn shows(&self, at: usize) -> bool {
-        self.catalog.sections.get(at).is_some_and(|section| section.number <= self.mark.segment())
-    }
-
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }

@@ -139,8 +139,8 @@ impl<'a> PartWriter<'a> {
         Ok(())
     }
 
-    /// Writes the rest and the header, has `check` read it all back, and gives the file its name. What
-    /// stands under it afterwards is whole and durable, whether the manifest will come to name it or not.
+    /// Writes the rest and the header, has `check` read it all back, and gives the file its name, which the
+    /// caller makes durable. What stands under it is whole, whether a manifest will come to name it or not.
     pub(crate) fn finish(
         mut self,
         store: StoreId,
@@ -165,7 +165,6 @@ impl<'a> PartWriter<'a> {
         check(&Segment { header, map: Arc::new(map), file: Arc::clone(&self.file) }, &cover)?;
         self.directory.rename(&temporary, &name).map_err(doing)?;
         self.is_named = true;
-        self.directory.sync().map_err(doing)?;
         Ok(cover)
     }
 }

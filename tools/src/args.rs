@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Dump(Dump),
     /// Single entries, with every field
     Get(Get),
-    /// The bytes of a segment, with the names of their fields
+    /// The bytes of a segment or a part, with the names of their fields
     Hex(Hex),
     /// Numbers about a store
     Stats(Stats),
@@ -58,6 +58,10 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Makes a store of a backup, which stays as it is
     Restore(Restore),
+    /// What compaction would free, and who holds it back; compacts with --execute
+    Compact(crate::commands::compact::Args),
+    /// Says what compaction keeps of a kind; only shows it without --execute
+    Keep(crate::commands::keep::Args),
     /// Writes a store as JSON lines, of which `import` makes the same store again
     Export(Export),
     /// Makes a store of the JSON lines that `export` wrote: the same Seqs, times and batches, a new era
@@ -213,7 +217,8 @@ fn seqs(text: &str) -> Result<Range, String> {
 pub(crate) struct Hex {
     #[command(flatten)]
     pub(crate) store: Store,
-    /// The segment's number, and where in it to begin: the place of a frame, as others print it
+    /// The segment's number (of a part: `part-3`), and where in it to begin: the place of a frame, as
+    /// others print it
     #[arg(value_name = "SEGMENT[:OFFSET]", value_parser = place)]
     pub(crate) place: (u32, Option<u64>),
     /// At most so many frames [default: 1 at an offset, else all]
@@ -227,7 +232,8 @@ fn place(text: &str) -> Result<(u32, Option<u64>), String> {
         Some((segment, offset)) => (segment, Some(number(offset)?)),
         None => (text, None),
     };
-    let segment = u32::try_from(number(segment)?).map_err(|_| format!("{segment} is no segment's number"))?;
+    let segment = esker::dump::segment_number(segment)
+        .ok_or_else(|| format!("{segment:?} is no segment's number, and no part's"))?;
     Ok((segment, offset))
 }
 
@@ -411,6 +417,7 @@ mod tests {
     fn a_place_is_a_segment_and_maybe_an_offset() {
         assert_eq!(place("3"), Ok((3, None)));
         assert_eq!(place("3:128"), Ok((3, Some(128))));
+        assert_eq!(place("part-3:128"), Ok((1 << 31 | 3, Some(128))));
         assert!(place("x").is_err() && place("3:").is_err() && place("99999999999").is_err());
     }
 }

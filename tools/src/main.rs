@@ -73,6 +73,8 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Repair(repair) => commands::check::repair(repair, output),
         Command::Backup(backup) => commands::backup::backup(backup, output),
         Command::Restore(restore) => commands::backup::restore(restore, output),
+        Command::Compact(compact) => commands::compact::compact(compact, output),
+        Command::Keep(keep) => commands::keep::keep(keep, output),
         Command::Export(export) => commands::exchange::export(export, output, &interrupt),
         Command::Import(import) => commands::exchange::import(import, output, &interrupt),
         Command::Diff(diff) => commands::diff::diff(diff, output),

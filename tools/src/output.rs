@@ -185,6 +185,7 @@ const NUMBERS: &[&str] = &[
     "seq",
     "behind",
     "held bytes",
+    "whole from",
 ];
 
 /// Text that is on one line already stays as it is: it was escaped when it was made.

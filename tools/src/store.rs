@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{Dump, Survey, key_text, rfc3339};
-use esker::{Damage, Holder, Reader, Region};
+use esker::dump::{Dump, SegmentInfo, Survey, key_text, rfc3339, segment_text};
+use esker::{Damage, ErrorKind, Holder, Reader, Region};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::filter::Pattern;
@@ -26,6 +27,9 @@ pub(crate) fn open(path: &Path, command: &'static str, output: &mut Output) -> R
     output.header(command, &opened.description())?;
     Ok(opened)
 }
+
+/// A writer that compacts all the time is not to be caught up with.
+const LOOKS_AT_ALL: usize = 20;
 
 /// Beside a live writer the first look may catch the end of the log half written.
 const LOOKS: usize = 3;
@@ -66,6 +70,18 @@ impl Opened {
         })
     }
 
+    /// The segments and parts, summed up; of a later moment where a writer compacts meanwhile.
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentInfo>> {
+        let mut survey = self.survey.clone();
+        for _ in 0..LOOKS_AT_ALL {
+            match survey.segments().collect() {
+                Err(error) if error.kind() == ErrorKind::Compacted => survey = Survey::of(&self.reader)?,
+                segments => return Ok(segments?),
+            }
+        }
+        Ok(survey.segments().collect::<esker::Result<_>>()?)
+    }
+
     /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.
     pub(crate) fn note_unknown_kind(&self, pattern: &Pattern) {
         let kinds = self.reader.kinds();
@@ -87,11 +103,20 @@ impl Opened {
 /// One finding: a JSON line among the data, else a line beside it.
 pub(crate) fn report(damage: &Damage, output: &mut Output) -> Result<()> {
     if output.is_json() {
-        output.typed("finding", damage)?;
+        output.typed("finding", &named(damage, Some(damage.segment))?)?;
     } else {
         output::finding(&describe(damage));
     }
     Ok(())
+}
+
+/// A finding for JSON lines: with its segment or part also as places have it.
+pub(crate) fn named(finding: &impl Serialize, segment: Option<u32>) -> Result<Value> {
+    let mut finding = serde_json::to_value(finding)?;
+    if let Some(fields) = finding.as_object_mut() {
+        fields.insert("name".to_owned(), segment.map(segment_text).into());
+    }
+    Ok(finding)
 }
 
 /// Who holds a store, or held it last, for JSON lines.
@@ -131,8 +156,11 @@ pub(crate) fn describe(damage: &Damage) -> String {
         Some(_) => format!("; seq {} lost", seqs(*first_seq, *last_seq)),
         None => String::new(),
     };
+    let is_part = esker::Position::new(*segment, 0).is_in_part();
+    let segment = segment_text(*segment);
     let next = match damage.next_good {
         Some(next) => format!("; the next good frame is at {segment}:{next}"),
+        None if is_part => "; no good frame follows in this part".to_owned(),
         None => "; no good frame follows in this segment".to_owned(),
     };
     format!("{segment}:{offset}: {what}{lost}{next}")

@@ -28,6 +28,7 @@ const COMMANDS: &[&[&str]] = &[
     &["stats"],
     &["stats", "--format", "json"],
     &["cursors"],
+    &["compact"],
 ];
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
     output.header("verify", &description)?;
     for finding in &verification.findings {
         if output.is_json() {
-            output.typed("finding", finding)?;
+            output.typed("finding", &store::named(finding, finding.segment)?)?;
         } else {
             let severity = match finding.severity {
                 Severity::Damage => "damage",
@@ -115,7 +115,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
     output.header("repair", &description)?;
     for damage in &repaired.damage {
         if output.is_json() {
-            output.typed("finding", damage)?;
+            output.typed("finding", &store::named(damage, Some(damage.segment))?)?;
         } else {
             output.tabs(&["damage".to_owned(), describe(damage)])?;
         }

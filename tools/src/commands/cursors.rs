@@ -11,6 +11,7 @@ use esker::{CursorInfo, Hold, KindId, Region, Seq};
 use serde::Serialize;
 use serde_json::json;
 
+use super::cursor::quoted;
 use super::listing::{optional, over_all};
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
@@ -26,6 +27,7 @@ enum Over {
     Age,
     Bytes,
     Era,
+    Lost,
 }
 
 /// A cursor for JSON lines.
@@ -40,6 +42,7 @@ struct CursorLine<'a> {
     behind: u64,
     damaged: u64,
     held_bytes: u64,
+    lost: bool,
     next_seq: Option<Seq>,
     next_time: Option<String>,
     next_time_ns: Option<String>,
@@ -106,6 +109,7 @@ pub(crate) fn list(
             output::over(&format!("cursor {:?}: {}", cursor.name, what.join("; ")));
         }
         note_era(cursor, &opened);
+        note_lost(cursor, &opened);
     }
     output.table(
         &["cursor", "region", "seq", "behind", "held bytes", "next waits", "may hold", "moved"],
@@ -126,6 +130,9 @@ fn excesses(cursor: &CursorInfo, age: Option<Span>, limits: Limits, era: u64) ->
     let is_check = limits.max_lag.is_some() || limits.max_age.is_some() || limits.max_bytes.is_some();
     if is_check && cursor.era != era {
         excesses.push((Over::Era, format!("of era {}, where the store is of era {era}", cursor.era)));
+    }
+    if is_check && cursor.lost {
+        excesses.push((Over::Lost, "lost: compaction went past it".to_owned()));
     }
     if let Some(limit) = limits.max_lag.filter(|limit| cursor.behind > *limit) {
         excesses.push((Over::Lag, format!("{} entries behind, over {limit}", cursor.behind)));
@@ -149,6 +156,7 @@ fn line<'a>(cursor: &'a CursorInfo, age: Option<Span>, over: Vec<Over>, dump: &D
         behind: cursor.behind,
         damaged: cursor.damaged,
         held_bytes: cursor.held_bytes,
+        lost: cursor.lost,
         next_seq: cursor.next,
         next_time: cursor.next_time.map(rfc3339),
         next_time_ns: cursor.next_time.map(|time| time.to_string()),
@@ -172,6 +180,7 @@ fn row(cursor: &CursorInfo, age: Option<Span>, dump: &Dump) -> Vec<String> {
         cursor.held_bytes.to_string(),
         age.map_or_else(|| "-".to_owned(), |age| age.to_string()),
         match cursor.hold {
+            Hold::UpTo(bytes) if cursor.lost => format!("up to {bytes} bytes: lost"),
             Hold::UpTo(bytes) => format!("up to {bytes} bytes"),
             _ => "forever".to_owned(),
         },
@@ -187,6 +196,18 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
         output::note(&format!(
             "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired or restored: \
              nobody watches under it before it is reset"
+        ));
+    }
+}
+
+/// The same of one that compaction went past.
+pub(super) fn note_lost(cursor: &CursorInfo, opened: &Opened) {
+    if cursor.lost {
+        let (name, path) = (quoted(&cursor.name), quoted(&opened.reader.path().display().to_string()));
+        output::note(&format!(
+            "cursor {:?} is lost: it may not hold back as much as it had not seen, and compaction went past it. \
+             Nobody watches under it before `esker cursor reset {path} {name} --to oldest --execute`, or newest",
+            cursor.name
         ));
     }
 }

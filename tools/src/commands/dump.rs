@@ -23,7 +23,7 @@ pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt
     opened.dump = dump.payloads(args.payload.style.into()).physical(args.physical);
     let filter = Filter::new(&args.filter, args.system);
     filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
-    let mut show = Show { args, filter, shown: 0, last_seq: None, damaged: 0 };
+    let mut show = Show { args, filter, shown: 0, last_seq: None, walked: 0, told: 0, damaged: 0 };
     let resume = show.now(&opened, output)?;
     if !show.is_full() {
         show.damaged += opened.report_damage_at_end(output)?;
@@ -46,6 +46,10 @@ struct Show<'a> {
     filter: Filter<'a>,
     shown: u64,
     last_seq: Option<u64>,
+    /// The last entry that was looked at, wanted or not.
+    walked: u64,
+    /// Up to here it was said that entries may be missing.
+    told: u64,
     damaged: u64,
 }
 
@@ -101,12 +105,22 @@ impl Show<'_> {
     fn backward(&mut self, opened: &Opened, output: &mut Output) -> Result<Position> {
         let wanted = self.args.last.unwrap_or(usize::MAX);
         let mut kept: VecDeque<Item> = VecDeque::new();
-        let mut count = 0;
+        let (mut count, mut lowest) = (0, u64::MAX);
         let mut resume = None;
         for segment in opened.survey.log().rev() {
             let mut frames = opened.survey.frames_of(segment);
             let mut items = frames.by_ref().collect::<esker::Result<Vec<_>>>()?;
+            if resume.is_none() {
+                items.iter().for_each(|item| self.walk_over(item));
+            }
             let resume = *resume.get_or_insert(frames.resume());
+            // A writer may have compacted this segment meanwhile with others that were shown.
+            let seq_of_entry = |item: &Item| match item {
+                Item::Frame(frame) => (!frame.is_system()).then_some(frame.seq),
+                Item::Damage(_) => None,
+            };
+            items.retain(|item| seq_of_entry(item).is_none_or(|seq| seq < lowest));
+            lowest = items.iter().find_map(seq_of_entry).unwrap_or(lowest);
             let oldest = items.iter().find_map(|item| match item {
                 Item::Frame(frame) => Some(frame.seq),
                 Item::Damage(_) => None,
@@ -155,7 +169,9 @@ impl Show<'_> {
             if output.is_closed() {
                 return Ok(Outcome::Fine);
             }
-            let survey = match reader.wait_behind(position, WAIT) {
+            // A place in a part is where to begin, and behind it there is something.
+            let is_due = if position.is_in_part() { Ok(true) } else { reader.wait_behind(position, WAIT) };
+            let survey = match is_due {
                 Ok(true) => Survey::of(&reader),
                 Ok(false) => continue,
                 Err(error) => Err(error),
@@ -166,13 +182,26 @@ impl Show<'_> {
                     (reader, position) = self.rewound(reader, &error, output)?;
                     continue;
                 }
+                // Compaction went past what was to be read next: it goes on with what was kept.
+                Err(error) if error.kind() == ErrorKind::Compacted => {
+                    reader = Reader::open(reader.path())?;
+                    position = match Seq::new(self.walked + 1) {
+                        Some(next) => Survey::of(&reader)?.before(next),
+                        None => Position::ZERO,
+                    };
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let mut frames = survey.frames_from(position);
             for item in frames.by_ref() {
                 let item = item?;
                 if let Item::Frame(frame) = &item {
+                    if !frame.is_system() && frame.seq <= self.walked {
+                        continue;
+                    }
                     dump.learn(frame);
+                    self.tell_of_a_gap(frame, &survey, output)?;
                 }
                 if self.is_past(&Ok(item.clone())) || !self.item(item, &dump, output)? {
                     return Ok(Outcome::of_findings(self.damaged));
@@ -185,7 +214,7 @@ impl Show<'_> {
 
     /// The writer crashed, and went on before what was shown here: says so, and goes on there.
     fn rewound(
-        &self,
+        &mut self,
         reader: Reader,
         error: &esker::Error,
         output: &mut Output,
@@ -197,12 +226,49 @@ impl Show<'_> {
         } else {
             output::note(&format!("gap: {what}"));
         }
+        // Numbers are given again.
+        (self.walked, self.told) = (0, 0);
         let again = Reader::open(reader.path())?;
         let place = match (error.segment(), error.offset()) {
             (Some(segment), Some(offset)) => Position::new(segment, offset),
             _ => again.refresh()?,
         };
         Ok((again, place))
+    }
+
+    /// Says so where compaction dropped what a follower had yet to see.
+    fn tell_of_a_gap(&mut self, frame: &FrameInfo, survey: &Survey, output: &mut Output) -> Result<()> {
+        let first = self.walked + 1;
+        let has_gap = self.walked > 0 && !frame.is_system() && frame.seq > first;
+        let gone = Seq::new(first).filter(|_| has_gap && first > self.told);
+        let Some(compacted) = gone.and_then(|gone| survey.compacted(gone)) else { return Ok(()) };
+        let last = *compacted.end();
+        self.told = last;
+        if output.is_json() {
+            let gap = json!({
+                "reason": "compacted",
+                "last_shown": self.last_seq,
+                "first_seq": first,
+                "last_seq": last,
+                "what": "compaction came before this follower: of these entries only what was kept follows",
+            });
+            output.typed("gap", &gap)?;
+        } else {
+            let seqs = store::seqs(first, last);
+            output::note(&format!(
+                "gap: compaction came before this follower; of seq {seqs} only what was kept follows"
+            ));
+        }
+        Ok(())
+    }
+
+    fn walk_over(&mut self, item: &Item) {
+        let last = match item {
+            Item::Frame(frame) if frame.is_system() => return,
+            Item::Frame(frame) => frame.seq,
+            Item::Damage(damage) => damage.last_seq,
+        };
+        self.walked = self.walked.max(last);
     }
 
     /// True behind the last Seq that can pass.
@@ -216,6 +282,7 @@ impl Show<'_> {
 
     /// Shows one item, if it passes. False: that was the last one that is wanted.
     fn item(&mut self, item: Item, dump: &Dump, output: &mut Output) -> Result<bool> {
+        self.walk_over(&item);
         match item {
             Item::Damage(damage) => {
                 self.damaged += 1;
@@ -268,6 +335,7 @@ pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<(
     if output.is_json() {
         let finding = json!({
             "segment": frame.position.segment(),
+            "name": esker::dump::segment_text(frame.position.segment()),
             "offset": frame.position.offset(),
             "next_good": next,
             "first_seq": frame.seq,
@@ -368,7 +436,11 @@ impl Got {
             return Ok(());
         }
         self.missing += 1;
+        let compacted = Seq::new(range.first).and_then(|first| opened.survey.compacted(first));
         let end = match opened.reader.view()?.last_seq()? {
+            _ if compacted.as_ref().is_some_and(|seqs| *seqs.end() >= range.last) => {
+                "compaction dropped it".to_owned()
+            }
             Some(last) if range.first <= last.get() => "a repair left its number out".to_owned(),
             Some(last) => format!("the last one is {last}"),
             None => "the store has none".to_owned(),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use esker::ErrorKind;
-use esker::dump::annotate;
+use esker::dump::{annotate, segment_text};
 use serde_json::json;
 
 use crate::args;
@@ -20,6 +20,7 @@ pub(crate) fn hex(args: &args::Hex, output: &mut Output) -> Result<Outcome> {
             let mut log = opened.survey.log();
             let oldest = log.next().unwrap_or(0);
             let newest = log.next_back().unwrap_or(oldest);
+            let [segment, oldest, newest] = [segment, oldest, newest].map(segment_text);
             Usage(format!("no segment {segment}; the log has {oldest} to {newest}")).into()
         }
         _ => anyhow::Error::from(error),

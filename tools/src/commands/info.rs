@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
-use esker::{CursorInfo, Holder, Position};
+use esker::{CursorInfo, Holder, Position, Region};
 use serde::Serialize;
 use serde_json::json;
 
-use super::listing::over_all;
+use super::listing::{optional, over_all};
 use crate::args::{self, StatsFormat};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
@@ -20,7 +20,7 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let damaged = sums.damaged + opened.report_damage_at_end(output)?;
     let cursors = CursorSum::of(&opened)?;
     if output.is_json() {
-        output.typed("store", &fields(&opened, &sums, &cursors))?;
+        output.typed("store", &fields(&opened, &sums, &cursors)?)?;
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
@@ -43,20 +43,23 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("entities", reader.entity_count().to_string()),
         ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
         ("cursors", cursors.text()),
-        ("segments", format!("{} in the log, {} files", sums.segments, sums.files)),
+        ("floor", sums.floor_text(&opened)?),
+        ("held back by", cursors.holding_text(&sums)),
+        ("segments", sums.segments_text()),
         ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
+    pairs.retain(|(name, value)| !matches!(*name, "floor" | "held back by") || !value.is_empty());
     output.pairs(&pairs)?;
     Ok(Outcome::of_findings(damaged))
 }
 
 /// The same for a machine.
-fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> serde_json::Value {
+fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_json::Value> {
     let reader = &opened.reader;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
-    json!({
+    Ok(json!({
         "store": reader.store_id().to_string(),
         "format": esker::dump::FORMAT_VERSION,
         "era": reader.era(),
@@ -82,7 +85,17 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> serde_json::Valu
         "writer": reader.last_writer().as_ref().map(store::holder),
         "clean": reader.recovery().clean,
         "unfinished_bytes": sums.unfinished,
-    })
+        "floor": reader.view()?.floor(&Region::All),
+        "dropped": sums.dropped(),
+        "parts": sums.parts,
+        "lost_cursors": cursors.lost,
+        "held_back_by": cursors.holding(sums).map(|cursor| json!({
+            "name": cursor.name,
+            "from": cursor.next,
+            "behind": cursor.behind,
+            "bytes": cursor.held_bytes,
+        })),
+    }))
 }
 
 /// How far the log is durable, no further than this look at it goes: the writer went on meanwhile.
@@ -124,7 +137,10 @@ fn end(opened: &Opened, sums: &Sums) -> String {
 #[derive(Debug)]
 struct CursorSum {
     count: usize,
+    lost: usize,
     furthest: Option<CursorInfo>,
+    /// The one that has not seen the oldest entry.
+    last: Option<CursorInfo>,
 }
 
 impl CursorSum {
@@ -139,13 +155,38 @@ impl CursorSum {
             other => other?,
         };
         let count = cursors.len();
+        let lost = cursors.iter().filter(|cursor| cursor.lost).count();
+        let holding = cursors.iter().filter(|cursor| !cursor.lost && cursor.next.is_some());
+        let last = holding.min_by_key(|cursor| cursor.next).cloned();
         // Of equals the last one is found, so that they are looked at from behind.
         let furthest = cursors.into_iter().rev().max_by_key(|cursor| (cursor.behind, cursor.held_bytes));
-        Ok(Self { count, furthest: furthest.filter(|cursor| cursor.behind > 0) })
+        Ok(Self { count, lost, furthest: furthest.filter(|cursor| cursor.behind > 0), last })
+    }
+
+    /// The cursor without which compaction could go further, if there is one.
+    fn holding(&self, sums: &Sums) -> Option<&CursorInfo> {
+        self.last
+            .as_ref()
+            .filter(|cursor| cursor.next.is_some_and(|next| next.get() < sums.compactable_before))
+    }
+
+    fn holding_text(&self, sums: &Sums) -> String {
+        self.holding(sums).map_or_else(
+            String::new,
+            |CursorInfo { name, behind, held_bytes, next, .. }| {
+                let from = optional(next.map(esker::Seq::get));
+                format!("cursor {name}: {behind} entries from {from} on, {held_bytes} bytes")
+            },
+        )
     }
 
     fn text(&self) -> String {
-        let Self { count, furthest } = self;
+        let lost = if self.lost == 0 { String::new() } else { format!("; lost: {}", self.lost) };
+        self.text_of_those_that_go_on() + &lost
+    }
+
+    fn text_of_those_that_go_on(&self) -> String {
+        let Self { count, furthest, .. } = self;
         match furthest {
             Some(CursorInfo { name, behind, held_bytes, .. }) => {
                 format!("{count}; furthest behind is {name}: {behind} entries, {held_bytes} bytes held back")
@@ -167,29 +208,67 @@ struct Sums {
     file: u64,
     unfinished: u64,
     damaged: u64,
+    parts: u64,
+    /// Entries that there were where compaction went, and those of them that were kept.
+    compacted: u64,
+    kept: u64,
+    /// The segment that is being written begins with this Seq.
+    compactable_before: u64,
 }
 
 impl Sums {
     fn of(opened: &Opened) -> Result<Self> {
         let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
-        for segment in opened.survey.segments() {
-            sums.add(&segment?);
-        }
+        opened.segments()?.iter().for_each(|segment| sums.add(segment));
         Ok(sums)
     }
 
     fn add(&mut self, segment: &SegmentInfo) {
-        self.files += 1;
+        self.files += u64::from(segment.state != SegmentState::Dropped);
         self.file += segment.file_bytes;
         self.damaged += segment.damaged;
         if matches!(segment.state, SegmentState::Dead | SegmentState::Spare) {
             return;
         }
-        self.segments += 1;
+        match segment.stands_for {
+            Some(stretch) => {
+                self.parts += u64::from(segment.state != SegmentState::Dropped);
+                self.compacted += (stretch.last_seq + 1).saturating_sub(stretch.first_seq);
+                self.kept += segment.entries;
+            }
+            None => self.segments += 1,
+        }
+        if segment.state == SegmentState::Active {
+            self.compactable_before =
+                segment.first_seq.unwrap_or_else(|| self.last_seq.map_or(1, |last| last + 1));
+        }
         self.used += segment.bytes_used;
         self.entries += segment.entries;
         self.first_seq = self.first_seq.or(segment.first_seq);
         self.last_seq = segment.last_seq.or(self.last_seq);
+    }
+}
+
+impl Sums {
+    /// Entries that compaction dropped, as far as what is damaged does not hide it.
+    fn dropped(&self) -> u64 {
+        self.compacted - self.kept.min(self.compacted)
+    }
+
+    /// From where on everything is there, and what is there below; empty: nothing was dropped.
+    fn floor_text(&self, opened: &Opened) -> Result<String> {
+        let Some(floor) = opened.reader.view()?.floor(&Region::All) else { return Ok(String::new()) };
+        let (dropped, kept) = (self.dropped(), self.kept);
+        Ok(format!("{floor}: where compaction went, {dropped} entries were dropped and {kept} kept"))
+    }
+
+    fn segments_text(&self) -> String {
+        let parts = match self.parts {
+            0 => String::new(),
+            1 => " and 1 part".to_owned(),
+            parts => format!(" and {parts} parts"),
+        };
+        format!("{}{parts} in the log, {} files", self.segments, self.files)
     }
 }
 
@@ -205,6 +284,9 @@ struct Numbers {
     log_bytes: u64,
     segment_file_bytes: u64,
     segments: u64,
+    parts: u64,
+    floor: u64,
+    dropped: u64,
     unfinished_bytes: u64,
     last_write_seconds: u64,
     live: u64,
@@ -213,7 +295,7 @@ struct Numbers {
 
 impl Numbers {
     /// Each with its name and what it counts.
-    fn named(&self) -> [(&'static str, u64, &'static str); 13] {
+    fn named(&self) -> [(&'static str, u64, &'static str); 16] {
         [
             ("entries", self.entries, "Entries that can be read"),
             ("last_seq", self.last_seq, "Number of the last entry"),
@@ -224,6 +306,9 @@ impl Numbers {
             ("log_bytes", self.log_bytes, "Bytes of log in use"),
             ("segment_file_bytes", self.segment_file_bytes, "Bytes of segment files"),
             ("segments", self.segments, "Segments of the log"),
+            ("parts", self.parts, "Files with what compaction kept"),
+            ("floor", self.floor, "Number of the entry from which on none was dropped; 0: none was"),
+            ("dropped", self.dropped, "Entries that compaction dropped"),
             ("unfinished_bytes", self.unfinished_bytes, "Bytes behind the end of the log"),
             ("last_write_seconds", self.last_write_seconds, "Unix time of the last entry; 0: none"),
             ("live", self.live, "1 if a process has the store open for writing"),
@@ -260,6 +345,9 @@ pub(crate) fn stats(args: &args::Stats, output: &mut Output) -> Result<Outcome> 
         log_bytes: sums.used,
         segment_file_bytes: sums.file,
         segments: sums.segments,
+        parts: sums.parts,
+        floor: opened.reader.view()?.floor(&Region::All).map_or(0, esker::Seq::get),
+        dropped: sums.dropped(),
         unfinished_bytes: sums.unfinished,
         last_write_seconds: u64::try_from(last / 1_000_000_000).unwrap_or(0),
         live: u64::from(opened.writer.is_some()),

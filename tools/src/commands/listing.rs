@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 use esker::dump::{FrameInfo, Item, key_text, rfc3339};
-use esker::{Codec, KindId, Owner};
+use esker::{Codec, Keep, KindId, Owner, Region, Seq};
 use serde::Serialize;
 use serde_json::json;
 
+use super::keep::word;
 use crate::args::{self, Sort};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -16,8 +17,7 @@ use crate::store::{self, Opened};
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
     let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
-    for segment in opened.survey.segments() {
-        let segment = segment?;
+    for segment in opened.segments()? {
         damaged += segment.damaged;
         entries += segment.entries;
         used += segment.bytes_used;
@@ -27,8 +27,12 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
             continue;
         }
         rows.push(vec![
-            segment.number.to_string(),
+            segment.name,
             segment.state.to_string(),
+            segment.stands_for.map_or_else(
+                || "-".to_owned(),
+                |for_| store::seqs(for_.first_segment.into(), for_.last_segment.into()),
+            ),
             optional(segment.first_seq),
             optional(segment.last_seq),
             segment.entries.to_string(),
@@ -41,7 +45,19 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
     }
     let count = rows.len();
     output.table(
-        &["segment", "state", "first", "last", "entries", "used", "file", "indexed", "follows", "created"],
+        &[
+            "segment",
+            "state",
+            "stands for",
+            "first",
+            "last",
+            "entries",
+            "used",
+            "file",
+            "indexed",
+            "follows",
+            "created",
+        ],
         rows,
     )?;
     if damaged > 0 && !output.is_json() {
@@ -96,6 +112,9 @@ struct KindLine {
     versions: Vec<u16>,
     codec: Option<Codec>,
     owner: Option<Owner>,
+    keep: Option<Keep>,
+    /// From here on every entry of it is there; `null`: nothing was dropped.
+    floor: Option<Seq>,
     fields: Vec<String>,
     entries: u64,
     bytes: u64,
@@ -118,6 +137,7 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
         sum.last = Some(frame.time);
     })?;
     let count = sums.len();
+    let view = opened.reader.view()?;
     let mut rows = Vec::new();
     for (id, sum) in sums {
         let info = opened.dump.kind(id);
@@ -127,6 +147,8 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
             versions: sum.versions.into_iter().collect(),
             codec: info.map(|info| info.codec),
             owner: info.map(|info| info.owner),
+            keep: info.map(|info| info.keep),
+            floor: view.floor(&Region::Kind(id)),
             fields: info.map(|info| info.fields.clone()).unwrap_or_default(),
             entries: sum.entries,
             bytes: sum.bytes,
@@ -143,14 +165,29 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
             versions.join(","),
             line.codec.map_or_else(|| "-".to_owned(), |codec| format!("{codec:?}").to_lowercase()),
             line.owner.map_or_else(|| "-".to_owned(), |owner| format!("{owner:?}").to_lowercase()),
+            line.keep.map_or("-", word).to_owned(),
+            optional(line.floor.map(Seq::get)),
             line.entries.to_string(),
             line.bytes.to_string(),
             line.last_write.unwrap_or_else(|| "-".to_owned()),
             line.fields.join(","),
         ]);
     }
-    output
-        .table(&["kind", "versions", "codec", "owner", "entries", "bytes", "last write", "fields"], rows)?;
+    output.table(
+        &[
+            "kind",
+            "versions",
+            "codec",
+            "owner",
+            "keeps",
+            "whole from",
+            "entries",
+            "bytes",
+            "last write",
+            "fields",
+        ],
+        rows,
+    )?;
     if output.is_json() {
         output.typed("summary", &json!({ "kinds": count, "damaged": damaged }))?;
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod cursor;
 pub(crate) mod cursors;
 pub(crate) mod diff;
@@ -9,5 +10,6 @@ pub(crate) mod dump;
 pub(crate) mod exchange;
 pub(crate) mod hex;
 pub(crate) mod info;
+pub(crate) mod keep;
 pub(crate) mod listing;
 pub(crate) mod upgrade;

@@ -1,0 +1,113 @@
+//! `keep`: what compaction keeps of a kind, for a store whose application is not there to say it.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use esker::{Keep, KindInfo, Options, Region, Seq};
+use serde_json::json;
+
+use super::cursor::quoted;
+use super::listing::optional;
+use crate::args;
+use crate::outcome::{Outcome, Usage};
+use crate::output::Output;
+use crate::store::{self, Opened};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: args::Store,
+    /// The kind's name
+    kind: String,
+    /// What compaction keeps of it, from then on
+    #[arg(value_enum)]
+    keep: What,
+    /// Do it. Nobody else may have the store open for writing
+    #[arg(long)]
+    execute: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Every entry
+    All,
+    /// The newest entry of each entity
+    Latest,
+    /// Nothing
+    Nothing,
+}
+
+impl From<What> for Keep {
+    fn from(what: What) -> Self {
+        match what {
+            What::All => Self::All,
+            What::Latest => Self::Latest,
+            What::Nothing => Self::Nothing,
+        }
+    }
+}
+
+/// What is kept, in one word.
+pub(super) fn word(keep: Keep) -> &'static str {
+    match keep {
+        Keep::All => "all",
+        Keep::Latest => "latest",
+        Keep::Nothing => "nothing",
+        // A later library's.
+        _ => "other",
+    }
+}
+
+fn meaning(keep: Keep) -> &'static str {
+    match keep {
+        Keep::All => "every entry stays",
+        Keep::Latest => "of what is compacted, the newest entry of each entity stays",
+        Keep::Nothing => "of what is compacted, nothing stays",
+        _ => "as a later version says",
+    }
+}
+
+pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
+    let path = &args.store.path;
+    let opened = store::open(path, "keep", output)?;
+    let kind = find(&opened, &args.kind)?;
+    let (before, then) = (kind.keep, Keep::from(args.keep));
+    let floor = opened.reader.view()?.floor(&Region::Kind(kind.id));
+    let end = if args.execute {
+        if before != then {
+            let journal = Options::new().open_existing(path)?;
+            journal.keep(kind.id, then)?;
+            journal.close()?;
+        }
+        ("done", format!("keeps {}", word(then)))
+    } else {
+        let path = quoted(&path.display().to_string());
+        ("next", format!("esker keep {path} {} {} --execute", quoted(&kind.name), word(then)))
+    };
+    if output.is_json() {
+        let line =
+            json!({ "kind": kind.name, "id": kind.id, "before": before, "then": then, "floor": floor });
+        output.typed("plan", &line)?;
+        let (what, text) = end;
+        output.typed("summary", &json!({ "executed": what == "done", what: text }))?;
+        return Ok(Outcome::Fine);
+    }
+    output.pairs(&[
+        ("kind", kind.name.clone()),
+        ("kept before", word(before).to_owned()),
+        ("kept then", format!("{}: {}", word(then), meaning(then))),
+        ("whole from", optional(floor.map(Seq::get))),
+        end,
+    ])?;
+    Ok(Outcome::Fine)
+}
+
+/// The kind of a name, or an error with the names that there are.
+fn find(opened: &Opened, name: &str) -> Result<KindInfo> {
+    if let Some(kind) = opened.reader.kind_named(name) {
+        return Ok((*kind).clone());
+    }
+    let kinds = opened.reader.kinds();
+    let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
+    let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Err(Usage(format!("no kind {name:?}; there are: {there}")).into())
+}
