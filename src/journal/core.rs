@@ -17,8 +17,8 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::system::{Codec, Keep, KindInfo, System};
-use crate::id::{EntryAt, Generation, IdempotencyKey, KindId, Life, Position, SEQ_MAX, Seq};
+use crate::format::system::System;
+use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
 use crate::index::finder::Index;
 use crate::index::keyed::Digest;
@@ -31,7 +31,7 @@ use crate::journal::keeper::Keeper;
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
-use crate::journal::registry::{KindSpec, Registered, Registry};
+use crate::journal::registry::Registry;
 use crate::journal::tasks::Tasks;
 use crate::journal::waiting::touch;
 use crate::journal::window::Window;
@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) registry: parking_lot::RwLock<Registry>,
     /// Every kind up to this number is registered: spares the append path a lock.
-    kinds_through: AtomicU16,
+    pub(crate) kinds_through: AtomicU16,
     /// Segments with bytes that are not durable, oldest first; the last one is active.
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
@@ -203,7 +203,7 @@ struct Stored<'a, 'b> {
 /// A frame that is ready for the lock, with what the lock's holder needs to know.
 #[derive(Debug)]
 pub(crate) struct Item<'a> {
-    draft: Draft<'a>,
+    pub(crate) draft: Draft<'a>,
     hash: EntityHash,
     expect: Expect,
 }
@@ -404,35 +404,6 @@ impl Core {
         error.at(self.directory.path())
     }
 
-    fn check_kinds(&self, items: &[Item<'_>]) -> Result<()> {
-        let known = 1..=self.kinds_through.load(Ordering::Acquire);
-        items.iter().try_for_each(|item| {
-            let kind = item.draft.kind;
-            if item.draft.flags & flag::TOMBSTONE != 0 {
-                self.check_tombstone(kind)?;
-            }
-            if known.contains(&kind) || self.registry.read().get(crate::id::KindId(kind)).is_some() {
-                return Ok(());
-            }
-            Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
-                .sides("a kind that this store has registered", kind))
-        })
-    }
-
-    /// Typed values have no form that says that there is none.
-    #[cold]
-    fn check_tombstone(&self, kind: u16) -> Result<()> {
-        let registry = self.registry.read();
-        match registry.get(KindId(kind)) {
-            Some(known) if known.codec != Codec::Bytes => Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("append a tombstone to kind {:?}", known.name),
-            )
-            .sides("a kind whose payloads are bytes", format!("codec {:?}", known.codec))),
-            _ => Ok(()),
-        }
-    }
-
     /// Checks every expectation of a batch; later records see the earlier ones.
     fn check_expectations(&self, writer: &Writer, items: &[Item<'_>]) -> Result<()> {
         if SEQ_MAX - writer.last_seq < items.len() as u64 {
@@ -591,66 +562,6 @@ impl Core {
         std::mem::forget(half_done);
         self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);
         Ok(end)
-    }
-
-    /// Registers a kind, or finds it registered alike.
-    pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
-        self.check_not_forked("register a kind")?;
-        if let Registered::Already(kind) = self.registry.read().resolve(spec.clone())? {
-            return Ok(kind);
-        }
-        loop {
-            let mut writer = self.writer.lock();
-            self.check_writable()?;
-            let info = match self.registry.read().resolve(spec.clone())? {
-                Registered::Already(kind) => return Ok(kind),
-                Registered::New(info) => info,
-            };
-            let payload = info.encode();
-            let draft = Draft::system(System::Kind, &payload);
-            if self.make_room(&mut writer, draft.bytes())? {
-                self.push_system(&mut writer, &draft)?;
-                let id = info.id;
-                let mut registry = self.registry.write();
-                registry.learn(info);
-                self.kinds_through.store(registry.dense_through(), Ordering::Release);
-                let found = registry.get(id).cloned();
-                return found.ok_or_else(|| Error::new(ErrorKind::UnknownKind, "register a kind"));
-            }
-            drop(writer);
-            self.prepare(draft.bytes())?;
-        }
-    }
-
-    /// A kind that is registered.
-    pub(crate) fn known_kind(&self, kind: KindId, doing: &str) -> Result<Arc<KindInfo>> {
-        self.registry.read().get(kind).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::UnknownKind, format!("{doing} kind {kind}"))
-                .sides("a kind that this store has registered", kind)
-        })
-    }
-
-    /// Registers what is kept of a kind. Answers where the log ends behind that.
-    pub(crate) fn set_keep(&self, kind: KindId, keep: Keep) -> Result<Position> {
-        self.check_not_forked("say what is kept of a kind")?;
-        loop {
-            let mut writer = self.writer.lock();
-            self.check_writable()?;
-            let known = self.known_kind(kind, "say what is kept of")?;
-            if known.keep == keep {
-                return Ok(self.commit.visible());
-            }
-            let info = KindInfo { keep, ..(*known).clone() };
-            let payload = info.encode();
-            let draft = Draft::system(System::Kind, &payload);
-            if self.make_room(&mut writer, draft.bytes())? {
-                self.push_system(&mut writer, &draft)?;
-                self.registry.write().learn(info);
-                return Ok(self.commit.visible());
-            }
-            drop(writer);
-            self.prepare(draft.bytes())?;
-        }
     }
 
     pub(crate) fn view(&self) -> crate::journal::view::View {

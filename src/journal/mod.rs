@@ -57,6 +57,7 @@ mod idle;
 pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod kept;
+mod kinds;
 mod newer;
 pub(crate) mod opening;
 mod pages;

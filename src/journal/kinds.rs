@@ -1,0 +1,103 @@
+//! The kinds of a store: how they come to be, what is kept of them, and what may be appended to them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::flag;
+use crate::format::system::{Codec, Keep, KindInfo, System};
+use crate::id::{KindId, Position};
+use crate::journal::core::{Core, Item};
+use crate::journal::registry::{KindSpec, Registered};
+use crate::log::writer::Draft;
+
+impl Core {
+    /// Registers a kind, or finds it registered alike.
+    pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
+        self.check_not_forked("register a kind")?;
+        if let Registered::Already(kind) = self.registry.read().resolve(spec.clone())? {
+            return Ok(kind);
+        }
+        loop {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let info = match self.registry.read().resolve(spec.clone())? {
+                Registered::Already(kind) => return Ok(kind),
+                Registered::New(info) => info,
+            };
+            let payload = info.encode();
+            let draft = Draft::system(System::Kind, &payload);
+            if self.make_room(&mut writer, draft.bytes())? {
+                self.push_system(&mut writer, &draft)?;
+                let id = info.id;
+                let mut registry = self.registry.write();
+                registry.learn(info);
+                self.kinds_through.store(registry.dense_through(), Ordering::Release);
+                let found = registry.get(id).cloned();
+                return found.ok_or_else(|| Error::new(ErrorKind::UnknownKind, "register a kind"));
+            }
+            drop(writer);
+            self.prepare(draft.bytes())?;
+        }
+    }
+
+    /// A kind that is registered.
+    pub(crate) fn known_kind(&self, kind: KindId, doing: &str) -> Result<Arc<KindInfo>> {
+        self.registry.read().get(kind).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::UnknownKind, format!("{doing} kind {kind}"))
+                .sides("a kind that this store has registered", kind)
+        })
+    }
+
+    /// Registers what is kept of a kind. Answers where the log ends behind that.
+    pub(crate) fn set_keep(&self, kind: KindId, keep: Keep) -> Result<Position> {
+        self.check_not_forked("say what is kept of a kind")?;
+        loop {
+            let mut writer = self.writer.lock();
+            self.check_writable()?;
+            let known = self.known_kind(kind, "say what is kept of")?;
+            if known.keep == keep {
+                return Ok(self.commit.visible());
+            }
+            let info = KindInfo { keep, ..(*known).clone() };
+            let payload = info.encode();
+            let draft = Draft::system(System::Kind, &payload);
+            if self.make_room(&mut writer, draft.bytes())? {
+                self.push_system(&mut writer, &draft)?;
+                self.registry.write().learn(info);
+                return Ok(self.commit.visible());
+            }
+            drop(writer);
+            self.prepare(draft.bytes())?;
+        }
+    }
+
+    pub(crate) fn check_kinds(&self, items: &[Item<'_>]) -> Result<()> {
+        let known = 1..=self.kinds_through.load(Ordering::Acquire);
+        items.iter().try_for_each(|item| {
+            let kind = item.draft.kind;
+            if item.draft.flags & flag::TOMBSTONE != 0 {
+                self.check_tombstone(kind)?;
+            }
+            if known.contains(&kind) || self.registry.read().get(KindId(kind)).is_some() {
+                return Ok(());
+            }
+            Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
+                .sides("a kind that this store has registered", kind))
+        })
+    }
+
+    /// Typed values have no form that says that there is none.
+    #[cold]
+    fn check_tombstone(&self, kind: u16) -> Result<()> {
+        let registry = self.registry.read();
+        match registry.get(KindId(kind)) {
+            Some(known) if known.codec != Codec::Bytes => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("append a tombstone to kind {:?}", known.name),
+            )
+            .sides("a kind whose payloads are bytes", format!("codec {:?}", known.codec))),
+            _ => Ok(()),
+        }
+    }
+}
