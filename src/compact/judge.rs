@@ -117,7 +117,7 @@ impl Rules<'_> {
             kept: vec![u64::MAX; offsets.len().div_ceil(64)],
             entries,
             entries_kept: entries,
-            bytes_kept: index.layout.end.saturating_sub(FIRST_FRAME),
+            bytes_kept: index.layout.end.min(opened.segment.header.bytes).saturating_sub(FIRST_FRAME),
             garbage: 0,
             must_go: false,
             dropped: BTreeMap::new(),

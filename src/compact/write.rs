@@ -122,7 +122,9 @@ fn generations_of(opened: &Opened, keyed: &Keyed) -> Result<Vec<u64>> {
     }
     let (index, first_seq) = (opened.index(), opened.first_seq());
     let from = index.at_or_behind(first_seq, keyed.first_seq);
-    (from..from + keyed.frames)
+    let end =
+        from.checked_add(keyed.frames).ok_or_else(|| Error::corrupt("find the entries of a keyed batch"))?;
+    (from..end)
         .map(|ordinal| Ok(opened.frame(&index, first_seq, ordinal)?.1.header.generation.get()))
         .collect()
 }

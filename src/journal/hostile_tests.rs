@@ -7,24 +7,29 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::compact::policy::CompactOptions;
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::{Access, Directory};
 use crate::error::ErrorKind;
 use crate::format::checksum;
+use crate::format::compacted::Erasing;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::format::segment::SegmentHeader;
-use crate::id::{KindId, Life, Position, SEQ_MAX, Seq};
+use crate::format::segment::{SegmentHeader, file_name, part_number_of};
+use crate::format::system::Keep;
+use crate::id::{KindId, Life, PART, Position, SEQ_MAX, Seq};
 use crate::journal::Journal;
 use crate::journal::copying::EmptyTarget;
 use crate::journal::finding::Check;
 use crate::journal::opening;
 use crate::journal::reader::Reader;
 use crate::journal::record::Record;
+use crate::journal::region::Region;
 use crate::journal::repair::salvage;
 use crate::journal::verify::examine;
 use crate::journal::view::View;
 use crate::options::Options;
+use crate::{Start, SubscribeOptions};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -39,16 +44,21 @@ fn open(files: &Files) -> crate::error::Result<Journal> {
 
 /// A closed store of a few segments.
 fn files() -> Files {
-    files_with(5)
+    files_with(5, false)
+}
+
+/// One with parts, and segments behind them.
+fn compacted_files() -> Files {
+    files_with(5, true)
 }
 
 /// One whose idempotency keys need no index: each is opened when an entry is looked for.
 fn files_without_keys() -> Files {
-    files_with(u8::MAX)
+    files_with(u8::MAX, false)
 }
 
 /// Every so many batches have an idempotency key.
-fn files_with(keyed: u8) -> Files {
+fn files_with(keyed: u8, is_compacted: bool) -> Files {
     let directory = Arc::new(MemoryDirectory::new());
     let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options()).unwrap());
     let kind = journal.kind("note").unwrap();
@@ -62,12 +72,28 @@ fn files_with(keyed: u8) -> Files {
         batch.push(Record::new(kind, b"shared", &payload));
         batch.commit().unwrap();
     }
+    if is_compacted {
+        compact_twice(&journal, kind);
+    }
     journal.close().unwrap();
     let read = |name: &str| {
         let file = directory.open(name, Access::Read).unwrap();
         crate::disk::read_whole(&*file, 1 << 20).unwrap()
     };
     directory.list().unwrap().into_iter().map(|entry| (entry.name.clone(), read(&entry.name))).collect()
+}
+
+fn compact_twice(journal: &Journal, kind: KindId) {
+    journal.keep(kind, Keep::Latest).unwrap();
+    let other = journal.kind("two").unwrap();
+    journal.append(Record::new(other, b"shared", b"x")).unwrap();
+    for entries in [30, 3] {
+        let done = journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+        assert!(done.parts_written > 0, "{done:?}");
+        for n in 0..entries {
+            journal.append(Record::new(kind, &[1 + n % 7], &[n; 100])).unwrap();
+        }
+    }
 }
 
 /// Reads from both ends and from the middle, each to its end. More steps than there are numbers
@@ -94,6 +120,39 @@ fn look(view: &View) {
     }
 }
 
+/// Reads as whoever is told of entries does.
+fn follow(journal: &Journal) {
+    let regions = [
+        Region::all(),
+        Region::kind(KindId(1)),
+        Region::entity(KindId(1), "shared"),
+        Region::prefix(KindId(1), "s"),
+    ];
+    for region in regions {
+        let from_the_first = SubscribeOptions::new().from(Start::Oldest);
+        if let Ok(mut subscriber) = journal.subscribe_with(region.clone(), from_the_first) {
+            let _ = (0..400).find(|_| !matches!(subscriber.advance(), Ok(true)));
+        }
+        if let Ok(mut watcher) = journal.watch("w", region) {
+            let _ = (0..400).find(|_| !matches!(watcher.advance(), Ok(true)));
+        }
+        let _ = journal.cursors();
+        let _ = journal.retire_cursor("w");
+    }
+}
+
+/// Drops whatever may be dropped.
+fn compact(journal: &Journal) {
+    let thorough = CompactOptions::new().thorough(true);
+    let _ = journal.plan_compaction(&thorough);
+    if let Some(kind) = journal.kinds().first() {
+        let _ = journal.erase(kind.id, &[3]);
+        let _ = journal.keep(kind.id, Keep::Nothing);
+    }
+    let _ = journal.compact(&thorough);
+    look(&journal.view());
+}
+
 /// Whatever comes of it, it is an outcome.
 fn survives(what: &str, files: &Files) {
     let tried = catch_unwind(AssertUnwindSafe(|| {
@@ -104,6 +163,8 @@ fn survives(what: &str, files: &Files) {
                 let _ = journal.append(Record::new(kind.id, b"shared", b"more"));
             }
             let _ = journal.kind("another");
+            follow(&journal);
+            compact(&journal);
             let _ = journal.stats();
             let _ = journal.close();
         }
@@ -159,44 +220,57 @@ fn mend_frame(bytes: &mut [u8], salt: u64, number: u32, at: usize) {
 fn every_number_of_a_frame_at_its_extremes_is_survived() {
     let files = files();
     let store = FileHeader::read(&files["MANIFEST"], FileType::Manifest).unwrap().store();
+    for number in [1, 2] {
+        let bytes = &files[&file_name(number)];
+        let salt = SegmentHeader::read(bytes, store, number, bytes.len() as u64).unwrap().salt;
+        change_frames(&files, number, salt, 5);
+    }
+}
+
+#[test]
+fn every_number_of_a_frame_in_a_part_at_its_extremes_is_survived() {
+    let files = compacted_files();
+    let parts = files.keys().filter_map(|name| part_number_of(name));
+    for number in parts {
+        let salt = FileHeader::read(&files[&file_name(number)], FileType::Part).unwrap().salt.get();
+        change_frames(&files, number, salt, usize::MAX);
+    }
+}
+
+/// Puts extremes into each field of the first frames of a file.
+fn change_frames(files: &Files, number: u32, salt: u64, frames: usize) {
     // Offset and width: operation, key, metadata, lengths, kind, flags, life, seq, generation, time, durable.
     let fields =
         [(0, 1), (1, 1), (2, 2), (4, 4), (8, 2), (10, 2), (12, 4), (16, 8), (24, 8), (32, 8), (40, 8)];
-    for number in [1, 2] {
-        let name = crate::format::segment::file_name(number);
-        let bytes = &files[&name];
-        let salt = SegmentHeader::read(bytes, store, number, bytes.len() as u64).unwrap().salt;
-        let mut at = crate::format::header::HEADER_BYTES;
-        let mut frames = 0;
-        while let Some(frame) = Frame::parse(&bytes[at..]).filter(|frame| frame.header.operation != 0) {
-            let payload_at = at + frame.len() - frame.payload().len().next_multiple_of(8);
-            let in_payload = if frame.header.is_system() { frame.payload().len() / 8 } else { 0 };
-            let payload = (0..in_payload).map(|word| (payload_at - at + word * 8, 8));
-            for (offset, width) in fields.into_iter().chain(payload) {
-                for value in EXTREMES {
-                    let mut changed = files.clone();
-                    let bytes = changed.get_mut(&name).unwrap();
-                    put(bytes, at + offset, width, value);
-                    mend_frame(bytes, salt, number, at);
-                    let what = format!("{name}, frame at {at}, field at {offset}: {value:#x}");
-                    // With the indexes the frame is found by them, without them it is read.
-                    survives(&what, &changed);
-                    changed.retain(|name, _| !name.ends_with(".idx"));
-                    survives(&what, &changed);
-                }
-            }
-            at += frame.len();
-            frames += 1;
-            if frames == 5 {
-                break;
+    let name = file_name(number);
+    let bytes = &files[&name];
+    let mut at = HEADER_BYTES;
+    let whole = |at: usize| Frame::parse(bytes.get(at..)?).filter(|frame| frame.header.operation != 0);
+    for _ in 0..frames {
+        let Some(frame) = whole(at) else { break };
+        let payload_at = at + frame.len() - frame.payload().len().next_multiple_of(8);
+        let in_payload = if frame.header.is_system() { frame.payload().len() / 8 } else { 0 };
+        let payload = (0..in_payload).map(|word| (payload_at - at + word * 8, 8));
+        for (offset, width) in fields.into_iter().chain(payload) {
+            for value in EXTREMES {
+                let mut changed = files.clone();
+                let bytes = changed.get_mut(&name).unwrap();
+                put(bytes, at + offset, width, value);
+                mend_frame(bytes, salt, number, at);
+                let what = format!("{name}, frame at {at}, field at {offset}: {value:#x}");
+                // With the indexes the frame is found by them, without them it is read.
+                survives(&what, &changed);
+                changed.retain(|name, _| !name.ends_with(".idx"));
+                survives(&what, &changed);
             }
         }
+        at += frame.len();
     }
 }
 
 #[test]
 fn every_number_of_a_header_at_its_extremes_is_survived() {
-    for files in [files(), files_without_keys()] {
+    for files in [files(), files_without_keys(), compacted_files()] {
         for (name, bytes) in &files {
             for at in (40..120).step_by(8) {
                 let is = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -217,20 +291,51 @@ fn every_number_of_a_header_at_its_extremes_is_survived() {
 
 #[test]
 fn every_number_of_an_index_at_its_extremes_is_survived() {
-    let files = files();
-    for name in files.keys().filter(|name| name.ends_with(".idx")) {
-        for at in (HEADER_BYTES..files[name].len()).step_by(4) {
-            for value in [0, 1, 0xffff_ffff] {
-                let mut changed = files.clone();
-                let bytes = changed.get_mut(name).unwrap();
-                put(bytes, at, 4, value);
-                let crc = checksum::crc(&[&bytes[HEADER_BYTES..]]);
-                put(bytes, 56 + 7 * 8, 4, u64::from(crc));
-                mend_header(bytes);
-                survives(&format!("{name}, word at {at}: {value:#x}"), &changed);
+    for files in [files(), compacted_files()] {
+        for name in files.keys().filter(|name| name.ends_with(".idx")) {
+            for at in (HEADER_BYTES..files[name].len()).step_by(4) {
+                for value in [0, 1, 0xffff_ffff] {
+                    let mut changed = files.clone();
+                    let bytes = changed.get_mut(name).unwrap();
+                    put(bytes, at, 4, value);
+                    let crc = checksum::crc(&[&bytes[HEADER_BYTES..]]);
+                    put(bytes, 56 + 7 * 8, 4, u64::from(crc));
+                    mend_header(bytes);
+                    survives(&format!("{name}, word at {at}: {value:#x}"), &changed);
+                }
             }
         }
     }
+}
+
+#[test]
+fn every_number_of_what_was_compacted_at_its_extremes_is_survived() {
+    const NAME: &str = "MANIFEST";
+    let files = compacted_files();
+    for at in (HEADER_BYTES..files[NAME].len()).step_by(4) {
+        let is = u32::from_le_bytes(files[NAME][at..at + 4].try_into().unwrap());
+        let near = [is.wrapping_add(1), is.wrapping_sub(1), is.wrapping_add(20)];
+        for value in [0, 1, 2, PART - 1, PART, u32::MAX].into_iter().chain(near) {
+            let mut changed = files.clone();
+            let bytes = changed.get_mut(NAME).unwrap();
+            put(bytes, at, 4, u64::from(value));
+            let crc = checksum::crc(&[&bytes[HEADER_BYTES..]]);
+            put(bytes, 40 + 3 * 8, 8, u64::from(crc));
+            mend_header(bytes);
+            survives(&format!("{NAME}, word at {at}: {value:#x}"), &changed);
+        }
+    }
+}
+
+#[test]
+fn a_manifest_that_could_not_be_read_is_not_written() {
+    let directory = MemoryDirectory::with(compacted_files(), None);
+    let mut manifest = opening::read_manifest(&directory).unwrap().unwrap();
+    let before = manifest.compacted.clone();
+    manifest.compacted.erasing = (0..2_000_000).map(|hash| Erasing { hash, through: 1 }).collect();
+    let error = opening::write_manifest(&directory, &manifest).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert_eq!(opening::read_manifest(&directory).unwrap().unwrap().compacted, before);
 }
 
 #[test]

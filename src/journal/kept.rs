@@ -40,12 +40,20 @@ pub(crate) struct KeptCopy<'a> {
     last: u64,
     generations: HashMap<EntityHash, u64>,
     keyed: KeyedReader,
-    /// The generations of the batch that is being read.
-    batch: Vec<u64>,
+    /// The frames of the batch that is being read, each whole.
+    batch: Vec<Vec<u8>>,
     answers: BTreeMap<[u8; 16], (Keyed, Vec<u64>)>,
+    done: Done,
+}
+
+/// What was copied, and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
     pub(crate) entries: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
+    /// Batches that are whole and contradict what came before them.
+    pub(crate) refused: u64,
 }
 
 impl<'a> KeptCopy<'a> {
@@ -71,16 +79,14 @@ impl<'a> KeptCopy<'a> {
             keyed: KeyedReader::default(),
             batch: Vec::new(),
             answers: BTreeMap::new(),
-            entries: 0,
-            batches: 0,
-            bytes: 0,
+            done: Done::default(),
         })
     }
 
     /// What the new store's manifest says.
-    pub(crate) fn finish(mut self) -> Result<(Compacted, u64, u64, u64)> {
+    pub(crate) fn finish(mut self) -> Result<(Compacted, Done)> {
         self.end_part(self.through)?;
-        Ok((self.new, self.entries, self.batches, self.bytes))
+        Ok((self.new, self.done))
     }
 
     fn part(&mut self) -> Result<&mut PartWriter<'a>> {
@@ -124,36 +130,66 @@ impl<'a> KeptCopy<'a> {
     }
 
     fn user_frame(&mut self, frame: &Frame<'_>) -> Result<()> {
-        let header = frame.header;
-        let (seq, kind, generation) = (header.seq.get(), header.kind.get(), header.generation.get());
-        if seq <= self.last || seq > self.through {
+        self.batch.push(frame.to_bytes());
+        if frame.header.has(flag::MORE) {
             return Ok(());
         }
-        let before = self.generations.insert(self.hasher.hash(kind, frame.key()), generation);
-        let is_dense = before.is_some_and(|before| before.checked_add(1) == Some(generation));
-        let mut flags = header.flags();
-        if !is_dense && self.old.floor(kind) == 0 {
-            // What is missing was lost, and not dropped: the history is dense from here on.
-            flags |= flag::FIRST;
+        let batch = std::mem::take(&mut self.batch);
+        let frames: Vec<_> = batch.iter().filter_map(|bytes| Frame::parse(bytes)).collect();
+        if frames.first().is_none_or(|first| first.header.seq.get() > self.through) {
+            return Ok(());
         }
-        let pushed = self.part()?.push(frame, flags);
-        pushed.map_err(|e| self.failed(e))?;
-        self.batch.push(generation);
-        if let Some(keyed) = self.keyed.frame(frame)
-            && keyed.frames as usize <= self.batch.len()
-        {
-            let first = self.batch.len() - keyed.frames as usize;
-            let generations = self.batch.get(first..).unwrap_or_default().to_vec();
-            self.answers.insert(keyed.key.0, (keyed, generations));
+        if !self.follows(&frames) {
+            self.done.refused += 1;
+            return Ok(());
         }
-        (self.last, self.entries, self.bytes) = (seq, self.entries + 1, self.bytes + frame.len() as u64);
-        if !header.has(flag::MORE) {
-            self.batches += 1;
-            self.batch.clear();
-            let is_full = self.part.as_ref().is_some_and(|part| part.end() >= self.part_bytes);
-            if is_full && seq < self.through {
-                self.end_part(seq)?;
+        self.copy_batch(&frames)
+    }
+
+    /// True if the numbers of a batch lie behind those that are there.
+    fn follows(&self, batch: &[Frame<'_>]) -> bool {
+        let seqs = batch.iter().map(|frame| frame.header.seq.get());
+        if !std::iter::once(self.last).chain(seqs).is_sorted_by(|before, seq| before < seq) {
+            return false;
+        }
+        let mut newest: HashMap<EntityHash, u64> = HashMap::new();
+        batch.iter().all(|frame| {
+            let hash = self.hasher.hash(frame.header.kind.get(), frame.key());
+            let generation = frame.header.generation.get();
+            let before = newest.insert(hash, generation).or_else(|| self.generations.get(&hash).copied());
+            before.is_none_or(|before| before < generation)
+        })
+    }
+
+    fn copy_batch(&mut self, batch: &[Frame<'_>]) -> Result<()> {
+        for (ordinal, frame) in batch.iter().enumerate() {
+            let header = frame.header;
+            let (kind, generation) = (header.kind.get(), header.generation.get());
+            let before = self.generations.insert(self.hasher.hash(kind, frame.key()), generation);
+            let is_dense = before.is_some_and(|before| before.checked_add(1) == Some(generation));
+            let mut flags = header.flags();
+            if !is_dense && self.old.floor(kind) == 0 {
+                // What is missing was lost, and not dropped: the history is dense from here on.
+                flags |= flag::FIRST;
             }
+            let pushed = self.part()?.push(frame, flags);
+            pushed.map_err(|e| self.failed(e))?;
+            if let Some(keyed) = self.keyed.frame(frame) {
+                let first = (ordinal + 1).checked_sub(keyed.frames as usize);
+                let of_it = first.and_then(|first| batch.get(first..=ordinal));
+                if let Some(of_it) = of_it {
+                    let generations = of_it.iter().map(|frame| frame.header.generation.get()).collect();
+                    self.answers.insert(keyed.key.0, (keyed, generations));
+                }
+            }
+            self.last = header.seq.get();
+            self.done.bytes += frame.len() as u64;
+        }
+        self.done.entries += batch.len() as u64;
+        self.done.batches += 1;
+        let is_full = self.part.as_ref().is_some_and(|part| part.end() >= self.part_bytes);
+        if is_full && self.last < self.through {
+            self.end_part(self.last)?;
         }
         Ok(())
     }

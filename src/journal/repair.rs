@@ -26,7 +26,7 @@ use crate::id::{KindId, Position};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
-use crate::journal::kept::KeptCopy;
+use crate::journal::kept::{Done, KeptCopy};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::Registry;
 use crate::log::chain::{Chain, find_chain};
@@ -187,7 +187,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let mut manifest = manifest;
     if let Some(mut kept) = KeptCopy::of(&*to, store, &compacted, segment_bytes) {
         recover(from, store, chain, None, Purpose::Salvage, &mut kept)?;
-        (manifest.compacted, done.entries, done.batches, done.bytes) = kept.finish()?;
+        (manifest.compacted, done) = kept.finish()?;
     }
     let core = start_anew(to, options, manifest)?;
     *core.registry.write() = kinds.complete();
@@ -294,14 +294,6 @@ impl Visitor for Kinds {
     fn lost(&mut self, _damage: &Damage) {
         self.forgot = true;
     }
-}
-
-#[derive(Default)]
-struct Done {
-    entries: u64,
-    batches: u64,
-    bytes: u64,
-    refused: u64,
 }
 
 /// The second look: what is good goes into the new store, batch by batch.
