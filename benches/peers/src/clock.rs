@@ -54,6 +54,10 @@ pub struct Latencies {
 }
 
 impl Latencies {
+    pub fn is_empty(&self) -> bool {
+        self.ticks.is_empty()
+    }
+
     pub fn with_room_for(count: u64) -> Self {
         let mut ticks = vec![1; count as usize];
         ticks.clear();

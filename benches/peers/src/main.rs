@@ -42,6 +42,7 @@ mod machine;
 mod mapped;
 mod options;
 mod report;
+mod shrink;
 mod workload;
 mod works;
 

@@ -3,9 +3,10 @@
 //! Configuration: `Durability::Sync` for durable appends, `Durability::Os` where nothing is to be
 //! synced; everything else as it comes.
 
-use esker::{Journal, KindId, Options, Record, Seq, View};
+use esker::{CompactOptions, Journal, Keep, KindId, Options, Record, Seq, View};
 
 use crate::engine::{Durability, Engine, Outcome, Setup};
+use crate::shrink::Shrinks;
 use crate::workload::{Event, Key};
 use crate::works::Work;
 
@@ -100,6 +101,27 @@ impl Engine for Esker {
     fn close(mut self) -> Outcome {
         self.view = None;
         self.journal.close()?;
+        Ok(())
+    }
+}
+
+/// As it comes: what stands in the segment that is being written stays.
+impl Shrinks for Esker {
+    const BESIDE_OTHERS: bool = true;
+
+    fn shrink(&mut self, events: u64, newest: u64) -> Outcome {
+        self.shrink_beside(events, newest)
+    }
+
+    fn shrink_beside(&self, _events: u64, _newest: u64) -> Outcome {
+        self.journal.keep(self.kind, Keep::Latest)?;
+        self.journal.compact(&CompactOptions::new())?;
+        Ok(())
+    }
+
+    fn get_shared(&self, place: u64, mut see: impl FnMut(&[u8])) -> Outcome {
+        let seq = Seq::new(place + 1).ok_or("no such place")?;
+        see(self.journal.get(seq)?.ok_or("no such event")?.payload());
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ use std::marker::PhantomData;
 
 use crate::engine::{Engine, Keyed, Outcome, not_offered};
 use crate::feed::{Feed, Followed};
+use crate::shrink::Shrinks;
 use crate::works::{Measure, Task, Work};
 
 /// How a row of the table uses its adapter.
@@ -73,7 +74,7 @@ rows! {
     "floor": Floor Plain Of<floor::Floor>;
     "keyed-floor": Floor Plain Of<keyed_floor::KeyedFloor>;
     #[cfg(feature = "esker")]
-    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>;
+    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>, ShrinkOf<esker::Esker>;
     #[cfg(feature = "esker")]
     "esker-spin": Subject Plain FeedOf<esker_feed::EskerFeed<20>>;
     "seglog": Unindexed Plain Of<seglog::Seglog>;
@@ -88,10 +89,10 @@ rows! {
     "fjall": Peer Plain Of<fjall::Fjall>;
     "fjall-e": Peer ByEntity Of<fjall::Fjall>;
     "fjall+gc": Peer Grouped Of<fjall::Fjall>;
-    "redb": Peer Plain Of<redb::Redb>;
+    "redb": Peer Plain Of<redb::Redb>, ShrinkOf<redb::Redb>;
     "redb-e": Peer ByEntity Of<redb::Redb>;
     "redb+gc": Peer Grouped Of<redb::Redb>;
-    "sqlite": Peer Plain Of<sqlite::Sqlite>;
+    "sqlite": Peer Plain Of<sqlite::Sqlite>, ShrinkOf<sqlite::Sqlite>;
     "sqlite-e": Peer ByEntity Of<sqlite::Sqlite>;
     "sqlite+gc": Peer Grouped Of<sqlite::Sqlite>;
     "batpak": Peer Plain Of<batpak::Batpak>, FeedOf<batpak_feed::Subscribed>, FollowedOf<batpak::Batpak>;
@@ -182,7 +183,7 @@ impl<E> Of<E> {
 
 impl<E: Engine> Adapter for Of<E> {
     fn offers(&self, work: Work) -> bool {
-        !work.is_feed() && E::offers(work)
+        !work.is_feed() && !work.is_shrink() && E::offers(work)
     }
 
     fn most_events(&self, work: Work) -> u64 {
@@ -253,6 +254,35 @@ impl<E: Followed> Adapter for FollowedOf<E> {
 
     fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
         task.run_followed::<E>()
+    }
+}
+
+/// A store that can be made smaller.
+struct ShrinkOf<E>(PhantomData<fn() -> E>);
+
+impl<E> ShrinkOf<E> {
+    const NEW: Self = Self(PhantomData);
+}
+
+impl<E: Shrinks> Adapter for ShrinkOf<E> {
+    fn offers(&self, work: Work) -> bool {
+        work == Work::Compaction || work.is_shrink() && E::BESIDE_OTHERS
+    }
+
+    fn most_events(&self, work: Work) -> u64 {
+        E::most_events(work)
+    }
+
+    fn crate_name(&self) -> &'static str {
+        E::CRATE
+    }
+
+    fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
+        task.run_shrink::<E>()
+    }
+
+    fn is_for_feeds(&self) -> bool {
+        false
     }
 }
 

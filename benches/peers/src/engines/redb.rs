@@ -10,6 +10,7 @@ use redb::{Database, Durability as Commit, ReadOnlyTable, ReadableDatabase, Read
 
 use crate::engine::{Durability, Engine, Keyed, Outcome, Setup};
 use crate::engines::layout::{by_entity, value_with_key};
+use crate::shrink::Shrinks;
 use crate::workload::{Event, KEY_BYTES, Key};
 use crate::works::Work;
 
@@ -126,5 +127,18 @@ impl Engine for Redb {
 
     fn close(mut self) -> Outcome {
         self.sync()
+    }
+}
+
+/// `compact` wants the database for itself: nobody can use it meanwhile.
+impl Shrinks for Redb {
+    const BESIDE_OTHERS: bool = false;
+
+    fn shrink(&mut self, events: u64, newest: u64) -> Outcome {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(EVENTS)?.retain_in(..events - newest, |_, _| false)?;
+        transaction.commit()?;
+        self.database.compact()?;
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use crate::engine::{Durability, Engine, Keyed, Outcome, Setup};
+use crate::shrink::Shrinks;
 use crate::workload::{Event, Key};
 use crate::works::Work;
 
@@ -116,5 +117,31 @@ impl Engine for Sqlite {
 
     fn close(self) -> Outcome {
         self.connection.into_inner().close().map_err(|(_, error)| error.into())
+    }
+}
+
+/// One connection: whoever appends or reads waits for the statement that goes on, as they would for the
+/// lock that `VACUUM` holds.
+impl Shrinks for Sqlite {
+    const BESIDE_OTHERS: bool = true;
+
+    fn shrink(&mut self, events: u64, newest: u64) -> Outcome {
+        self.shrink_beside(events, newest)
+    }
+
+    fn shrink_beside(&self, events: u64, newest: u64) -> Outcome {
+        let last = (events - newest) as i64;
+        self.connection.lock().execute("DELETE FROM events WHERE seq <= ?1", [last])?;
+        self.connection.lock().execute_batch("VACUUM")?;
+        self.connection.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    fn get_shared(&self, place: u64, mut see: impl FnMut(&[u8])) -> Outcome {
+        let connection = self.connection.lock();
+        let mut statement = connection.prepare_cached("SELECT payload FROM events WHERE seq = ?1")?;
+        let mut rows = statement.query([place as i64 + 1])?;
+        see(rows.next()?.ok_or("no such event")?.get_ref(0)?.as_blob()?);
+        Ok(())
     }
 }

@@ -5,12 +5,14 @@ mod feeds;
 mod follows;
 mod opens;
 mod reads;
+mod shrinks;
 mod sizes;
 
 use std::path::PathBuf;
 
 use crate::engine::{Durability, Engine, Keyed, Outcome, Setup, not_offered};
 use crate::feed::{Feed, Followed, Waiting};
+use crate::shrink::Shrinks;
 use crate::workload::{BATCH_EVENTS, Workload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,9 @@ pub enum Work {
     OpenAfterCrash,
     BytesOnDisk,
     AnonymousMemory,
+    Compaction,
+    AppendWhileCompacting,
+    ReadWhileCompacting,
     FeedThroughputOne,
     FeedThroughputEight,
     FeedThroughputSixtyFour,
@@ -43,7 +48,7 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::AppendNoSync,
         Self::AppendLatency,
         Self::AppendFourThreads,
@@ -60,6 +65,9 @@ impl Work {
         Self::OpenAfterCrash,
         Self::BytesOnDisk,
         Self::AnonymousMemory,
+        Self::Compaction,
+        Self::AppendWhileCompacting,
+        Self::ReadWhileCompacting,
         Self::FeedThroughputOne,
         Self::FeedThroughputEight,
         Self::FeedThroughputSixtyFour,
@@ -89,6 +97,9 @@ impl Work {
             Self::OpenAfterCrash => "open-after-crash",
             Self::BytesOnDisk => "bytes-on-disk-per-event",
             Self::AnonymousMemory => "anonymous-memory-per-event",
+            Self::Compaction => "compaction",
+            Self::AppendWhileCompacting => "append-while-compacting",
+            Self::ReadWhileCompacting => "read-while-compacting",
             Self::FeedThroughputOne => "feed-throughput-1",
             Self::FeedThroughputEight => "feed-throughput-8",
             Self::FeedThroughputSixtyFour => "feed-throughput-64",
@@ -129,6 +140,14 @@ impl Work {
             }
             Self::BytesOnDisk => "blocks allocated to the closed store",
             Self::AnonymousMemory => "growth of anonymous memory while appending in batches",
+            Self::Compaction => {
+                "all but the newest event of each entity is dropped, and the space given back; blocks removed a second"
+            }
+            Self::AppendWhileCompacting => {
+                "one thread appends, each append timed, for a second alone and while another drops all but the newest \
+                 event of each entity"
+            }
+            Self::ReadWhileCompacting => "the same for reads of the newest events by place",
             Self::FeedThroughputOne => {
                 "one writer to 1 reader of everything, delivered in sum; stores do not sync, queues copy the \
                  payload in and keep nothing; and the writer with nobody there"
@@ -162,6 +181,11 @@ impl Work {
             Self::OpenAfterCrash => &[Step::FillAndDie, Step::OpenAfterCrash],
             _ => &[Step::Whole],
         }
+    }
+
+    /// Whether the store is made smaller: works for who implements [`Shrinks`].
+    pub fn is_shrink(self) -> bool {
+        matches!(self, Self::Compaction | Self::AppendWhileCompacting | Self::ReadWhileCompacting)
     }
 
     /// Whether readers are told of what is appended: works for who implements [`Feed`] or [`Followed`].
@@ -307,6 +331,15 @@ impl Task {
             Work::FeedDrain => follows::drain::<E>(self),
             Work::FeedIdle => follows::idle::<E>(self),
             Work::FeedCheckpoint => follows::checkpoint::<E>(self),
+            _ => not_offered(),
+        }
+    }
+
+    pub fn run_shrink<E: Shrinks>(&self) -> Outcome<Vec<Measure>> {
+        match self.work {
+            Work::Compaction => shrinks::shrink::<E>(self),
+            Work::AppendWhileCompacting => shrinks::append_beside::<E>(self),
+            Work::ReadWhileCompacting => shrinks::read_beside::<E>(self),
             _ => not_offered(),
         }
     }

@@ -26,7 +26,7 @@ pub fn anonymous_memory<E: Engine>(task: &Task) -> Outcome<Vec<Measure>> {
     Ok(vec![measure("each", grown as f64 / task.events as f64, "B")])
 }
 
-fn allocated_bytes(dir: &Path) -> Outcome<u64> {
+pub fn allocated_bytes(dir: &Path) -> Outcome<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
