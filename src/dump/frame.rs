@@ -34,6 +34,8 @@ pub struct FrameInfo {
     pub more: bool,
     /// Its entity's history begins with it, or is dense from here on.
     pub first: bool,
+    /// It says that its entity is no more.
+    pub tombstone: bool,
     /// All flags, the reserved ones included.
     pub flags: u16,
     /// The source that said it.
@@ -80,6 +82,7 @@ impl FrameInfo {
             durable: header.durable(),
             more: header.has(flag::MORE),
             first: header.has(flag::FIRST),
+            tombstone: header.has(flag::TOMBSTONE),
             flags: header.flags(),
             source: header.source(),
             frame_bytes: frame.len() as u64,
@@ -118,7 +121,7 @@ impl FrameInfo {
     /// no flag and no extension beside those that are named here.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let flags = self.flags & !(flag::MORE | flag::FIRST);
+        let flags = self.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE);
         !self.is_system() && self.operation == FACT && flags == 0 && self.extensions_known
     }
 

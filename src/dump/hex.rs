@@ -328,7 +328,7 @@ fn annotate_frame(
             "payload bytes, extensions" => format!("{}, {}", lengths.payload, lengths.extensions),
             "kind" if info.is_system() => "0 (system)".to_owned(),
             "flags, source" => {
-                let names = [(info.first, " first"), (info.more, " more")];
+                let names = [(info.first, " first"), (info.more, " more"), (info.tombstone, " tombstone")];
                 let names: String = names.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
                 format!("{:#x}{names}, {}", info.flags, info.source)
             }

@@ -10,6 +10,7 @@ use crate::dump::frame::FrameInfo;
 use crate::dump::payload::{Payload, PayloadStyle};
 use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
 use crate::dump::value::Value;
+use crate::format::frame::flag;
 use crate::format::system::KindInfo;
 use crate::id::KindId;
 
@@ -227,11 +228,12 @@ fn flags_of(frame: &FrameInfo) -> Vec<String> {
     let named = [
         (frame.first, "first"),
         (frame.more, "more"),
+        (frame.tombstone, "tombstone"),
         (frame.idempotency_key.is_some(), "keyed"),
         (!frame.body_good, "damaged"),
     ];
     flags.extend(named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned()));
-    let reserved = frame.flags & !(crate::format::frame::flag::MORE | crate::format::frame::flag::FIRST);
+    let reserved = frame.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE);
     if reserved != 0 {
         flags.push(format!("{reserved:#x}"));
     }

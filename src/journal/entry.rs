@@ -224,6 +224,12 @@ impl OwnedEntry {
     pub fn metadata(&self) -> &[u8] {
         self.entry().metadata()
     }
+
+    /// It says that its entity is no more: see [`Record::tombstone`](crate::Record::tombstone).
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        self.entry().is_tombstone()
+    }
 }
 
 impl fmt::Debug for OwnedEntry {

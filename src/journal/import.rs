@@ -13,7 +13,7 @@ use crate::format::compacted::Compacted;
 use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::system::{Codec, Owner};
+use crate::format::system::{Codec, Keep, KindInfo, Owner};
 use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
@@ -85,6 +85,8 @@ pub struct ImportKind {
     pub owner: Owner,
     /// The names of its fields.
     pub fields: Vec<String>,
+    /// What compaction keeps of it.
+    pub keep: Keep,
 }
 
 impl ImportKind {
@@ -92,7 +94,15 @@ impl ImportKind {
     #[must_use]
     pub fn new(number: u16, name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { number, name, version: 1, codec: Codec::Bytes, owner: Owner::Facts, fields: Vec::new() }
+        Self {
+            number,
+            name,
+            version: 1,
+            codec: Codec::Bytes,
+            owner: Owner::Facts,
+            fields: Vec::new(),
+            keep: Keep::All,
+        }
     }
 
     /// The version of its schema, from 1.
@@ -122,6 +132,13 @@ impl ImportKind {
         self.fields = fields;
         self
     }
+
+    /// What compaction keeps of it. Default: all.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
 }
 
 /// An entry with the numbers that it had in the origin.
@@ -137,6 +154,7 @@ pub struct ImportEntry {
     time: i64,
     source: u8,
     more: bool,
+    tombstone: bool,
     correlation: Option<[u8; 16]>,
     causation: Option<(u64, u8)>,
     idempotency_key: Option<IdempotencyKey>,
@@ -156,6 +174,7 @@ impl ImportEntry {
             time: 0,
             source: 0,
             more: false,
+            tombstone: false,
             correlation: None,
             causation: None,
             idempotency_key: None,
@@ -184,6 +203,12 @@ impl ImportEntry {
     /// Whether its batch goes on with the next entry.
     pub const fn more(mut self, more: bool) -> Self {
         self.more = more;
+        self
+    }
+
+    /// Whether it says that its entity is no more. Only for kinds whose payloads are bytes.
+    pub const fn tombstone(mut self, tombstone: bool) -> Self {
+        self.tombstone = tombstone;
         self
     }
 
@@ -248,7 +273,8 @@ impl ImportEntry {
         let mut draft =
             Draft::new(FACT, self.kind.get(), extensions, &self.key, &self.metadata, &self.payload);
         draft.source = self.source;
-        let flags = if self.more { flag::MORE } else { 0 };
+        let flag_if = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag_if(self.more, flag::MORE) | flag_if(self.tombstone, flag::TOMBSTONE);
         let (seq, generation) = (self.seq.get(), self.generation.get());
         Numbered { draft, numbers: Numbers { flags, seq, generation, time: self.time } }
     }
@@ -397,7 +423,7 @@ impl Import {
     }
 
     fn try_kind(&mut self, kind: ImportKind) -> Result<KindId> {
-        let ImportKind { number, name, version, codec, owner, fields } = kind;
+        let ImportKind { number, name, version, codec, owner, fields, keep } = kind;
         let refused =
             |what: &str| Error::new(ErrorKind::InvalidInput, format!("import the kind {name:?}: {what}"));
         if !(1..=KINDS_MAX).contains(&number) {
@@ -417,7 +443,7 @@ impl Import {
         }
         let spec = KindSpec { name, version, codec, owner, fields };
         check(&spec)?;
-        registry.learn(spec.numbered(KindId(number)));
+        registry.learn(KindInfo { keep, ..spec.numbered(KindId(number)) });
         self.done.kinds += 1;
         Ok(KindId(number))
     }
@@ -441,9 +467,14 @@ impl Import {
             return Err(refused(seq, "its Seq").sides(format!("one behind {}", self.last_seq), seq));
         };
         entry.check()?;
-        if self.core.registry.read().get(entry.kind).is_none() {
+        let codec = self.core.registry.read().get(entry.kind).map(|kind| kind.codec);
+        let Some(codec) = codec else {
             return Err(Error::new(ErrorKind::UnknownKind, format!("import entry {seq}"))
                 .sides("a kind that was registered before", entry.kind));
+        };
+        if entry.tombstone && codec != Codec::Bytes {
+            return Err(refused(seq, "its kind, of which it is a tombstone")
+                .sides("one whose payloads are bytes", format!("codec {codec:?}")));
         }
         if gap > 0 && !self.batch.is_empty() {
             return Err(refused(seq, "its batch, which goes on behind the entry before")

@@ -13,8 +13,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use esker::{
-    Durability, Facts, IdempotencyKey, Journal, Options, Reader, Record, Region, Seq, Start, Store,
-    WatchOptions,
+    CompactOptions, Durability, Facts, IdempotencyKey, Journal, Keep, Options, Reader, Record, Region, Seq,
+    Start, Store, WatchOptions,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -183,6 +183,43 @@ fn a_batch_that_was_keyed_before_the_export_is_known_behind_the_import() {
     let journal = options().open(&again).unwrap();
     let repeated = commit(&journal);
     assert!(repeated.repeated && repeated.receipts[1].seq.get() == 2);
+}
+
+#[test]
+fn what_is_kept_of_a_kind_its_tombstones_and_what_compaction_left_come_along() {
+    let place = Place::new();
+    let (path, copy) = (place.path("rows.esker"), place.path("copy.esker"));
+    let thorough = CompactOptions::new().keep_tombstones_for(Duration::ZERO).thorough(true);
+    let journal = options().open(&path).unwrap();
+    let (row, log) = (journal.kind("row").unwrap(), journal.kind("log").unwrap());
+    journal.keep(row, Keep::Latest).unwrap();
+    for n in 0..300_u32 {
+        journal.append(Record::new(row, &[(n % 5) as u8], &[7; 200])).unwrap();
+        if n % 30 == 0 {
+            journal.append(Record::new(log, b"all of it", &n.to_le_bytes())).unwrap();
+        }
+    }
+    let done = journal.compact(&thorough).unwrap();
+    assert!(done.parts_written > 0, "{done:?}");
+    journal.append(Record::tombstone(row, &[3])).unwrap();
+    journal.close().unwrap();
+
+    let text = export(&path, &[]);
+    let imported = place.import(&text, &copy);
+    assert_eq!(imported.code, Some(0), "{}", imported.stderr);
+    assert_eq!(without_era(&export(&copy, &[]))[1..], without_era(&text)[1..]);
+
+    let journal = options().open(&copy).unwrap();
+    assert_eq!(journal.kind_named("row").unwrap().keep, Keep::Latest);
+    assert!(journal.latest(row, &[3]).unwrap().unwrap().is_tombstone());
+    for _ in 0..200 {
+        journal.append(Record::new(log, b"more", &[0; 200])).unwrap();
+    }
+    journal.compact(&thorough).unwrap();
+    assert!(journal.latest(row, &[3]).unwrap().is_none(), "the tombstone has had its time");
+    assert!(journal.latest(row, &[2]).unwrap().is_some());
+    journal.close().unwrap();
+    assert_eq!(run(&["verify", &copy]).code, Some(0));
 }
 
 #[test]

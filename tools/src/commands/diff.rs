@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::args;
 use crate::commands::dump::report_content;
+use crate::commands::keep::word;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::store::{self, Opened};
@@ -137,13 +138,14 @@ fn by_name<const N: usize>(
 /// A kind is known by its name: its number is its store's own.
 fn kinds(a: &Reader, b: &Reader) -> Vec<Difference> {
     let row = |kind: &KindInfo| {
-        let KindInfo { version, codec, owner, fields, .. } = kind;
-        [version.to_string(), format!("{codec:?}"), format!("{owner:?}"), fields.join(" ")]
+        let KindInfo { version, codec, owner, fields, keep, .. } = kind;
+        let [codec, owner] = [format!("{codec:?}"), format!("{owner:?}")];
+        [version.to_string(), codec, owner, fields.join(" "), word(*keep).to_owned()]
     };
     let [a, b] = [a, b].map(|reader| {
         reader.kinds().iter().map(|kind| (kind.name.clone(), row(kind))).collect::<BTreeMap<_, _>>()
     });
-    by_name("kind", ["version", "codec", "owner", "fields"], &a, &b)
+    by_name("kind", ["version", "codec", "owner", "fields", "keeps"], &a, &b)
 }
 
 fn cursors(a: &Opened, b: &Opened) -> Result<Vec<Difference>> {

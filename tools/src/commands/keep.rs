@@ -47,7 +47,7 @@ impl From<What> for Keep {
 }
 
 /// What is kept, in one word.
-pub(super) fn word(keep: Keep) -> &'static str {
+pub(crate) fn word(keep: Keep) -> &'static str {
     match keep {
         Keep::All => "all",
         Keep::Latest => "latest",

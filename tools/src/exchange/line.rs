@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
 use esker::{
-    Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, KindId, KindInfo, Origin, Owner, Reader, Seq,
-    StoreId,
+    Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Origin, Owner,
+    Reader, Seq, StoreId,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,14 @@ pub struct Kind {
     codec: String,
     owner: String,
     fields: Vec<String>,
+    /// What compaction keeps of it.
+    #[serde(default = "all")]
+    keep: String,
+}
+
+/// Of an export that does not say it.
+fn all() -> String {
+    word(&Keep::All)
 }
 
 /// The last line: what came before it.
@@ -105,6 +113,8 @@ pub struct Entry<'a> {
     source: u8,
     #[serde(default, skip_serializing_if = "is_false")]
     more: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    tombstone: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idempotency_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,10 +202,13 @@ impl Header {
     }
 }
 
+/// A value's own word for itself, in small letters.
+fn word(value: &dyn std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
 impl Kind {
     fn of(kind: &KindInfo) -> Self {
-        // Their own words for themselves, in small letters.
-        let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         Self {
             number: kind.id.get(),
             name: kind.name.clone(),
@@ -203,11 +216,12 @@ impl Kind {
             codec: word(&kind.codec),
             owner: word(&kind.owner),
             fields: kind.fields.clone(),
+            keep: word(&kind.keep),
         }
     }
 
     fn to_import(&self) -> Result<ImportKind, String> {
-        let Self { number, name, version, codec, owner, fields } = self;
+        let Self { number, name, version, codec, owner, fields, keep } = self;
         let codec = match codec.as_str() {
             "bytes" => Codec::Bytes,
             "messagepack" => Codec::MessagePack,
@@ -227,8 +241,18 @@ impl Kind {
                 ));
             }
         };
+        let keep = match keep.as_str() {
+            "all" => Keep::All,
+            "latest" => Keep::Latest,
+            "nothing" => Keep::Nothing,
+            other => {
+                return Err(format!(
+                    "of the kind {name:?} {other:?} is kept, which this build does not know"
+                ));
+            }
+        };
         let kind = ImportKind::new(*number, name.clone()).version(*version).codec(codec).owner(owner);
-        Ok(kind.fields(fields.clone()))
+        Ok(kind.fields(fields.clone()).keep(keep))
     }
 }
 
@@ -248,6 +272,7 @@ impl<'a> Entry<'a> {
             time_ns: Cow::Owned(frame.time.to_string()),
             source: frame.source,
             more: frame.more,
+            tombstone: frame.tombstone,
             idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
             correlation: frame.correlation.map(|id| hex(&id)),
             cause: frame.causation.map(|(seq, _)| seq),
@@ -305,6 +330,7 @@ impl<'a> Entry<'a> {
             .time(nanoseconds(&self.time_ns, "time_ns")?)
             .source(self.source)
             .more(self.more)
+            .tombstone(self.tombstone)
             .correlation(sixteen(&self.correlation, "correlation")?)
             .causation(cause)
             .idempotency_key(idempotency_key)
