@@ -73,6 +73,9 @@
 //!   while it stores.
 //! * **Damage is an error, never silence.** Two checksums stand between a flipped bit and a
 //!   reader; nothing is truncated or skipped to get around one.
+//! * **Nothing goes that somebody needs.** [`Journal::compact`] drops what [`Journal::keep`] says may go, and
+//!   nothing that a cursor, a reader or a backup has still to see, nor what only an undurable entry makes
+//!   superfluous; who asks for what was dropped is told so ([`ErrorKind::Compacted`], with the floor).
 //! * **One writer.** A second opening is refused with the name of the holder.
 //!
 //! # How it is built
@@ -103,6 +106,11 @@
 //! with one store to the visible mark; the durable mark follows with a sync that concurrent
 //! appends share. Segments never change once they are left; the index files beside them are
 //! derived, checksummed, and made again when they are missing or in doubt.
+//!
+//! Compaction judges each segment by its index, and copies what is kept of a run of neighbours with
+//! garbage into a *part*, a file of the same frames with the same numbers; what has no garbage is
+//! never copied. A part counts when the manifest names it: that one replacement is the step at which a
+//! crash is before or behind, and only then are the old files unlinked. Views keep what they have mapped.
 //!
 //! # Where the `unsafe` is
 //!

@@ -8,6 +8,7 @@
 //!   0000000042.idx  header | offsets | members | entities | kinds | system | keyed       index.rs
 //!   0000000003.snap header | frame | frame | …      what compaction kept of a stretch     part.rs
 //!   0000000003.snap.idx                             the index of that
+//!   RESERVE         space to write a manifest with, where the disk is full and there are cursors
 //!   entities        header | page | page | …      (a page: checksum, count, 127 slots)   directory.rs
 //!
 //! every file     0        8      10       12               24         40       48     56        124

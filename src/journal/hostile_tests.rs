@@ -26,10 +26,11 @@ use crate::journal::reader::Reader;
 use crate::journal::record::Record;
 use crate::journal::region::Region;
 use crate::journal::repair::salvage;
+use crate::journal::subscriber::Start;
+use crate::journal::subscriber::SubscribeOptions;
 use crate::journal::verify::examine;
 use crate::journal::view::View;
 use crate::options::Options;
-use crate::{Start, SubscribeOptions};
 
 type Files = BTreeMap<String, Vec<u8>>;
 

@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 use crate::codec;
 use crate::error::Result;
 use crate::fold::cache::Cache;
+use crate::format::system::Keep;
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
+use crate::journal::erasing::Erasure;
 use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
 use crate::store::batch::{StoreBatch, With};
@@ -261,6 +263,35 @@ impl Store {
     /// As [`region`](Self::region).
     pub fn prefix<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, prefix: impl AsRef<[u8]>) -> Result<Region> {
         self.bind(kind).map(|id| Region::prefix(id, prefix))
+    }
+
+    /// Says what compaction keeps of a kind, from now on; see [`Journal::keep`] and [`Journal::compact`]. The kind
+    /// is registered if this is its first use.
+    ///
+    /// ```
+    /// use esker::{Facts, Keep, Store};
+    /// # fn main() -> esker::Result<()> {
+    /// const POSITIONS: Facts<(f64, f64)> = Facts::new("position");
+    /// let store = Store::in_memory()?;
+    /// store.keep(POSITIONS, Keep::Latest)?;
+    /// store.append(POSITIONS, "ship 7", &(53.5, 9.9))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `KindMismatch`, and what [`append`](Self::append) answers.
+    pub fn keep<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, keep: Keep) -> Result<()> {
+        self.journal.keep(self.bind(kind)?, keep)
+    }
+
+    /// Erases an entity: every fact of it up to now; see [`Journal::erase`].
+    ///
+    /// # Errors
+    ///
+    /// `KindMismatch`, and as [`Journal::erase`].
+    pub fn erase<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Erasure> {
+        self.journal.erase(self.bind(kind)?, key.as_ref())
     }
 
     /// Waits until everything appended so far is durable; answers how far that is.
