@@ -290,7 +290,11 @@ impl Survey {
         let name = file_name(header.number);
         let path = self.reader.path().join(&name);
         let doing = |e| Error::io("look behind the end of the log", e).at(&path);
-        let file = self.reader.directory().open(&name, Access::Read).map_err(doing)?;
+        let file = match self.reader.directory().open(&name, Access::Read) {
+            // The writer has left it since, and compacted it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            file => file.map_err(doing)?,
+        };
         let mut window = Window::new(file, header.bytes);
         let mut at = self.mark.offset();
         let mut last = at;

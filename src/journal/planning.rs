@@ -38,15 +38,30 @@ impl Reader {
     ///
     /// As [`view`](Self::view), and `Corrupt` if the entities of damaged files cannot be told.
     pub fn plan_compaction(&self, options: &CompactOptions) -> Result<Compaction> {
-        let view = self.view()?;
+        const LOOKS: usize = 16;
+        let mut view = self.view()?;
+        for _ in 1..LOOKS {
+            let plan = self.plan(&view, options);
+            let is_clean = plan.as_ref().is_ok_and(|plan| plan.damaged == 0);
+            let now = self.view()?;
+            // What the writer has compacted meanwhile cannot be opened, and is no damage.
+            if is_clean || now.catalog.compacted == view.catalog.compacted {
+                return plan;
+            }
+            view = now;
+        }
+        self.plan(&view, options)
+    }
+
+    fn plan(&self, view: &View, options: &CompactOptions) -> Result<Compaction> {
         let durable = self.durable().map_or(view.mark, |durable| durable.min(view.mark));
         for section in &view.catalog.sections {
             if section.number < durable.segment() && section.cover.is_none() {
                 // What cannot be opened or read is left alone, and counted.
-                let _ = section.open().and_then(|opened| self.index_in_memory(&view, opened));
+                let _ = section.open().and_then(|opened| self.index_in_memory(view, opened));
             }
         }
-        let holds = Holds::of_these(Vec::new(), self.registry(), &view)?;
+        let holds = Holds::of_these(Vec::new(), self.registry(), view)?;
         let ground = Ground {
             index: self.index(),
             registry: self.registry(),
@@ -54,8 +69,8 @@ impl Reader {
             segment_bytes: Options::new().segment_bytes,
             compacting: None,
         };
-        let job = Job::new(&ground, (options, Do::Nothing), &view, durable, &holds)?;
-        let mut outcome = job.outcome(&view, &holds)?;
+        let job = Job::new(&ground, (options, Do::Nothing), view, durable, &holds)?;
+        let mut outcome = job.outcome(view, &holds)?;
         for run in job.runs(options) {
             job.count(run, &mut outcome);
         }
