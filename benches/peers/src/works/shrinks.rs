@@ -91,10 +91,12 @@ fn beside<E: Shrinks>(
 ) -> Outcome<Vec<Measure>> {
     let clock = Clock::calibrated();
     let newest = u64::from(workload.entities());
-    let engine = filled::<E>(task, workload)?;
+    let mut engine = filled::<E>(task, workload)?;
     let start = Instant::now();
     let (alone, next) = timed(&clock, 0, |n| operate(&engine, n), || start.elapsed() < ALONE)?;
-    let done = AtomicBool::new(false);
+    // What was appended meanwhile is not written at the expense of the compaction.
+    engine.sync()?;
+    let (engine, done) = (engine, AtomicBool::new(false));
     let (during, seconds) = std::thread::scope(|scope| -> Outcome<(Latencies, f64)> {
         let shrinking = scope.spawn(|| {
             let start = Instant::now();
