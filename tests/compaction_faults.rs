@@ -2,11 +2,13 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is a failed test")]
 
+use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use esker::{
-    At, BackupBy, CompactOptions, Durability, Facts, Fold, Freshness, Hold, Item, Journal, Keep, KindId,
-    Options, Record, Region, Seq, Simulator, Start, Store, SubscribeOptions, Until, WatchOptions,
+    At, BackupBy, CompactOptions, Compaction, Durability, Facts, Fold, Freshness, Hold, Item, Journal, Keep,
+    KindId, Options, Record, Region, Seq, Simulator, Start, Store, SubscribeOptions, Until, WatchOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,25 @@ fn fill(journal: &Journal, kind: KindId, entries: u64) {
     for n in 0..entries {
         journal.append(Record::new(kind, format!("f{n}").as_bytes(), &[7; 300])).unwrap();
     }
+}
+
+/// Compacts slowly in a thread of its own; behind this call it has begun a part.
+fn begin_copying(
+    journal: &Journal,
+    path: &Path,
+    bytes_per_second: u64,
+) -> JoinHandle<esker::Result<Compaction>> {
+    let copier = journal.clone();
+    let compacting = std::thread::spawn(move || copier.compact(&all().bytes_per_second(bytes_per_second)));
+    let is_part = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.unwrap().file_name().to_string_lossy().contains(".snap")
+    };
+    while !std::fs::read_dir(path).unwrap().any(is_part) {
+        assert!(!compacting.is_finished(), "it has copied nothing");
+        std::thread::yield_now();
+    }
+    assert!(!compacting.is_finished());
+    compacting
 }
 
 /// A view is the log at one moment: what compaction drops later is still in it.
@@ -183,10 +204,7 @@ fn a_cursor_that_caught_up_while_compaction_copied_is_not_lost() {
         journal.append(Record::new(noise, &i.to_le_bytes(), &[7; 2000])).unwrap();
         journal.append(Record::new(row, b"k", &[7; 1000])).unwrap();
     }
-    let c = journal.clone();
-    let compacting = std::thread::spawn(move || c.compact(&all().bytes_per_second(1 << 20)));
-    std::thread::sleep(Duration::from_millis(1500));
-    assert!(!compacting.is_finished());
+    let compacting = begin_copying(&journal, dir.path(), 1 << 20);
     while watcher.advance().unwrap() {}
     watcher.checkpoint().unwrap();
     compacting.join().unwrap().unwrap();
@@ -295,7 +313,8 @@ fn damage_beside_a_pending_erasure_is_left_alone() {
 /// A watcher without a name that begins while compaction copies sees everything that it began with.
 fn follow(entity: bool) {
     let options = Options::new().segment_bytes(4 << 20).background(false).durability(Durability::Os);
-    let journal = options.in_memory().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let journal = options.open(dir.path()).unwrap();
     let row = journal.kind("row").unwrap();
     let noise = journal.kind("noise").unwrap();
     journal.keep(row, Keep::Nothing).unwrap();
@@ -304,10 +323,7 @@ fn follow(entity: bool) {
         journal.append(Record::new(row, b"k", &[7; 1000])).unwrap();
     }
     journal.sync().unwrap();
-    let c = journal.clone();
-    let compacting = std::thread::spawn(move || c.compact(&all().bytes_per_second(2 << 20)));
-    std::thread::sleep(Duration::from_millis(700));
-    assert!(!compacting.is_finished());
+    let compacting = begin_copying(&journal, dir.path(), 2 << 20);
     let region = if entity { Region::entity(row, "k") } else { Region::kind(row) };
     let mut watcher = journal.follow(region, WatchOptions::new().from(Start::Oldest)).unwrap();
     assert!(watcher.advance().unwrap());
@@ -380,10 +396,7 @@ fn a_cursor_is_not_lost_where_nothing_was_dropped() {
         journal.append(Record::new(noise, &i.to_le_bytes(), &[7; 2000])).unwrap();
         journal.append(Record::new(row, b"k", &[7; 1000])).unwrap();
     }
-    let c = journal.clone();
-    let compacting = std::thread::spawn(move || c.compact(&all().bytes_per_second(2 << 20)));
-    std::thread::sleep(Duration::from_millis(700));
-    assert!(!compacting.is_finished());
+    let compacting = begin_copying(&journal, dir.path(), 2 << 20);
     drop(journal.watch("new", Region::all()).unwrap());
     let done = compacting.join().unwrap().unwrap();
     let lost = journal.cursors().unwrap().iter().any(|c| c.lost);

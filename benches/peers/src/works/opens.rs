@@ -37,20 +37,20 @@ pub fn step<E: Engine>(task: &Task) -> Outcome<Vec<Measure>> {
 
 /// Milliseconds to open the store and to read the event in the middle of it.
 fn open_and_read<E: Engine>(task: &Task, workload: &Workload) -> Outcome<f64> {
-    let (engine, passed) = timed_open::<E>(task, workload)?;
+    let (engine, passed) = timed_open::<E>(task, workload, task.events / 2)?;
     engine.close()?;
     Ok(passed)
 }
 
-fn timed_open<E: Engine>(task: &Task, workload: &Workload) -> Outcome<(E, f64)> {
-    let place = task.events / 2;
+/// Opens the store and reads the event at a place; milliseconds.
+pub fn timed_open<E: Engine>(task: &Task, workload: &Workload, place: u64) -> Outcome<(E, f64)> {
     let mut word = 0;
     let start = Instant::now();
     let mut engine = E::open(&task.setup(Durability::None))?;
     engine.start_reading()?;
     engine.get(place, |payload| word = first_word(payload))?;
     let passed = start.elapsed().as_secs_f64() * 1e3;
-    assert_eq!(word, first_word(workload.payload(place)), "another event stands in the middle");
+    assert_eq!(word, first_word(workload.payload(place)), "another event stands there");
     Ok((engine, passed))
 }
 
@@ -69,7 +69,7 @@ fn fill_and_die<E: Engine>(task: &Task, workload: &Workload) -> Outcome<Vec<Meas
 }
 
 fn open_after_crash<E: Engine>(task: &Task, workload: &Workload) -> Outcome<Vec<Measure>> {
-    let (mut engine, passed) = timed_open::<E>(task, workload)?;
+    let (mut engine, passed) = timed_open::<E>(task, workload, task.events / 2)?;
     let mut found = 0;
     engine.scan(|payload| {
         assert_eq!(first_word(payload), first_word(workload.payload(found)), "what survived is not a prefix");

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::opens::timed_open;
 use super::sizes::allocated_bytes;
 use super::{Measure, Task, fill, measure};
 use crate::clock::{Clock, Latencies};
@@ -50,14 +51,7 @@ fn filled<E: Shrinks>(task: &Task, workload: &Workload) -> Outcome<E> {
 
 /// Milliseconds to open the store and to read its last event.
 fn time_to_open<E: Engine>(task: &Task, workload: &Workload) -> Outcome<f64> {
-    let place = task.events - 1;
-    let mut word = 0;
-    let start = Instant::now();
-    let mut engine = E::open(&task.setup(Durability::None))?;
-    engine.start_reading()?;
-    engine.get(place, |payload| word = first_word(payload))?;
-    let passed = start.elapsed().as_secs_f64() * 1e3;
-    assert_eq!(word, first_word(workload.payload(place)), "another event stands at the end");
+    let (engine, passed) = timed_open::<E>(task, workload, task.events - 1)?;
     engine.close()?;
     Ok(passed)
 }
