@@ -178,3 +178,50 @@ fn a_cursor_that_moved_on_a_full_disk_survives_a_kill() {
     drop(journal);
     assert_eq!(place(&killed), []);
 }
+
+/// A segment whose preamble could not be written restates nothing: what the manifest says counts still.
+#[test]
+fn cursors_that_move_while_no_preamble_can_be_written_all_stay_where_they_were_put() {
+    let disk = Simulator::new();
+    disk.copy_on_write(true);
+    let options = Options::new().segment_bytes(4096).background(false);
+    let journal = options.open_in(&disk).unwrap();
+    let metric = journal.kind("metric").unwrap();
+    drop(journal.watch("retired", Region::all()).unwrap());
+    for name in ["one", "two"] {
+        drop(journal.watch(name, Region::all()).unwrap());
+    }
+    for _ in 0..3 {
+        journal.append(Record::new(metric, b"key", &[7; 100])).unwrap();
+    }
+    drop(journal);
+    // The next life begins a segment of its own.
+    let killed = disk.kill(disk.events());
+    killed.copy_on_write(true);
+    let journal = options.open_in(&killed).unwrap();
+    for name in ["one", "two"] {
+        let mut reader = journal.watch(name, Region::all()).unwrap();
+        assert!(reader.advance().unwrap() && reader.advance().unwrap());
+        // A segment is made, and there is no room for what it begins with.
+        killed.fail_writes(1, 1);
+        reader.checkpoint().unwrap();
+    }
+    killed.fail_writes(1, 1);
+    journal.retire_cursor("retired").unwrap();
+    drop(journal);
+    let again = killed.kill(killed.events());
+    let journal = options.open_in(&again).unwrap();
+    let place = |journal: &esker::Journal| {
+        let cursors = journal.cursors().unwrap();
+        cursors.iter().map(|cursor| (cursor.name.clone(), cursor.seq.unwrap().get())).collect::<Vec<_>>()
+    };
+    let both = [("one".to_owned(), 2), ("two".to_owned(), 2)];
+    assert_eq!(place(&journal), both);
+    // The preamble that can be written says so too.
+    journal.append(Record::new(metric, b"key", &[7; 100])).unwrap();
+    assert_eq!(place(&journal), both);
+    drop(journal);
+    let last = again.kill(again.events());
+    let findings = esker::verify_in(&last, Check::Full).unwrap();
+    assert_eq!(findings.verdict, Verdict::Valid, "{:?}", findings.findings);
+}

@@ -132,9 +132,7 @@ impl Core {
         writer.stage = Stage::Writing(Active::new(log, Arc::clone(&live)));
         if is_empty {
             live.begin(writer.last_seq + 1 + writer.lost);
-            writer.last_seq += std::mem::take(&mut writer.lost);
-            writer.preamble_at = end.segment();
-            self.push_all_system(writer, &preamble.drafts())?;
+            self.push_preamble(writer, end.segment(), &preamble)?;
         }
         Ok(true)
     }
@@ -228,7 +226,6 @@ impl Core {
         let Spare { segment, writer: map_writer, live } = spare;
         let preamble = self.preamble(writer);
         live.begin(writer.last_seq + 1 + writer.lost);
-        writer.last_seq += std::mem::take(&mut writer.lost);
         self.unsynced.lock().push(Arc::clone(&segment));
         self.index.add(Section::opened(
             Arc::clone(&self.index.place),
@@ -236,10 +233,26 @@ impl Core {
             Arc::clone(&live),
             0,
         ));
-        writer.preamble_at = segment.number();
+        let number = segment.number();
         let log = ActiveSegment::new(segment, map_writer, FIRST_FRAME, writer.life);
         writer.stage = Stage::Writing(Active::new(log, live));
-        self.push_all_system(writer, &preamble.drafts())
+        self.push_preamble(writer, number, &preamble).inspect_err(|_| writer.log_bytes -= bytes_before)
+    }
+
+    /// Stores what the active segment begins with. Where that fails the segment is none of the log, and
+    /// the next one begins as this one would have.
+    fn push_preamble(&self, writer: &mut Writer, segment: u32, preamble: &PreambleBatch) -> Result<()> {
+        let lost = std::mem::take(&mut writer.lost);
+        writer.last_seq += lost;
+        let pushed = self.push_all_system(writer, &preamble.drafts());
+        match &pushed {
+            Ok(()) => writer.preamble_at = segment,
+            Err(_) => {
+                writer.last_seq -= lost;
+                writer.lost = lost;
+            }
+        }
+        pushed
     }
 
     /// Restates what a reader of the log from here on needs to know.
