@@ -435,3 +435,46 @@ fn an_erased_entity_has_no_projection() {
     let cached = store.project::<Balance>(ACCOUNTS, "ada", Freshness::Consistent).unwrap().value;
     assert_eq!((fresh, cached), (None, None));
 }
+
+/// The last segment was begun, and a power cut took what it began with: what it would have restated stands in the
+/// one before.
+#[test]
+fn what_the_log_says_of_itself_outlives_a_compaction_behind_a_segment_that_never_began() {
+    let disk = Simulator::new();
+    let journal = options().open_in(&disk).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    drop(journal.watch("audit", Region::kind(row)).unwrap());
+    for _ in 0..10 {
+        journal.append(Record::new(row, b"k", b"one")).unwrap();
+    }
+    journal.sync().unwrap();
+    let mut audit = journal.watch("audit", Region::kind(row)).unwrap();
+    while audit.advance().unwrap() {}
+    audit.checkpoint().unwrap();
+    // Another life begins a segment of its own, of which only the header is durable.
+    let killed = disk.kill(disk.events());
+    drop((audit, journal));
+    let journal = options().open_in(&killed).unwrap();
+    journal.append(Record::new(row, b"k", b"two")).unwrap();
+    let cut = killed.crash(killed.events(), &mut |_| 0);
+    drop(journal);
+    let journal = options().open_in(&cut).unwrap();
+    assert_eq!(journal.latest(row, b"k").unwrap().unwrap().payload(), b"one");
+    for _ in 0..3 {
+        journal.compact(&all()).unwrap();
+    }
+    let again = cut.kill(cut.events());
+    drop(journal);
+    let journal = options().open_in(&again).unwrap();
+    let known = journal.kind_named("row").map(|kind| (kind.id, kind.keep));
+    assert_eq!(known, Some((row, Keep::Latest)));
+    assert_eq!(journal.cursors().unwrap()[0].seq, Seq::new(10));
+    // In this life something is appended, so that there is a preamble.
+    journal.append(Record::new(row, b"k", b"two")).unwrap();
+    journal.sync().unwrap();
+    assert_eq!(journal.compact(&all()).unwrap().entries_dropped, 10);
+    drop(journal);
+    let verified = esker::verify_in(&again, esker::Check::Full).unwrap();
+    assert_eq!(verified.verdict, esker::Verdict::Valid, "{:?}", verified.findings);
+}

@@ -12,6 +12,7 @@ use crate::compact::choose::{Worth, choose};
 use crate::compact::judge::{Judged, Rules};
 use crate::compact::policy::CompactOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::segment::FIRST_FRAME;
 use crate::format::system::KindInfo;
 use crate::id::{Position, Seq};
 use crate::index::build::index_parts;
@@ -96,6 +97,16 @@ impl Reader {
     }
 }
 
+/// The segment that begins with the last preamble that is durable. It restates what the log says of itself, so
+/// only what stands before it can go: one of which nothing is durable restates nothing.
+fn behind_what_may_go(view: &View, durable: Position) -> u32 {
+    if durable.offset() > FIRST_FRAME {
+        return durable.segment();
+    }
+    let before = view.catalog.sections.iter().rev().find(|section| section.number < durable.segment());
+    before.map_or(0, |section| section.number)
+}
+
 /// What is compacted, or only planned to be.
 pub(crate) struct Ground<'a> {
     pub(crate) index: &'a Index,
@@ -158,7 +169,8 @@ impl<'a> Job<'a> {
     fn look(&mut self, view: &View, durable: Position, limits: &Limits) -> Result<()> {
         let total = log_bytes(view);
         let mut bytes_through = 0;
-        for section in view.catalog.sections.iter().take_while(|section| section.number < durable.segment()) {
+        let end = behind_what_may_go(view, durable);
+        for section in view.catalog.sections.iter().take_while(|section| section.number < end) {
             if self.ground.compacting.is_some_and(|compacting| compacting.is_stopped()) {
                 let path = self.ground.index.place.directory.path();
                 return Err(Error::new(ErrorKind::Closed, "compact the log").at(path));
@@ -197,7 +209,7 @@ impl<'a> Job<'a> {
             .sections
             .iter()
             .rev()
-            .find(|section| section.number < self.rules.durable.segment())
+            .find(|section| section.number < behind_what_may_go(view, self.rules.durable))
         {
             Some(last) => end_of(last).unwrap_or(0),
             None => 0,
