@@ -61,6 +61,14 @@ pub enum ErrorKind {
     UnknownKind,
     /// A kind is registered with another codec, owner, or a newer version.
     KindMismatch,
+    /// Only sources write this kind: it holds live state ([`Store::source`](crate::Store::source)).
+    OwnedByState,
+    /// A type cannot be the row of a kind, or not of one with these fields. Both lists are given.
+    Schema,
+    /// A field's value is not one that the row's type takes. The text names it.
+    TypeMismatch,
+    /// Somebody has a session of this source.
+    SourceClaimed,
     /// A value could not be encoded or decoded by the kind's codec.
     Codec,
     /// A counter or table is at its limit.
@@ -124,6 +132,10 @@ impl ErrorKind {
             Self::KeyReused => "idempotency key reused with other content",
             Self::UnknownKind => "unknown kind",
             Self::KindMismatch => "kind registered otherwise",
+            Self::OwnedByState => "only sources write it",
+            Self::Schema => "the type does not fit the kind",
+            Self::TypeMismatch => "a value of another type",
+            Self::SourceClaimed => "another session has the source",
             Self::Codec => "codec failed",
             Self::LimitReached => "limit reached",
             Self::Forked => "used in a forked process",
@@ -168,6 +180,9 @@ impl ErrorKind {
                 "a name is one kind: take what is registered (`kind_named`, `Store::region`), or another name"
             }
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
+            Self::OwnedByState => "write it through a source: `Store::source`, then assert, patch or retract",
+            Self::Schema => "give the kind a new version, or another name",
+            Self::SourceClaimed => "clone the session that has it, or drop all its clones first",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",
             Self::ReactionLoop => {

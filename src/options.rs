@@ -47,7 +47,20 @@ pub struct Options {
     pub(crate) background: bool,
     pub(crate) allow_network_file_system: bool,
     pub(crate) auto_compact: Option<AutoCompact>,
+    pub(crate) window: Window,
     pub(crate) presence: Presence,
+}
+
+/// When what sources say of live state is appended: the operations of one window come to at most one row
+/// for each entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Window {
+    /// So long after the last time, at once where that is past; and when somebody waits for it, or much is
+    /// pending.
+    Every(Duration),
+    /// Only when somebody waits for it, or much is pending.
+    Manual,
 }
 
 /// What should be there before opening.
@@ -81,6 +94,7 @@ impl Options {
             background: true,
             allow_network_file_system: false,
             auto_compact: None,
+            window: Window::Every(Duration::from_millis(20)),
             presence: Presence::OpenOrCreate,
         }
     }
@@ -119,6 +133,15 @@ impl Options {
     /// [`Journal::compact`]: crate::Journal::compact
     pub fn auto_compact(mut self, auto: AutoCompact) -> Self {
         self.auto_compact = Some(auto);
+        self
+    }
+
+    /// How long operations of sources are gathered before what they come to is appended. Default: 20 ms.
+    ///
+    /// A longer window means fewer rows of an entity that changes all the time, and that what is asserted is
+    /// seen, and survives a crash, later. Whoever waits for an operation never waits for the window.
+    pub const fn window(mut self, window: Window) -> Self {
+        self.window = window;
         self
     }
 

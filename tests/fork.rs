@@ -274,7 +274,8 @@ fn a_program_that_was_started_does_not_hold_the_store() {
     role.kill().unwrap();
     role.wait().unwrap();
     for descriptor in std::fs::read_dir(process.join("fd")).unwrap() {
-        let target = std::fs::read_link(descriptor.unwrap().path()).unwrap();
+        // What it opens to load its libraries is closed again meanwhile.
+        let Ok(target) = std::fs::read_link(descriptor.unwrap().path()) else { continue };
         assert!(!target.starts_with(&store), "it has {} open", target.display());
     }
     let journal = Options::new().open(&store).unwrap();

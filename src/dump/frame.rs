@@ -2,6 +2,7 @@
 
 use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
+use crate::format::row::RowOperation;
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
 use crate::journal::entry::Entry;
@@ -131,6 +132,9 @@ impl FrameInfo {
         match (self.kind, System::of(self.operation)) {
             (None, Some(system)) => system.name().to_owned(),
             (Some(_), _) if self.operation == FACT => "fact".to_owned(),
+            (Some(_), _) if RowOperation::of(self.operation).is_some() => {
+                RowOperation::of(self.operation).map_or_else(String::new, |row| row.name().to_owned())
+            }
             _ => format!("operation-{}", self.operation),
         }
     }

@@ -5,6 +5,7 @@ use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
 use crate::format::cursor::CursorState;
 use crate::format::part::Answer;
+use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, KindInfo, Open, Preamble, System};
 
 /// How payloads are shown.
@@ -144,6 +145,13 @@ impl Payload {
                     ("key", Value::Text(key_text(&cursor.key))),
                     ("hold", Value::Unsigned(cursor.hold)),
                     ("retired", Value::Bool(cursor.retired)),
+                ])
+            }),
+            Some(System::Source) => SourceInfo::read(&frame.payload).map(|source| {
+                Value::named([
+                    ("id", Value::Unsigned(u64::from(source.id))),
+                    ("name", Value::Text(source.name.clone())),
+                    ("retired", Value::Bool(source.retired)),
                 ])
             }),
             Some(System::Closed | System::Seal | System::Mark) | None => None,

@@ -59,5 +59,7 @@ pub(crate) mod manifest;
 #[cfg(feature = "simulator")]
 pub(crate) mod mend;
 pub(crate) mod part;
+pub(crate) mod row;
 pub(crate) mod segment;
+pub(crate) mod source;
 pub(crate) mod system;

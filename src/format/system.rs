@@ -29,12 +29,14 @@ pub(crate) enum System {
     Cursor = 7,
     /// In a part: what a batch was answered whose idempotency key is still remembered.
     Answer = 8,
+    /// Says who has a source's number.
+    Source = 9,
 }
 
 impl System {
     /// What a segment's index lists, so that an opening reads it: what preambles restate.
     pub(crate) fn is_restated(self) -> bool {
-        matches!(self, Self::Preamble | Self::Kind | Self::Cursor)
+        matches!(self, Self::Preamble | Self::Kind | Self::Cursor | Self::Source)
     }
 
     pub(crate) fn of(operation: u8) -> Option<Self> {
@@ -47,6 +49,7 @@ impl System {
             6 => Self::Kind,
             7 => Self::Cursor,
             8 => Self::Answer,
+            9 => Self::Source,
             _ => return None,
         })
     }
@@ -61,6 +64,7 @@ impl System {
             Self::Kind => "kind",
             Self::Cursor => "cursor",
             Self::Answer => "answer",
+            Self::Source => "source",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::system::System;
+use crate::format::system::{Owner, System};
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
 use crate::index::finder::Index;
@@ -28,6 +28,8 @@ use crate::journal::cursors::Move;
 use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
+use crate::journal::kinds::KindSet;
+use crate::journal::lodger::Lodger;
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
@@ -56,6 +58,10 @@ pub(crate) struct Core {
     pub(crate) registry: parking_lot::RwLock<Registry>,
     /// Every kind up to this number is registered: spares the append path a lock.
     pub(crate) kinds_through: AtomicU16,
+    /// The kinds of which only the state layer writes.
+    pub(crate) state_kinds: KindSet,
+    /// What stands on the journal, and ends before it does.
+    pub(crate) lodger: OnceLock<Arc<dyn Lodger>>,
     /// Segments with bytes that are not durable, oldest first; the last one is active.
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
@@ -154,7 +160,12 @@ pub(crate) struct Active {
     pub(crate) tell_at: u64,
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    /// Of a row frame. What it expects of its entity, its one writer knows.
+    pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash) -> Self {
+        Self { draft, hash, expect: Expect::Any }
+    }
+
     pub(crate) fn kind(&self) -> u16 {
         self.draft.kind
     }
@@ -233,6 +244,12 @@ impl Core {
             index,
             writer: Mutex::new(writer),
             kinds_through: AtomicU16::new(registry.dense_through()),
+            state_kinds: registry
+                .iter()
+                .filter(|kind| kind.owner == Owner::State)
+                .map(|kind| kind.id)
+                .collect(),
+            lodger: OnceLock::new(),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
             keeper: Keeper::default(),

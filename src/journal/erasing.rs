@@ -12,6 +12,7 @@ use crate::compact::policy::CompactOptions;
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Erasing};
 use crate::format::index::EntityHash;
+use crate::format::system::Owner;
 use crate::id::{KindId, Seq};
 use crate::index::catalog::IndexRef;
 use crate::journal::Journal;
@@ -65,7 +66,9 @@ impl Journal {
 impl Core {
     fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
         self.check_not_forked("erase an entity")?;
-        self.known_kind(kind, "erase an entity of")?;
+        if self.known_kind(kind, "erase an entity of")?.owner == Owner::State {
+            return Err(self.owned_by_state(kind.0, "erase an entity of"));
+        }
         let hash = self.index.hash(kind.0, key);
         let view = self.view();
         let newest = view.latest(kind, key)?.map(|entry| (entry.seq(), entry.position().segment()));

@@ -1,15 +1,41 @@
 //! The kinds of a store: how they come to be, what is kept of them, and what may be appended to them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::flag;
-use crate::format::system::{Codec, Keep, KindInfo, System};
-use crate::id::{KindId, Position};
+use crate::format::frame::{FACT, flag};
+use crate::format::system::{Codec, Keep, KindInfo, Owner, System};
+use crate::id::{KINDS_MAX, KindId, Position};
 use crate::journal::core::{Core, Item};
 use crate::journal::registry::{KindSpec, Registered};
 use crate::log::writer::Draft;
+
+/// A set of kinds, looked at by every append: one bit each.
+#[derive(Debug)]
+pub(crate) struct KindSet([AtomicU64; KINDS_MAX as usize / 64 + 1]);
+
+impl KindSet {
+    fn insert(&self, kind: KindId) {
+        if let Some(word) = self.0.get(usize::from(kind.0) / 64) {
+            word.fetch_or(1 << (kind.0 % 64), Ordering::Release);
+        }
+    }
+
+    #[inline]
+    fn contains(&self, kind: u16) -> bool {
+        let word = self.0.get(usize::from(kind) / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) & 1 << (kind % 64) != 0)
+    }
+}
+
+impl FromIterator<KindId> for KindSet {
+    fn from_iter<I: IntoIterator<Item = KindId>>(kinds: I) -> Self {
+        let set = Self([const { AtomicU64::new(0) }; KINDS_MAX as usize / 64 + 1]);
+        kinds.into_iter().for_each(|kind| set.insert(kind));
+        set
+    }
+}
 
 impl Core {
     /// Registers a kind, or finds it registered alike.
@@ -30,6 +56,9 @@ impl Core {
             if self.make_room(&mut writer, draft.bytes())? {
                 self.push_system(&mut writer, &draft)?;
                 let id = info.id;
+                if info.owner == Owner::State {
+                    self.state_kinds.insert(id);
+                }
                 let mut registry = self.registry.write();
                 registry.learn(info);
                 self.kinds_through.store(registry.dense_through(), Ordering::Release);
@@ -76,8 +105,13 @@ impl Core {
         let known = 1..=self.kinds_through.load(Ordering::Acquire);
         items.iter().try_for_each(|item| {
             let kind = item.draft.kind;
-            if item.draft.flags & flag::TOMBSTONE != 0 {
-                self.check_tombstone(kind)?;
+            if item.draft.operation == FACT {
+                if self.state_kinds.contains(kind) {
+                    return Err(self.owned_by_state(kind, "append to"));
+                }
+                if item.draft.flags & flag::TOMBSTONE != 0 {
+                    self.check_tombstone(kind)?;
+                }
             }
             if known.contains(&kind) || self.registry.read().get(KindId(kind)).is_some() {
                 return Ok(());
@@ -85,6 +119,14 @@ impl Core {
             Err(Error::new(ErrorKind::UnknownKind, format!("append to kind {kind}"))
                 .sides("a kind that this store has registered", kind))
         })
+    }
+
+    /// Only the state layer knows what its rows have to say, so that no other door can break it.
+    #[cold]
+    pub(crate) fn owned_by_state(&self, kind: u16, doing: &str) -> Error {
+        let name = self.registry.read().get(KindId(kind)).map(|known| known.name.clone());
+        let name = name.map_or_else(|| kind.to_string(), |name| format!("{name:?}"));
+        Error::new(ErrorKind::OwnedByState, format!("{doing} kind {name}")).at(self.directory.path())
     }
 
     /// Typed values have no form that says that there is none.

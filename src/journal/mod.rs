@@ -58,6 +58,7 @@ pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod kinds;
+pub(crate) mod lodger;
 mod newer;
 pub(crate) mod opening;
 mod pages;
@@ -70,6 +71,7 @@ pub(crate) mod registry;
 pub(crate) mod repair;
 mod reserve;
 pub(crate) mod rotation;
+pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod stats;
 #[cfg(feature = "async")]
@@ -433,7 +435,9 @@ impl Journal {
 impl Engine {
     fn close(&self, says_so: bool) -> Result<()> {
         let is_forked = self.core.fork.is_forked();
+        let mut ended = Ok(());
         if !is_forked {
+            ended = self.core.lodger.get().map_or(Ok(()), |lodger| lodger.end(&self.core));
             self.core.tasks.tell_to_stop();
             // Whatever goes wrong here goes wrong below too; what is not written down comes again.
             let _ = self.core.save_progress();
@@ -447,7 +451,7 @@ impl Engine {
             self.core.tasks.join();
             self.threads.stop(&self.core);
         }
-        closed
+        closed.and(ended)
     }
 }
 

@@ -575,7 +575,7 @@ impl Finding<'_> {
         {
             (self.preamble, self.preamble_at) = (preamble, segment);
             // It restates every cursor; that one was retired may stand in what was compacted.
-            self.registry.cursors.begin_anew();
+            self.registry.begin_anew();
         }
         if frame.header.operation == System::Cursor as u8
             && let Some(cursor) = CursorState::read(frame.payload()).filter(|cursor| cursor.retired)

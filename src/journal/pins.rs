@@ -17,6 +17,8 @@ pub enum PinnedBy {
     Watcher,
     /// A backup that is being made.
     Backup,
+    /// A subscription of live state that has not caught up yet.
+    Bootstrap,
 }
 
 /// Everything in this process that holds the log back without a name of its own.

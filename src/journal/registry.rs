@@ -1,14 +1,17 @@
-//! What the log says of itself: the kinds of a store (name and number, codec, owner, fields), and its
-//! cursors.
+//! What the log says of itself: the kinds of a store (name and number, codec, owner, fields), its
+//! sources, and its cursors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cursor::Cursors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
-use crate::format::system::{FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, System};
+use crate::format::source::SourceInfo;
+use crate::format::system::{
+    FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
+};
 use crate::id::{KINDS_MAX, KindId};
 
 /// Names that start so are the library's own.
@@ -20,15 +23,16 @@ pub(crate) struct KindSpec {
     pub(crate) name: String,
     pub(crate) version: u16,
     pub(crate) codec: crate::format::system::Codec,
-    pub(crate) owner: crate::format::system::Owner,
+    pub(crate) owner: Owner,
     pub(crate) fields: Vec<String>,
 }
 
-/// The kinds by number and by name, and the cursors.
+/// The kinds by number and by name, the sources by number, and the cursors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     kinds: Vec<Arc<KindInfo>>,
     by_name: HashMap<String, usize>,
+    sources: BTreeMap<u8, SourceInfo>,
     pub(crate) cursors: Cursors,
 }
 
@@ -41,7 +45,13 @@ pub(crate) enum Registered {
 }
 
 impl Registry {
-    /// Learns what a system frame says of a kind or a cursor.
+    /// Forgets what a preamble is about to restate, for what was retired may stand in what was compacted.
+    pub(crate) fn begin_anew(&mut self) {
+        self.cursors.begin_anew();
+        self.sources.clear();
+    }
+
+    /// Learns what a system frame says of a kind, a source or a cursor.
     pub(crate) fn learn_frame(&mut self, frame: &Frame<'_>) {
         match System::of(frame.header.operation) {
             Some(System::Kind) => {
@@ -55,8 +65,27 @@ impl Registry {
                     self.cursors.learn(cursor);
                 }
             }
+            Some(System::Source) => {
+                if let Some(source) = SourceInfo::read(frame.payload()) {
+                    self.learn_source(source);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Learns of a source. The last frame about a number is right.
+    pub(crate) fn learn_source(&mut self, source: SourceInfo) {
+        if source.retired {
+            self.sources.remove(&source.id);
+        } else {
+            self.sources.insert(source.id, source);
+        }
+    }
+
+    /// The sources by number.
+    pub(crate) fn sources(&self) -> &BTreeMap<u8, SourceInfo> {
+        &self.sources
     }
 
     /// Learns of a kind from the log. The last frame about a kind is right.
@@ -131,7 +160,12 @@ impl Registry {
 impl KindSpec {
     pub(crate) fn numbered(self, id: KindId) -> KindInfo {
         let Self { name, version, codec, owner, fields } = self;
-        KindInfo { id, name, version, codec, owner, keep: Keep::default(), fields }
+        let keep = match owner {
+            Owner::Facts => Keep::All,
+            // What was true once is history; what is true now is in the newest row.
+            Owner::State => Keep::Latest,
+        };
+        KindInfo { id, name, version, codec, owner, keep, fields }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::lock::Cell;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::source::SourceInfo;
 use crate::format::system::{OPEN_BYTES, Open, Preamble, System};
 use crate::id::{PART, Position};
 use crate::index::catalog::Section;
@@ -268,7 +269,8 @@ impl Core {
         let registry = self.registry.read();
         let kinds = registry.iter().map(|kind| kind.encode()).collect();
         let cursors = registry.cursors.iter().chain(&retired).map(|cursor| cursor.encode()).collect();
-        PreambleBatch { head: head.encode(), kinds, cursors }
+        let sources = registry.sources().values().map(SourceInfo::encode).collect();
+        PreambleBatch { head: head.encode(), kinds, sources, cursors }
     }
 
     /// Stores a batch of one system frame and makes it visible.
@@ -450,14 +452,17 @@ pub(crate) fn next_number(greatest: u32) -> Result<u32> {
 struct PreambleBatch {
     head: Vec<u8>,
     kinds: Vec<Vec<u8>>,
+    sources: Vec<Vec<u8>>,
     cursors: Vec<Vec<u8>>,
 }
 
 impl PreambleBatch {
     fn drafts(&self) -> Vec<Draft<'_>> {
         let kinds = self.kinds.iter().map(|kind| Draft::system(System::Kind, kind));
+        let sources = self.sources.iter().map(|source| Draft::system(System::Source, source));
         let cursors = self.cursors.iter().map(|cursor| Draft::system(System::Cursor, cursor));
-        std::iter::once(Draft::system(System::Preamble, &self.head)).chain(kinds).chain(cursors).collect()
+        let head = std::iter::once(Draft::system(System::Preamble, &self.head));
+        head.chain(kinds).chain(sources).chain(cursors).collect()
     }
 
     fn bytes(&self) -> u64 {

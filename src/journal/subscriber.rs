@@ -372,6 +372,17 @@ impl Subscriber {
         }
     }
 
+    /// Stands behind any Seq of the log as it is now, with nothing missed.
+    pub(crate) fn begin_behind(&mut self, seq: u64) -> Result<()> {
+        let (region, view) = (self.scan.region().clone(), self.waiting.view()?);
+        if let Some((_, ahead)) = &mut self.limit {
+            *ahead = Ahead { scan: Scan::new(region.clone(), view.clone(), seq), entries: 0 };
+        }
+        self.scan = Scan::new(region, view, seq);
+        (self.missed, self.lagged, self.untold) = (None, None, None);
+        Ok(())
+    }
+
     /// Everything up to this Seq was looked at.
     pub(crate) fn looked(&self) -> u64 {
         self.scan.looked()

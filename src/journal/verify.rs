@@ -463,6 +463,12 @@ impl<'a> Checking<'a> {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }
+        let sources = restated.sources();
+        if let Some(source) = before.sources().values().find(|source| sources.get(&source.id) != Some(source))
+        {
+            let found = sources.get(&source.id).map_or_else(|| "nothing".into(), |s| format!("{s:?}"));
+            self.damage(position, "a source that a preamble restates".into(), format!("{source:?}"), found);
+        }
         let restated = |name: &str| restated.cursors.get(name);
         // One that moved while the log could not grow has a greater revision.
         let is_wrong = |cursor: &&CursorState| match restated(&cursor.name) {
@@ -581,7 +587,7 @@ impl Visitor for Checking<'_> {
         let parts =
             IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
         if self.kept.is_behind_a_cover {
-            self.registry.cursors.begin_anew();
+            self.registry.begin_anew();
         }
         let before = self.registry.clone();
         self.segment = Some(InSegment {

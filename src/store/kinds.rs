@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 use serde::Deserialize;
 
+use crate::codec::fields;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::Journal;
 use crate::journal::registry::KindSpec;
 use crate::store::facts::Facts;
-use crate::store::fields;
 
 /// The handles that were used to append.
 ///

@@ -7,12 +7,12 @@
 pub(crate) mod batch;
 pub(crate) mod fact;
 pub(crate) mod facts;
-mod fields;
 mod kinds;
 pub(crate) mod project;
 pub(crate) mod react;
 pub(crate) mod reactor;
 mod retry;
+mod state;
 pub(crate) mod view;
 
 use std::fmt;

@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::system::KindInfo;
 use crate::id::KindId;
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
@@ -155,11 +156,15 @@ impl StoreView {
     }
 
     pub(crate) fn find<T>(&self, kind: Facts<T>) -> Result<Option<KindId>> {
-        let known = match &self.names {
-            Names::Writer(core) => core.registry.read().named(kind.name()).cloned(),
-            Names::Reader(reader) => reader.kind_named(kind.name()),
-        };
-        known.map(|known| kinds::readable(&known)).transpose()
+        self.named(kind.name()).map(|known| kinds::readable(&known)).transpose()
+    }
+
+    /// What the registry says of a name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<KindInfo>> {
+        match &self.names {
+            Names::Writer(core) => core.registry.read().named(name).cloned(),
+            Names::Reader(reader) => reader.kind_named(name),
+        }
     }
 
     fn iter<T>(&self, kind: Facts<T>, region: impl FnOnce(KindId) -> Region) -> FactIter<'_, T> {

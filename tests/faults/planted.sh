@@ -14,29 +14,31 @@ trap 'rm -rf "$copy"' EXIT INT TERM
 # A copy of what is there now, committed or not; built where the tree itself is not.
 (cd "$root" && tar -cf - Cargo.toml Cargo.lock README.md src tests tools benches examples 2>/dev/null) |
     tar -xf - -C "$copy"
+cp -R "$copy/src" "$copy/unplanted"
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/planted
 ESKER_CRASH_STATES=${ESKER_CRASH_STATES:-60000}
 export CARGO_TARGET_DIR ESKER_CRASH_STATES
 
 planted=0
 caught=0
+# A patch that is amiss is told of, and the others are still tried: one run tells everything.
 [ $# -gt 0 ] || set -- "$here"/planted/*.patch
 for patch in "$@"; do
     planted=$((planted + 1))
     name=$(basename "$patch" .patch)
     tests=$(sed -n '2s/^caught by: //p' "$patch")
     rm -rf "$copy/src"
-    cp -R "$root/src" "$copy/src"
+    cp -R "$copy/unplanted" "$copy/src"
     if ! (cd "$copy" && git apply -p1 "$patch"); then
-        echo "$name: the patch does not apply" >&2
-        exit 2
+        echo "$name: does not apply" >&2
+        continue
     fi
     # A planted bug must compile: a build that fails would count as a catch.
     # shellcheck disable=SC2086 # the arguments of cargo are several words
     if ! (cd "$copy" && cargo test --quiet --no-run $tests) >"$copy/log" 2>&1; then
         cat "$copy/log" >&2
         echo "$name: does not compile" >&2
-        exit 2
+        continue
     fi
     # shellcheck disable=SC2086
     if (cd "$copy" && cargo test --quiet $tests) >"$copy/log" 2>&1; then

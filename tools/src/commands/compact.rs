@@ -234,6 +234,7 @@ fn by(by: &PinnedBy) -> (&'static str, Option<&str>) {
         PinnedBy::Cursor(name) => ("cursor", Some(name)),
         PinnedBy::Watcher => ("watcher", None),
         PinnedBy::Backup => ("backup", None),
+        PinnedBy::Bootstrap => ("bootstrap", None),
         // A later library's.
         _ => ("other", None),
     }

@@ -3,6 +3,8 @@
 //! Names cost a few bytes an entry and buy two things: a fact can be read by any program that
 //! knows the names, the inspection tool among them, and a type can gain and lose fields.
 
+pub(crate) mod fields;
+
 use std::cell::Cell;
 
 use rmp_serde::decode::Error as DecodeError;
@@ -25,10 +27,18 @@ pub(crate) fn encoded<T: Serialize, R>(
     value: &T,
     then: impl FnOnce(&[u8]) -> Result<R>,
 ) -> Result<R> {
+    with_buffer(|buffer| {
+        encode(kind, value, buffer)?;
+        then(buffer)
+    })
+}
+
+/// Hands the thread's buffer on, empty.
+pub(crate) fn with_buffer<R>(then: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // Taken, not borrowed: a `Serialize` that appends facts of its own finds an empty buffer.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
-    let outcome = encode(kind, value, &mut buffer).and_then(|()| then(&buffer));
+    let outcome = then(&mut buffer);
     if buffer.capacity() <= KEPT_BYTES_MAX {
         // Only while the thread ends is there nowhere to put it.
         let _ = BUFFER.try_with(|kept| kept.set(buffer));

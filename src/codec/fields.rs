@@ -23,16 +23,32 @@ const WRAPPERS_MAX: u32 = 16;
 /// The fields of a struct or the variants of an enum, in the order of declaration. Empty where
 /// the type tells none, or more than the registry can hold: a list cut short would mislead.
 pub(crate) fn names<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    let mut heard: &'static [&'static str] = &[];
-    // The probe always refuses; what it heard is the result.
-    let _ = T::deserialize(Probe { heard: &mut heard, wrappers: 0 });
+    let (Shape::Struct(heard) | Shape::Enum(heard)) = shape::<T>() else { return &[] };
     let fits = heard.len() <= FIELDS_MAX && heard.iter().all(|name| name.len() <= FIELD_NAME_BYTES_MAX);
     if fits { heard } else { &[] }
 }
 
+/// What a type tells of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A struct with these fields, aliases included.
+    Struct(&'static [&'static str]),
+    /// An enum with these variants.
+    Enum(&'static [&'static str]),
+    /// Anything else.
+    Other,
+}
+
+pub(crate) fn shape<'de, T: Deserialize<'de>>() -> Shape {
+    let mut heard = Shape::Other;
+    // The probe always refuses; what it heard is the result.
+    let _ = T::deserialize(Probe { heard: &mut heard, wrappers: 0 });
+    heard
+}
+
 /// Hears what a type expects, and gives it nothing.
 struct Probe<'p> {
-    heard: &'p mut &'static [&'static str],
+    heard: &'p mut Shape,
     wrappers: u32,
 }
 
@@ -76,7 +92,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         fields: &'static [&'static str],
         _: V,
     ) -> Result<V::Value, Refusal> {
-        *self.heard = fields;
+        *self.heard = Shape::Struct(fields);
         Err(Refusal)
     }
 
@@ -86,7 +102,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         variants: &'static [&'static str],
         _: V,
     ) -> Result<V::Value, Refusal> {
-        *self.heard = variants;
+        *self.heard = Shape::Enum(variants);
         Err(Refusal)
     }
 

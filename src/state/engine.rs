@@ -1,0 +1,475 @@
+//! When windows are flushed, by whom, and who waits for it.
+//!
+//! One for each open journal, whatever the number of `Store`s over it. Operations are accepted under one lock,
+//! under which the window is also appended, so that no operation ever sees half a flush; the sync that
+//! follows is waited for outside of it. A window that cannot be appended for want of space stays as it is and
+//! is tried again. What the journal refuses for good, every ticket of the window is told.
+//!
+//! The thread that flushes when nobody waits is called *pulse*. It runs no code of the user.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::format::index::EntityHash;
+use crate::id::Position;
+use crate::journal::core::Core;
+use crate::journal::lodger::Lodger;
+use crate::journal::waiting::Until;
+use crate::options::Window as Every;
+use crate::state::row::{Said, current};
+use crate::state::schema::{Bound, Schemas};
+use crate::state::source::Claims;
+use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Window};
+
+/// The state layer of a journal.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) schemas: Schemas,
+    pub(crate) claims: Arc<Claims>,
+    open: Mutex<Open>,
+    /// Something is pending that was not, or much is.
+    bell: Condvar,
+}
+
+#[derive(Debug)]
+struct Open {
+    window: Window,
+    last_flush: Instant,
+    /// The window has as much as should wait.
+    is_full: bool,
+    /// Where the log ended behind the last flush.
+    end: Position,
+    /// A flush that nobody waited for failed: the next call is told.
+    failure: Option<Error>,
+    /// Nothing is accepted any more.
+    has_ended: bool,
+    pulse: Pulse,
+    done: Done,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    operations: u64,
+    rows: u64,
+    flushes: u64,
+}
+
+/// What the sources of this opening have said, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct StateStats {
+    /// Operations that were flushed.
+    pub operations: u64,
+    /// Row frames that they came to.
+    pub rows: u64,
+    /// Windows that were flushed.
+    pub flushes: u64,
+    /// Operations that are pending.
+    pub pending: u64,
+    /// The bytes of log that they come to at most.
+    pub pending_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+enum Pulse {
+    #[default]
+    NotYet,
+    Runs(JoinHandle<()>),
+    /// The options want none, or the system refused one: writers flush when it is time.
+    None,
+}
+
+/// An operation that was accepted.
+///
+/// It is visible and durable when its window was flushed: at the latest a window's length later, at once when
+/// somebody waits for it.
+#[derive(Clone)]
+pub struct StateTicket {
+    core: Arc<Core>,
+    state: Arc<State>,
+    outcome: Arc<Outcome>,
+    entity: u32,
+}
+
+impl StateTicket {
+    /// Waits until the operation's window is in the log, or on the disk too, and flushes it if nobody else does.
+    ///
+    /// ```
+    /// use esker::{Kind, Made, Store, Until};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// let ticket = radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into() })?;
+    /// let committed = ticket.wait(Until::Durable)?;
+    /// assert_eq!((committed.change, committed.version), (Made::Created, 1));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` or `Io`: it is still pending, and is tried again. `Poisoned`: the outcome is unknown. `Closed`:
+    /// the store was closed before it could be appended.
+    pub fn wait(&self, until: Until) -> Result<Committed> {
+        if self.outcome.of(self.entity).is_none() {
+            self.state.append(&self.core)?;
+        }
+        match self.outcome.of(self.entity) {
+            Some(Some((end, committed))) => {
+                if until == Until::Durable {
+                    self.core.wait_durable(end)?;
+                }
+                Ok(committed)
+            }
+            // Whatever refused it refuses everything.
+            _ => Err(self.core.stopped_now("flush a window")),
+        }
+    }
+
+    /// True once it is in the log.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outcome.of(self.entity).is_some_and(|flushed| flushed.is_some())
+    }
+}
+
+impl fmt::Debug for StateTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateTicket({:?})", self.outcome.of(self.entity))
+    }
+}
+
+/// An operation before it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) source: u8,
+    pub(crate) key: &'a [u8],
+    pub(crate) saying: Saying<'a>,
+    pub(crate) metadata: &'a [u8],
+    pub(crate) only_if: OnlyIf,
+}
+
+/// What must hold of an entity when an operation is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnlyIf {
+    Whatever,
+    /// Its version in the log is this, and no other source has said anything since.
+    Version(u64),
+    /// This operation on it is the last that is pending, and its version in the log is this.
+    Tick(u64, u64),
+}
+
+/// What came of an operation.
+pub(crate) enum Accepted {
+    Done(StateTicket),
+    /// What it was made for has changed.
+    Moved,
+}
+
+impl State {
+    /// That of a journal.
+    pub(crate) fn of(core: &Core) -> Arc<Self> {
+        core.lodger(|| Self {
+            schemas: Schemas::default(),
+            claims: Arc::default(),
+            open: Mutex::new(Open {
+                window: Window::default(),
+                last_flush: Instant::now(),
+                is_full: false,
+                end: core.commit.visible(),
+                failure: None,
+                has_ended: false,
+                pulse: Pulse::NotYet,
+                done: Done::default(),
+            }),
+            bell: Condvar::new(),
+        })
+    }
+
+    /// Takes an operation into the window.
+    pub(crate) fn accept(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        bound: &Arc<Bound>,
+        operation: &Operation<'_>,
+    ) -> Result<Accepted> {
+        check(bound.name, operation)?;
+        core.check_not_forked("say something of an entity")?;
+        let hash = core.index.hash(bound.id.get(), operation.key);
+        let mut open = self.enter(core)?;
+        let entity = self.room_for(core, &mut open, (bound, hash), operation)?;
+        let standing = open.window.standing(entity);
+        match operation.only_if {
+            OnlyIf::Whatever => {}
+            OnlyIf::Tick(tick, version) if (standing.tick, standing.version) == (tick, version) => {}
+            OnlyIf::Tick(..) => return Ok(Accepted::Moved),
+            OnlyIf::Version(version) => {
+                let others = standing.touched & !(1 << (operation.source % 64));
+                if standing.version != version || others != 0 {
+                    let found = if others == 0 { "" } else { ", and another source's operation is pending" };
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("assert a row of the kind {:?}", bound.name),
+                    )
+                    .sides(format!("version {version}"), format!("version {}{found}", standing.version)));
+                }
+            }
+        }
+        open.window.say(entity, operation.source, operation.saying, operation.metadata);
+        let ticket = StateTicket {
+            core: Arc::clone(core),
+            state: Arc::clone(self),
+            outcome: open.window.outcome(),
+            entity,
+        };
+        self.see_to_the_flush(core, open)?;
+        Ok(Accepted::Done(ticket))
+    }
+
+    /// The place of an operation's entity, in a window that the operation fits into.
+    fn room_for(
+        &self,
+        core: &Arc<Core>,
+        open: &mut Open,
+        (bound, hash): (&Arc<Bound>, EntityHash),
+        operation: &Operation<'_>,
+    ) -> Result<u32> {
+        let most = core.options.batch_bytes_max();
+        loop {
+            let entity = match open.window.find(hash) {
+                Some(entity) => entity,
+                None => {
+                    let base = base_of(core, bound, operation.key)?;
+                    open.window.enter(Arc::clone(bound), hash, operation.key, base)
+                }
+            };
+            let bytes = open.window.bytes_with(entity, operation.saying, operation.metadata);
+            if bytes <= most {
+                return Ok(entity);
+            }
+            let is_alone = !open.window.has_operations();
+            // A window is one batch: what would not fit begins the next one.
+            self.append_in(core, open)?;
+            if is_alone {
+                let doing = format!("say something of an entity of the kind {:?}", bound.name);
+                return Err(Error::new(ErrorKind::BatchTooLarge, doing)
+                    .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
+            }
+        }
+    }
+
+    /// Looks at an entity as it is with all that is pending, under the lock.
+    pub(crate) fn look<R>(
+        self: &Arc<Self>,
+        core: &Arc<Core>,
+        bound: &Arc<Bound>,
+        key: &[u8],
+        then: impl FnOnce(Standing<'_>) -> R,
+    ) -> Result<R> {
+        core.check_not_forked("look at an entity")?;
+        let hash = core.index.hash(bound.id.get(), key);
+        let open = self.enter(core)?;
+        if let Some(entity) = open.window.find(hash) {
+            return Ok(then(open.window.standing(entity)));
+        }
+        // Nobody writes rows but under this lock.
+        let base = base_of(core, bound, key)?;
+        Ok(then(base.standing()))
+    }
+
+    /// Appends what is pending, and waits as the journal's durability says.
+    pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
+        let end = self.append(core)?;
+        core.wait_as_configured(end)
+    }
+
+    /// Appends what is pending. Answers behind what everything is that was accepted before.
+    pub(crate) fn append(&self, core: &Arc<Core>) -> Result<Position> {
+        core.check_not_forked("flush a window")?;
+        let mut open = self.enter(core)?;
+        self.append_in(core, &mut open)?;
+        Ok(open.end)
+    }
+
+    fn append_in(&self, core: &Arc<Core>, open: &mut Open) -> Result<()> {
+        open.last_flush = Instant::now();
+        if open.window.is_empty() {
+            return Ok(());
+        }
+        let (places, frames): (Vec<usize>, Vec<_>) = open.window.frames().unzip();
+        let appended =
+            if frames.is_empty() { Ok((Vec::new(), open.end)) } else { core.append_rows(frames.into_iter()) };
+        match appended {
+            Ok((receipts, end)) => {
+                open.end = end;
+                open.is_full = false;
+                let operations = open.window.flushed(&places, &receipts, end);
+                open.done.flushes += 1;
+                open.done.operations += operations;
+                open.done.rows += receipts.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                if core.check_writable().is_err() {
+                    open.window.failed();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
+        let mut open = self.open.lock();
+        core.check_writable()?;
+        if open.has_ended {
+            return Err(core.stopped_now("say something of an entity"));
+        }
+        match open.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(open),
+        }
+    }
+
+    /// Sees to it that the window is flushed when it is time.
+    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>) -> Result<()> {
+        let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
+        let is_news = open.window.operations() == 1 || is_full && !open.is_full;
+        open.is_full = is_full;
+        if matches!(open.pulse, Pulse::NotYet) {
+            open.pulse = self.start(core);
+        }
+        match (&open.pulse, core.options.window) {
+            (Pulse::Runs(_), _) => {
+                drop(open);
+                if is_news {
+                    self.bell.notify_one();
+                }
+                Ok(())
+            }
+            (_, Every::Every(every)) if !is_full && open.last_flush.elapsed() < every => Ok(()),
+            (_, Every::Manual) if !is_full => Ok(()),
+            _ => {
+                self.append_in(core, &mut open)?;
+                let end = open.end;
+                drop(open);
+                core.wait_as_configured(end)
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, core: &Arc<Core>) -> Pulse {
+        if !core.options.background
+            || core.options.window == Every::Manual
+            || core.alone.load(Ordering::Relaxed)
+        {
+            return Pulse::None;
+        }
+        let (state, core) = (Arc::clone(self), Arc::clone(core));
+        let started = Builder::new().name("esker pulse".to_owned()).spawn(move || state.pulse(&core));
+        started.map_or(Pulse::None, Pulse::Runs)
+    }
+
+    /// Flushes a window when its time has come, until the end.
+    fn pulse(&self, core: &Arc<Core>) {
+        let Every::Every(every) = core.options.window else { return };
+        let mut open = self.open.lock();
+        while !open.has_ended {
+            let due = open.last_flush + every;
+            if open.window.is_empty() {
+                self.bell.wait(&mut open);
+            } else if !open.is_full && Instant::now() < due {
+                self.bell.wait_until(&mut open, due);
+            } else {
+                let flushed = self.append_in(core, &mut open).map(|()| open.end);
+                let waited = MutexGuard::unlocked(&mut open, || core.wait_as_configured(flushed?));
+                if let Err(error) = waited {
+                    // Whoever comes next is told; a window that is still there is tried again.
+                    open.failure = Some(error);
+                    open.is_full = false;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> StateStats {
+        let open = self.open.lock();
+        let Done { operations, rows, flushes } = open.done;
+        let (pending, pending_bytes) = (open.window.operations(), open.window.bytes());
+        StateStats { operations, rows, flushes, pending, pending_bytes }
+    }
+}
+
+impl Lodger for State {
+    fn end(&self, core: &Arc<Core>) -> Result<()> {
+        let mut open = self.open.lock();
+        if std::mem::replace(&mut open.has_ended, true) {
+            return Ok(());
+        }
+        let pulse = std::mem::replace(&mut open.pulse, Pulse::None);
+        let ended = self.append_in(core, &mut open);
+        let failure = open.failure.take();
+        open.window.failed();
+        drop(open);
+        self.bell.notify_all();
+        if let Pulse::Runs(thread) = pulse {
+            // It runs no code that could panic or end here.
+            let _ = thread.join();
+        }
+        match failure {
+            Some(error) if core.check_writable().is_ok() => Err(error),
+            _ => ended,
+        }
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
+    let check = |what: &str, found: usize, least: usize, most: usize| {
+        if (least..=most).contains(&found) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("say something of an entity of the kind {kind:?}: the {what}"),
+        )
+        .sides(format!("{least} to {most} bytes"), found))
+    };
+    check("key", operation.key.len(), 1, KEY_BYTES_MAX)?;
+    check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)
+}
+
+/// How an entity is in the log, its row brought to the kind's version.
+fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
+    let view = core.view();
+    let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
+    let said = Said::of(&entry)?;
+    let row = if said.is_alive() {
+        match current(bound.name, bound.version, bound.steps, &entry, said.mark.schema)? {
+            Cow::Borrowed(_) => BaseRow::Logged(entry.to_owned()),
+            Cow::Owned(row) => BaseRow::Brought(row),
+        }
+    } else {
+        BaseRow::None
+    };
+    Ok(Base {
+        alive: said.is_alive(),
+        version: said.version,
+        generation: entry.generation().get(),
+        sources: said.mark.sources,
+        row,
+    })
+}

@@ -1,0 +1,33 @@
+//! Live state: what is true now, who says so, and how it came to be.
+//!
+//! An *entity* of a state kind has a *row*, a value of the kind's type, as long as at least one *source* asserts
+//! it. Sources assert a whole row, patch some fields, or retract; what the operations of a *window* come to is
+//! appended as one batch of row frames, at most one for each entity. Whoever wants to know reads the rows
+//! ([`get`](crate::Store::get), [`scan`](crate::Store::scan)), or follows them from a bootstrap on
+//! ([`subscribe`](crate::Store::subscribe)).
+//!
+//! **The newest row frame of an entity says all there is to know of it now**: its row, its version, and the set of
+//! sources that assert it. So state is read like everything else, from the mapped log by the index of
+//! entities, and nothing of it is kept on the heap but the windows.
+//!
+//! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
+//! * [`kind`], [`schema`] — the typed handle, and what it means in one store
+//! * [`window`] — what operations come to; [`engine`] — when that is appended, and who waits for it
+//! * [`source`] — the sessions that write
+//! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
+//!   leaves the store
+//! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
+
+pub(crate) mod change;
+pub(crate) mod engine;
+pub(crate) mod kind;
+pub(crate) mod net;
+pub(crate) mod pack;
+pub(crate) mod reading;
+pub(crate) mod row;
+pub(crate) mod schema;
+pub(crate) mod source;
+pub(crate) mod subscribing;
+pub(crate) mod subscription;
+pub(crate) mod token;
+pub(crate) mod window;

@@ -1,0 +1,144 @@
+//! What the changes of a stretch of the log come to, entity by entity.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::row::RowOperation;
+use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::region::Region;
+use crate::journal::scan::Scan;
+use crate::journal::view::View;
+use crate::state::row::{ALL_FIELDS, Said, changed, current};
+use crate::state::schema::Bound;
+
+/// A walk over the frames of a kind in a stretch, stopping at those that are the newest of their entities in
+/// it, in the order of the log.
+///
+/// | at its beginning | at its end | it comes to |
+/// | --- | --- | --- |
+/// | not there | there | created |
+/// | there | there, with another version | updated: the fields that differ |
+/// | there | not there | deleted |
+/// | not there | not there | nothing |
+#[derive(Debug)]
+pub(crate) struct Net {
+    bound: Arc<Bound>,
+    /// It ends with the stretch.
+    view: View,
+    scan: Scan,
+    from: u64,
+    through: u64,
+    /// The entity's row at the beginning, if it is still there.
+    before: Option<OwnedEntry>,
+}
+
+/// What an entity's changes come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Netted {
+    pub(crate) operation: RowOperation,
+    pub(crate) changed: u64,
+}
+
+impl Net {
+    /// From behind a Seq through the end of the view, whose last Seq `through` is.
+    pub(crate) fn new(view: View, bound: Arc<Bound>, from: u64, through: u64) -> Self {
+        let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
+        Self { bound, view, scan, from, through, before: None }
+    }
+
+    pub(crate) fn from(&self) -> u64 {
+        self.from
+    }
+
+    pub(crate) fn through(&self) -> u64 {
+        self.through
+    }
+
+    /// The entity's newest frame.
+    pub(crate) fn entry(&self) -> Option<Entry<'_>> {
+        self.scan.entry()
+    }
+
+    /// The row that it had at the beginning, if it was there and still is.
+    pub(crate) fn previous(&self) -> Option<OwnedEntry> {
+        self.before.clone()
+    }
+
+    /// Steps to the next entity of which something has changed. `None`: there is no more.
+    pub(crate) fn advance(&mut self) -> Result<Option<Netted>> {
+        while self.scan.advance()? {
+            let Some(entry) = self.scan.entry() else { continue };
+            let said = Said::of(&entry)?;
+            let newest = self.view.latest(self.bound.id, entry.key())?;
+            if newest.is_none_or(|newest| newest.seq() != entry.seq()) {
+                continue;
+            }
+            let past = self.past_of(&entry)?;
+            let netted = self.compare(&past, &entry, &said)?;
+            self.before = past.before;
+            if netted.is_some() {
+                return Ok(netted);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the stretch says of an entity before its newest frame. All its frames in the stretch are there; the one
+    /// before them may have been compacted.
+    fn past_of(&self, newest: &Entry<'_>) -> Result<Past> {
+        let mut past = Past { was_alive: false, has_changed: false, changed: 0, before: None };
+        for entry in self.view.entity_behind(self.bound.id, newest.key(), 0).rev() {
+            let entry = entry?;
+            let said = Said::of(&entry)?;
+            if entry.seq().get() <= self.from {
+                past.before = said.is_alive().then(|| entry.to_owned());
+                break;
+            }
+            past.was_alive = said.operation != RowOperation::Created;
+            past.has_changed |= said.operation != RowOperation::Sources;
+            past.changed |= said.changed(self.bound.version);
+        }
+        Ok(past)
+    }
+
+    fn compare(&self, past: &Past, entry: &Entry<'_>, said: &Said) -> Result<Option<Netted>> {
+        let netted = |operation, changed| Some(Netted { operation, changed });
+        Ok(match (past.was_alive, said.is_alive()) {
+            (false, false) => None,
+            (false, true) => netted(RowOperation::Created, ALL_FIELDS),
+            (true, false) => netted(RowOperation::Deleted, 0),
+            (true, true) if !past.has_changed => None,
+            (true, true) => {
+                let exact =
+                    past.before.as_ref().map(|before| self.differing(before, entry, said)).transpose()?;
+                netted(RowOperation::Updated, exact.flatten().unwrap_or(past.changed))
+            }
+        })
+    }
+
+    /// Which fields differ of two rows of one version.
+    fn differing(&self, before: &OwnedEntry, entry: &Entry<'_>, said: &Said) -> Result<Option<u64>> {
+        let before = before.entry();
+        let schema = Said::of(&before)?.mark.schema;
+        if schema != said.mark.schema {
+            return Ok(None);
+        }
+        let Bound { name, version, steps, fields, .. } = &*self.bound;
+        let row_before = current(name, *version, steps, &before, schema)?;
+        let row = current(name, *version, steps, entry, schema)?;
+        Ok(Some(changed(&row_before, &row, fields)))
+    }
+}
+
+/// What is known of an entity from before its newest frame.
+#[derive(Debug)]
+struct Past {
+    /// It was there at the beginning of the stretch.
+    was_alive: bool,
+    /// Its row has changed since, as often as it may have changed back.
+    has_changed: bool,
+    /// Every field that did.
+    changed: u64,
+    /// Its row at the beginning, if that is still there.
+    before: Option<OwnedEntry>,
+}

@@ -1,0 +1,181 @@
+//! A row: from a value to its bytes and back, and what of it has changed.
+//!
+//! The bytes of a row are those that its type writes: a MessagePack map from the names of fields to their
+//! values, with every map inside in order. So the tool decodes a row without the application, and two rows
+//! say the same where their fields have the same bytes.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::row::{RowMark, RowOperation};
+use crate::journal::entry::Entry;
+use crate::state::kind::{Kind, RowFields, Upcaster};
+use crate::state::pack;
+
+/// All fields: of an entity that is new, gone, or brought from another version.
+pub(crate) const ALL_FIELDS: u64 = u64::MAX;
+
+/// Encodes a row behind what `row` holds, which is nothing.
+pub(crate) fn encode<T: Serialize>(kind: &str, value: &T, row: &mut Vec<u8>) -> Result<()> {
+    rmp_serde::encode::write_named(row, value).map_err(|cause| {
+        Error::new(ErrorKind::Codec, format!("encode a row of the kind {kind:?}")).because(cause)
+    })?;
+    pack::canonical(row);
+    Ok(())
+}
+
+/// Decodes a row.
+pub(crate) fn decode<T: DeserializeOwned>(kind: &str, row: &[u8]) -> Result<T> {
+    rmp_serde::from_slice(row).map_err(|cause| {
+        Error::new(ErrorKind::Codec, format!("decode a row of the kind {kind:?}")).because(cause)
+    })
+}
+
+/// What a row frame says, if an entry is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) operation: RowOperation,
+    pub(crate) mark: RowMark,
+    /// The entity's version from here on.
+    pub(crate) version: u64,
+}
+
+impl Said {
+    /// # Errors
+    ///
+    /// `Corrupt` if the entry is no row frame: only the state layer writes such a kind.
+    pub(crate) fn of(entry: &Entry<'_>) -> Result<Self> {
+        let frame = entry.frame();
+        let operation = RowOperation::of(frame.header.operation);
+        let (Some(operation), Some(mark)) = (operation, RowMark::read(frame.extensions())) else {
+            return Err(Error::corrupt(format!("read a row of kind {}", entry.kind()))
+                .concerning(entry.seq().get())
+                .sides("a row frame", format!("operation {}", frame.header.operation)));
+        };
+        let version = mark.version.unwrap_or_else(|| entry.generation().get());
+        Ok(Self { operation, mark, version })
+    }
+
+    /// Which fields differ, as bits of the fields of a version: those of another one say nothing.
+    pub(crate) fn changed(&self, version: u16) -> u64 {
+        if self.mark.schema == version { self.mark.changed } else { ALL_FIELDS }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.operation != RowOperation::Deleted
+    }
+}
+
+/// The row of an entry as the current version of its kind has it. Every reader of rows comes by here, so that
+/// none can forget to.
+pub(crate) fn current<'e>(
+    kind: &str,
+    version: u16,
+    steps: &[(u16, Upcaster)],
+    entry: &Entry<'e>,
+    schema: u16,
+) -> Result<Cow<'e, [u8]>> {
+    let is_older = |step: &&(u16, Upcaster)| step.0 >= schema && step.0 < version;
+    if steps.iter().filter(is_older).count() == 0 {
+        return Ok(Cow::Borrowed(entry.payload()));
+    }
+    let failed = |step: u16| {
+        Error::new(
+            ErrorKind::Codec,
+            format!("bring a row of the kind {kind:?} from version {step} to the next"),
+        )
+        .concerning(entry.seq().get())
+    };
+    let Some(mut fields) = RowFields::read(entry.payload()) else {
+        return Err(failed(schema).sides("a row", format!("{} bytes", entry.payload().len())));
+    };
+    for at in schema..version {
+        if let Some((_, step)) = steps.iter().find(|(from, _)| *from == at) {
+            step(&mut fields).map_err(|cause| failed(at).because(cause))?;
+        }
+    }
+    Ok(Cow::Owned(fields.write()))
+}
+
+/// The value of a row frame.
+pub(crate) fn value<T: DeserializeOwned>(kind: Kind<T>, entry: &Entry<'_>, schema: u16) -> Result<T> {
+    let row = current(kind.name(), kind.schema_version(), kind.steps(), entry, schema)?;
+    decode(kind.name(), &row).map_err(|error| error.concerning(entry.seq().get()))
+}
+
+/// Which fields differ, one bit a field in the order of `names`; of a field that is not among them, all bits.
+pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
+    if before == now {
+        return 0;
+    }
+    let (Some(before), Some(now)) = (pack::Fields::of(before), pack::Fields::of(now)) else {
+        return ALL_FIELDS;
+    };
+    let bit = |name: &str| match names.iter().position(|known| known == name) {
+        Some(at) if at < 64 => 1u64 << at,
+        _ => ALL_FIELDS,
+    };
+    let mut differing = 0;
+    let mut aligned = before.clone();
+    for (name, value) in now.clone() {
+        // Rows of one type have their fields in one order.
+        let there = match aligned.next() {
+            Some((other, value)) if other == name => Some(value),
+            _ => before.clone().find(|(other, _)| *other == name).map(|(_, value)| value),
+        };
+        if there != Some(value) {
+            differing |= bit(name);
+        }
+    }
+    for (name, _) in before {
+        if now.clone().all(|(other, _)| other != name) {
+            differing |= bit(name);
+        }
+    }
+    differing
+}
+
+/// Lays the fields of a patch over a row, and gives the bytes that the row's type writes of that.
+pub(crate) fn patched<T: Serialize + DeserializeOwned>(
+    kind: &str,
+    row: Option<&[u8]>,
+    patch: &RowFields,
+) -> Result<Vec<u8>> {
+    let doing = || format!("patch a row of the kind {kind:?}");
+    let mut fields = match row {
+        None => RowFields::default(),
+        Some(row) => RowFields::read(row)
+            .ok_or_else(|| Error::corrupt(doing()).sides("a row", format!("{} bytes", row.len())))?,
+    };
+    for (name, value) in patch.encoded() {
+        fields.set_encoded(name, value.to_vec());
+    }
+    let value: T = rmp_serde::from_slice(&fields.write()).map_err(|cause| {
+        let error = Error::new(ErrorKind::TypeMismatch, doing());
+        match (unfit::<T>(kind, row, patch), row) {
+            (Some(field), _) => {
+                error.sides(format!("a value that the field {field:?} takes"), "another type")
+            }
+            (None, None) => error.sides("a row, or a value for each field without a default", "neither"),
+            (None, Some(_)) => error,
+        }
+        .because(cause)
+    })?;
+    let mut bytes = Vec::new();
+    encode(kind, &value, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The field of a patch that a row does not take, where one by itself tells it.
+fn unfit<T: DeserializeOwned>(kind: &str, row: Option<&[u8]>, patch: &RowFields) -> Option<String> {
+    let row = RowFields::read(row?)?;
+    let one = patch.encoded().find(|(name, value)| {
+        let mut fields = row.clone();
+        fields.set_encoded(name, value.to_vec());
+        decode::<T>(kind, &fields.write()).is_err()
+    });
+    one.map(|(name, _)| name.to_owned())
+}

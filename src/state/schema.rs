@@ -1,0 +1,173 @@
+//! What a typed handle means in one store: its number, and the order of its fields.
+
+use std::any::type_name;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+
+use crate::codec::fields::{Shape, shape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::system::{Codec, FIELDS_MAX, KindInfo, Owner};
+use crate::id::KindId;
+use crate::journal::core::Core;
+use crate::journal::registry::KindSpec;
+use crate::state::kind::{Kind, Upcaster};
+use crate::state::pack::Fields;
+
+/// A kind that rows are written of.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) id: KindId,
+    pub(crate) name: &'static str,
+    pub(crate) version: u16,
+    pub(crate) steps: &'static [(u16, Upcaster)],
+    /// Every field that a row of this version ever had: a field's place is its bit.
+    pub(crate) fields: Vec<String>,
+    /// What the type tells.
+    told: &'static [&'static str],
+}
+
+impl Bound {
+    /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything.
+    pub(crate) fn check_row(&self, row: &[u8]) -> Result<()> {
+        let Some(fields) = Fields::of(row) else {
+            return Err(no_row(self.name, "what was given", "a value that is encoded as something else"));
+        };
+        self.check_names(fields.map(|(name, _)| name))
+    }
+
+    /// Refuses fields that the kind's type does not tell.
+    pub(crate) fn check_names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut expected = self.told.iter();
+        for name in names {
+            // As a rule they come in the order of declaration.
+            if !expected.any(|told| *told == name) {
+                if !self.told.contains(&name) {
+                    return Err(Error::new(
+                        ErrorKind::InvalidInput,
+                        format!("write a row of the kind {:?}", self.name),
+                    )
+                    .sides(format!("the fields {:?}", self.told), format!("a field {name:?}")));
+                }
+                expected = self.told.iter();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A handle's name and Rust type, each as the place and length of its static text.
+type Handle = (usize, usize, usize, usize, u16);
+
+/// The handles that were used to write.
+#[derive(Debug, Default)]
+pub(crate) struct Schemas {
+    bound: RwLock<HashMap<Handle, Arc<Bound>>>,
+}
+
+impl Schemas {
+    /// The kind of a handle, registered if this is its first use.
+    #[inline]
+    pub(crate) fn bind<T: DeserializeOwned>(&self, core: &Core, kind: Kind<T>) -> Result<Arc<Bound>> {
+        let rust = type_name::<T>();
+        let handle = (
+            kind.name().as_ptr().addr(),
+            kind.name().len(),
+            rust.as_ptr().addr(),
+            rust.len(),
+            kind.schema_version(),
+        );
+        if let Some(bound) = self.bound.read().get(&handle) {
+            return Ok(Arc::clone(bound));
+        }
+        let told = match shape::<T>() {
+            Shape::Struct(fields) => fields,
+            Shape::Enum(_) => return Err(no_row(kind.name(), rust, "an enum")),
+            Shape::Other => {
+                return Err(no_row(
+                    kind.name(),
+                    rust,
+                    "a type that serde does not read as one (a tuple, a map, a flattened or tagged struct)",
+                ));
+            }
+        };
+        // Under the lock from here on: of two types under one name the second one sees the first.
+        let mut bound = self.bound.write();
+        let other = bound.values().find(|other| other.name == kind.name());
+        if let Some(other) =
+            other.filter(|other| (other.version, other.told) != (kind.schema_version(), told))
+        {
+            return Err(differs(
+                kind.name(),
+                (other.version, &texts(other.told)),
+                (kind.schema_version(), told),
+            ));
+        }
+        let made = Arc::new(register(core, kind, told)?);
+        bound.insert(handle, Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Result<Bound> {
+    let known = core.registry.read().named(kind.name()).cloned();
+    let mut fields = match &known {
+        Some(known) if known.owner == Owner::State && known.version == kind.schema_version() => {
+            check_compatible(known, kind, told)?;
+            known.fields.clone()
+        }
+        // Another version counts its fields anew.
+        _ => Vec::new(),
+    };
+    let news =
+        told.iter().filter(|name| fields.iter().all(|known| known != *name)).map(|name| (*name).to_owned());
+    let news: Vec<String> = news.collect();
+    fields.extend(news);
+    if fields.len() > FIELDS_MAX {
+        return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name()))
+            .sides(format!("at most {FIELDS_MAX} fields"), fields.len()));
+    }
+    let (codec, owner, version) = (Codec::MessagePack, Owner::State, kind.schema_version());
+    let spec = KindSpec { name: kind.name().to_owned(), version, codec, owner, fields: fields.clone() };
+    let id = core.register(spec)?.id;
+    Ok(Bound { id, name: kind.name(), version, steps: kind.steps(), fields, told })
+}
+
+/// A version may gain fields. One that loses or renames some is another version.
+fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result<()> {
+    let is_told = |field: &String| told.iter().any(|name| name == field);
+    if known.fields.iter().all(is_told) {
+        return Ok(());
+    }
+    Err(differs(kind.name(), (known.version, &known.fields), (kind.schema_version(), told)))
+}
+
+fn texts(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn differs(name: &str, known: (u16, &[String]), asked: (u16, &[&str])) -> Error {
+    Error::new(ErrorKind::Schema, format!("use the kind {name:?}")).sides(
+        format!("version {} with the fields {:?}", known.0, known.1),
+        format!("version {} with the fields {:?}", asked.0, asked.1),
+    )
+}
+
+fn no_row(name: &str, rust: &str, found: &str) -> Error {
+    Error::new(ErrorKind::Schema, format!("use {rust} for the rows of the kind {name:?}"))
+        .sides("a struct with named fields", found)
+}
+
+/// The number of a kind that rows are read of; `None`: the store does not have it.
+pub(crate) fn readable(known: Option<&KindInfo>) -> Result<Option<KindId>> {
+    match known {
+        None => Ok(None),
+        Some(known) if known.owner == Owner::State => Ok(Some(known.id)),
+        Some(known) => {
+            Err(Error::new(ErrorKind::KindMismatch, format!("read rows of the kind {:?}", known.name))
+                .sides("a kind of live state", "a kind of facts"))
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Sources: who says what is true, and the sessions in which they say it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+use crate::journal::Journal;
+use crate::journal::core::Core;
+use crate::log::lock::now;
+use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
+use crate::state::kind::{Kind, Patch};
+use crate::state::row::{encode, patched};
+use crate::state::schema::Bound;
+use crate::state::window::Saying;
+
+/// The sources that a session of this process has.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(Mutex<BTreeSet<u8>>);
+
+/// A session of a source, until its last clone is dropped.
+#[derive(Debug)]
+struct Claim {
+    claims: Arc<Claims>,
+    id: u8,
+    name: String,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claims.0.lock().remove(&self.id);
+    }
+}
+
+/// A session of a source: through it the source says what is true.
+///
+/// Clones are the same session, and may be used from any thread. What a source asserts stays asserted when its
+/// sessions end and when the process does, until the source retracts it.
+///
+/// **Operations are accepted, not awaited**: what they come to is appended with their window, and is visible and
+/// durable then; see [`StateTicket`] and [`Store::flush`](crate::Store::flush). If a window that nobody waits
+/// for cannot be appended, the next call of any session, or the close, is told.
+///
+/// ```
+/// use esker::{Kind, Patch, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Debug, PartialEq)]
+/// struct Vessel {
+///     name: String,
+///     knots: f32,
+/// }
+///
+/// const VESSEL: Kind<Vessel> = Kind::new("vessel");
+///
+/// # fn main() -> esker::Result<()> {
+/// let store = Store::in_memory()?;
+/// let (radar, pilot) = (store.source("radar")?, store.source("pilot")?);
+/// radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into(), knots: 11.2 })?;
+/// pilot.patch(VESSEL, "mmsi:2190", &Patch::new().set("knots", &12.0)?)?;
+/// store.flush()?;
+/// assert_eq!(store.get(VESSEL, "mmsi:2190")?.unwrap().value()?.knots, 12.0);
+///
+/// radar.retract(VESSEL, "mmsi:2190")?;                  // the pilot still says that it is there
+/// store.flush()?;
+/// assert!(store.get(VESSEL, "mmsi:2190")?.is_some());
+/// pilot.retract(VESSEL, "mmsi:2190")?;
+/// store.flush()?;
+/// assert!(store.get(VESSEL, "mmsi:2190")?.is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Source {
+    journal: Journal,
+    state: Arc<State>,
+    claim: Arc<Claim>,
+}
+
+impl Source {
+    /// Claims a source, and gives it a number if it has none.
+    pub(crate) fn claim(journal: &Journal, name: &str) -> Result<Self> {
+        let core = journal.appending();
+        if !(1..=SOURCE_NAME_BYTES_MAX).contains(&name.len()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "name a source")
+                .sides(format!("1 to {SOURCE_NAME_BYTES_MAX} bytes"), name.len()));
+        }
+        core.check_not_forked("claim a source")?;
+        let state = State::of(core);
+        let id = state.claims.claim(core, name)?;
+        let claim = Claim { claims: Arc::clone(&state.claims), id, name: name.to_owned() };
+        Ok(Self { journal: journal.clone(), state, claim: Arc::new(claim) })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.claim.name
+    }
+
+    /// Its number: the bit that it has in a row's set of sources.
+    #[must_use]
+    pub fn id(&self) -> u8 {
+        self.claim.id
+    }
+
+    /// States the whole of an entity: it is there, and this is its row.
+    ///
+    /// A row that is as it was changes nothing: no version, no notification, and no frame if the source asserted
+    /// it before.
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if the value cannot be encoded; `Schema` if its type cannot be the row of the kind, with both
+    /// lists of fields; `KindMismatch` if the name is one of facts or of a newer version; `InvalidInput` for a key
+    /// over its limit, `BatchTooLarge` for a row that no batch takes; what a flush failed with that nobody waited
+    /// for; `Poisoned`, `Closed`, `Forked`.
+    pub fn assert<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>, row: &T) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.assert_with(kind, key, row, &[])
+    }
+
+    /// The same with bytes beside the row, at most 65,535. A window's row has those of its last operation that
+    /// came with any.
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn assert_with<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        row: &T,
+        metadata: &[u8],
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.assert_row(kind, key.as_ref(), row, metadata, OnlyIf::Whatever)
+    }
+
+    /// Asserts a row if the entity's version in the log is this one (0: there never was such an entity), and no
+    /// other source has said anything of it since.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` with both versions if it is not, and as [`assert`](Self::assert).
+    pub fn assert_if<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        version: u64,
+        row: &T,
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.assert_row(kind, key.as_ref(), row, &[], OnlyIf::Version(version))
+    }
+
+    fn assert_row<T>(
+        &self,
+        kind: Kind<T>,
+        key: &[u8],
+        row: &T,
+        metadata: &[u8],
+        only_if: OnlyIf,
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let bound = self.bind(kind)?;
+        crate::codec::with_buffer(|bytes| {
+            encode(kind.name(), row, bytes)?;
+            bound.check_row(bytes)?;
+            let saying = Saying::Assert(bytes);
+            let operation = Operation { source: self.claim.id, key, saying, metadata, only_if };
+            match self.state.accept(self.core(), &bound, &operation)? {
+                Accepted::Done(ticket) => Ok(ticket),
+                Accepted::Moved => panic!("only what looked before can have been overtaken"),
+            }
+        })
+    }
+
+    /// States some fields of an entity: the others stay as they are, pending operations included. The source asserts the
+    /// entity with it. An entity that is not there is created from the defaults that serde knows.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a field that the kind does not have, with the list of those that it has; `TypeMismatch` for
+    /// a value that its field does not take, or if there is no entity and a field without a default is not among
+    /// these: nothing is said then. And as [`assert`](Self::assert).
+    pub fn patch<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>, patch: &Patch) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.patch_with(kind, key.as_ref(), patch, &[], false)
+    }
+
+    /// The same, if there is the entity.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` if there is none, and as [`patch`](Self::patch).
+    pub fn patch_existing<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        patch: &Patch,
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.patch_with(kind, key.as_ref(), patch, &[], true)
+    }
+
+    fn patch_with<T>(
+        &self,
+        kind: Kind<T>,
+        key: &[u8],
+        patch: &Patch,
+        metadata: &[u8],
+        must_exist: bool,
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let bound = self.bind(kind)?;
+        bound.check_names(patch.names())?;
+        self.overwrite(&bound, key, metadata, |row| {
+            if row.is_none() && must_exist {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("patch a row of the kind {:?}", kind.name()),
+                )
+                .sides("an entity that is there", "none"));
+            }
+            patched::<T>(kind.name(), row, patch.fields())
+        })
+    }
+
+    /// Reads an entity's row as it is with all that is pending, and asserts what `change` makes of it; again, if
+    /// another operation on the entity came between. So `change` may be called more than once.
+    ///
+    /// ```
+    /// use esker::{Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize, Default)]
+    /// # struct Counter { hits: u64 }
+    /// const COUNTER: Kind<Counter> = Kind::new("counter");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let web = store.source("web")?;
+    /// for _ in 0..3 {
+    ///     web.update(COUNTER, "/", |counter| Counter { hits: counter.unwrap_or_default().hits + 1 })?;
+    /// }
+    /// store.flush()?;
+    /// assert_eq!(store.get(COUNTER, "/")?.unwrap().value()?.hits, 3);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if the row that is there cannot be decoded, and as [`assert`](Self::assert).
+    pub fn update<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        mut change: impl FnMut(Option<T>) -> T,
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let bound = self.bind(kind)?;
+        self.overwrite(&bound, key.as_ref(), &[], |row| {
+            let row = row.map(|row| crate::state::row::decode(kind.name(), row)).transpose()?;
+            let mut bytes = Vec::new();
+            encode(kind.name(), &change(row), &mut bytes)?;
+            bound.check_row(&bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// Asserts what `make` makes of the row that is there. It runs under no lock, and again if it was overtaken.
+    fn overwrite(
+        &self,
+        bound: &Arc<Bound>,
+        key: &[u8],
+        metadata: &[u8],
+        mut make: impl FnMut(Option<&[u8]>) -> Result<Vec<u8>>,
+    ) -> Result<StateTicket> {
+        loop {
+            let (row, only_if) = self.state.look(self.core(), bound, key, |standing| {
+                let only_if = OnlyIf::Tick(standing.tick, standing.version);
+                (standing.row.map(std::borrow::Cow::into_owned), only_if)
+            })?;
+            let row = make(row.as_deref())?;
+            let saying = Saying::Assert(&row);
+            let operation = Operation { source: self.claim.id, key, saying, metadata, only_if };
+            if let Accepted::Done(ticket) = self.state.accept(self.core(), bound, &operation)? {
+                return Ok(ticket);
+            }
+        }
+    }
+
+    /// Says that as far as this source knows the entity is not there. It is deleted when no source asserts it any
+    /// more; where this one never did, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn retract<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<StateTicket>
+    where
+        T: DeserializeOwned,
+    {
+        let bound = self.bind(kind)?;
+        let (key, saying, only_if) = (key.as_ref(), Saying::Retract, OnlyIf::Whatever);
+        let operation = Operation { source: self.claim.id, key, saying, metadata: &[], only_if };
+        match self.state.accept(self.core(), &bound, &operation)? {
+            Accepted::Done(ticket) => Ok(ticket),
+            Accepted::Moved => panic!("only what looked before can have been overtaken"),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        self.journal.core()
+    }
+
+    #[inline]
+    fn bind<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Arc<Bound>> {
+        self.state.schemas.bind(self.core(), kind)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({:?}, {})", self.claim.name, self.claim.id)
+    }
+}
+
+impl Claims {
+    fn claim(&self, core: &Core, name: &str) -> Result<u8> {
+        let mut claimed = self.0.lock();
+        let (known, free) = {
+            let registry = core.registry.read();
+            let known =
+                registry.sources().values().find(|source| source.name == name).map(|source| source.id);
+            let is_free = |id: &u8| !registry.sources().contains_key(id);
+            (known, (0u8..).take(SOURCES_MAX).find(is_free))
+        };
+        let doing = || format!("claim the source {name:?}");
+        let id = match (known, free) {
+            (Some(known), _) => known,
+            (None, Some(free)) => {
+                core.put_source(SourceInfo {
+                    id: free,
+                    name: name.to_owned(),
+                    claimed: now(),
+                    retired: false,
+                })?;
+                free
+            }
+            (None, None) => {
+                let names: Vec<String> =
+                    core.registry.read().sources().values().map(|source| source.name.clone()).collect();
+                return Err(Error::new(ErrorKind::LimitReached, doing()).at(core.directory.path()).sides(
+                    format!("at most {SOURCES_MAX} sources"),
+                    format!("all taken: {}", names.join(", ")),
+                ));
+            }
+        };
+        if claimed.insert(id) {
+            return Ok(id);
+        }
+        Err(Error::new(ErrorKind::SourceClaimed, doing()).at(core.directory.path()))
+    }
+}

@@ -1,0 +1,144 @@
+//! How to follow a kind.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::journal::Journal;
+use crate::state::kind::Kind;
+use crate::state::subscription::Subscription;
+use crate::state::token::Token;
+
+/// What becomes of a subscription that falls too far behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Behind {
+    /// It ends with `Lagged`; its [token](Subscription::token) says how far it came.
+    #[default]
+    End,
+    /// It goes on nearer to the end, and is told how many changes it missed.
+    LiveOnly,
+    /// It begins anew: with all the rows that there are.
+    Full,
+    /// It is told what the changes that it missed come to, entity by entity; where compaction has dropped what
+    /// would tell that, it begins anew.
+    Resume,
+}
+
+/// How to follow a kind: [`Store::subscription`](crate::Store::subscription) begins it, [`start`](Self::start) ends it.
+#[derive(Clone)]
+#[must_use = "a subscription begins with `start`"]
+pub struct SubscriptionBuilder<T> {
+    journal: Journal,
+    kind: Kind<T>,
+    bootstrap: bool,
+    previous: bool,
+    sources: bool,
+    behind: Behind,
+    capacity: u64,
+    bootstrap_hold: u64,
+    from: Option<Token>,
+    spin: Duration,
+}
+
+impl<T: DeserializeOwned> SubscriptionBuilder<T> {
+    pub(crate) fn new(journal: &Journal, kind: Kind<T>) -> Self {
+        Self {
+            journal: journal.clone(),
+            kind,
+            bootstrap: true,
+            previous: false,
+            sources: false,
+            behind: Behind::End,
+            capacity: 4096,
+            bootstrap_hold: 1 << 30,
+            from: None,
+            spin: Duration::ZERO,
+        }
+    }
+
+    /// Whether it begins with the rows that there are. Default: true.
+    pub const fn bootstrap(mut self, bootstrap: bool) -> Self {
+        self.bootstrap = bootstrap;
+        self
+    }
+
+    /// Whether an update comes with the row before it, if that is still there. Default: false.
+    pub const fn previous(mut self, previous: bool) -> Self {
+        self.previous = previous;
+        self
+    }
+
+    /// Whether changes only of who asserts an entity are told, as updates of no field. Default: false.
+    pub const fn sources(mut self, sources: bool) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    /// What becomes of it when more than [`capacity`](Self::capacity) changes are unread. Default:
+    /// [`Behind::End`].
+    pub const fn behind(mut self, behind: Behind) -> Self {
+        self.behind = behind;
+        self
+    }
+
+    /// How many changes of the kind may be unread, counted from when it first has caught up. Default: 4,096.
+    pub const fn capacity(mut self, changes: u64) -> Self {
+        self.capacity = changes;
+        self
+    }
+
+    /// How many bytes of log it may hold back from compaction until it has caught up. Past that it begins anew.
+    /// Default: 1 GiB.
+    pub const fn bootstrap_hold(mut self, bytes: u64) -> Self {
+        self.bootstrap_hold = bytes;
+        self
+    }
+
+    /// Goes on where another subscription was: it is told what has changed since, entity by entity, or, where nobody
+    /// can tell that any more, begins with all the rows.
+    pub const fn resume(mut self, token: Token) -> Self {
+        self.from = Some(token);
+        self
+    }
+
+    /// So long a wait looks again and again before it sleeps. Default: none.
+    pub const fn spin(mut self, budget: Duration) -> Self {
+        self.spin = budget;
+        self
+    }
+
+    /// Begins. The kind is registered if this is its first use.
+    ///
+    /// # Errors
+    ///
+    /// `Schema` or `KindMismatch` if the type does not fit the kind; `Poisoned`, `Closed`, `Forked`; `Io` or
+    /// `Corrupt` if the log's end cannot be looked up.
+    pub fn start(self) -> Result<Subscription<T>> {
+        Subscription::begin(&self.journal, self.kind, self.choice(), self.from, self.spin)
+    }
+
+    fn choice(&self) -> Choice {
+        let &Self { bootstrap, previous, sources, behind, capacity, bootstrap_hold, .. } = self;
+        Choice { bootstrap, previous, sources, behind, capacity, bootstrap_hold }
+    }
+}
+
+impl<T> fmt::Debug for SubscriptionBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SubscriptionBuilder({:?}, behind {:?})", self.kind, self.behind)
+    }
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) bootstrap: bool,
+    pub(crate) previous: bool,
+    pub(crate) sources: bool,
+    pub(crate) behind: Behind,
+    pub(crate) capacity: u64,
+    pub(crate) bootstrap_hold: u64,
+}

@@ -1,0 +1,496 @@
+//! Following a kind: what there is, and then every change of it.
+//!
+//! A subscription is a state machine over one mapped log, and gathers nothing:
+//!
+//! ```text
+//!   Rows ──────────► Net ──────────► Live
+//!   the rows as of   what (S, S']    each change that is flushed,
+//!   S, once each     comes to,       in order, none twice
+//!                    round by round
+//!     ▲                               │ too far behind, as the options say
+//!     └───────────────────────────────┘
+//! ```
+//!
+//! The three join without a gap and without a double: the rows are those of a view that ends at S, a round begins
+//! where the one before ended, and the live part begins behind the last round. While it is in the first two, what
+//! it has still to see is held back from compaction, up to a limit.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::row::RowOperation;
+use crate::id::Seq;
+use crate::journal::Journal;
+use crate::journal::core::Core;
+use crate::journal::entry::Entry;
+use crate::journal::pins::{Pin, PinnedBy};
+use crate::journal::region::Region;
+use crate::journal::subscriber::{Item, Lag, SubscribeOptions, Subscriber};
+use crate::journal::view::View;
+use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
+use crate::state::change::{Change, ChangeKind, Marker, StateItem};
+use crate::state::engine::State;
+use crate::state::kind::Kind;
+use crate::state::net::Net;
+use crate::state::reading::{OwnedRow, Row, Walk};
+use crate::state::row::{ALL_FIELDS, Said};
+use crate::state::schema::Bound;
+use crate::state::subscribing::{Behind, Choice};
+use crate::state::token::{Because, Token};
+
+/// Where a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscriptionStatus {
+    /// It is being told the rows that there are.
+    Bootstrapping,
+    /// It is being told what has changed since those rows, or since its token.
+    CatchingUp,
+    /// It is told each change when it is flushed.
+    Live,
+}
+
+/// Follows the live state of a kind: the rows that there are, and then each change; see
+/// [`Store::subscribe`](crate::Store::subscribe).
+///
+/// It pulls, in the thread that calls it, and costs a writer nothing. It may be put into a
+/// [`WaitSet`](crate::WaitSet).
+pub struct Subscription<T> {
+    kind: Kind<T>,
+    phase: Phase,
+    item: Held<T>,
+    status: SubscriptionStatus,
+    started: Token,
+    /// It has been told that all the rows follow, and that those were all.
+    has_begun: bool,
+    follower: Follower,
+}
+
+/// What does not depend on the type.
+struct Follower {
+    core: Arc<Core>,
+    bound: Arc<Bound>,
+    choice: Choice,
+    live: Subscriber,
+    /// Since it began, in rows and rounds.
+    steps: u32,
+}
+
+enum Phase {
+    /// Begins anew with the next call.
+    Begin {
+        because: Option<Because>,
+    },
+    Rows {
+        walk: Box<Walk>,
+        through: u64,
+        _pin: Pin,
+    },
+    /// A round is to begin behind this Seq. The one before told so many changes.
+    Round {
+        from: u64,
+        _pin: Pin,
+        told: u64,
+    },
+    Net {
+        net: Box<Net>,
+        _pin: Pin,
+        told: u64,
+    },
+    Live,
+}
+
+/// What it stepped to.
+enum Held<T> {
+    None,
+    Marker(Marker),
+    Change { what: ChangeKind, changed: u64, by: HeldBy, previous: Option<OwnedRow<T>> },
+}
+
+/// Who holds the entry of a change.
+#[derive(Clone, Copy, Debug)]
+enum HeldBy {
+    Walk,
+    Net,
+    Live,
+}
+
+impl<T: DeserializeOwned> Subscription<T> {
+    pub(crate) fn begin(
+        journal: &Journal,
+        kind: Kind<T>,
+        choice: Choice,
+        from: Option<Token>,
+        spin: Duration,
+    ) -> Result<Self> {
+        let core = journal.appending();
+        core.check_not_forked("subscribe")?;
+        core.check_writable()?;
+        let bound = State::of(core).schemas.bind(core, kind)?;
+        let lag = if choice.behind == Behind::LiveOnly { Lag::Skip } else { Lag::Disconnect };
+        let options = SubscribeOptions::new().capacity(choice.capacity).on_lag(lag).spin(spin);
+        let live = journal.subscribe_with(Region::Kind(bound.id), options)?;
+        let follower = Follower { core: Arc::clone(core), bound, choice, live, steps: 0 };
+        let newest = follower.durable_view()?.last_seq()?.map_or(0, Seq::get);
+        let started = from.unwrap_or_else(|| Token::of(core, newest));
+        let mut subscription = Self {
+            kind,
+            phase: Phase::Begin { because: None },
+            item: Held::None,
+            status: SubscriptionStatus::Live,
+            started,
+            has_begun: false,
+            follower,
+        };
+        match from {
+            Some(token) => subscription.go_on_from(token, newest),
+            None if choice.bootstrap => {}
+            None => {
+                subscription.follower.live.begin_behind(newest)?;
+                subscription.phase = Phase::Live;
+            }
+        }
+        Ok(subscription)
+    }
+
+    fn go_on_from(&mut self, token: Token, newest: u64) {
+        self.phase = match token.trouble(&self.follower.core, newest) {
+            Some(because) => Phase::Begin { because: Some(because) },
+            // Whether that can still be told is looked up when the round begins.
+            None => Phase::Round { from: token.seq, _pin: self.follower.pin(token.seq), told: u64::MAX },
+        };
+    }
+
+    /// Steps to the next item. False: there is nothing more now. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// `Lagged`, once and for all, under [`Behind::End`]; `Closed` or `Poisoned` when the log has ended and all of it
+    /// was seen; `Corrupt` or `Io` for a row that cannot be read, behind which the next call goes on.
+    pub fn advance(&mut self) -> Result<bool> {
+        self.item = Held::None;
+        loop {
+            if let Some(found) = self.step()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `None`: it is in another phase now. A phase ends only where the next one begins: after an error it is where
+    /// it was.
+    fn step(&mut self) -> Result<Option<bool>> {
+        match &self.phase {
+            Phase::Begin { because } => self.begin_rows(*because).map(Some),
+            Phase::Rows { .. } => self.step_in_rows().map(Some),
+            Phase::Round { .. } => self.next_round().map(|()| None),
+            Phase::Net { .. } => self.step_in_net(),
+            Phase::Live => self.step_live(),
+        }
+    }
+
+    fn begin_rows(&mut self, because: Option<Because>) -> Result<bool> {
+        self.phase = Phase::Begin { because };
+        let (view, through, pin) = self.follower.hold_what_is_there()?;
+        let walk = Box::new(Walk::new(view, self.follower.bound.id));
+        self.phase = Phase::Rows { walk, through, _pin: pin };
+        self.status = SubscriptionStatus::Bootstrapping;
+        self.item = Held::Marker(Marker::BootstrapBegin { rebootstrap: self.has_begun, because });
+        Ok(true)
+    }
+
+    fn step_in_rows(&mut self) -> Result<bool> {
+        let Phase::Rows { walk, through, .. } = &mut self.phase else { return Ok(false) };
+        let through = *through;
+        if self.follower.holds_too_much(through)? {
+            self.has_begun = true;
+            return self.begin_rows(Some(Because::HeldTooMuch));
+        }
+        if walk.advance()? {
+            self.item = Held::Change {
+                what: ChangeKind::Bootstrap,
+                changed: ALL_FIELDS,
+                by: HeldBy::Walk,
+                previous: None,
+            };
+            return Ok(true);
+        }
+        let token = Token::of(&self.follower.core, through);
+        self.phase = Phase::Round { from: through, _pin: self.follower.pin(through), told: u64::MAX };
+        self.status = SubscriptionStatus::CatchingUp;
+        self.item = Held::Marker(Marker::BootstrapComplete { token, rebootstrap: self.has_begun });
+        self.has_begun = true;
+        Ok(true)
+    }
+
+    /// Begins a round, or goes live where few changes can be left.
+    fn next_round(&mut self) -> Result<()> {
+        let Phase::Round { from, told, .. } = self.phase else { return Ok(()) };
+        let capacity = self.follower.choice.capacity;
+        let view = self.follower.durable_view()?;
+        if let Some(because) = self.follower.dropped_behind(&view, from) {
+            self.phase = Phase::Begin { because: Some(because) };
+            return Ok(());
+        }
+        let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
+        if through - from <= capacity || told < capacity {
+            self.follower.live.begin_behind(from)?;
+            self.phase = Phase::Live;
+            self.status = SubscriptionStatus::Live;
+            return Ok(());
+        }
+        let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), from, through));
+        self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
+        self.status = SubscriptionStatus::CatchingUp;
+        Ok(())
+    }
+
+    fn step_in_net(&mut self) -> Result<Option<bool>> {
+        let Phase::Net { net, told, .. } = &mut self.phase else { return Ok(None) };
+        if self.follower.holds_too_much(net.from())? {
+            self.has_begun = true;
+            return self.begin_rows(Some(Because::HeldTooMuch)).map(Some);
+        }
+        let Some(netted) = net.advance()? else {
+            let (from, told) = (net.through(), *told);
+            self.phase = Phase::Round { from, _pin: self.follower.pin(from), told };
+            return Ok(None);
+        };
+        *told += 1;
+        let what = match netted.operation {
+            RowOperation::Created => ChangeKind::Created,
+            RowOperation::Deleted => ChangeKind::Deleted,
+            RowOperation::Updated | RowOperation::Sources => ChangeKind::Updated,
+        };
+        let is_asked = self.follower.choice.previous && what == ChangeKind::Updated;
+        let previous = if is_asked { net.previous() } else { None };
+        let previous = previous.map(|entry| Ok(Row::of(self.kind, entry.entry())?.to_owned())).transpose()?;
+        self.item = Held::Change { what, changed: netted.changed, by: HeldBy::Net, previous };
+        Ok(Some(true))
+    }
+
+    fn step_live(&mut self) -> Result<Option<bool>> {
+        let stepped = match self.follower.live.advance() {
+            Err(error) if error.kind() == ErrorKind::Lagged => return self.fell_behind(error),
+            stepped => stepped?,
+        };
+        if !stepped {
+            return Ok(Some(false));
+        }
+        let held = match self.follower.live.item() {
+            Item::Missed(missed) => {
+                Held::Marker(Marker::Missed { from: missed.from, to: missed.to, count: missed.count })
+            }
+            Item::Entry(entry) => {
+                let said = Said::of(&entry)?;
+                let what = match said.operation {
+                    RowOperation::Created => ChangeKind::Created,
+                    RowOperation::Updated => ChangeKind::Updated,
+                    RowOperation::Deleted => ChangeKind::Deleted,
+                    RowOperation::Sources if self.follower.choice.sources => ChangeKind::Updated,
+                    RowOperation::Sources => return Ok(None),
+                };
+                let is_asked = self.follower.choice.previous && said.operation == RowOperation::Updated;
+                let previous = if is_asked { self.follower.row_before(self.kind, &entry)? } else { None };
+                let changed = said.changed(self.follower.bound.version);
+                Held::Change { what, changed, by: HeldBy::Live, previous }
+            }
+        };
+        self.item = held;
+        Ok(Some(true))
+    }
+
+    fn fell_behind(&mut self, error: Error) -> Result<Option<bool>> {
+        let looked = self.follower.live.looked();
+        self.has_begun = true;
+        match self.follower.choice.behind {
+            Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
+            Behind::Resume => {
+                self.phase = Phase::Round { from: looked, _pin: self.follower.pin(looked), told: u64::MAX };
+                Ok(None)
+            }
+            Behind::End | Behind::LiveOnly => Err(error),
+        }
+    }
+
+    /// What [`advance`](Self::advance) stepped to.
+    ///
+    /// # Panics
+    ///
+    /// If the last call of `advance` did not answer `true`.
+    #[must_use]
+    pub fn item(&self) -> StateItem<'_, T> {
+        let (what, changed, by, previous) = match &self.item {
+            Held::Marker(marker) => return StateItem::Marker(*marker),
+            Held::Change { what, changed, by, previous } => (*what, *changed, *by, previous.as_ref()),
+            Held::None => panic!("advance() found nothing"),
+        };
+        let entry = match (by, &self.phase) {
+            (HeldBy::Walk, Phase::Rows { walk, .. }) => walk.entry(),
+            (HeldBy::Net, Phase::Net { net, .. }) => net.entry(),
+            (HeldBy::Live, _) => match self.follower.live.item() {
+                Item::Entry(entry) => Some(entry),
+                Item::Missed(_) => None,
+            },
+            _ => None,
+        };
+        let row = entry.and_then(|entry| Row::of(self.kind, entry).ok());
+        let row = row.unwrap_or_else(|| panic!("advance() found nothing"));
+        StateItem::Change(Change {
+            row,
+            kind: self.kind,
+            what,
+            changed,
+            fields: &self.follower.bound.fields,
+            previous,
+        })
+    }
+
+    /// The next item, if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn try_next(&mut self) -> Result<Option<StateItem<'_, T>>> {
+        Ok(if self.advance()? { Some(self.item()) } else { None })
+    }
+
+    /// Waits for the next item; `None`: the subscription was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    #[allow(clippy::should_implement_trait, reason = "an item is borrowed from the subscription")]
+    pub fn next(&mut self) -> Result<Option<StateItem<'_, T>>> {
+        Ok(if self.wait(None)? { Some(self.item()) } else { None })
+    }
+
+    /// Waits for the next item, at most so long; `None`: the time is over, or it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<StateItem<'_, T>>> {
+        Ok(if self.wait(Instant::now().checked_add(timeout))? { Some(self.item()) } else { None })
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
+    }
+
+    /// Begins anew with the next call: with all the rows that there are then.
+    pub fn rebootstrap(&mut self) {
+        self.item = Held::None;
+        self.phase = Phase::Begin { because: Some(Because::Asked) };
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> SubscriptionStatus {
+        match self.phase {
+            Phase::Begin { .. } => SubscriptionStatus::Bootstrapping,
+            _ => self.status,
+        }
+    }
+
+    /// Where it began: what was flushed later it is told.
+    #[must_use]
+    pub fn started_at(&self) -> Token {
+        self.started
+    }
+
+    /// How far it has come: a place that is durable now, and that [`resume`](crate::SubscriptionBuilder::resume) takes.
+    /// `None`: in the middle of a bootstrap, or of what the changes come to since a token or a lag, there is no such place;
+    /// there is one before it, and behind it.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` or `Closed` if what it was told is not durable, and will not be.
+    pub fn token(&self) -> Result<Option<Token>> {
+        let core = &self.follower.core;
+        let seq = match &self.phase {
+            // Of a round's changes some are told, and nothing says which.
+            Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
+            Phase::Round { from, .. } => *from,
+            Phase::Live => {
+                // In a mode that does not sync it may have been told what a power cut would take.
+                core.wait_durable(core.commit.visible())?;
+                self.follower.live.looked()
+            }
+        };
+        Ok(Some(Token::of(core, seq)))
+    }
+
+    /// Ends its waiting, from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.follower.live.stopper()
+    }
+}
+
+impl Follower {
+    /// The log up to what is durable; everything that is appended now is made so.
+    fn durable_view(&self) -> Result<View> {
+        self.core.wait_durable(self.core.commit.visible())?;
+        Ok(View::new(Arc::clone(&self.core.index), self.core.commit.durable()))
+    }
+
+    /// The log as it is, where it ends, and what holds it back from there.
+    fn hold_what_is_there(&self) -> Result<(View, u64, Pin)> {
+        // Before it is known where it ends, nothing is dropped.
+        let pin = self.pin(0);
+        let view = self.durable_view()?;
+        let through = view.last_seq()?.map_or(0, Seq::get);
+        pin.move_to(through);
+        Ok((view, through, pin))
+    }
+
+    fn pin(&self, behind: u64) -> Pin {
+        self.core.pins.pin(PinnedBy::Bootstrap, behind)
+    }
+
+    /// Looks now and then.
+    fn holds_too_much(&mut self, behind: u64) -> Result<bool> {
+        const EVERY: u32 = 1024;
+        self.steps = self.steps.wrapping_add(1);
+        if !self.steps.is_multiple_of(EVERY) {
+            return Ok(false);
+        }
+        Ok(self.core.view().bytes_from(behind + 1)? > self.choice.bootstrap_hold)
+    }
+
+    /// Why nobody can tell what has changed since, if so.
+    fn dropped_behind(&self, view: &View, seq: u64) -> Option<Because> {
+        let floor = view.floor(&Region::Kind(self.bound.id)).map_or(0, Seq::get);
+        (seq + 1 < floor).then_some(Because::Compacted)
+    }
+
+    /// The row that an entity had before an update, if it is still there.
+    fn row_before<T>(&self, kind: Kind<T>, entry: &Entry<'_>) -> Result<Option<OwnedRow<T>>> {
+        let view = self.core.view();
+        for before in view.entity_behind(self.bound.id, entry.key(), 0).rev() {
+            let before = before?;
+            if before.seq() < entry.seq() && Said::of(&before)?.is_alive() {
+                return Row::of(kind, before).map(|row| Some(row.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<T> Reading for Subscription<T> {
+    fn place(&self) -> Place<'_> {
+        let place = self.follower.live.place();
+        let has_more = place.has_more || !matches!(self.phase, Phase::Live);
+        Place { has_more, ..place }
+    }
+}
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscription({:?}, {:?}, behind {})", self.kind, self.status, self.follower.live.looked())
+    }
+}

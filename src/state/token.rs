@@ -1,0 +1,114 @@
+//! Positions that leave the store, and come back.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
+use crate::id::{Seq, StoreId};
+use crate::journal::core::Core;
+
+/// How far somebody has followed live state: a position that may be kept outside of the store, with what tells
+/// whether it still means the same when it comes back.
+///
+/// It names a place that was durable when it was given out. As text it is the store, the era and the
+/// [`Seq`], for example `5e1f…:1:42`.
+///
+/// ```
+/// use esker::Token;
+/// let text = "00112233445566778899aabbccddeeff:1:42";
+/// let token: Token = text.parse()?;
+/// assert_eq!(token.to_string(), text);
+/// assert!("42".parse::<Token>().is_err());
+/// # esker::Result::Ok(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub(crate) store: StoreId,
+    pub(crate) era: u64,
+    /// Everything up to this Seq was seen; 0: nothing.
+    pub(crate) seq: u64,
+}
+
+/// Why what a reader gathered is not good any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Because {
+    /// It had fallen too far behind.
+    Lagged,
+    /// It asked for it.
+    Asked,
+    /// Compaction has dropped what would tell what has changed since.
+    Compacted,
+    /// The bootstrap held back as much of the log as it may.
+    HeldTooMuch,
+    /// The store was restored or repaired since, or lost what the position names.
+    Rewound,
+    /// The position is one of another store.
+    OtherStore,
+}
+
+impl Token {
+    pub(crate) fn of(core: &Core, seq: u64) -> Self {
+        Self { store: core.manifest.store, era: core.manifest.era, seq }
+    }
+
+    /// The last entry that was seen; `None`: there was none.
+    #[must_use]
+    pub const fn seq(&self) -> Option<Seq> {
+        Seq::new(self.seq)
+    }
+
+    /// Why it means nothing here, if so: `newest` is the last Seq that the store has.
+    pub(crate) fn trouble(&self, core: &Core, newest: u64) -> Option<Because> {
+        if self.store != core.manifest.store {
+            return Some(Because::OtherStore);
+        }
+        (self.era != core.manifest.era || self.seq > newest).then_some(Because::Rewound)
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.store, self.era, self.seq)
+    }
+}
+
+impl FromStr for Token {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let read = || {
+            let mut parts = text.split(':');
+            let (store, era, seq) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            let mut bytes = [0; 16];
+            if parts.next().is_some() || store.len() != 32 || !store.is_ascii() {
+                return None;
+            }
+            for (at, byte) in bytes.iter_mut().enumerate() {
+                *byte = u8::from_str_radix(store.get(at * 2..at * 2 + 2)?, 16).ok()?;
+            }
+            Some(Self { store: StoreId(bytes), era, seq })
+        };
+        read().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "read a token").sides("STORE:ERA:SEQ", format!("{text:?}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_as_it_was_written_and_nothing_else_is() {
+        let token = Token { store: StoreId([0xa5; 16]), era: u64::MAX, seq: 7 };
+        assert_eq!(token.to_string().parse::<Token>().unwrap(), token);
+        let good = token.to_string();
+        for bad in
+            ["", ":", "::", &good[1..], &format!("{good}:1"), &format!("{good}x"), &good.replace('a', "é")]
+        {
+            let error = bad.parse::<Token>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! A window: what the operations that were accepted since the last flush come to, entity by entity.
+//!
+//! Pure arithmetic over sets of sources and encoded rows. An operation never looks at another entity, and an
+//! entity's row frame is decided when the window is flushed, from how the entity was before and how it is now:
+//! whatever happened in between leaves no trace.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::format::frame::FRAME_BYTES;
+use crate::format::index::EntityHash;
+use crate::format::row::{ROW_EXTENSION_BYTES_MAX, RowMark, RowOperation};
+use crate::id::{Position, Seq};
+use crate::journal::entry::OwnedEntry;
+use crate::journal::record::Receipt;
+use crate::journal::rows::RowFrame;
+use crate::state::row::{ALL_FIELDS, changed};
+use crate::state::schema::Bound;
+
+/// What a flush made of an operation's entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Made {
+    /// It is there now, and was not before.
+    Created,
+    /// Its row is another one.
+    Updated,
+    /// Nobody asserts it any more.
+    Deleted,
+    /// Only who asserts it has changed.
+    SourcesOnly,
+    /// It is as it was.
+    Nothing,
+}
+
+/// What a window came to for one entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// What became of it.
+    pub change: Made,
+    /// Its version now; 0: there is no such entity, and none that is remembered.
+    pub version: u64,
+    /// Where that stands in the log; `None`: nothing had to be appended.
+    pub seq: Option<Seq>,
+}
+
+/// What became of a window; shared by the tickets of its operations.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome(OnceLock<Ended>);
+
+#[derive(Debug)]
+enum Ended {
+    Flushed {
+        end: Position,
+        entities: Box<[Committed]>,
+    },
+    /// The store refuses for good; it says itself why.
+    Failed,
+}
+
+impl Outcome {
+    /// `None`: the window is open. `Some(None)`: it failed.
+    pub(crate) fn of(&self, entity: u32) -> Option<Option<(Position, Committed)>> {
+        Some(match self.0.get()? {
+            Ended::Failed => None,
+            Ended::Flushed { end, entities } => {
+                entities.get(entity as usize).map(|committed| (*end, *committed))
+            }
+        })
+    }
+}
+
+/// How an entity is in the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Base {
+    pub(crate) alive: bool,
+    /// Zero: the log does not know it.
+    pub(crate) version: u64,
+    pub(crate) generation: u64,
+    pub(crate) sources: u64,
+    pub(crate) row: BaseRow,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) enum BaseRow {
+    #[default]
+    None,
+    /// As it stands in the log.
+    Logged(OwnedEntry),
+    /// Brought to this version of its kind.
+    Brought(Vec<u8>),
+}
+
+impl Base {
+    /// An entity of which nothing is pending.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        let row = self.alive.then(|| Cow::Borrowed(self.row()));
+        Standing { row, version: self.version, tick: 0, touched: 0 }
+    }
+
+    fn row(&self) -> &[u8] {
+        match &self.row {
+            BaseRow::None => &[],
+            BaseRow::Logged(entry) => entry.payload(),
+            BaseRow::Brought(row) => row,
+        }
+    }
+}
+
+/// What an operation says of an entity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Saying<'a> {
+    /// It is there, and this is its row.
+    Assert(&'a [u8]),
+    /// As far as this source knows it is not.
+    Retract,
+}
+
+/// An entity that was touched.
+#[derive(Debug)]
+struct Pending {
+    bound: Arc<Bound>,
+    hash: EntityHash,
+    key: Box<[u8]>,
+    base: Base,
+    alive: bool,
+    /// The row, if it is another one than the base's.
+    row: Option<Vec<u8>>,
+    sources: u64,
+    metadata: Vec<u8>,
+    /// Whose operation was the last.
+    source: u8,
+    /// Who said anything of it in this window.
+    touched: u64,
+    /// Which operation was the last, of all that this window and those before it ever took; 0: none yet.
+    tick: u64,
+}
+
+/// An entity as it is with all that is pending.
+#[derive(Debug)]
+pub(crate) struct Standing<'w> {
+    /// `None`: it is not there.
+    pub(crate) row: Option<Cow<'w, [u8]>>,
+    /// The version that the log has.
+    pub(crate) version: u64,
+    /// Which operation on it is the last that is pending; 0: none is.
+    pub(crate) tick: u64,
+    /// Who has operations of it pending.
+    pub(crate) touched: u64,
+}
+
+/// Hashes that are hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AsItIs(u64);
+
+impl std::hash::Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut padded = [0; 8];
+            padded.iter_mut().zip(word).for_each(|(to, from)| *to = *from);
+            self.0 ^= u64::from_le_bytes(padded);
+        }
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        // The lower half of a keyed hash of 128 bits.
+        self.0 = u64::try_from(hash & u128::from(u64::MAX)).unwrap_or(0);
+    }
+}
+
+type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
+
+/// The operations since the last flush.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    entities: Vec<Pending>,
+    by_hash: ByHash,
+    /// The bytes of log that it comes to at most.
+    bytes: u64,
+    operations: u64,
+    /// Operations ever, so that no two have the same number.
+    ticks: u64,
+    outcome: Arc<Outcome>,
+}
+
+impl Window {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entities.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    pub(crate) fn has_operations(&self) -> bool {
+        self.operations > 0
+    }
+
+    /// The bytes that it would come to with an operation.
+    pub(crate) fn bytes_with(&self, at: u32, saying: Saying<'_>, metadata: &[u8]) -> u64 {
+        let Some(pending) = self.entities.get(at as usize) else { return self.bytes };
+        let metadata = if metadata.is_empty() { pending.metadata.len() } else { metadata.len() };
+        let row = match saying {
+            Saying::Assert(row) => row.len(),
+            Saying::Retract => pending.row().len(),
+        };
+        self.bytes - pending.frame_bytes() + frame_bytes(pending.key.len(), metadata, row)
+    }
+
+    pub(crate) fn outcome(&self) -> Arc<Outcome> {
+        Arc::clone(&self.outcome)
+    }
+
+    /// The place of an entity, if it was touched.
+    pub(crate) fn find(&self, hash: EntityHash) -> Option<u32> {
+        self.by_hash.get(&hash).copied()
+    }
+
+    /// Takes an entity in that was not touched before.
+    pub(crate) fn enter(&mut self, bound: Arc<Bound>, hash: EntityHash, key: &[u8], base: Base) -> u32 {
+        let at = u32::try_from(self.entities.len()).unwrap_or(u32::MAX);
+        let pending = Pending {
+            bound,
+            hash,
+            key: key.into(),
+            alive: base.alive,
+            row: None,
+            sources: base.sources,
+            metadata: Vec::new(),
+            source: 0,
+            touched: 0,
+            tick: 0,
+            base,
+        };
+        self.bytes += pending.frame_bytes();
+        self.entities.push(pending);
+        self.by_hash.insert(hash, at);
+        at
+    }
+
+    /// How an entity is now.
+    pub(crate) fn standing(&self, at: u32) -> Standing<'_> {
+        let Some(pending) = self.entities.get(at as usize) else {
+            return Standing { row: None, version: 0, tick: 0, touched: 0 };
+        };
+        Standing {
+            row: pending.alive.then(|| Cow::Borrowed(pending.row())),
+            version: pending.base.version,
+            tick: pending.tick,
+            touched: pending.touched,
+        }
+    }
+
+    /// Applies an operation of a source.
+    pub(crate) fn say(&mut self, at: u32, source: u8, saying: Saying<'_>, metadata: &[u8]) {
+        let Some(pending) = self.entities.get_mut(at as usize) else { return };
+        let before = pending.frame_bytes();
+        self.ticks += 1;
+        pending.say(source, saying);
+        pending.tick = self.ticks;
+        if !metadata.is_empty() {
+            pending.metadata.clear();
+            pending.metadata.extend_from_slice(metadata);
+        }
+        self.bytes = self.bytes + pending.frame_bytes() - before;
+        self.operations += 1;
+    }
+
+    /// The row frames that the window comes to, with the place of each one's entity.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = (usize, RowFrame<'_>)> {
+        self.entities.iter().enumerate().filter_map(|(at, pending)| Some((at, pending.frame()?)))
+    }
+
+    /// Ends the window: its frames were given these places. Answers how many operations there were.
+    pub(crate) fn flushed(&mut self, places: &[usize], receipts: &[Receipt], end: Position) -> u64 {
+        let mut entities: Box<[Committed]> =
+            self.entities.iter().map(|pending| pending.committed(None)).collect();
+        for (at, receipt) in places.iter().zip(receipts) {
+            if let (Some(committed), Some(pending)) = (entities.get_mut(*at), self.entities.get(*at)) {
+                *committed = pending.committed(Some(receipt));
+            }
+        }
+        self.end(Ended::Flushed { end, entities })
+    }
+
+    /// Ends the window: nothing of it will ever be appended by this store.
+    pub(crate) fn failed(&mut self) {
+        self.end(Ended::Failed);
+    }
+
+    fn end(&mut self, ended: Ended) -> u64 {
+        let outcome = std::mem::take(&mut self.outcome);
+        // Only here, and once for each window.
+        let _ = outcome.0.set(ended);
+        self.entities.clear();
+        self.by_hash.clear();
+        self.bytes = 0;
+        std::mem::take(&mut self.operations)
+    }
+}
+
+impl Pending {
+    fn row(&self) -> &[u8] {
+        self.row.as_deref().unwrap_or_else(|| self.base.row())
+    }
+
+    fn frame_bytes(&self) -> u64 {
+        frame_bytes(self.key.len(), self.metadata.len(), self.row().len())
+    }
+
+    fn say(&mut self, source: u8, saying: Saying<'_>) {
+        let bit = 1u64 << (source % 64);
+        match saying {
+            Saying::Assert(row) => {
+                if row == self.base.row() {
+                    self.row = None;
+                } else {
+                    let kept = self.row.get_or_insert_default();
+                    kept.clear();
+                    kept.extend_from_slice(row);
+                }
+                self.alive = true;
+                self.sources |= bit;
+            }
+            Saying::Retract => {
+                self.sources &= !bit;
+                self.alive &= self.sources != 0;
+            }
+        }
+        self.source = source;
+        self.touched |= bit;
+    }
+
+    /// How the entity is now against how it was: the operation, and which fields differ.
+    fn net(&self) -> Option<(RowOperation, u64)> {
+        match (self.base.alive, self.alive) {
+            (false, false) => None,
+            (false, true) => Some((RowOperation::Created, ALL_FIELDS)),
+            (true, false) => Some((RowOperation::Deleted, ALL_FIELDS)),
+            (true, true) => {
+                let differing = match &self.row {
+                    None => 0,
+                    Some(row) => changed(self.base.row(), row, &self.bound.fields),
+                };
+                match differing {
+                    0 if self.sources == self.base.sources => None,
+                    0 => Some((RowOperation::Sources, 0)),
+                    mask => Some((RowOperation::Updated, mask)),
+                }
+            }
+        }
+    }
+
+    /// The version that the entity has with this; `None`: that of the generation that it will be given.
+    fn next_version(&self, operation: RowOperation) -> Option<u64> {
+        let step = u64::from(operation != RowOperation::Sources);
+        let version = self.base.version + step;
+        let is_known = self.base.version > 0;
+        (is_known && version != self.base.generation + 1).then_some(version)
+    }
+
+    fn frame(&self) -> Option<RowFrame<'_>> {
+        let (operation, changed) = self.net()?;
+        let payload = if operation == RowOperation::Deleted { &[][..] } else { self.row() };
+        Some(RowFrame {
+            operation,
+            kind: self.bound.id,
+            hash: self.hash,
+            key: &self.key,
+            metadata: &self.metadata,
+            payload,
+            source: self.source,
+            mark: RowMark {
+                schema: self.bound.version,
+                sources: self.sources,
+                changed,
+                version: self.next_version(operation),
+            },
+        })
+    }
+
+    fn committed(&self, receipt: Option<&Receipt>) -> Committed {
+        let Some((receipt, (operation, _))) = receipt.zip(self.net()) else {
+            return Committed { change: Made::Nothing, version: self.base.version, seq: None };
+        };
+        let version = self.next_version(operation).unwrap_or_else(|| receipt.generation.get());
+        let change = match operation {
+            RowOperation::Created => Made::Created,
+            RowOperation::Updated => Made::Updated,
+            RowOperation::Deleted => Made::Deleted,
+            RowOperation::Sources => Made::SourcesOnly,
+        };
+        Committed { change, version, seq: Some(receipt.seq) }
+    }
+}
+
+/// What a row frame takes of the log at most.
+pub(crate) fn frame_bytes(key: usize, metadata: usize, row: usize) -> u64 {
+    (FRAME_BYTES + ROW_EXTENSION_BYTES_MAX + key + metadata + row + 8) as u64
+}

@@ -1,0 +1,194 @@
+//! Live state through the typed door.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::id::KindId;
+use crate::journal::view::View;
+use crate::log::lock::now;
+use crate::state::engine::{State, StateStats};
+use crate::state::kind::Kind;
+use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
+use crate::state::schema::readable;
+use crate::state::source::Source;
+use crate::state::subscribing::SubscriptionBuilder;
+use crate::state::subscription::Subscription;
+use crate::store::Store;
+use crate::store::view::StoreView;
+
+/// So long a deletion is told.
+const TOMBSTONE_RETENTION: Duration = Duration::from_secs(300);
+
+impl Store {
+    /// A session of a source, which has one of 64 numbers in the store from its first session on; see [`Source`].
+    ///
+    /// # Errors
+    ///
+    /// `SourceClaimed` while another session has it, `LimitReached` with the names of all 64 if there is no number,
+    /// `InvalidInput` for a name over its limit; and what [`append`](Self::append) answers.
+    pub fn source(&self, name: &str) -> Result<Source> {
+        Source::claim(self.journal(), name)
+    }
+
+    /// Appends what sources have said up to now, as one batch, and waits as the store's durability says.
+    ///
+    /// # Errors
+    ///
+    /// `NoSpace` or `Io`: it is still pending, and is tried again; `Poisoned`, `Closed`.
+    pub fn flush(&self) -> Result<()> {
+        let core = self.journal().appending();
+        State::of(core).flush(core)
+    }
+
+    /// What the sources of this opening have said, and what became of it.
+    #[must_use]
+    pub fn state_stats(&self) -> StateStats {
+        State::of(self.journal().core()).stats()
+    }
+
+    /// The row of an entity, if it is there. Sees what was flushed: what is pending shows behind its window.
+    ///
+    /// # Errors
+    ///
+    /// `KindMismatch` if the kind is one of facts; `Corrupt`, `Io`.
+    pub fn get<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Option<OwnedRow<T>>> {
+        Ok(self.view().get(kind, key)?.map(|row| row.to_owned()))
+    }
+
+    /// How an entity is: also whether it was deleted within the last five minutes.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
+        self.view().status(kind, key)
+    }
+
+    /// The rows that an entity had, oldest first, and its deletions, as far as compaction has left them.
+    ///
+    /// # Errors
+    ///
+    /// `Compacted` if the history has no beginning any more: of live state only the newest row is kept, unless
+    /// [`Journal::keep`](crate::Journal::keep) says otherwise. And as [`get`](Self::get).
+    pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
+        let view = self.view();
+        let Some(id) = view.find_rows(kind)? else { return Ok(Vec::new()) };
+        let history = view.entries().entity(id, key.as_ref());
+        history.filter_map(|entry| entry.and_then(|entry| Version::of(kind, entry)).transpose()).collect()
+    }
+
+    /// The rows of a kind as they are now, on the disk: isolated from what is written meanwhile. See [`Rows`].
+    ///
+    /// ```
+    /// use esker::{Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// for name in ["Ada", "Grace"] {
+    ///     radar.assert(VESSEL, name, &Vessel { name: name.into() })?;
+    /// }
+    /// store.flush()?;
+    /// for row in store.scan(VESSEL)? {
+    ///     let row = row?;
+    ///     println!("{:?} v{} {}", row.key(), row.version(), row.value()?.name);
+    /// }
+    /// # assert_eq!(store.scan(VESSEL)?.count(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), and what a sync answers.
+    pub fn scan<T>(&self, kind: Kind<T>) -> Result<Rows<T>> {
+        let core = self.journal().appending();
+        let id = self.view().find_rows(kind)?;
+        core.wait_durable(core.commit.visible())?;
+        let view = View::new(std::sync::Arc::clone(&core.index), core.commit.durable());
+        Ok(Rows::new(kind, id, view))
+    }
+
+    /// Follows a kind: the rows that there are, and then each change, with the defaults of [`subscription`](Self::subscription).
+    ///
+    /// ```
+    /// use esker::{ChangeKind, Kind, Marker, StateItem, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String, knots: f32 }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into(), knots: 11.2 })?;
+    /// store.flush()?;
+    ///
+    /// let mut vessels = store.subscribe(VESSEL)?;
+    /// radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into(), knots: 12.0 })?;
+    /// store.flush()?;
+    /// let mut told = Vec::new();
+    /// while let Some(item) = vessels.try_next()? {
+    ///     match item {
+    ///         StateItem::Change(change) => told.push((change.kind(), change.version(), change.has("name"))),
+    ///         StateItem::Marker(Marker::BootstrapBegin { .. }) => told.clear(),
+    ///         StateItem::Marker(_) => {}
+    ///         _ => {}
+    ///     }
+    /// }
+    /// // It is one moment's rows, and what came behind that moment.
+    /// assert_eq!(told, [(ChangeKind::Bootstrap, 2, true)]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`SubscriptionBuilder::start`].
+    pub fn subscribe<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Subscription<T>> {
+        self.subscription(kind).start()
+    }
+
+    /// How to follow a kind.
+    pub fn subscription<T: DeserializeOwned>(&self, kind: Kind<T>) -> SubscriptionBuilder<T> {
+        SubscriptionBuilder::new(self.journal(), kind)
+    }
+}
+
+impl StoreView {
+    /// The row of an entity, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn get<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Option<Row<'_, T>>> {
+        match self.find_rows(kind)? {
+            Some(id) => reading::row(self.entries(), id, kind, key.as_ref()),
+            None => Ok(None),
+        }
+    }
+
+    /// How an entity is; see [`Store::status`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
+        let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
+        let retention = i64::try_from(TOMBSTONE_RETENTION.as_nanos()).unwrap_or(i64::MAX);
+        reading::status(self.entries(), id, key.as_ref(), now().saturating_sub(retention))
+    }
+
+    /// The rows of a kind in this view.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn rows<T>(&self, kind: Kind<T>) -> Result<Rows<T>> {
+        Ok(Rows::new(kind, self.find_rows(kind)?, self.entries().clone()))
+    }
+
+    fn find_rows<T>(&self, kind: Kind<T>) -> Result<Option<KindId>> {
+        readable(self.named(kind.name()).as_deref())
+    }
+}

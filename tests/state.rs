@@ -1,0 +1,15 @@
+//! What live state promises, statement by statement: `s01_…` to `s31_…`.
+//!
+//! Windows are flushed by hand here, so that every test says what is in one.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+#[path = "state/bad_input.rs"]
+mod bad_input;
+#[path = "state/following.rs"]
+mod following;
+#[path = "state/harbour.rs"]
+mod harbour;
+#[path = "state/schema.rs"]
+mod schema;
+#[path = "state/writing.rs"]
+mod writing;

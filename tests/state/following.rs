@@ -1,0 +1,356 @@
+//! Subscriptions: bootstrap, the live part, and what becomes of who is too slow.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use esker::{
+    Because, Behind, ChangeKind, CompactOptions, Durability, ErrorKind, Marker, Options, Simulator,
+    StateItem, Store, SubscriptionStatus, Token, Window,
+};
+
+use super::harbour::{VESSEL, Vessel, follow, open, store, told, vessel};
+
+#[test]
+fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    for name in ["ada", "grace", "joan"] {
+        radar.assert(VESSEL, name, &vessel(name, 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    radar.retract(VESSEL, "grace").unwrap();
+    store.flush().unwrap();
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    assert_eq!(changes.status(), SubscriptionStatus::Bootstrapping);
+    assert!(changes.token().unwrap().is_none());
+    assert_eq!(told(&mut changes), ["begin false None", "ada v1 is", "joan v1 is", "complete false"]);
+    assert_eq!(changes.status(), SubscriptionStatus::Live);
+    radar.assert(VESSEL, "ada", &vessel("ada", 2.0)).unwrap();
+    radar.retract(VESSEL, "joan").unwrap();
+    store.flush().unwrap();
+    assert_eq!(told(&mut changes), [r#"ada v2 updated ["knots"]"#, "joan v2 deleted"]);
+    changes.rebootstrap();
+    assert_eq!(told(&mut changes), ["begin true Some(Asked)", "ada v2 is", "complete true"]);
+}
+
+#[test]
+fn what_is_flushed_while_a_bootstrap_runs_comes_behind_it_once() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    for n in 0..20 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    for _ in 0..10 {
+        assert!(changes.advance().unwrap());
+    }
+    radar.assert(VESSEL, "v00", &vessel("v", 2.0)).unwrap();
+    radar.assert(VESSEL, "v19", &vessel("v", 2.0)).unwrap();
+    radar.retract(VESSEL, "v18").unwrap();
+    radar.assert(VESSEL, "new", &vessel("v", 2.0)).unwrap();
+    store.flush().unwrap();
+    let rest = told(&mut changes);
+    assert_eq!(rest.len(), 11 + 1 + 4, "{rest:?}");
+    assert!(rest.contains(&"v19 v1 is".to_owned()), "as of the moment when it began: {rest:?}");
+    assert_eq!(
+        rest[12..],
+        [r#"v00 v2 updated ["knots"]"#, r#"v19 v2 updated ["knots"]"#, "v18 v2 deleted", "new v1 created"]
+    );
+}
+
+/// Rows by key: name and knots with the version.
+type Folded = BTreeMap<Vec<u8>, (u64, Vessel)>;
+
+/// What somebody has who does as he is told.
+fn fold(folded: &mut Folded, item: &StateItem<'_, Vessel>) {
+    match item {
+        StateItem::Marker(Marker::BootstrapBegin { .. }) => folded.clear(),
+        StateItem::Change(change) if change.kind() == ChangeKind::Deleted => {
+            let (before, _) = folded.remove(change.key()).expect("what is deleted was there");
+            assert!(before < change.version());
+        }
+        StateItem::Change(change) => {
+            let row = (change.version(), change.value().unwrap().unwrap());
+            let before = folded.insert(change.key().to_vec(), row);
+            match change.kind() {
+                ChangeKind::Updated => assert!(before.expect("it was there").0 < change.version()),
+                _ => assert!(before.is_none(), "{change:?} was there: {before:?}"),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn scanned(store: &Store) -> Folded {
+    let rows = store.scan(VESSEL).unwrap().map(Result::unwrap);
+    rows.map(|row| (row.key().to_vec(), (row.version(), row.value().unwrap()))).collect()
+}
+
+#[test]
+fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
+    let options =
+        Options::new().durability(Durability::Os).window(Window::Every(std::time::Duration::from_millis(1)));
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::over(options.open(directory.path().join("harbour.esker")).unwrap());
+    let stop = AtomicBool::new(false);
+    let folds: Vec<Folded> = std::thread::scope(|scope| {
+        for writer in 0..10u16 {
+            let (store, stop) = (&store, &stop);
+            scope.spawn(move || {
+                let source = store.source(&format!("source-{writer}")).unwrap();
+                let mut n = u64::from(writer);
+                while !stop.load(Ordering::Relaxed) {
+                    n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    let key = format!("v{}", (n >> 33) % 50);
+                    let row = Vessel { heading: u16::try_from(n >> 48).unwrap(), ..vessel(&key, 1.0) };
+                    match (n >> 20) % 10 {
+                        0..6 => source.assert(VESSEL, &key, &row).unwrap(),
+                        _ => source.retract(VESSEL, &key).unwrap(),
+                    };
+                }
+            });
+        }
+        let readers: Vec<_> = (0..3u64)
+            .map(|reader| {
+                let store = &store;
+                scope.spawn(move || {
+                    let behind = if reader == 2 { Behind::Full } else { Behind::Resume };
+                    // One is too slow for its capacity again and again.
+                    let capacity = if reader == 0 { 1 << 20 } else { 8 };
+                    let mut changes =
+                        store.subscription(VESSEL).behind(behind).capacity(capacity).start().unwrap();
+                    let mut folded = Folded::new();
+                    let mut items = 0u32;
+                    while let Some(item) =
+                        changes.next_timeout(std::time::Duration::from_millis(300)).unwrap()
+                    {
+                        fold(&mut folded, &item);
+                        items += 1;
+                    }
+                    assert!(items > 100, "reader {reader}: {items}");
+                    folded
+                })
+            })
+            .collect();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        stop.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    store.flush().unwrap();
+    let expected = scanned(&store);
+    for (reader, folded) in folds.iter().enumerate() {
+        assert_eq!(*folded, expected, "reader {reader}");
+    }
+    store.close().unwrap();
+}
+
+/// So many changes of one entity.
+fn change_often(store: &Store, source: &esker::Source, key: &str, times: u16) {
+    for n in 0..times {
+        source.assert(VESSEL, key, &Vessel { heading: n, ..vessel(key, 2.0) }).unwrap();
+        store.flush().unwrap();
+    }
+}
+
+#[test]
+fn s25_who_is_too_far_behind_ends_or_is_told_exactly_what_it_comes_to() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    for name in ["ada", "grace", "joan"] {
+        radar.assert(VESSEL, name, &vessel(name, 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let slow = |behind| {
+        let mut changes = store.subscription(VESSEL).behind(behind).capacity(4).start().unwrap();
+        told(&mut changes);
+        changes
+    };
+    let (mut ends, mut resumes, mut begins, mut skips) =
+        (slow(Behind::End), slow(Behind::Resume), slow(Behind::Full), slow(Behind::LiveOnly));
+    change_often(&store, &radar, "ada", 3);
+    radar.retract(VESSEL, "joan").unwrap();
+    store.flush().unwrap();
+    change_often(&store, &radar, "new", 3);
+    change_often(&store, &radar, "ghost", 1);
+    radar.retract(VESSEL, "ghost").unwrap();
+    store.flush().unwrap();
+    let before = ends.token().unwrap().unwrap();
+    let error = ends.advance().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lagged);
+    assert_eq!(ends.advance().unwrap_err().kind(), ErrorKind::Lagged, "once and for all");
+    assert_eq!(ends.token().unwrap(), Some(before), "it says how far it came");
+    let net = [r#"ada v4 updated ["knots", "heading"]"#, "joan v2 deleted", "new v3 created"];
+    assert_eq!(told(&mut resumes), net);
+    assert_eq!(told(&mut begins)[..2], ["begin true Some(Lagged)".to_owned(), "grace v1 is".to_owned()]);
+    let last = told(&mut skips);
+    assert_eq!(
+        (last.len(), last[0].as_str(), last[4].as_str()),
+        (5, "missed 5", "ghost v2 deleted"),
+        "{last:?}"
+    );
+    // The token goes on where the one that ended was.
+    let mut resumed = store.subscription(VESSEL).resume(before).start().unwrap();
+    let again = told(&mut resumed);
+    assert_eq!(again.len(), 9, "few enough to be told one by one: {again:?}");
+}
+
+#[test]
+fn a_token_resumes_in_the_next_life_and_what_cannot_be_resumed_begins_anew() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    assert!(told(&mut changes).is_empty());
+    let token = changes.token().unwrap().unwrap();
+    let text = token.to_string();
+    drop((changes, radar));
+    store.close().unwrap();
+
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 2.0)).unwrap();
+    store.flush().unwrap();
+    let token: Token = text.parse().unwrap();
+    let mut resumed = store.subscription(VESSEL).resume(token).start().unwrap();
+    assert_eq!(resumed.started_at(), token);
+    assert_eq!(told(&mut resumed), [r#"ada v2 updated ["knots"]"#]);
+
+    let troubled = |token: Token| {
+        let mut changes = store.subscription(VESSEL).resume(token).start().unwrap();
+        let first = changes.try_next().unwrap();
+        match first {
+            Some(StateItem::Marker(Marker::BootstrapBegin { because: Some(because), .. })) => because,
+            other => panic!("{other:?}"),
+        }
+    };
+    let other: Token = format!("{}:{}", "0".repeat(32), text.split_once(':').unwrap().1).parse().unwrap();
+    assert_eq!(troubled(other), Because::OtherStore);
+    let parts: Vec<&str> = text.split(':').collect();
+    let era: Token = format!("{}:{}:{}", parts[0], 99, parts[2]).parse().unwrap();
+    assert_eq!(troubled(era), Because::Rewound);
+    let ahead: Token = format!("{}:{}:{}", parts[0], parts[1], 1_000_000).parse().unwrap();
+    assert_eq!(troubled(ahead), Because::Rewound);
+    change_often(&store, &radar, "busy", 300);
+    let compacted = store.journal().compact(&CompactOptions::new()).unwrap();
+    assert!(compacted.entries_dropped > 100);
+    assert_eq!(troubled(token), Because::Compacted);
+}
+
+#[test]
+fn a_bootstrap_under_way_holds_compaction_back_and_not_more_than_it_may() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    for n in 0..20 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    assert!(changes.advance().unwrap() && changes.advance().unwrap());
+    change_often(&store, &radar, "busy", 300);
+    let held = store.journal().compact(&CompactOptions::new()).unwrap();
+    assert_eq!(held.entries_dropped, 0, "{held:?}");
+    assert_eq!(held.held_back_by.len(), 1);
+    let rest = told(&mut changes);
+    assert_eq!(rest.len(), 19 + 1 + 300, "all rows, complete, and each change");
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 100);
+
+    // One that may hold next to nothing begins anew until it is fast enough.
+    for n in 0..3000 {
+        radar.assert(VESSEL, format!("w{n:04}"), &vessel("w", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let mut bounded = store.subscription(VESSEL).bootstrap_hold(4096).start().unwrap();
+    assert!(bounded.advance().unwrap());
+    change_often(&store, &radar, "busy", 100);
+    let rest = told(&mut bounded);
+    assert!(rest.contains(&"begin true Some(HeldTooMuch)".to_owned()), "{:?}", &rest[..5]);
+}
+
+#[test]
+fn s26_a_scan_is_isolated_from_writers_and_from_compaction() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    for n in 0..50u8 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", f32::from(n))).unwrap();
+    }
+    store.flush().unwrap();
+    let mut rows = store.scan(VESSEL).unwrap();
+    assert_eq!(rows.next().unwrap().unwrap().key(), b"v00");
+    for n in 0..50u8 {
+        if n % 2 == 0 {
+            radar.retract(VESSEL, format!("v{n:02}")).unwrap();
+        } else {
+            radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 99.0)).unwrap();
+        }
+    }
+    change_often(&store, &radar, "busy", 200);
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 50);
+    let knots: Vec<f32> = rows.map(|row| row.unwrap().value().unwrap().knots).collect();
+    assert_eq!(knots, (1..50u8).map(f32::from).collect::<Vec<_>>());
+    assert_eq!(scanned(&store).len(), 26);
+}
+
+#[test]
+fn s30_bootstrap_with_live_only_and_s31_live_only_with_previous() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    let mut dashboard = store.subscription(VESSEL).behind(Behind::LiveOnly).capacity(2).start().unwrap();
+    let mut driven =
+        store.subscription(VESSEL).bootstrap(false).behind(Behind::LiveOnly).previous(true).start().unwrap();
+    assert_eq!(told(&mut dashboard), ["begin false None", "ada v1 is", "complete false"]);
+    assert!(told(&mut driven).is_empty(), "what there was it is not told");
+    change_often(&store, &radar, "ada", 5);
+    assert_eq!(told(&mut dashboard)[0], "missed 3");
+    let mut headings = Vec::new();
+    while let Some(StateItem::Change(change)) = driven.try_next().unwrap() {
+        let before = change.previous().map(|row| row.value().unwrap().heading);
+        headings.push((before, change.value().unwrap().unwrap().heading));
+    }
+    assert_eq!(headings, [(Some(0), 0), (Some(0), 1), (Some(1), 2), (Some(2), 3), (Some(3), 4)]);
+}
+
+#[test]
+fn a_change_of_the_set_of_sources_is_told_to_who_asked() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let mut asked = store.subscription(VESSEL).bootstrap(false).sources(true).start().unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    pilot.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    assert!(asked.advance().unwrap() && asked.advance().unwrap());
+    let StateItem::Change(change) = asked.item() else { panic!("a change") };
+    assert_eq!((change.kind(), change.version(), change.sources().bits()), (ChangeKind::Updated, 1, 0b11));
+    assert_eq!(change.changed_fields().count(), 0);
+}
+
+#[test]
+fn a_subscriber_sleeps_until_there_is_something_and_is_stopped_from_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("harbour.esker")).unwrap();
+    let mut changes = follow(&store);
+    let stopper = changes.stopper();
+    std::thread::scope(|scope| {
+        let (told, heard) = std::sync::mpsc::channel();
+        let reader = scope.spawn(move || {
+            let Some(StateItem::Change(change)) = changes.next().unwrap() else { panic!("a change") };
+            assert_eq!(change.version(), 1);
+            told.send(()).unwrap();
+            assert!(changes.next().unwrap().is_none(), "stopped");
+        });
+        let radar = store.source("radar").unwrap();
+        // Nobody waits for it: the window ends by itself.
+        radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+        heard.recv().unwrap();
+        stopper.stop();
+        reader.join().unwrap();
+    });
+    store.close().unwrap();
+}

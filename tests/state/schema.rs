@@ -1,0 +1,186 @@
+//! How a kind's rows change their shape.
+
+use esker::{ErrorKind, Kind, Made, Simulator, StateItem, Until};
+use serde::{Deserialize, Serialize};
+
+use super::harbour::{open, store};
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct First {
+    name: String,
+    speed: u32,
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Appended {
+    name: String,
+    speed: u32,
+    #[serde(default)]
+    flag: Option<String>,
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Other {
+    title: String,
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Second {
+    name: String,
+    knots: f64,
+}
+
+const FIRST: Kind<First> = Kind::new("vessel");
+const APPENDED: Kind<Appended> = Kind::new("vessel");
+const OTHER: Kind<Other> = Kind::new("vessel");
+const SECOND: Kind<Second> = Kind::new("vessel").version(2).upcasts(&[(1, |fields| {
+    let speed: u32 = fields.get("speed")?.ok_or("no speed")?;
+    fields.remove("speed");
+    fields.remove("flag");
+    fields.set("knots", &f64::from(speed))?;
+    Ok(())
+})]);
+
+fn begun(disk: &Simulator) {
+    let store = open(disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 11 }).unwrap();
+    store.close().unwrap();
+}
+
+#[test]
+fn s28_fields_are_appended() {
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let row = store.get(APPENDED, "ada").unwrap().unwrap();
+    assert_eq!(row.value().unwrap(), Appended { name: "Ada".into(), speed: 11, flag: None });
+    let flagged = Appended { name: "Ada".into(), speed: 11, flag: Some("de".into()) };
+    let mut changes = store.subscription(APPENDED).bootstrap(false).start().unwrap();
+    radar.assert(APPENDED, "ada", &flagged).unwrap();
+    store.flush().unwrap();
+    let Some(StateItem::Change(change)) = changes.try_next().unwrap() else { panic!("a change") };
+    assert_eq!(change.changed_fields().collect::<Vec<_>>(), ["flag"]);
+    assert_eq!(change.changed_mask(), 0b100, "the new one is behind those that there were");
+    drop((changes, radar));
+    store.close().unwrap();
+    // A program that does not know the field reads on.
+    let store = open(&disk);
+    assert_eq!(store.get(FIRST, "ada").unwrap().unwrap().value().unwrap().speed, 11);
+}
+
+#[test]
+fn s28_a_clash_shows_both_lists() {
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let clash = radar.assert(OTHER, "ada", &Other { title: "Ada".into() }).unwrap_err();
+    assert_eq!(clash.kind(), ErrorKind::Schema);
+    let text = clash.to_string();
+    assert!(["name", "speed", "title"].iter().all(|field| text.contains(field)), "{text}");
+    // Within one opening too.
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 12 }).unwrap();
+    let clash = radar.assert(SECOND, "ada", &Second { name: "Ada".into(), knots: 1.0 }).unwrap_err();
+    assert_eq!(clash.kind(), ErrorKind::Schema);
+}
+
+#[test]
+fn s28_a_row_of_an_older_version_is_brought_to_the_new_one_wherever_it_is_read() {
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let ada = Second { name: "Ada".into(), knots: 11.0 };
+    assert_eq!(store.get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada);
+    assert_eq!(store.scan(SECOND).unwrap().next().unwrap().unwrap().value().unwrap(), ada);
+    let view = store.view();
+    assert_eq!(view.get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada);
+    let versions = store.versions(SECOND, "ada").unwrap();
+    let [esker::Version::Row(row)] = &versions[..] else { panic!("{versions:?}") };
+    assert_eq!(row.value().unwrap(), ada);
+    let mut changes = store.subscription(SECOND).previous(true).start().unwrap();
+    assert!(changes.advance().unwrap() && changes.advance().unwrap());
+    let StateItem::Change(change) = changes.item() else { panic!("a row") };
+    assert_eq!(change.value().unwrap().unwrap(), ada);
+    assert!(changes.advance().unwrap(), "complete");
+
+    // It is compared as what it is now: said again it is nothing new.
+    let again = radar.assert(SECOND, "ada", &ada).unwrap().wait(Until::Durable).unwrap();
+    assert_eq!((again.change, again.version), (Made::Nothing, 1));
+    radar
+        .update(SECOND, "ada", |row| Second { knots: row.unwrap().knots + 1.0, name: "Ada".into() })
+        .unwrap();
+    store.flush().unwrap();
+    let Some(StateItem::Change(change)) = changes.try_next().unwrap() else { panic!("a change") };
+    assert_eq!(change.previous().unwrap().value().unwrap(), ada);
+    assert_eq!(change.value().unwrap().unwrap().knots, 12.0);
+    // Who has only the older version may not write any more.
+    drop((changes, radar));
+    store.close().unwrap();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let refused = radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 1 }).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KindMismatch);
+}
+
+#[derive(Serialize, Deserialize)]
+enum Variants {
+    One { name: String },
+}
+#[derive(Serialize, Deserialize)]
+struct Tuple(u8, u8);
+#[derive(Serialize, Deserialize)]
+struct Flattened {
+    name: String,
+    #[serde(flatten)]
+    rest: First,
+}
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+struct Tagged {
+    name: String,
+}
+
+#[test]
+fn what_is_no_struct_with_named_fields_is_no_row() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let first = || First { name: "a".into(), speed: 1 };
+    let refused = [
+        radar.assert(Kind::new("enum"), "a", &Variants::One { name: "a".into() }).map(drop),
+        radar.assert(Kind::new("tuple"), "a", &Tuple(1, 2)).map(drop),
+        radar.assert(Kind::new("flat"), "a", &Flattened { name: "a".into(), rest: first() }).map(drop),
+        radar.assert(Kind::new("map"), "a", &std::collections::BTreeMap::from([(1u8, 2u8)])).map(drop),
+        radar.assert(Kind::new("number"), "a", &7u64).map(drop),
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    }
+    let tagged = radar.assert(Kind::new("tagged"), "a", &Tagged { name: "a".into() }).unwrap_err();
+    assert!(matches!(tagged.kind(), ErrorKind::Schema | ErrorKind::InvalidInput), "{tagged}");
+}
+
+#[test]
+fn a_row_that_does_not_decode_is_named_and_others_are_not_affected() {
+    #[derive(Serialize, Deserialize, Debug)]
+    struct Strict {
+        name: String,
+        speed: u32,
+        must: u8,
+    }
+    const STRICT: Kind<Strict> = Kind::new("vessel");
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert(STRICT, "grace", &Strict { name: "Grace".into(), speed: 1, must: 7 }).unwrap();
+    store.flush().unwrap();
+    let values: Vec<_> = store.scan(STRICT).unwrap().map(|row| row.unwrap().value()).collect();
+    let error = values[0].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.seqs()), (ErrorKind::Codec, Some(1..=1)));
+    assert!(error.to_string().contains("must"), "{error}");
+    assert_eq!(values[1].as_ref().unwrap().must, 7);
+}

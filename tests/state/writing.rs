@@ -1,0 +1,421 @@
+//! Operations, windows, versions and sources.
+
+use esker::{CompactOptions, ErrorKind, Made, Patch, Simulator, Status, Until, Version};
+
+use super::harbour::{VESSEL, Vessel, alive, follow, knots, open, store, told, vessel};
+
+#[test]
+fn s01_create() {
+    let store = store();
+    let mut changes = follow(&store);
+    let radar = store.source("radar").unwrap();
+    let ticket = radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    assert!(!ticket.is_flushed() && told(&mut changes).is_empty(), "accepted is not visible");
+    let committed = ticket.wait(Until::Durable).unwrap();
+    assert_eq!((committed.change, committed.version), (Made::Created, 1));
+    let item = changes.try_next().unwrap().unwrap();
+    let esker::StateItem::Change(change) = item else { panic!("{item:?}") };
+    assert_eq!((change.kind(), change.version()), (esker::ChangeKind::Created, 1));
+    assert!(change.changed_mask() == u64::MAX && change.previous().is_none());
+    assert_eq!(Some(change.seq()), committed.seq);
+    assert_eq!(change.value().unwrap().unwrap(), vessel("Ada", 11.0));
+    assert!(told(&mut changes).is_empty());
+}
+
+#[test]
+fn s02_dedup_any_number_of_times() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    let end = store.journal().view().end();
+    for _ in 0..10 {
+        let again = radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+        let committed = again.wait(Until::Visible).unwrap();
+        assert_eq!((committed.change, committed.version, committed.seq), (Made::Nothing, 1, None));
+    }
+    assert_eq!(store.journal().view().end(), end, "not one frame");
+    assert!(told(&mut changes).is_empty());
+}
+
+#[test]
+fn s03_dedup_sets_the_bit_and_the_set_survives_reopen_and_compaction() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    let committed = pilot.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap().wait(Until::Durable).unwrap();
+    assert_eq!((committed.change, committed.version), (Made::SourcesOnly, 1), "no version");
+    assert!(told(&mut changes).is_empty(), "and no notification");
+    drop((radar, pilot, changes));
+    store.close().unwrap();
+
+    let store = open(&disk);
+    assert_eq!(alive(&store, "ada"), Some((1, vec![0, 1])));
+    // Fill the log, so that there is something to compact.
+    let filler = store.source("filler").unwrap();
+    for n in 0..200u16 {
+        filler.assert(VESSEL, "busy", &Vessel { heading: n, ..vessel("Busy", 1.0) }).unwrap();
+        store.flush().unwrap();
+    }
+    let compaction = store.journal().compact(&CompactOptions::new()).unwrap();
+    assert!(compaction.entries_dropped > 50, "{compaction:?}");
+    assert_eq!(alive(&store, "ada"), Some((1, vec![0, 1])));
+    let radar = store.source("radar").unwrap();
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    assert_eq!(alive(&store, "ada"), Some((1, vec![1])), "the pilot says that it is there");
+    radar.assert(VESSEL, "ada", &vessel("Ada", 12.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(alive(&store, "ada"), Some((2, vec![0, 1])), "sets of sources use no version");
+    store.close().unwrap();
+    assert_eq!(alive(&open(&disk), "ada"), Some((2, vec![0, 1])));
+}
+
+#[test]
+fn s04_diff_names_exactly_the_fields_and_gives_the_previous_row_only_if_asked() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    let mut plain = follow(&store);
+    let mut asking = store.subscription(VESSEL).bootstrap(false).previous(true).start().unwrap();
+    radar.assert(VESSEL, "ada", &Vessel { flag: Some("de".into()), ..vessel("Ada", 12.0) }).unwrap();
+    store.flush().unwrap();
+    let Some(esker::StateItem::Change(change)) = asking.try_next().unwrap() else { panic!("a change") };
+    assert_eq!(change.changed_fields().collect::<Vec<_>>(), ["knots", "flag"]);
+    assert!(change.has("knots") && !change.has("name") && !change.has("nothing of the kind"));
+    assert_eq!(change.changed_mask(), 0b10010);
+    assert_eq!(change.previous().unwrap().value().unwrap(), vessel("Ada", 11.0));
+    let Some(esker::StateItem::Change(change)) = plain.try_next().unwrap() else { panic!("a change") };
+    assert!(change.previous().is_none() && change.changed_mask() == 0b10010);
+}
+
+#[test]
+fn s05_coalescing() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 0.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    let mut tickets = Vec::new();
+    for n in 1..=100u8 {
+        tickets.push(radar.assert(VESSEL, "ada", &vessel("Ada", f32::from(n))).unwrap());
+    }
+    store.flush().unwrap();
+    assert_eq!(told(&mut changes), [r#"ada v2 updated ["knots"]"#]);
+    assert_eq!(knots(&store, "ada"), Some(100.0));
+    let all: Vec<_> = tickets.iter().map(|ticket| ticket.wait(Until::Durable).unwrap()).collect();
+    assert!(all.iter().all(|one| *one == all[0] && one.version == 2), "each is told what the window came to");
+}
+
+#[test]
+fn s06_net_no_op() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    let end = store.journal().view().end();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 12.0)).unwrap();
+    let back = radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    assert_eq!(back.wait(Until::Durable).unwrap().change, Made::Nothing);
+    radar.retract(VESSEL, "ada").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    radar.assert(VESSEL, "ghost", &vessel("Ghost", 1.0)).unwrap();
+    let gone = radar.retract(VESSEL, "ghost").unwrap();
+    let gone = gone.wait(Until::Durable).unwrap();
+    assert_eq!((gone.change, gone.version), (Made::Nothing, 0), "it was never visible, and uses no version");
+    assert!(told(&mut changes).is_empty());
+    assert_eq!(store.journal().view().end(), end);
+    assert_eq!(store.status(VESSEL, "ghost").unwrap(), Status::NotFound);
+}
+
+#[test]
+fn s07_patch_isolation_between_sources() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    // In one window, in either order: neither undoes what the other says.
+    radar.patch(VESSEL, "ada", &Patch::new().set("knots", &12.5f32).unwrap()).unwrap();
+    pilot.patch(VESSEL, "ada", &Patch::new().set("flag", &Some("de")).unwrap()).unwrap();
+    radar.patch(VESSEL, "ada", &Patch::new().set("heading", &270u16).unwrap()).unwrap();
+    store.flush().unwrap();
+    let row = store.get(VESSEL, "ada").unwrap().unwrap();
+    let expected = Vessel { knots: 12.5, heading: 270, flag: Some("de".into()), ..vessel("Ada", 0.0) };
+    assert_eq!(row.value().unwrap(), expected);
+    assert_eq!(alive(&store, "ada"), Some((2, vec![0, 1])), "a patch asserts");
+    pilot.patch(VESSEL, "ada", &Patch::new().set("flag", &None::<String>).unwrap()).unwrap();
+    store.flush().unwrap();
+    let expected = Vessel { flag: None, ..expected };
+    assert_eq!(store.get(VESSEL, "ada").unwrap().unwrap().value().unwrap(), expected);
+}
+
+#[test]
+fn s08_patch_on_what_is_missing() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let named = Patch::new().set("name", "Ada").unwrap();
+    let refused = radar.patch_existing(VESSEL, "ada", &named).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    let unnamed = Patch::new().set("knots", &1.0f32).unwrap();
+    let refused = radar.patch(VESSEL, "ada", &unnamed).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TypeMismatch);
+    assert!(refused.to_string().contains("name"), "it names the field without a default: {refused}");
+    store.flush().unwrap();
+    assert_eq!(store.status(VESSEL, "ada").unwrap(), Status::NotFound, "nothing was said");
+    radar.patch(VESSEL, "ada", &named).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.get(VESSEL, "ada").unwrap().unwrap().value().unwrap(), vessel("Ada", 0.0));
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    assert_eq!(
+        radar.patch(VESSEL, "ada", &unnamed).unwrap_err().kind(),
+        ErrorKind::TypeMismatch,
+        "on a tombstone too"
+    );
+    radar.patch(VESSEL, "ada", &named).unwrap();
+    store.flush().unwrap();
+    assert_eq!(alive(&store, "ada"), Some((3, vec![0])));
+}
+
+#[test]
+fn s09_two_sources_create_in_one_window() {
+    let store = store();
+    let mut changes = follow(&store);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    pilot.assert(VESSEL, "ada", &vessel("Ada", 12.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(told(&mut changes), ["ada v1 created"]);
+    assert_eq!(alive(&store, "ada"), Some((1, vec![0, 1])));
+    assert_eq!(knots(&store, "ada"), Some(12.0), "the later one");
+}
+
+#[test]
+fn s10_partial_retract_then_last() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    pilot.patch(VESSEL, "ada", &Patch::new()).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    let committed = radar.retract(VESSEL, "ada").unwrap().wait(Until::Durable).unwrap();
+    assert_eq!(committed.change, Made::SourcesOnly);
+    let again = radar.retract(VESSEL, "ada").unwrap().wait(Until::Durable).unwrap();
+    assert_eq!(again.change, Made::Nothing);
+    assert!(told(&mut changes).is_empty() && alive(&store, "ada") == Some((1, vec![1])));
+    let committed = pilot.retract(VESSEL, "ada").unwrap().wait(Until::Durable).unwrap();
+    assert_eq!((committed.change, committed.version), (Made::Deleted, 2));
+    assert_eq!(told(&mut changes), ["ada v2 deleted"]);
+    assert!(store.get(VESSEL, "ada").unwrap().is_none());
+    let never = pilot.retract(VESSEL, "never there").unwrap().wait(Until::Durable).unwrap();
+    assert_eq!((never.change, never.version, never.seq), (Made::Nothing, 0, None));
+}
+
+#[test]
+fn s11_a_tombstone_is_visible() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.status(VESSEL, "ada").unwrap(), Status::Tombstone { version: 2 });
+    assert!(store.get(VESSEL, "ada").unwrap().is_none() && store.scan(VESSEL).unwrap().next().is_none());
+}
+
+#[test]
+fn s12_re_creation_has_a_higher_version_before_and_after_compaction_and_forgetting() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let mut changes = follow(&store);
+    let mut last = 0;
+    for round in 0..4u8 {
+        radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+        store.flush().unwrap();
+        let (version, _) = alive(&store, "ada").unwrap();
+        assert!(version > last, "round {round}: {version} behind {last}");
+        assert_eq!(told(&mut changes), [format!("ada v{version} created")], "the sign of a new entity");
+        let gone = radar.retract(VESSEL, "ada").unwrap().wait(Until::Durable).unwrap();
+        assert_eq!((gone.change, gone.version), (Made::Deleted, version + 1));
+        assert_eq!(told(&mut changes), [format!("ada v{} deleted", version + 1)]);
+        last = version + 1;
+        if round >= 1 {
+            for n in 0..150u16 {
+                radar
+                    .assert(VESSEL, "busy", &Vessel { heading: n, ..vessel("Busy", f32::from(round)) })
+                    .unwrap();
+                store.flush().unwrap();
+            }
+            // The tombstone has had its time.
+            let options = CompactOptions::new().thorough(true).keep_tombstones_for(std::time::Duration::ZERO);
+            while changes.try_next().unwrap().is_some() {}
+            // The log's clock ticks every few milliseconds.
+            let ticks = std::time::Instant::now() + std::time::Duration::from_millis(20);
+            while std::time::Instant::now() < ticks {
+                std::thread::yield_now();
+            }
+            // First what it hides, then the tombstone itself.
+            store.journal().compact(&options).unwrap();
+            store.journal().compact(&options).unwrap();
+            assert_eq!(store.status(VESSEL, "ada").unwrap(), Status::NotFound, "forgotten");
+        }
+    }
+    assert!(last > 8, "a forgotten entity begins at its Seq: {last}");
+}
+
+#[test]
+fn s13_a_deletion_s_version_beats_a_bootstrap_s_row() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    let mut late = store.subscribe(VESSEL).unwrap();
+    assert!(late.advance().unwrap() && late.advance().unwrap());
+    let esker::StateItem::Change(row) = late.item() else { panic!("a row") };
+    let version = row.version();
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    let rest = told(&mut late);
+    assert_eq!(rest, ["complete false".to_owned(), format!("ada v{} deleted", version + 1)]);
+}
+
+#[test]
+fn s15_get_in_the_window_and_read_your_own_write() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    assert_eq!(knots(&store, "ada"), None, "pending is not visible");
+    let ticket = radar.assert(VESSEL, "ada", &vessel("Ada", 12.0)).unwrap();
+    ticket.wait(Until::Visible).unwrap();
+    assert_eq!(knots(&store, "ada"), Some(12.0));
+    let counted =
+        |row: Option<Vessel>| Vessel { heading: row.map_or(0, |row| row.heading) + 1, ..vessel("C", 0.0) };
+    for _ in 0..5 {
+        radar.update(VESSEL, "count", counted).unwrap();
+    }
+    store.flush().unwrap();
+    radar.update(VESSEL, "count", counted).unwrap();
+    store.flush().unwrap();
+    assert_eq!(
+        store.get(VESSEL, "count").unwrap().unwrap().value().unwrap().heading,
+        6,
+        "an update sees what is pending"
+    );
+}
+
+#[test]
+fn s16_and_s17_metadata_is_that_of_the_last_operation_with_any_and_absent_from_a_bootstrap() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let mut changes = follow(&store);
+    radar.assert_with(VESSEL, "ada", &vessel("Ada", 1.0), b"first").unwrap();
+    radar.assert_with(VESSEL, "ada", &vessel("Ada", 2.0), b"second").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 3.0)).unwrap();
+    store.flush().unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 4.0)).unwrap();
+    store.flush().unwrap();
+    let metadata = |item: Option<esker::StateItem<'_, Vessel>>| match item {
+        Some(esker::StateItem::Change(change)) => change.metadata().to_vec(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(metadata(changes.try_next().unwrap()), b"second");
+    assert_eq!(metadata(changes.try_next().unwrap()), b"", "that of another window");
+    radar.assert_with(VESSEL, "ada", &vessel("Ada", 5.0), b"third").unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.get(VESSEL, "ada").unwrap().unwrap().metadata(), b"third", "and durable");
+    let mut late = store.subscribe(VESSEL).unwrap();
+    assert!(late.advance().unwrap());
+    assert_eq!(metadata(late.try_next().unwrap()), b"");
+}
+
+#[test]
+fn an_assertion_may_expect_a_version() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert_if(VESSEL, "ada", 0, &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    let late = radar.assert_if(VESSEL, "ada", 0, &vessel("Ada", 2.0)).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict);
+    assert_eq!((late.expected(), late.actual()), (Some("version 0"), Some("version 1")));
+    radar.assert_if(VESSEL, "ada", 1, &vessel("Ada", 2.0)).unwrap();
+    radar.assert_if(VESSEL, "ada", 1, &vessel("Ada", 3.0)).unwrap();
+    let other = pilot.assert_if(VESSEL, "ada", 1, &vessel("Ada", 9.0)).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Conflict, "another session's write is pending");
+    store.flush().unwrap();
+    assert_eq!(knots(&store, "ada"), Some(3.0));
+}
+
+#[test]
+fn the_versions_of_an_entity_are_its_rows_and_deletions() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    for knots in [1.0, 2.0] {
+        radar.assert(VESSEL, "ada", &vessel("Ada", knots)).unwrap();
+        store.flush().unwrap();
+    }
+    pilot.assert(VESSEL, "ada", &vessel("Ada", 2.0)).unwrap();
+    store.flush().unwrap();
+    radar.retract(VESSEL, "ada").unwrap();
+    pilot.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    let versions = store.versions(VESSEL, "ada").unwrap();
+    let lines: Vec<String> = versions
+        .iter()
+        .map(|version| match version {
+            Version::Row(row) => format!("{} {}", row.version(), row.value().unwrap().knots),
+            Version::Deleted { version, .. } => format!("{version} deleted"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(lines, ["1 1", "2 2", "3 deleted"]);
+}
+
+#[test]
+fn a_window_is_one_batch_and_one_that_would_be_too_large_makes_two() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let long = "x".repeat(700);
+    for n in 0..12u16 {
+        radar.assert(VESSEL, format!("v{n}"), &Vessel { heading: n, ..vessel(&long, 1.0) }).unwrap();
+    }
+    store.flush().unwrap();
+    let batches =
+        store.journal().view().range(..).fold((0, 0), |(batches, rows), entry| {
+            (batches + u64::from(!entry.unwrap().has_more()), rows + 1)
+        });
+    assert_eq!(batches, (6, 12), "a batch takes 4 KiB, and a window with a quarter of that does not wait");
+    radar.assert(VESSEL, "first", &vessel("first", 1.0)).unwrap();
+    let second = radar.assert(VESSEL, "second", &vessel(&"x".repeat(3900), 1.0)).unwrap();
+    assert!(
+        second.wait(Until::Durable).unwrap().seq > store.get(VESSEL, "first").unwrap().map(|row| row.seq())
+    );
+    assert!(!store.get(VESSEL, "first").unwrap().unwrap().row().entry().has_more(), "a batch of its own");
+    let huge = "x".repeat(5000);
+    let refused = radar.assert(VESSEL, "huge", &vessel(&huge, 1.0)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BatchTooLarge);
+    radar.assert(VESSEL, "small", &vessel("small", 1.0)).unwrap();
+    store.flush().unwrap();
+    assert!(alive(&store, "small").is_some() && alive(&store, "huge").is_none());
+}
+
+#[test]
+fn one_source_alone_leaves_no_frame_beside_its_rows() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    for n in 0..10u8 {
+        radar.assert(VESSEL, "ada", &vessel("Ada", f32::from(n / 2))).unwrap();
+        store.flush().unwrap();
+    }
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.journal().view().range(..).count(), 6, "five rows and a deletion");
+    assert_eq!(store.state_stats().rows, 6);
+}
