@@ -69,6 +69,8 @@ pub enum ErrorKind {
     TypeMismatch,
     /// Somebody has a session of this source.
     SourceClaimed,
+    /// The source has an epoch of that kind open.
+    EpochOpen,
     /// A value could not be encoded or decoded by the kind's codec.
     Codec,
     /// A counter or table is at its limit.
@@ -136,6 +138,7 @@ impl ErrorKind {
             Self::Schema => "the type does not fit the kind",
             Self::TypeMismatch => "a value of another type",
             Self::SourceClaimed => "another session has the source",
+            Self::EpochOpen => "an epoch is open",
             Self::Codec => "codec failed",
             Self::LimitReached => "limit reached",
             Self::Forked => "used in a forked process",
@@ -182,6 +185,7 @@ impl ErrorKind {
             Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
             Self::OwnedByState => "write it through a source: `Store::source`, then assert, patch or retract",
             Self::Schema => "give the kind a new version, or another name",
+            Self::EpochOpen => "commit the other epoch, or drop it",
             Self::SourceClaimed => "clone the session that has it, or drop all its clones first",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",

@@ -191,6 +191,7 @@ pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::engine::{StateStats, StateTicket};
+pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
 pub use state::reading::{OwnedRow, Row, Rows, SourceSet, Status, Version};
 pub use state::source::Source;

@@ -5,6 +5,10 @@
 
 #[path = "state/bad_input.rs"]
 mod bad_input;
+#[path = "state/epochs.rs"]
+mod epochs;
+#[path = "state/faults.rs"]
+mod faults;
 #[path = "state/following.rs"]
 mod following;
 #[path = "state/harbour.rs"]

@@ -52,6 +52,13 @@ enum Operation {
         source: usize,
         key: usize,
     },
+    /// Says some again, and takes back what it does not.
+    Epoch {
+        source: usize,
+        keys: u8,
+        a: u8,
+        commits: bool,
+    },
     Flush,
     Wait,
     Follow {
@@ -85,6 +92,8 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(source, key, a, other)| Operation::Patch { source, key, a, other }),
         5 => (source.clone(), key.clone()).prop_map(|(source, key)| Operation::Retract { source, key }),
         1 => (source, key).prop_map(|(source, key)| Operation::Update { source, key }),
+        1 => (0..SOURCES.len(), 0..16u8, 0..3u8, any::<bool>())
+            .prop_map(|(source, keys, a, commits)| Operation::Epoch { source, keys, a, commits }),
         6 => Just(Operation::Flush),
         1 => Just(Operation::Wait),
         2 => (behind, prop_oneof![Just(2u64), Just(4096)], any::<bool>())
@@ -207,6 +216,7 @@ impl World {
                 self.sources[*source].retract(KIND, KEYS[*key]).map_err(|error| error.to_string())?;
                 self.said(|world| world.unsay(KEYS[*key], *source));
             }
+            Operation::Epoch { source, keys, a, commits } => self.epoch(*source, *keys, *a, *commits)?,
             Operation::Flush => self.flush()?,
             Operation::Wait => {
                 let key = KEYS[0];
@@ -280,6 +290,34 @@ impl World {
             }
         }
         self.check()
+    }
+
+    fn epoch(&mut self, source: usize, keys: u8, a: u8, commits: bool) -> Result<(), String> {
+        let epoch = self.sources[source].epoch(KIND).map_err(|error| error.to_string())?;
+        let is_said = |at: usize| keys & 1 << at != 0;
+        for key in (0..KEYS.len()).filter(|at| is_said(*at)) {
+            self.step(&Operation::Assert { source, key, a, b: false })?;
+        }
+        if !commits {
+            return Ok(());
+        }
+        let outcome = epoch.commit().map_err(|error| error.to_string())?;
+        self.flushes = self.store.state_stats().flushes;
+        self.flushed();
+        let mut retracted = 0;
+        for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
+            if self.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
+                self.unsay(key, source);
+                retracted += 1;
+            }
+        }
+        if retracted > 0 {
+            met("an epoch took something back");
+        }
+        ensure(outcome.retracted == retracted, &format!("{outcome:?}, expected {retracted}"))?;
+        self.flushed();
+        self.wait_as_configured();
+        Ok(())
     }
 
     fn say(&mut self, key: &'static str, source: usize, row: Row) {
@@ -518,12 +556,13 @@ fn cases() -> u32 {
 }
 
 /// What the model must not miss.
-const RARE: [&str; 8] = [
+const RARE: [&str; 9] = [
     "a crash took a flush",
     "a follower began anew",
     "a follower caught up",
     "a follower left with a token",
     "a window came to nothing",
+    "an epoch took something back",
     "only a set of sources changed",
     "something was compacted",
     "what was not there is not there",

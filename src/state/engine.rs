@@ -25,6 +25,7 @@ use crate::journal::core::Core;
 use crate::journal::lodger::Lodger;
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
+use crate::state::epoch::Epochs;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::source::Claims;
@@ -54,6 +55,7 @@ struct Open {
     has_ended: bool,
     pulse: Pulse,
     done: Done,
+    epochs: Epochs,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -192,6 +194,7 @@ impl State {
                 has_ended: false,
                 pulse: Pulse::NotYet,
                 done: Done::default(),
+                epochs: Epochs::default(),
             }),
             bell: Condvar::new(),
         })
@@ -227,6 +230,7 @@ impl State {
             }
         }
         open.window.say(entity, operation.source, operation.saying, operation.metadata);
+        open.epochs.touch(operation.source, bound.id, hash);
         let ticket = StateTicket {
             core: Arc::clone(core),
             state: Arc::clone(self),
@@ -267,6 +271,49 @@ impl State {
                     .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
             }
         }
+    }
+
+    pub(crate) fn with_epochs<R>(&self, core: &Core, then: impl FnOnce(&mut Epochs) -> R) -> Result<R> {
+        core.check_not_forked("look at an epoch")?;
+        Ok(then(&mut self.enter(core)?.epochs))
+    }
+
+    /// Ends an epoch whatever became of the store.
+    pub(crate) fn end_epoch(&self, then: impl FnOnce(&mut Epochs)) {
+        then(&mut self.open.lock().epochs);
+    }
+
+    /// Retracts what an epoch has not touched, in one window of its own. Answers how many that were.
+    pub(crate) fn retract_stale(
+        &self,
+        core: &Arc<Core>,
+        bound: &Arc<Bound>,
+        (source, epoch): (u8, u64),
+        stale: &[Box<[u8]>],
+    ) -> Result<u64> {
+        let mut open = self.enter(core)?;
+        self.append_in(core, &mut open)?;
+        let most = core.options.batch_bytes_max();
+        // Nobody else says anything meanwhile: all of them or none.
+        let mut window = Window::default();
+        let mut retracted = 0;
+        for key in stale {
+            let hash = core.index.hash(bound.id.get(), key);
+            if open.epochs.has_touched(epoch, hash) {
+                continue;
+            }
+            let entity = window.enter(Arc::clone(bound), hash, key, base_of(core, bound, key)?);
+            window.say(entity, source, Saying::Retract, &[]);
+            retracted += 1;
+            if window.bytes() > most {
+                let doing = format!("retract {} entities of the kind {:?} at once", stale.len(), bound.name);
+                return Err(Error::new(ErrorKind::BatchTooLarge, doing)
+                    .sides(format!("at most {most} bytes"), format!("{} bytes or more", window.bytes())));
+            }
+        }
+        open.window.take_over(window);
+        self.append_in(core, &mut open)?;
+        Ok(retracted)
     }
 
     /// Looks at an entity as it is with all that is pending, under the lock.

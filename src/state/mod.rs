@@ -13,13 +13,14 @@
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
 //! * [`window`] — what operations come to; [`engine`] — when that is appended, and who waits for it
-//! * [`source`] — the sessions that write
+//! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
 
 pub(crate) mod change;
 pub(crate) mod engine;
+pub(crate) mod epoch;
 pub(crate) mod kind;
 pub(crate) mod net;
 pub(crate) mod pack;

@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::log::lock::now;
 use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
+use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
 use crate::state::row::{encode, patched};
 use crate::state::schema::Bound;
@@ -325,6 +326,44 @@ impl Source {
             Accepted::Done(ticket) => Ok(ticket),
             Accepted::Moved => panic!("only what looked before can have been overtaken"),
         }
+    }
+
+    /// Begins to say again all that this source knows of a kind: at the [commit](Epoch::commit) it retracts what it
+    /// asserted before and has not touched since. Operations go on as ever, through any clone of the session.
+    ///
+    /// ```
+    /// use esker::{Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Package { version: String }
+    /// # const PACKAGE: Kind<Package> = Kind::new("package");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let dpkg = store.source("dpkg")?;
+    /// for listing in [&["bash", "sed"][..], &["bash", "vim"]] {
+    ///     let epoch = dpkg.epoch(PACKAGE)?;
+    ///     for name in listing {
+    ///         dpkg.assert(PACKAGE, name, &Package { version: "1".into() })?;
+    ///     }
+    ///     println!("{} are gone", epoch.commit()?.retracted);
+    /// }
+    /// assert!(store.get(PACKAGE, "sed")?.is_none() && store.get(PACKAGE, "bash")?.is_some());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `EpochOpen` while the source has one of that kind, and as [`assert`](Self::assert).
+    pub fn epoch<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Epoch> {
+        Epoch::begin(self, &self.state, self.bind(kind)?)
+    }
+
+    /// Retracts all that this source asserts of a kind, in one batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`epoch`](Self::epoch) and [`Epoch::commit`].
+    pub fn retract_all<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<EpochOutcome> {
+        self.epoch(kind)?.commit()
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

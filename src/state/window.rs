@@ -248,6 +248,13 @@ impl Window {
         at
     }
 
+    /// Goes on with what another window has, where this one has nothing.
+    pub(crate) fn take_over(&mut self, other: Self) {
+        debug_assert!(self.is_empty(), "it was flushed before");
+        let ticks = self.ticks + other.ticks;
+        *self = Self { outcome: Arc::clone(&self.outcome), ticks, ..other };
+    }
+
     /// How an entity is now.
     pub(crate) fn standing(&self, at: u32) -> Standing<'_> {
         let Some(pending) = self.entities.get(at as usize) else {
@@ -315,7 +322,8 @@ impl Pending {
     }
 
     fn frame_bytes(&self) -> u64 {
-        frame_bytes(self.key.len(), self.metadata.len(), self.row().len())
+        let row = if self.alive { self.row().len() } else { 0 };
+        frame_bytes(self.key.len(), self.metadata.len(), row)
     }
 
     fn say(&mut self, source: u8, saying: Saying<'_>) {

@@ -1,0 +1,113 @@
+//! Epochs: what a source does not say again it takes back.
+
+use esker::{ErrorKind, Simulator};
+
+use super::harbour::{VESSEL, alive, follow, open, options, store, told, vessel};
+
+#[test]
+fn s21_an_epoch_retracts_what_its_source_did_not_say_again() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    for name in ["ada", "grace", "joan", "mary"] {
+        radar.assert(VESSEL, name, &vessel(name, 1.0)).unwrap();
+    }
+    pilot.assert(VESSEL, "joan", &vessel("joan", 1.0)).unwrap();
+    pilot.assert(VESSEL, "pilot's own", &vessel("own", 1.0)).unwrap();
+    store.flush().unwrap();
+    let mut changes = follow(&store);
+    // Said before the epoch, and flushed only in it.
+    radar.assert(VESSEL, "late", &vessel("late", 1.0)).unwrap();
+    let epoch = radar.epoch(VESSEL).unwrap();
+    radar.assert(VESSEL, "ada", &vessel("ada", 1.0)).unwrap();
+    radar.assert(VESSEL, "grace", &vessel("grace", 2.0)).unwrap();
+    radar.assert(VESSEL, "new", &vessel("new", 1.0)).unwrap();
+    pilot.assert(VESSEL, "mary", &vessel("mary", 1.0)).unwrap();
+    let mut stale: Vec<String> =
+        epoch.stale().unwrap().iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+    stale.sort();
+    assert_eq!(stale, ["joan", "late", "mary"]);
+    let outcome = epoch.commit().unwrap();
+    assert_eq!((outcome.touched, outcome.retracted), (3, 3));
+    let mut lines = told(&mut changes);
+    lines.sort();
+    assert_eq!(
+        lines,
+        [r#"grace v2 updated ["knots"]"#, "late v1 created", "late v2 deleted", "new v1 created"]
+    );
+    assert_eq!(alive(&store, "joan"), Some((1, vec![1])), "the pilot says that it is there");
+    assert_eq!(alive(&store, "mary"), Some((1, vec![1])));
+    assert_eq!(alive(&store, "ada"), Some((1, vec![0])), "said again as it was");
+    assert_eq!(alive(&store, "pilot's own"), Some((1, vec![1])), "others' entities are not affected");
+}
+
+#[test]
+fn s22_an_epoch_that_is_dropped_takes_nothing_back_and_there_is_one_at_a_time() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert(VESSEL, "ada", &vessel("ada", 1.0)).unwrap();
+    let epoch = radar.epoch(VESSEL).unwrap();
+    assert_eq!(radar.epoch(VESSEL).unwrap_err().kind(), ErrorKind::EpochOpen);
+    drop(pilot.epoch(VESSEL).unwrap());
+    radar.assert(VESSEL, "grace", &vessel("grace", 1.0)).unwrap();
+    drop(epoch);
+    store.flush().unwrap();
+    assert!(alive(&store, "ada").is_some() && alive(&store, "grace").is_some());
+    assert_eq!(radar.epoch(VESSEL).unwrap().commit().unwrap().retracted, 2, "nothing was said in it");
+    assert!(store.scan(VESSEL).unwrap().next().is_none());
+    pilot.assert(VESSEL, "ada", &vessel("ada", 1.0)).unwrap();
+    assert_eq!(pilot.retract_all(VESSEL).unwrap().retracted, 1);
+    assert!(store.scan(VESSEL).unwrap().next().is_none());
+    let epoch = radar.epoch(VESSEL).unwrap();
+    store.close().unwrap();
+    assert_eq!(epoch.commit().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn s22_a_crash_leaves_an_epoch_s_end_whole_or_not_at_all() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    for n in 0..8 {
+        radar.assert(VESSEL, format!("v{n}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let begun = disk.events();
+    let epoch = radar.epoch(VESSEL).unwrap();
+    radar.assert(VESSEL, "v0", &vessel("v", 1.0)).unwrap();
+    assert_eq!(epoch.commit().unwrap().retracted, 7);
+    let ended = disk.events();
+    let mut seen = [0; 2];
+    for events in begun..=ended {
+        for seed in 0..20u64 {
+            let mut state = seed * 2 + 1;
+            let crashed = disk.crash(events, &mut |n| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 33).unwrap() % n
+            });
+            let rows = open(&crashed).scan(VESSEL).unwrap().count();
+            assert!(rows == 8 || rows == 1, "behind {events} operations of the disk: {rows} rows");
+            seen[usize::from(rows == 1)] += 1;
+            assert!(events < ended || rows == 1, "it was acknowledged");
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[test]
+fn an_epoch_whose_end_fits_no_batch_takes_nothing_back() {
+    let store = esker::Store::over(options().segment_bytes(64 << 10).in_memory().unwrap());
+    let radar = store.source("radar").unwrap();
+    for n in 0..400 {
+        radar.assert(VESSEL, format!("vessel-{n}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let refused = radar.epoch(VESSEL).unwrap().commit().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BatchTooLarge);
+    assert!(refused.to_string().contains("400"), "{refused}");
+    assert_eq!(store.scan(VESSEL).unwrap().count(), 400);
+    let epoch = radar.epoch(VESSEL).unwrap();
+    for n in 100..400 {
+        radar.assert(VESSEL, format!("vessel-{n}"), &vessel("v", 1.0)).unwrap();
+    }
+    assert_eq!(epoch.commit().unwrap().retracted, 100);
+}
