@@ -154,6 +154,7 @@ pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
+pub use format::row::{RowMark, RowOperation};
 pub use format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};

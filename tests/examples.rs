@@ -1,5 +1,5 @@
-//! The example that ingests a git repository, on repositories made for it; and the one about retention,
-//! which asserts what it says.
+//! The example that ingests a git repository, on repositories made for it; the one about retention,
+//! which asserts what it says; and the one about packages, on listings made for it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::ffi::{OsStr, OsString};
@@ -17,6 +17,10 @@ mod git_history;
 #[path = "../examples/retention.rs"]
 #[allow(dead_code, reason = "its `main` is not called here")]
 mod retention;
+
+#[path = "../examples/packages.rs"]
+#[allow(dead_code, reason = "its `main` is not called here")]
+mod packages;
 
 /// A repository in a directory of its own, with its clock in our hands.
 struct Repository {
@@ -236,4 +240,17 @@ fn what_cannot_be_ingested_is_refused_with_the_reason() {
 fn a_log_that_is_written_for_ever_stays_small_once_nobody_holds_it_back() {
     let directory = tempfile::tempdir().unwrap();
     retention::run(&directory.path().join("weather.esker")).unwrap();
+}
+
+#[test]
+fn packages_are_reported_as_they_come_change_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let look = |listing: &str| packages::look(&directory.path().join("packages.esker"), listing).unwrap();
+    let before = "bash\tamd64\t5.1\tii \nsed\tall\t4.8\tii \nlibc\tamd64\t2\tii \nlibc\ti386\t2\tii \n";
+    assert_eq!(look(before), [4, 0, 0]);
+    assert_eq!(look(before), [0, 0, 0], "nothing is news");
+    let upgraded = before.replace("5.1", "5.2").replace("sed", "vim").replace("i386\t2\tii", "i386\t2\trc");
+    assert_eq!(look(&upgraded), [1, 2, 1]);
+    assert_eq!(look(""), [0, 0, 4]);
+    assert_eq!(look(before), [4, 0, 0], "created again");
 }

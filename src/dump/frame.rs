@@ -2,7 +2,7 @@
 
 use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
-use crate::format::row::RowOperation;
+use crate::format::row::{RowMark, RowOperation};
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
 use crate::journal::entry::Entry;
@@ -57,6 +57,8 @@ pub struct FrameInfo {
     pub causation: Option<(u64, u8)>,
     /// The version of its kind's schema, if that was said.
     pub schema_version: Option<u16>,
+    /// What a row of live state says beside its fields.
+    pub row: Option<RowMark>,
     /// The header's checksum matches; what [`Frames`](crate::dump::Frames) shows always does.
     pub head_good: bool,
     /// The checksum over key, metadata and payload matches.
@@ -96,9 +98,11 @@ impl FrameInfo {
             schema_version: find(extensions, Id::SchemaVersion)
                 .and_then(|version| version.try_into().ok())
                 .map(u16::from_le_bytes),
+            row: RowOperation::of(header.operation).and_then(|_| RowMark::read(extensions)),
             head_good: frame.head_is_good(salt, position),
             body_good: frame.body_is_good(),
-            extensions_known: extensions.is_empty() || only_known(extensions),
+            extensions_known: extensions.is_empty()
+                || only_known(extensions, RowOperation::of(header.operation).is_some()),
         }
     }
 
@@ -123,7 +127,8 @@ impl FrameInfo {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let flags = self.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE);
-        !self.is_system() && self.operation == FACT && flags == 0 && self.extensions_known
+        let is_fact = self.operation == FACT && self.row.is_none();
+        !self.is_system() && (is_fact || self.row.is_some()) && flags == 0 && self.extensions_known
     }
 
     /// What it does, in one word.
@@ -132,9 +137,8 @@ impl FrameInfo {
         match (self.kind, System::of(self.operation)) {
             (None, Some(system)) => system.name().to_owned(),
             (Some(_), _) if self.operation == FACT => "fact".to_owned(),
-            (Some(_), _) if RowOperation::of(self.operation).is_some() => {
-                RowOperation::of(self.operation).map_or_else(String::new, |row| row.name().to_owned())
-            }
+            (Some(_), _) => RowOperation::of(self.operation)
+                .map_or_else(|| format!("operation-{}", self.operation), |row| row.name().to_owned()),
             _ => format!("operation-{}", self.operation),
         }
     }
@@ -150,14 +154,22 @@ impl FrameInfo {
 }
 
 /// True for a row of which the fields of a [`FrameInfo`] say everything.
-fn only_known(mut row: &[u8]) -> bool {
-    let mut seen = [false; 4];
+fn only_known(mut row: &[u8], is_row: bool) -> bool {
+    let mut seen = [false; 7];
     while let [tag, length, rest @ ..] = row {
         if *tag == 0 {
             break;
         }
-        let known =
-            [(Id::Correlation, 16), (Id::Causation, 9), (Id::IdempotencyKey, 16), (Id::SchemaVersion, 2)];
+        let known = [
+            (Id::Correlation, 16),
+            (Id::Causation, 9),
+            (Id::IdempotencyKey, 16),
+            (Id::SchemaVersion, 2),
+            (Id::SourceSet, 8),
+            (Id::ChangedMask, 8),
+            (Id::Version, 8),
+        ];
+        let known = known.get(..if is_row { 7 } else { 4 }).unwrap_or_default();
         let place = known.iter().position(|(id, bytes)| *id as u8 == *tag && *length == *bytes);
         let Some(first) = place.and_then(|place| seen.get_mut(place)) else { return false };
         if std::mem::replace(first, true) {
@@ -178,16 +190,16 @@ mod tests {
     fn a_row_with_anything_beside_what_is_known_is_not_known() {
         let mut row = Extensions::default();
         row.push(Id::Causation, &[1; 9]);
-        assert!(only_known(row.as_bytes()));
+        assert!(only_known(row.as_bytes(), false));
         // In what was padding.
         row.push(Id::Writer, &[1]);
         assert_eq!(row.as_bytes().len(), 16);
-        assert!(!only_known(row.as_bytes()));
+        assert!(!only_known(row.as_bytes(), false));
         for wrong in
             [&[1, 9, 0, 0, 0, 0, 0, 0][..], &[4, 2, 1, 0, 4, 2, 1, 0], &[0, 0, 0, 0, 0, 0, 0, 1], &[4]]
         {
-            assert!(!only_known(wrong), "{wrong:?}");
+            assert!(!only_known(wrong, false), "{wrong:?}");
         }
-        assert!(only_known(&[4, 2, 1, 0, 0, 0, 0, 0]));
+        assert!(only_known(&[4, 2, 1, 0, 0, 0, 0, 0], false));
     }
 }

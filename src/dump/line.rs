@@ -12,7 +12,7 @@ use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
 use crate::dump::value::Value;
 use crate::format::frame::flag;
 use crate::format::system::KindInfo;
-use crate::id::KindId;
+use crate::id::{Generation, KindId};
 
 /// Formats frames, with the names and codecs of the store's kinds.
 ///
@@ -68,6 +68,15 @@ pub struct Fields {
     pub depth: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u16>,
+    /// Who asserts the entity, by number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<u8>>,
+    /// The row's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The fields that have changed, by name; of a row that is new or gone, none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Vec<String>>,
     pub checksums_good: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
@@ -213,12 +222,25 @@ impl Dump {
             cause: frame.causation.map(|(seq, _)| seq),
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
+            sources: frame.row.map(|row| (0..64).filter(|id| row.sources & 1 << id != 0).collect()),
+            version: frame.row.and_then(|row| row.version.or(frame.generation.map(Generation::get))),
+            changed: frame.row.map(|row| self.fields_of(frame, row.changed)),
             checksums_good: frame.head_good && frame.body_good,
             payload,
             payload_hex,
             payload_base64,
             decode_error,
         }
+    }
+}
+
+impl Dump {
+    /// The fields of a mask by name. All bits stand for no field in particular.
+    fn fields_of(&self, frame: &FrameInfo, mask: u64) -> Vec<String> {
+        let kind = frame.kind.and_then(|kind| self.kind(kind)).filter(|_| mask != u64::MAX);
+        let fields = kind.map(|kind| kind.fields.as_slice()).unwrap_or_default();
+        let named = fields.iter().take(64).enumerate().filter(|(at, _)| mask & 1 << at != 0);
+        named.map(|(_, name)| name.clone()).collect()
     }
 }
 

@@ -9,7 +9,8 @@ use crate::format::extension::{Extensions, Id, find};
 /// What became of an entity: the operation byte of a row frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub(crate) enum RowOperation {
+#[non_exhaustive]
+pub enum RowOperation {
     /// It was not there before.
     Created = 2,
     /// Its row is another one.
@@ -21,7 +22,9 @@ pub(crate) enum RowOperation {
 }
 
 impl RowOperation {
-    pub(crate) fn of(operation: u8) -> Option<Self> {
+    /// That of an operation byte; `None`: it is none of a row frame.
+    #[must_use]
+    pub const fn of(operation: u8) -> Option<Self> {
         Some(match operation {
             2 => Self::Created,
             3 => Self::Updated,
@@ -31,7 +34,9 @@ impl RowOperation {
         })
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// In one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",
@@ -41,19 +46,19 @@ impl RowOperation {
     }
 }
 
-/// The extensions of a row frame.
+/// What a row frame says beside its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RowMark {
+pub struct RowMark {
     /// The version of the kind's schema.
-    pub(crate) schema: u16,
+    pub schema: u16,
     /// Who asserts the entity now: one bit a source.
-    pub(crate) sources: u64,
+    pub sources: u64,
     /// Which fields differ from the row before: one bit a field, in the registry's order. All of them
     /// where there was none.
-    pub(crate) changed: u64,
+    pub changed: u64,
     /// The entity's version, where that is not the frame's generation: each frame that changed only the
     /// set of sources took a generation and no version.
-    pub(crate) version: Option<u64>,
+    pub version: Option<u64>,
 }
 
 /// The bytes that the extensions of a row frame take at most.
@@ -63,13 +68,18 @@ const _: () = assert!((2 + 2) + 3 * (2 + 8) <= ROW_EXTENSION_BYTES_MAX);
 impl RowMark {
     pub(crate) fn extensions(&self) -> Extensions {
         let mut row = Extensions::default();
+        self.write(&mut row);
+        row
+    }
+
+    /// Behind what a row of extensions has.
+    pub(crate) fn write(&self, row: &mut Extensions) {
         row.push(Id::SchemaVersion, &self.schema.to_le_bytes());
         row.push(Id::SourceSet, &self.sources.to_le_bytes());
         row.push(Id::ChangedMask, &self.changed.to_le_bytes());
         if let Some(version) = self.version {
             row.push(Id::Version, &version.to_le_bytes());
         }
-        row
     }
 
     /// What a frame's row of extensions says; `None`: it is none of a row frame.

@@ -13,6 +13,8 @@ use crate::format::compacted::Compacted;
 use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::manifest::{CursorTable, Manifest};
+use crate::format::row::{RowMark, RowOperation};
+use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 use crate::format::system::{Codec, Keep, KindInfo, Owner};
 use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
@@ -159,6 +161,7 @@ pub struct ImportEntry {
     causation: Option<(u64, u8)>,
     idempotency_key: Option<IdempotencyKey>,
     schema_version: Option<u16>,
+    row: Option<(RowOperation, RowMark)>,
 }
 
 impl ImportEntry {
@@ -179,7 +182,14 @@ impl ImportEntry {
             causation: None,
             idempotency_key: None,
             schema_version: None,
+            row: None,
         }
+    }
+
+    /// What it says as a row of live state. Only for kinds of live state, of which every entry is one.
+    pub const fn row(mut self, operation: RowOperation, mark: RowMark) -> Self {
+        self.row = Some((operation, mark));
+        self
     }
 
     /// The metadata.
@@ -251,7 +261,21 @@ impl ImportEntry {
         check("the length of its key", self.key.len() as u64, 1, KEY_BYTES_MAX as u64)?;
         check("the length of its metadata", self.metadata.len() as u64, 0, METADATA_BYTES_MAX as u64)?;
         check("the length of its payload", self.payload.len() as u64, 0, PAYLOAD_BYTES_MAX as u64)?;
-        check("its source", u64::from(self.source), 0, u64::from(SOURCE_MAX))
+        check("its source", u64::from(self.source), 0, u64::from(SOURCE_MAX))?;
+        let Some((operation, mark)) = self.row else { return Ok(()) };
+        if self.correlation.is_some() || self.causation.is_some() {
+            return Err(refused(seq, "what it belongs to").sides("nothing, for a row", "something"));
+        }
+        // A version rises with generations, and never faster.
+        check("its version", mark.version.unwrap_or(generation), 1, generation)?;
+        if (operation == RowOperation::Deleted) != self.tombstone || self.tombstone != self.payload.is_empty()
+        {
+            let found =
+                format!("{}, tombstone {}, {} bytes", operation.name(), self.tombstone, self.payload.len());
+            return Err(refused(seq, "what became of its entity")
+                .sides("a tombstone without a row if it was deleted", found));
+        }
+        Ok(())
     }
 
     fn numbered(&self) -> Numbered<'_> {
@@ -263,15 +287,18 @@ impl ImportEntry {
         if let Some(cause) = self.causation {
             row.push(Id::Causation, &causation_bytes(cause));
         }
-        if let Some(version) = self.schema_version {
-            row.push(Id::SchemaVersion, &version.to_le_bytes());
+        match (self.row, self.schema_version) {
+            (Some((_, mark)), _) => mark.write(&mut row),
+            (None, Some(version)) => row.push(Id::SchemaVersion, &version.to_le_bytes()),
+            (None, None) => {}
         }
         if let Some(key) = &self.idempotency_key {
             row.push(Id::IdempotencyKey, &key.0);
         }
         let extensions = (!row.as_bytes().is_empty()).then(|| Box::new(row));
+        let operation = self.row.map_or(FACT, |(operation, _)| operation as u8);
         let mut draft =
-            Draft::new(FACT, self.kind.get(), extensions, &self.key, &self.metadata, &self.payload);
+            Draft::new(operation, self.kind.get(), extensions, &self.key, &self.metadata, &self.payload);
         draft.source = self.source;
         let flag_if = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag_if(self.more, flag::MORE) | flag_if(self.tombstone, flag::TOMBSTONE);
@@ -448,6 +475,48 @@ impl Import {
         Ok(KindId(number))
     }
 
+    /// Registers a source of live state, with the number that it had. Sources come before entries.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number from 64 on, a name over its limit, a number or name that was there before, or a
+    /// source behind an entry.
+    pub fn source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
+        let done = self.try_source(id, name, claimed);
+        self.failed |= done.is_err();
+        done
+    }
+
+    fn try_source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
+        let refused = |what: &str, expected: String, found: String| {
+            Err(Error::new(ErrorKind::InvalidInput, format!("import the source {name:?}: {what}"))
+                .sides(expected, found))
+        };
+        if usize::from(id) >= SOURCES_MAX {
+            return refused("its number", format!("at most {}", SOURCES_MAX - 1), id.to_string());
+        }
+        if !(1..=SOURCE_NAME_BYTES_MAX).contains(&name.len()) {
+            return refused(
+                "its name",
+                format!("1 to {SOURCE_NAME_BYTES_MAX} bytes"),
+                name.len().to_string(),
+            );
+        }
+        if self.last_seq > 0 || !self.batch.is_empty() {
+            return refused("its place", "sources before entries".into(), "one behind an entry".into());
+        }
+        let mut registry = self.core.registry.write();
+        if registry.sources().values().any(|known| known.id == id || known.name == name) {
+            return refused(
+                "its number or its name",
+                "those that no source has".into(),
+                "one that is there".into(),
+            );
+        }
+        registry.learn_source(SourceInfo { id, name: name.to_owned(), claimed, retired: false });
+        Ok(())
+    }
+
     /// Adds an entry behind those before it. A batch is written when it is complete.
     ///
     /// # Errors
@@ -467,12 +536,16 @@ impl Import {
             return Err(refused(seq, "its Seq").sides(format!("one behind {}", self.last_seq), seq));
         };
         entry.check()?;
-        let codec = self.core.registry.read().get(entry.kind).map(|kind| kind.codec);
-        let Some(codec) = codec else {
+        let known = self.core.registry.read().get(entry.kind).map(|kind| (kind.codec, kind.owner));
+        let Some((codec, owner)) = known else {
             return Err(Error::new(ErrorKind::UnknownKind, format!("import entry {seq}"))
                 .sides("a kind that was registered before", entry.kind));
         };
-        if entry.tombstone && codec != Codec::Bytes {
+        if entry.row.is_some() != (owner == Owner::State) {
+            let found = if entry.row.is_some() { "a row" } else { "a fact" };
+            return Err(refused(seq, "its kind").sides(format!("what the owner {owner:?} writes"), found));
+        }
+        if entry.tombstone && entry.row.is_none() && codec != Codec::Bytes {
             return Err(refused(seq, "its kind, of which it is a tombstone")
                 .sides("one whose payloads are bytes", format!("codec {codec:?}")));
         }

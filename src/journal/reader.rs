@@ -19,6 +19,7 @@ use crate::format::frame::{Found, Frame};
 use crate::format::lock::Holder;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::source::SourceInfo;
 use crate::format::system::{KindInfo, System};
 use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::build::note;
@@ -224,6 +225,12 @@ impl Reader {
     #[must_use]
     pub fn kinds(&self) -> Vec<Arc<KindInfo>> {
         self.shared.registry.read().iter().cloned().collect()
+    }
+
+    /// The sources that have a number, by number.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceInfo> {
+        self.shared.registry.read().sources().values().cloned().collect()
     }
 
     /// The kind with this name.

@@ -82,9 +82,13 @@ pub fn import(
     };
     let origin = header.origin().map_err(|what| lines.damaged(what))?;
     let kinds = header.kinds().map_err(|what| lines.damaged(what))?;
+    let sources = header.sources().map_err(|what| lines.damaged(what))?;
     let mut import = begin(origin)?;
     for kind in kinds {
         import.kind(kind).map_err(|error| lines.refused(error))?;
+    }
+    for (id, name, claimed) in sources {
+        import.source(id, name, claimed).map_err(|error| lines.refused(error))?;
     }
     loop {
         let next = lines.next_line();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
 use esker::{
     Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Origin, Owner,
-    Reader, Seq, StoreId,
+    Reader, RowMark, RowOperation, Seq, SourceInfo, StoreId,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,17 @@ pub struct Header {
     forgot: bool,
     filtered: bool,
     kinds: Vec<Kind>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<Source>,
+}
+
+/// A source of the header.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    id: u8,
+    name: String,
+    claimed_ns: String,
 }
 
 /// A kind of the header.
@@ -125,6 +136,8 @@ pub struct Entry<'a> {
     depth: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schema_version: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    row: Option<Row>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     metadata: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +146,50 @@ pub struct Entry<'a> {
     payload_text: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+}
+
+/// What an entry says as a row of live state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    operation: String,
+    /// One bit a source, in hexadecimal.
+    sources: String,
+    /// One bit a field, in hexadecimal.
+    changed: String,
+    /// Where it is not the generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+}
+
+impl Row {
+    fn of(frame: &FrameInfo) -> Option<Self> {
+        let (operation, mark) = (RowOperation::of(frame.operation)?, frame.row?);
+        Some(Self {
+            operation: operation.name().to_owned(),
+            sources: format!("{:016x}", mark.sources),
+            changed: format!("{:016x}", mark.changed),
+            version: mark.version,
+        })
+    }
+
+    fn to_import(&self, schema: Option<u16>) -> Result<(RowOperation, RowMark), String> {
+        let word = |digits: &str, field: &str| {
+            u64::from_str_radix(digits, 16)
+                .map_err(|_| format!("`{field}` is no hexadecimal of 64 bits: {digits:?}"))
+        };
+        let operations = (0..=u8::MAX).filter_map(RowOperation::of);
+        let operation = operations.into_iter().find(|operation| operation.name() == self.operation);
+        let operation = operation
+            .ok_or_else(|| format!("a row was {:?}, which this build does not know", self.operation))?;
+        let mark = RowMark {
+            schema: schema.ok_or("a row has no `schema_version`")?,
+            sources: word(&self.sources, "sources")?,
+            changed: word(&self.changed, "changed")?,
+            version: self.version,
+        };
+        Ok((operation, mark))
+    }
 }
 
 /// A time that is shown, and not read back.
@@ -178,7 +235,18 @@ impl Header {
             forgot,
             filtered,
             kinds: reader.kinds().iter().map(|kind| Kind::of(kind)).collect(),
+            sources: reader.sources().into_iter().map(Source::of).collect(),
         }
+    }
+
+    /// Its sources: number, name, and when it was first claimed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one.
+    pub fn sources(&self) -> Result<Vec<(u8, &str, i64)>, String> {
+        let claimed = |source: &Source| nanoseconds(&source.claimed_ns, "claimed_ns");
+        self.sources.iter().map(|source| Ok((source.id, source.name.as_str(), claimed(source)?))).collect()
     }
 
     /// The store that the export is of.
@@ -199,6 +267,12 @@ impl Header {
     /// What is wrong with one.
     pub fn kinds(&self) -> Result<Vec<ImportKind>, String> {
         self.kinds.iter().map(Kind::to_import).collect()
+    }
+}
+
+impl Source {
+    fn of(source: SourceInfo) -> Self {
+        Self { id: source.id, claimed_ns: source.claimed.to_string(), name: source.name }
     }
 }
 
@@ -278,6 +352,7 @@ impl<'a> Entry<'a> {
             cause: frame.causation.map(|(seq, _)| seq),
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
+            row: Row::of(frame),
             metadata_base64: metadata.is_none().then(|| base64(&frame.metadata)),
             metadata: metadata.filter(|text| !text.is_empty()),
             payload_base64: payload_text.is_none().then(|| base64(&frame.payload)),
@@ -325,7 +400,12 @@ impl<'a> Entry<'a> {
         let sixteen =
             |text: &Option<String>, field| text.as_ref().map(|text| sixteen(text, field)).transpose();
         let idempotency_key = sixteen(&self.idempotency_key, "idempotency_key")?.map(IdempotencyKey);
-        Ok(ImportEntry::new(seq, generation, kind, key, payload)
+        let entry = ImportEntry::new(seq, generation, kind, key, payload);
+        let entry = match self.row.as_ref().map(|row| row.to_import(self.schema_version)).transpose()? {
+            Some((operation, mark)) => entry.row(operation, mark),
+            None => entry,
+        };
+        Ok(entry
             .metadata(metadata)
             .time(nanoseconds(&self.time_ns, "time_ns")?)
             .source(self.source)

@@ -1,0 +1,140 @@
+//! Stores with live state: what the tool shows of rows, and that none is lost on the way through an export.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+#[allow(dead_code, reason = "shared with the other tests of the tool")]
+mod support;
+
+use std::path::Path;
+
+use esker::{Kind, Options, Patch, Status, Store, Window};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use support::run;
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+struct Vessel {
+    name: String,
+    knots: f32,
+}
+
+const VESSEL: Kind<Vessel> = Kind::new("vessel");
+
+fn open(path: &Path) -> Store {
+    Store::over(Options::new().window(Window::Manual).open(path).unwrap())
+}
+
+/// Rows of two sources: created, updated, deleted, re-created, and one of which only the sources changed.
+fn harbour(path: &Path) {
+    let store = open(path);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let say = |name: &str, knots| {
+        radar.assert_with(VESSEL, name, &Vessel { name: name.into(), knots }, b"seen").unwrap();
+        store.flush().unwrap();
+    };
+    say("Ada", 1.0);
+    say("Grace", 1.0);
+    say("Ada", 2.0);
+    pilot.patch(VESSEL, "Ada", &Patch::new()).unwrap();
+    store.flush().unwrap();
+    radar.retract(VESSEL, "Grace").unwrap();
+    store.flush().unwrap();
+    say("Grace", 3.0);
+    say("Ada", 4.0);
+    radar.retract(VESSEL, "Grace").unwrap();
+    store.flush().unwrap();
+    drop((radar, pilot));
+    store.close().unwrap();
+}
+
+#[test]
+fn rows_come_back_from_an_export_as_they_were_and_are_written_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (store, again, file) = (path("harbour.esker"), path("again.esker"), path("lines.jsonl"));
+    harbour(Path::new(&store));
+    let exported = run(&["export", &store]);
+    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    std::fs::write(&file, &exported.stdout).unwrap();
+    let made = run(&["import", &file, &again]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(run(&["verify", &again]).code, Some(0));
+    let equal = run(&["diff", &store, &again]);
+    assert_eq!((equal.code, equal.rows()[0][1]), (Some(0), "equal"), "{}", equal.stdout);
+
+    let imported = open(Path::new(&again));
+    let row = imported.get(VESSEL, "Ada").unwrap().unwrap();
+    assert_eq!((row.version(), row.value().unwrap().knots), (3, 4.0));
+    assert_eq!(row.sources().ids().collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(imported.status(VESSEL, "Grace").unwrap(), Status::Tombstone { version: 4 });
+    let radar = imported.source("radar").unwrap();
+    assert_eq!(radar.id(), 0, "names have the numbers that they had");
+    radar.retract(VESSEL, "Ada").unwrap();
+    imported.flush().unwrap();
+    let left = imported.get(VESSEL, "Ada").unwrap().unwrap();
+    assert_eq!((left.version(), left.sources().bits()), (3, 0b10), "the pilot says that it is there");
+}
+
+#[test]
+fn a_row_in_an_export_that_contradicts_itself_is_refused_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let store = path("harbour.esker");
+    harbour(Path::new(&store));
+    let exported = run(&["export", &store]).stdout;
+    let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wrongs: [(&str, &dyn Fn(&mut Value)); 8] = [
+        ("vanished", &|entry| entry["row"]["operation"] = "vanished".into()),
+        ("sources", &|entry| entry["row"]["sources"] = "many".into()),
+        ("version", &|entry| entry["row"]["version"] = 99.into()),
+        ("tombstone", &|entry| entry["tombstone"] = true.into()),
+        ("deleted", &|entry| entry["row"]["operation"] = "deleted".into()),
+        ("schema_version", &|entry| _ = entry.as_object_mut().unwrap().remove("schema_version")),
+        ("fact", &|entry| _ = entry.as_object_mut().unwrap().remove("row")),
+        ("belongs to", &|entry| entry["correlation"] = "00".repeat(16).into()),
+    ];
+    for (what, spoil) in wrongs {
+        let mut lines = lines.clone();
+        spoil(&mut lines[1]);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let file = path("lines.jsonl");
+        std::fs::write(&file, text).unwrap();
+        let refused = run(&["import", &file, &path("again.esker")]);
+        assert_ne!(refused.code, Some(0), "{what}");
+        assert!(
+            refused.stderr.contains("line 2") && refused.stderr.contains(what),
+            "{what}: {}",
+            refused.stderr
+        );
+        assert!(!Path::new(&path("again.esker")).exists());
+    }
+    let mut twice = lines;
+    twice[0]["sources"][1]["id"] = 0.into();
+    let file = path("lines.jsonl");
+    std::fs::write(&file, twice.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let refused = run(&["import", &file, &path("again.esker")]);
+    assert!(refused.code != Some(0) && refused.stderr.contains("source"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_dump_says_what_became_of_each_entity_and_who_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("harbour.esker");
+    harbour(&store);
+    let dumped = run(&["dump", store.to_str().unwrap()]);
+    let rows = dumped.rows();
+    let operations: Vec<&str> = rows.iter().map(|row| row[2]).collect();
+    assert_eq!(
+        operations,
+        ["created", "created", "updated", "sources", "deleted", "created", "updated", "deleted"]
+    );
+    assert!(rows[2].last().unwrap().contains("\"knots\":2"), "{rows:?}");
+    assert!(!dumped.stdout.contains("not MessagePack"), "{}", dumped.stdout);
+    let lines = run(&["dump", store.to_str().unwrap(), "--json"]).stdout;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let frames: Vec<&Value> = lines.iter().filter(|line| line["sources"].is_array()).collect();
+    assert_eq!(frames.len(), 8);
+    assert_eq!((&frames[2]["changed"], &frames[2]["version"]), (&serde_json::json!(["knots"]), &2.into()));
+    assert_eq!((&frames[3]["sources"], &frames[3]["version"]), (&serde_json::json!([0, 1]), &2.into()));
+    assert_eq!((&frames[6]["generation"], &frames[6]["version"]), (&4.into(), &3.into()));
+}
