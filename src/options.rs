@@ -75,8 +75,10 @@ pub(crate) enum Presence {
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
 /// A segment is at most this many bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// The shortest interval of [`Durability::Interval`], and between two compactions.
+/// The shortest interval of [`Durability::Interval`], between two compactions, and of [`Window::Every`].
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// The longest window of [`Window::Every`].
+const WINDOW_MAX: Duration = Duration::from_secs(86_400);
 
 impl Default for Options {
     fn default() -> Self {
@@ -176,6 +178,11 @@ impl Options {
             if !self.background {
                 problems.push("Durability::Interval needs background(true)".to_owned());
             }
+        }
+        if let Window::Every(every) = self.window
+            && !(INTERVAL_MIN..=WINDOW_MAX).contains(&every)
+        {
+            problems.push(format!("the window is {every:?}, outside {INTERVAL_MIN:?}..={WINDOW_MAX:?}"));
         }
         if let Some(auto) = &self.auto_compact {
             if auto.interval < INTERVAL_MIN {

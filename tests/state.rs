@@ -13,6 +13,8 @@ mod faults;
 mod following;
 #[path = "state/harbour.rs"]
 mod harbour;
+#[path = "state/reviewed.rs"]
+mod reviewed;
 #[path = "state/schema.rs"]
 mod schema;
 #[path = "state/writing.rs"]

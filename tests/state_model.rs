@@ -221,7 +221,7 @@ impl World {
             Operation::Wait => {
                 let key = KEYS[0];
                 let ticket = self.sources[0].retract(KIND, key).map_err(|error| error.to_string())?;
-                if self.store.state_stats().pending == 0 {
+                if self.store.state_stats().unwrap().pending == 0 {
                     self.said(|world| world.unsay(key, 0));
                     return self.check();
                 }
@@ -302,7 +302,7 @@ impl World {
             return Ok(());
         }
         let outcome = epoch.commit().map_err(|error| error.to_string())?;
-        self.flushes = self.store.state_stats().flushes;
+        self.flushes = self.store.state_stats().unwrap().flushes;
         self.flushed();
         let mut retracted = 0;
         for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
@@ -340,7 +340,7 @@ impl World {
     /// Does what an operation does. It may have ended the window before it, for which it was too large, and the one
     /// that it is in, which should not wait.
     fn said(&mut self, say: impl FnOnce(&mut Self)) {
-        let stats = self.store.state_stats();
+        let stats = self.store.state_stats().unwrap();
         let flushes = stats.flushes - std::mem::replace(&mut self.flushes, stats.flushes);
         let at_its_end = u64::from(flushes > 0 && stats.pending == 0);
         if flushes > at_its_end {
@@ -356,7 +356,7 @@ impl World {
 
     fn flush(&mut self) -> Result<(), String> {
         self.store.flush().map_err(|error| error.to_string())?;
-        self.flushes = self.store.state_stats().flushes;
+        self.flushes = self.store.state_stats().unwrap().flushes;
         self.flushed();
         self.wait_as_configured();
         Ok(())

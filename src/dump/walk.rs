@@ -352,6 +352,7 @@ struct Kept {
     is_whole: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and nearly all are frames")]
 enum Step {
     Frame(FrameInfo),
     Bad { offset: u64, next_good: Option<u64>, what: &'static str },

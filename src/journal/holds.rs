@@ -48,7 +48,7 @@ struct Held {
 
 impl Holds {
     pub(crate) fn of(core: &Core, view: &View) -> Result<Self> {
-        Self::of_these(core.pins.held(), &core.registry, view)
+        Self::of_these(core.pins.held(|behind| view.bytes_from(behind + 1).ok()), &core.registry, view)
     }
 
     /// What these hold back, and the cursors that are registered.
@@ -101,7 +101,8 @@ impl Holds {
     /// The first Seq that each pin holds back by now.
     pub(crate) fn pins_now(&self, core: &Core) -> Vec<u64> {
         let view = core.view();
-        core.pins.held().into_iter().map(|(_, behind)| view.next_of(&Region::All, behind)).collect()
+        let held = core.pins.held(|behind| view.bytes_from(behind + 1).ok());
+        held.into_iter().map(|(_, behind)| view.next_of(&Region::All, behind)).collect()
     }
 
     /// False if somebody has come to need a stretch of the log since this was made. `may_lose`: those that

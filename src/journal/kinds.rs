@@ -85,6 +85,9 @@ impl Core {
             let mut writer = self.writer.lock();
             self.check_writable()?;
             let known = self.known_kind(kind, "say what is kept of")?;
+            if known.owner == Owner::State && keep == Keep::Nothing {
+                return Err(self.owned_by_state(kind.0, "keep nothing of"));
+            }
             if known.keep == keep {
                 return Ok(self.commit.visible());
             }

@@ -28,8 +28,10 @@ pub(crate) struct Pins(Mutex<Vec<Arc<Held>>>);
 #[derive(Debug)]
 struct Held {
     by: PinnedBy,
-    /// Everything behind this Seq is held back.
+    /// Everything behind this Seq is held back,
     behind: AtomicU64,
+    /// if that is no more than so many bytes of log.
+    most: u64,
 }
 
 /// Holds back everything behind a Seq until it is dropped.
@@ -41,15 +43,24 @@ pub(crate) struct Pin {
 
 impl Pins {
     pub(crate) fn pin(self: &Arc<Self>, by: PinnedBy, behind: u64) -> Pin {
-        let held = Arc::new(Held { by, behind: AtomicU64::new(behind) });
+        self.pin_at_most(by, behind, u64::MAX)
+    }
+
+    /// One that holds nothing back any more once that is more than so many bytes of log.
+    pub(crate) fn pin_at_most(self: &Arc<Self>, by: PinnedBy, behind: u64, most: u64) -> Pin {
+        let held = Arc::new(Held { by, behind: AtomicU64::new(behind), most });
         self.0.lock().push(Arc::clone(&held));
         Pin { pins: Arc::clone(self), held }
     }
 
-    /// What is held back now, and by what: everything behind the Seq.
-    pub(crate) fn held(&self) -> Vec<(PinnedBy, u64)> {
-        let held = self.0.lock();
-        held.iter().map(|held| (held.by.clone(), held.behind.load(Ordering::Acquire))).collect()
+    /// What is held back now, and by what: everything behind the Seq. `bytes` says how much log that is.
+    pub(crate) fn held(&self, bytes: impl Fn(u64) -> Option<u64>) -> Vec<(PinnedBy, u64)> {
+        let held: Vec<Arc<Held>> = self.0.lock().clone();
+        let behind = |held: &Arc<Held>| held.behind.load(Ordering::Acquire);
+        let may = |held: &Arc<Held>| {
+            held.most == u64::MAX || bytes(behind(held)).is_none_or(|bytes| bytes <= held.most)
+        };
+        held.iter().filter(|held| may(held)).map(|held| (held.by.clone(), behind(held))).collect()
     }
 }
 

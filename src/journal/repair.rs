@@ -21,6 +21,8 @@ use crate::format::compacted::Compacted;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
 use crate::format::manifest::{CursorTable, Manifest};
+use crate::format::row::{RowMark, RowOperation};
+use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
@@ -241,6 +243,8 @@ pub(crate) fn era_behind(era: u64) -> u64 {
 struct Kinds {
     registry: Registry,
     used: BTreeSet<u16>,
+    /// One bit for each source that a row names.
+    sources: u64,
     /// Something is lost, or was forgotten before: an entity that is not known may have been.
     forgot: bool,
 }
@@ -270,6 +274,13 @@ impl Kinds {
                 });
             }
         }
+        for id in (0..64).filter(|id| self.sources & 1 << id != 0) {
+            if !registry.sources().contains_key(&id) {
+                // Its number must not come to be another one's, with all the rows that it has.
+                let name = format!("recovered-{id}");
+                registry.learn_source(SourceInfo { id, name, claimed: 0, retired: false });
+            }
+        }
         registry
     }
 }
@@ -282,6 +293,9 @@ impl Visitor for Kinds {
     fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
         if !frame.header.is_system() {
             self.used.insert(frame.header.kind.get());
+            if RowOperation::of(frame.header.operation).is_some() {
+                self.sources |= RowMark::read(frame.extensions()).map_or(0, |mark| mark.sources);
+            }
         } else if frame.header.operation == System::Preamble as u8 {
             let preamble = Preamble::read(frame.payload());
             self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);

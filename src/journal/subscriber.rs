@@ -143,6 +143,8 @@ pub struct Subscriber {
     lag: Lag,
     /// Where there is a limit: that, and a scan that runs ahead and counts.
     limit: Option<(u64, Ahead)>,
+    /// It is still on its way to the end, for the first time: what it has not read does not count.
+    comes: bool,
     missed: Option<Missed>,
     lagged: Option<u64>,
     /// An error behind a gap that was told first.
@@ -227,7 +229,8 @@ impl Subscriber {
         });
         let scan = Scan::new(region, view, looked);
         drop(steady);
-        Ok(Self { scan, waiting, lag: options.lag, limit, missed: None, lagged: None, untold: None })
+        let lag = options.lag;
+        Ok(Self { scan, waiting, lag, limit, comes: false, missed: None, lagged: None, untold: None })
     }
 }
 
@@ -290,7 +293,7 @@ impl Subscriber {
         }
         if self.limit.is_some() {
             self.look_further()?;
-            if self.tell_dropped()? || self.skip()? {
+            if self.tell_dropped()? || !self.comes && self.skip()? {
                 return Ok(true);
             }
         }
@@ -301,6 +304,13 @@ impl Subscriber {
             return Ok(true);
         }
         self.waiting.check_not_ended(self.scan.mark())?;
+        if std::mem::take(&mut self.comes) {
+            let looked = self.scan.looked();
+            if let Some((_, ahead)) = &mut self.limit {
+                ahead.entries = 0;
+                ahead.scan.go_back_to(looked);
+            }
+        }
         Ok(false)
     }
 
@@ -372,15 +382,16 @@ impl Subscriber {
         }
     }
 
-    /// Stands behind any Seq of the log as it is now, with nothing missed.
-    pub(crate) fn begin_behind(&mut self, seq: u64) -> Result<()> {
-        let (region, view) = (self.scan.region().clone(), self.waiting.view()?);
+    /// Stands behind a Seq in a view, with nothing missed, on its way to the end. What is dropped since the view
+    /// was taken it is told.
+    pub(crate) fn begin_behind(&mut self, view: View, seq: u64) {
+        let region = self.scan.region().clone();
         if let Some((_, ahead)) = &mut self.limit {
             *ahead = Ahead { scan: Scan::new(region.clone(), view.clone(), seq), entries: 0 };
         }
         self.scan = Scan::new(region, view, seq);
+        self.comes = true;
         (self.missed, self.lagged, self.untold) = (None, None, None);
-        Ok(())
     }
 
     /// Everything up to this Seq was looked at.

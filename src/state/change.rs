@@ -49,7 +49,7 @@ pub enum Marker {
         from: Seq,
         /// The last one.
         to: Seq,
-        /// How many.
+        /// How many row frames, those included that only change who asserts an entity.
         count: u64,
     },
 }
@@ -128,8 +128,9 @@ impl<'s, T> Change<'s, T> {
         self.previous
     }
 
-    /// True if this field of the row is another one than before. Of an entity that was created, of a bootstrap's row,
-    /// and of one that another schema's version wrote before, all are; of one that was deleted, none.
+    /// True if this field of the row is another one than before. Of an entity that was created and of a bootstrap's row
+    /// all are; of one that was deleted, none. Where the row before is not there any more to compare with, and another
+    /// version of the schema wrote the changes between, all are too.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
         self.fields.iter().position(|name| name == field).is_some_and(|at| self.changed_mask() & 1 << at != 0)

@@ -18,7 +18,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::format::index::EntityHash;
 use crate::id::Position;
 use crate::journal::core::Core;
@@ -92,8 +92,10 @@ enum Pulse {
 
 /// An operation that was accepted.
 ///
-/// It is visible and durable when its window was flushed: at the latest a window's length later, at once when
-/// somebody waits for it.
+/// It is visible when its window was flushed, which is soon behind a window's length or at once when somebody waits
+/// for it, and durable as the store's [`Durability`](crate::Durability) says: under `Sync` with the sync that follows
+/// the flush. Without a thread of its own ([`Options::background`](crate::Options::background)) a window is flushed by
+/// the next operation behind its time.
 #[derive(Clone)]
 pub struct StateTicket {
     core: Arc<Core>,
@@ -162,6 +164,26 @@ pub(crate) struct Operation<'a> {
     pub(crate) only_if: OnlyIf,
 }
 
+impl Operation<'_> {
+    /// True if what it was made for holds. False: it is to be made anew.
+    fn may_go_on(&self, bound: &Bound, standing: &Standing<'_>) -> Result<bool> {
+        match self.only_if {
+            OnlyIf::Whatever => Ok(true),
+            OnlyIf::Tick(tick, version) => Ok((standing.tick, standing.version) == (tick, version)),
+            OnlyIf::Version(version) => {
+                let others = standing.touched & !(1 << (self.source % 64));
+                if standing.version == version && others == 0 {
+                    return Ok(true);
+                }
+                let found = if others == 0 { "" } else { ", and another source's operation is pending" };
+                let doing = format!("assert a row of the kind {:?}", bound.name);
+                Err(Error::new(ErrorKind::Conflict, doing)
+                    .sides(format!("version {version}"), format!("version {}{found}", standing.version)))
+            }
+        }
+    }
+}
+
 /// What must hold of an entity when an operation is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnlyIf {
@@ -211,24 +233,23 @@ impl State {
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
         let mut open = self.enter(core)?;
-        let entity = self.room_for(core, &mut open, (bound, hash), operation)?;
-        let standing = open.window.standing(entity);
-        match operation.only_if {
-            OnlyIf::Whatever => {}
-            OnlyIf::Tick(tick, version) if (standing.tick, standing.version) == (tick, version) => {}
-            OnlyIf::Tick(..) => return Ok(Accepted::Moved),
-            OnlyIf::Version(version) => {
-                let others = standing.touched & !(1 << (operation.source % 64));
-                if standing.version != version || others != 0 {
-                    let found = if others == 0 { "" } else { ", and another source's operation is pending" };
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!("assert a row of the kind {:?}", bound.name),
-                    )
-                    .sides(format!("version {version}"), format!("version {}{found}", standing.version)));
+        // Before anything is taken in: what is refused leaves no trace.
+        let base = match open.window.find(hash) {
+            Some(entity) => {
+                if !operation.may_go_on(bound, &open.window.standing(entity))? {
+                    return Ok(Accepted::Moved);
                 }
+                None
             }
-        }
+            None => {
+                let base = base_of(core, bound, operation.key)?;
+                if !operation.may_go_on(bound, &base.standing())? {
+                    return Ok(Accepted::Moved);
+                }
+                Some(base)
+            }
+        };
+        let entity = self.room_for(core, &mut open, (bound, hash), base, operation)?;
         open.window.say(entity, operation.source, operation.saying, operation.metadata);
         open.epochs.touch(operation.source, bound.id, hash);
         let ticket = StateTicket {
@@ -237,7 +258,7 @@ impl State {
             outcome: open.window.outcome(),
             entity,
         };
-        self.see_to_the_flush(core, open)?;
+        self.see_to_the_flush(core, open);
         Ok(Accepted::Done(ticket))
     }
 
@@ -247,6 +268,7 @@ impl State {
         core: &Arc<Core>,
         open: &mut Open,
         (bound, hash): (&Arc<Bound>, EntityHash),
+        mut base: Option<Base>,
         operation: &Operation<'_>,
     ) -> Result<u32> {
         let most = core.options.batch_bytes_max();
@@ -254,15 +276,17 @@ impl State {
             let entity = match open.window.find(hash) {
                 Some(entity) => entity,
                 None => {
-                    let base = base_of(core, bound, operation.key)?;
+                    // Another one than before, if the window was flushed since.
+                    let base = base.take().map_or_else(|| base_of(core, bound, operation.key), Ok)?;
                     open.window.enter(Arc::clone(bound), hash, operation.key, base)
                 }
             };
-            let bytes = open.window.bytes_with(entity, operation.saying, operation.metadata);
+            let Operation { source, saying, metadata, .. } = *operation;
+            let bytes = open.window.bytes_with(entity, source, saying, metadata);
             if bytes <= most {
                 return Ok(entity);
             }
-            let is_alone = !open.window.has_operations();
+            let is_alone = open.window.has_only(entity);
             // A window is one batch: what would not fit begins the next one.
             self.append_in(core, open)?;
             if is_alone {
@@ -279,8 +303,11 @@ impl State {
     }
 
     /// Ends an epoch whatever became of the store.
-    pub(crate) fn end_epoch(&self, then: impl FnOnce(&mut Epochs)) {
-        then(&mut self.open.lock().epochs);
+    pub(crate) fn end_epoch(&self, core: &Core, then: impl FnOnce(&mut Epochs)) {
+        // In a forked child a thread of the parent, which is not there, may have the lock.
+        if core.check_not_forked("end an epoch").is_ok() {
+            then(&mut self.open.lock().epochs);
+        }
     }
 
     /// Retracts what an epoch has not touched, in one window of its own. Answers how many that were.
@@ -295,7 +322,7 @@ impl State {
         self.append_in(core, &mut open)?;
         let most = core.options.batch_bytes_max();
         // Nobody else says anything meanwhile: all of them or none.
-        let mut window = Window::default();
+        let mut window = open.window.successor();
         let mut retracted = 0;
         for key in stale {
             let hash = core.index.hash(bound.id.get(), key);
@@ -344,12 +371,12 @@ impl State {
     /// Appends what is pending. Answers behind what everything is that was accepted before.
     pub(crate) fn append(&self, core: &Arc<Core>) -> Result<Position> {
         core.check_not_forked("flush a window")?;
-        let mut open = self.enter(core)?;
+        let mut open = self.enter_whatever_failed(core)?;
         self.append_in(core, &mut open)?;
         Ok(open.end)
     }
 
-    fn append_in(&self, core: &Arc<Core>, open: &mut Open) -> Result<()> {
+    fn append_in(&self, core: &Core, open: &mut Open) -> Result<()> {
         open.last_flush = Instant::now();
         if open.window.is_empty() {
             return Ok(());
@@ -359,6 +386,8 @@ impl State {
             if frames.is_empty() { Ok((Vec::new(), open.end)) } else { core.append_rows(frames.into_iter()) };
         match appended {
             Ok((receipts, end)) => {
+                // What failed before has been made good.
+                open.failure = None;
                 open.end = end;
                 open.is_full = false;
                 let operations = open.window.flushed(&places, &receipts, end);
@@ -376,42 +405,56 @@ impl State {
         }
     }
 
+    /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
     fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
-        let mut open = self.open.lock();
-        core.check_writable()?;
-        if open.has_ended {
-            return Err(core.stopped_now("say something of an entity"));
-        }
+        let mut open = self.enter_whatever_failed(core)?;
         match open.failure.take() {
             Some(error) => Err(error),
             None => Ok(open),
         }
     }
 
+    fn enter_whatever_failed(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
+        let open = self.open.lock();
+        core.check_writable()?;
+        if open.has_ended {
+            return Err(core.stopped_now("say something of an entity"));
+        }
+        Ok(open)
+    }
+
     /// Sees to it that the window is flushed when it is time.
-    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>) -> Result<()> {
+    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>) {
         let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
         let is_news = open.window.operations() == 1 || is_full && !open.is_full;
         open.is_full = is_full;
         if matches!(open.pulse, Pulse::NotYet) {
             open.pulse = self.start(core);
         }
-        match (&open.pulse, core.options.window) {
+        let is_time = match (&open.pulse, core.options.window) {
             (Pulse::Runs(_), _) => {
                 drop(open);
                 if is_news {
                     self.bell.notify_one();
                 }
-                Ok(())
+                return;
             }
-            (_, Every::Every(every)) if !is_full && open.last_flush.elapsed() < every => Ok(()),
-            (_, Every::Manual) if !is_full => Ok(()),
-            _ => {
-                self.append_in(core, &mut open)?;
-                let end = open.end;
-                drop(open);
-                core.wait_as_configured(end)
-            }
+            (_, Every::Every(every)) => is_full || open.last_flush.elapsed() >= every,
+            (_, Every::Manual) => is_full,
+        };
+        if is_time {
+            self.flush_for_nobody(core, &mut open);
+        }
+    }
+
+    /// Appends the window, and waits as the journal's durability says. Whoever comes next is told if that fails; a
+    /// window that is still there is tried again.
+    fn flush_for_nobody(&self, core: &Core, open: &mut MutexGuard<'_, Open>) {
+        let flushed = self.append_in(core, open).map(|()| open.end);
+        let waited = MutexGuard::unlocked(open, || core.wait_as_configured(flushed?));
+        if let Err(error) = waited {
+            open.failure = Some(error);
+            open.is_full = false;
         }
     }
 
@@ -432,28 +475,23 @@ impl State {
         let Every::Every(every) = core.options.window else { return };
         let mut open = self.open.lock();
         while !open.has_ended {
-            let due = open.last_flush + every;
+            let due = open.last_flush.checked_add(every).unwrap_or(open.last_flush);
             if open.window.is_empty() {
                 self.bell.wait(&mut open);
             } else if !open.is_full && Instant::now() < due {
                 self.bell.wait_until(&mut open, due);
             } else {
-                let flushed = self.append_in(core, &mut open).map(|()| open.end);
-                let waited = MutexGuard::unlocked(&mut open, || core.wait_as_configured(flushed?));
-                if let Err(error) = waited {
-                    // Whoever comes next is told; a window that is still there is tried again.
-                    open.failure = Some(error);
-                    open.is_full = false;
-                }
+                self.flush_for_nobody(core, &mut open);
             }
         }
     }
 
-    pub(crate) fn stats(&self) -> StateStats {
+    pub(crate) fn stats(&self, core: &Core) -> Result<StateStats> {
+        core.check_not_forked("look at what is pending")?;
         let open = self.open.lock();
         let Done { operations, rows, flushes } = open.done;
         let (pending, pending_bytes) = (open.window.operations(), open.window.bytes());
-        StateStats { operations, rows, flushes, pending, pending_bytes }
+        Ok(StateStats { operations, rows, flushes, pending, pending_bytes })
     }
 }
 
@@ -496,7 +534,11 @@ fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
         .sides(format!("{least} to {most} bytes"), found))
     };
     check("key", operation.key.len(), 1, KEY_BYTES_MAX)?;
-    check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)
+    check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)?;
+    match operation.saying {
+        Saying::Assert(row) => check("row", row.len(), 0, PAYLOAD_BYTES_MAX),
+        Saying::Retract => Ok(()),
+    }
 }
 
 /// How an entity is in the log, its row brought to the kind's version.
@@ -507,6 +549,12 @@ fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
     let row = if said.is_alive() {
         match current(bound.name, bound.version, bound.steps, &entry, said.mark.schema)? {
             Cow::Borrowed(_) => BaseRow::Logged(entry.to_owned()),
+            Cow::Owned(row) if row.len() > PAYLOAD_BYTES_MAX => {
+                let doing = format!("bring a row of the kind {:?} to version {}", bound.name, bound.version);
+                return Err(Error::new(ErrorKind::InvalidInput, doing)
+                    .concerning(entry.seq().get())
+                    .sides(format!("at most {PAYLOAD_BYTES_MAX} bytes"), row.len()));
+            }
             Cow::Owned(row) => BaseRow::Brought(row),
         }
     } else {

@@ -138,7 +138,7 @@ impl Epoch {
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        self.state.end_epoch(|epochs| epochs.end(self.number));
+        self.state.end_epoch(self.source.core(), |epochs| epochs.end(self.number));
     }
 }
 

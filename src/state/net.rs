@@ -18,6 +18,7 @@ use crate::state::schema::Bound;
 /// | --- | --- | --- |
 /// | not there | there | created |
 /// | there | there, with another version | updated: the fields that differ |
+/// | there | there, asserted by others | nothing, or, to who asked for that, an update of no field |
 /// | there | not there | deleted |
 /// | not there | not there | nothing |
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Net {
     scan: Scan,
     from: u64,
     through: u64,
+    /// Changes of the set of sources alone are told too.
+    sources: bool,
     /// The entity's row at the beginning, if it is still there.
     before: Option<OwnedEntry>,
 }
@@ -41,9 +44,9 @@ pub(crate) struct Netted {
 
 impl Net {
     /// From behind a Seq through the end of the view, whose last Seq `through` is.
-    pub(crate) fn new(view: View, bound: Arc<Bound>, from: u64, through: u64) -> Self {
+    pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), sources: bool) -> Self {
         let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
-        Self { bound, view, scan, from, through, before: None }
+        Self { bound, view, scan, from, through, sources, before: None }
     }
 
     pub(crate) fn from(&self) -> u64 {
@@ -66,7 +69,7 @@ impl Net {
 
     /// Steps to the next entity of which something has changed. `None`: there is no more.
     pub(crate) fn advance(&mut self) -> Result<Option<Netted>> {
-        while self.scan.advance()? {
+        while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             let said = Said::of(&entry)?;
             let newest = self.view.latest(self.bound.id, entry.key())?;
@@ -87,13 +90,17 @@ impl Net {
     /// before them may have been compacted.
     fn past_of(&self, newest: &Entry<'_>) -> Result<Past> {
         let mut past = Past { was_alive: false, has_changed: false, changed: 0, before: None };
+        let mut next: Option<Entry<'_>> = None;
         for entry in self.view.entity_behind(self.bound.id, newest.key(), 0).rev() {
             let entry = entry?;
             let said = Said::of(&entry)?;
             if entry.seq().get() <= self.from {
-                past.before = said.is_alive().then(|| entry.to_owned());
+                // What is left of it may be older than what it had then.
+                let is_it = next.is_some_and(|next| follows(&next, &entry)) && said.is_alive();
+                past.before = is_it.then(|| entry.to_owned());
                 break;
             }
+            next = Some(entry);
             past.was_alive = said.operation != RowOperation::Created;
             past.has_changed |= said.operation != RowOperation::Sources;
             past.changed |= said.changed(self.bound.version);
@@ -107,7 +114,12 @@ impl Net {
             (false, false) => None,
             (false, true) => netted(RowOperation::Created, ALL_FIELDS),
             (true, false) => netted(RowOperation::Deleted, 0),
-            (true, true) if !past.has_changed => None,
+            (true, true) if !past.has_changed => {
+                let set_before = |before: &OwnedEntry| Ok(Said::of(&before.entry())?.mark.sources);
+                let before = past.before.as_ref().map(set_before).transpose()?;
+                let is_told = self.sources && before != Some(said.mark.sources);
+                if is_told { netted(RowOperation::Sources, 0) } else { None }
+            }
             (true, true) => {
                 let exact =
                     past.before.as_ref().map(|before| self.differing(before, entry, said)).transpose()?;
@@ -128,6 +140,12 @@ impl Net {
         let row = current(name, *version, steps, entry, schema)?;
         Ok(Some(changed(&row_before, &row, fields)))
     }
+}
+
+/// True if nothing of an entity stood between the one frame of it and the other: what compaction has left may be
+/// any earlier one.
+pub(crate) fn follows(next: &Entry<'_>, before: &Entry<'_>) -> bool {
+    !next.is_first() && before.generation().get() + 1 == next.generation().get()
 }
 
 /// What is known of an entity from before its newest frame.

@@ -154,7 +154,10 @@ fn number(length: u16) -> [u8; 2] {
 /// equal values have equal bytes whatever order a hash map has them in. The row's own fields stay.
 pub(crate) fn canonical(row: &mut Vec<u8>) {
     let Some(fields) = Fields::of(row) else { return };
-    if fields.clone().all(|(_, value)| !may_hold_a_map(value)) {
+    let mut all = fields.clone();
+    let has_maps = all.by_ref().fold(false, |has, (_, value)| has | may_hold_a_map(value));
+    // What is no row stays as it is, for whoever refuses it.
+    if !has_maps || !all.is_whole() {
         return;
     }
     let mut sorted = Vec::with_capacity(row.len());

@@ -273,7 +273,8 @@ pub(crate) fn status(view: &View, id: KindId, key: &[u8], tombstones_since: i64)
 
 /// The rows of a kind that are alive at one moment, in the order in which they were written last.
 ///
-/// What is written later does not show, also if it is compacted meanwhile. Nothing is gathered: a row is looked
+/// What is written later does not show. In the writer's process nothing that is compacted meanwhile is missing; for a
+/// [`Reader`](crate::Reader) in another one the walk ends with `Compacted` then. Nothing is gathered: a row is looked
 /// up when it comes up, and only it is held. After an error that names its row, the next call goes on behind it.
 pub struct Rows<T> {
     kind: Kind<T>,
@@ -297,7 +298,7 @@ impl Walk {
 
     /// Steps to the next row that is alive. False: there is no more.
     pub(crate) fn advance(&mut self) -> Result<bool> {
-        while self.scan.advance()? {
+        while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             if Said::of(&entry)?.is_alive() {
                 let newest = self.view.latest(self.id, entry.key())?;

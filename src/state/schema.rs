@@ -32,10 +32,10 @@ pub(crate) struct Bound {
 impl Bound {
     /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything.
     pub(crate) fn check_row(&self, row: &[u8]) -> Result<()> {
-        let Some(fields) = Fields::of(row) else {
-            return Err(no_row(self.name, "what was given", "a value that is encoded as something else"));
-        };
-        self.check_names(fields.map(|(name, _)| name))
+        let no_map = || no_row(self.name, "what was given", "a value that is encoded as something else");
+        let mut fields = Fields::of(row).ok_or_else(no_map)?;
+        self.check_names(fields.by_ref().map(|(name, _)| name))?;
+        if fields.is_whole() { Ok(()) } else { Err(no_map()) }
     }
 
     /// Refuses fields that the kind's type does not tell.
@@ -58,8 +58,9 @@ impl Bound {
     }
 }
 
-/// A handle's name and Rust type, each as the place and length of its static text.
-type Handle = (usize, usize, usize, usize, u16);
+/// A handle's name and Rust type, each as the place and length of its static text; its version; and the place and
+/// number of its steps.
+type Handle = (usize, usize, usize, usize, u16, usize, usize);
 
 /// The handles that were used to write.
 #[derive(Debug, Default)]
@@ -78,6 +79,8 @@ impl Schemas {
             rust.as_ptr().addr(),
             rust.len(),
             kind.schema_version(),
+            kind.steps().as_ptr().addr(),
+            kind.steps().len(),
         );
         if let Some(bound) = self.bound.read().get(&handle) {
             return Ok(Arc::clone(bound));
@@ -95,15 +98,20 @@ impl Schemas {
         };
         // Under the lock from here on: of two types under one name the second one sees the first.
         let mut bound = self.bound.write();
-        let other = bound.values().find(|other| other.name == kind.name());
-        if let Some(other) =
-            other.filter(|other| (other.version, other.told) != (kind.schema_version(), told))
-        {
-            return Err(differs(
-                kind.name(),
-                (other.version, &texts(other.told)),
-                (kind.schema_version(), told),
-            ));
+        if let Some(other) = bound.values().find(|other| other.name == kind.name()) {
+            let known = (other.version, other.told);
+            if known != (kind.schema_version(), told) {
+                return Err(differs(kind.name(), (known.0, &texts(known.1)), (kind.schema_version(), told)));
+            }
+            let versions =
+                |steps: &[(u16, Upcaster)]| steps.iter().map(|(from, _)| *from).collect::<Vec<u16>>();
+            let (known, asked) = (versions(other.steps), versions(kind.steps()));
+            if known != asked {
+                return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name())).sides(
+                    format!("steps from the versions {known:?}, as another handle of the name has"),
+                    format!("steps from the versions {asked:?}"),
+                ));
+            }
         }
         let made = Arc::new(register(core, kind, told)?);
         bound.insert(handle, Arc::clone(&made));

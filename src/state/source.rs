@@ -25,8 +25,8 @@ use crate::state::window::Saying;
 pub(crate) struct Claims(Mutex<BTreeSet<u8>>);
 
 /// A session of a source, until its last clone is dropped.
-#[derive(Debug)]
 struct Claim {
+    core: Arc<Core>,
     claims: Arc<Claims>,
     id: u8,
     name: String,
@@ -34,7 +34,10 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claims.0.lock().remove(&self.id);
+        // In a forked child a thread of the parent, which is not there, may have the lock.
+        if self.core.check_not_forked("let go of a source").is_ok() {
+            self.claims.0.lock().remove(&self.id);
+        }
     }
 }
 
@@ -44,8 +47,9 @@ impl Drop for Claim {
 /// sessions end and when the process does, until the source retracts it.
 ///
 /// **Operations are accepted, not awaited**: what they come to is appended with their window, and is visible and
-/// durable then; see [`StateTicket`] and [`Store::flush`](crate::Store::flush). If a window that nobody waits
-/// for cannot be appended, the next call of any session, or the close, is told.
+/// durable as the [`StateTicket`] says, or behind [`Store::flush`](crate::Store::flush). An operation that answers an
+/// error was not taken. If a window that nobody waits for cannot be appended, the next call of any session, or the
+/// close, is told; what was pending stays, and is tried again.
 ///
 /// ```
 /// use esker::{Kind, Patch, Store};
@@ -93,7 +97,8 @@ impl Source {
         core.check_not_forked("claim a source")?;
         let state = State::of(core);
         let id = state.claims.claim(core, name)?;
-        let claim = Claim { claims: Arc::clone(&state.claims), id, name: name.to_owned() };
+        let claim =
+            Claim { core: Arc::clone(core), claims: Arc::clone(&state.claims), id, name: name.to_owned() };
         Ok(Self { journal: journal.clone(), state, claim: Arc::new(claim) })
     }
 
@@ -112,7 +117,7 @@ impl Source {
     /// States the whole of an entity: it is there, and this is its row.
     ///
     /// A row that is as it was changes nothing: no version, no notification, and no frame if the source asserted
-    /// it before.
+    /// it before. A row that was written before its type had gained a field is not as it is now.
     ///
     /// # Errors
     ///

@@ -84,14 +84,15 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
-    /// How many changes of the kind may be unread, counted from when it first has caught up. Default: 4,096.
+    /// How many changes of the kind may be unread, those of who asserts an entity included, counted from when it first
+    /// has caught up. Default: 4,096.
     pub const fn capacity(mut self, changes: u64) -> Self {
         self.capacity = changes;
         self
     }
 
-    /// How many bytes of log it may hold back from compaction until it has caught up. Past that it begins anew.
-    /// Default: 1 GiB.
+    /// How many bytes of log it may hold back from compaction until it has caught up, also while nobody reads it. Past
+    /// that it begins anew. Default: 1 GiB.
     pub const fn bootstrap_hold(mut self, bytes: u64) -> Self {
         self.bootstrap_hold = bytes;
         self

@@ -35,7 +35,7 @@ use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
 use crate::state::change::{Change, ChangeKind, Marker, StateItem};
 use crate::state::engine::State;
 use crate::state::kind::Kind;
-use crate::state::net::Net;
+use crate::state::net::{Net, follows};
 use crate::state::reading::{OwnedRow, Row, Walk};
 use crate::state::row::{ALL_FIELDS, Said};
 use crate::state::schema::Bound;
@@ -93,7 +93,7 @@ enum Phase {
     /// A round is to begin behind this Seq. The one before told so many changes.
     Round {
         from: u64,
-        _pin: Pin,
+        pin: Pinned,
         told: u64,
     },
     Net {
@@ -102,6 +102,14 @@ enum Phase {
         told: u64,
     },
     Live,
+}
+
+/// What holds back what a round is to tell.
+enum Pinned {
+    /// Since before it was known that all of it is there.
+    InTime(#[allow(dead_code, reason = "it holds, and is not looked at")] Pin),
+    /// What was dropped before may be missing.
+    Late(#[allow(dead_code, reason = "it holds, and is not looked at")] Pin),
 }
 
 /// What it stepped to.
@@ -135,7 +143,8 @@ impl<T: DeserializeOwned> Subscription<T> {
         let options = SubscribeOptions::new().capacity(choice.capacity).on_lag(lag).spin(spin);
         let live = journal.subscribe_with(Region::Kind(bound.id), options)?;
         let follower = Follower { core: Arc::clone(core), bound, choice, live, steps: 0 };
-        let newest = follower.durable_view()?.last_seq()?.map_or(0, Seq::get);
+        let view = follower.durable_view()?;
+        let newest = view.last_seq()?.map_or(0, Seq::get);
         let started = from.unwrap_or_else(|| Token::of(core, newest));
         let mut subscription = Self {
             kind,
@@ -150,7 +159,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             Some(token) => subscription.go_on_from(token, newest),
             None if choice.bootstrap => {}
             None => {
-                subscription.follower.live.begin_behind(newest)?;
+                subscription.follower.live.begin_behind(view, newest);
                 subscription.phase = Phase::Live;
             }
         }
@@ -161,7 +170,11 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.phase = match token.trouble(&self.follower.core, newest) {
             Some(because) => Phase::Begin { because: Some(because) },
             // Whether that can still be told is looked up when the round begins.
-            None => Phase::Round { from: token.seq, _pin: self.follower.pin(token.seq), told: u64::MAX },
+            None => Phase::Round {
+                from: token.seq,
+                pin: Pinned::Late(self.follower.pin(token.seq)),
+                told: u64::MAX,
+            },
         };
     }
 
@@ -219,7 +232,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(true);
         }
         let token = Token::of(&self.follower.core, through);
-        self.phase = Phase::Round { from: through, _pin: self.follower.pin(through), told: u64::MAX };
+        self.phase =
+            Phase::Round { from: through, pin: Pinned::InTime(self.follower.pin(through)), told: u64::MAX };
         self.status = SubscriptionStatus::CatchingUp;
         self.item = Held::Marker(Marker::BootstrapComplete { token, rebootstrap: self.has_begun });
         self.has_begun = true;
@@ -228,21 +242,25 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     /// Begins a round, or goes live where few changes can be left.
     fn next_round(&mut self) -> Result<()> {
-        let Phase::Round { from, told, .. } = self.phase else { return Ok(()) };
+        let Phase::Round { from, told, ref pin } = self.phase else { return Ok(()) };
+        let was_held = matches!(pin, Pinned::InTime(_));
         let capacity = self.follower.choice.capacity;
-        let view = self.follower.durable_view()?;
-        if let Some(because) = self.follower.dropped_behind(&view, from) {
+        let view = self.follower.view_of_what_is_durable();
+        if self.follower.is_dropped_behind(&view, from) {
+            // Of what it held back all the time only that can go which is more than it may hold.
+            let because = if was_held { Because::HeldTooMuch } else { Because::Compacted };
             self.phase = Phase::Begin { because: Some(because) };
             return Ok(());
         }
         let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
         if through - from <= capacity || told < capacity {
-            self.follower.live.begin_behind(from)?;
+            self.follower.live.begin_behind(view, from);
             self.phase = Phase::Live;
             self.status = SubscriptionStatus::Live;
             return Ok(());
         }
-        let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), from, through));
+        let sources = self.follower.choice.sources;
+        let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), sources));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
         self.status = SubscriptionStatus::CatchingUp;
         Ok(())
@@ -256,7 +274,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         }
         let Some(netted) = net.advance()? else {
             let (from, told) = (net.through(), *told);
-            self.phase = Phase::Round { from, _pin: self.follower.pin(from), told };
+            self.phase = Phase::Round { from, pin: Pinned::InTime(self.follower.pin(from)), told };
             return Ok(None);
         };
         *told += 1;
@@ -309,7 +327,11 @@ impl<T: DeserializeOwned> Subscription<T> {
         match self.follower.choice.behind {
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
             Behind::Resume => {
-                self.phase = Phase::Round { from: looked, _pin: self.follower.pin(looked), told: u64::MAX };
+                self.phase = Phase::Round {
+                    from: looked,
+                    pin: Pinned::Late(self.follower.pin(looked)),
+                    told: u64::MAX,
+                };
                 Ok(None)
             }
             Behind::End | Behind::LiveOnly => Err(error),
@@ -438,6 +460,12 @@ impl Follower {
         Ok(View::new(Arc::clone(&self.core.index), self.core.commit.durable()))
     }
 
+    /// The same also where nothing more becomes durable: that is told when all before it was.
+    fn view_of_what_is_durable(&self) -> View {
+        let _ = self.core.wait_durable(self.core.commit.visible());
+        View::new(Arc::clone(&self.core.index), self.core.commit.durable())
+    }
+
     /// The log as it is, where it ends, and what holds it back from there.
     fn hold_what_is_there(&self) -> Result<(View, u64, Pin)> {
         // Before it is known where it ends, nothing is dropped.
@@ -449,7 +477,7 @@ impl Follower {
     }
 
     fn pin(&self, behind: u64) -> Pin {
-        self.core.pins.pin(PinnedBy::Bootstrap, behind)
+        self.core.pins.pin_at_most(PinnedBy::Bootstrap, behind, self.choice.bootstrap_hold)
     }
 
     /// Looks now and then.
@@ -462,19 +490,19 @@ impl Follower {
         Ok(self.core.view().bytes_from(behind + 1)? > self.choice.bootstrap_hold)
     }
 
-    /// Why nobody can tell what has changed since, if so.
-    fn dropped_behind(&self, view: &View, seq: u64) -> Option<Because> {
-        let floor = view.floor(&Region::Kind(self.bound.id)).map_or(0, Seq::get);
-        (seq + 1 < floor).then_some(Because::Compacted)
+    /// Nobody can tell any more what has changed since.
+    fn is_dropped_behind(&self, view: &View, seq: u64) -> bool {
+        seq + 1 < view.floor(&Region::Kind(self.bound.id)).map_or(0, Seq::get)
     }
 
-    /// The row that an entity had before an update, if it is still there.
+    /// The row that an entity had before an update, if it is still there: that of the frame right before.
     fn row_before<T>(&self, kind: Kind<T>, entry: &Entry<'_>) -> Result<Option<OwnedRow<T>>> {
         let view = self.core.view();
         for before in view.entity_behind(self.bound.id, entry.key(), 0).rev() {
             let before = before?;
-            if before.seq() < entry.seq() && Said::of(&before)?.is_alive() {
-                return Row::of(kind, before).map(|row| Some(row.to_owned()));
+            if before.seq() < entry.seq() {
+                let is_it = follows(entry, &before) && Said::of(&before)?.is_alive();
+                return Ok(if is_it { Some(Row::of(kind, before)?.to_owned()) } else { None });
             }
         }
         Ok(None)

@@ -202,16 +202,23 @@ impl Window {
         self.operations
     }
 
-    pub(crate) fn has_operations(&self) -> bool {
-        self.operations > 0
+    /// It has touched no other entity.
+    pub(crate) fn has_only(&self, at: u32) -> bool {
+        at == 0 && self.entities.len() == 1
+    }
+
+    /// An empty one, whose operations are numbered behind those of this one.
+    pub(crate) fn successor(&self) -> Self {
+        Self { ticks: self.ticks, ..Self::default() }
     }
 
     /// The bytes that it would come to with an operation.
-    pub(crate) fn bytes_with(&self, at: u32, saying: Saying<'_>, metadata: &[u8]) -> u64 {
+    pub(crate) fn bytes_with(&self, at: u32, source: u8, saying: Saying<'_>, metadata: &[u8]) -> u64 {
         let Some(pending) = self.entities.get(at as usize) else { return self.bytes };
         let metadata = if metadata.is_empty() { pending.metadata.len() } else { metadata.len() };
         let row = match saying {
             Saying::Assert(row) => row.len(),
+            Saying::Retract if pending.is_last(source) => 0,
             Saying::Retract => pending.row().len(),
         };
         self.bytes - pending.frame_bytes() + frame_bytes(pending.key.len(), metadata, row)
@@ -251,8 +258,7 @@ impl Window {
     /// Goes on with what another window has, where this one has nothing.
     pub(crate) fn take_over(&mut self, other: Self) {
         debug_assert!(self.is_empty(), "it was flushed before");
-        let ticks = self.ticks + other.ticks;
-        *self = Self { outcome: Arc::clone(&self.outcome), ticks, ..other };
+        *self = Self { outcome: Arc::clone(&self.outcome), ..other };
     }
 
     /// How an entity is now.
@@ -324,6 +330,11 @@ impl Pending {
     fn frame_bytes(&self) -> u64 {
         let row = if self.alive { self.row().len() } else { 0 };
         frame_bytes(self.key.len(), self.metadata.len(), row)
+    }
+
+    /// Nobody would assert it without this source.
+    fn is_last(&self, source: u8) -> bool {
+        self.sources & !(1 << (source % 64)) == 0
     }
 
     fn say(&mut self, source: u8, saying: Saying<'_>) {

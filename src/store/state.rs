@@ -43,9 +43,13 @@ impl Store {
     }
 
     /// What the sources of this opening have said, and what became of it.
-    #[must_use]
-    pub fn state_stats(&self) -> StateStats {
-        State::of(self.journal().core()).stats()
+    ///
+    /// # Errors
+    ///
+    /// `Forked` in a child of the process that opened the store.
+    pub fn state_stats(&self) -> Result<StateStats> {
+        let core = self.journal().core();
+        State::of(core).stats(core)
     }
 
     /// The row of an entity, if it is there. Sees what was flushed: what is pending shows behind its window.

@@ -29,7 +29,7 @@ fn on_a_full_disk_what_is_pending_stays_and_is_appended_when_there_is_space() {
     };
     assert_eq!(store.flush().unwrap_err().kind(), ErrorKind::NoSpace, "as often as it is tried");
     assert_eq!(knots(&store, "ada"), Some(n - 1.0));
-    assert_eq!(store.state_stats().pending, 1);
+    assert_eq!(store.state_stats().unwrap().pending, 1);
     radar.assert(VESSEL, "grace", &vessel("Grace", 1.0)).unwrap();
     disk.limit_space(None);
     store.flush().unwrap();

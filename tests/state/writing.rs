@@ -417,5 +417,5 @@ fn one_source_alone_leaves_no_frame_beside_its_rows() {
     radar.retract(VESSEL, "ada").unwrap();
     store.flush().unwrap();
     assert_eq!(store.journal().view().range(..).count(), 6, "five rows and a deletion");
-    assert_eq!(store.state_stats().rows, 6);
+    assert_eq!(store.state_stats().unwrap().rows, 6);
 }

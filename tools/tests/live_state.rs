@@ -83,7 +83,8 @@ fn a_row_in_an_export_that_contradicts_itself_is_refused_with_its_line() {
     harbour(Path::new(&store));
     let exported = run(&["export", &store]).stdout;
     let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let wrongs: [(&str, &dyn Fn(&mut Value)); 8] = [
+    type Spoil<'a> = &'a dyn Fn(&mut Value);
+    let wrongs: [(&str, Spoil<'_>); 8] = [
         ("vanished", &|entry| entry["row"]["operation"] = "vanished".into()),
         ("sources", &|entry| entry["row"]["sources"] = "many".into()),
         ("version", &|entry| entry["row"]["version"] = 99.into()),

@@ -1,0 +1,249 @@
+//! Live state: operations accepted, rows made durable, reads, bootstraps; each beside a volatile map with a channel,
+//! which keeps nothing, or beside the log's own append.
+//!
+//! ```sh
+//! cargo bench --bench state                       # everything
+//! cargo bench --bench state -- operations reads   # some of it
+//! ```
+//!
+//! Figures mean something only against each other, within one run.
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks to the person who runs it")]
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use esker::{Behind, Facts, Kind, Patch, StateItem, Store};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Clone, PartialEq)]
+struct Vessel {
+    name: String,
+    knots: f32,
+    heading: u16,
+    latitude: f64,
+    longitude: f64,
+    destination: Option<String>,
+}
+
+const VESSEL: Kind<Vessel> = Kind::new("vessel");
+const FACT: Facts<Vessel> = Facts::new("fact");
+
+const HOT: u64 = 10_000;
+const SECONDS: f64 = 3.0;
+
+fn vessel(n: u64) -> Vessel {
+    let n16 = u16::try_from(n % 360).unwrap();
+    Vessel {
+        name: "Ada Lovelace".into(),
+        knots: f32::from(n16),
+        heading: n16,
+        latitude: f64::from(n16) / 7.0,
+        longitude: 9.9,
+        destination: Some("Hamburg".into()),
+    }
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    let rows: u64 = std::env::var("ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
+    if is_wanted("operations") {
+        operations();
+    }
+    if is_wanted("rows")
+        || is_wanted("reads")
+        || is_wanted("bootstrap")
+        || is_wanted("resume")
+        || is_wanted("open")
+    {
+        cold(rows);
+    }
+}
+
+/// A small random number generator, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+fn per_second(count: u64, since: Instant) -> f64 {
+    f64::from(u32::try_from(count).unwrap()) / since.elapsed().as_secs_f64()
+}
+
+/// One producer, 10,000 hot entities, 70 % assert, 20 % patch, 10 % retract, one subscriber, windows of 20 ms.
+fn operations() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("state.esker")).unwrap();
+    let source = store.source("producer").unwrap();
+    let (stop, told) = (AtomicBool::new(false), AtomicU64::new(0));
+    let keys: Vec<String> = (0..HOT).map(|n| format!("mmsi:{n:08}")).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut changes = store.subscription(VESSEL).behind(Behind::Resume).start().unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                if let Some(StateItem::Change(change)) =
+                    changes.next_timeout(Duration::from_millis(50)).unwrap()
+                {
+                    black_box(change.version());
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let mut dice = Dice(7);
+        let patches: Vec<Patch> = (0..360u16).map(|n| Patch::new().set("heading", &n).unwrap()).collect();
+        for key in &keys {
+            source.assert(VESSEL, key, &vessel(0)).unwrap();
+        }
+        store.flush().unwrap();
+        let (begun, mut count) = (Instant::now(), 0);
+        while begun.elapsed().as_secs_f64() < SECONDS {
+            for _ in 0..1000 {
+                let key = &keys[usize::try_from(dice.below(HOT)).unwrap()];
+                match dice.below(10) {
+                    0..7 => source.assert(VESSEL, key, &vessel(dice.below(1000))).unwrap(),
+                    7..9 => source
+                        .patch(VESSEL, key, &patches[usize::try_from(dice.below(360)).unwrap()])
+                        .unwrap(),
+                    _ => source.retract(VESSEL, key).unwrap(),
+                };
+            }
+            count += 1000;
+        }
+        let rate = per_second(count, begun);
+        store.flush().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        let stats = store.state_stats().unwrap();
+        println!(
+            "operations accepted        {:>12.0} /s   {} rows in {} flushes, {} changes told",
+            rate,
+            stats.rows,
+            stats.flushes,
+            told.load(Ordering::Relaxed)
+        );
+    });
+    store.close().unwrap();
+    volatile(&keys);
+    facts(&keys);
+}
+
+/// The upper bound: a map in memory and a channel, nothing kept, nothing coalesced.
+fn volatile(keys: &[String]) {
+    let map: Mutex<HashMap<String, Vessel>> = Mutex::default();
+    let (told, hears) = mpsc::sync_channel::<(String, Vessel)>(4096);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for change in hears {
+                black_box(change);
+            }
+        });
+        let mut dice = Dice(7);
+        let (begun, mut count) = (Instant::now(), 0);
+        while begun.elapsed().as_secs_f64() < SECONDS {
+            for _ in 0..1000 {
+                let key = &keys[usize::try_from(dice.below(HOT)).unwrap()];
+                let row = vessel(dice.below(1000));
+                map.lock().unwrap().insert(key.clone(), row.clone());
+                told.send((key.clone(), row)).unwrap();
+            }
+            count += 1000;
+        }
+        println!("  a map and a channel      {:>12.0} /s   volatile", per_second(count, begun));
+        drop(told);
+    });
+}
+
+/// The same values as facts: each an entry of its own, synced every 20 ms.
+fn facts(keys: &[String]) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = esker::Options::new().durability(esker::Durability::Interval(Duration::from_millis(20)));
+    let store = Store::over(options.open(directory.path().join("facts.esker")).unwrap());
+    let mut dice = Dice(7);
+    let (begun, mut count) = (Instant::now(), 0);
+    while begun.elapsed().as_secs_f64() < SECONDS {
+        for _ in 0..1000 {
+            let key = &keys[usize::try_from(dice.below(HOT)).unwrap()];
+            store.append(FACT, key, &vessel(dice.below(1000))).unwrap();
+        }
+        count += 1000;
+    }
+    println!("  appended as facts        {:>12.0} /s   synced every 20 ms", per_second(count, begun));
+    store.close().unwrap();
+}
+
+/// Rows of entities that are all different: written, read, followed, opened.
+fn cold(rows: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cold.esker");
+    let store = Store::open(&path).unwrap();
+    let source = store.source("producer").unwrap();
+    let begun = Instant::now();
+    for n in 0..rows {
+        source.assert(VESSEL, n.to_le_bytes(), &vessel(n)).unwrap();
+    }
+    store.flush().unwrap();
+    println!("distinct rows made durable {:>12.0} /s   {rows} rows", per_second(rows, begun));
+
+    let mut dice = Dice(11);
+    let mut times: Vec<Duration> = (0..200_000)
+        .map(|_| {
+            let key = dice.below(rows).to_le_bytes();
+            let begun = Instant::now();
+            let row = store.get(VESSEL, key).unwrap().unwrap();
+            black_box(row.version());
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("get, of {rows}          {:>9.0?} p50, {:.0?} p99", times[100_000], times[198_000]);
+
+    let begun = Instant::now();
+    let count = store.scan(VESSEL).unwrap().map(|row| black_box(row.unwrap().version())).count();
+    println!("scan                       {:>12.0} rows/s", per_second(count as u64, begun));
+    let begun = Instant::now();
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    while let Some(item) = changes.try_next().unwrap() {
+        black_box(item);
+    }
+    println!(
+        "bootstrap                  {:>12.0} rows/s   {:.2?} in all",
+        per_second(rows, begun),
+        begun.elapsed()
+    );
+
+    let token = changes.token().unwrap().unwrap();
+    for n in 0..100_000u64 {
+        store.append_nowait(FACT, n.to_le_bytes(), &vessel(n)).unwrap();
+        if n % 100 == 0 {
+            source.assert(VESSEL, (n * 7).to_le_bytes(), &vessel(n + 1)).unwrap();
+        }
+    }
+    store.flush().unwrap();
+    let begun = Instant::now();
+    let mut resumed = store.subscription(VESSEL).resume(token).start().unwrap();
+    let mut count = 0;
+    while let Some(item) = resumed.try_next().unwrap() {
+        black_box(item);
+        count += 1;
+    }
+    println!(
+        "resume                     {:>12.2?}   {count} changes among 100,000 foreign frames",
+        begun.elapsed()
+    );
+    drop((changes, resumed, source));
+    store.close().unwrap();
+    let begun = Instant::now();
+    let store = Store::open(&path).unwrap();
+    let row = store.get(VESSEL, 0u64.to_le_bytes()).unwrap();
+    println!("open, and a first get      {:>12.2?}", begun.elapsed());
+    drop(row);
+    store.close().unwrap();
+}
