@@ -7,7 +7,12 @@
 //! ```
 //!
 //! Figures mean something only against each other, within one run.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks to the person who runs it")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark talks to the person who runs it"
+)]
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -18,7 +23,8 @@ use std::time::{Duration, Instant};
 use esker::{Behind, Facts, Kind, Patch, StateItem, Store};
 use serde::{Deserialize, Serialize};
 
-#[derive(Serialize, Deserialize, Clone, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, PartialEq, Default)]
+#[serde(default)]
 struct Vessel {
     name: String,
     knots: f32,

@@ -419,3 +419,30 @@ fn one_source_alone_leaves_no_frame_beside_its_rows() {
     assert_eq!(store.journal().view().range(..).count(), 6, "five rows and a deletion");
     assert_eq!(store.state_stats().unwrap().rows, 6);
 }
+
+#[test]
+fn updates_from_many_threads_and_sources_are_all_counted() {
+    let store = store();
+    std::thread::scope(|scope| {
+        for source in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                let source = store.source(&format!("source-{source}")).unwrap();
+                for n in 0..500u16 {
+                    let count = |row: Option<Vessel>| {
+                        let row = row.unwrap_or_default();
+                        // A moment in which others come between.
+                        std::thread::yield_now();
+                        Vessel { heading: row.heading + 1, ..row }
+                    };
+                    source.update(VESSEL, "count", count).unwrap();
+                    if n % 50 == 0 {
+                        store.flush().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    store.flush().unwrap();
+    assert_eq!(store.get(VESSEL, "count").unwrap().unwrap().value().unwrap().heading, 2000);
+}
