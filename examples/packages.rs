@@ -83,7 +83,8 @@ pub(crate) fn look(path: &Path, listing: &str) -> Result<[u64; 3]> {
         match change.kind() {
             ChangeKind::Created => {
                 created += 1;
-                tell(created, &format!("+ {key} {}", listed[&*key].version));
+                let version = listed.get(&*key).map(|package| package.version.as_str());
+                tell(created, &format!("+ {key} {}", version.unwrap_or("?")));
             }
             ChangeKind::Updated => {
                 updated += 1;
