@@ -62,6 +62,12 @@
 //! * A [`Reactor`] calls your code for each entry of a region, and appends what it puts out in one batch
 //!   with how far it has read: [`Store::react`].
 //!
+//! # Live state
+//!
+//! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
+//! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
+//! of one moment and every change behind it.
+//!
 //! # Guarantees
 //!
 //! * **Acknowledged is kept.** With [`Durability::Sync`], the default, an append returns when it
@@ -83,8 +89,8 @@
 //! ```text
 //!     store              values of Rust types; the threads that react
 //!       |
-//!     fold               values derived from entries
-//!       |
+//!     fold    state      values derived from entries; what is true now, and who says so
+//!       |   /
 //!     codec              values to bytes and back
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
@@ -106,6 +112,10 @@
 //! with one store to the visible mark; the durable mark follows with a sync that concurrent
 //! appends share. Segments never change once they are left; the index files beside them are
 //! derived, checksummed, and made again when they are missing or in doubt.
+//!
+//! Live state is the newest row frame of each entity, found by the same index of entities: rows, versions and sets of
+//! sources are read from the mapped log, and the heap holds only the windows that are not appended yet. A
+//! subscription is a walk over the frames of a kind, then over those behind it, by the same index.
 //!
 //! Compaction judges each segment by its index, and copies what is kept of a run of neighbours with
 //! garbage into a *part*, a file of the same frames with the same numbers; what has no garbage is

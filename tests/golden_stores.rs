@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use esker::dump::{Dump, FORMAT_VERSION, Item, Survey};
 use esker::{
-    BackupBy, Check, ErrorKind, Facts, Hold, IdempotencyKey, Journal, Options, Reader, Record, Region, Start,
-    Store, Verdict, WatchOptions, repair, restore, verify,
+    BackupBy, Check, CompactOptions, ErrorKind, Facts, Hold, IdempotencyKey, Journal, Kind, Options, Owner,
+    Patch, Reader, Record, Region, Start, Store, Verdict, WatchOptions, Window, repair, restore, verify,
 };
 
 /// No sample is greater.
@@ -89,6 +89,9 @@ fn describe(path: &Path) -> String {
         let (id, name, version, fields) = (kind.id, &kind.name, kind.version, &kind.fields);
         let _ = writeln!(text, "kind {id} {name} v{version} {:?} {:?} {fields:?}", kind.codec, kind.owner);
     }
+    for source in reader.sources() {
+        let _ = writeln!(text, "source {} {} claimed {}", source.id, source.name, source.claimed);
+    }
     for cursor in reader.cursors().unwrap() {
         let (seq, era, behind) = (cursor.seq.map_or(0, |seq| seq.get()), cursor.era, cursor.behind);
         let region = match &cursor.region {
@@ -107,6 +110,11 @@ fn describe(path: &Path) -> String {
                     let correlation = frame.correlation.map(|id| esker::dump::hex(&id));
                     let _ = write!(text, "  metadata {metadata} key {key:?} correlation {correlation:?} ");
                     let _ = writeln!(text, "cause {:?} schema {:?}", frame.causation, frame.schema_version);
+                    if let Some(row) = frame.row {
+                        let (sources, changed, version) = (row.sources, row.changed, row.version);
+                        let _ =
+                            writeln!(text, "  sources {sources:x} changed {changed:x} version {version:?}");
+                    }
                 }
             }
             Item::Damage(damage) => _ = writeln!(text, "damage {damage:?}"),
@@ -184,7 +192,10 @@ fn a_sample_is_written_on_and_keeps_what_it_had() {
             restore(copied.path(), &store).unwrap();
         }
         let journal = options().open(&store).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let (last, kind) = (before.last().unwrap(), journal.kinds()[0].id);
+        // Of live state only sources write.
+        let facts = journal.kinds().into_iter().find(|kind| kind.owner == Owner::Facts);
+        let kind = facts.map_or_else(|| journal.kind("more").unwrap(), |kind| kind.id);
+        let last = before.last().unwrap();
         for entry in journal.view().range(..) {
             entry.unwrap_or_else(|error| panic!("{name}: {error}"));
         }
@@ -302,6 +313,16 @@ struct Vessel {
     knots: f32,
 }
 
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Vessel2 {
+    name: String,
+    knots: f32,
+    #[serde(default)]
+    flag: Option<String>,
+}
+
+const LIVE: Kind<Vessel> = Kind::new("live");
+const LIVE_2: Kind<Vessel2> = Kind::new("live").version(2);
 const VESSELS: Facts<Vessel> = Facts::new("vessel");
 const ORDERS: Facts<u32> = Facts::new("order");
 const INVOICES: Facts<String> = Facts::new("invoice");
@@ -315,13 +336,14 @@ type Make = fn(&Path);
 fn make_the_samples_that_are_missing() {
     let folder = data().join(format!("format-{FORMAT_VERSION}"));
     std::fs::create_dir_all(&folder).unwrap();
-    let makers: [(&str, Make); 6] = [
+    let makers: [(&str, Make); 7] = [
         ("plain", plain),
         ("many_segments", many_segments),
         ("cursors", cursors),
         ("torn", torn),
         ("backup", backup),
         ("repaired", repaired),
+        ("live_state", live_state),
     ];
     for (name, make) in makers {
         let sample = folder.join(name);
@@ -351,6 +373,61 @@ fn plain(path: &Path) {
     batch.push(Record::new(note, b"a", b"two")).push(Record::new(note, b"b", b"")).commit().unwrap();
     store.append(VESSELS, "mmsi:2190", &Vessel { name: "Zürich".into(), knots: 0.0 }).unwrap();
     store.close().unwrap();
+}
+
+/// Rows of two sources in every state that there is, an older version of a schema among them, and a part, which a
+/// compaction made of rows.
+fn live_state(path: &Path) {
+    let open = || Store::over(options().window(Window::Manual).open(path).unwrap());
+    let store = open();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("Lotse").unwrap());
+    let say = |key: &str, knots: f32| {
+        radar.assert_with(LIVE, key, &Vessel { name: key.into(), knots }, b"seen").unwrap();
+        store.flush().unwrap();
+    };
+    say("old", 1.0);
+    say("Ada", 1.0);
+    pilot.patch(LIVE, "Ada", &Patch::new()).unwrap();
+    store.flush().unwrap();
+    for n in 0..60_u8 {
+        say("busy", f32::from(n));
+    }
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().parts_written > 0);
+    say("Ada", 2.0);
+    radar.retract(LIVE, "Ada").unwrap();
+    store.flush().unwrap();
+    say("gone", 1.0);
+    radar.retract(LIVE, "gone").unwrap();
+    store.flush().unwrap();
+    drop((radar, pilot));
+    store.close().unwrap();
+    let store = open();
+    let radar = store.source("radar").unwrap();
+    radar.assert(LIVE_2, "new", &Vessel2 { name: "new".into(), knots: 3.0, flag: None }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+}
+
+#[test]
+fn live_state_of_an_older_build_is_read_and_goes_on() {
+    for format in names(&data()) {
+        let copied = Copied::of(&data().join(format).join("live_state"));
+        let store = Store::over(options().window(Window::Manual).open(copied.path()).unwrap());
+        let row = |key: &str| {
+            store.get(LIVE_2, key).unwrap().map(|row| (row.version(), row.value().unwrap().knots))
+        };
+        // What compaction may have forgotten begins at its Seq.
+        assert_eq!((row("old"), row("Ada"), row("new")), (Some((1, 1.0)), Some((2, 2.0)), Some((68, 3.0))));
+        assert_eq!((row("busy"), row("gone")), (Some((60, 59.0)), None));
+        let sources = |key: &str| store.get(LIVE_2, key).unwrap().unwrap().sources().bits();
+        assert_eq!((sources("old"), sources("Ada")), (0b01, 0b10));
+        let pilot = store.source("Lotse").unwrap();
+        assert_eq!(pilot.id(), 1);
+        pilot.retract(LIVE_2, "Ada").unwrap();
+        pilot.assert(LIVE_2, "gone", &Vessel2 { name: "again".into(), knots: 4.0, flag: None }).unwrap();
+        store.flush().unwrap();
+        assert!(row("Ada").is_none() && row("gone").is_some_and(|(version, _)| version > 2));
+    }
 }
 
 /// So many segments that there are indexes, and a directory of the entities.

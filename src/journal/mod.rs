@@ -2,6 +2,9 @@
 //!
 //! # Locks, in the order in which they are taken
 //!
+//! Before all of them: the window of live state (`state::engine`), which is appended under its own lock, and the claims
+//! of sources, under which a source is registered.
+//!
 //! 0. `Compacting::turn` — whoever compacts, and whoever closes; then `Compacting::steady` — compaction
 //!    that puts something in place, and whoever makes a cursor or puts it somewhere
 //! 1. `Keeper::making` — whoever makes segments
@@ -29,6 +32,8 @@
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
 //! * *compact*: compacts at an interval; not the keeper, for which appends would have to wait
+//!
+//! A fourth, *pulse*, flushes the windows of live state (`state::engine`); it runs none of the user's code.
 //!
 //! And one for each reactor, which runs the user's code (`tasks`): asleep while nothing comes.
 //!

@@ -19,7 +19,7 @@ use crate::journal::core::Core;
 /// let token: Token = text.parse()?;
 /// assert_eq!(token.to_string(), text);
 /// assert!("42".parse::<Token>().is_err());
-/// # esker::Result::Ok(())
+/// # Ok::<(), esker::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {

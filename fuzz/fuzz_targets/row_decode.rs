@@ -1,0 +1,103 @@
+//! Rows whose bytes nobody vouches for: whatever a row frame says, every way of reading it answers a value or an
+//! error that names it, and none panics, hangs or takes memory that is not there.
+//!
+//! The frames are imported, so that their checksums are good: what is damaged is what they say.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use esker::{
+    Codec, Durability, Generation, Import, ImportEntry, ImportKind, Kind, Options, Origin, Owner, Patch,
+    RowMark, RowOperation, Seq, Simulator, StateItem, Store, StoreId, Window,
+};
+use libfuzzer_sys::fuzz_target;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Debug)]
+struct Row {
+    name: String,
+    #[serde(default)]
+    knots: f64,
+    #[serde(default)]
+    cargo: BTreeMap<String, Vec<Option<i32>>>,
+}
+
+const PLAIN: Kind<Row> = Kind::new("row");
+const STEPS: Kind<Row> = Kind::new("row").version(2).upcasts(&[(1, |fields| {
+    fields.rename("speed", "knots");
+    let knots = fields.get::<f64>("knots")?.unwrap_or(1.0);
+    fields.set("knots", &(knots * 2.0))?;
+    Ok(())
+})]);
+
+/// The bytes of a frame, up to this one.
+const END: u8 = 0xfd;
+const FRAMES_MAX: usize = 24;
+
+fuzz_target!(|bytes: &[u8]| {
+    let disk = Simulator::new();
+    let origin = Origin::new(StoreId::from_bytes([7; 16]), 1, 0).segment_bytes(16 << 10);
+    let mut import = Import::begin_on(&disk, origin).expect("an empty disk");
+    let kind = ImportKind::new(1, "row").codec(Codec::MessagePack).owner(Owner::State);
+    let kind = import.kind(kind.fields(vec!["name".into(), "knots".into(), "cargo".into()])).expect("a kind");
+    let mut generations = [0u64; 4];
+    let mut seq = 0;
+    for frame in bytes.split(|byte| *byte == END).take(FRAMES_MAX) {
+        let [what, key, sources, changed, schema, payload @ ..] = frame else { continue };
+        let Some(operation) = RowOperation::of(2 + what % 4) else { continue };
+        let at = usize::from(key % 4);
+        let is_gone = operation == RowOperation::Deleted;
+        let mark = RowMark {
+            schema: u16::from(schema % 3),
+            sources: u64::from(*sources) | u64::from(*sources) << 56,
+            changed: u64::from(*changed),
+            version: (what & 64 != 0).then(|| u64::from(what % 3) + 1),
+        };
+        let (next, generation) = (seq + 1, generations[at] + 1);
+        let numbers = (Seq::new(next).expect("from 1"), Generation::new(generation).expect("from 1"));
+        let payload = if is_gone { Vec::new() } else { payload.to_vec() };
+        let entry = ImportEntry::new(numbers.0, numbers.1, kind, vec![b'a' + key % 4], payload);
+        let entry = entry.tombstone(is_gone).schema_version(Some(mark.schema)).row(operation, mark);
+        // A version behind its generation is refused, and ends the import.
+        if mark.version.is_some_and(|version| version > generation) || !is_gone && frame.len() == 5 {
+            continue;
+        }
+        import.entry(entry).expect("it is what rows are");
+        (seq, generations[at]) = (next, generation);
+    }
+    let finished = import.finish(Seq::new(seq));
+    finished.expect("what was taken is finished");
+    let options = Options::new().durability(Durability::Os).background(false).window(Window::Manual);
+    let store = Store::over(options.open_in(&disk).expect("what was finished opens"));
+    let kind = if bytes.first().is_some_and(|byte| byte & 128 != 0) { STEPS } else { PLAIN };
+    for key in ["a", "b", "c", "d"] {
+        if let Ok(Some(row)) = store.get(kind, key) {
+            let _ = row.value();
+        }
+        let _ = (store.status(kind, key), store.versions(kind, key));
+    }
+    for row in store.scan(kind).expect("a durable view") {
+        let _ = row.and_then(|row| row.value());
+    }
+    if let Ok(mut changes) = store.subscription(kind).previous(true).start() {
+        for _ in 0..200 {
+            match changes.try_next() {
+                Ok(Some(StateItem::Change(change))) => {
+                    let _ = (change.value(), change.changed_fields().count());
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => assert!(error.seqs().is_some() || error.is_corruption(), "{error}"),
+            }
+        }
+    }
+    let Ok(source) = store.source("fuzzer") else { return };
+    for key in ["a", "b", "c", "d"] {
+        let _ = source.patch(kind, key, &Patch::new().set("knots", &1.5).expect("a number"));
+        let _ = source.update(kind, key, |row| {
+            row.unwrap_or(Row { name: "x".into(), knots: 0.0, cargo: BTreeMap::new() })
+        });
+        let _ = source.retract(kind, key);
+    }
+    store.flush().expect("whatever was there, what is said now is appended");
+});
