@@ -26,6 +26,7 @@ use crate::journal::lodger::Lodger;
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
 use crate::state::epoch::Epochs;
+use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::source::Claims;
@@ -56,6 +57,7 @@ struct Open {
     pulse: Pulse,
     done: Done,
     epochs: Epochs,
+    recent: Recent,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -184,6 +186,13 @@ impl Operation<'_> {
     }
 }
 
+impl Open {
+    /// How an entity is in the log.
+    fn take_base(&mut self, core: &Arc<Core>, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
+        self.recent.take(hash).map_or_else(|| base_of(core, bound, key), Ok)
+    }
+}
+
 /// What must hold of an entity when an operation is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnlyIf {
@@ -217,6 +226,7 @@ impl State {
                 pulse: Pulse::NotYet,
                 done: Done::default(),
                 epochs: Epochs::default(),
+                recent: Recent::default(),
             }),
             bell: Condvar::new(),
         })
@@ -242,7 +252,7 @@ impl State {
                 None
             }
             None => {
-                let base = base_of(core, bound, operation.key)?;
+                let base = open.take_base(core, bound, hash, operation.key)?;
                 if !operation.may_go_on(bound, &base.standing())? {
                     return Ok(Accepted::Moved);
                 }
@@ -277,7 +287,10 @@ impl State {
                 Some(entity) => entity,
                 None => {
                     // Another one than before, if the window was flushed since.
-                    let base = base.take().map_or_else(|| base_of(core, bound, operation.key), Ok)?;
+                    let base = match base.take() {
+                        Some(base) => base,
+                        None => open.take_base(core, bound, hash, operation.key)?,
+                    };
                     open.window.enter(Arc::clone(bound), hash, operation.key, base)
                 }
             };
@@ -329,7 +342,8 @@ impl State {
             if open.epochs.has_touched(epoch, hash) {
                 continue;
             }
-            let entity = window.enter(Arc::clone(bound), hash, key, base_of(core, bound, key)?);
+            let base = open.take_base(core, bound, hash, key)?;
+            let entity = window.enter(Arc::clone(bound), hash, key, base);
             window.say(entity, source, Saying::Retract, &[]);
             retracted += 1;
             if window.bytes() > most {
@@ -356,6 +370,9 @@ impl State {
         let open = self.enter(core)?;
         if let Some(entity) = open.window.find(hash) {
             return Ok(then(open.window.standing(entity)));
+        }
+        if let Some(base) = open.recent.get(hash) {
+            return Ok(then(base.standing()));
         }
         // Nobody writes rows but under this lock.
         let base = base_of(core, bound, key)?;
@@ -390,7 +407,8 @@ impl State {
                 open.failure = None;
                 open.end = end;
                 open.is_full = false;
-                let operations = open.window.flushed(&places, &receipts, end);
+                let Open { window, recent, .. } = open;
+                let operations = window.flushed(&places, &receipts, end, |hash, base| recent.put(hash, base));
                 open.done.flushes += 1;
                 open.done.operations += operations;
                 open.done.rows += receipts.len() as u64;
@@ -398,6 +416,7 @@ impl State {
             }
             Err(error) => {
                 if core.check_writable().is_err() {
+                    open.recent.forget();
                     open.window.failed();
                 }
                 Err(error)

@@ -159,13 +159,17 @@ impl RowFields {
     pub(crate) fn read(row: &[u8]) -> Option<Self> {
         let (whole, []) = pack::split_value(row)? else { return None };
         let mut fields = pack::Fields::of(whole)?;
-        let read = fields.by_ref().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+        let mut read = Vec::new();
+        for (name, value) in fields.by_ref() {
+            read.push((std::str::from_utf8(name).ok()?.to_owned(), value.to_vec()));
+        }
         fields.is_whole().then_some(Self { fields: read })
     }
 
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut row = Vec::new();
-        let fields: Vec<(&str, &[u8])> = self.encoded().collect();
+        let fields: Vec<(&[u8], &[u8])> =
+            self.encoded().map(|(name, value)| (name.as_bytes(), value)).collect();
         pack::write_row(&fields, &mut row);
         row
     }

@@ -12,7 +12,7 @@
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
-//! * [`window`] — what operations come to; [`engine`] — when that is appended, and who waits for it
+//! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — when that is appended, and who waits for it
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
@@ -25,6 +25,7 @@ pub(crate) mod kind;
 pub(crate) mod net;
 pub(crate) mod pack;
 pub(crate) mod reading;
+pub(crate) mod recent;
 pub(crate) mod row;
 pub(crate) mod schema;
 pub(crate) mod source;

@@ -10,6 +10,7 @@ use crate::journal::scan::Scan;
 use crate::journal::view::View;
 use crate::state::row::{ALL_FIELDS, Said, changed, current};
 use crate::state::schema::Bound;
+use crate::state::subscribing::Choice;
 
 /// A walk over the frames of a kind in a stretch, stopping at those that are the newest of their entities in
 /// it, in the order of the log.
@@ -31,6 +32,8 @@ pub(crate) struct Net {
     through: u64,
     /// Changes of the set of sources alone are told too.
     sources: bool,
+    /// So is the row at the beginning.
+    previous: bool,
     /// The entity's row at the beginning, if it is still there.
     before: Option<OwnedEntry>,
 }
@@ -44,9 +47,10 @@ pub(crate) struct Netted {
 
 impl Net {
     /// From behind a Seq through the end of the view, whose last Seq `through` is.
-    pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), sources: bool) -> Self {
+    pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), choice: &Choice) -> Self {
         let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
-        Self { bound, view, scan, from, through, sources, before: None }
+        let &Choice { sources, previous, .. } = choice;
+        Self { bound, view, scan, from, through, sources, previous, before: None }
     }
 
     pub(crate) fn from(&self) -> u64 {
@@ -89,23 +93,38 @@ impl Net {
     /// What the stretch says of an entity before its newest frame. All its frames in the stretch are there; the one
     /// before them may have been compacted.
     fn past_of(&self, newest: &Entry<'_>) -> Result<Past> {
-        let mut past = Past { was_alive: false, has_changed: false, changed: 0, before: None };
-        let mut next: Option<Entry<'_>> = None;
-        for entry in self.view.entity_behind(self.bound.id, newest.key(), 0).rev() {
+        let mut past = Past { was_alive: false, has_changed: false, changed: 0, changes: 0, before: None };
+        let mut first: Option<Entry<'_>> = None;
+        for entry in self.view.entity_behind(self.bound.id, newest.key(), self.from).rev() {
             let entry = entry?;
             let said = Said::of(&entry)?;
-            if entry.seq().get() <= self.from {
-                // What is left of it may be older than what it had then.
-                let is_it = next.is_some_and(|next| follows(&next, &entry)) && said.is_alive();
-                past.before = is_it.then(|| entry.to_owned());
-                break;
-            }
-            next = Some(entry);
             past.was_alive = said.operation != RowOperation::Created;
-            past.has_changed |= said.operation != RowOperation::Sources;
+            if said.operation != RowOperation::Sources {
+                past.has_changed = true;
+                past.changes += 1;
+            }
             past.changed |= said.changed(self.bound.version);
+            first = Some(entry);
+        }
+        // Of one change the frame says itself what it was.
+        let is_needed = past.was_alive && (past.changes != 1 || self.previous);
+        if let Some(first) = first.filter(|_| is_needed) {
+            past.before = self.frame_before(&first)?;
         }
         Ok(past)
+    }
+
+    /// The row of the frame right before one, if it is still there.
+    fn frame_before(&self, next: &Entry<'_>) -> Result<Option<OwnedEntry>> {
+        for entry in self.view.entity_behind(self.bound.id, next.key(), 0).rev() {
+            let entry = entry?;
+            if entry.seq() < next.seq() {
+                // What is left of the entity may be older than what it had then.
+                let is_it = follows(next, &entry) && Said::of(&entry)?.is_alive();
+                return Ok(is_it.then(|| entry.to_owned()));
+            }
+        }
+        Ok(None)
     }
 
     fn compare(&self, past: &Past, entry: &Entry<'_>, said: &Said) -> Result<Option<Netted>> {
@@ -157,6 +176,8 @@ struct Past {
     has_changed: bool,
     /// Every field that did.
     changed: u64,
+    /// How often the row has changed.
+    changes: u32,
     /// Its row at the beginning, if that is still there.
     before: Option<OwnedEntry>,
 }

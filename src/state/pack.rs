@@ -90,6 +90,11 @@ impl<'a> Fields<'a> {
         Some(Self { rest: row.get(head.bytes..)?, left: head.values / 2 })
     }
 
+    /// How many are left.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// All of them were given, and nothing stands behind the last.
     pub(crate) fn is_whole(&self) -> bool {
         self.left == 0 && self.rest.is_empty()
@@ -97,7 +102,8 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a str, &'a [u8]);
+    /// The name is text as far as its marker says; whoever needs it as such looks at the bytes.
+    type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.left.checked_sub(1)?;
@@ -109,8 +115,8 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The text of a value that is text.
-fn text(value: &[u8]) -> Option<&str> {
+/// The bytes of a value that is text.
+fn text(value: &[u8]) -> Option<&[u8]> {
     let head_bytes = match value.first()? {
         0xa0..=0xbf => 1,
         0xd9 => 2,
@@ -118,11 +124,11 @@ fn text(value: &[u8]) -> Option<&str> {
         0xdb => 5,
         _ => return None,
     };
-    std::str::from_utf8(value.get(head_bytes..)?).ok()
+    value.get(head_bytes..)
 }
 
 /// Writes a row of these fields.
-pub(crate) fn write_row<'a>(fields: &[(&'a str, &'a [u8])], row: &mut Vec<u8>) {
+pub(crate) fn write_row(fields: &[(&[u8], &[u8])], row: &mut Vec<u8>) {
     match u8::try_from(fields.len()) {
         Ok(count) if count < 16 => row.push(0x80 | count),
         _ => {
@@ -139,7 +145,7 @@ pub(crate) fn write_row<'a>(fields: &[(&'a str, &'a [u8])], row: &mut Vec<u8>) {
                 row.extend_from_slice(&number(u16::try_from(name.len()).unwrap_or(u16::MAX)));
             }
         }
-        row.extend_from_slice(name.as_bytes());
+        row.extend_from_slice(name);
         row.extend_from_slice(value);
     }
 }
@@ -161,8 +167,9 @@ pub(crate) fn canonical(row: &mut Vec<u8>) {
         return;
     }
     let mut sorted = Vec::with_capacity(row.len());
-    let fields: Vec<(&str, Vec<u8>)> = fields.map(|(name, value)| (name, sorted_value(value))).collect();
-    let borrowed: Vec<(&str, &[u8])> = fields.iter().map(|(name, value)| (*name, value.as_slice())).collect();
+    let fields: Vec<(&[u8], Vec<u8>)> = fields.map(|(name, value)| (name, sorted_value(value))).collect();
+    let borrowed: Vec<(&[u8], &[u8])> =
+        fields.iter().map(|(name, value)| (*name, value.as_slice())).collect();
     write_row(&borrowed, &mut sorted);
     *row = sorted;
 }
@@ -262,8 +269,9 @@ mod tests {
             for cut in 0..bytes.len() {
                 prop_assert_eq!(split_value(&bytes[..cut]), None);
             }
-            let names: Vec<&str> = Fields::of(&bytes).unwrap().map(|(name, _)| name).collect();
-            prop_assert_eq!(names, ["flag", "small", "large", "float", "text", "raw", "list", "map", "nested"]);
+            let names: Vec<&[u8]> = Fields::of(&bytes).unwrap().map(|(name, _)| name).collect();
+            let expected = ["flag", "small", "large", "float", "text", "raw", "list", "map", "nested"];
+            prop_assert_eq!(names, expected.map(str::as_bytes));
         }
 
         #[test]
@@ -293,7 +301,7 @@ mod tests {
         for count in [0, 1, 15, 16, 40] {
             let map: BTreeMap<&str, u64> = names.iter().take(count).map(|name| (name.as_str(), 7)).collect();
             let bytes = encoded(&map);
-            let fields: Vec<(&str, &[u8])> = Fields::of(&bytes).unwrap().collect();
+            let fields: Vec<(&[u8], &[u8])> = Fields::of(&bytes).unwrap().collect();
             assert_eq!(fields.len(), count);
             let mut row = Vec::new();
             write_row(&fields, &mut row);

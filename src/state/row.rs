@@ -114,11 +114,11 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
     let (Some(before), Some(now)) = (pack::Fields::of(before), pack::Fields::of(now)) else {
         return ALL_FIELDS;
     };
-    let bit = |name: &str| match names.iter().position(|known| known == name) {
+    let bit = |name: &[u8]| match names.iter().position(|known| known.as_bytes() == name) {
         Some(at) if at < 64 => 1u64 << at,
         _ => ALL_FIELDS,
     };
-    let mut differing = 0;
+    let (mut differing, mut met) = (0, 0);
     let mut aligned = before.clone();
     for (name, value) in now.clone() {
         // Rows of one type have their fields in one order.
@@ -126,13 +126,16 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
             Some((other, value)) if other == name => Some(value),
             _ => before.clone().find(|(other, _)| *other == name).map(|(_, value)| value),
         };
+        met += u64::from(there.is_some());
         if there != Some(value) {
             differing |= bit(name);
         }
     }
-    for (name, _) in before {
-        if now.clone().all(|(other, _)| other != name) {
-            differing |= bit(name);
+    if met < before.left() {
+        for (name, _) in before {
+            if now.clone().all(|(other, _)| other != name) {
+                differing |= bit(name);
+            }
         }
     }
     differing

@@ -39,12 +39,13 @@ impl Bound {
     }
 
     /// Refuses fields that the kind's type does not tell.
-    pub(crate) fn check_names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    pub(crate) fn check_names<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
         let mut expected = self.told.iter();
         for name in names {
             // As a rule they come in the order of declaration.
-            if !expected.any(|told| *told == name) {
-                if !self.told.contains(&name) {
+            if !expected.any(|told| told.as_bytes() == name) {
+                if self.told.iter().all(|told| told.as_bytes() != name) {
+                    let name = String::from_utf8_lossy(name);
                     return Err(Error::new(
                         ErrorKind::InvalidInput,
                         format!("write a row of the kind {:?}", self.name),

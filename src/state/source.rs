@@ -238,7 +238,7 @@ impl Source {
         T: Serialize + DeserializeOwned,
     {
         let bound = self.bind(kind)?;
-        bound.check_names(patch.names())?;
+        bound.check_names(patch.names().map(str::as_bytes))?;
         self.overwrite(&bound, key, metadata, |row| {
             if row.is_none() && must_exist {
                 return Err(Error::new(

@@ -259,8 +259,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             self.status = SubscriptionStatus::Live;
             return Ok(());
         }
-        let sources = self.follower.choice.sources;
-        let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), sources));
+        let choice = &self.follower.choice;
+        let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), choice));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
         self.status = SubscriptionStatus::CatchingUp;
         Ok(())

@@ -100,7 +100,7 @@ impl Base {
         Standing { row, version: self.version, tick: 0, touched: 0 }
     }
 
-    fn row(&self) -> &[u8] {
+    pub(crate) fn row(&self) -> &[u8] {
         match &self.row {
             BaseRow::None => &[],
             BaseRow::Logged(entry) => entry.payload(),
@@ -294,16 +294,24 @@ impl Window {
         self.entities.iter().enumerate().filter_map(|(at, pending)| Some((at, pending.frame()?)))
     }
 
-    /// Ends the window: its frames were given these places. Answers how many operations there were.
-    pub(crate) fn flushed(&mut self, places: &[usize], receipts: &[Receipt], end: Position) -> u64 {
-        let mut entities: Box<[Committed]> =
-            self.entities.iter().map(|pending| pending.committed(None)).collect();
-        for (at, receipt) in places.iter().zip(receipts) {
-            if let (Some(committed), Some(pending)) = (entities.get_mut(*at), self.entities.get(*at)) {
-                *committed = pending.committed(Some(receipt));
-            }
+    /// Ends the window: its frames were given these places. `keep` is given how each entity is in the log now. Answers
+    /// how many operations there were.
+    pub(crate) fn flushed(
+        &mut self,
+        places: &[usize],
+        receipts: &[Receipt],
+        end: Position,
+        mut keep: impl FnMut(EntityHash, Base),
+    ) -> u64 {
+        let mut given = places.iter().zip(receipts).peekable();
+        let mut entities = Vec::with_capacity(self.entities.len());
+        for (at, pending) in self.entities.drain(..).enumerate() {
+            let receipt = given.next_if(|(place, _)| **place == at).map(|(_, receipt)| receipt);
+            let committed = pending.committed(receipt);
+            entities.push(committed);
+            keep(pending.hash, pending.into_base(receipt, committed));
         }
-        self.end(Ended::Flushed { end, entities })
+        self.end(Ended::Flushed { end, entities: entities.into() })
     }
 
     /// Ends the window: nothing of it will ever be appended by this store.
@@ -386,6 +394,18 @@ impl Pending {
         let version = self.base.version + step;
         let is_known = self.base.version > 0;
         (is_known && version != self.base.generation + 1).then_some(version)
+    }
+
+    /// How the entity is in the log with its frame, if it was given one.
+    fn into_base(self, receipt: Option<&Receipt>, committed: Committed) -> Base {
+        let Some(receipt) = receipt else { return self.base };
+        let row = match (self.alive, self.row) {
+            (false, _) => BaseRow::None,
+            (true, Some(row)) if committed.change != Made::SourcesOnly => BaseRow::Brought(row),
+            (true, _) => self.base.row,
+        };
+        let (version, generation) = (committed.version, receipt.generation.get());
+        Base { alive: self.alive, version, generation, sources: self.sources, row }
     }
 
     fn frame(&self) -> Option<RowFrame<'_>> {
