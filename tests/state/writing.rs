@@ -449,3 +449,41 @@ fn updates_from_many_threads_and_sources_are_all_counted() {
     store.flush().unwrap();
     assert_eq!(store.get(VESSEL, "count").unwrap().unwrap().value().unwrap().heading, 2000);
 }
+
+#[test]
+fn s14_what_was_told_is_there_behind_a_crash_at_every_point_and_flushes_are_whole() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let mut changes = follow(&store);
+    let mut told_at = Vec::new();
+    for step in 1..=4u8 {
+        for name in ["ada", "grace", "joan"] {
+            radar.assert(VESSEL, name, &vessel(name, f32::from(step))).unwrap();
+        }
+        store.flush().unwrap();
+        assert_eq!(told(&mut changes).len(), 3);
+        told_at.push(disk.events());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for events in 0..=disk.events() {
+        for seed in 0..8u64 {
+            let mut state = seed * 2 + 1;
+            let crashed = disk.crash(events, &mut |n| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 33).unwrap() % n
+            });
+            let again = open(&crashed);
+            let steps =
+                ["ada", "grace", "joan"].map(|name| knots(&again, name).map_or(0, |knots| knots as usize));
+            assert!(steps.iter().all(|step| *step == steps[0]), "behind {events}: {steps:?}");
+            let told = told_at.iter().filter(|at| **at <= events).count();
+            assert!(
+                steps[0] >= told,
+                "behind {events} operations of the disk: {steps:?}, and {told} were told"
+            );
+            seen.insert(steps[0]);
+        }
+    }
+    assert_eq!(seen.len(), 5, "{seen:?}");
+}
