@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::id::KindId;
 use crate::journal::view::View;
 use crate::log::lock::now;
-use crate::state::engine::{State, StateStats};
+use crate::state::engine::{State, StateStats, StateTicket};
 use crate::state::kind::Kind;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
 use crate::state::schema::readable;
@@ -20,6 +20,16 @@ use crate::store::view::StoreView;
 
 /// So long a deletion is told.
 const TOMBSTONE_RETENTION: Duration = Duration::from_secs(300);
+
+const _: () = {
+    const fn is_shareable<T: Send + Sync + 'static>() {}
+    const fn moves<T: Send + 'static>() {}
+    is_shareable::<Source>();
+    is_shareable::<StateTicket>();
+    is_shareable::<OwnedRow<*const u8>>();
+    moves::<Subscription<*const u8>>();
+    moves::<Rows<*const u8>>();
+};
 
 impl Store {
     /// A session of a source, which has one of 64 numbers in the store from its first session on; see [`Source`].
