@@ -182,9 +182,11 @@ impl ErrorKind {
             Self::KindMismatch => {
                 "a name is one kind: take what is registered (`kind_named`, `Store::region`), or another name"
             }
-            Self::Lagged => "subscribe again, with more capacity or Lag::Skip",
+            Self::Lagged => {
+                "subscribe again, with more capacity or another answer to lag (`Lag::Skip`, of live state \
+                 `Behind::Resume`)"
+            }
             Self::OwnedByState => "write it through a source: `Store::source`, then assert, patch or retract",
-            Self::Schema => "give the kind a new version, or another name",
             Self::EpochOpen => "commit the other epoch, or drop it",
             Self::SourceClaimed => "clone the session that has it, or drop all its clones first",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",

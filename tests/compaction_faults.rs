@@ -470,6 +470,16 @@ fn what_the_log_says_of_itself_outlives_a_compaction_behind_a_segment_that_never
     let known = journal.kind_named("row").map(|kind| (kind.id, kind.keep));
     assert_eq!(known, Some((row, Keep::Latest)));
     assert_eq!(journal.cursors().unwrap()[0].seq, Seq::new(10));
+    // An erasure makes one, and does not wait for somebody who appends.
+    let erasing = cut.kill(cut.events());
+    let eraser = options().open_in(&erasing).unwrap();
+    let erasure = eraser.erase(row, b"k").unwrap();
+    assert!(erasure.erased && erasure.entries == 10, "{erasure:?}");
+    assert!(eraser.latest(row, b"k").unwrap().is_none() && eraser.kind_named("row").is_some());
+    drop(eraser);
+    let erased = options().open_in(&erasing).unwrap();
+    assert!(erased.kind_named("row").is_some() && erased.cursors().unwrap().len() == 1);
+    drop(erased);
     // In this life something is appended, so that there is a preamble.
     journal.append(Record::new(row, b"k", b"two")).unwrap();
     journal.sync().unwrap();

@@ -12,6 +12,7 @@ use crate::compact::policy::CompactOptions;
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Erasing};
 use crate::format::index::EntityHash;
+use crate::format::segment::FIRST_FRAME;
 use crate::format::system::Owner;
 use crate::id::{KindId, Seq};
 use crate::index::catalog::IndexRef;
@@ -83,7 +84,8 @@ impl Core {
         Ok(Erasure { through: Some(through), erased, entries: done.entries_dropped, waiting_for })
     }
 
-    /// Goes on in another segment, if this one is being written.
+    /// Goes on in another segment, if this one is being written, or the one behind it never began: what the log says of
+    /// itself has to stand behind what is to go.
     fn leave_segment(&self, number: u32) -> Result<()> {
         loop {
             let mut writer = self.writer.lock();
@@ -92,7 +94,7 @@ impl Core {
                 Stage::Writing(active) => active.log.end(),
                 Stage::Waiting { end, .. } | Stage::Torn { end } => *end,
             };
-            if end.segment() != number {
+            if end.segment() != number && end.offset() > FIRST_FRAME {
                 return Ok(());
             }
             if matches!(writer.stage, Stage::Writing(_)) {

@@ -140,6 +140,12 @@ impl Registry {
             }
             return Ok(Registered::New(spec.numbered(KindId(number))));
         };
+        if (known.owner, spec.owner) == (Owner::State, Owner::Facts) {
+            return Err(Error::new(
+                ErrorKind::OwnedByState,
+                format!("use the kind {:?} for facts", spec.name),
+            ));
+        }
         if (known.codec, known.owner) != (spec.codec, spec.owner) || known.version > spec.version {
             let side = |version, codec: &dyn std::fmt::Debug, owner: &dyn std::fmt::Debug| {
                 format!("version {version}, codec {codec:?}, owner {owner:?}")

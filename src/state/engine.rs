@@ -368,15 +368,17 @@ impl State {
         core.check_not_forked("look at an entity")?;
         let hash = core.index.hash(bound.id.get(), key);
         let open = self.enter(core)?;
+        let then = |standing: Standing<'_>| {
+            if standing.is_stuck { Err(stuck(bound, key)) } else { Ok(then(standing)) }
+        };
         if let Some(entity) = open.window.find(hash) {
-            return Ok(then(open.window.standing(entity)));
+            return then(open.window.standing(entity));
         }
         if let Some(base) = open.recent.get(hash) {
-            return Ok(then(base.standing()));
+            return then(base.standing());
         }
         // Nobody writes rows but under this lock.
-        let base = base_of(core, bound, key)?;
-        Ok(then(base.standing()))
+        then(base_of(core, bound, key)?.standing())
     }
 
     /// Appends what is pending, and waits as the journal's durability says.
@@ -560,30 +562,37 @@ fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
     }
 }
 
+/// What is changed has to be known first.
+fn stuck(bound: &Bound, key: &[u8]) -> Error {
+    let key = String::from_utf8_lossy(key).escape_debug().to_string();
+    Error::new(ErrorKind::Codec, format!("bring the row {}/{key} to version {}", bound.name, bound.version))
+        .sides("steps that take it there", "one that answers an error, or a row over its limit")
+        .noting("assert the whole row, or retract it; reading it says what is wrong".to_owned())
+}
+
 /// How an entity is in the log, its row brought to the kind's version.
 fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
     let view = core.view();
     let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
-    let row = if said.is_alive() {
-        match current(bound.name, bound.version, bound.steps, &entry, said.mark.schema)? {
-            Cow::Borrowed(_) => BaseRow::Logged(entry.to_owned()),
-            Cow::Owned(row) if row.len() > PAYLOAD_BYTES_MAX => {
-                let doing = format!("bring a row of the kind {:?} to version {}", bound.name, bound.version);
-                return Err(Error::new(ErrorKind::InvalidInput, doing)
-                    .concerning(entry.seq().get())
-                    .sides(format!("at most {PAYLOAD_BYTES_MAX} bytes"), row.len()));
-            }
-            Cow::Owned(row) => BaseRow::Brought(row),
-        }
-    } else {
-        BaseRow::None
-    };
-    Ok(Base {
+    let base = Base {
         alive: said.is_alive(),
         version: said.version,
         generation: entry.generation().get(),
         sources: said.mark.sources,
-        row,
+        row: BaseRow::None,
+        schema: bound.version,
+        is_stuck: false,
+    };
+    if !said.is_alive() {
+        return Ok(base);
+    }
+    Ok(match current(bound.name, bound.version, bound.steps, &entry, said.mark.schema) {
+        Ok(Cow::Borrowed(_)) => Base { row: BaseRow::Logged(entry.to_owned()), ..base },
+        Ok(Cow::Owned(row)) if row.len() <= PAYLOAD_BYTES_MAX => Base { row: BaseRow::Brought(row), ..base },
+        // Who asserts the row anew, or retracts it, need not know what it is.
+        Ok(Cow::Owned(_)) | Err(_) => {
+            Base { row: BaseRow::Logged(entry.to_owned()), schema: said.mark.schema, is_stuck: true, ..base }
+        }
     })
 }

@@ -10,17 +10,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::state::pack;
 
 /// Brings a row from one version of a kind's schema to the next. It must answer the same for the same row,
-/// and not use the store: it runs wherever rows are read.
+/// and not use the store: it runs wherever rows are read. If it answers an error, or panics, whoever reads the row is told
+/// `Codec`; the row can still be asserted anew, or retracted.
 pub type Upcaster = fn(&mut RowFields) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// A kind of live state: each of its entities has one row, a value of `T`, that sources assert.
+///
+/// Two rows are the same where their fields have the same bytes. Maps are put in order for that, of any type. **Sets are not**:
+/// a `HashSet` comes in another order each time, and looks like another value; take a `BTreeSet`.
 ///
 /// A handle is a constant: it holds no connection to a store and costs nothing to copy. `T` is a struct with
 /// named fields, at most 64; the fields may be of any type that serde can handle. The name is what stands
 /// on disk; the Rust type may be renamed and moved freely.
 ///
-/// Fields may be added to a version where older rows can do without (`Option`, `#[serde(default)]`). What
-/// goes further gets a new [`version`](Self::version), and an [upcaster](Self::upcasts) where rows of the old one
+/// Fields may be added to a version where older rows can do without (`Option`, `#[serde(default)]`); programs without them
+/// read on, and cannot write any more. The store knows the names of fields, not their types: a field that changes its type
+/// under its name is found when a row is decoded. Whatever goes further than a new field gets a new [`version`](Self::version), and an [upcaster](Self::upcasts) where rows of the old one
 /// are to be read on.
 ///
 /// ```

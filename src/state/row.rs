@@ -5,6 +5,7 @@
 //! say the same where their fields have the same bytes.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,7 +95,11 @@ pub(crate) fn current<'e>(
     };
     for at in schema..version {
         if let Some((_, step)) = steps.iter().find(|(from, _)| *from == at) {
-            step(&mut fields).map_err(|cause| failed(at).because(cause))?;
+            // What it has done until then is thrown away with the fields.
+            let stepped = catch_unwind(AssertUnwindSafe(|| step(&mut fields)));
+            stepped
+                .unwrap_or_else(|_| Err("the step panicked".into()))
+                .map_err(|cause| failed(at).because(cause))?;
         }
     }
     Ok(Cow::Owned(fields.write()))

@@ -102,16 +102,19 @@ impl Schemas {
         if let Some(other) = bound.values().find(|other| other.name == kind.name()) {
             let known = (other.version, other.told);
             if known != (kind.schema_version(), told) {
-                return Err(differs(kind.name(), (known.0, &texts(known.1)), (kind.schema_version(), told)));
+                return Err(differs(kind.name(), (known.0, &texts(known.1)), (kind.schema_version(), told))
+                    .noting(ONE_AT_A_TIME.to_owned()));
             }
             let versions =
                 |steps: &[(u16, Upcaster)]| steps.iter().map(|(from, _)| *from).collect::<Vec<u16>>();
             let (known, asked) = (versions(other.steps), versions(kind.steps()));
             if known != asked {
-                return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name())).sides(
-                    format!("steps from the versions {known:?}, as another handle of the name has"),
-                    format!("steps from the versions {asked:?}"),
-                ));
+                return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name()))
+                    .sides(
+                        format!("steps from the versions {known:?}, as another handle of the name has"),
+                        format!("steps from the versions {asked:?}"),
+                    )
+                    .noting(ONE_AT_A_TIME.to_owned()));
             }
         }
         let made = Arc::new(register(core, kind, told)?);
@@ -150,8 +153,13 @@ fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result
     if known.fields.iter().all(is_told) {
         return Ok(());
     }
-    Err(differs(kind.name(), (known.version, &known.fields), (kind.schema_version(), told)))
+    Err(differs(kind.name(), (known.version, &known.fields), (kind.schema_version(), told))
+        .noting("give the kind a new version, or another name".to_owned()))
 }
+
+/// Between two types of one name in one process nobody could tell whose rows are meant.
+const ONE_AT_A_TIME: &str = "this opening of the store has used the first one: use one of them, and open the store anew to \
+                             change";
 
 fn texts(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
@@ -167,6 +175,7 @@ fn differs(name: &str, known: (u16, &[String]), asked: (u16, &[&str])) -> Error 
 fn no_row(name: &str, rust: &str, found: &str) -> Error {
     Error::new(ErrorKind::Schema, format!("use {rust} for the rows of the kind {name:?}"))
         .sides("a struct with named fields", found)
+        .noting("make it one: what has another shape can be a field of it".to_owned())
 }
 
 /// The number of a kind that rows are read of; `None`: the store does not have it.

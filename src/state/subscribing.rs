@@ -98,8 +98,9 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
-    /// Goes on where another subscription was: it is told what has changed since, entity by entity, or, where nobody
-    /// can tell that any more, begins with all the rows.
+    /// Goes on where another subscription was: it is told each change since, or, if that may be more than
+    /// [`capacity`](Self::capacity), what they come to, entity by entity; or, where nobody can tell that any more, it begins
+    /// with all the rows.
     pub const fn resume(mut self, token: Token) -> Self {
         self.from = Some(token);
         self

@@ -50,7 +50,7 @@ pub enum SubscriptionStatus {
     Bootstrapping,
     /// It is being told what has changed since those rows, or since its token.
     CatchingUp,
-    /// It is told each change when it is flushed.
+    /// It is told each change, from where it had come to on.
     Live,
 }
 
@@ -167,6 +167,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     fn go_on_from(&mut self, token: Token, newest: u64) {
+        self.status = SubscriptionStatus::CatchingUp;
         self.phase = match token.trouble(&self.follower.core, newest) {
             Some(because) => Phase::Begin { because: Some(because) },
             // Whether that can still be told is looked up when the round begins.

@@ -81,6 +81,10 @@ pub(crate) struct Base {
     pub(crate) generation: u64,
     pub(crate) sources: u64,
     pub(crate) row: BaseRow,
+    /// The version of the schema that the row is of.
+    pub(crate) schema: u16,
+    /// No step brings the row to the kind's version. It can be asserted anew, and retracted.
+    pub(crate) is_stuck: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,7 +101,7 @@ impl Base {
     /// An entity of which nothing is pending.
     pub(crate) fn standing(&self) -> Standing<'_> {
         let row = self.alive.then(|| Cow::Borrowed(self.row()));
-        Standing { row, version: self.version, tick: 0, touched: 0 }
+        Standing { row, version: self.version, tick: 0, touched: 0, is_stuck: self.alive && self.is_stuck }
     }
 
     pub(crate) fn row(&self) -> &[u8] {
@@ -149,6 +153,8 @@ pub(crate) struct Standing<'w> {
     pub(crate) tick: u64,
     /// Who has operations of it pending.
     pub(crate) touched: u64,
+    /// Nobody can tell what its row is for the kind's version.
+    pub(crate) is_stuck: bool,
 }
 
 /// Hashes that are hashes already.
@@ -264,13 +270,14 @@ impl Window {
     /// How an entity is now.
     pub(crate) fn standing(&self, at: u32) -> Standing<'_> {
         let Some(pending) = self.entities.get(at as usize) else {
-            return Standing { row: None, version: 0, tick: 0, touched: 0 };
+            return Standing { row: None, version: 0, tick: 0, touched: 0, is_stuck: false };
         };
         Standing {
             row: pending.alive.then(|| Cow::Borrowed(pending.row())),
             version: pending.base.version,
             tick: pending.tick,
             touched: pending.touched,
+            is_stuck: pending.alive && pending.row.is_none() && pending.base.is_stuck,
         }
     }
 
@@ -340,6 +347,11 @@ impl Pending {
         frame_bytes(self.key.len(), self.metadata.len(), row)
     }
 
+    /// The version of the schema that the base's row is of.
+    fn schema_of_base(&self) -> u16 {
+        if self.base.schema == 0 { self.bound.version } else { self.base.schema }
+    }
+
     /// Nobody would assert it without this source.
     fn is_last(&self, source: u8) -> bool {
         self.sources & !(1 << (source % 64)) == 0
@@ -349,7 +361,7 @@ impl Pending {
         let bit = 1u64 << (source % 64);
         match saying {
             Saying::Assert(row) => {
-                if row == self.base.row() {
+                if row == self.base.row() && !self.base.is_stuck {
                     self.row = None;
                 } else {
                     let kept = self.row.get_or_insert_default();
@@ -377,6 +389,7 @@ impl Pending {
             (true, true) => {
                 let differing = match &self.row {
                     None => 0,
+                    Some(_) if self.base.is_stuck => ALL_FIELDS,
                     Some(row) => changed(self.base.row(), row, &self.bound.fields),
                 };
                 match differing {
@@ -399,13 +412,16 @@ impl Pending {
     /// How the entity is in the log with its frame, if it was given one.
     fn into_base(self, receipt: Option<&Receipt>, committed: Committed) -> Base {
         let Some(receipt) = receipt else { return self.base };
-        let row = match (self.alive, self.row) {
-            (false, _) => BaseRow::None,
-            (true, Some(row)) if committed.change != Made::SourcesOnly => BaseRow::Brought(row),
-            (true, _) => self.base.row,
-        };
         let (version, generation) = (committed.version, receipt.generation.get());
-        Base { alive: self.alive, version, generation, sources: self.sources, row }
+        let base = Base { alive: self.alive, version, generation, sources: self.sources, ..self.base };
+        let schema = self.bound.version;
+        match (self.alive, self.row) {
+            (false, _) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
+            (true, Some(row)) if committed.change != Made::SourcesOnly => {
+                Base { row: BaseRow::Brought(row), schema, is_stuck: false, ..base }
+            }
+            (true, _) => base,
+        }
     }
 
     fn frame(&self) -> Option<RowFrame<'_>> {
@@ -420,7 +436,7 @@ impl Pending {
             payload,
             source: self.source,
             mark: RowMark {
-                schema: self.bound.version,
+                schema: if self.row.is_some() { self.bound.version } else { self.schema_of_base() },
                 sources: self.sources,
                 changed,
                 version: self.next_version(operation),

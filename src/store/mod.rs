@@ -93,7 +93,8 @@ impl Store {
         Ok(Self::over(Journal::open(path)?))
     }
 
-    /// A store in memory: the same engine, with nothing behind it.
+    /// A store in memory: the same engine, with nothing behind it and no threads. So a window of live state that nobody
+    /// [flushes](Self::flush) ends with the first operation behind its time.
     ///
     /// # Errors
     ///

@@ -87,10 +87,7 @@ impl Store {
     /// `Compacted` if the history has no beginning any more: of live state only the newest row is kept, unless
     /// [`Journal::keep`](crate::Journal::keep) says otherwise. And as [`get`](Self::get).
     pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
-        let view = self.view();
-        let Some(id) = view.find_rows(kind)? else { return Ok(Vec::new()) };
-        let history = view.entries().entity(id, key.as_ref());
-        history.filter_map(|entry| entry.and_then(|entry| Version::of(kind, entry)).transpose()).collect()
+        self.view().versions(kind, key)
     }
 
     /// The rows of a kind as they are now, on the disk: isolated from what is written meanwhile. See [`Rows`].
@@ -191,6 +188,17 @@ impl StoreView {
         let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
         let retention = i64::try_from(TOMBSTONE_RETENTION.as_nanos()).unwrap_or(i64::MAX);
         reading::status(self.entries(), id, key.as_ref(), now().saturating_sub(retention))
+    }
+
+    /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::versions`].
+    pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
+        let Some(id) = self.find_rows(kind)? else { return Ok(Vec::new()) };
+        let history = self.entries().entity(id, key.as_ref());
+        history.filter_map(|entry| entry.and_then(|entry| Version::of(kind, entry)).transpose()).collect()
     }
 
     /// The rows of a kind in this view.

@@ -90,7 +90,7 @@ fn the_other_doors_do_not_write_state() {
         ErrorKind::OwnedByState
     );
     assert_eq!(store.journal().erase(id, b"ada").unwrap_err().kind(), ErrorKind::OwnedByState);
-    assert_eq!(store.append(FACTS, "ada", &"x".to_owned()).unwrap_err().kind(), ErrorKind::KindMismatch);
+    assert_eq!(store.append(FACTS, "ada", &"x".to_owned()).unwrap_err().kind(), ErrorKind::OwnedByState);
     assert_eq!(store.latest(FACTS, "ada").unwrap_err().kind(), ErrorKind::KindMismatch);
     assert_eq!(alive(&store, "ada"), Some((1, vec![0])));
     // And the other way round.
