@@ -38,7 +38,10 @@ fuzz_target!(|bytes: &[u8]| {
     let disk = Simulator::new();
     let origin = Origin::new(StoreId::from_bytes([7; 16]), 1, 0).segment_bytes(16 << 10);
     let mut import = Import::begin_on(&disk, origin).expect("an empty disk");
-    let kind = ImportKind::new(1, "row").codec(Codec::MessagePack).owner(Owner::State);
+    for id in (0..8).chain(56..64) {
+        import.source(id, &format!("source-{id}"), 0).expect("a source");
+    }
+    let kind = ImportKind::new(1, "row").version(2).codec(Codec::MessagePack).owner(Owner::State);
     let kind = import.kind(kind.fields(vec!["name".into(), "knots".into(), "cargo".into()])).expect("a kind");
     let mut generations = [0u64; 4];
     let mut seq = 0;
@@ -48,8 +51,12 @@ fuzz_target!(|bytes: &[u8]| {
         let at = usize::from(key % 4);
         let is_gone = operation == RowOperation::Deleted;
         let mark = RowMark {
-            schema: u16::from(schema % 3),
-            sources: u64::from(*sources) | u64::from(*sources) << 56,
+            schema: u16::from(schema % 2) + 1,
+            sources: if is_gone {
+                0
+            } else {
+                u64::from(sources | 1) | u64::from(sources.rotate_left(3)) << 56
+            },
             changed: u64::from(*changed),
             version: (what & 64 != 0).then(|| u64::from(what % 3) + 1),
         };
@@ -67,6 +74,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let finished = import.finish(Seq::new(seq));
     finished.expect("what was taken is finished");
+    let verified = esker::verify_in(&disk, esker::Check::Full).expect("what was finished is read");
+    assert_eq!(verified.verdict, esker::Verdict::Valid, "{:?}", verified.findings);
     let options = Options::new().durability(Durability::Os).background(false).window(Window::Manual);
     let store = Store::over(options.open_in(&disk).expect("what was finished opens"));
     let kind = if bytes.first().is_some_and(|byte| byte & 128 != 0) { STEPS } else { PLAIN };

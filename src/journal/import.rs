@@ -3,6 +3,8 @@
 //! What comes is not believed: each number is compared with those before it, each length with its
 //! limit. Memory holds one batch, however long the log is.
 
+mod rows;
+
 use std::fmt;
 use std::path::Path;
 
@@ -14,7 +16,6 @@ use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::row::{RowMark, RowOperation};
-use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 use crate::format::system::{Codec, Keep, KindInfo, Owner};
 use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
@@ -475,48 +476,6 @@ impl Import {
         Ok(KindId(number))
     }
 
-    /// Registers a source of live state, with the number that it had. Sources come before entries.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for a number from 64 on, a name over its limit, a number or name that was there before, or a
-    /// source behind an entry.
-    pub fn source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
-        let done = self.try_source(id, name, claimed);
-        self.failed |= done.is_err();
-        done
-    }
-
-    fn try_source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
-        let refused = |what: &str, expected: String, found: String| {
-            Err(Error::new(ErrorKind::InvalidInput, format!("import the source {name:?}: {what}"))
-                .sides(expected, found))
-        };
-        if usize::from(id) >= SOURCES_MAX {
-            return refused("its number", format!("at most {}", SOURCES_MAX - 1), id.to_string());
-        }
-        if !(1..=SOURCE_NAME_BYTES_MAX).contains(&name.len()) {
-            return refused(
-                "its name",
-                format!("1 to {SOURCE_NAME_BYTES_MAX} bytes"),
-                name.len().to_string(),
-            );
-        }
-        if self.last_seq > 0 || !self.batch.is_empty() {
-            return refused("its place", "sources before entries".into(), "one behind an entry".into());
-        }
-        let mut registry = self.core.registry.write();
-        if registry.sources().values().any(|known| known.id == id || known.name == name) {
-            return refused(
-                "its number or its name",
-                "those that no source has".into(),
-                "one that is there".into(),
-            );
-        }
-        registry.learn_source(SourceInfo { id, name: name.to_owned(), claimed, retired: false });
-        Ok(())
-    }
-
     /// Adds an entry behind those before it. A batch is written when it is complete.
     ///
     /// # Errors
@@ -536,14 +495,18 @@ impl Import {
             return Err(refused(seq, "its Seq").sides(format!("one behind {}", self.last_seq), seq));
         };
         entry.check()?;
-        let known = self.core.registry.read().get(entry.kind).map(|kind| (kind.codec, kind.owner));
-        let Some((codec, owner)) = known else {
+        let known =
+            self.core.registry.read().get(entry.kind).map(|kind| (kind.codec, kind.owner, kind.version));
+        let Some((codec, owner, version)) = known else {
             return Err(Error::new(ErrorKind::UnknownKind, format!("import entry {seq}"))
                 .sides("a kind that was registered before", entry.kind));
         };
         if entry.row.is_some() != (owner == Owner::State) {
             let found = if entry.row.is_some() { "a row" } else { "a fact" };
             return Err(refused(seq, "its kind").sides(format!("what the owner {owner:?} writes"), found));
+        }
+        if let Some((operation, mark)) = entry.row {
+            self.check_row(seq, version, operation, mark)?;
         }
         if entry.tombstone && entry.row.is_none() && codec != Codec::Bytes {
             return Err(refused(seq, "its kind, of which it is a tombstone")

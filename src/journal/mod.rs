@@ -455,6 +455,9 @@ impl Engine {
         } else {
             self.core.tasks.join();
             self.threads.stop(&self.core);
+            // Who comes to be while the journal closes ends here.
+            let late = self.core.lodger.get().map_or(Ok(()), |lodger| lodger.end(&self.core));
+            ended = ended.and(late);
         }
         closed.and(ended)
     }

@@ -8,7 +8,7 @@
 //!
 //! The target becomes a store with its manifest, which is written last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -242,7 +242,8 @@ pub(crate) fn era_behind(era: u64) -> u64 {
 #[derive(Default)]
 struct Kinds {
     registry: Registry,
-    used: BTreeSet<u16>,
+    /// By number, and of those that have rows the greatest version of their schema.
+    used: BTreeMap<u16, Option<u16>>,
     /// One bit for each source that a row names.
     sources: u64,
     /// Something is lost, or was forgotten before: an entity that is not known may have been.
@@ -261,14 +262,14 @@ impl Kinds {
     /// The registry, with a stand-in for each kind that is used and not registered any more.
     fn complete(&self) -> Registry {
         let mut registry = self.registry.clone();
-        for number in &self.used {
+        for (number, rows) in &self.used {
             if registry.get(KindId(*number)).is_none() {
                 registry.learn(KindInfo {
                     id: KindId(*number),
                     name: format!("recovered-{number}"),
-                    version: 1,
-                    codec: Codec::Bytes,
-                    owner: Owner::Facts,
+                    version: rows.unwrap_or(1).max(1),
+                    codec: if rows.is_some() { Codec::MessagePack } else { Codec::Bytes },
+                    owner: if rows.is_some() { Owner::State } else { Owner::Facts },
                     keep: Keep::All,
                     fields: Vec::new(),
                 });
@@ -292,9 +293,11 @@ impl Visitor for Kinds {
 
     fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
         if !frame.header.is_system() {
-            self.used.insert(frame.header.kind.get());
-            if RowOperation::of(frame.header.operation).is_some() {
-                self.sources |= RowMark::read(frame.extensions()).map_or(0, |mark| mark.sources);
+            let used = self.used.entry(frame.header.kind.get()).or_default();
+            let mark = RowMark::read(frame.extensions());
+            if let Some(mark) = mark.filter(|_| RowOperation::of(frame.header.operation).is_some()) {
+                *used = (*used).max(Some(mark.schema));
+                self.sources |= mark.sources;
             }
         } else if frame.header.operation == System::Preamble as u8 {
             let preamble = Preamble::read(frame.payload());

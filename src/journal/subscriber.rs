@@ -143,8 +143,8 @@ pub struct Subscriber {
     lag: Lag,
     /// Where there is a limit: that, and a scan that runs ahead and counts.
     limit: Option<(u64, Ahead)>,
-    /// It is still on its way to the end, for the first time: what it has not read does not count.
-    comes: bool,
+    /// Up to this Seq it is still on its way to where the log ended when it began: what it has not read does not count.
+    comes: Option<u64>,
     missed: Option<Missed>,
     lagged: Option<u64>,
     /// An error behind a gap that was told first.
@@ -230,7 +230,7 @@ impl Subscriber {
         let scan = Scan::new(region, view, looked);
         drop(steady);
         let lag = options.lag;
-        Ok(Self { scan, waiting, lag, limit, comes: false, missed: None, lagged: None, untold: None })
+        Ok(Self { scan, waiting, lag, limit, comes: None, missed: None, lagged: None, untold: None })
     }
 }
 
@@ -293,7 +293,10 @@ impl Subscriber {
         }
         if self.limit.is_some() {
             self.look_further()?;
-            if self.tell_dropped()? || !self.comes && self.skip()? {
+            if self.comes.is_some_and(|end| self.scan.looked() >= end) {
+                self.has_come();
+            }
+            if self.tell_dropped()? || self.comes.is_none() && self.skip()? {
                 return Ok(true);
             }
         }
@@ -304,13 +307,7 @@ impl Subscriber {
             return Ok(true);
         }
         self.waiting.check_not_ended(self.scan.mark())?;
-        if std::mem::take(&mut self.comes) {
-            let looked = self.scan.looked();
-            if let Some((_, ahead)) = &mut self.limit {
-                ahead.entries = 0;
-                ahead.scan.go_back_to(looked);
-            }
-        }
+        self.has_come();
         Ok(false)
     }
 
@@ -382,15 +379,30 @@ impl Subscriber {
         }
     }
 
-    /// Stands behind a Seq in a view, with nothing missed, on its way to the end. What is dropped since the view
+    /// From here on what it has not read counts.
+    fn has_come(&mut self) {
+        if self.comes.take().is_some()
+            && let Some((_, ahead)) = &mut self.limit
+        {
+            ahead.entries = 0;
+            ahead.scan.go_back_to(self.scan.looked());
+        }
+    }
+
+    /// It has not come to where the log ended when it began.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.comes.is_some()
+    }
+
+    /// Stands behind a Seq in a view, with nothing missed, on its way to another. What is dropped since the view
     /// was taken it is told.
-    pub(crate) fn begin_behind(&mut self, view: View, seq: u64) {
+    pub(crate) fn begin_behind(&mut self, view: View, seq: u64, end: u64) {
         let region = self.scan.region().clone();
         if let Some((_, ahead)) = &mut self.limit {
             *ahead = Ahead { scan: Scan::new(region.clone(), view.clone(), seq), entries: 0 };
         }
         self.scan = Scan::new(region, view, seq);
-        self.comes = true;
+        self.comes = Some(end).filter(|end| *end > seq);
         (self.missed, self.lagged, self.untold) = (None, None, None);
     }
 

@@ -23,6 +23,7 @@ use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
+use crate::format::row::{RowMark, RowOperation};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::format::system::{Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -378,6 +379,21 @@ impl<'a> Checking<'a> {
         let (kind, generation) = (header.kind.get(), header.generation.get());
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
+        if let Some(operation) = RowOperation::of(header.operation) {
+            let mark = RowMark::read(frame.extensions());
+            let is_gone = operation == RowOperation::Deleted;
+            if mark.is_none_or(|mark| (mark.sources == 0) != is_gone)
+                || header.has(flag::TOMBSTONE) != is_gone
+            {
+                let found = format!("{} with {mark:?}", operation.name());
+                self.damage(
+                    position,
+                    "what a row says".into(),
+                    "sources unless it was deleted".into(),
+                    found,
+                );
+            }
+        }
         let hash = self.hasher.hash(kind, frame.key());
         let ordinal = self.segment.as_ref().map_or(0, |here| here.parts.offsets.len());
         let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));

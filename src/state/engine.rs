@@ -260,6 +260,7 @@ impl State {
             }
         };
         let entity = self.room_for(core, &mut open, (bound, hash), base, operation)?;
+        let was_idle = open.window.operations() == 0;
         open.window.say(entity, operation.source, operation.saying, operation.metadata);
         open.epochs.touch(operation.source, bound.id, hash);
         let ticket = StateTicket {
@@ -268,7 +269,7 @@ impl State {
             outcome: open.window.outcome(),
             entity,
         };
-        self.see_to_the_flush(core, open);
+        self.see_to_the_flush(core, open, was_idle);
         Ok(Accepted::Done(ticket))
     }
 
@@ -299,7 +300,7 @@ impl State {
             if bytes <= most {
                 return Ok(entity);
             }
-            let is_alone = open.window.has_only(entity);
+            let is_alone = open.window.has_only(entity) && open.window.operations() == 0;
             // A window is one batch: what would not fit begins the next one.
             self.append_in(core, open)?;
             if is_alone {
@@ -312,7 +313,7 @@ impl State {
 
     pub(crate) fn with_epochs<R>(&self, core: &Core, then: impl FnOnce(&mut Epochs) -> R) -> Result<R> {
         core.check_not_forked("look at an epoch")?;
-        Ok(then(&mut self.enter(core)?.epochs))
+        Ok(then(&mut self.enter_whatever_failed(core)?.epochs))
     }
 
     /// Ends an epoch whatever became of the store.
@@ -331,7 +332,7 @@ impl State {
         (source, epoch): (u8, u64),
         stale: &[Box<[u8]>],
     ) -> Result<u64> {
-        let mut open = self.enter(core)?;
+        let mut open = self.enter_whatever_failed(core)?;
         self.append_in(core, &mut open)?;
         let most = core.options.batch_bytes_max();
         // Nobody else says anything meanwhile: all of them or none.
@@ -353,7 +354,11 @@ impl State {
             }
         }
         open.window.take_over(window);
-        self.append_in(core, &mut open)?;
+        if let Err(error) = self.append_in(core, &mut open) {
+            // What answers an error was not taken.
+            open.window.withdraw();
+            return Err(error);
+        }
         Ok(retracted)
     }
 
@@ -445,9 +450,9 @@ impl State {
     }
 
     /// Sees to it that the window is flushed when it is time.
-    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>) {
+    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>, was_idle: bool) {
         let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
-        let is_news = open.window.operations() == 1 || is_full && !open.is_full;
+        let is_news = was_idle || is_full && !open.is_full;
         open.is_full = is_full;
         if matches!(open.pulse, Pulse::NotYet) {
             open.pulse = self.start(core);
@@ -472,9 +477,13 @@ impl State {
     /// window that is still there is tried again.
     fn flush_for_nobody(&self, core: &Core, open: &mut MutexGuard<'_, Open>) {
         let flushed = self.append_in(core, open).map(|()| open.end);
+        let flushes = open.done.flushes;
         let waited = MutexGuard::unlocked(open, || core.wait_as_configured(flushed?));
         if let Err(error) = waited {
-            open.failure = Some(error);
+            // Unless somebody has made it good meanwhile.
+            if open.done.flushes == flushes || core.check_writable().is_err() {
+                open.failure = Some(error);
+            }
             open.is_full = false;
         }
     }

@@ -53,10 +53,6 @@ impl Net {
         Self { bound, view, scan, from, through, sources, previous, before: None }
     }
 
-    pub(crate) fn from(&self) -> u64 {
-        self.from
-    }
-
     pub(crate) fn through(&self) -> u64 {
         self.through
     }
@@ -102,8 +98,8 @@ impl Net {
             if said.operation != RowOperation::Sources {
                 past.has_changed = true;
                 past.changes += 1;
+                past.changed |= said.changed(self.bound.version);
             }
-            past.changed |= said.changed(self.bound.version);
             first = Some(entry);
         }
         // Of one change the frame says itself what it was.

@@ -40,7 +40,12 @@ impl Recent {
         // An entry of the log would keep its segment, also when that was compacted.
         let row = match base.row {
             BaseRow::Logged(entry) => BaseRow::Brought(entry.payload().to_vec()),
-            row => row,
+            BaseRow::Brought(mut row) => {
+                // It may have been a longer one.
+                row.shrink_to_fit();
+                BaseRow::Brought(row)
+            }
+            BaseRow::None => BaseRow::None,
         };
         self.0.insert(hash, Base { row, ..base });
     }

@@ -247,7 +247,9 @@ impl Source {
                 )
                 .sides("an entity that is there", "none"));
             }
-            patched::<T>(kind.name(), row, patch.fields())
+            let row = patched::<T>(kind.name(), row, patch.fields())?;
+            bound.check_row(&row)?;
+            Ok(row)
         })
     }
 

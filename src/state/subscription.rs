@@ -101,7 +101,10 @@ enum Phase {
         _pin: Pin,
         told: u64,
     },
-    Live,
+    /// What holds back what it has not read until it has caught up.
+    Live {
+        pin: Option<Pin>,
+    },
 }
 
 /// What holds back what a round is to tell.
@@ -159,8 +162,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             Some(token) => subscription.go_on_from(token, newest),
             None if choice.bootstrap => {}
             None => {
-                subscription.follower.live.begin_behind(view, newest);
-                subscription.phase = Phase::Live;
+                subscription.follower.live.begin_behind(view, newest, newest);
+                subscription.phase = Phase::Live { pin: None };
             }
         }
         Ok(subscription)
@@ -202,7 +205,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             Phase::Rows { .. } => self.step_in_rows().map(Some),
             Phase::Round { .. } => self.next_round().map(|()| None),
             Phase::Net { .. } => self.step_in_net(),
-            Phase::Live => self.step_live(),
+            Phase::Live { .. } => self.step_live(),
         }
     }
 
@@ -255,8 +258,8 @@ impl<T: DeserializeOwned> Subscription<T> {
         }
         let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
         if through - from <= capacity || told < capacity {
-            self.follower.live.begin_behind(view, from);
-            self.phase = Phase::Live;
+            self.follower.live.begin_behind(view, from, through);
+            self.phase = Phase::Live { pin: Some(self.follower.pin(from)) };
             self.status = SubscriptionStatus::Live;
             return Ok(());
         }
@@ -269,10 +272,6 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     fn step_in_net(&mut self) -> Result<Option<bool>> {
         let Phase::Net { net, told, .. } = &mut self.phase else { return Ok(None) };
-        if self.follower.holds_too_much(net.from())? {
-            self.has_begun = true;
-            return self.begin_rows(Some(Because::HeldTooMuch)).map(Some);
-        }
         let Some(netted) = net.advance()? else {
             let (from, told) = (net.through(), *told);
             self.phase = Phase::Round { from, pin: Pinned::InTime(self.follower.pin(from)), told };
@@ -296,6 +295,13 @@ impl<T: DeserializeOwned> Subscription<T> {
             Err(error) if error.kind() == ErrorKind::Lagged => return self.fell_behind(error),
             stepped => stepped?,
         };
+        if let Phase::Live { pin } = &mut self.phase {
+            if self.follower.live.is_on_its_way() {
+                pin.iter().for_each(|pin| pin.move_to(self.follower.live.looked()));
+            } else {
+                *pin = None;
+            }
+        }
         if !stepped {
             return Ok(Some(false));
         }
@@ -438,7 +444,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             // Of a round's changes some are told, and nothing says which.
             Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
             Phase::Round { from, .. } => *from,
-            Phase::Live => {
+            Phase::Live { .. } => {
                 // In a mode that does not sync it may have been told what a power cut would take.
                 core.wait_durable(core.commit.visible())?;
                 self.follower.live.looked()
@@ -470,11 +476,10 @@ impl Follower {
     /// The log as it is, where it ends, and what holds it back from there.
     fn hold_what_is_there(&self) -> Result<(View, u64, Pin)> {
         // Before it is known where it ends, nothing is dropped.
-        let pin = self.pin(0);
+        let _all = self.core.pins.pin(PinnedBy::Bootstrap, 0);
         let view = self.durable_view()?;
         let through = view.last_seq()?.map_or(0, Seq::get);
-        pin.move_to(through);
-        Ok((view, through, pin))
+        Ok((view, through, self.pin(through)))
     }
 
     fn pin(&self, behind: u64) -> Pin {
@@ -513,7 +518,7 @@ impl Follower {
 impl<T> Reading for Subscription<T> {
     fn place(&self) -> Place<'_> {
         let place = self.follower.live.place();
-        let has_more = place.has_more || !matches!(self.phase, Phase::Live);
+        let has_more = place.has_more || !matches!(self.phase, Phase::Live { .. });
         Place { has_more, ..place }
     }
 }

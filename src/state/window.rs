@@ -261,6 +261,11 @@ impl Window {
         at
     }
 
+    /// Takes back all that is in it, for which there are no tickets.
+    pub(crate) fn withdraw(&mut self) {
+        *self = Self { outcome: Arc::clone(&self.outcome), ..self.successor() };
+    }
+
     /// Goes on with what another window has, where this one has nothing.
     pub(crate) fn take_over(&mut self, other: Self) {
         debug_assert!(self.is_empty(), "it was flushed before");
@@ -366,6 +371,8 @@ impl Pending {
                 } else {
                     let kept = self.row.get_or_insert_default();
                     kept.clear();
+                    // Memory that was needed once is not held for ever.
+                    kept.shrink_to(4 * row.len());
                     kept.extend_from_slice(row);
                 }
                 self.alive = true;

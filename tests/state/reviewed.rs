@@ -250,7 +250,7 @@ struct Before {
     speed: f32,
     name: String,
 }
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize, Default, Debug)]
 #[serde(default)]
 struct After {
     knots: f32,
@@ -360,4 +360,135 @@ fn a_poisoned_store_still_tells_what_was_durable() {
     let StateItem::Change(change) = changes.item() else { panic!("a change") };
     assert_eq!(change.version(), 1);
     assert_eq!(changes.advance().unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+#[test]
+fn an_epoch_that_finds_no_space_takes_nothing_back_and_the_window_goes_on() {
+    let disk = Simulator::new();
+    let every = Window::Every(Duration::from_millis(1));
+    let store = Store::over(Options::new().segment_bytes(16384).window(every).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    for n in 0..20 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    disk.limit_space(Some(0));
+    // Until there is room no more: what is asserted is what is there already, and takes none.
+    while radar.assert_with(VESSEL, "full", &vessel(&"x".repeat(900), 1.0), &[0; 50]).is_ok() {
+        if store.flush().is_err() {
+            break;
+        }
+        let other = vessel(&"y".repeat(900), 2.0);
+        if radar.assert(VESSEL, "full", &other).is_err() || store.flush().is_err() {
+            break;
+        }
+    }
+    let refused = radar.retract_all(VESSEL).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NoSpace);
+    disk.limit_space(None);
+    store.flush().unwrap();
+    assert_eq!(alive(&store, "v00"), Some((1, vec![0])), "nothing was taken back");
+    let ticket = radar.assert(VESSEL, "later", &vessel("later", 1.0)).unwrap();
+    while !ticket.is_flushed() {
+        std::thread::yield_now();
+    }
+    assert_eq!(radar.retract_all(VESSEL).unwrap().retracted, 22);
+}
+
+#[test]
+fn who_is_on_the_way_to_the_end_holds_it_and_who_begins_there_lags_at_once() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    for n in 0..20 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+    let mut boots = store.subscribe(VESSEL).unwrap();
+    for _ in 0..21 {
+        assert!(boots.advance().unwrap());
+    }
+    often(&store, &radar, "busy", 10);
+    assert!(boots.advance().unwrap() && boots.advance().unwrap(), "complete, and one of ten");
+    often(&store, &radar, "busy", 300);
+    let held = store.journal().compact(&CompactOptions::new()).unwrap();
+    assert_eq!((held.entries_dropped, held.held_back_by.len()), (0, 1), "{held:?}");
+    assert_eq!(told(&mut boots).len(), 309);
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
+
+    let mut live = store.subscription(VESSEL).bootstrap(false).capacity(4).start().unwrap();
+    often(&store, &radar, "busy", 10);
+    assert_eq!(live.advance().unwrap_err().kind(), ErrorKind::Lagged);
+}
+
+#[test]
+fn an_operation_that_fits_a_window_of_its_own_is_not_refused_for_what_is_pending() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert_with(VESSEL, "a", &vessel("a", 1.0), &[0; 800]).unwrap();
+    radar.assert(VESSEL, "a", &vessel(&"x".repeat(3500), 1.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(alive(&store, "a"), Some((2, vec![0])));
+}
+
+#[test]
+fn a_patch_writes_nothing_that_is_no_row() {
+    #[derive(Deserialize, Default)]
+    struct Odd {
+        #[serde(default)]
+        n: u8,
+    }
+    impl Serialize for Odd {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            (self.n, self.n).serialize(serializer)
+        }
+    }
+    const ODD: Kind<Odd> = Kind::new("odd");
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    assert_eq!(radar.assert(ODD, "a", &Odd { n: 1 }).unwrap_err().kind(), ErrorKind::Schema);
+    let patch = Patch::new().set("n", &1u8).unwrap();
+    assert_eq!(radar.patch(ODD, "a", &patch).unwrap_err().kind(), ErrorKind::Schema);
+    store.flush().unwrap();
+    assert!(store.get(ODD, "a").unwrap().is_none());
+}
+
+#[test]
+fn a_row_that_no_step_brings_is_told_to_who_reads_it_and_can_be_replaced() {
+    const BEFORE: Kind<Before> = Kind::new("v");
+    const FAILS: Kind<After> =
+        Kind::new("v").version(2).upcasts(&[(1, |fields| match fields.get::<f32>("speed")? {
+            Some(0.0) => Err("no way".into()),
+            Some(1.0) => panic!("no way at all"),
+            _ => Ok(()),
+        })]);
+    let disk = Simulator::new();
+    let first = open(&disk);
+    let radar = first.source("radar").unwrap();
+    let pilot = first.source("pilot").unwrap();
+    for (key, speed) in [("errs", 0.0), ("panics", 1.0), ("gone", 1.0), ("shared", 0.0)] {
+        radar.assert(BEFORE, key, &Before { speed, name: key.into() }).unwrap();
+    }
+    pilot.assert(BEFORE, "shared", &Before { speed: 0.0, name: "shared".into() }).unwrap();
+    drop((radar, pilot));
+    first.close().unwrap();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    for key in ["errs", "panics"] {
+        let error = store.get(FAILS, key).unwrap().unwrap().value().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Codec, "{error}");
+        let patch = Patch::new().set("name", "x").unwrap();
+        assert_eq!(radar.patch(FAILS, key, &patch).unwrap_err().kind(), ErrorKind::Codec);
+        let whole = After { knots: 3.0, name: key.into() };
+        let made = radar.assert(FAILS, key, &whole).unwrap().wait(Until::Durable).unwrap();
+        assert_eq!((made.change, made.version), (esker::Made::Updated, 2));
+        assert_eq!(store.get(FAILS, key).unwrap().unwrap().value().unwrap().knots, 3.0);
+    }
+    radar.retract(FAILS, "gone").unwrap();
+    radar.retract(FAILS, "shared").unwrap();
+    store.flush().unwrap();
+    assert!(store.get(FAILS, "gone").unwrap().is_none());
+    let shared = store.get(FAILS, "shared").unwrap().unwrap();
+    assert_eq!((shared.version(), shared.sources().bits(), shared.row().schema_version()), (1, 0b10, 1));
 }

@@ -84,7 +84,7 @@ fn a_row_in_an_export_that_contradicts_itself_is_refused_with_its_line() {
     let exported = run(&["export", &store]).stdout;
     let lines: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     type Spoil<'a> = &'a dyn Fn(&mut Value);
-    let wrongs: [(&str, Spoil<'_>); 8] = [
+    let wrongs: [(&str, Spoil<'_>); 11] = [
         ("vanished", &|entry| entry["row"]["operation"] = "vanished".into()),
         ("sources", &|entry| entry["row"]["sources"] = "many".into()),
         ("version", &|entry| entry["row"]["version"] = 99.into()),
@@ -92,6 +92,9 @@ fn a_row_in_an_export_that_contradicts_itself_is_refused_with_its_line() {
         ("deleted", &|entry| entry["row"]["operation"] = "deleted".into()),
         ("schema_version", &|entry| _ = entry.as_object_mut().unwrap().remove("schema_version")),
         ("fact", &|entry| _ = entry.as_object_mut().unwrap().remove("row")),
+        ("its sources", &|entry| entry["row"]["sources"] = "0000000000000000".into()),
+        ("registered before", &|entry| entry["row"]["sources"] = "0000000000000101".into()),
+        ("its schema", &|entry| entry["schema_version"] = 2.into()),
         ("belongs to", &|entry| entry["correlation"] = "00".repeat(16).into()),
     ];
     for (what, spoil) in wrongs {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use esker::dump::{Dump, FrameInfo, hex, key_text, rfc3339};
-use esker::{CursorInfo, Hold, KindInfo, Reader, Seq};
+use esker::{CursorInfo, Hold, KindInfo, Reader, Seq, SourceInfo};
 use esker_tools::exchange::{Entries, Next};
 use serde::Serialize;
 use serde_json::json;
@@ -25,7 +25,8 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
     let [one, other] = &opened;
     output.header("diff", &json!({ "a": one.description(), "b": other.description() }))?;
     let mut found = Found::default();
-    for difference in kinds(&one.reader, &other.reader).into_iter().chain(cursors(one, other)?) {
+    let named = kinds(&one.reader, &other.reader).into_iter().chain(sources(&one.reader, &other.reader));
+    for difference in named.chain(cursors(one, other)?) {
         found.kinds_and_cursors += 1;
         difference.show(output)?;
     }
@@ -146,6 +147,15 @@ fn kinds(a: &Reader, b: &Reader) -> Vec<Difference> {
         reader.kinds().iter().map(|kind| (kind.name.clone(), row(kind))).collect::<BTreeMap<_, _>>()
     });
     by_name("kind", ["version", "codec", "owner", "fields", "keeps"], &a, &b)
+}
+
+/// A source is known by its number, which rows name.
+fn sources(a: &Reader, b: &Reader) -> Vec<Difference> {
+    let [a, b] = [a, b].map(|reader| {
+        let row = |source: SourceInfo| (source.id.to_string(), [source.name, source.claimed.to_string()]);
+        reader.sources().into_iter().map(row).collect::<BTreeMap<_, _>>()
+    });
+    by_name("source", ["name", "claimed"], &a, &b)
 }
 
 fn cursors(a: &Opened, b: &Opened) -> Result<Vec<Difference>> {

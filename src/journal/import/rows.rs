@@ -1,0 +1,79 @@
+//! Importing live state: sources, and what its rows say of them.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::row::{RowMark, RowOperation};
+use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+use crate::journal::import::{Import, refused};
+
+impl Import {
+    /// Registers a source of live state, with the number that it had. Sources come before entries.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a number from 64 on, a name over its limit, a number or name that was there before, or a
+    /// source behind an entry.
+    pub fn source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
+        let done = self.try_source(id, name, claimed);
+        self.failed |= done.is_err();
+        done
+    }
+
+    fn try_source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
+        let refused = |what: &str, expected: String, found: String| {
+            Err(Error::new(ErrorKind::InvalidInput, format!("import the source {name:?}: {what}"))
+                .sides(expected, found))
+        };
+        if usize::from(id) >= SOURCES_MAX {
+            return refused("its number", format!("at most {}", SOURCES_MAX - 1), id.to_string());
+        }
+        if !(1..=SOURCE_NAME_BYTES_MAX).contains(&name.len()) {
+            return refused(
+                "its name",
+                format!("1 to {SOURCE_NAME_BYTES_MAX} bytes"),
+                name.len().to_string(),
+            );
+        }
+        if self.last_seq > 0 || !self.batch.is_empty() {
+            return refused("its place", "sources before entries".into(), "one behind an entry".into());
+        }
+        let mut registry = self.core.registry.write();
+        if registry.sources().values().any(|known| known.id == id || known.name == name) {
+            return refused(
+                "its number or its name",
+                "those that no source has".into(),
+                "one that is there".into(),
+            );
+        }
+        registry.learn_source(SourceInfo { id, name: name.to_owned(), claimed, retired: false });
+        Ok(())
+    }
+
+    /// What is wrong with a row beside the others: who asserts it, and by which schema it was written.
+    pub(super) fn check_row(
+        &self,
+        seq: u64,
+        version: u16,
+        operation: RowOperation,
+        mark: RowMark,
+    ) -> Result<()> {
+        if !(1..=version).contains(&mark.schema) {
+            return Err(
+                refused(seq, "the version of its schema").sides(format!("1 to {version}"), mark.schema)
+            );
+        }
+        if (mark.sources == 0) != (operation == RowOperation::Deleted) {
+            let found = format!("{} with the sources {:x}", operation.name(), mark.sources);
+            return Err(
+                refused(seq, "its sources").sides("none of what was deleted, and some of a row", found)
+            );
+        }
+        let named = self.core.registry.read().sources().keys().fold(0u64, |bits, id| bits | 1 << (id % 64));
+        if mark.sources & !named != 0 {
+            return Err(refused(seq, "its sources").sides(
+                format!("some of those that were registered before: {named:x}"),
+                format!("{:x}", mark.sources),
+            ));
+        }
+        Ok(())
+    }
+}
