@@ -101,6 +101,47 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     /// Goes on where another subscription was: it is told each change since, or, if that may be more than
     /// [`capacity`](Self::capacity), what they come to, entity by entity; or, where nobody can tell that any more, it begins
     /// with all the rows.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use esker::{Behind, ChangeKind, Kind, Marker, Result, StateItem, Store, Token};
+    /// # #[derive(serde::Serialize, serde::Deserialize, Clone)]
+    /// # struct Vessel { name: String, knots: f32 }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// /// Brings `known` up to now, from where `token` says that it was.
+    /// fn catch_up(store: &Store, known: &mut HashMap<Vec<u8>, Vessel>, token: &mut Option<Token>) -> Result<()> {
+    ///     let mut follow = store.subscription(VESSEL).behind(Behind::Resume);
+    ///     if let Some(token) = *token {
+    ///         follow = follow.resume(token);
+    ///     }
+    ///     let mut changes = follow.start()?;
+    ///     while let Some(item) = changes.try_next()? {                            // `next` waits for more
+    ///         match item {
+    ///             StateItem::Marker(Marker::BootstrapBegin { .. }) => known.clear(),      // all the rows follow
+    ///             StateItem::Change(change) if change.kind() == ChangeKind::Deleted => _ = known.remove(change.key()),
+    ///             StateItem::Change(change) => _ = known.insert(change.key().to_vec(), change.value()?.unwrap()),
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     *token = changes.token()?;                                              // `None` in the middle of a bootstrap
+    ///     Ok(())
+    /// }
+    /// # fn main() -> Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// # let (mut known, mut token) = (HashMap::new(), None);
+    /// # let radar = store.source("radar")?;
+    /// # for knots in [1.0, 2.0] {
+    /// #     radar.assert(VESSEL, "a", &Vessel { name: "Ada".into(), knots })?;
+    /// #     store.flush()?;
+    /// #     catch_up(&store, &mut known, &mut token)?;
+    /// #     assert_eq!(known.values().next().unwrap().knots, knots);
+    /// # }
+    /// # radar.retract(VESSEL, "a")?;
+    /// # store.flush()?;
+    /// # catch_up(&store, &mut known, &mut token)?;
+    /// # assert!(known.is_empty());
+    /// # Ok(()) }
+    /// ```
     pub const fn resume(mut self, token: Token) -> Self {
         self.from = Some(token);
         self
