@@ -93,11 +93,12 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
         Options::new().durability(Durability::Os).window(Window::Every(std::time::Duration::from_millis(1)));
     let directory = tempfile::tempdir().unwrap();
     let store = Store::over(options.open(directory.path().join("harbour.esker")).unwrap());
-    let stop = AtomicBool::new(false);
+    let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let folds: Vec<Folded> = std::thread::scope(|scope| {
+        let mut writers = Vec::new();
         for writer in 0..10u16 {
             let (store, stop) = (&store, &stop);
-            scope.spawn(move || {
+            writers.push(scope.spawn(move || {
                 let source = store.source(&format!("source-{writer}")).unwrap();
                 let mut n = u64::from(writer);
                 while !stop.load(Ordering::Relaxed) {
@@ -109,11 +110,11 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
                         _ => source.retract(VESSEL, &key).unwrap(),
                     };
                 }
-            });
+            }));
         }
         let readers: Vec<_> = (0..3u64)
             .map(|reader| {
-                let store = &store;
+                let (store, ended) = (&store, &ended);
                 scope.spawn(move || {
                     let behind = if reader == 2 { Behind::Full } else { Behind::Resume };
                     // One is too slow for its capacity again and again.
@@ -122,10 +123,13 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
                         store.subscription(VESSEL).behind(behind).capacity(capacity).start().unwrap();
                     let mut folded = Folded::new();
                     let mut items = 0u32;
-                    while let Some(item) =
-                        changes.next_timeout(std::time::Duration::from_millis(300)).unwrap()
-                    {
-                        fold(&mut folded, &item);
+                    loop {
+                        let is_last = ended.load(Ordering::Acquire);
+                        match changes.next_timeout(std::time::Duration::from_millis(50)).unwrap() {
+                            Some(item) => fold(&mut folded, &item),
+                            None if is_last => break,
+                            None => continue,
+                        }
                         items += 1;
                     }
                     assert!(items > 100, "reader {reader}: {items}");
@@ -135,9 +139,12 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
             .collect();
         std::thread::sleep(std::time::Duration::from_millis(700));
         stop.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        store.flush().unwrap();
+        store.sync().unwrap();
+        ended.store(true, Ordering::Release);
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });
-    store.flush().unwrap();
     let expected = scanned(&store);
     for (reader, folded) in folds.iter().enumerate() {
         assert_eq!(*folded, expected, "reader {reader}");
