@@ -131,13 +131,20 @@ impl FrameInfo {
         !self.is_system() && (is_fact || self.row.is_some()) && flags == 0 && self.extensions_known
     }
 
+    /// What became of an entity with it, if it is a row of live state.
+    #[must_use]
+    pub fn row_operation(&self) -> Option<RowOperation> {
+        RowOperation::of(self.operation).filter(|_| !self.is_system())
+    }
+
     /// What it does, in one word.
     #[must_use]
     pub fn operation_name(&self) -> String {
         match (self.kind, System::of(self.operation)) {
             (None, Some(system)) => system.name().to_owned(),
             (Some(_), _) if self.operation == FACT => "fact".to_owned(),
-            (Some(_), _) => RowOperation::of(self.operation)
+            (Some(_), _) => self
+                .row_operation()
                 .map_or_else(|| format!("operation-{}", self.operation), |row| row.name().to_owned()),
             _ => format!("operation-{}", self.operation),
         }

@@ -191,6 +191,16 @@ pub(crate) struct Filter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Operation {
     Fact,
+    /// Any row of live state
+    Row,
+    /// Rows of entities that were not there before
+    Created,
+    /// Rows that are others than before
+    Updated,
+    /// Entities that nobody asserts any more
+    Deleted,
+    /// Rows of which only who asserts them has changed
+    Sources,
     System,
 }
 

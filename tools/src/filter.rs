@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
-use esker::{KindId, Reader};
+use esker::{KindId, Reader, RowOperation};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -211,7 +211,12 @@ impl<'a> Filter<'a> {
         let args::Filter { entity, kind, op, generation, since, until, .. } = self.args;
         let is_wanted = match op {
             Some(Operation::System) => frame.is_system(),
-            Some(Operation::Fact) => !frame.is_system(),
+            Some(Operation::Fact) => !frame.is_system() && frame.row_operation().is_none(),
+            Some(Operation::Row) => frame.row_operation().is_some(),
+            Some(Operation::Created) => frame.row_operation() == Some(RowOperation::Created),
+            Some(Operation::Updated) => frame.row_operation() == Some(RowOperation::Updated),
+            Some(Operation::Deleted) => frame.row_operation() == Some(RowOperation::Deleted),
+            Some(Operation::Sources) => frame.row_operation() == Some(RowOperation::Sources),
             None => self.system || !frame.is_system(),
         };
         let name = frame.kind.map(|kind| dump.kind_name(kind));

@@ -132,6 +132,11 @@ fn a_dump_says_what_became_of_each_entity_and_who_says_so() {
         operations,
         ["created", "created", "updated", "sources", "deleted", "created", "updated", "deleted"]
     );
+    let of = |operation: &str| run(&["dump", store.to_str().unwrap(), "--op", operation]).rows().len();
+    let counts = ["row", "created", "updated", "deleted", "sources", "fact"].map(of);
+    assert_eq!(counts, [8, 3, 2, 2, 1, 0]);
+    let info = run(&["info", store.to_str().unwrap()]).stdout;
+    assert!(info.contains("sources\t2 (0 radar, 1 pilot)"), "{info}");
     assert!(rows[2].last().unwrap().contains("\"knots\":2"), "{rows:?}");
     assert!(!dumped.stdout.contains("not MessagePack"), "{}", dumped.stdout);
     let lines = run(&["dump", store.to_str().unwrap(), "--json"]).stdout;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
-use esker::{CursorInfo, Holder, Position, Region};
+use esker::{CursorInfo, Holder, Position, Reader, Region};
 use serde::Serialize;
 use serde_json::json;
 
@@ -42,6 +42,7 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("entries", sums.entries.to_string()),
         ("entities", reader.entity_count().to_string()),
         ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
+        ("sources", sources_text(reader)),
         ("cursors", cursors.text()),
         ("floor", sums.floor_text(&opened)?),
         ("held back by", cursors.holding_text(&sums)),
@@ -50,9 +51,16 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
-    pairs.retain(|(name, value)| !matches!(*name, "floor" | "held back by") || !value.is_empty());
+    pairs.retain(|(name, value)| !matches!(*name, "sources" | "floor" | "held back by") || !value.is_empty());
     output.pairs(&pairs)?;
     Ok(Outcome::of_findings(damaged))
+}
+
+/// Who asserts live state, by number.
+fn sources_text(reader: &Reader) -> String {
+    let sources = reader.sources();
+    let named: Vec<String> = sources.iter().map(|source| format!("{} {}", source.id, source.name)).collect();
+    if named.is_empty() { String::new() } else { format!("{} ({})", named.len(), named.join(", ")) }
 }
 
 /// The same for a machine.
@@ -71,6 +79,7 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
         "entries": sums.entries,
         "entities": reader.entity_count(),
         "kinds": kinds,
+        "sources": reader.sources().into_iter().map(|source| source.name).collect::<Vec<_>>(),
         "cursors": cursors.count,
         "furthest_cursor": cursors.furthest.as_ref().map(|cursor| json!({
             "name": cursor.name,
