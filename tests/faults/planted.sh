@@ -18,6 +18,8 @@ cp -R "$copy/src" "$copy/unplanted"
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/planted
 ESKER_CRASH_STATES=${ESKER_CRASH_STATES:-60000}
 export CARGO_TARGET_DIR ESKER_CRASH_STATES
+# Nobody looks at these builds with a debugger, and there is one for each patch.
+export CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_DEV_DEBUG=false
 
 planted=0
 caught=0
