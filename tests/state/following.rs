@@ -8,7 +8,7 @@ use esker::{
     StateItem, Store, SubscriptionStatus, Token, Window,
 };
 
-use super::harbour::{VESSEL, Vessel, follow, open, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, change_often, fill, follow, open, store, told, vessel};
 
 #[test]
 fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
@@ -37,10 +37,7 @@ fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
 fn what_is_flushed_while_a_bootstrap_runs_comes_behind_it_once() {
     let store = store();
     let radar = store.source("radar").unwrap();
-    for n in 0..20 {
-        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
-    }
-    store.flush().unwrap();
+    fill(&store, &radar, 20);
     let mut changes = store.subscribe(VESSEL).unwrap();
     for _ in 0..10 {
         assert!(changes.advance().unwrap());
@@ -152,14 +149,6 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
     store.close().unwrap();
 }
 
-/// So many changes of one entity.
-fn change_often(store: &Store, source: &esker::Source, key: &str, times: u16) {
-    for n in 0..times {
-        source.assert(VESSEL, key, &Vessel { heading: n, ..vessel(key, 2.0) }).unwrap();
-        store.flush().unwrap();
-    }
-}
-
 #[test]
 fn s25_who_is_too_far_behind_ends_or_is_told_exactly_what_it_comes_to() {
     let store = store();
@@ -251,10 +240,7 @@ fn a_bootstrap_under_way_holds_compaction_back_and_not_more_than_it_may() {
     let disk = Simulator::new();
     let store = open(&disk);
     let radar = store.source("radar").unwrap();
-    for n in 0..20 {
-        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
-    }
-    store.flush().unwrap();
+    fill(&store, &radar, 20);
     let mut changes = store.subscribe(VESSEL).unwrap();
     assert!(changes.advance().unwrap() && changes.advance().unwrap());
     change_often(&store, &radar, "busy", 300);

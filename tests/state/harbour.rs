@@ -1,6 +1,8 @@
 //! The kind that the tests are about, and short words for what they do.
 
-use esker::{Change, ChangeKind, Kind, Marker, Options, Simulator, StateItem, Store, Subscription, Window};
+use esker::{
+    Change, ChangeKind, Kind, Marker, Options, Simulator, Source, StateItem, Store, Subscription, Window,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
@@ -86,5 +88,21 @@ pub(crate) fn alive(store: &Store, key: &str) -> Option<(u64, Vec<u8>)> {
     match store.status(VESSEL, key).unwrap() {
         esker::Status::Alive { version, sources } => Some((version, sources.ids().collect())),
         _ => None,
+    }
+}
+
+/// So many vessels that are all alike, in one flush.
+pub(crate) fn fill(store: &Store, source: &Source, vessels: u16) {
+    for n in 0..vessels {
+        source.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+    }
+    store.flush().unwrap();
+}
+
+/// So many changes of one entity, each in a flush of its own.
+pub(crate) fn change_often(store: &Store, source: &Source, key: &str, times: u16) {
+    for n in 0..times {
+        source.assert(VESSEL, key, &Vessel { heading: n, ..vessel(key, 2.0) }).unwrap();
+        store.flush().unwrap();
     }
 }

@@ -8,14 +8,7 @@ use esker::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::harbour::{VESSEL, Vessel, alive, knots, open, options, store, told, vessel};
-
-fn often(store: &Store, source: &Source, key: &str, times: u16) {
-    for n in 0..times {
-        source.assert(VESSEL, key, &Vessel { heading: n, ..vessel(key, 2.0) }).unwrap();
-        store.flush().unwrap();
-    }
-}
+use super::harbour::{VESSEL, Vessel, alive, change_often, fill, knots, open, options, store, told, vessel};
 
 /// So many entities that nothing happens to, a few in a flush.
 fn quiet(store: &Store, source: &Source, prefix: &str, entities: u16) {
@@ -74,11 +67,11 @@ fn the_row_before_is_the_one_right_before_or_none() {
     let ada = |heading| Vessel { heading, ..vessel("ada", 1.0) };
     radar.assert(VESSEL, "ada", &ada(1)).unwrap();
     quiet(&store, &radar, "kept", 400);
-    often(&store, &radar, "busy", 100);
+    change_often(&store, &radar, "busy", 100);
     radar.assert(VESSEL, "ada", &ada(2)).unwrap();
     store.flush().unwrap();
     let mut live = store.subscription(VESSEL).bootstrap(false).previous(true).start().unwrap();
-    often(&store, &radar, "busy", 300);
+    change_often(&store, &radar, "busy", 300);
     while live.advance().unwrap() {}
     let token = live.token().unwrap().unwrap();
     radar.assert(VESSEL, "ada", &ada(1)).unwrap();
@@ -118,13 +111,13 @@ fn who_has_never_caught_up_does_not_lag() {
     store.flush().unwrap();
     let mut changes = store.subscription(VESSEL).capacity(4).start().unwrap();
     assert!(changes.advance().unwrap());
-    often(&store, &radar, "ada", 10);
+    change_often(&store, &radar, "ada", 10);
     for _ in 0..3 {
         assert!(changes.advance().unwrap(), "the row, complete, what it comes to");
     }
-    often(&store, &radar, "ada", 10);
+    change_often(&store, &radar, "ada", 10);
     assert_eq!(told(&mut changes).len(), 10);
-    often(&store, &radar, "ada", 10);
+    change_often(&store, &radar, "ada", 10);
     assert_eq!(changes.advance().unwrap_err().kind(), ErrorKind::Lagged, "from here on it counts");
 }
 
@@ -133,13 +126,10 @@ fn a_bootstrap_that_nobody_reads_holds_no_more_than_it_may() {
     let disk = Simulator::new();
     let store = open(&disk);
     let radar = store.source("radar").unwrap();
-    for n in 0..20 {
-        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
-    }
-    store.flush().unwrap();
+    fill(&store, &radar, 20);
     let mut changes = store.subscription(VESSEL).bootstrap_hold(4096).start().unwrap();
     changes.advance().unwrap();
-    often(&store, &radar, "busy", 300);
+    change_often(&store, &radar, "busy", 300);
     assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
     let rest = told(&mut changes);
     let again = rest.iter().position(|line| line == "begin true Some(HeldTooMuch)").unwrap();
@@ -368,10 +358,7 @@ fn an_epoch_that_finds_no_space_takes_nothing_back_and_the_window_goes_on() {
     let every = Window::Every(Duration::from_millis(1));
     let store = Store::over(Options::new().segment_bytes(16384).window(every).open_in(&disk).unwrap());
     let radar = store.source("radar").unwrap();
-    for n in 0..20 {
-        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
-    }
-    store.flush().unwrap();
+    fill(&store, &radar, 20);
     disk.limit_space(Some(0));
     // Until there is room no more: what is asserted is what is there already, and takes none.
     while radar.assert_with(VESSEL, "full", &vessel(&"x".repeat(900), 1.0), &[0; 50]).is_ok() {
@@ -400,24 +387,21 @@ fn who_is_on_the_way_to_the_end_holds_it_and_who_begins_there_lags_at_once() {
     let disk = Simulator::new();
     let store = open(&disk);
     let radar = store.source("radar").unwrap();
-    for n in 0..20 {
-        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
-    }
-    store.flush().unwrap();
+    fill(&store, &radar, 20);
     let mut boots = store.subscribe(VESSEL).unwrap();
     for _ in 0..21 {
         assert!(boots.advance().unwrap());
     }
-    often(&store, &radar, "busy", 10);
+    change_often(&store, &radar, "busy", 10);
     assert!(boots.advance().unwrap() && boots.advance().unwrap(), "complete, and one of ten");
-    often(&store, &radar, "busy", 300);
+    change_often(&store, &radar, "busy", 300);
     let held = store.journal().compact(&CompactOptions::new()).unwrap();
     assert_eq!((held.entries_dropped, held.held_back_by.len()), (0, 1), "{held:?}");
     assert_eq!(told(&mut boots).len(), 309);
     assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
 
     let mut live = store.subscription(VESSEL).bootstrap(false).capacity(4).start().unwrap();
-    often(&store, &radar, "busy", 10);
+    change_often(&store, &radar, "busy", 10);
     assert_eq!(live.advance().unwrap_err().kind(), ErrorKind::Lagged);
 }
 
