@@ -93,7 +93,9 @@ enum Phase {
     /// A round is to begin behind this Seq. The one before told so many changes.
     Round {
         from: u64,
-        pin: Pinned,
+        _pin: Pin,
+        /// What it is to tell was held back since before it was known to be all there.
+        was_held: bool,
         told: u64,
     },
     Net {
@@ -105,14 +107,6 @@ enum Phase {
     Live {
         pin: Option<Pin>,
     },
-}
-
-/// What holds back what a round is to tell.
-enum Pinned {
-    /// Since before it was known that all of it is there.
-    InTime(#[allow(dead_code, reason = "it holds, and is not looked at")] Pin),
-    /// What was dropped before may be missing.
-    Late(#[allow(dead_code, reason = "it holds, and is not looked at")] Pin),
 }
 
 /// What it stepped to.
@@ -176,7 +170,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             // Whether that can still be told is looked up when the round begins.
             None => Phase::Round {
                 from: token.seq,
-                pin: Pinned::Late(self.follower.pin(token.seq)),
+                _pin: self.follower.pin(token.seq),
+                was_held: false,
                 told: u64::MAX,
             },
         };
@@ -237,7 +232,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         }
         let token = Token::of(&self.follower.core, through);
         self.phase =
-            Phase::Round { from: through, pin: Pinned::InTime(self.follower.pin(through)), told: u64::MAX };
+            Phase::Round { from: through, _pin: self.follower.pin(through), was_held: true, told: u64::MAX };
         self.status = SubscriptionStatus::CatchingUp;
         self.item = Held::Marker(Marker::BootstrapComplete { token, rebootstrap: self.has_begun });
         self.has_begun = true;
@@ -246,8 +241,7 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     /// Begins a round, or goes live where few changes can be left.
     fn next_round(&mut self) -> Result<()> {
-        let Phase::Round { from, told, ref pin } = self.phase else { return Ok(()) };
-        let was_held = matches!(pin, Pinned::InTime(_));
+        let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
         let capacity = self.follower.choice.capacity;
         let view = self.follower.view_of_what_is_durable();
         if self.follower.is_dropped_behind(&view, from) {
@@ -274,7 +268,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         let Phase::Net { net, told, .. } = &mut self.phase else { return Ok(None) };
         let Some(netted) = net.advance()? else {
             let (from, told) = (net.through(), *told);
-            self.phase = Phase::Round { from, pin: Pinned::InTime(self.follower.pin(from)), told };
+            self.phase = Phase::Round { from, _pin: self.follower.pin(from), was_held: true, told };
             return Ok(None);
         };
         *told += 1;
@@ -336,7 +330,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             Behind::Resume => {
                 self.phase = Phase::Round {
                     from: looked,
-                    pin: Pinned::Late(self.follower.pin(looked)),
+                    _pin: self.follower.pin(looked),
+                    was_held: false,
                     told: u64::MAX,
                 };
                 Ok(None)
