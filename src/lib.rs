@@ -164,6 +164,7 @@ pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
+pub use format::operation::{EventMark, EventOperation};
 pub use format::row::{RowMark, RowOperation};
 pub use format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
@@ -203,6 +204,8 @@ pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Win
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::engine::{StateStats, StateTicket};
 pub use state::epoch::{Epoch, EpochOutcome};
+pub use state::event::{Event, EventKind};
+pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
 pub use state::reading::{OwnedRow, Row, Rows, SourceSet, Status, Version};
 pub use state::source::Source;

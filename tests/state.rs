@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "state/epochs.rs"]
 mod epochs;
+#[path = "state/events.rs"]
+mod events;
 #[path = "state/faults.rs"]
 mod faults;
 #[path = "state/following.rs"]

@@ -3,6 +3,7 @@
 use crate::dump::frame::FrameInfo;
 use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
+use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
 use crate::format::part::Answer;
 use crate::format::source::SourceInfo;
@@ -154,6 +155,14 @@ impl Payload {
                     ("id", Value::Unsigned(u64::from(source.id))),
                     ("name", Value::Text(source.name.clone())),
                     ("retired", Value::Bool(source.retired)),
+                ])
+            }),
+            Some(System::Count) => EventCount::read(&frame.payload).map(|count| {
+                let (store, of_kind) = count.sequence;
+                Value::named([
+                    ("kind", Value::Unsigned(u64::from(count.kind.get()))),
+                    ("events", Value::Unsigned(store)),
+                    ("of_kind", Value::Unsigned(of_kind)),
                 ])
             }),
             Some(System::Closed | System::Seal | System::Mark) | None => None,

@@ -34,6 +34,8 @@ pub(crate) enum Id {
     Writer = 9,
     /// 8 bytes: the version of a row, where that is not its frame's generation.
     Version = 10,
+    /// 8 bytes: the version of a row before the window of an operation.
+    VersionBefore = 11,
 }
 
 /// The row of extensions of one frame, built before it is written.
@@ -51,8 +53,8 @@ impl Default for Extensions {
 
 impl Extensions {
     /// What this build writes at most: correlation, causation, key and schema version; or a key and
-    /// what a row frame says.
-    pub(crate) const BYTES_MAX: usize = 56;
+    /// what a row frame or an operation frame says.
+    pub(crate) const BYTES_MAX: usize = 96;
 
     pub(crate) fn push(&mut self, id: Id, value: &[u8]) {
         let end = self.used + 2 + value.len();
@@ -101,6 +103,7 @@ impl Extensions {
 }
 
 const _: () = assert!(18 + crate::format::row::ROW_EXTENSION_BYTES_MAX - 6 <= Extensions::BYTES_MAX);
+const _: () = assert!(18 + (4 + 5 * 10 + 18) <= Extensions::BYTES_MAX);
 const _: () = assert!(
     (2 + 16) * 2 + (2 + 9) + (2 + 2) <= Extensions::BYTES_MAX && Extensions::BYTES_MAX.is_multiple_of(8)
 );

@@ -25,9 +25,15 @@ pub(crate) mod flag {
     pub(crate) const MORE: u16 = 1;
     /// The entity's history is dense from here on.
     pub(crate) const FIRST: u16 = 1 << 1;
+    /// It stands beside the entries: only who asks for its kind is shown it.
+    pub(crate) const ASIDE: u16 = 1 << 2;
+    /// No source said it: an epoch or a deadline retracts.
+    pub(crate) const SYNTHETIC: u16 = 1 << 3;
+    /// Said in an epoch of its source.
+    pub(crate) const IN_EPOCH: u16 = 1 << 4;
     /// The entity is no more: a later entry begins it again.
     pub(crate) const TOMBSTONE: u16 = 1 << 5;
-    /// All flags of this format, the reserved ones (quiet, synthetic, in-epoch) included.
+    /// All flags of this format.
     pub(crate) const KNOWN: u16 = (1 << 6) - 1;
     pub(crate) const BITS: u16 = (1 << 10) - 1;
     pub(crate) const SOURCE_SHIFT: u16 = 10;

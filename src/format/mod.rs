@@ -48,6 +48,7 @@
 
 pub(crate) mod checksum;
 pub(crate) mod compacted;
+pub(crate) mod count;
 pub(crate) mod cursor;
 pub(crate) mod directory;
 pub(crate) mod extension;
@@ -58,6 +59,7 @@ pub(crate) mod lock;
 pub(crate) mod manifest;
 #[cfg(feature = "simulator")]
 pub(crate) mod mend;
+pub(crate) mod operation;
 pub(crate) mod part;
 pub(crate) mod row;
 pub(crate) mod segment;

@@ -31,12 +31,14 @@ pub(crate) enum System {
     Answer = 8,
     /// Says who has a source's number.
     Source = 9,
+    /// Says how many events there were of a kind.
+    Count = 10,
 }
 
 impl System {
     /// What a segment's index lists, so that an opening reads it: what preambles restate.
     pub(crate) fn is_restated(self) -> bool {
-        matches!(self, Self::Preamble | Self::Kind | Self::Cursor | Self::Source)
+        matches!(self, Self::Preamble | Self::Kind | Self::Cursor | Self::Source | Self::Count)
     }
 
     pub(crate) fn of(operation: u8) -> Option<Self> {
@@ -50,6 +52,7 @@ impl System {
             7 => Self::Cursor,
             8 => Self::Answer,
             9 => Self::Source,
+            10 => Self::Count,
             _ => return None,
         })
     }
@@ -65,6 +68,7 @@ impl System {
             Self::Cursor => "cursor",
             Self::Answer => "answer",
             Self::Source => "source",
+            Self::Count => "count",
         }
     }
 }
@@ -184,6 +188,9 @@ pub enum Owner {
     Facts,
     /// Live state: only the state layer writes.
     State,
+    /// What sources have said of a kind of live state, operation by operation; the state layer writes it beside the
+    /// rows.
+    Events,
 }
 
 /// What compaction keeps of a kind, below the point up to which it goes.
@@ -253,6 +260,7 @@ impl KindInfo {
             owner: match self.owner {
                 Owner::Facts => 0,
                 Owner::State => 1,
+                Owner::Events => 2,
             },
             keep: match self.keep {
                 Keep::All => 0,
@@ -286,6 +294,7 @@ impl KindInfo {
             owner: match fixed.owner {
                 0 => Owner::Facts,
                 1 => Owner::State,
+                2 => Owner::Events,
                 _ => return None,
             },
             keep: match fixed.keep {

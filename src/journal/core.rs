@@ -12,6 +12,7 @@ use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::Feed;
+use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
@@ -201,10 +202,20 @@ impl Active {
     }
 }
 
+/// What belongs to a batch beside its entries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Beside<'a> {
+    pub(crate) moves: &'a [Move],
+    pub(crate) key: Option<IdempotencyKey>,
+    /// The numbers that events of these kinds have come to with it.
+    pub(crate) counts: &'a [EventCount],
+}
+
 /// A batch that is stored under the lock.
 struct Stored<'a, 'b> {
     items: &'a [Item<'b>],
     cursors: &'a [CursorState],
+    counts: &'a [EventCount],
     bytes: u64,
     key: Option<IdempotencyKey>,
     time: i64,
@@ -246,7 +257,7 @@ impl Core {
             kinds_through: AtomicU16::new(registry.dense_through()),
             state_kinds: registry
                 .iter()
-                .filter(|kind| kind.owner == Owner::State)
+                .filter(|kind| kind.owner != Owner::Facts)
                 .map(|kind| kind.id)
                 .collect(),
             lodger: OnceLock::new(),
@@ -274,8 +285,8 @@ impl Core {
     pub(crate) fn append(&self, record: &Record<'_>) -> Result<(Receipt, Position)> {
         let item = self.item(record)?;
         let mut receipt = None;
-        let (end, _) =
-            self.append_items(std::slice::from_ref(&item), &[], None, &mut |next| receipt = Some(next))?;
+        let (end, _) = self
+            .append_items(std::slice::from_ref(&item), Beside::default(), &mut |next| receipt = Some(next))?;
         Ok((receipt.unwrap_or_else(|| panic!("one record has one receipt")), end))
     }
 
@@ -293,7 +304,10 @@ impl Core {
             first.draft.name_batch(key);
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let (end, repeated) = self.append_items(items, moves, key, &mut |receipt| receipts.push(receipt))?;
+        let (end, repeated) =
+            self.append_items(items, Beside { moves, key, counts: &[] }, &mut |receipt| {
+                receipts.push(receipt)
+            })?;
         Ok((BatchReceipt { receipts, repeated }, end))
     }
 
@@ -311,10 +325,10 @@ impl Core {
     pub(crate) fn append_items(
         &self,
         items: &[Item<'_>],
-        moves: &[Move],
-        key: Option<IdempotencyKey>,
+        beside: Beside<'_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
+        let Beside { moves, key, counts } = beside;
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
         let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
@@ -343,7 +357,10 @@ impl Core {
                     return Ok((end, true));
                 }
                 // The cursor may have been put back since, and has come here again.
-                return Ok((self.append_items(&[], moves, None, &mut |_| {})?.0, true));
+                return Ok((
+                    self.append_items(&[], Beside { moves, ..Beside::default() }, &mut |_| {})?.0,
+                    true,
+                ));
             }
             self.check_expectations(&writer, items)?;
             cursors = self.states_behind(moves, writer.last_seq, time)?;
@@ -360,7 +377,7 @@ impl Core {
         // A cursor that is there already takes no room.
         let bytes = items_bytes + cursors.iter().map(cursor_bytes).sum::<u64>();
         let somebody_reads = self.feed.is_in_use();
-        let batch = Stored { items, cursors: &cursors, bytes, key, time, somebody_reads };
+        let batch = Stored { items, cursors: &cursors, counts, bytes, key, time, somebody_reads };
         let end = self.store(&mut writer, &batch, receipt)?;
         // Under the lock, so that it never goes back: a plain store.
         self.lock.show(Cell::Visible, end.word());
@@ -520,7 +537,7 @@ impl Core {
         batch: &Stored<'_, '_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<Position> {
-        let &Stored { items, cursors, bytes, key, time, somebody_reads } = batch;
+        let &Stored { items, cursors, counts, bytes, key, time, somebody_reads } = batch;
         let durable = self.commit.durable();
         let mut undo: Vec<(EntityHash, Option<Known>)> = Vec::new();
         let (first_seq, forgot) = (writer.last_seq + 1, writer.forgot);
@@ -572,9 +589,11 @@ impl Core {
             self.commit.publish(end);
         }
         writer.last_seq += items.len() as u64;
-        if !cursors.is_empty() {
+        if !cursors.is_empty() || !counts.is_empty() {
+            // Before the lock is given back: the next preamble restates them.
             let mut registry = self.registry.write();
             cursors.iter().for_each(|cursor| registry.cursors.learn_at(cursor.clone(), end));
+            counts.iter().for_each(|count| registry.learn_count(*count));
         }
         std::mem::forget(half_done);
         self.counters.appended(items.len() as u64, end.offset() - start.offset(), time);

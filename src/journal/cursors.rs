@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
-use crate::journal::core::Core;
+use crate::journal::core::{Beside, Core};
 use crate::journal::holds::lost;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
@@ -449,7 +449,7 @@ impl Core {
 
     /// Writes down where cursors are, durably: one batch.
     pub(crate) fn move_cursors(&self, moves: &[Move]) -> Result<()> {
-        match self.append_items(&[], moves, None, &mut |_| {}) {
+        match self.append_items(&[], Beside { moves, ..Beside::default() }, &mut |_| {}) {
             Ok((end, _)) => self.wait_durable(end),
             Err(error) if error.kind() == ErrorKind::NoSpace => self.move_cursors_in_manifest(moves, error),
             Err(error) => Err(error),

@@ -67,7 +67,7 @@ impl Journal {
 impl Core {
     fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
         self.check_not_forked("erase an entity")?;
-        if self.known_kind(kind, "erase an entity of")?.owner == Owner::State {
+        if self.known_kind(kind, "erase an entity of")?.owner != Owner::Facts {
             return Err(self.owned_by_state(kind.0, "erase an entity of"));
         }
         let hash = self.index.hash(kind.0, key);

@@ -56,7 +56,7 @@ impl Core {
             if self.make_room(&mut writer, draft.bytes())? {
                 self.push_system(&mut writer, &draft)?;
                 let id = info.id;
-                if info.owner == Owner::State {
+                if info.owner != Owner::Facts {
                     self.state_kinds.insert(id);
                 }
                 let mut registry = self.registry.write();

@@ -6,7 +6,7 @@ use crate::id::KindId;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[non_exhaustive]
 pub enum Region {
-    /// Every user entry.
+    /// Every user entry: facts and rows. Operations of a kind with events have to be named.
     All,
     /// The entries of one kind.
     Kind(KindId),
@@ -17,7 +17,7 @@ pub enum Region {
 }
 
 impl Region {
-    /// Every user entry.
+    /// Every user entry: facts and rows.
     #[must_use]
     pub const fn all() -> Self {
         Self::All

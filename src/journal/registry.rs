@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cursor::Cursors;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
 use crate::format::source::SourceInfo;
@@ -16,6 +17,8 @@ use crate::id::{KINDS_MAX, KindId};
 
 /// Names that start so are the library's own.
 const RESERVED_PREFIX: &str = "esker.";
+/// What stands before the name of a kind of live state in that of its operations.
+pub(crate) const EVENTS_PREFIX: &str = "esker.events.";
 
 /// What a kind should be, before it has a number.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Registry {
     kinds: Vec<Arc<KindInfo>>,
     by_name: HashMap<String, usize>,
     sources: BTreeMap<u8, SourceInfo>,
+    /// The numbers of the last event of each kind that has any.
+    counts: BTreeMap<KindId, (u64, u64)>,
     pub(crate) cursors: Cursors,
 }
 
@@ -70,8 +75,34 @@ impl Registry {
                     self.learn_source(source);
                 }
             }
+            Some(System::Count) => {
+                if let Some(count) = EventCount::read(frame.payload()) {
+                    self.learn_count(count);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Learns of events. Their numbers only rise.
+    pub(crate) fn learn_count(&mut self, EventCount { kind, sequence: (store, of_kind) }: EventCount) {
+        let known = self.counts.entry(kind).or_default();
+        *known = (known.0.max(store), known.1.max(of_kind));
+    }
+
+    /// The numbers of the last event of each kind.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = EventCount> {
+        self.counts.iter().map(|(kind, sequence)| EventCount { kind: *kind, sequence: *sequence })
+    }
+
+    /// The number of the last event among those of the store.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.counts.values().map(|(store, _)| *store).max().unwrap_or(0)
+    }
+
+    /// The number of the last event among those of a kind.
+    pub(crate) fn last_event_of(&self, kind: KindId) -> u64 {
+        self.counts.get(&kind).map_or(0, |(_, of_kind)| *of_kind)
     }
 
     /// Learns of a source. The last frame about a number is right.
@@ -140,7 +171,7 @@ impl Registry {
             }
             return Ok(Registered::New(spec.numbered(KindId(number))));
         };
-        if (known.owner, spec.owner) == (Owner::State, Owner::Facts) {
+        if known.owner != Owner::Facts && spec.owner == Owner::Facts {
             return Err(Error::new(
                 ErrorKind::OwnedByState,
                 format!("use the kind {:?} for facts", spec.name),
@@ -167,7 +198,7 @@ impl KindSpec {
     pub(crate) fn numbered(self, id: KindId) -> KindInfo {
         let Self { name, version, codec, owner, fields } = self;
         let keep = match owner {
-            Owner::Facts => Keep::All,
+            Owner::Facts | Owner::Events => Keep::All,
             // What was true once is history; what is true now is in the newest row.
             Owner::State => Keep::Latest,
         };
@@ -184,12 +215,17 @@ pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     if spec.name.is_empty() || spec.name.len() > KIND_NAME_BYTES_MAX {
         return refuse("its name", format!("1 to {KIND_NAME_BYTES_MAX} bytes"), spec.name.len().to_string());
     }
-    if spec.name.starts_with(RESERVED_PREFIX) {
-        return refuse(
-            "its name",
-            format!("one that does not start with {RESERVED_PREFIX:?}"),
-            spec.name.clone(),
-        );
+    match (spec.owner, spec.name.strip_prefix(EVENTS_PREFIX)) {
+        (Owner::Events, Some(rows)) if !rows.is_empty() => {}
+        (Owner::Events, _) => {
+            let expected = format!("the name of a kind of live state behind {EVENTS_PREFIX:?}");
+            return refuse("its name", expected, spec.name.clone());
+        }
+        _ if spec.name.starts_with(RESERVED_PREFIX) => {
+            let expected = format!("one that does not start with {RESERVED_PREFIX:?}");
+            return refuse("its name", expected, spec.name.clone());
+        }
+        _ => {}
     }
     if spec.version == 0 {
         return refuse("its version", "1 or more".to_owned(), "0".to_owned());

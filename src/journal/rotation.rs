@@ -270,7 +270,8 @@ impl Core {
         let kinds = registry.iter().map(|kind| kind.encode()).collect();
         let cursors = registry.cursors.iter().chain(&retired).map(|cursor| cursor.encode()).collect();
         let sources = registry.sources().values().map(SourceInfo::encode).collect();
-        PreambleBatch { head: head.encode(), kinds, sources, cursors }
+        let counts = registry.counts().map(|count| count.encode()).collect();
+        PreambleBatch { head: head.encode(), kinds, sources, counts, cursors }
     }
 
     /// Stores a batch of one system frame and makes it visible.
@@ -453,6 +454,7 @@ struct PreambleBatch {
     head: Vec<u8>,
     kinds: Vec<Vec<u8>>,
     sources: Vec<Vec<u8>>,
+    counts: Vec<Vec<u8>>,
     cursors: Vec<Vec<u8>>,
 }
 
@@ -460,9 +462,10 @@ impl PreambleBatch {
     fn drafts(&self) -> Vec<Draft<'_>> {
         let kinds = self.kinds.iter().map(|kind| Draft::system(System::Kind, kind));
         let sources = self.sources.iter().map(|source| Draft::system(System::Source, source));
+        let counts = self.counts.iter().map(|count| Draft::system(System::Count, count));
         let cursors = self.cursors.iter().map(|cursor| Draft::system(System::Cursor, cursor));
         let head = std::iter::once(Draft::system(System::Preamble, &self.head));
-        head.chain(kinds).chain(sources).chain(cursors).collect()
+        head.chain(kinds).chain(sources).chain(counts).chain(cursors).collect()
     }
 
     fn bytes(&self) -> u64 {

@@ -1,16 +1,19 @@
-//! The door of the state layer: row frames, and the sources that rows are asserted by.
+//! The door of the state layer: row frames, operation frames, and the sources that say what is in them.
 
 use crate::error::Result;
+use crate::format::count::EventCount;
 use crate::format::extension::Extensions;
 use crate::format::frame::flag;
 use crate::format::index::EntityHash;
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::SourceInfo;
-use crate::format::system::System;
+use crate::format::system::{Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
-use crate::journal::core::{Core, Item};
+use crate::journal::core::{Beside, Core, Item};
 use crate::journal::record::Receipt;
+use crate::journal::region::Region;
 use crate::log::writer::Draft;
 
 /// A row frame that is to be appended.
@@ -40,21 +43,84 @@ impl<'a> RowFrame<'a> {
     }
 }
 
+/// An operation frame that is to be appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OperationFrame<'a> {
+    pub(crate) operation: EventOperation,
+    /// That of the operations, not of the rows.
+    pub(crate) kind: KindId,
+    pub(crate) hash: EntityHash,
+    pub(crate) key: &'a [u8],
+    pub(crate) metadata: &'a [u8],
+    /// The whole row behind it; empty of a retraction.
+    pub(crate) payload: &'a [u8],
+    pub(crate) source: u8,
+    /// [`flag::SYNTHETIC`] or [`flag::IN_EPOCH`], where it is no event.
+    pub(crate) suppressed: u16,
+    pub(crate) mark: EventMark,
+}
+
+impl<'a> OperationFrame<'a> {
+    fn draft(&self) -> Draft<'a> {
+        let extensions: Box<Extensions> = Box::new(self.mark.extensions());
+        let operation = self.operation as u8;
+        let mut draft =
+            Draft::new(operation, self.kind.0, Some(extensions), self.key, self.metadata, self.payload);
+        draft.source = self.source;
+        draft.flags = flag::ASIDE | self.suppressed;
+        draft
+    }
+}
+
 impl Core {
-    /// Appends row frames in one batch. Answers where each was put, and where the log ends behind them.
+    /// Appends operation frames and row frames in one batch, in this order. Answers where each row was put, and where
+    /// the log ends behind them. `counts`: the numbers that events have come to with these.
     pub(crate) fn append_rows<'a>(
         &self,
+        operations: impl Iterator<Item = OperationFrame<'a>>,
         rows: impl Iterator<Item = RowFrame<'a>>,
+        counts: &[EventCount],
     ) -> Result<(Vec<Receipt>, Position)> {
-        let mut items = Vec::with_capacity(rows.size_hint().0);
-        for row in rows {
-            self.index.touch(row.hash)?;
-            items.push(Item::of_row(row.draft(), row.hash));
+        let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0);
+        let said = operations.map(|operation| (operation.draft(), operation.hash));
+        for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
+            self.index.touch(hash)?;
+            items.push(Item::of_row(draft, hash));
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let (end, _) = self.append_items(&items, &[], None, &mut |receipt| receipts.push(receipt))?;
+        let beside = Beside { counts, ..Beside::default() };
+        let is_row = |at: usize| items.get(at).is_some_and(|item| item.draft.flags & flag::ASIDE == 0);
+        let mut at = 0;
+        let (end, _) = self.append_items(&items, beside, &mut |receipt| {
+            if is_row(at) {
+                receipts.push(receipt);
+            }
+            at += 1;
+        })?;
         self.want_sync_for_readers();
         Ok((receipts, end))
+    }
+
+    /// The version that an entity begins with that the log does not know: none that it ever had is greater.
+    pub(crate) fn first_version(&self) -> u64 {
+        let writer = self.writer.lock();
+        if writer.forgot { writer.last_seq + 1 } else { 1 }
+    }
+
+    /// Learns how many events there were behind a preamble, which said how many there were before, from the newest
+    /// operation of each kind.
+    pub(crate) fn learn_counts(&self, preamble: &Preamble) {
+        let mut registry = self.registry.write();
+        let kinds: Vec<KindId> =
+            registry.iter().filter(|kind| kind.owner == Owner::Events).map(|kind| kind.id).collect();
+        let view = self.view();
+        for kind in kinds {
+            let since = view.region_behind(&Region::Kind(kind), preamble.next_seq.saturating_sub(1));
+            let newest = since.rev().find_map(std::result::Result::ok);
+            if let Some(mark) = newest.and_then(|entry| EventMark::read(entry.frame().extensions())) {
+                registry.learn_count(EventCount { kind, sequence: mark.sequence });
+            }
+        }
     }
 
     /// Says in the log who has a source's number.

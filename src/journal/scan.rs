@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::feed::shard::Interest;
+use crate::format::frame::flag;
 use crate::format::index::EntityHash;
 use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{IndexRef, Section};
@@ -273,7 +274,7 @@ impl Scan {
         };
         here.offset = offset;
         Ok(match &self.region {
-            Region::All => true,
+            Region::All => !frame.header.has(flag::ASIDE),
             Region::Kind(kind) => frame.header.kind.get() == kind.0,
             Region::Prefix(kind, prefix) => {
                 frame.header.kind.get() == kind.0 && frame.key().starts_with(prefix)

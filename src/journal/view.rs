@@ -6,6 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::flag;
 use crate::format::index::Keyed;
 use crate::format::segment::file_name;
 use crate::id::{KindId, Position, Seq};
@@ -220,7 +221,7 @@ impl View {
     #[must_use]
     pub fn region(&self, region: &Region) -> RegionEntries<'_> {
         match region {
-            Region::All => RegionEntries::Scan(self.range(..)),
+            Region::All => RegionEntries::Scan(self.entries((1, u64::MAX), Some(Filter::Shown))),
             Region::Kind(kind) => RegionEntries::Scan(self.kind(*kind)),
             Region::Entity(kind, key) => RegionEntries::History(self.entity(*kind, key)),
             Region::Prefix(kind, prefix) => {
@@ -402,19 +403,23 @@ impl<'v> Loaded<'v> {
 
 #[derive(Clone)]
 enum Filter {
+    /// Whatever does not stand aside.
+    Shown,
     Kind(KindId),
     Prefix(KindId, Box<[u8]>),
 }
 
 impl Filter {
-    fn kind(&self) -> KindId {
+    fn may_be_in(&self, index: &IndexRef<'_>) -> bool {
         match self {
-            Self::Kind(kind) | Self::Prefix(kind, _) => *kind,
+            Self::Shown => true,
+            Self::Kind(kind) | Self::Prefix(kind, _) => index.may_hold(kind.0),
         }
     }
 
     fn accepts(&self, entry: &Entry<'_>) -> bool {
         match self {
+            Self::Shown => !entry.frame().header.has(flag::ASIDE),
             Self::Kind(kind) => entry.kind() == *kind,
             Self::Prefix(kind, prefix) => entry.kind() == *kind && entry.key().starts_with(prefix),
         }
@@ -470,7 +475,7 @@ impl<'v> Entries<'v> {
 
     /// False if the filter knows that nothing of a segment can pass.
     fn may_hold(&self, section: &Loaded<'_>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| section.index.may_hold(filter.kind().0))
+        self.filter.as_ref().is_none_or(|filter| filter.may_be_in(&section.index))
     }
 
     fn accepts(&self, entry: &Entry<'_>) -> bool {

@@ -18,19 +18,22 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::format::count::EventCount;
+use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::index::EntityHash;
-use crate::id::Position;
+use crate::id::{KindId, Position};
 use crate::journal::core::Core;
 use crate::journal::lodger::Lodger;
+use crate::journal::rows::OperationFrame;
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
 use crate::state::epoch::Epochs;
+use crate::state::operations::Numbering;
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::source::Claims;
-use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Window};
+use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Utterance, Window};
 
 /// The state layer of a journal.
 #[derive(Debug)]
@@ -187,6 +190,27 @@ impl Operation<'_> {
 }
 
 impl Open {
+    /// What an operation says here and now.
+    fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
+        let Operation { source, saying, metadata, .. } = *operation;
+        let is_event = bound.events.is_none() || !self.epochs.has(source, bound.id);
+        let suppressed = if is_event { 0 } else { flag::IN_EPOCH };
+        Utterance { source, saying, metadata, suppressed }
+    }
+
+    /// The frames of what was said of kinds with events, and what the numbers of events come to with them.
+    fn told(&self, core: &Core) -> (Vec<OperationFrame<'_>>, Vec<EventCount>) {
+        if !self.window.has_spoken() {
+            return (Vec::new(), Vec::new());
+        }
+        let registry = core.registry.read();
+        let mut numbering = Numbering::behind(registry.last_event());
+        let hash = |kind: KindId, key: &[u8]| core.index.hash(kind.get(), key);
+        let number = |kind, is_event| numbering.number(kind, is_event, || registry.last_event_of(kind));
+        let told = self.window.told(hash, number);
+        (told, numbering.counts())
+    }
+
     /// How an entity is in the log.
     fn take_base(&mut self, core: &Arc<Core>, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
         self.recent.take(hash).map_or_else(|| base_of(core, bound, key), Ok)
@@ -261,7 +285,8 @@ impl State {
         };
         let entity = self.room_for(core, &mut open, (bound, hash), base, operation)?;
         let was_idle = open.window.operations() == 0;
-        open.window.say(entity, operation.source, operation.saying, operation.metadata);
+        let utterance = open.utterance(bound, operation);
+        open.window.say(entity, &utterance);
         open.epochs.touch(operation.source, bound.id, hash);
         let ticket = StateTicket {
             core: Arc::clone(core),
@@ -295,8 +320,7 @@ impl State {
                     open.window.enter(Arc::clone(bound), hash, operation.key, base)
                 }
             };
-            let Operation { source, saying, metadata, .. } = *operation;
-            let bytes = open.window.bytes_with(entity, source, saying, metadata);
+            let bytes = open.window.bytes_with(entity, &open.utterance(bound, operation));
             if bytes <= most {
                 return Ok(entity);
             }
@@ -345,7 +369,8 @@ impl State {
             }
             let base = open.take_base(core, bound, hash, key)?;
             let entity = window.enter(Arc::clone(bound), hash, key, base);
-            window.say(entity, source, Saying::Retract, &[]);
+            let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
+            window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
             retracted += 1;
             if window.bytes() > most {
                 let doing = format!("retract {} entities of the kind {:?} at once", stale.len(), bound.name);
@@ -405,9 +430,16 @@ impl State {
         if open.window.is_empty() {
             return Ok(());
         }
+        if open.window.has_spoken() {
+            open.window.begin_versions_with(core.first_version());
+        }
         let (places, frames): (Vec<usize>, Vec<_>) = open.window.frames().unzip();
-        let appended =
-            if frames.is_empty() { Ok((Vec::new(), open.end)) } else { core.append_rows(frames.into_iter()) };
+        let (told, counts) = open.told(core);
+        let appended = if frames.is_empty() && told.is_empty() {
+            Ok((Vec::new(), open.end))
+        } else {
+            core.append_rows(told.into_iter(), frames.into_iter(), &counts)
+        };
         match appended {
             Ok((receipts, end)) => {
                 // What failed before has been made good.
@@ -565,10 +597,7 @@ fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
     };
     check("key", operation.key.len(), 1, KEY_BYTES_MAX)?;
     check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)?;
-    match operation.saying {
-        Saying::Assert(row) => check("row", row.len(), 0, PAYLOAD_BYTES_MAX),
-        Saying::Retract => Ok(()),
-    }
+    operation.saying.row().map_or(Ok(()), |row| check("row", row.len(), 0, PAYLOAD_BYTES_MAX))
 }
 
 /// What is changed has to be known first.

@@ -43,6 +43,11 @@ impl Epochs {
         Some(self.begun)
     }
 
+    /// True if a source has one open of a kind.
+    pub(crate) fn has(&self, source: u8, kind: KindId) -> bool {
+        self.open.iter().any(|epoch| (epoch.source, epoch.kind) == (source, kind))
+    }
+
     /// Takes note of an operation.
     #[inline]
     pub(crate) fn touch(&mut self, source: u8, kind: KindId, hash: EntityHash) {

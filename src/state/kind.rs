@@ -48,6 +48,7 @@ pub struct Kind<T> {
     name: &'static str,
     version: u16,
     upcasts: &'static [(u16, Upcaster)],
+    events: bool,
     // A handle makes values and owns none: it is `Send`, `Sync` and covariant whatever `T` is.
     makes: PhantomData<fn() -> T>,
 }
@@ -56,7 +57,7 @@ impl<T> Kind<T> {
     /// The kind of this name (1 to 255 bytes, not beginning with `esker.`), at version 1.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, version: 1, upcasts: &[], makes: PhantomData }
+        Self { name, version: 1, upcasts: &[], events: false, makes: PhantomData }
     }
 
     /// The version of the schema, from 1. Each row is stored with the version that wrote it. Programs of an older
@@ -73,6 +74,24 @@ impl<T> Kind<T> {
     pub const fn upcasts(mut self, steps: &'static [(u16, Upcaster)]) -> Self {
         self.upcasts = steps;
         self
+    }
+
+    /// Logs every operation too, for [`Store::events`](crate::Store::events): what each source said, in order, beside
+    /// what came of it. Operations are kept whatever is kept of the rows, until
+    /// [`Store::keep_events`](crate::Store::keep_events) says otherwise.
+    ///
+    /// Events begin where a kind is first used with this. A kind that has events is not written without them: an operation
+    /// that nobody logged would be missing in them.
+    #[must_use]
+    pub const fn events(mut self) -> Self {
+        self.events = true;
+        self
+    }
+
+    /// True if every operation is logged.
+    #[must_use]
+    pub const fn has_events(&self) -> bool {
+        self.events
     }
 
     /// The name, as it stands in the log.
@@ -218,6 +237,10 @@ impl RowFields {
         })?;
         self.set_encoded(field, pack::sorted_value(&encoded));
         Ok(())
+    }
+
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.fields.retain(|(name, _)| is_kept(name));
     }
 
     /// Takes a field away. False: there was none.

@@ -21,8 +21,11 @@
 pub(crate) mod change;
 pub(crate) mod engine;
 pub(crate) mod epoch;
+pub(crate) mod event;
+pub(crate) mod events;
 pub(crate) mod kind;
 pub(crate) mod net;
+pub(crate) mod operations;
 pub(crate) mod pack;
 pub(crate) mod reading;
 pub(crate) mod recent;

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, FIELDS_MAX, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::core::Core;
-use crate::journal::registry::KindSpec;
+use crate::journal::registry::{EVENTS_PREFIX, KindSpec};
 use crate::state::kind::{Kind, Upcaster};
 use crate::state::pack::Fields;
 
@@ -20,6 +20,8 @@ use crate::state::pack::Fields;
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) id: KindId,
+    /// The kind of its operations, if it has events.
+    pub(crate) events: Option<KindId>,
     pub(crate) name: &'static str,
     pub(crate) version: u16,
     pub(crate) steps: &'static [(u16, Upcaster)],
@@ -36,6 +38,19 @@ impl Bound {
         let mut fields = Fields::of(row).ok_or_else(no_map)?;
         self.check_names(fields.by_ref().map(|(name, _)| name))?;
         if fields.is_whole() { Ok(()) } else { Err(no_map()) }
+    }
+
+    /// Some fields as one bit each.
+    pub(crate) fn bits_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> u64 {
+        let bit =
+            |name: &str| self.fields.iter().position(|field| field == name).map_or(0, |at| 1 << (at % 64));
+        names.fold(0, |bits, name| bits | bit(name))
+    }
+
+    /// The fields that have these bits.
+    pub(crate) fn names_of(&self, mask: u64) -> impl Iterator<Item = &str> {
+        let fields = self.fields.iter().enumerate();
+        fields.filter(move |(at, _)| mask & 1 << (at % 64) != 0).map(|(_, name)| name.as_str())
     }
 
     /// Refuses fields that the kind's type does not tell.
@@ -60,8 +75,8 @@ impl Bound {
 }
 
 /// A handle's name and Rust type, each as the place and length of its static text; its version; and the place and
-/// number of its steps.
-type Handle = (usize, usize, usize, usize, u16, usize, usize);
+/// number of its steps; and whether it has events.
+type Handle = (usize, usize, usize, usize, u16, usize, usize, bool);
 
 /// The handles that were used to write.
 #[derive(Debug, Default)]
@@ -82,6 +97,7 @@ impl Schemas {
             kind.schema_version(),
             kind.steps().as_ptr().addr(),
             kind.steps().len(),
+            kind.has_events(),
         );
         if let Some(bound) = self.bound.read().get(&handle) {
             return Ok(Arc::clone(bound));
@@ -105,6 +121,9 @@ impl Schemas {
                 return Err(differs(kind.name(), (known.0, &texts(known.1)), (kind.schema_version(), told))
                     .noting(ONE_AT_A_TIME.to_owned()));
             }
+            if other.events.is_some() != kind.has_events() {
+                return Err(without_events(kind.name()).noting(ONE_AT_A_TIME.to_owned()));
+            }
             let versions =
                 |steps: &[(u16, Upcaster)]| steps.iter().map(|(from, _)| *from).collect::<Vec<u16>>();
             let (known, asked) = (versions(other.steps), versions(kind.steps()));
@@ -125,6 +144,11 @@ impl Schemas {
 
 fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Result<Bound> {
     let known = core.registry.read().named(kind.name()).cloned();
+    let events = format!("{EVENTS_PREFIX}{}", kind.name());
+    if !kind.has_events() && core.registry.read().named(&events).is_some() {
+        return Err(without_events(kind.name())
+            .noting("add `.events()` to the handle, or use another name".to_owned()));
+    }
     let mut fields = match &known {
         Some(known) if known.owner == Owner::State && known.version == kind.schema_version() => {
             check_compatible(known, kind, told)?;
@@ -143,8 +167,10 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
     }
     let (codec, owner, version) = (Codec::MessagePack, Owner::State, kind.schema_version());
     let spec = KindSpec { name: kind.name().to_owned(), version, codec, owner, fields: fields.clone() };
-    let id = core.register(spec)?.id;
-    Ok(Bound { id, name: kind.name(), version, steps: kind.steps(), fields, told })
+    let id = core.register(spec.clone())?.id;
+    let events = kind.has_events().then_some(KindSpec { name: events, owner: Owner::Events, ..spec });
+    let events = events.map(|spec| core.register(spec)).transpose()?.map(|events| events.id);
+    Ok(Bound { id, events, name: kind.name(), version, steps: kind.steps(), fields, told })
 }
 
 /// A version may gain fields. One that loses or renames some is another version.
@@ -160,6 +186,11 @@ fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result
 /// Between two types of one name in one process nobody could tell whose rows are meant.
 const ONE_AT_A_TIME: &str = "this opening of the store has used the first one: use one of them, and open the store anew to \
                              change";
+
+fn without_events(name: &str) -> Error {
+    Error::new(ErrorKind::Schema, format!("use the kind {name:?}"))
+        .sides("a handle with `.events()`, as the kind has had or is to have", "one without")
+}
 
 fn texts(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()

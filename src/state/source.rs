@@ -16,7 +16,7 @@ use crate::log::lock::now;
 use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
 use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
-use crate::state::row::{encode, patched};
+use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
 use crate::state::schema::Bound;
 use crate::state::window::Saying;
 
@@ -249,7 +249,7 @@ impl Source {
             }
             let row = patched::<T>(kind.name(), row, patch.fields())?;
             bound.check_row(&row)?;
-            Ok(row)
+            Ok((row, bound.bits_of(patch.names())))
         })
     }
 
@@ -286,29 +286,31 @@ impl Source {
     {
         let bound = self.bind(kind)?;
         self.overwrite(&bound, key.as_ref(), &[], |row| {
-            let row = row.map(|row| crate::state::row::decode(kind.name(), row)).transpose()?;
+            let value = row.map(|row| decode(kind.name(), row)).transpose()?;
             let mut bytes = Vec::new();
-            encode(kind.name(), &change(row), &mut bytes)?;
+            encode(kind.name(), &change(value), &mut bytes)?;
             bound.check_row(&bytes)?;
-            Ok(bytes)
+            let differing = row.map_or(ALL_FIELDS, |row| changed(row, &bytes, &bound.fields));
+            Ok((bytes, differing))
         })
     }
 
-    /// Asserts what `make` makes of the row that is there. It runs under no lock, and again if it was overtaken.
+    /// Asserts what `make` makes of the row that is there, and names the fields that it says something of, one bit each. It
+    /// runs under no lock, and again if it was overtaken.
     fn overwrite(
         &self,
         bound: &Arc<Bound>,
         key: &[u8],
         metadata: &[u8],
-        mut make: impl FnMut(Option<&[u8]>) -> Result<Vec<u8>>,
+        mut make: impl FnMut(Option<&[u8]>) -> Result<(Vec<u8>, u64)>,
     ) -> Result<StateTicket> {
         loop {
             let (row, only_if) = self.state.look(self.core(), bound, key, |standing| {
                 let only_if = OnlyIf::Tick(standing.tick, standing.version);
                 (standing.row.map(std::borrow::Cow::into_owned), only_if)
             })?;
-            let row = make(row.as_deref())?;
-            let saying = Saying::Assert(&row);
+            let (row, present) = make(row.as_deref())?;
+            let saying = Saying::Patch(&row, present);
             let operation = Operation { source: self.claim.id, key, saying, metadata, only_if };
             if let Accepted::Done(ticket) = self.state.accept(self.core(), bound, &operation)? {
                 return Ok(ticket);

@@ -10,11 +10,13 @@ use std::sync::{Arc, OnceLock};
 
 use crate::format::frame::FRAME_BYTES;
 use crate::format::index::EntityHash;
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{ROW_EXTENSION_BYTES_MAX, RowMark, RowOperation};
-use crate::id::{Position, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::OwnedEntry;
 use crate::journal::record::Receipt;
-use crate::journal::rows::RowFrame;
+use crate::journal::rows::{OperationFrame, RowFrame};
+use crate::state::operations::{Spoken, operation_bytes};
 use crate::state::row::{ALL_FIELDS, changed};
 use crate::state::schema::Bound;
 
@@ -118,8 +120,30 @@ impl Base {
 pub(crate) enum Saying<'a> {
     /// It is there, and this is its row.
     Assert(&'a [u8]),
+    /// It is there, and some fields of its row are these: the row with them, and one bit for each of them.
+    Patch(&'a [u8], u64),
     /// As far as this source knows it is not.
     Retract,
+}
+
+impl<'a> Saying<'a> {
+    /// The row, if it says one.
+    pub(crate) fn row(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Assert(row) | Self::Patch(row, _) => Some(row),
+            Self::Retract => None,
+        }
+    }
+}
+
+/// What a source says, with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Utterance<'a> {
+    pub(crate) source: u8,
+    pub(crate) saying: Saying<'a>,
+    pub(crate) metadata: &'a [u8],
+    /// Why it is no event, as a flag of its frame; 0: it is one.
+    pub(crate) suppressed: u16,
 }
 
 /// An entity that was touched.
@@ -187,6 +211,10 @@ type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
 pub(crate) struct Window {
     entities: Vec<Pending>,
     by_hash: ByHash,
+    /// The operations on kinds with events.
+    spoken: Vec<Spoken>,
+    /// The version that an entity of such a kind begins with, if the log does not know it.
+    first_version: u64,
     /// The bytes of log that it comes to at most.
     bytes: u64,
     operations: u64,
@@ -219,15 +247,17 @@ impl Window {
     }
 
     /// The bytes that it would come to with an operation.
-    pub(crate) fn bytes_with(&self, at: u32, source: u8, saying: Saying<'_>, metadata: &[u8]) -> u64 {
+    pub(crate) fn bytes_with(&self, at: u32, utterance: &Utterance<'_>) -> u64 {
         let Some(pending) = self.entities.get(at as usize) else { return self.bytes };
-        let metadata = if metadata.is_empty() { pending.metadata.len() } else { metadata.len() };
-        let row = match saying {
-            Saying::Assert(row) => row.len(),
-            Saying::Retract if pending.is_last(source) => 0,
-            Saying::Retract => pending.row().len(),
+        let Utterance { source, saying, metadata, .. } = *utterance;
+        let left = if metadata.is_empty() { pending.metadata.len() } else { metadata.len() };
+        let row = match saying.row() {
+            Some(row) => row.len(),
+            None if pending.is_last(source) => 0,
+            None => pending.row().len(),
         };
-        self.bytes - pending.frame_bytes() + frame_bytes(pending.key.len(), metadata, row)
+        let told = pending.told_bytes(utterance);
+        self.bytes - pending.frame_bytes() + frame_bytes(pending.key.len(), left, row) + told
     }
 
     pub(crate) fn outcome(&self) -> Arc<Outcome> {
@@ -287,23 +317,57 @@ impl Window {
     }
 
     /// Applies an operation of a source.
-    pub(crate) fn say(&mut self, at: u32, source: u8, saying: Saying<'_>, metadata: &[u8]) {
+    pub(crate) fn say(&mut self, at: u32, utterance: &Utterance<'_>) {
         let Some(pending) = self.entities.get_mut(at as usize) else { return };
         let before = pending.frame_bytes();
+        let changed = pending.bound.events.and_then(|_| pending.would_change(utterance.saying));
         self.ticks += 1;
-        pending.say(source, saying);
+        pending.say(utterance.source, utterance.saying);
         pending.tick = self.ticks;
-        if !metadata.is_empty() {
+        if !utterance.metadata.is_empty() {
             pending.metadata.clear();
-            pending.metadata.extend_from_slice(metadata);
+            pending.metadata.extend_from_slice(utterance.metadata);
         }
-        self.bytes = self.bytes + pending.frame_bytes() - before;
+        self.bytes = self.bytes + pending.frame_bytes() - before + pending.told_bytes(utterance);
         self.operations += 1;
+        if pending.bound.events.is_some() {
+            self.spoken.push(pending.spoken(at, utterance, changed));
+        }
+    }
+
+    /// True if operations of it are to be told.
+    pub(crate) fn has_spoken(&self) -> bool {
+        !self.spoken.is_empty()
+    }
+
+    /// Says with which version entities begin that the log does not know, where operations have to name it.
+    pub(crate) fn begin_versions_with(&mut self, first: u64) {
+        self.first_version = first;
+    }
+
+    /// The operation frames that the window comes to. `hash` is given the kind and the key, `number` the kind and
+    /// whether it is an event.
+    pub(crate) fn told(
+        &self,
+        hash: impl Fn(KindId, &[u8]) -> EntityHash,
+        mut number: impl FnMut(KindId, bool) -> (u64, u64),
+    ) -> Vec<OperationFrame<'_>> {
+        let versions: Vec<u64> =
+            self.entities.iter().map(|pending| pending.version(self.first_version)).collect();
+        let frames = self.spoken.iter().filter_map(|spoken| {
+            let at = spoken.entity as usize;
+            let (pending, version) = (self.entities.get(at)?, *versions.get(at)?);
+            let kind = pending.bound.events?;
+            let sequence = number(kind, spoken.is_event());
+            Some(pending.told(spoken, (kind, hash(kind, &pending.key)), version, sequence))
+        });
+        frames.collect()
     }
 
     /// The row frames that the window comes to, with the place of each one's entity.
     pub(crate) fn frames(&self) -> impl Iterator<Item = (usize, RowFrame<'_>)> {
-        self.entities.iter().enumerate().filter_map(|(at, pending)| Some((at, pending.frame()?)))
+        let first = self.first_version;
+        self.entities.iter().enumerate().filter_map(move |(at, pending)| Some((at, pending.frame(first)?)))
     }
 
     /// Ends the window: its frames were given these places. `keep` is given how each entity is in the log now. Answers
@@ -319,7 +383,7 @@ impl Window {
         let mut entities = Vec::with_capacity(self.entities.len());
         for (at, pending) in self.entities.drain(..).enumerate() {
             let receipt = given.next_if(|(place, _)| **place == at).map(|(_, receipt)| receipt);
-            let committed = pending.committed(receipt);
+            let committed = pending.committed(receipt, self.first_version);
             entities.push(committed);
             keep(pending.hash, pending.into_base(receipt, committed));
         }
@@ -337,6 +401,7 @@ impl Window {
         let _ = outcome.0.set(ended);
         self.entities.clear();
         self.by_hash.clear();
+        self.spoken.clear();
         self.bytes = 0;
         std::mem::take(&mut self.operations)
     }
@@ -365,7 +430,7 @@ impl Pending {
     fn say(&mut self, source: u8, saying: Saying<'_>) {
         let bit = 1u64 << (source % 64);
         match saying {
-            Saying::Assert(row) => {
+            Saying::Assert(row) | Saying::Patch(row, _) => {
                 if row == self.base.row() && !self.base.is_stuck {
                     self.row = None;
                 } else {
@@ -408,12 +473,68 @@ impl Pending {
         }
     }
 
-    /// The version that the entity has with this; `None`: that of the generation that it will be given.
-    fn next_version(&self, operation: RowOperation) -> Option<u64> {
+    /// The version that the entity has with this; `None`: that of the generation that it will be given. `first`: what
+    /// one begins with that the log does not know, and of which operations are told.
+    fn next_version(&self, operation: RowOperation, first: u64) -> Option<u64> {
+        if self.base.version == 0 {
+            return self.bound.events.map(|_| first);
+        }
         let step = u64::from(operation != RowOperation::Sources);
         let version = self.base.version + step;
-        let is_known = self.base.version > 0;
-        (is_known && version != self.base.generation + 1).then_some(version)
+        (version != self.base.generation + 1).then_some(version)
+    }
+
+    /// The version that the entity of a kind with events has behind the window.
+    fn version(&self, first: u64) -> u64 {
+        match self.net() {
+            None => self.base.version,
+            Some((operation, _)) => self.next_version(operation, first).unwrap_or(self.base.generation + 1),
+        }
+    }
+
+    /// Which fields an operation would change of the row as it is; `None`: there is none, or it retracts.
+    fn would_change(&self, saying: Saying<'_>) -> Option<u64> {
+        let row = saying.row().filter(|_| self.alive)?;
+        if self.row.is_none() && self.base.is_stuck {
+            return Some(ALL_FIELDS);
+        }
+        Some(changed(self.row(), row, &self.bound.fields))
+    }
+
+    /// What an operation that was applied tells.
+    fn spoken(&self, entity: u32, utterance: &Utterance<'_>, changed: Option<u64>) -> Spoken {
+        let Utterance { source, saying, metadata, suppressed } = *utterance;
+        let (operation, present) = match saying {
+            Saying::Assert(_) => (EventOperation::Assert, None),
+            Saying::Patch(_, present) => (EventOperation::Patch, Some(present)),
+            Saying::Retract => (EventOperation::Retract, None),
+        };
+        let row = saying.row().unwrap_or_default().to_vec();
+        let (sources, metadata) = (self.sources, metadata.to_vec());
+        Spoken { entity, operation, source, suppressed, sources, changed, present, row, metadata }
+    }
+
+    /// The frame of an operation, when the window comes to this version.
+    fn told<'a>(
+        &'a self,
+        spoken: &'a Spoken,
+        (kind, hash): (KindId, EntityHash),
+        version: u64,
+        sequence: (u64, u64),
+    ) -> OperationFrame<'a> {
+        let before = if self.base.alive { self.base.version } else { 0 };
+        let &Spoken { operation, source, suppressed, sources, changed, present, .. } = spoken;
+        let version_before = (before != version).then_some(before);
+        let schema = self.bound.version;
+        let mark = EventMark { schema, sources, changed, present, sequence, version, version_before };
+        let (key, metadata, payload) = (&*self.key, &*spoken.metadata, &*spoken.row);
+        OperationFrame { operation, kind, hash, key, metadata, payload, source, suppressed, mark }
+    }
+
+    /// What the frame of an operation takes of the log at most.
+    fn told_bytes(&self, utterance: &Utterance<'_>) -> u64 {
+        let row = utterance.saying.row().map_or(0, <[u8]>::len);
+        self.bound.events.map_or(0, |_| operation_bytes(self.key.len(), utterance.metadata.len(), row))
     }
 
     /// How the entity is in the log with its frame, if it was given one.
@@ -431,7 +552,7 @@ impl Pending {
         }
     }
 
-    fn frame(&self) -> Option<RowFrame<'_>> {
+    fn frame(&self, first: u64) -> Option<RowFrame<'_>> {
         let (operation, changed) = self.net()?;
         let payload = if operation == RowOperation::Deleted { &[][..] } else { self.row() };
         Some(RowFrame {
@@ -446,16 +567,16 @@ impl Pending {
                 schema: if self.row.is_some() { self.bound.version } else { self.schema_of_base() },
                 sources: self.sources,
                 changed,
-                version: self.next_version(operation),
+                version: self.next_version(operation, first),
             },
         })
     }
 
-    fn committed(&self, receipt: Option<&Receipt>) -> Committed {
+    fn committed(&self, receipt: Option<&Receipt>, first: u64) -> Committed {
         let Some((receipt, (operation, _))) = receipt.zip(self.net()) else {
             return Committed { change: Made::Nothing, version: self.base.version, seq: None };
         };
-        let version = self.next_version(operation).unwrap_or_else(|| receipt.generation.get());
+        let version = self.next_version(operation, first).unwrap_or_else(|| receipt.generation.get());
         let change = match operation {
             RowOperation::Created => Made::Created,
             RowOperation::Updated => Made::Updated,

@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
+use crate::format::system::Keep;
 use crate::id::KindId;
 use crate::journal::view::View;
 use crate::log::lock::now;
 use crate::state::engine::{State, StateStats, StateTicket};
+use crate::state::events::{EventWatcher, Events, EventsBuilder, without_events};
 use crate::state::kind::Kind;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
 use crate::state::schema::readable;
@@ -26,6 +28,8 @@ const _: () = {
     const fn moves<T: Send + 'static>() {}
     is_shareable::<Source>();
     is_shareable::<StateTicket>();
+    moves::<Events<*const u8>>();
+    moves::<EventWatcher<*const u8>>();
     is_shareable::<OwnedRow<*const u8>>();
     moves::<Subscription<*const u8>>();
     moves::<Rows<*const u8>>();
@@ -158,6 +162,55 @@ impl Store {
     /// As [`SubscriptionBuilder::start`].
     pub fn subscribe<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Subscription<T>> {
         self.subscription(kind).start()
+    }
+
+    /// What sources say of a kind with [events](Kind::events): one event for each assertion, patch and retraction, in
+    /// the order in which they were said, over all entities. Nothing is folded together, and an assertion that changes
+    /// nothing is one too.
+    ///
+    /// ```
+    /// use esker::{EventItem, EventKind, Kind, Patch, Start, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String, knots: f32 }
+    /// const VESSEL: Kind<Vessel> = Kind::new("vessel").events();
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into(), knots: 11.2 })?;
+    /// radar.patch(VESSEL, "mmsi:2190", &Patch::new().set("knots", &12.0)?)?;
+    /// radar.retract(VESSEL, "mmsi:2190")?;
+    /// store.flush()?;                                   // of rows nothing comes of that
+    ///
+    /// let mut events = store.events(VESSEL).from(Start::Oldest).start()?;
+    /// let mut told = Vec::new();
+    /// while let Some(EventItem::Event(event)) = events.try_next()? {
+    ///     told.push((event.sequence(), event.kind(), event.has("knots")));
+    /// }
+    /// assert_eq!(told, [
+    ///     (Some(1), EventKind::Created, true),
+    ///     (Some(2), EventKind::Updated, true),
+    ///     (Some(3), EventKind::Retracted, false),
+    /// ]);
+    /// # Ok(()) }
+    /// ```
+    pub fn events<T: DeserializeOwned>(&self, kind: Kind<T>) -> EventsBuilder<T> {
+        EventsBuilder::new(self.journal(), kind)
+    }
+
+    /// Says what compaction keeps of the operations of a kind with [events](Kind::events), from now on. All of them, unless
+    /// it is told otherwise: state needs none of them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a handle without events, and what [`append`](Self::append) answers.
+    pub fn keep_events<T: DeserializeOwned>(&self, kind: Kind<T>, keep: Keep) -> Result<()> {
+        let core = self.journal().appending();
+        if !kind.has_events() {
+            return Err(without_events("keep", kind.name()));
+        }
+        let operations = State::of(core).schemas.bind(core, kind)?.events;
+        let operations = operations.ok_or_else(|| without_events("keep", kind.name()))?;
+        self.journal().keep(operations, keep)
     }
 
     /// How to follow a kind.
