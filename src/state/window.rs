@@ -481,7 +481,9 @@ impl Pending {
         }
         let step = u64::from(operation != RowOperation::Sources);
         let version = self.base.version + step;
-        (version != self.base.generation + 1).then_some(version)
+        // Of what was deleted compaction may forget how often it was there; its operations have said it then.
+        let may_be_forgotten = !self.base.alive && self.bound.events.is_some();
+        (version != self.base.generation + 1 || may_be_forgotten).then_some(version)
     }
 
     /// The version that the entity of a kind with events has behind the window.

@@ -106,3 +106,8 @@ pub(crate) fn change_often(store: &Store, source: &Source, key: &str, times: u16
         store.flush().unwrap();
     }
 }
+
+/// The log's clock ticks every few milliseconds: what comes behind this is later than what came before.
+pub(crate) fn let_the_clock_tick() {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+}

@@ -2,7 +2,7 @@
 
 use esker::{CompactOptions, ErrorKind, Made, Patch, Simulator, Status, Until, Version};
 
-use super::harbour::{VESSEL, Vessel, alive, follow, knots, open, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, alive, follow, knots, let_the_clock_tick, open, store, told, vessel};
 
 #[test]
 fn s01_create() {
@@ -259,11 +259,7 @@ fn s12_re_creation_has_a_higher_version_before_and_after_compaction_and_forgetti
             // The tombstone has had its time.
             let options = CompactOptions::new().thorough(true).keep_tombstones_for(std::time::Duration::ZERO);
             while changes.try_next().unwrap().is_some() {}
-            // The log's clock ticks every few milliseconds.
-            let ticks = std::time::Instant::now() + std::time::Duration::from_millis(20);
-            while std::time::Instant::now() < ticks {
-                std::thread::yield_now();
-            }
+            let_the_clock_tick();
             // First what it hides, then the tombstone itself.
             store.journal().compact(&options).unwrap();
             store.journal().compact(&options).unwrap();
