@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use esker::dump::{Dump, FORMAT_VERSION, Item, Survey};
 use esker::{
-    BackupBy, Check, CompactOptions, ErrorKind, Facts, Hold, IdempotencyKey, Journal, Kind, Options, Owner,
-    Patch, Reader, Record, Region, Start, Store, Verdict, WatchOptions, Window, repair, restore, verify,
+    BackupBy, Check, CompactOptions, ErrorKind, EventItem, Facts, Hold, IdempotencyKey, Journal, Keep, Kind,
+    Options, Owner, Patch, Reader, Record, Region, Start, Store, Verdict, WatchOptions, Window, repair,
+    restore, verify,
 };
 
 /// No sample is greater.
@@ -110,6 +111,9 @@ fn describe(path: &Path) -> String {
                     let correlation = frame.correlation.map(|id| esker::dump::hex(&id));
                     let _ = write!(text, "  metadata {metadata} key {key:?} correlation {correlation:?} ");
                     let _ = writeln!(text, "cause {:?} schema {:?}", frame.causation, frame.schema_version);
+                    if let Some(event) = frame.event {
+                        let _ = writeln!(text, "  {event:x?}");
+                    }
                     if let Some(row) = frame.row {
                         let (sources, changed, version) = (row.sources, row.changed, row.version);
                         let _ =
@@ -323,6 +327,7 @@ struct Vessel2 {
 
 const LIVE: Kind<Vessel> = Kind::new("live");
 const LIVE_2: Kind<Vessel2> = Kind::new("live").version(2);
+const LOGGED: Kind<Vessel> = Kind::new("logged").events();
 const VESSELS: Facts<Vessel> = Facts::new("vessel");
 const ORDERS: Facts<u32> = Facts::new("order");
 const INVOICES: Facts<String> = Facts::new("invoice");
@@ -336,7 +341,7 @@ type Make = fn(&Path);
 fn make_the_samples_that_are_missing() {
     let folder = data().join(format!("format-{FORMAT_VERSION}"));
     std::fs::create_dir_all(&folder).unwrap();
-    let makers: [(&str, Make); 7] = [
+    let makers: [(&str, Make); 8] = [
         ("plain", plain),
         ("many_segments", many_segments),
         ("cursors", cursors),
@@ -344,6 +349,7 @@ fn make_the_samples_that_are_missing() {
         ("backup", backup),
         ("repaired", repaired),
         ("live_state", live_state),
+        ("events", events),
     ];
     for (name, make) in makers {
         let sample = folder.join(name);
@@ -406,6 +412,68 @@ fn live_state(path: &Path) {
     radar.assert(LIVE_2, "new", &Vessel2 { name: "new".into(), knots: 3.0, flag: None }).unwrap();
     drop(radar);
     store.close().unwrap();
+}
+
+/// Every operation in every state of its entity, in an epoch and out of one; a part holds what compaction kept of them, and
+/// the last segments know of the first ones only from their preambles.
+fn events(path: &Path) {
+    let store = Store::over(options().window(Window::Manual).open(path).unwrap());
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("Lotse").unwrap());
+    store.keep_events(LOGGED, Keep::Latest).unwrap();
+    let vessel = |knots: f32| Vessel { name: "Ada".into(), knots };
+    radar.assert(LOGGED, "old", &vessel(0.0)).unwrap();
+    for n in 0..60_u8 {
+        radar.assert_with(LOGGED, "busy", &vessel(f32::from(n)), b"seen").unwrap();
+        store.flush().unwrap();
+    }
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().parts_written > 0);
+    radar.assert(LOGGED, "Ada", &vessel(1.0)).unwrap();
+    pilot.patch(LOGGED, "Ada", &Patch::new().set("knots", &2.0_f32).unwrap()).unwrap();
+    radar.retract(LOGGED, "Ada").unwrap();
+    store.flush().unwrap();
+    let epoch = radar.epoch(LOGGED).unwrap();
+    radar.assert(LOGGED, "Grace", &vessel(3.0)).unwrap();
+    epoch.commit().unwrap();
+    pilot.retract(LOGGED, "nobody").unwrap();
+    drop((radar, pilot));
+    store.close().unwrap();
+}
+
+#[test]
+fn events_of_an_older_build_are_read_and_their_numbers_go_on() {
+    for format in names(&data()) {
+        let copied = Copied::of(&data().join(format).join("events"));
+        let store = Store::over(options().window(Window::Manual).open(copied.path()).unwrap());
+        let radar = store.source("radar").unwrap();
+        radar.assert(LOGGED, "Ada", &Vessel { name: "Ada".into(), knots: 9.0 }).unwrap();
+        store.flush().unwrap();
+        let stream = store.events(LOGGED).from(Start::Oldest).include_synthetic(true);
+        let mut events = stream.start().unwrap();
+        let mut told = Vec::new();
+        while let Some(item) = events.try_next().unwrap() {
+            if let EventItem::Event(event) = item
+                && event.key() != b"busy"
+            {
+                let knots = event.value().unwrap().map(|vessel| vessel.knots);
+                told.push((event.kind(), event.sequence(), knots, event.version()));
+            }
+        }
+        use esker::EventKind::{Created, Retracted, Updated};
+        assert_eq!(
+            told,
+            [
+                (Created, Some(1), Some(0.0), 1),
+                // What compaction may have forgotten begins at its Seq.
+                (Created, Some(62), Some(1.0), 123),
+                (Updated, Some(63), Some(2.0), 124),
+                (Retracted, Some(64), None, 124),
+                (Created, None, Some(3.0), 129),
+                (Retracted, None, None, 2),
+                (Retracted, Some(65), None, 0),
+                (Updated, Some(66), Some(9.0), 125),
+            ]
+        );
+    }
 }
 
 #[test]

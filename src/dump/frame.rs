@@ -2,6 +2,7 @@
 
 use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
@@ -59,6 +60,8 @@ pub struct FrameInfo {
     pub schema_version: Option<u16>,
     /// What a row of live state says beside its fields.
     pub row: Option<RowMark>,
+    /// What an operation on live state says beside the row behind it.
+    pub event: Option<EventMark>,
     /// The header's checksum matches; what [`Frames`](crate::dump::Frames) shows always does.
     pub head_good: bool,
     /// The checksum over key, metadata and payload matches.
@@ -99,10 +102,10 @@ impl FrameInfo {
                 .and_then(|version| version.try_into().ok())
                 .map(u16::from_le_bytes),
             row: RowOperation::of(header.operation).and_then(|_| RowMark::read(extensions)),
+            event: EventOperation::of(header.operation).and_then(|_| EventMark::read(extensions)),
             head_good: frame.head_is_good(salt, position),
             body_good: frame.body_is_good(),
-            extensions_known: extensions.is_empty()
-                || only_known(extensions, RowOperation::of(header.operation).is_some()),
+            extensions_known: extensions.is_empty() || only_known(extensions, header.operation),
         }
     }
 
@@ -126,9 +129,35 @@ impl FrameInfo {
     /// no flag and no extension beside those that are named here.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let flags = self.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE);
-        let is_fact = self.operation == FACT && self.row.is_none();
-        !self.is_system() && (is_fact || self.row.is_some()) && flags == 0 && self.extensions_known
+        let aside = if self.event.is_some() { flag::ASIDE } else { 0 };
+        let suppressed = if self.event.is_some() { flag::SYNTHETIC | flag::IN_EPOCH } else { 0 };
+        let flags = self.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE | suppressed);
+        let is_known = self.operation == FACT || self.row.is_some() || self.event.is_some();
+        !self.is_system() && is_known && flags == aside && self.extensions_known
+    }
+
+    /// It stands beside the entries: only who asks for its kind is shown it.
+    #[must_use]
+    pub fn is_aside(&self) -> bool {
+        self.flags & flag::ASIDE != 0
+    }
+
+    /// It was said in an epoch of its source.
+    #[must_use]
+    pub fn is_in_epoch(&self) -> bool {
+        self.flags & flag::IN_EPOCH != 0
+    }
+
+    /// No source said it: an epoch or a deadline retracts.
+    #[must_use]
+    pub fn is_synthetic(&self) -> bool {
+        self.flags & flag::SYNTHETIC != 0
+    }
+
+    /// What was said with it, if it is an operation on live state.
+    #[must_use]
+    pub fn event_operation(&self) -> Option<EventOperation> {
+        EventOperation::of(self.operation).filter(|_| !self.is_system())
     }
 
     /// What became of an entity with it, if it is a row of live state.
@@ -143,9 +172,11 @@ impl FrameInfo {
         match (self.kind, System::of(self.operation)) {
             (None, Some(system)) => system.name().to_owned(),
             (Some(_), _) if self.operation == FACT => "fact".to_owned(),
-            (Some(_), _) => self
-                .row_operation()
-                .map_or_else(|| format!("operation-{}", self.operation), |row| row.name().to_owned()),
+            (Some(_), _) => {
+                let row = self.row_operation().map(RowOperation::name);
+                let name = row.or(self.event_operation().map(EventOperation::name));
+                name.map_or_else(|| format!("operation-{}", self.operation), str::to_owned)
+            }
             _ => format!("operation-{}", self.operation),
         }
     }
@@ -161,24 +192,21 @@ impl FrameInfo {
 }
 
 /// True for a row of which the fields of a [`FrameInfo`] say everything.
-fn only_known(mut row: &[u8], is_row: bool) -> bool {
-    let mut seen = [false; 7];
+fn only_known(mut row: &[u8], operation: u8) -> bool {
+    let of_rows: &[(Id, u8)] = &[(Id::SourceSet, 8), (Id::ChangedMask, 8), (Id::Version, 8)];
+    let of_events: &[(Id, u8)] = &[(Id::EventSequence, 16), (Id::PresenceMask, 8), (Id::VersionBefore, 8)];
+    let of_facts: &[(Id, u8)] =
+        &[(Id::Correlation, 16), (Id::Causation, 9), (Id::IdempotencyKey, 16), (Id::SchemaVersion, 2)];
+    let of_rows = if operation == FACT { &[] } else { of_rows };
+    let of_events = if EventOperation::of(operation).is_none() { &[] } else { of_events };
+    let mut seen = [false; u8::MAX as usize];
     while let [tag, length, rest @ ..] = row {
         if *tag == 0 {
             break;
         }
-        let known = [
-            (Id::Correlation, 16),
-            (Id::Causation, 9),
-            (Id::IdempotencyKey, 16),
-            (Id::SchemaVersion, 2),
-            (Id::SourceSet, 8),
-            (Id::ChangedMask, 8),
-            (Id::Version, 8),
-        ];
-        let known = known.get(..if is_row { 7 } else { 4 }).unwrap_or_default();
-        let place = known.iter().position(|(id, bytes)| *id as u8 == *tag && *length == *bytes);
-        let Some(first) = place.and_then(|place| seen.get_mut(place)) else { return false };
+        let mut known = of_facts.iter().chain(of_rows).chain(of_events);
+        let is_known = known.any(|(id, bytes)| *id as u8 == *tag && *length == *bytes);
+        let Some(first) = seen.get_mut(usize::from(*tag)).filter(|_| is_known) else { return false };
         if std::mem::replace(first, true) {
             return false;
         }
@@ -197,16 +225,16 @@ mod tests {
     fn a_row_with_anything_beside_what_is_known_is_not_known() {
         let mut row = Extensions::default();
         row.push(Id::Causation, &[1; 9]);
-        assert!(only_known(row.as_bytes(), false));
+        assert!(only_known(row.as_bytes(), FACT));
         // In what was padding.
         row.push(Id::Writer, &[1]);
         assert_eq!(row.as_bytes().len(), 16);
-        assert!(!only_known(row.as_bytes(), false));
+        assert!(!only_known(row.as_bytes(), FACT));
         for wrong in
             [&[1, 9, 0, 0, 0, 0, 0, 0][..], &[4, 2, 1, 0, 4, 2, 1, 0], &[0, 0, 0, 0, 0, 0, 0, 1], &[4]]
         {
-            assert!(!only_known(wrong, false), "{wrong:?}");
+            assert!(!only_known(wrong, FACT), "{wrong:?}");
         }
-        assert!(only_known(&[4, 2, 1, 0, 0, 0, 0, 0], false));
+        assert!(only_known(&[4, 2, 1, 0, 0, 0, 0, 0], FACT));
     }
 }

@@ -364,6 +364,8 @@ fn extension_names(mut row: &[u8]) -> String {
             7 => "presence mask".to_owned(),
             8 => "event sequence".to_owned(),
             9 => "writer".to_owned(),
+            10 => "version".to_owned(),
+            11 => "version before".to_owned(),
             other => format!("extension {other}"),
         };
         names.push(format!("{name} {}", crate::dump::text::hex(value)));

@@ -74,9 +74,21 @@ pub struct Fields {
     /// The row's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// Of an operation, the row's version before its window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<u64>,
     /// The fields that have changed, by name; of a row that is new or gone, none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<Vec<String>>,
+    /// The fields that a patch named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub present: Option<Vec<String>>,
+    /// Of an event, its number among those of the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// Of an event, its number among those of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind_sequence: Option<u64>,
     pub checksums_good: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
@@ -196,6 +208,9 @@ impl Dump {
             }
             Payload::Absent => {}
         }
+        let (row, event) = (frame.row, frame.event);
+        let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
+        let ids = |sources: u64| (0..64).filter(|id| sources & 1 << id != 0).collect();
         let metadata = std::str::from_utf8(&frame.metadata).ok().map(str::to_owned);
         let metadata_base64 = metadata.is_none().then(|| base64(&frame.metadata));
         Fields {
@@ -222,9 +237,18 @@ impl Dump {
             cause: frame.causation.map(|(seq, _)| seq),
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
-            sources: frame.row.map(|row| (0..64).filter(|id| row.sources & 1 << id != 0).collect()),
-            version: frame.row.and_then(|row| row.version.or(frame.generation.map(Generation::get))),
-            changed: frame.row.map(|row| self.fields_of(frame, row.changed)),
+            sources: row.map(|row| row.sources).or(event.map(|event| event.sources)).map(ids),
+            version: row
+                .and_then(|row| row.version.or(frame.generation.map(Generation::get)))
+                .or(event.map(|event| event.version)),
+            version_before: event.map(|event| event.version_before.unwrap_or(event.version)),
+            changed: row
+                .map(|row| row.changed)
+                .or(event.and_then(|event| event.changed))
+                .map(|mask| self.fields_of(frame, mask)),
+            present: event.and_then(|event| event.present).map(|mask| self.fields_of(frame, mask)),
+            sequence: number.map(|event| event.sequence.0),
+            kind_sequence: number.map(|event| event.sequence.1),
             checksums_good: frame.head_good && frame.body_good,
             payload,
             payload_hex,
@@ -251,11 +275,14 @@ fn flags_of(frame: &FrameInfo) -> Vec<String> {
         (frame.first, "first"),
         (frame.more, "more"),
         (frame.tombstone, "tombstone"),
+        (frame.is_aside(), "aside"),
+        (frame.is_in_epoch(), "in-epoch"),
+        (frame.is_synthetic(), "synthetic"),
         (frame.idempotency_key.is_some(), "keyed"),
         (!frame.body_good, "damaged"),
     ];
     flags.extend(named.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned()));
-    let reserved = frame.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE);
+    let reserved = frame.flags & !flag::KNOWN;
     if reserved != 0 {
         flags.push(format!("{reserved:#x}"));
     }

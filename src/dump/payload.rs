@@ -59,7 +59,9 @@ impl Payload {
             },
             PayloadStyle::Auto if frame.is_system() => Self::of_system(frame),
             // Nothing is left of its row.
-            PayloadStyle::Auto if frame.row.is_some() && frame.tombstone && bytes.is_empty() => Self::Absent,
+            PayloadStyle::Auto if (frame.row.is_some() || frame.event.is_some()) && bytes.is_empty() => {
+                Self::Absent
+            }
             PayloadStyle::Auto => match kind.map(|kind| kind.codec) {
                 Some(Codec::MessagePack) => Value::from_message_pack(bytes)
                     .map_or_else(|error| Self::Undecodable(bytes.clone(), error), Self::Value),

@@ -3,8 +3,10 @@
 //! What comes is not believed: each number is compared with those before it, each length with its
 //! limit. Memory holds one batch, however long the log is.
 
+pub(crate) mod entry;
 mod rows;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -12,24 +14,19 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
-use crate::format::extension::{Extensions, Id, causation_bytes};
-use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
+use crate::format::count::EventCount;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::row::{RowMark, RowOperation};
-use crate::format::system::{Codec, Keep, KindInfo, Owner};
-use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
+use crate::format::system::{Codec, KindInfo, Owner};
+use crate::id::{KINDS_MAX, KindId, SEQ_MAX, Seq, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
+use crate::journal::import::entry::{ImportEntry, ImportKind};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::{KindSpec, check};
 use crate::journal::repair::era_behind;
-use crate::log::writer::{Draft, Numbers};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 const DOING: &str = "import entries";
-
-/// The source of an entry has six bits.
-const SOURCE_MAX: u8 = 63;
 
 /// A batch may be this long in any import, whatever the origin's segments were.
 const BATCH_BYTES_USUAL: u64 = 64 << 20;
@@ -69,242 +66,6 @@ impl Origin {
     pub const fn forgot(mut self, forgot: bool) -> Self {
         self.forgot = forgot;
         self
-    }
-}
-
-/// A kind as it was in the origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ImportKind {
-    /// Its number there, which it keeps.
-    pub number: u16,
-    /// Its name.
-    pub name: String,
-    /// The version of its schema, from 1.
-    pub version: u16,
-    /// How its payloads are encoded.
-    pub codec: Codec,
-    /// Who may write it.
-    pub owner: Owner,
-    /// The names of its fields.
-    pub fields: Vec<String>,
-    /// What compaction keeps of it.
-    pub keep: Keep,
-}
-
-impl ImportKind {
-    /// A kind of facts that are bytes, in its first version.
-    #[must_use]
-    pub fn new(number: u16, name: impl Into<String>) -> Self {
-        let name = name.into();
-        Self {
-            number,
-            name,
-            version: 1,
-            codec: Codec::Bytes,
-            owner: Owner::Facts,
-            fields: Vec::new(),
-            keep: Keep::All,
-        }
-    }
-
-    /// The version of its schema, from 1.
-    #[must_use]
-    pub fn version(mut self, version: u16) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// How its payloads are encoded.
-    #[must_use]
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
-        self
-    }
-
-    /// Who may write it.
-    #[must_use]
-    pub fn owner(mut self, owner: Owner) -> Self {
-        self.owner = owner;
-        self
-    }
-
-    /// The names of its fields, in the order of declaration.
-    #[must_use]
-    pub fn fields(mut self, fields: Vec<String>) -> Self {
-        self.fields = fields;
-        self
-    }
-
-    /// What compaction keeps of it. Default: all.
-    #[must_use]
-    pub fn keep(mut self, keep: Keep) -> Self {
-        self.keep = keep;
-        self
-    }
-}
-
-/// An entry with the numbers that it had in the origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "an entry does nothing until it is imported"]
-pub struct ImportEntry {
-    seq: Seq,
-    generation: Generation,
-    kind: KindId,
-    key: Vec<u8>,
-    payload: Vec<u8>,
-    metadata: Vec<u8>,
-    time: i64,
-    source: u8,
-    more: bool,
-    tombstone: bool,
-    correlation: Option<[u8; 16]>,
-    causation: Option<(u64, u8)>,
-    idempotency_key: Option<IdempotencyKey>,
-    schema_version: Option<u16>,
-    row: Option<(RowOperation, RowMark)>,
-}
-
-impl ImportEntry {
-    /// An entry of the entity `kind` and `key`, with its numbers and its payload.
-    pub const fn new(seq: Seq, generation: Generation, kind: KindId, key: Vec<u8>, payload: Vec<u8>) -> Self {
-        Self {
-            seq,
-            generation,
-            kind,
-            key,
-            payload,
-            metadata: Vec::new(),
-            time: 0,
-            source: 0,
-            more: false,
-            tombstone: false,
-            correlation: None,
-            causation: None,
-            idempotency_key: None,
-            schema_version: None,
-            row: None,
-        }
-    }
-
-    /// What it says as a row of live state. Only for kinds of live state, of which every entry is one.
-    pub const fn row(mut self, operation: RowOperation, mark: RowMark) -> Self {
-        self.row = Some((operation, mark));
-        self
-    }
-
-    /// The metadata.
-    pub fn metadata(mut self, metadata: Vec<u8>) -> Self {
-        self.metadata = metadata;
-        self
-    }
-
-    /// When it was appended, in nanoseconds since 1970.
-    pub const fn time(mut self, time: i64) -> Self {
-        self.time = time;
-        self
-    }
-
-    /// The source that said it, 0 to 63.
-    pub const fn source(mut self, source: u8) -> Self {
-        self.source = source;
-        self
-    }
-
-    /// Whether its batch goes on with the next entry.
-    pub const fn more(mut self, more: bool) -> Self {
-        self.more = more;
-        self
-    }
-
-    /// Whether it says that its entity is no more. Only for kinds whose payloads are bytes.
-    pub const fn tombstone(mut self, tombstone: bool) -> Self {
-        self.tombstone = tombstone;
-        self
-    }
-
-    /// What it belongs to.
-    pub const fn correlation(mut self, id: Option<[u8; 16]>) -> Self {
-        self.correlation = id;
-        self
-    }
-
-    /// The Seq of its cause, and how many causes stand behind each other.
-    pub const fn causation(mut self, cause: Option<(u64, u8)>) -> Self {
-        self.causation = cause;
-        self
-    }
-
-    /// The name of the batch that begins with it.
-    pub const fn idempotency_key(mut self, key: Option<IdempotencyKey>) -> Self {
-        self.idempotency_key = key;
-        self
-    }
-
-    /// The version of its kind's schema.
-    pub const fn schema_version(mut self, version: Option<u16>) -> Self {
-        self.schema_version = version;
-        self
-    }
-
-    /// What is wrong with it by itself.
-    fn check(&self) -> Result<()> {
-        let (seq, generation) = (self.seq.get(), self.generation.get());
-        let check = |what: &str, found: u64, least: u64, most: u64| {
-            if (least..=most).contains(&found) {
-                return Ok(());
-            }
-            Err(refused(seq, what).sides(format!("{least} to {most}"), found))
-        };
-        check("its Seq", seq, 1, SEQ_MAX)?;
-        // An entity has at most one entry a Seq, and begins with 1 or with the Seq of its first.
-        check("its generation", generation, 1, seq)?;
-        check("the length of its key", self.key.len() as u64, 1, KEY_BYTES_MAX as u64)?;
-        check("the length of its metadata", self.metadata.len() as u64, 0, METADATA_BYTES_MAX as u64)?;
-        check("the length of its payload", self.payload.len() as u64, 0, PAYLOAD_BYTES_MAX as u64)?;
-        check("its source", u64::from(self.source), 0, u64::from(SOURCE_MAX))?;
-        let Some((operation, mark)) = self.row else { return Ok(()) };
-        if self.correlation.is_some() || self.causation.is_some() {
-            return Err(refused(seq, "what it belongs to").sides("nothing, for a row", "something"));
-        }
-        // A version rises with generations, and never faster.
-        check("its version", mark.version.unwrap_or(generation), 1, generation)?;
-        if (operation == RowOperation::Deleted) != self.tombstone || self.tombstone != self.payload.is_empty()
-        {
-            let found =
-                format!("{}, tombstone {}, {} bytes", operation.name(), self.tombstone, self.payload.len());
-            return Err(refused(seq, "what became of its entity")
-                .sides("a tombstone without a row if it was deleted", found));
-        }
-        Ok(())
-    }
-
-    fn numbered(&self) -> Numbered<'_> {
-        let mut row = Extensions::default();
-        // In the order in which an append writes them: the same bytes come of the same entry.
-        if let Some(id) = &self.correlation {
-            row.push(Id::Correlation, id);
-        }
-        if let Some(cause) = self.causation {
-            row.push(Id::Causation, &causation_bytes(cause));
-        }
-        match (self.row, self.schema_version) {
-            (Some((_, mark)), _) => mark.write(&mut row),
-            (None, Some(version)) => row.push(Id::SchemaVersion, &version.to_le_bytes()),
-            (None, None) => {}
-        }
-        if let Some(key) = &self.idempotency_key {
-            row.push(Id::IdempotencyKey, &key.0);
-        }
-        let extensions = (!row.as_bytes().is_empty()).then(|| Box::new(row));
-        let operation = self.row.map_or(FACT, |(operation, _)| operation as u8);
-        let mut draft =
-            Draft::new(operation, self.kind.get(), extensions, &self.key, &self.metadata, &self.payload);
-        draft.source = self.source;
-        let flag_if = |is_set, flag| if is_set { flag } else { 0 };
-        let flags = flag_if(self.more, flag::MORE) | flag_if(self.tombstone, flag::TOMBSTONE);
-        let (seq, generation) = (self.seq.get(), self.generation.get());
-        Numbered { draft, numbers: Numbers { flags, seq, generation, time: self.time } }
     }
 }
 
@@ -367,6 +128,8 @@ pub struct Import {
     batch_bytes: u64,
     batch_bytes_max: u64,
     last_seq: u64,
+    /// The numbers of the last event of each kind that has come.
+    events: HashMap<KindId, (u64, u64)>,
     /// Bytes that were copied since the last gap.
     since_gap: u64,
     segment_bytes: u64,
@@ -432,6 +195,7 @@ impl Import {
             batch_bytes: 0,
             batch_bytes_max: segment_bytes.max(BATCH_BYTES_USUAL),
             last_seq: 0,
+            events: HashMap::new(),
             since_gap: 0,
             segment_bytes,
             done,
@@ -451,7 +215,7 @@ impl Import {
     }
 
     fn try_kind(&mut self, kind: ImportKind) -> Result<KindId> {
-        let ImportKind { number, name, version, codec, owner, fields, keep } = kind;
+        let ImportKind { number, name, version, codec, owner, fields, keep, last_event } = kind;
         let refused =
             |what: &str| Error::new(ErrorKind::InvalidInput, format!("import the kind {name:?}: {what}"));
         if !(1..=KINDS_MAX).contains(&number) {
@@ -472,6 +236,9 @@ impl Import {
         let spec = KindSpec { name, version, codec, owner, fields };
         check(&spec)?;
         registry.learn(KindInfo { keep, ..spec.numbered(KindId(number)) });
+        if owner == Owner::Events {
+            registry.learn_count(EventCount { kind: KindId(number), sequence: last_event });
+        }
         self.done.kinds += 1;
         Ok(KindId(number))
     }
@@ -501,13 +268,19 @@ impl Import {
             return Err(Error::new(ErrorKind::UnknownKind, format!("import entry {seq}"))
                 .sides("a kind that was registered before", entry.kind));
         };
-        if entry.row.is_some() != (owner == Owner::State) {
-            let found = if entry.row.is_some() { "a row" } else { "a fact" };
+        let (found, is_of) = match (entry.row, entry.event) {
+            (None, None) => ("a fact", Owner::Facts),
+            (Some(_), None) => ("a row", Owner::State),
+            (None, Some(_)) => ("an operation", Owner::Events),
+            (Some(_), Some(_)) => ("a row and an operation", Owner::Facts),
+        };
+        if is_of != owner || entry.row.is_some() && entry.event.is_some() {
             return Err(refused(seq, "its kind").sides(format!("what the owner {owner:?} writes"), found));
         }
         if let Some((operation, mark)) = entry.row {
             self.check_row(seq, version, operation, mark)?;
         }
+        self.check_operation(seq, version, &entry)?;
         if entry.tombstone && entry.row.is_none() && codec != Codec::Bytes {
             return Err(refused(seq, "its kind, of which it is a tombstone")
                 .sides("one whose payloads are bytes", format!("codec {codec:?}")));
@@ -564,6 +337,14 @@ impl Import {
                 return Err(refused(seq, "its generation").sides(expected, self.generation_of(seq)));
             }
         }
+        // The next preamble restates them.
+        let mut registry = self.core.registry.write();
+        for entry in &self.batch {
+            if let Some((_, mark)) = entry.event {
+                registry.learn_count(EventCount { kind: entry.kind, sequence: mark.sequence });
+            }
+        }
+        drop(registry);
         self.done.batches += 1;
         self.done.entries += self.batch.len() as u64;
         self.since_gap = self.since_gap.saturating_add(self.batch_bytes);

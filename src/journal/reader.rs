@@ -18,10 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{Found, Frame};
 use crate::format::lock::Holder;
 use crate::format::manifest::Manifest;
+use crate::format::operation::EventMark;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::source::SourceInfo;
 use crate::format::system::{KindInfo, System};
-use crate::id::{EntryAt, Life, Position, StoreId};
+use crate::id::{EntryAt, KindId, Life, Position, StoreId};
 use crate::index::build::note;
 use crate::index::catalog::{IndexRef, Section};
 use crate::index::entities::Known;
@@ -231,6 +232,20 @@ impl Reader {
     #[must_use]
     pub fn sources(&self) -> Vec<SourceInfo> {
         self.shared.registry.read().sources().values().cloned().collect()
+    }
+
+    /// The numbers of the last event of a kind of operations, among those of the store and among those of the kind; zeros
+    /// of any other kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    pub fn last_event(&self, kind: KindId) -> Result<(u64, u64)> {
+        let newest = self.view()?.kind(kind).rev().find_map(|entry| entry.ok().map(|entry| entry.to_owned()));
+        let mark = newest.and_then(|entry| EventMark::read(entry.entry().frame().extensions()));
+        let registry = self.shared.registry.read();
+        let (store, of_kind) = registry.last_event_known(kind);
+        Ok(mark.map_or((store, of_kind), |mark| (store.max(mark.sequence.0), of_kind.max(mark.sequence.1))))
     }
 
     /// The kind with this name.

@@ -100,6 +100,11 @@ impl Registry {
         self.counts.values().map(|(store, _)| *store).max().unwrap_or(0)
     }
 
+    /// The numbers of the last event of a kind that is known.
+    pub(crate) fn last_event_known(&self, kind: KindId) -> (u64, u64) {
+        self.counts.get(&kind).copied().unwrap_or_default()
+    }
+
     /// The number of the last event among those of a kind.
     pub(crate) fn last_event_of(&self, kind: KindId) -> u64 {
         self.counts.get(&kind).map_or(0, |(_, of_kind)| *of_kind)

@@ -18,9 +18,11 @@ use serde::Serialize;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
+use crate::format::count::EventCount;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
 use crate::format::manifest::{CursorTable, Manifest};
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
@@ -30,7 +32,7 @@ use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
 use crate::journal::opening::{start_anew, write_manifest};
-use crate::journal::registry::Registry;
+use crate::journal::registry::{EVENTS_PREFIX, Registry};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
 use crate::log::recovery::{Purpose, Visitor, recover};
@@ -238,12 +240,38 @@ pub(crate) fn era_behind(era: u64) -> u64 {
     (micros << 10 | u64::from(chance)).max(era.saturating_add(1))
 }
 
+/// What the frames of a kind say of it.
+#[derive(Debug)]
+struct Used {
+    owner: Owner,
+    /// The greatest version of its schema that is known.
+    version: u16,
+}
+
+impl Default for Used {
+    fn default() -> Self {
+        Self { owner: Owner::Facts, version: 1 }
+    }
+}
+
+impl Used {
+    fn stand_in(&self, id: KindId) -> KindInfo {
+        let name = match self.owner {
+            Owner::Events => format!("{EVENTS_PREFIX}recovered-{id}"),
+            Owner::Facts | Owner::State => format!("recovered-{id}"),
+        };
+        let codec = if self.owner == Owner::Facts { Codec::Bytes } else { Codec::MessagePack };
+        let Self { owner, version } = *self;
+        KindInfo { id, name, version, codec, owner, keep: Keep::All, fields: Vec::new() }
+    }
+}
+
 /// The first look: the kinds, wherever in the log they are registered.
 #[derive(Default)]
 struct Kinds {
     registry: Registry,
-    /// By number, and of those that have rows the greatest version of their schema.
-    used: BTreeMap<u16, Option<u16>>,
+    /// By number.
+    used: BTreeMap<u16, Used>,
     /// One bit for each source that a row names.
     sources: u64,
     /// Something is lost, or was forgotten before: an entity that is not known may have been.
@@ -262,17 +290,9 @@ impl Kinds {
     /// The registry, with a stand-in for each kind that is used and not registered any more.
     fn complete(&self) -> Registry {
         let mut registry = self.registry.clone();
-        for (number, rows) in &self.used {
+        for (number, used) in &self.used {
             if registry.get(KindId(*number)).is_none() {
-                registry.learn(KindInfo {
-                    id: KindId(*number),
-                    name: format!("recovered-{number}"),
-                    version: rows.unwrap_or(1).max(1),
-                    codec: if rows.is_some() { Codec::MessagePack } else { Codec::Bytes },
-                    owner: if rows.is_some() { Owner::State } else { Owner::Facts },
-                    keep: Keep::All,
-                    fields: Vec::new(),
-                });
+                registry.learn(used.stand_in(KindId(*number)));
             }
         }
         for id in (0..64).filter(|id| self.sources & 1 << id != 0) {
@@ -293,11 +313,20 @@ impl Visitor for Kinds {
 
     fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
         if !frame.header.is_system() {
-            let used = self.used.entry(frame.header.kind.get()).or_default();
-            let mark = RowMark::read(frame.extensions());
-            if let Some(mark) = mark.filter(|_| RowOperation::of(frame.header.operation).is_some()) {
-                *used = (*used).max(Some(mark.schema));
-                self.sources |= mark.sources;
+            let (number, operation) = (frame.header.kind.get(), frame.header.operation);
+            let used = self.used.entry(number).or_default();
+            let row = RowMark::read(frame.extensions()).filter(|_| RowOperation::of(operation).is_some());
+            let event =
+                EventMark::read(frame.extensions()).filter(|_| EventOperation::of(operation).is_some());
+            let said = row.map(|mark| (Owner::State, mark.schema, mark.sources));
+            let said = said.or(event.map(|mark| (Owner::Events, mark.schema, mark.sources)));
+            if let Some((owner, schema, sources)) = said {
+                used.owner = owner;
+                used.version = used.version.max(schema);
+                self.sources |= sources;
+            }
+            if let Some(mark) = event {
+                self.registry.learn_count(EventCount { kind: KindId(number), sequence: mark.sequence });
             }
         } else if frame.header.operation == System::Preamble as u8 {
             let preamble = Preamble::read(frame.payload());

@@ -10,6 +10,7 @@
 
 mod beside;
 mod kept;
+mod state;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -23,7 +24,6 @@ use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
-use crate::format::row::{RowMark, RowOperation};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::format::system::{Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -233,6 +233,7 @@ struct Checking<'a> {
     entity_file: Option<EntityFile>,
     segment: Option<InSegment>,
     kept: Kept,
+    met: state::Met,
 }
 
 /// The segment that is being read.
@@ -277,6 +278,7 @@ impl<'a> Checking<'a> {
             entity_file: None,
             segment: None,
             kept: Kept::default(),
+            met: state::Met::default(),
         }
     }
 
@@ -379,21 +381,7 @@ impl<'a> Checking<'a> {
         let (kind, generation) = (header.kind.get(), header.generation.get());
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
-        if let Some(operation) = RowOperation::of(header.operation) {
-            let mark = RowMark::read(frame.extensions());
-            let is_gone = operation == RowOperation::Deleted;
-            if mark.is_none_or(|mark| (mark.sources == 0) != is_gone)
-                || header.has(flag::TOMBSTONE) != is_gone
-            {
-                let found = format!("{} with {mark:?}", operation.name());
-                self.damage(
-                    position,
-                    "what a row says".into(),
-                    "sources unless it was deleted".into(),
-                    found,
-                );
-            }
-        }
+        self.state_frame(position, frame);
         let hash = self.hasher.hash(kind, frame.key());
         let ordinal = self.segment.as_ref().map_or(0, |here| here.parts.offsets.len());
         let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
@@ -485,6 +473,7 @@ impl<'a> Checking<'a> {
             let found = sources.get(&source.id).map_or_else(|| "nothing".into(), |s| format!("{s:?}"));
             self.damage(position, "a source that a preamble restates".into(), format!("{source:?}"), found);
         }
+        self.counts_are_restated(position, &before, &restated);
         let restated = |name: &str| restated.cursors.get(name);
         // One that moved while the log could not grow has a greater revision.
         let is_wrong = |cursor: &&CursorState| match restated(&cursor.name) {

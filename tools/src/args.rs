@@ -201,6 +201,14 @@ pub(crate) enum Operation {
     Deleted,
     /// Rows of which only who asserts them has changed
     Sources,
+    /// Any operation of a source on live state
+    Event,
+    /// Operations that state the whole of an entity
+    Assert,
+    /// Operations that state some fields of one
+    Patch,
+    /// Operations that take one back
+    Retract,
     System,
 }
 

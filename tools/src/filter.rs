@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
-use esker::{KindId, Reader, RowOperation};
+use esker::{EventOperation, KindId, Reader, RowOperation};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -211,7 +211,13 @@ impl<'a> Filter<'a> {
         let args::Filter { entity, kind, op, generation, since, until, .. } = self.args;
         let is_wanted = match op {
             Some(Operation::System) => frame.is_system(),
-            Some(Operation::Fact) => !frame.is_system() && frame.row_operation().is_none(),
+            Some(Operation::Fact) => {
+                !frame.is_system() && frame.row_operation().is_none() && frame.event_operation().is_none()
+            }
+            Some(Operation::Event) => frame.event_operation().is_some(),
+            Some(Operation::Assert) => frame.event_operation() == Some(EventOperation::Assert),
+            Some(Operation::Patch) => frame.event_operation() == Some(EventOperation::Patch),
+            Some(Operation::Retract) => frame.event_operation() == Some(EventOperation::Retract),
             Some(Operation::Row) => frame.row_operation().is_some(),
             Some(Operation::Created) => frame.row_operation() == Some(RowOperation::Created),
             Some(Operation::Updated) => frame.row_operation() == Some(RowOperation::Updated),

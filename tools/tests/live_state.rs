@@ -147,3 +147,70 @@ fn a_dump_says_what_became_of_each_entity_and_who_says_so() {
     assert_eq!((&frames[3]["sources"], &frames[3]["version"]), (&serde_json::json!([0, 1]), &2.into()));
     assert_eq!((&frames[6]["generation"], &frames[6]["version"]), (&4.into(), &3.into()));
 }
+
+/// What was said of vessels, with events: in an epoch, out of one, and by its end.
+fn logged(path: &Path) {
+    const LOGGED: Kind<Vessel> = Kind::new("logged").events();
+    let store = open(path);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    radar.assert_with(LOGGED, "Ada", &Vessel { name: "Ada".into(), knots: 1.0 }, b"seen").unwrap();
+    pilot.patch(LOGGED, "Ada", &Patch::new().set("knots", &2.0_f32).unwrap()).unwrap();
+    radar.retract(LOGGED, "Ada").unwrap();
+    store.flush().unwrap();
+    let epoch = pilot.epoch(LOGGED).unwrap();
+    pilot.assert(LOGGED, "Grace", &Vessel { name: "Grace".into(), knots: 3.0 }).unwrap();
+    epoch.commit().unwrap();
+    radar.assert(LOGGED, "Ada", &Vessel { name: "Ada".into(), knots: 1.0 }).unwrap();
+    drop((radar, pilot));
+    store.close().unwrap();
+}
+
+#[test]
+fn events_are_dumped_exported_and_imported_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (store, again, file) = (path("logged.esker"), path("again.esker"), path("lines.jsonl"));
+    logged(Path::new(&store));
+    let of = |operation: &str| run(&["dump", &store, "--op", operation]).rows().len();
+    let counts = ["event", "assert", "patch", "retract", "row", "fact"].map(of);
+    assert_eq!(counts, [6, 3, 1, 2, 4, 0]);
+    let lines = run(&["dump", &store, "--op", "event", "--json"]).stdout;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<&Value> = lines.iter().filter(|line| line["type"] == "entry").collect();
+    let numbers: Vec<&Value> = events.iter().map(|event| &event["sequence"]).collect();
+    assert_eq!(serde_json::json!(numbers), serde_json::json!([1, 2, 3, null, null, 4]));
+    assert_eq!(events[1]["present"], serde_json::json!(["knots"]));
+    assert_eq!(events[3]["flags"], serde_json::json!(["first", "more", "aside", "in-epoch"]));
+    assert!(events[4]["flags"].as_array().unwrap().contains(&"synthetic".into()), "{}", events[4]);
+
+    let exported = run(&["export", &store]);
+    assert_eq!(exported.code, Some(0), "{}", exported.stderr);
+    std::fs::write(&file, &exported.stdout).unwrap();
+    let made = run(&["import", &file, &again]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(run(&["verify", &again]).code, Some(0), "{}", run(&["verify", &again]).stdout);
+    let equal = run(&["diff", &store, &again]);
+    assert_eq!((equal.code, equal.rows()[0][1]), (Some(0), "equal"), "{}", equal.stdout);
+
+    let lines: Vec<Value> = exported.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    type Spoil<'a> = &'a dyn Fn(&mut Value);
+    let wrongs: [(&str, Spoil<'_>); 9] = [
+        ("shouted", &|entry| entry["event"]["operation"] = "shouted".into()),
+        ("sources", &|entry| entry["event"]["sources"] = "many".into()),
+        ("suppressed", &|entry| entry["event"]["suppressed"] = "quietly".into()),
+        ("what was said", &|entry| entry["event"]["operation"] = "retract".into()),
+        ("its fields", &|entry| entry["event"]["present"] = "0000000000000001".into()),
+        ("its place among events", &|entry| entry["event"]["sequence"] = 0.into()),
+        ("fact", &|entry| _ = entry.as_object_mut().unwrap().remove("event")),
+        ("its schema", &|entry| entry["schema_version"] = 2.into()),
+        ("belongs to", &|entry| entry["correlation"] = "00".repeat(16).into()),
+    ];
+    for (what, spoil) in wrongs {
+        let mut lines = lines.clone();
+        spoil(&mut lines[1]);
+        std::fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let refused = run(&["import", &file, &path("refused.esker")]);
+        let says = refused.stderr.contains("line 2") && refused.stderr.contains(what);
+        assert!(refused.code != Some(0) && says, "{what}: {}", refused.stderr);
+    }
+}

@@ -1,8 +1,10 @@
 //! Importing live state: sources, and what its rows say of them.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+use crate::journal::import::entry::ImportEntry;
 use crate::journal::import::{Import, refused};
 
 impl Import {
@@ -67,12 +69,66 @@ impl Import {
                 refused(seq, "its sources").sides("none of what was deleted, and some of a row", found)
             );
         }
+        self.check_sources(seq, mark.sources)
+    }
+
+    /// What is wrong with an operation beside the others. Its numbers rise like those of all events of its kind.
+    pub(super) fn check_operation(&mut self, seq: u64, version: u16, entry: &ImportEntry) -> Result<()> {
+        let Some((_, mark)) = entry.event else { return Ok(()) };
+        if !(1..=version).contains(&mark.schema) {
+            return Err(
+                refused(seq, "the version of its schema").sides(format!("1 to {version}"), mark.schema)
+            );
+        }
+        let (store, of_kind) = mark.sequence;
+        let known = self.events.get(&entry.kind).copied().unwrap_or_default();
+        // What is no event has the numbers of the one before it.
+        let step = u64::from(entry.suppressed == 0);
+        if store < known.0 + step || of_kind < known.1 + step || of_kind > store {
+            let expected = format!("numbers behind {} and {}", known.0, known.1);
+            return Err(
+                refused(seq, "its place among events").sides(expected, format!("{store} and {of_kind}"))
+            );
+        }
+        self.events.insert(entry.kind, mark.sequence);
+        self.check_sources(seq, mark.sources)
+    }
+
+    fn check_sources(&self, seq: u64, sources: u64) -> Result<()> {
         let named = self.core.registry.read().sources().keys().fold(0u64, |bits, id| bits | 1 << (id % 64));
-        if mark.sources & !named != 0 {
+        if sources & !named != 0 {
             return Err(refused(seq, "its sources").sides(
                 format!("some of those that were registered before: {named:x}"),
-                format!("{:x}", mark.sources),
+                format!("{sources:x}"),
             ));
+        }
+        Ok(())
+    }
+}
+
+impl ImportEntry {
+    /// What is wrong with an operation by itself.
+    pub(super) fn check_event(&self) -> Result<()> {
+        let Some((operation, mark)) = self.event else { return Ok(()) };
+        let (seq, retracts) = (self.seq.get(), operation == EventOperation::Retract);
+        let is_patch = operation == EventOperation::Patch;
+        if self.tombstone || retracts != self.payload.is_empty() {
+            let found =
+                format!("{}, tombstone {}, {} bytes", operation.name(), self.tombstone, self.payload.len());
+            return Err(refused(seq, "what was said")
+                .sides("a row unless it was a retraction, and no tombstone", found));
+        }
+        if retracts && mark.changed.is_some() || is_patch != mark.present.is_some() {
+            let EventMark { changed, present, .. } = mark;
+            return Err(refused(seq, "its fields").sides(
+                "those that a patch names, and none that a retraction changes",
+                format!("{} that changed {changed:x?} and named {present:x?}", operation.name()),
+            ));
+        }
+        if mark.version.max(mark.version_before.unwrap_or(0)) > crate::id::SEQ_MAX {
+            return Err(
+                refused(seq, "its version").sides(format!("at most {}", crate::id::SEQ_MAX), mark.version)
+            );
         }
         Ok(())
     }

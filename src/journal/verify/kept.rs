@@ -57,6 +57,11 @@ impl Kept {
     pub(super) fn may_miss(&self, kind: u16) -> bool {
         self.compacted.floor(kind) > 0
     }
+
+    /// So may entries of some kind.
+    pub(super) fn may_miss_any(&self) -> bool {
+        self.compacted.floor_of_all() > 0
+    }
 }
 
 impl Checking<'_> {

@@ -273,7 +273,7 @@ fn same((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Dump)
         |frame: &FrameInfo| (frame.generation, frame.time, frame.source, frame.flags & !MORE, frame.more);
     let said = |frame: &FrameInfo| {
         let named = (frame.idempotency_key, frame.correlation, frame.causation);
-        (frame.operation, named, frame.schema_version, frame.row)
+        (frame.operation, named, frame.schema_version, frame.row, frame.event)
     };
     numbers(one) == numbers(other)
         && said(one) == said(other)
@@ -295,7 +295,7 @@ fn compare((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Du
     let kind =
         |frame: &FrameInfo, dump: &Dump| frame.kind.map(|kind| dump.kind_name(kind)).unwrap_or_default();
     let said = |value: Option<String>| value.unwrap_or_else(|| ABSENT.to_owned());
-    let fields: [Field<'_>; 14] = [
+    let fields: [Field<'_>; 15] = [
         ("kind", &kind),
         ("key", &|frame, _| key_text(&frame.key)),
         ("generation", &|frame, _| said(frame.generation.map(|generation| generation.to_string()))),
@@ -310,6 +310,7 @@ fn compare((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Du
         ("cause", &|frame, _| said(frame.causation.map(|(seq, depth)| format!("{seq} at depth {depth}")))),
         ("schema_version", &|frame, _| said(frame.schema_version.map(|version| version.to_string()))),
         ("row", &|frame, _| said(frame.row.map(|row| format!("{row:x?}")))),
+        ("event", &|frame, _| said(frame.event.map(|event| format!("{event:x?}")))),
     ];
     let difference = |field, a, b| Difference { of: "entry", name: one.seq.to_string(), field, a, b };
     for (field, text) in fields {

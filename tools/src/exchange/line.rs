@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
 use esker::{
     Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Origin, Owner,
-    Reader, RowMark, RowOperation, Seq, SourceInfo, StoreId,
+    Reader, Seq, SourceInfo, StoreId,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+
+use super::state::{Event, IN_EPOCH, Row, SYNTHETIC};
 
 /// The number of the lines' schema: greater when a field changes its meaning.
 pub const SCHEMA: u32 = 1;
@@ -74,6 +76,9 @@ pub struct Kind {
     /// What compaction keeps of it.
     #[serde(default = "all")]
     keep: String,
+    /// Of a kind of operations, the numbers of the last event: of the store, and of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_event: Option<(u64, u64)>,
 }
 
 /// Of an export that does not say it.
@@ -138,6 +143,8 @@ pub struct Entry<'a> {
     schema_version: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     row: Option<Row>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<Event>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     metadata: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,50 +153,6 @@ pub struct Entry<'a> {
     payload_text: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
-}
-
-/// What an entry says as a row of live state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    operation: String,
-    /// One bit a source, in hexadecimal.
-    sources: String,
-    /// One bit a field, in hexadecimal.
-    changed: String,
-    /// Where it is not the generation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
-}
-
-impl Row {
-    fn of(frame: &FrameInfo) -> Option<Self> {
-        let (operation, mark) = (RowOperation::of(frame.operation)?, frame.row?);
-        Some(Self {
-            operation: operation.name().to_owned(),
-            sources: format!("{:016x}", mark.sources),
-            changed: format!("{:016x}", mark.changed),
-            version: mark.version,
-        })
-    }
-
-    fn to_import(&self, schema: Option<u16>) -> Result<(RowOperation, RowMark), String> {
-        let word = |digits: &str, field: &str| {
-            u64::from_str_radix(digits, 16)
-                .map_err(|_| format!("`{field}` is no hexadecimal of 64 bits: {digits:?}"))
-        };
-        let operations = (0..=u8::MAX).filter_map(RowOperation::of);
-        let operation = operations.into_iter().find(|operation| operation.name() == self.operation);
-        let operation = operation
-            .ok_or_else(|| format!("a row was {:?}, which this build does not know", self.operation))?;
-        let mark = RowMark {
-            schema: schema.ok_or("a row has no `schema_version`")?,
-            sources: word(&self.sources, "sources")?,
-            changed: word(&self.changed, "changed")?,
-            version: self.version,
-        };
-        Ok((operation, mark))
-    }
 }
 
 /// A time that is shown, and not read back.
@@ -234,7 +197,7 @@ impl Header {
             segment_bytes,
             forgot,
             filtered,
-            kinds: reader.kinds().iter().map(|kind| Kind::of(kind)).collect(),
+            kinds: reader.kinds().iter().map(|kind| Kind::of(kind, reader)).collect(),
             sources: reader.sources().into_iter().map(Source::of).collect(),
         }
     }
@@ -282,8 +245,11 @@ fn word(value: &dyn std::fmt::Debug) -> String {
 }
 
 impl Kind {
-    fn of(kind: &KindInfo) -> Self {
+    fn of(kind: &KindInfo, reader: &Reader) -> Self {
+        // Where the end of the log cannot be read, its entries will say so.
+        let last_event = reader.last_event(kind.id).ok().filter(|numbers| *numbers != (0, 0));
         Self {
+            last_event,
             number: kind.id.get(),
             name: kind.name.clone(),
             version: kind.version,
@@ -295,7 +261,7 @@ impl Kind {
     }
 
     fn to_import(&self) -> Result<ImportKind, String> {
-        let Self { number, name, version, codec, owner, fields, keep } = self;
+        let Self { number, name, version, codec, owner, fields, keep, last_event } = self;
         let codec = match codec.as_str() {
             "bytes" => Codec::Bytes,
             "messagepack" => Codec::MessagePack,
@@ -309,6 +275,7 @@ impl Kind {
         let owner = match owner.as_str() {
             "facts" => Owner::Facts,
             "state" => Owner::State,
+            "events" => Owner::Events,
             other => {
                 return Err(format!(
                     "the kind {name:?} has the owner {other:?}, which this build does not know"
@@ -326,7 +293,8 @@ impl Kind {
             }
         };
         let kind = ImportKind::new(*number, name.clone()).version(*version).codec(codec).owner(owner);
-        Ok(kind.fields(fields.clone()).keep(keep))
+        let (store, of_kind) = last_event.unwrap_or_default();
+        Ok(kind.fields(fields.clone()).keep(keep).last_event(store, of_kind))
     }
 }
 
@@ -353,6 +321,7 @@ impl<'a> Entry<'a> {
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
             row: Row::of(frame),
+            event: Event::of(frame),
             metadata_base64: metadata.is_none().then(|| base64(&frame.metadata)),
             metadata: metadata.filter(|text| !text.is_empty()),
             payload_base64: payload_text.is_none().then(|| base64(&frame.payload)),
@@ -403,6 +372,13 @@ impl<'a> Entry<'a> {
         let entry = ImportEntry::new(seq, generation, kind, key, payload);
         let entry = match self.row.as_ref().map(|row| row.to_import(self.schema_version)).transpose()? {
             Some((operation, mark)) => entry.row(operation, mark),
+            None => entry,
+        };
+        let event = self.event.as_ref().map(|event| event.to_import(self.schema_version)).transpose()?;
+        let entry = match event {
+            Some((operation, mark, why)) => {
+                entry.event(operation, mark).in_epoch(why == IN_EPOCH).synthetic(why == SYNTHETIC)
+            }
             None => entry,
         };
         Ok(entry

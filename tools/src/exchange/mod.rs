@@ -13,6 +13,7 @@ mod entries;
 mod export;
 mod import;
 mod line;
+mod state;
 
 pub use entries::{Entries, Next};
 pub use export::{NotCarried, export, header};
