@@ -1,4 +1,5 @@
-//! Live state against a model on one page: a map from keys to rows and sets of sources, beside a store on a
+//! Live state against a model on one page: a map from keys to rows and sets of sources, and a list of
+//! what was said, beside a store on a
 //! simulated disk, with windows, subscriptions, closings, kills, power cuts and compaction among the operations.
 //!
 //! `ESKER_STATE_CASES=100000 cargo test --release --test state_model` looks longer; a failure is shrunk and shown.
@@ -22,8 +23,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     })
 }
 
-fn run(durability: Durability, operations: &[Operation]) -> Result<(), String> {
-    let mut world = World::new(durability);
+fn run(durability: Durability, logged: bool, operations: &[Operation]) -> Result<(), String> {
+    let mut world = World::new(durability, logged);
     for (at, operation) in operations.iter().enumerate() {
         world.step(operation).map_err(|error| format!("operation {at}, {operation:?}: {error}"))?;
     }
@@ -35,7 +36,7 @@ fn cases() -> u32 {
 }
 
 /// What the model must not miss.
-const RARE: [&str; 10] = [
+const RARE: [&str; 12] = [
     "a crash took a flush",
     "a follower began anew",
     "a follower caught up",
@@ -43,6 +44,8 @@ const RARE: [&str; 10] = [
     "a window came to nothing",
     "a window ended before an operation",
     "an epoch took something back",
+    "events were suppressed",
+    "events were told again",
     "only a set of sources changed",
     "something was compacted",
     "what was not there is not there",
@@ -58,9 +61,9 @@ fn the_store_says_what_the_model_says() {
     };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     runner
-        .run(&(any::<bool>(), vec(operation(), 1..150)), |(syncs, operations)| {
+        .run(&(any::<bool>(), any::<bool>(), vec(operation(), 1..150)), |(syncs, logged, operations)| {
             let durability = if syncs { Durability::Sync } else { Durability::Os };
-            run(durability, &operations).map_err(TestCaseError::fail)
+            run(durability, logged, &operations).map_err(TestCaseError::fail)
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let met = MET.lock().unwrap();

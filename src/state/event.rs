@@ -242,11 +242,19 @@ impl<'e, T> Event<'e, T> {
 
     /// The frame with the row before, and the version of its schema.
     fn row_before(&self) -> Result<Option<(OwnedEntry, u16)>> {
-        // The log as it was: what came later is not walked over.
-        let view = View::new(Arc::clone(&self.core.index), self.entry.position());
+        let position = self.entry.position();
+        // The log as it was: what came later is not walked over. No view ends in a part.
+        let view = if position.is_in_part() {
+            self.core.view()
+        } else {
+            View::new(Arc::clone(&self.core.index), position)
+        };
         let mut next = self.entry.to_owned();
         for before in view.entity_behind(self.entry.kind(), self.key(), 0).rev() {
             let before = before?;
+            if before.seq() >= self.seq() {
+                continue;
+            }
             if !follows(&next.entry(), &before) {
                 return Ok(None);
             }

@@ -1,5 +1,6 @@
 //! A store with live state on a simulated disk beside its model: a map from keys to rows and sets of sources.
 
+pub(crate) mod events;
 pub(crate) mod operation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +8,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    ChangeKind, Check, CompactOptions, Durability, ErrorKind, Kind, Made, Marker, Options, Patch, Simulator,
-    Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
+    ChangeKind, Check, CompactOptions, Durability, ErrorKind, EventOperation, Kind, Made, Marker, Options,
+    Patch, Simulator, Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
 };
 use serde::{Deserialize, Serialize};
 
+use events::{Suppressed, Told};
 use operation::Operation;
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
@@ -25,6 +27,7 @@ pub(crate) struct Row {
 }
 
 const KIND: Kind<Row> = Kind::new("row");
+const LOGGED: Kind<Row> = Kind::new("row").events();
 pub(crate) const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 pub(crate) const SOURCES: [&str; 3] = ["one", "two", "three"];
 
@@ -49,6 +52,7 @@ fn met(what: &'static str) {
 }
 
 pub(crate) struct World {
+    kind: Kind<Row>,
     durability: Durability,
     disk: Simulator,
     store: Store,
@@ -57,6 +61,11 @@ pub(crate) struct World {
     now: Moment,
     /// The state behind each flush; the last one is what is visible.
     moments: Vec<Moment>,
+    /// What was said, with all that is pending; and how much of it there was at each of the moments.
+    told: Vec<Told>,
+    told_until: Vec<usize>,
+    /// Who has an epoch open.
+    epoch_of: Option<usize>,
     /// Up to which of them a flush was acknowledged.
     acknowledged: usize,
     touched: BTreeSet<&'static str>,
@@ -76,16 +85,20 @@ fn open(disk: &Simulator, durability: Durability) -> Store {
 }
 
 impl World {
-    pub(crate) fn new(durability: Durability) -> Self {
+    pub(crate) fn new(durability: Durability, logged: bool) -> Self {
         let disk = Simulator::new();
         let store = open(&disk, durability);
         let mut world = Self {
+            kind: if logged { LOGGED } else { KIND },
             durability,
             disk,
             store,
             sources: Vec::new(),
             now: Moment::new(),
             moments: vec![Moment::new()],
+            told: Vec::new(),
+            told_until: vec![0],
+            epoch_of: None,
             acknowledged: 0,
             touched: BTreeSet::new(),
             flushes: 0,
@@ -105,10 +118,13 @@ impl World {
         match operation {
             Operation::Assert { source, key, a, b } => {
                 // One that does not fit the window of another.
-                let text = b.then(|| "x".repeat(if *a == 2 { 700 } else { 20 }));
+                let most = if self.kind.has_events() { 300 } else { 700 };
+                let text = b.then(|| "x".repeat(if *a == 2 { most } else { 20 }));
                 let row = Row { a: *a, b: text, c: (0..*a).map(|n| (n, n)).collect() };
-                self.sources[*source].assert(KIND, KEYS[*key], &row).map_err(|error| error.to_string())?;
-                self.said(|world| world.say(KEYS[*key], *source, row));
+                self.sources[*source]
+                    .assert(self.kind, KEYS[*key], &row)
+                    .map_err(|error| error.to_string())?;
+                self.said(|world| world.say(KEYS[*key], *source, row, EventOperation::Assert));
             }
             Operation::Patch { source, key, a, other } => {
                 let mut row = self.now.get(KEYS[*key]).map(|entity| entity.row.clone()).unwrap_or_default();
@@ -118,8 +134,10 @@ impl World {
                     patch = patch.set("b", &Some("patched")).unwrap();
                     row.b = Some("patched".into());
                 }
-                self.sources[*source].patch(KIND, KEYS[*key], &patch).map_err(|error| error.to_string())?;
-                self.said(|world| world.say(KEYS[*key], *source, row));
+                self.sources[*source]
+                    .patch(self.kind, KEYS[*key], &patch)
+                    .map_err(|error| error.to_string())?;
+                self.said(|world| world.say(KEYS[*key], *source, row, EventOperation::Patch));
             }
             Operation::Update { source, key } => {
                 let row = self.now.get(KEYS[*key]).map(|entity| entity.row.clone()).unwrap_or_default();
@@ -130,19 +148,21 @@ impl World {
                     *seen.borrow_mut() = Some(row.clone());
                     Row { a: row.a.wrapping_add(1) % 3, ..row }
                 };
-                self.sources[*source].update(KIND, KEYS[*key], change).map_err(|error| error.to_string())?;
+                self.sources[*source]
+                    .update(self.kind, KEYS[*key], change)
+                    .map_err(|error| error.to_string())?;
                 ensure(seen.into_inner() == Some(row), "an update sees what is pending")?;
-                self.said(|world| world.say(KEYS[*key], *source, next));
+                self.said(|world| world.say(KEYS[*key], *source, next, EventOperation::Patch));
             }
             Operation::Retract { source, key } => {
-                self.sources[*source].retract(KIND, KEYS[*key]).map_err(|error| error.to_string())?;
+                self.sources[*source].retract(self.kind, KEYS[*key]).map_err(|error| error.to_string())?;
                 self.said(|world| world.unsay(KEYS[*key], *source));
             }
             Operation::Epoch { source, keys, a, commits } => self.epoch(*source, *keys, *a, *commits)?,
             Operation::Flush => self.flush()?,
             Operation::Wait => {
                 let key = KEYS[0];
-                let ticket = self.sources[0].retract(KIND, key).map_err(|error| error.to_string())?;
+                let ticket = self.sources[0].retract(self.kind, key).map_err(|error| error.to_string())?;
                 if self.store.state_stats().unwrap().pending == 0 {
                     self.said(|world| world.unsay(key, 0));
                     return self.check();
@@ -164,7 +184,7 @@ impl World {
             }
             Operation::Follow { behind, capacity, resume } => {
                 self.leave();
-                let builder = self.store.subscription(KIND).behind(*behind).capacity(*capacity);
+                let builder = self.store.subscription(self.kind).behind(*behind).capacity(*capacity);
                 let (builder, folded) = match self.left.take().filter(|_| *resume) {
                     Some((token, folded)) => (builder.resume(token), folded),
                     None => (builder, Folded::new()),
@@ -174,6 +194,7 @@ impl World {
             }
             Operation::Read { items } => {
                 self.read(*items)?;
+                self.check_told()?;
             }
             Operation::Compact { thorough } => {
                 let options = CompactOptions::new().thorough(*thorough).keep_tombstones_for(Duration::ZERO);
@@ -215,11 +236,13 @@ impl World {
     }
 
     fn epoch(&mut self, source: usize, keys: u8, a: u8, commits: bool) -> Result<(), String> {
-        let epoch = self.sources[source].epoch(KIND).map_err(|error| error.to_string())?;
+        let epoch = self.sources[source].epoch(self.kind).map_err(|error| error.to_string())?;
+        self.epoch_of = Some(source);
         let is_said = |at: usize| keys & 1 << at != 0;
         for key in (0..KEYS.len()).filter(|at| is_said(*at)) {
             self.step(&Operation::Assert { source, key, a, b: false })?;
         }
+        self.epoch_of = None;
         if !commits {
             return Ok(());
         }
@@ -236,7 +259,7 @@ impl World {
         let mut retracted = 0;
         for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
             if self.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
-                self.unsay(key, source);
+                self.take_back(key, source, Suppressed::Synthetic);
                 retracted += 1;
             }
         }
@@ -249,15 +272,30 @@ impl World {
         Ok(())
     }
 
-    fn say(&mut self, key: &'static str, source: usize, row: Row) {
+    fn say(&mut self, key: &'static str, source: usize, row: Row, operation: EventOperation) {
         self.touched.insert(key);
+        let before = self.now.get(key).map(|entity| entity.row.clone());
         let entity = self.now.entry(key).or_default();
         entity.row = row;
         entity.sources.insert(source);
+        self.tell(key, source, operation, before, self.suppressed(source));
+    }
+
+    fn suppressed(&self, source: usize) -> Suppressed {
+        if self.epoch_of == Some(source) { Suppressed::InEpoch } else { Suppressed::No }
     }
 
     fn unsay(&mut self, key: &'static str, source: usize) {
+        self.take_back(key, source, self.suppressed(source));
+    }
+
+    fn take_back(&mut self, key: &'static str, source: usize, suppressed: Suppressed) {
         self.touched.insert(key);
+        self.forget_source(key, source);
+        self.tell(key, source, EventOperation::Retract, None, suppressed);
+    }
+
+    fn forget_source(&mut self, key: &'static str, source: usize) {
         if let Some(entity) = self.now.get_mut(key) {
             entity.sources.remove(&source);
             if entity.sources.is_empty() {
@@ -314,8 +352,10 @@ impl World {
                 _ => {}
             }
         }
-        if before != self.now {
+        let told = self.told.len();
+        if before != self.now || self.told_until.last() != Some(&told) {
             self.moments.push(self.now.clone());
+            self.told_until.push(told);
         }
     }
 
@@ -331,7 +371,10 @@ impl World {
         self.store = open(&self.disk, self.durability);
         self.flushes = 0;
         let found = self.visible()?;
-        let moment = self.moments.iter().rposition(|moment| *moment == found);
+        let told = self.count_told();
+        let is_it =
+            |at: &usize| self.moments[*at] == found && told.is_none_or(|told| self.told_until[*at] == told);
+        let moment = (0..self.moments.len()).rev().find(is_it);
         let Some(moment) = moment.filter(|moment| *moment >= self.acknowledged) else {
             return Err(format!(
                 "found {found:?}, which is none of the moments from {} on: {:?}",
@@ -343,19 +386,21 @@ impl World {
             met("a crash took a flush");
         }
         self.moments.truncate(moment + 1);
+        self.told_until.truncate(moment + 1);
+        self.told.truncate(self.told_until[moment]);
         self.acknowledged = moment;
         self.now = found;
         self.touched.clear();
         self.claim();
-        Ok(())
+        self.check_told()
     }
 
     /// The state as the store has it, with what every way of reading says of it.
     fn visible(&mut self) -> Result<Moment, String> {
         let mut found = Moment::new();
         for key in KEYS {
-            let row = self.store.get(KIND, key).map_err(|error| error.to_string())?;
-            let status = self.store.status(KIND, key).map_err(|error| error.to_string())?;
+            let row = self.store.get(self.kind, key).map_err(|error| error.to_string())?;
+            let status = self.store.status(self.kind, key).map_err(|error| error.to_string())?;
             let Some(row) = row else {
                 ensure(!matches!(status, esker::Status::Alive { .. }), "a status of what is not there")?;
                 continue;
@@ -380,7 +425,7 @@ impl World {
 
     fn scan(&mut self) -> Result<(), String> {
         let found = self.moments.last().unwrap().clone();
-        let scanned = self.store.scan(KIND).map_err(|error| error.to_string())?;
+        let scanned = self.store.scan(self.kind).map_err(|error| error.to_string())?;
         // A scan makes what it shows durable.
         self.all_is_durable();
         let mut keys = BTreeSet::new();
@@ -466,6 +511,7 @@ impl World {
         self.flush()?;
         self.read(10_000)?;
         self.scan()?;
+        self.check_told()?;
         drop(self.follower.take());
         self.sources.clear();
         self.store.close().map_err(|error| error.to_string())?;

@@ -72,6 +72,7 @@ impl Checking<'_> {
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
         self.kept.kinds.insert(kind);
+        self.state_frame(position, frame);
         let Some(here) = self.kept.here.as_mut() else { return };
         let newest = EntryAt::new(here.cover.last, here.ordinal);
         here.ordinal += 1;
