@@ -5,6 +5,7 @@
 //! cargo run --release -- --quick                        # 100,000 events, one run
 //! cargo run --release -- --engines floor,keyed-floor,esker --works append-no-sync,append-latency
 //! cargo run --release -- --feed                         # only readers that are told of what is appended
+//! cargo run --release -- --state                        # only live state: rows, and who is told of their changes
 //! cargo run --release -- --json > measured.jsonl        # {"work","engine","metric","value","unit"}
 //! cargo run --release -- --list                         # the works, the engines and their versions
 //! cargo run --release -- --ten-million                  # also the append to 10 M entities
@@ -22,13 +23,19 @@
 //! asked less than a store and have a column of their own. `batpak` is its lossy subscription there, and
 //! `batpak-cursor` its cursor; `esker-spin` is esker with readers that look for 20 us before they sleep.
 //!
+//! In the works of live state, the newest row of each key is kept, durably in groups of 20 ms, and one consumer is told
+//! of each change of a row that became durable. `sqlite` and `redb` write every upsert into the transaction of its
+//! group and log it there; `+window` gathers a group in a map and writes what it came to, as esker does by itself:
+//! so their consumers, as esker's, are told one change a key and group. What is in such a map is bytes: it has no versions,
+//! sources or types, and nobody can read what is pending. `map-channel` keeps nothing, and tells its consumer of every upsert. The consumer's rows are held against the store's behind each run.
+//!
 //! **How.** Every step of a run is a process of its own: for each work, the first run of all engines,
 //! then the second, so that drift of the machine falls on all. A process starts when the machine is quiet
 //! or patience ends; what others used of the machine meanwhile stands in the table (the kernel's own
 //! threads and the host count as others). Each work warms up first. The figure is the median of the runs,
 //! the spread is greatest less smallest. Only ratios within one run of this program mean anything.
 //!
-//! **What to distrust.** Payloads are 128 bytes and keys 12; one machine; a virtual disk. `seglog` keeps
+//! **What to distrust.** Payloads are 128 bytes and keys 12, also as rows, which have no other field; one machine; a virtual disk. `seglog` keeps
 //! unsynced appends in the process. The stores keyed by generation are handed the generation. Cold means
 //! that the store's pages were dropped, not the file system's own.
 
@@ -43,6 +50,7 @@ mod mapped;
 mod options;
 mod report;
 mod shrink;
+mod state;
 mod workload;
 mod works;
 

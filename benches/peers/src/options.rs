@@ -8,7 +8,7 @@ use crate::engines::{ROWS, Row};
 use crate::works::{Step, Work};
 
 pub const USAGE: &str = "usage: peers [--engines a,b] [--works a,b] [--events N] [--runs N] [--dir PATH]
-             [--quick] [--ten-million] [--feed] [--patience SECONDS] [--json] [--list]";
+             [--quick] [--ten-million] [--feed] [--state] [--patience SECONDS] [--json] [--list]";
 
 pub struct Options {
     pub engines: Vec<&'static Row>,
@@ -55,6 +55,7 @@ impl Options {
                 "--quick" => (options.events, options.runs) = (100_000, 1),
                 "--ten-million" => options.works = Work::ALL.to_vec(),
                 "--feed" => options.works = Work::ALL.into_iter().filter(|work| work.is_feed()).collect(),
+                "--state" => options.works = Work::ALL.into_iter().filter(|work| work.is_state()).collect(),
                 "--json" => options.json = true,
                 "--list" => options.list = true,
                 "--help" | "-h" => return Err(USAGE.into()),

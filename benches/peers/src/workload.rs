@@ -103,6 +103,12 @@ pub fn key_of(entity: u32) -> Key {
     key
 }
 
+/// The entity of a key, back from its letters.
+#[inline]
+pub fn entity_of_key(key: &[u8]) -> u32 {
+    key[4..].iter().fold(0, |entity, letter| entity << 4 | u32::from(letter - b'a'))
+}
+
 /// A step near the golden section of the number of entities that visits every one of them.
 fn stride_through(entities: u64) -> u64 {
     let mut stride = (entities as f64 * 0.618_033_988_75) as u64;

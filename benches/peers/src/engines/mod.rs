@@ -8,16 +8,21 @@ mod disruptor;
 mod esker;
 #[cfg(feature = "esker")]
 mod esker_feed;
+#[cfg(feature = "esker")]
+mod esker_state;
 mod fjall;
 mod floor;
 mod keyed_floor;
 mod layout;
 mod lmdb;
+mod map_channel;
 mod raft_engine;
 mod raw_fdatasync;
 mod redb;
+mod redb_state;
 mod seglog;
 mod sqlite;
+mod sqlite_state;
 mod tokio_broadcast;
 
 use std::marker::PhantomData;
@@ -25,6 +30,7 @@ use std::marker::PhantomData;
 use crate::engine::{Engine, Keyed, Outcome, not_offered};
 use crate::feed::{Feed, Followed};
 use crate::shrink::Shrinks;
+use crate::state::{Direct, LiveState, Windowed};
 use crate::works::{Measure, Task, Work};
 
 /// How a row of the table uses its adapter.
@@ -74,7 +80,8 @@ rows! {
     "floor": Floor Plain Of<floor::Floor>;
     "keyed-floor": Floor Plain Of<keyed_floor::KeyedFloor>;
     #[cfg(feature = "esker")]
-    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>, ShrinkOf<esker::Esker>;
+    "esker": Subject Plain Of<esker::Esker>, FeedOf<esker_feed::EskerFeed<0>>, FollowedOf<esker::Esker>, ShrinkOf<esker::Esker>,
+        StateOf<esker_state::EskerState>;
     #[cfg(feature = "esker")]
     "esker-spin": Subject Plain FeedOf<esker_feed::EskerFeed<20>>;
     "seglog": Unindexed Plain Of<seglog::Seglog>;
@@ -89,16 +96,20 @@ rows! {
     "fjall": Peer Plain Of<fjall::Fjall>;
     "fjall-e": Peer ByEntity Of<fjall::Fjall>;
     "fjall+gc": Peer Grouped Of<fjall::Fjall>;
-    "redb": Peer Plain Of<redb::Redb>, ShrinkOf<redb::Redb>;
+    "redb": Peer Plain Of<redb::Redb>, ShrinkOf<redb::Redb>, StateOf<Direct<redb_state::RedbState>>;
     "redb-e": Peer ByEntity Of<redb::Redb>;
+    "redb+window": Peer Plain StateOf<Windowed<redb_state::RedbState>>;
     "redb+gc": Peer Grouped Of<redb::Redb>;
-    "sqlite": Peer Plain Of<sqlite::Sqlite>, ShrinkOf<sqlite::Sqlite>;
+    "sqlite": Peer Plain Of<sqlite::Sqlite>, ShrinkOf<sqlite::Sqlite>,
+        StateOf<Direct<sqlite_state::SqliteState>>;
     "sqlite-e": Peer ByEntity Of<sqlite::Sqlite>;
+    "sqlite+window": Peer Plain StateOf<Windowed<sqlite_state::SqliteState>>;
     "sqlite+gc": Peer Grouped Of<sqlite::Sqlite>;
     "batpak": Peer Plain Of<batpak::Batpak>, FeedOf<batpak_feed::Subscribed>, FollowedOf<batpak::Batpak>;
     "batpak-cursor": Peer Plain FeedOf<batpak_feed::Cursored>;
     "crossbeam-channel": Queue Plain FeedOf<crossbeam::Crossbeam>;
     "tokio-broadcast": Queue Plain FeedOf<tokio_broadcast::TokioBroadcast>;
+    "map-channel": Queue Plain StateOf<map_channel::MapChannel>;
     "disruptor": Queue Plain FeedOf<disruptor::Disruptor>;
 }
 
@@ -120,7 +131,7 @@ impl Row {
     /// Whether it is worth a line if this row cannot do the work: a store that cannot be followed and a
     /// queue that keeps nothing are not expected to.
     pub fn is_expected(&self, work: Work) -> bool {
-        let of_this_sort = |adapter: &&dyn Adapter| adapter.is_for_feeds() == work.is_feed();
+        let of_this_sort = |adapter: &&dyn Adapter| adapter.sort() == Sort::of(work);
         self.way == Way::Plain && self.crate_name() != "memmap2" && self.adapters.iter().any(of_this_sort)
     }
 
@@ -169,8 +180,24 @@ trait Adapter: Sync {
         false
     }
 
-    fn is_for_feeds(&self) -> bool {
-        true
+    fn sort(&self) -> Sort;
+}
+
+/// What an adapter, or a work, is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Log,
+    Feed,
+    State,
+}
+
+impl Sort {
+    fn of(work: Work) -> Self {
+        match work {
+            _ if work.is_feed() => Self::Feed,
+            _ if work.is_state() => Self::State,
+            _ => Self::Log,
+        }
     }
 }
 
@@ -183,7 +210,7 @@ impl<E> Of<E> {
 
 impl<E: Engine> Adapter for Of<E> {
     fn offers(&self, work: Work) -> bool {
-        !work.is_feed() && !work.is_shrink() && E::offers(work)
+        Sort::of(work) == Sort::Log && !work.is_shrink() && E::offers(work)
     }
 
     fn most_events(&self, work: Work) -> u64 {
@@ -202,8 +229,8 @@ impl<E: Engine> Adapter for Of<E> {
         E::HISTORIES_WHEN_PLAIN
     }
 
-    fn is_for_feeds(&self) -> bool {
-        false
+    fn sort(&self) -> Sort {
+        Sort::Log
     }
 }
 
@@ -230,6 +257,10 @@ impl<F: Feed> Adapter for FeedOf<F> {
     fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
         task.run_feed::<F>()
     }
+
+    fn sort(&self) -> Sort {
+        Sort::Feed
+    }
 }
 
 /// A store with readers that it knows.
@@ -254,6 +285,39 @@ impl<E: Followed> Adapter for FollowedOf<E> {
 
     fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
         task.run_followed::<E>()
+    }
+
+    fn sort(&self) -> Sort {
+        Sort::Feed
+    }
+}
+
+/// Who keeps live state.
+struct StateOf<S>(PhantomData<fn() -> S>);
+
+impl<S> StateOf<S> {
+    const NEW: Self = Self(PhantomData);
+}
+
+impl<S: LiveState> Adapter for StateOf<S> {
+    fn offers(&self, work: Work) -> bool {
+        work.is_state() && (S::READS || !matches!(work, Work::StateGet | Work::StateScan))
+    }
+
+    fn most_events(&self, _work: Work) -> u64 {
+        u64::MAX
+    }
+
+    fn crate_name(&self) -> &'static str {
+        S::CRATE
+    }
+
+    fn run(&self, task: &Task, _grouped: bool) -> Outcome<Vec<Measure>> {
+        task.run_state::<S>()
+    }
+
+    fn sort(&self) -> Sort {
+        Sort::State
     }
 }
 
@@ -281,8 +345,8 @@ impl<E: Shrinks> Adapter for ShrinkOf<E> {
         task.run_shrink::<E>()
     }
 
-    fn is_for_feeds(&self) -> bool {
-        false
+    fn sort(&self) -> Sort {
+        Sort::Log
     }
 }
 

@@ -7,12 +7,14 @@ mod opens;
 mod reads;
 mod shrinks;
 mod sizes;
+mod states;
 
 use std::path::PathBuf;
 
 use crate::engine::{Durability, Engine, Keyed, Outcome, Setup, not_offered};
 use crate::feed::{Feed, Followed, Waiting};
 use crate::shrink::Shrinks;
+use crate::state::LiveState;
 use crate::workload::{BATCH_EVENTS, Workload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,10 +47,14 @@ pub enum Work {
     FeedDrain,
     FeedIdle,
     FeedCheckpoint,
+    StateHot,
+    StateDistinct,
+    StateGet,
+    StateScan,
 }
 
 impl Work {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::AppendNoSync,
         Self::AppendLatency,
         Self::AppendFourThreads,
@@ -77,6 +83,10 @@ impl Work {
         Self::FeedDrain,
         Self::FeedIdle,
         Self::FeedCheckpoint,
+        Self::StateHot,
+        Self::StateDistinct,
+        Self::StateGet,
+        Self::StateScan,
     ];
 
     pub fn name(self) -> &'static str {
@@ -109,6 +119,10 @@ impl Work {
             Self::FeedDrain => "feed-drain-64",
             Self::FeedIdle => "feed-idle-10k",
             Self::FeedCheckpoint => "feed-checkpoint",
+            Self::StateHot => "state-10k-hot",
+            Self::StateDistinct => "state-distinct",
+            Self::StateGet => "state-get",
+            Self::StateScan => "state-scan",
         }
     }
 
@@ -171,6 +185,17 @@ impl Work {
                 "eight threads append durably beside a named reader that makes its place durable behind each \
                  entry; queues have no place"
             }
+            Self::StateHot => {
+                "one thread upserts rows of 10,000 keys again and again, durably in groups of 20 ms, beside a consumer of \
+                 the changes"
+            }
+            Self::StateDistinct => {
+                "the same with another key for each upsert, until the last of them is durable, and until it was told"
+            }
+            Self::StateGet => {
+                "a row by a random key, as it is now, of as many rows as events, from a warm cache"
+            }
+            Self::StateScan => "all rows of one moment, of as many as events, from a warm cache",
         }
     }
 
@@ -190,12 +215,17 @@ impl Work {
 
     /// Whether readers are told of what is appended: works for who implements [`Feed`] or [`Followed`].
     pub fn is_feed(self) -> bool {
-        self >= Self::FeedThroughputOne
+        (Self::FeedThroughputOne..=Self::FeedCheckpoint).contains(&self)
+    }
+
+    /// Whether rows are kept, and changes of them told: works for who implements [`LiveState`].
+    pub fn is_state(self) -> bool {
+        self >= Self::StateHot
     }
 
     /// Whether it is a work for stores, with names and entities.
     pub fn is_followed(self) -> bool {
-        self >= Self::FeedDrain
+        (Self::FeedDrain..=Self::FeedCheckpoint).contains(&self)
     }
 
     /// Whether the history of entities is what the layout should serve.
@@ -208,6 +238,8 @@ impl Work {
             Self::AppendMillionEntities => 1_000_000,
             Self::AppendTenMillionEntities => 10_000_000,
             Self::EntityHistory => (events / 1_000).clamp(1, u64::from(u32::MAX)) as u32,
+            Self::StateHot => 10_000,
+            Self::StateDistinct | Self::StateGet | Self::StateScan => events.min(u64::from(u32::MAX)) as u32,
             _ => 1_000,
         }
     }
@@ -340,6 +372,16 @@ impl Task {
             Work::Compaction => shrinks::shrink::<E>(self),
             Work::AppendWhileCompacting => shrinks::append_beside::<E>(self),
             Work::ReadWhileCompacting => shrinks::read_beside::<E>(self),
+            _ => not_offered(),
+        }
+    }
+
+    pub fn run_state<S: LiveState>(&self) -> Outcome<Vec<Measure>> {
+        match self.work {
+            Work::StateHot => states::hot::<S>(self),
+            Work::StateDistinct => states::distinct::<S>(self),
+            Work::StateGet => states::gets::<S>(self),
+            Work::StateScan => states::scan::<S>(self),
             _ => not_offered(),
         }
     }
