@@ -209,6 +209,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) key: Option<IdempotencyKey>,
     /// The numbers that events of these kinds have come to with it.
     pub(crate) counts: &'a [EventCount],
+    /// It may be greater than what the options say, up to so many bytes; a segment is made to fit it then.
+    pub(crate) up_to: u64,
 }
 
 /// A batch that is stored under the lock.
@@ -305,7 +307,7 @@ impl Core {
         }
         let mut receipts = Vec::with_capacity(items.len());
         let (end, repeated) =
-            self.append_items(items, Beside { moves, key, counts: &[] }, &mut |receipt| {
+            self.append_items(items, Beside { moves, key, ..Beside::default() }, &mut |receipt| {
                 receipts.push(receipt)
             })?;
         Ok((BatchReceipt { receipts, repeated }, end))
@@ -328,17 +330,15 @@ impl Core {
         beside: Beside<'_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
-        let Beside { moves, key, counts } = beside;
+        let Beside { moves, key, counts, up_to } = beside;
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
         let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
         let bytes = items_bytes + moves.iter().map(|step| cursor_bytes(&step.state)).sum::<u64>();
-        if bytes > self.options.batch_bytes_max() {
+        let most = self.options.batch_bytes_max().max(up_to);
+        if bytes > most {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
-                .sides(
-                    format!("at most {} bytes", self.options.batch_bytes_max()),
-                    format!("{bytes} bytes"),
-                ));
+                .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
         }
         // A kind that was registered stays so.
         self.check_kinds(items)?;

@@ -15,6 +15,10 @@ use crate::journal::core::{Beside, Core, Item};
 use crate::journal::record::Receipt;
 use crate::journal::region::Region;
 use crate::log::writer::Draft;
+use crate::options::SEGMENT_BYTES_MAX;
+
+/// What the end of an epoch comes to at most: all of it is one batch, and a segment has to hold that.
+pub(crate) const EPOCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / 2;
 
 /// A row frame that is to be appended.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +92,8 @@ impl Core {
             items.push(Item::of_row(draft, hash));
         }
         let mut receipts = Vec::with_capacity(items.len());
-        let beside = Beside { counts, ..Beside::default() };
+        // Windows keep to the options' limit; the end of an epoch need not.
+        let beside = Beside { counts, up_to: EPOCH_BYTES_MAX, ..Beside::default() };
         let is_row = |at: usize| items.get(at).is_some_and(|item| item.draft.flags & flag::ASIDE == 0);
         let mut at = 0;
         let (end, _) = self.append_items(&items, beside, &mut |receipt| {

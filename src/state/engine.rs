@@ -24,7 +24,7 @@ use crate::format::index::EntityHash;
 use crate::id::{KindId, Position};
 use crate::journal::core::Core;
 use crate::journal::lodger::Lodger;
-use crate::journal::rows::OperationFrame;
+use crate::journal::rows::{EPOCH_BYTES_MAX, OperationFrame};
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
 use crate::state::epoch::Epochs;
@@ -358,7 +358,7 @@ impl State {
     ) -> Result<u64> {
         let mut open = self.enter_whatever_failed(core)?;
         self.append_in(core, &mut open)?;
-        let most = core.options.batch_bytes_max();
+        let most = EPOCH_BYTES_MAX;
         // Nobody else says anything meanwhile: all of them or none.
         let mut window = open.window.successor();
         let mut retracted = 0;

@@ -124,12 +124,12 @@ impl Epoch {
     }
 
     /// Ends it: whatever the source asserted of the kind and has not touched since the beginning it retracts, all in one
-    /// batch. Other sources' entities are not affected. Waits as the store's durability says.
+    /// batch, however many: a segment of the log is made to hold it. Other sources' entities are not affected. Waits as the store's durability says.
     ///
     /// # Errors
     ///
-    /// `BatchTooLarge` if the retractions do not fit a batch (by default some 100,000 do): nothing was retracted, and
-    /// the epoch is abandoned. `Corrupt` or `Io` for a row that cannot be read; and what a flush answers.
+    /// `BatchTooLarge` if the retractions take more than 512 MiB of log (some millions take less): nothing was retracted,
+    /// and the epoch is abandoned. `Corrupt` or `Io` for a row that cannot be read; and what a flush answers.
     pub fn commit(self) -> Result<EpochOutcome> {
         let core = self.source.core();
         let stale = self.stale()?;

@@ -2,7 +2,7 @@
 
 use esker::{ErrorKind, Simulator};
 
-use super::harbour::{VESSEL, alive, follow, open, options, store, told, vessel};
+use super::harbour::{VESSEL, alive, change_often, follow, open, store, told, vessel};
 
 #[test]
 fn s21_an_epoch_retracts_what_its_source_did_not_say_again() {
@@ -94,20 +94,40 @@ fn s22_a_crash_leaves_an_epoch_s_end_whole_or_not_at_all() {
 }
 
 #[test]
-fn an_epoch_whose_end_fits_no_batch_takes_nothing_back() {
-    let store = esker::Store::over(options().segment_bytes(64 << 10).in_memory().unwrap());
-    let radar = store.source("radar").unwrap();
+fn s22_the_end_of_an_epoch_is_one_batch_however_large_it_is() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
     for n in 0..400 {
         radar.assert(VESSEL, format!("vessel-{n}"), &vessel("v", 1.0)).unwrap();
     }
+    pilot.assert(VESSEL, "vessel-7", &vessel("v", 1.0)).unwrap();
     store.flush().unwrap();
-    let refused = radar.epoch(VESSEL).unwrap().commit().unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::BatchTooLarge);
-    assert!(refused.to_string().contains("400"), "{refused}");
-    assert_eq!(store.scan(VESSEL).unwrap().count(), 400);
-    let epoch = radar.epoch(VESSEL).unwrap();
-    for n in 100..400 {
-        radar.assert(VESSEL, format!("vessel-{n}"), &vessel("v", 1.0)).unwrap();
+    let (begun, flushes) = (disk.events(), store.state_stats().unwrap().flushes);
+    // Far more than a batch or a segment of these options.
+    assert_eq!(radar.epoch(VESSEL).unwrap().commit().unwrap().retracted, 400);
+    assert_eq!(store.state_stats().unwrap().flushes, flushes + 1);
+    let ended = disk.events();
+    let mut seen = [0; 2];
+    for events in begun..=ended {
+        for seed in 0..10u64 {
+            let mut state = seed * 2 + 1;
+            let crashed = disk.crash(events, &mut |n| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 33).unwrap() % n
+            });
+            let rows = open(&crashed).scan(VESSEL).unwrap().count();
+            assert!(rows == 400 || rows == 1, "behind {events} operations of the disk: {rows} rows");
+            assert!(events < ended || rows == 1, "it was acknowledged");
+            seen[usize::from(rows == 1)] += 1;
+        }
     }
-    assert_eq!(epoch.commit().unwrap().retracted, 100);
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+    // The log goes on behind it, is read from the outside, and compacted.
+    change_often(&store, &radar, "busy", 200);
+    store.journal().compact(&esker::CompactOptions::new()).unwrap();
+    drop((radar, pilot));
+    store.close().unwrap();
+    assert_eq!(esker::verify_in(&disk, esker::Check::Full).unwrap().verdict, esker::Verdict::Valid);
+    assert_eq!(open(&disk).scan(VESSEL).unwrap().count(), 2);
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    ChangeKind, Check, CompactOptions, Durability, ErrorKind, EventOperation, Kind, Made, Marker, Options,
+    ChangeKind, Check, CompactOptions, Durability, EventOperation, Kind, Made, Marker, Options,
     Patch, Simulator, Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
 };
 use serde::{Deserialize, Serialize};
@@ -249,13 +249,7 @@ impl World {
         let outcome = epoch.commit();
         self.flushes = self.store.state_stats().unwrap().flushes;
         self.flushed();
-        let outcome = match outcome {
-            Err(error) if error.kind() == ErrorKind::BatchTooLarge => {
-                met("an epoch's end fitted no batch");
-                return Ok(());
-            }
-            outcome => outcome.map_err(|error| error.to_string())?,
-        };
+        let outcome = outcome.map_err(|error| error.to_string())?;
         let mut retracted = 0;
         for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
             if self.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
