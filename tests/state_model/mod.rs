@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    ChangeKind, Check, CompactOptions, Durability, EventOperation, Kind, Made, Marker, Options,
-    Patch, Simulator, Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
+    ChangeKind, Check, CompactOptions, Durability, EventOperation, Kind, Made, Marker, Options, Patch,
+    Simulator, Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
 };
 use serde::{Deserialize, Serialize};
 
