@@ -94,6 +94,8 @@
 //!     codec              values to bytes and back
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
+//!     |   |        |
+//!     |   |      clock   what time it is
 //!     |   |
 //!  compact  feed         what is dropped, and what is kept of it; who sleeps for which part of the log
 //!     |   |
@@ -131,6 +133,7 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
 mod codec;
 mod compact;
 mod cursor;
@@ -157,6 +160,7 @@ pub use disk::simulator::{Choose, Simulator};
 pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
+pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;

@@ -38,7 +38,7 @@ use crate::journal::tasks::Tasks;
 use crate::journal::waiting::touch;
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
-use crate::log::lock::{HeldLock, now};
+use crate::log::lock::HeldLock;
 use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 use crate::log::writer::{ActiveSegment, Draft, Numbers};
@@ -328,7 +328,7 @@ impl Core {
         }
         // A kind that was registered stays so.
         self.check_kinds(items)?;
-        let time = now();
+        let time = self.options.clock.now();
         let mut cursors;
         let mut writer = loop {
             let mut writer = self.writer.lock();

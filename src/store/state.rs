@@ -7,7 +7,6 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::id::KindId;
 use crate::journal::view::View;
-use crate::log::lock::now;
 use crate::state::engine::{State, StateStats, StateTicket};
 use crate::state::kind::Kind;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
@@ -187,7 +186,7 @@ impl StoreView {
     pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
         let retention = i64::try_from(TOMBSTONE_RETENTION.as_nanos()).unwrap_or(i64::MAX);
-        reading::status(self.entries(), id, key.as_ref(), now().saturating_sub(retention))
+        reading::status(self.entries(), id, key.as_ref(), self.now().saturating_sub(retention))
     }
 
     /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].
