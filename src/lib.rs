@@ -169,7 +169,9 @@ pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
 pub use format::row::{RowMark, RowOperation};
-pub use format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+pub use format::source::{
+    DEADLINE_MAX, DEADLINE_MIN, Liveness, SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo,
+};
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
@@ -205,10 +207,13 @@ pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
+pub use state::ending::Closing;
 pub use state::engine::{StateStats, StateTicket};
 pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
+pub use state::presence::{SessionEnd, SessionEvent};
 pub use state::reading::{OwnedRow, Row, Rows, SourceSet, Status, Version};
+pub use state::sessions::{Heartbeat, SourceOptions};
 pub use state::source::Source;
 pub use state::subscribing::{Behind, SubscriptionBuilder};
 pub use state::subscription::{Subscription, SubscriptionStatus};
@@ -221,6 +226,7 @@ pub use store::facts::Facts;
 pub use store::project::{DurableProjectionWatcher, ProjectionOptions, ProjectionWatcher};
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
+pub use store::state::SESSIONS;
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

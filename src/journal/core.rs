@@ -17,7 +17,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::system::{Owner, System};
+use crate::format::system::System;
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
 use crate::index::finder::Index;
@@ -28,7 +28,7 @@ use crate::journal::cursors::Move;
 use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
-use crate::journal::kinds::KindSet;
+use crate::journal::kinds::{KindSet, is_guarded};
 use crate::journal::lodger::Lodger;
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
@@ -244,11 +244,7 @@ impl Core {
             index,
             writer: Mutex::new(writer),
             kinds_through: AtomicU16::new(registry.dense_through()),
-            state_kinds: registry
-                .iter()
-                .filter(|kind| kind.owner == Owner::State)
-                .map(|kind| kind.id)
-                .collect(),
+            state_kinds: registry.iter().filter(|kind| is_guarded(kind)).map(|kind| kind.id).collect(),
             lodger: OnceLock::new(),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
@@ -317,6 +313,19 @@ impl Core {
     ) -> Result<(Position, bool)> {
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
+        // A kind that was registered stays so.
+        self.check_kinds(items)?;
+        self.append_checked(items, moves, key, receipt)
+    }
+
+    /// The same, of kinds that whoever calls may write.
+    pub(crate) fn append_checked(
+        &self,
+        items: &[Item<'_>],
+        moves: &[Move],
+        key: Option<IdempotencyKey>,
+        receipt: &mut dyn FnMut(Receipt),
+    ) -> Result<(Position, bool)> {
         let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
         let bytes = items_bytes + moves.iter().map(|step| cursor_bytes(&step.state)).sum::<u64>();
         if bytes > self.options.batch_bytes_max() {
@@ -326,8 +335,6 @@ impl Core {
                     format!("{bytes} bytes"),
                 ));
         }
-        // A kind that was registered stays so.
-        self.check_kinds(items)?;
         let time = self.options.clock.now();
         let mut cursors;
         let mut writer = loop {

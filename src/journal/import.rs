@@ -21,7 +21,7 @@ use crate::id::{Generation, IdempotencyKey, KINDS_MAX, KindId, SEQ_MAX, Seq, Sto
 use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
 use crate::journal::opening::{start_anew, write_manifest};
-use crate::journal::registry::{KindSpec, check};
+use crate::journal::registry::{KindSpec, check, check_own};
 use crate::journal::repair::era_behind;
 use crate::log::writer::{Draft, Numbers};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -470,6 +470,7 @@ impl Import {
             return Err(refused("its name").sides("one that no kind has", "one that is there"));
         }
         let spec = KindSpec { name, version, codec, owner, fields };
+        check_own(&spec)?;
         check(&spec)?;
         registry.learn(KindInfo { keep, ..spec.numbered(KindId(number)) });
         self.done.kinds += 1;

@@ -10,12 +10,20 @@ use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
 use crate::format::source::SourceInfo;
 use crate::format::system::{
-    FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
+    Codec, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
 };
 use crate::id::{KINDS_MAX, KindId};
 
 /// Names that start so are the library's own.
 const RESERVED_PREFIX: &str = "esker.";
+
+/// The facts of sources that come and go.
+pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
+
+/// True of the name of a kind that only the library itself writes.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED_PREFIX)
+}
 
 /// What a kind should be, before it has a number.
 #[derive(Clone, Debug)]
@@ -175,6 +183,24 @@ impl KindSpec {
     }
 }
 
+/// Refuses a name of the library's own.
+pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
+    if !is_reserved(name) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("register the kind {name:?}: its name"))
+        .sides(format!("one that does not start with {RESERVED_PREFIX:?}"), name))
+}
+
+/// Refuses a kind under a name of the library's own that is none of its own kinds.
+pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
+    let is_own = spec.name == SESSIONS_NAME;
+    if is_own && (spec.codec, spec.owner) == (Codec::MessagePack, Owner::Facts) {
+        return Ok(());
+    }
+    check_not_reserved(&spec.name)
+}
+
 /// Refuses what no kind may be.
 pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     let refuse = |what: &str, expected: String, found: String| {
@@ -183,13 +209,6 @@ pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     };
     if spec.name.is_empty() || spec.name.len() > KIND_NAME_BYTES_MAX {
         return refuse("its name", format!("1 to {KIND_NAME_BYTES_MAX} bytes"), spec.name.len().to_string());
-    }
-    if spec.name.starts_with(RESERVED_PREFIX) {
-        return refuse(
-            "its name",
-            format!("one that does not start with {RESERVED_PREFIX:?}"),
-            spec.name.clone(),
-        );
     }
     if spec.version == 0 {
         return refuse("its version", "1 or more".to_owned(), "0".to_owned());

@@ -10,7 +10,7 @@ use crate::format::system::System;
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
 use crate::journal::core::{Core, Item};
-use crate::journal::record::Receipt;
+use crate::journal::record::{Receipt, Record};
 use crate::log::writer::Draft;
 
 /// A row frame that is to be appended.
@@ -55,6 +55,14 @@ impl Core {
         let (end, _) = self.append_items(&items, &[], None, &mut |receipt| receipts.push(receipt))?;
         self.want_sync_for_readers();
         Ok((receipts, end))
+    }
+
+    /// Appends a fact of one of the library's own kinds. Nobody waits for it.
+    pub(crate) fn append_own(&self, kind: KindId, version: u16, key: &[u8], payload: &[u8]) -> Result<()> {
+        let item = self.item(&Record::new(kind, key, payload).schema_version(version))?;
+        self.append_checked(std::slice::from_ref(&item), &[], None, &mut |_| {})?;
+        self.want_sync_for_readers();
+        Ok(())
     }
 
     /// Says in the log who has a source's number.
