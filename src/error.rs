@@ -69,6 +69,8 @@ pub enum ErrorKind {
     TypeMismatch,
     /// Somebody has a session of this source.
     SourceClaimed,
+    /// The source's session was closed, or its epoch abandoned because the source was silent for too long.
+    SourceEnded,
     /// The source has an epoch of that kind open.
     EpochOpen,
     /// A value could not be encoded or decoded by the kind's codec.
@@ -138,6 +140,7 @@ impl ErrorKind {
             Self::Schema => "the type does not fit the kind",
             Self::TypeMismatch => "a value of another type",
             Self::SourceClaimed => "another session has the source",
+            Self::SourceEnded => "the source's session has ended",
             Self::EpochOpen => "an epoch is open",
             Self::Codec => "codec failed",
             Self::LimitReached => "limit reached",
@@ -188,6 +191,7 @@ impl ErrorKind {
             }
             Self::OwnedByState => "write it through a source: `Store::source`, then assert, patch or retract",
             Self::EpochOpen => "commit the other epoch, or drop it",
+            Self::SourceEnded => "claim the source again, and say again what is true",
             Self::SourceClaimed => "clone the session that has it, or drop all its clones first",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",

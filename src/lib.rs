@@ -94,6 +94,8 @@
 //!     codec              values to bytes and back
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
+//!     |   |        |
+//!     |   |      clock   what time it is
 //!     |   |
 //!  compact  feed         what is dropped, and what is kept of it; who sleeps for which part of the log
 //!     |   |
@@ -131,6 +133,7 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
 mod codec;
 mod compact;
 mod cursor;
@@ -157,6 +160,7 @@ pub use disk::simulator::{Choose, Simulator};
 pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
+pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;
@@ -166,7 +170,9 @@ pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
 pub use format::operation::{EventMark, EventOperation};
 pub use format::row::{RowMark, RowOperation};
-pub use format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+pub use format::source::{
+    DEADLINE_MAX, DEADLINE_MIN, Liveness, SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo,
+};
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
@@ -203,12 +209,15 @@ pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
+pub use state::ending::Closing;
 pub use state::engine::{StateStats, StateTicket};
 pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::event::{Event, EventKind};
 pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
+pub use state::presence::{SessionEnd, SessionEvent};
 pub use state::reading::{OwnedRow, Row, Rows, SourceSet, Status, Version};
+pub use state::sessions::{Heartbeat, SourceOptions};
 pub use state::source::Source;
 pub use state::subscribing::{Behind, SubscriptionBuilder};
 pub use state::subscription::{Subscription, SubscriptionStatus};
@@ -221,6 +230,7 @@ pub use store::facts::Facts;
 pub use store::project::{DurableProjectionWatcher, ProjectionOptions, ProjectionWatcher};
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
+pub use store::state::SESSIONS;
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

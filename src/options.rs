@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::compact::policy::AutoCompact;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -48,6 +49,7 @@ pub struct Options {
     pub(crate) allow_network_file_system: bool,
     pub(crate) auto_compact: Option<AutoCompact>,
     pub(crate) window: Window,
+    pub(crate) clock: Clock,
     pub(crate) presence: Presence,
 }
 
@@ -97,6 +99,7 @@ impl Options {
             allow_network_file_system: false,
             auto_compact: None,
             window: Window::Every(Duration::from_millis(20)),
+            clock: Clock::System,
             presence: Presence::OpenOrCreate,
         }
     }
@@ -144,6 +147,16 @@ impl Options {
     /// seen, and survives a crash, later. Whoever waits for an operation never waits for the window.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
+        self
+    }
+
+    /// What tells the time: the time that entries have, how long a deletion is told, how long compaction keeps it, and
+    /// when a source has been silent for too long. Default: the system's clocks.
+    ///
+    /// A test takes a [`ManualClock`](crate::ManualClock), and no test has to wait. Intervals (of windows, of syncs, of
+    /// compactions) are the system's all the same.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
         self
     }
 

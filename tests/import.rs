@@ -141,6 +141,7 @@ fn a_call_that_failed_ends_the_import_and_kinds_are_what_kinds_may_be() {
         ImportKind::new(2, ""),
         ImportKind::new(2, "x".repeat(256)),
         ImportKind::new(2, "esker.own"),
+        ImportKind::new(2, "esker.sessions"),
         ImportKind::new(2, "v").version(0),
     ] {
         let mut import = Import::begin(&path, origin()).unwrap();

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["codec"],         // values to bytes and back
     &["journal"],       // bytes; one writer; the lock order and the threads
     &["options"],
+    &["clock"],           // what time it is
     &["compact", "feed"], // what is dropped and kept; who sleeps for what, and is woken
     &["cursor", "index"],
     &["log"],    // order, marks, commit, rotation, recovery

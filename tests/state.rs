@@ -15,6 +15,8 @@ mod faults;
 mod following;
 #[path = "state/harbour.rs"]
 mod harbour;
+#[path = "state/liveness.rs"]
+mod liveness;
 #[path = "state/reviewed.rs"]
 mod reviewed;
 #[path = "state/schema.rs"]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use esker::{
     Codec, Durability, Generation, Import, ImportEntry, ImportKind, Kind, Options, Origin, Owner, Patch,
-    RowMark, RowOperation, Seq, Simulator, StateItem, Store, StoreId, Window,
+    RowMark, RowOperation, Seq, Simulator, SourceInfo, StateItem, Store, StoreId, Window,
 };
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     let origin = Origin::new(StoreId::from_bytes([7; 16]), 1, 0).segment_bytes(16 << 10);
     let mut import = Import::begin_on(&disk, origin).expect("an empty disk");
     for id in (0..8).chain(56..64) {
-        import.source(id, &format!("source-{id}"), 0).expect("a source");
+        import.source(SourceInfo::new(id, format!("source-{id}"), 0)).expect("a source");
     }
     let kind = ImportKind::new(1, "row").version(2).codec(Codec::MessagePack).owner(Owner::State);
     let kind = import.kind(kind.fields(vec!["name".into(), "knots".into(), "cargo".into()])).expect("a kind");

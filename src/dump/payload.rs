@@ -153,11 +153,18 @@ impl Payload {
                 ])
             }),
             Some(System::Source) => SourceInfo::read(&frame.payload).map(|source| {
-                Value::named([
+                let mut fields = vec![
                     ("id", Value::Unsigned(u64::from(source.id))),
                     ("name", Value::Text(source.name.clone())),
                     ("retired", Value::Bool(source.retired)),
-                ])
+                ];
+                // Few sources have one.
+                if let Some(deadline) = source.liveness.deadline() {
+                    let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+                    fields.push(("deadline_ms", Value::Unsigned(millis)));
+                    fields.push(("settled", Value::Bool(source.settled)));
+                }
+                Value::named(fields)
             }),
             Some(System::Count) => EventCount::read(&frame.payload).map(|count| {
                 let (store, of_kind) = count.sequence;

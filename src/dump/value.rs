@@ -89,7 +89,7 @@ impl Value {
     }
 
     /// A map whose keys are names.
-    pub(crate) fn named<const N: usize>(members: [(&str, Self); N]) -> Self {
+    pub(crate) fn named<'n>(members: impl IntoIterator<Item = (&'n str, Self)>) -> Self {
         Self::Map(members.into_iter().map(|(name, value)| (Self::Text(name.to_owned()), value)).collect())
     }
 

@@ -205,6 +205,7 @@ impl Core {
             index: &self.index,
             registry: &self.registry,
             segment_bytes: self.options.segment_bytes,
+            now: self.options.clock.now(),
             compacting: Some(&self.compacting),
         };
         let job = Job::new(&ground, (options, what), &view, durable, &holds)?;

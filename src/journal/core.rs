@@ -18,7 +18,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, Keyed};
 use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
-use crate::format::system::{Owner, System};
+use crate::format::system::System;
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
 use crate::index::entities::{Entities, Known};
 use crate::index::finder::Index;
@@ -29,7 +29,7 @@ use crate::journal::cursors::Move;
 use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
-use crate::journal::kinds::KindSet;
+use crate::journal::kinds::{KindSet, is_guarded};
 use crate::journal::lodger::Lodger;
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
@@ -39,7 +39,7 @@ use crate::journal::tasks::Tasks;
 use crate::journal::waiting::touch;
 use crate::journal::window::Window;
 use crate::log::commit::{Commit, Stopped};
-use crate::log::lock::{HeldLock, now};
+use crate::log::lock::HeldLock;
 use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 use crate::log::writer::{ActiveSegment, Draft, Numbers};
@@ -257,11 +257,7 @@ impl Core {
             index,
             writer: Mutex::new(writer),
             kinds_through: AtomicU16::new(registry.dense_through()),
-            state_kinds: registry
-                .iter()
-                .filter(|kind| kind.owner != Owner::Facts)
-                .map(|kind| kind.id)
-                .collect(),
+            state_kinds: registry.iter().filter(|kind| is_guarded(kind)).map(|kind| kind.id).collect(),
             lodger: OnceLock::new(),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
@@ -330,9 +326,21 @@ impl Core {
         beside: Beside<'_>,
         receipt: &mut dyn FnMut(Receipt),
     ) -> Result<(Position, bool)> {
-        let Beside { moves, key, counts, up_to } = beside;
         // Here too: the items may have been made before the fork.
         self.check_not_forked("append")?;
+        // A kind that was registered stays so.
+        self.check_kinds(items)?;
+        self.append_checked(items, beside, receipt)
+    }
+
+    /// The same, of kinds that whoever calls may write.
+    pub(crate) fn append_checked(
+        &self,
+        items: &[Item<'_>],
+        beside: Beside<'_>,
+        receipt: &mut dyn FnMut(Receipt),
+    ) -> Result<(Position, bool)> {
+        let Beside { moves, key, counts, up_to } = beside;
         let items_bytes: u64 = items.iter().map(|item| item.draft.bytes()).sum();
         let bytes = items_bytes + moves.iter().map(|step| cursor_bytes(&step.state)).sum::<u64>();
         let most = self.options.batch_bytes_max().max(up_to);
@@ -340,9 +348,7 @@ impl Core {
             return Err(Error::new(ErrorKind::BatchTooLarge, format!("append {} entries", items.len()))
                 .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
         }
-        // A kind that was registered stays so.
-        self.check_kinds(items)?;
-        let time = now();
+        let time = self.options.clock.now();
         let mut cursors;
         let mut writer = loop {
             let mut writer = self.writer.lock();

@@ -22,7 +22,7 @@ use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
 use crate::journal::import::entry::{ImportEntry, ImportKind};
 use crate::journal::opening::{start_anew, write_manifest};
-use crate::journal::registry::{KindSpec, check};
+use crate::journal::registry::{KindSpec, check, check_own};
 use crate::journal::repair::era_behind;
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
@@ -234,6 +234,7 @@ impl Import {
             return Err(refused("its name").sides("one that no kind has", "one that is there"));
         }
         let spec = KindSpec { name, version, codec, owner, fields };
+        check_own(&spec)?;
         check(&spec)?;
         registry.learn(KindInfo { keep, ..spec.numbered(KindId(number)) });
         if owner == Owner::Events {

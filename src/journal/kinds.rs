@@ -8,7 +8,7 @@ use crate::format::frame::{FACT, flag};
 use crate::format::system::{Codec, Keep, KindInfo, Owner, System};
 use crate::id::{KINDS_MAX, KindId, Position};
 use crate::journal::core::{Core, Item};
-use crate::journal::registry::{KindSpec, Registered};
+use crate::journal::registry::{KindSpec, Registered, check_not_reserved, is_reserved};
 use crate::log::writer::Draft;
 
 /// A set of kinds, looked at by every append: one bit each.
@@ -29,6 +29,11 @@ impl KindSet {
     }
 }
 
+/// True of a kind of which only the state layer writes: a program that appends to it would break what it says.
+pub(crate) fn is_guarded(kind: &KindInfo) -> bool {
+    kind.owner == Owner::State || is_reserved(&kind.name)
+}
+
 impl FromIterator<KindId> for KindSet {
     fn from_iter<I: IntoIterator<Item = KindId>>(kinds: I) -> Self {
         let set = Self([const { AtomicU64::new(0) }; KINDS_MAX as usize / 64 + 1]);
@@ -40,6 +45,12 @@ impl FromIterator<KindId> for KindSet {
 impl Core {
     /// Registers a kind, or finds it registered alike.
     pub(crate) fn register(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
+        check_not_reserved(&spec.name)?;
+        self.register_any(spec)
+    }
+
+    /// The same, for kinds of the library's own too.
+    pub(crate) fn register_any(&self, spec: KindSpec) -> Result<Arc<KindInfo>> {
         self.check_not_forked("register a kind")?;
         if let Registered::Already(kind) = self.registry.read().resolve(spec.clone())? {
             return Ok(kind);
@@ -56,7 +67,7 @@ impl Core {
             if self.make_room(&mut writer, draft.bytes())? {
                 self.push_system(&mut writer, &draft)?;
                 let id = info.id;
-                if info.owner != Owner::Facts {
+                if is_guarded(&info) {
                     self.state_kinds.insert(id);
                 }
                 let mut registry = self.registry.write();
@@ -128,8 +139,11 @@ impl Core {
     #[cold]
     pub(crate) fn owned_by_state(&self, kind: u16, doing: &str) -> Error {
         let name = self.registry.read().get(KindId(kind)).map(|known| known.name.clone());
+        let is_own = name.as_deref().is_some_and(is_reserved);
         let name = name.map_or_else(|| kind.to_string(), |name| format!("{name:?}"));
-        Error::new(ErrorKind::OwnedByState, format!("{doing} kind {name}")).at(self.directory.path())
+        let error =
+            Error::new(ErrorKind::OwnedByState, format!("{doing} kind {name}")).at(self.directory.path());
+        if is_own { error.noting("the store itself says what comes and goes".to_owned()) } else { error }
     }
 
     /// Typed values have no form that says that there is none.

@@ -2,8 +2,9 @@
 //!
 //! # Locks, in the order in which they are taken
 //!
-//! Before all of them: the window of live state (`state::engine`), which is appended under its own lock, and the claims
-//! of sources, under which a source is registered.
+//! Before all of them: the window of live state (`state::engine`), which is appended under its own lock, and under which
+//! sources are claimed and registered. A clock that is moved by hand is looked at under it, and takes it when it tells of
+//! a move, with no lock of its own.
 //!
 //! 0. `Compacting::turn` — whoever compacts, and whoever closes; then `Compacting::steady` — compaction
 //!    that puts something in place, and whoever makes a cursor or puts it somewhere
@@ -33,7 +34,8 @@
 //!   names the durable mark in the log when it went idle
 //! * *compact*: compacts at an interval; not the keeper, for which appends would have to wait
 //!
-//! A fourth, *pulse*, flushes the windows of live state (`state::engine`); it runs none of the user's code.
+//! A fourth, *pulse*, flushes the windows of live state (`state::engine`) and ends sources that fell silent
+//! (`state::ending`); it runs none of the user's code.
 //!
 //! And one for each reactor, which runs the user's code (`tasks`): asleep while nothing comes.
 //!

@@ -68,6 +68,7 @@ impl Reader {
             registry: self.registry(),
             // The size that the writer opens with is not written down.
             segment_bytes: Options::new().segment_bytes,
+            now: now(),
             compacting: None,
         };
         let job = Job::new(&ground, (options, Do::Nothing), view, durable, &holds)?;
@@ -113,6 +114,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) registry: &'a RwLock<Registry>,
     /// No part grows much longer.
     pub(crate) segment_bytes: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) now: i64,
     /// Who may say that it is to end.
     pub(crate) compacting: Option<&'a Compacting>,
 }
@@ -136,7 +139,6 @@ impl<'a> Job<'a> {
         holds: &Holds,
     ) -> Result<Self> {
         let nanos = |age: Duration| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let time = now();
         let kept = |kind: &Arc<KindInfo>| (kind.id.0, kind.keep);
         let keep = match what {
             // Nothing else goes.
@@ -147,7 +149,7 @@ impl<'a> Job<'a> {
             index: ground.index,
             keep,
             durable,
-            tombstones_before: time.saturating_sub(nanos(options.keep_tombstones_for)),
+            tombstones_before: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
             found: std::cell::RefCell::default(),
             erasing: rules_of(&view.catalog.compacted),
         };
@@ -155,7 +157,7 @@ impl<'a> Job<'a> {
         let limits = Limits {
             // A policy that keeps nothing of the newest looks at everything.
             appended_before: (!options.keep_for.is_zero())
-                .then(|| time.saturating_sub(nanos(options.keep_for))),
+                .then(|| ground.now.saturating_sub(nanos(options.keep_for))),
             seq_before: holds.first_held().min(
                 view.last_seq()?.map_or(0, Seq::get).saturating_add(1).saturating_sub(options.keep_entries),
             ),

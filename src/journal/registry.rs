@@ -11,7 +11,7 @@ use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
 use crate::format::source::SourceInfo;
 use crate::format::system::{
-    FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
+    Codec, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
 };
 use crate::id::{KINDS_MAX, KindId};
 
@@ -19,6 +19,14 @@ use crate::id::{KINDS_MAX, KindId};
 const RESERVED_PREFIX: &str = "esker.";
 /// What stands before the name of a kind of live state in that of its operations.
 pub(crate) const EVENTS_PREFIX: &str = "esker.events.";
+
+/// The facts of sources that come and go.
+pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
+
+/// True of the name of a kind that only the library itself writes.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with(RESERVED_PREFIX)
+}
 
 /// What a kind should be, before it has a number.
 #[derive(Clone, Debug)]
@@ -158,6 +166,11 @@ impl Registry {
         self.kinds.get(*self.by_name.get(name)?)
     }
 
+    /// The kind of the operations of a kind of rows, if it has events.
+    pub(crate) fn events_of(&self, rows: &str) -> Option<KindId> {
+        self.named(&format!("{EVENTS_PREFIX}{rows}")).map(|events| events.id)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KindInfo>> {
         self.kinds.iter()
     }
@@ -211,6 +224,28 @@ impl KindSpec {
     }
 }
 
+/// Refuses a name of the library's own.
+pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
+    if !is_reserved(name) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("register the kind {name:?}: its name"))
+        .sides(format!("one that does not start with {RESERVED_PREFIX:?}"), name))
+}
+
+/// Refuses a kind under a name of the library's own that is none of its own kinds.
+pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
+    let is_own = match spec.owner {
+        Owner::Facts => spec.name == SESSIONS_NAME,
+        Owner::Events => spec.name.starts_with(EVENTS_PREFIX),
+        Owner::State => false,
+    };
+    if is_own && spec.codec == Codec::MessagePack {
+        return Ok(());
+    }
+    check_not_reserved(&spec.name)
+}
+
 /// Refuses what no kind may be.
 pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     let refuse = |what: &str, expected: String, found: String| {
@@ -220,17 +255,10 @@ pub(crate) fn check(spec: &KindSpec) -> Result<()> {
     if spec.name.is_empty() || spec.name.len() > KIND_NAME_BYTES_MAX {
         return refuse("its name", format!("1 to {KIND_NAME_BYTES_MAX} bytes"), spec.name.len().to_string());
     }
-    match (spec.owner, spec.name.strip_prefix(EVENTS_PREFIX)) {
-        (Owner::Events, Some(rows)) if !rows.is_empty() => {}
-        (Owner::Events, _) => {
-            let expected = format!("the name of a kind of live state behind {EVENTS_PREFIX:?}");
-            return refuse("its name", expected, spec.name.clone());
-        }
-        _ if spec.name.starts_with(RESERVED_PREFIX) => {
-            let expected = format!("one that does not start with {RESERVED_PREFIX:?}");
-            return refuse("its name", expected, spec.name.clone());
-        }
-        _ => {}
+    let rows = spec.name.strip_prefix(EVENTS_PREFIX);
+    if spec.owner == Owner::Events && rows.is_none_or(str::is_empty) {
+        let expected = format!("the name of a kind of live state behind {EVENTS_PREFIX:?}");
+        return refuse("its name", expected, spec.name.clone());
     }
     if spec.version == 0 {
         return refuse("its version", "1 or more".to_owned(), "0".to_owned());

@@ -298,8 +298,7 @@ impl Kinds {
         for id in (0..64).filter(|id| self.sources & 1 << id != 0) {
             if !registry.sources().contains_key(&id) {
                 // Its number must not come to be another one's, with all the rows that it has.
-                let name = format!("recovered-{id}");
-                registry.learn_source(SourceInfo { id, name, claimed: 0, retired: false });
+                registry.learn_source(SourceInfo::new(id, format!("recovered-{id}"), 0));
             }
         }
         registry

@@ -12,7 +12,6 @@ use crate::format::manifest::{CursorTable, Manifest};
 use crate::journal::core::{Core, Writer};
 use crate::journal::cursors::Move;
 use crate::journal::opening::{read_manifest, write_manifest};
-use crate::log::lock::now;
 
 /// Allocated, and nothing else.
 pub(crate) const FILE_NAME: &str = "RESERVE";
@@ -55,7 +54,7 @@ impl Core {
         self.wait_durable(self.commit.visible())?;
         let writer = self.writer.lock();
         self.check_writable()?;
-        let states = self.states_behind(moves, writer.last_seq, now())?;
+        let states = self.states_behind(moves, writer.last_seq, self.options.clock.now())?;
         if states.is_empty() {
             return Ok(());
         }

@@ -281,7 +281,7 @@ impl Core {
 
     fn push_all_system(&self, writer: &mut Writer, drafts: &[Draft<'_>]) -> Result<()> {
         let durable = self.commit.durable();
-        let (seq, time) = (writer.last_seq, now());
+        let (seq, time) = (writer.last_seq, self.options.clock.now());
         let Stage::Writing(active) = &mut writer.stage else {
             return Err(Error::new(ErrorKind::Closed, "write a system frame"));
         };

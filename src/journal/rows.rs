@@ -12,7 +12,7 @@ use crate::format::system::{Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
 use crate::journal::core::{Beside, Core, Item};
-use crate::journal::record::Receipt;
+use crate::journal::record::{Receipt, Record};
 use crate::journal::region::Region;
 use crate::log::writer::Draft;
 use crate::options::SEGMENT_BYTES_MAX;
@@ -126,6 +126,14 @@ impl Core {
                 registry.learn_count(EventCount { kind, sequence: mark.sequence });
             }
         }
+    }
+
+    /// Appends a fact of one of the library's own kinds. Nobody waits for it.
+    pub(crate) fn append_own(&self, kind: KindId, version: u16, key: &[u8], payload: &[u8]) -> Result<()> {
+        let item = self.item(&Record::new(kind, key, payload).schema_version(version))?;
+        self.append_checked(std::slice::from_ref(&item), Beside::default(), &mut |_| {})?;
+        self.want_sync_for_readers();
+        Ok(())
     }
 
     /// Says in the log who has a source's number.

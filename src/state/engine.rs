@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::clock::Moved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::count::EventCount;
 use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
@@ -27,40 +28,41 @@ use crate::journal::lodger::Lodger;
 use crate::journal::rows::{EPOCH_BYTES_MAX, OperationFrame};
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
+use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
 use crate::state::operations::Numbering;
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
-use crate::state::source::Claims;
+use crate::state::sessions::Sessions;
 use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Utterance, Window};
 
 /// The state layer of a journal.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) schemas: Schemas,
-    pub(crate) claims: Arc<Claims>,
-    open: Mutex<Open>,
-    /// Something is pending that was not, or much is.
-    bell: Condvar,
+    pub(crate) open: Mutex<Open>,
+    /// Something is pending that was not, or much is; or there is a deadline to look at earlier than before.
+    pub(crate) bell: Condvar,
 }
 
 #[derive(Debug)]
-struct Open {
-    window: Window,
+pub(crate) struct Open {
+    pub(crate) window: Window,
     last_flush: Instant,
     /// The window has as much as should wait.
     is_full: bool,
     /// Where the log ended behind the last flush.
     end: Position,
     /// A flush that nobody waited for failed: the next call is told.
-    failure: Option<Error>,
+    pub(crate) failure: Option<Error>,
     /// Nothing is accepted any more.
     has_ended: bool,
-    pulse: Pulse,
+    pub(crate) pulse: Pulse,
     done: Done,
-    epochs: Epochs,
-    recent: Recent,
+    pub(crate) epochs: Epochs,
+    pub(crate) recent: Recent,
+    pub(crate) sessions: Sessions,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +89,7 @@ pub struct StateStats {
 }
 
 #[derive(Debug, Default)]
-enum Pulse {
+pub(crate) enum Pulse {
     #[default]
     NotYet,
     Runs(JoinHandle<()>),
@@ -163,6 +165,7 @@ impl fmt::Debug for StateTicket {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) source: u8,
+    pub(crate) session: u64,
     pub(crate) key: &'a [u8],
     pub(crate) saying: Saying<'a>,
     pub(crate) metadata: &'a [u8],
@@ -211,6 +214,13 @@ impl Open {
         (told, numbering.counts())
     }
 
+    /// When what is pending is to be flushed, if nobody waits for it before.
+    fn flush_due(&self, window: Every) -> Option<Instant> {
+        let Every::Every(every) = window else { return None };
+        let due = if self.is_full { None } else { self.last_flush.checked_add(every) };
+        (!self.window.is_empty()).then(|| due.unwrap_or(self.last_flush))
+    }
+
     /// How an entity is in the log.
     fn take_base(&mut self, core: &Arc<Core>, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
         self.recent.take(hash).map_or_else(|| base_of(core, bound, key), Ok)
@@ -239,7 +249,6 @@ impl State {
     pub(crate) fn of(core: &Core) -> Arc<Self> {
         core.lodger(|| Self {
             schemas: Schemas::default(),
-            claims: Arc::default(),
             open: Mutex::new(Open {
                 window: Window::default(),
                 last_flush: Instant::now(),
@@ -251,6 +260,7 @@ impl State {
                 done: Done::default(),
                 epochs: Epochs::default(),
                 recent: Recent::default(),
+                sessions: Sessions::default(),
             }),
             bell: Condvar::new(),
         })
@@ -263,10 +273,11 @@ impl State {
         bound: &Arc<Bound>,
         operation: &Operation<'_>,
     ) -> Result<Accepted> {
-        check(bound.name, operation)?;
+        check(&bound.name, operation)?;
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
-        let mut open = self.enter(core)?;
+        let mut open = self.enter_awake(core)?;
+        self.admit(core, &mut open, operation.source, operation.session)?;
         // Before anything is taken in: what is refused leaves no trace.
         let base = match open.window.find(hash) {
             Some(entity) => {
@@ -288,6 +299,7 @@ impl State {
         let utterance = open.utterance(bound, operation);
         open.window.say(entity, &utterance);
         open.epochs.touch(operation.source, bound.id, hash);
+        open.sessions.touch(operation.source, hash);
         let ticket = StateTicket {
             core: Arc::clone(core),
             state: Arc::clone(self),
@@ -357,6 +369,9 @@ impl State {
         stale: &[Box<[u8]>],
     ) -> Result<u64> {
         let mut open = self.enter_whatever_failed(core)?;
+        if !open.epochs.is_open(epoch) {
+            return Err(abandoned(core));
+        }
         self.append_in(core, &mut open)?;
         let most = EPOCH_BYTES_MAX;
         // Nobody else says anything meanwhile: all of them or none.
@@ -413,6 +428,7 @@ impl State {
 
     /// Appends what is pending, and waits as the journal's durability says.
     pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
+        self.tend_if_due(core)?;
         let end = self.append(core)?;
         core.wait_as_configured(end)
     }
@@ -425,7 +441,7 @@ impl State {
         Ok(open.end)
     }
 
-    fn append_in(&self, core: &Core, open: &mut Open) -> Result<()> {
+    pub(crate) fn append_in(&self, core: &Core, open: &mut Open) -> Result<()> {
         open.last_flush = Instant::now();
         if open.window.is_empty() {
             return Ok(());
@@ -464,7 +480,7 @@ impl State {
     }
 
     /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
-    fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
+    pub(crate) fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
         let mut open = self.enter_whatever_failed(core)?;
         match open.failure.take() {
             Some(error) => Err(error),
@@ -472,7 +488,7 @@ impl State {
         }
     }
 
-    fn enter_whatever_failed(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
+    pub(crate) fn enter_whatever_failed(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
         let open = self.open.lock();
         core.check_writable()?;
         if open.has_ended {
@@ -486,11 +502,11 @@ impl State {
         let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
         let is_news = was_idle || is_full && !open.is_full;
         open.is_full = is_full;
-        if matches!(open.pulse, Pulse::NotYet) {
+        if matches!(open.pulse, Pulse::NotYet) && core.options.window != Every::Manual {
             open.pulse = self.start(core);
         }
         let is_time = match (&open.pulse, core.options.window) {
-            (Pulse::Runs(_), _) => {
+            (Pulse::Runs(_), Every::Every(_)) => {
                 drop(open);
                 if is_news {
                     self.bell.notify_one();
@@ -507,7 +523,7 @@ impl State {
 
     /// Appends the window, and waits as the journal's durability says. Whoever comes next is told if that fails; a
     /// window that is still there is tried again.
-    fn flush_for_nobody(&self, core: &Core, open: &mut MutexGuard<'_, Open>) {
+    pub(crate) fn flush_for_nobody(&self, core: &Core, open: &mut MutexGuard<'_, Open>) {
         let flushed = self.append_in(core, open).map(|()| open.end);
         let flushes = open.done.flushes;
         let waited = MutexGuard::unlocked(open, || core.wait_as_configured(flushed?));
@@ -520,31 +536,40 @@ impl State {
         }
     }
 
-    fn start(self: &Arc<Self>, core: &Arc<Core>) -> Pulse {
-        if !core.options.background
-            || core.options.window == Every::Manual
-            || core.alone.load(Ordering::Relaxed)
-        {
+    pub(crate) fn start(self: &Arc<Self>, core: &Arc<Core>) -> Pulse {
+        if !core.options.background || core.alone.load(Ordering::Relaxed) {
             return Pulse::None;
         }
+        let moved: Arc<dyn Moved> = Arc::<Self>::clone(self);
+        core.options.clock.tell(Arc::downgrade(&moved));
         let (state, core) = (Arc::clone(self), Arc::clone(core));
         let started = Builder::new().name("esker pulse".to_owned()).spawn(move || state.pulse(&core));
         started.map_or(Pulse::None, Pulse::Runs)
     }
 
-    /// Flushes a window when its time has come, until the end.
+    /// Flushes a window when its time has come, and ends who was silent for too long, until the end.
     fn pulse(&self, core: &Arc<Core>) {
-        let Every::Every(every) = core.options.window else { return };
         let mut open = self.open.lock();
         while !open.has_ended {
-            let due = open.last_flush.checked_add(every).unwrap_or(open.last_flush);
-            if open.window.is_empty() {
-                self.bell.wait(&mut open);
-            } else if !open.is_full && Instant::now() < due {
-                self.bell.wait_until(&mut open, due);
-            } else {
+            let flush = open.flush_due(core.options.window);
+            if flush.is_some_and(|due| due <= Instant::now()) {
                 self.flush_for_nobody(core, &mut open);
+            } else if self.is_due(core, &open) {
+                MutexGuard::unlocked(&mut open, || self.tend_for_nobody(core));
+            } else {
+                match flush.into_iter().chain(self.next_look(core, &open)).min() {
+                    Some(due) => _ = self.bell.wait_until(&mut open, due),
+                    None => self.bell.wait(&mut open),
+                }
             }
+        }
+    }
+
+    /// Flushes the window if its time has come.
+    pub(crate) fn flush_if_due(&self, core: &Core) {
+        let mut open = self.open.lock();
+        if !open.has_ended && open.flush_due(core.options.window).is_some_and(|due| due <= Instant::now()) {
+            self.flush_for_nobody(core, &mut open);
         }
     }
 
@@ -565,6 +590,7 @@ impl Lodger for State {
         }
         let pulse = std::mem::replace(&mut open.pulse, Pulse::None);
         let ended = self.append_in(core, &mut open);
+        self.write_news(core, &mut open);
         let failure = open.failure.take();
         open.window.failed();
         drop(open);
@@ -625,7 +651,7 @@ fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
     if !said.is_alive() {
         return Ok(base);
     }
-    Ok(match current(bound.name, bound.version, bound.steps, &entry, said.mark.schema) {
+    Ok(match current(&bound.name, bound.version, bound.steps, &entry, said.mark.schema) {
         Ok(Cow::Borrowed(_)) => Base { row: BaseRow::Logged(entry.to_owned()), ..base },
         Ok(Cow::Owned(row)) if row.len() <= PAYLOAD_BYTES_MAX => Base { row: BaseRow::Brought(row), ..base },
         // Who asserts the row anew, or retracts it, need not know what it is.

@@ -60,6 +60,16 @@ impl Epochs {
         self.open.iter().any(|epoch| epoch.number == number && epoch.touched.contains(&hash))
     }
 
+    /// True unless it was ended.
+    pub(crate) fn is_open(&self, number: u64) -> bool {
+        self.open.iter().any(|epoch| epoch.number == number)
+    }
+
+    /// Ends those of a source.
+    pub(crate) fn abandon(&mut self, source: u8) {
+        self.open.retain(|epoch| epoch.source != source);
+    }
+
     fn touched(&self, number: u64) -> u64 {
         let epoch = self.open.iter().find(|epoch| epoch.number == number);
         epoch.map_or(0, |epoch| epoch.touched.len() as u64)
@@ -73,7 +83,8 @@ impl Epochs {
 /// A re-statement of all that a source knows of a kind; see [`Source::epoch`].
 ///
 /// Dropped without a [`commit`](Self::commit) it is abandoned: what was said in it stays said, and nothing is taken
-/// back. It remembers some 30 bytes for each entity that was touched.
+/// back. So it is when its source falls silent for longer than its [`Liveness`](crate::Liveness) says, and when the
+/// session is closed. It remembers some 30 bytes for each entity that was touched.
 #[must_use = "an epoch that is dropped is abandoned"]
 pub struct Epoch {
     source: Source,
@@ -94,6 +105,7 @@ pub struct EpochOutcome {
 
 impl Epoch {
     pub(crate) fn begin(source: &Source, state: &Arc<State>, bound: Arc<Bound>) -> Result<Self> {
+        state.check_in(source.core(), source.id(), source.session())?;
         let number = state.with_epochs(source.core(), |epochs| epochs.begin(source.id(), bound.id))?;
         let Some(number) = number else {
             let doing = format!("begin an epoch of {:?} and the kind {:?}", source.name(), bound.name);
@@ -129,9 +141,11 @@ impl Epoch {
     /// # Errors
     ///
     /// `BatchTooLarge` if the retractions take more than 512 MiB of log (some millions take less): nothing was retracted,
-    /// and the epoch is abandoned. `Corrupt` or `Io` for a row that cannot be read; and what a flush answers.
+    /// and the epoch is abandoned. `SourceEnded` if it was abandoned before. `Corrupt` or `Io` for a row that cannot be
+    /// read; and what a flush answers.
     pub fn commit(self) -> Result<EpochOutcome> {
         let core = self.source.core();
+        self.state.check_in(core, self.source.id(), self.source.session())?;
         let stale = self.stale()?;
         let touched = self.state.with_epochs(core, |epochs| epochs.touched(self.number))?;
         let retracted =

@@ -122,7 +122,7 @@ impl<'e, T> Event<'e, T> {
         self.told.is_event().then_some(self.told.mark.sequence.1)
     }
 
-    /// No source said it: the end of an epoch retracts what was not said again.
+    /// No source said it: the end of an epoch, or of a source, takes back what was said before.
     #[must_use]
     pub fn is_synthetic(&self) -> bool {
         self.told.flags & flag::SYNTHETIC != 0

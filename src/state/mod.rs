@@ -14,23 +14,29 @@
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
 //! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — when that is appended, and who waits for it
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
+//! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
+//!   which a source asserted; [`presence`] — who comes and goes, as facts
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
 
 pub(crate) mod change;
+pub(crate) mod ending;
 pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod events;
 pub(crate) mod kind;
+pub(crate) mod liveness;
 pub(crate) mod net;
 pub(crate) mod operations;
 pub(crate) mod pack;
+pub(crate) mod presence;
 pub(crate) mod reading;
 pub(crate) mod recent;
 pub(crate) mod row;
 pub(crate) mod schema;
+pub(crate) mod sessions;
 pub(crate) mod source;
 pub(crate) mod subscribing;
 pub(crate) mod subscription;

@@ -1,6 +1,7 @@
 //! What a typed handle means in one store: its number, and the order of its fields.
 
 use std::any::type_name;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub(crate) struct Bound {
     pub(crate) id: KindId,
     /// The kind of its operations, if it has events.
     pub(crate) events: Option<KindId>,
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) version: u16,
     pub(crate) steps: &'static [(u16, Upcaster)],
     /// Every field that a row of this version ever had: a field's place is its bit.
@@ -32,9 +33,17 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
+    /// A kind of rows that are left as they were written, whatever type they are of.
+    pub(crate) fn as_written(core: &Core, kind: &KindInfo) -> Self {
+        let events = core.registry.read().events_of(&kind.name);
+        let KindInfo { id, version, .. } = *kind;
+        let (name, fields) = (Cow::Owned(kind.name.clone()), kind.fields.clone());
+        Self { id, events, name, version, steps: &[], fields, told: &[] }
+    }
+
     /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything.
     pub(crate) fn check_row(&self, row: &[u8]) -> Result<()> {
-        let no_map = || no_row(self.name, "what was given", "a value that is encoded as something else");
+        let no_map = || no_row(&self.name, "what was given", "a value that is encoded as something else");
         let mut fields = Fields::of(row).ok_or_else(no_map)?;
         self.check_names(fields.by_ref().map(|(name, _)| name))?;
         if fields.is_whole() { Ok(()) } else { Err(no_map()) }
@@ -144,8 +153,7 @@ impl Schemas {
 
 fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Result<Bound> {
     let known = core.registry.read().named(kind.name()).cloned();
-    let events = format!("{EVENTS_PREFIX}{}", kind.name());
-    if !kind.has_events() && core.registry.read().named(&events).is_some() {
+    if !kind.has_events() && core.registry.read().events_of(kind.name()).is_some() {
         return Err(without_events(kind.name())
             .noting("add `.events()` to the handle, or use another name".to_owned()));
     }
@@ -168,9 +176,10 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
     let (codec, owner, version) = (Codec::MessagePack, Owner::State, kind.schema_version());
     let spec = KindSpec { name: kind.name().to_owned(), version, codec, owner, fields: fields.clone() };
     let id = core.register(spec.clone())?.id;
-    let events = kind.has_events().then_some(KindSpec { name: events, owner: Owner::Events, ..spec });
-    let events = events.map(|spec| core.register(spec)).transpose()?.map(|events| events.id);
-    Ok(Bound { id, events, name: kind.name(), version, steps: kind.steps(), fields, told })
+    let name = format!("{EVENTS_PREFIX}{}", kind.name());
+    let events = kind.has_events().then_some(KindSpec { name, owner: Owner::Events, ..spec });
+    let events = events.map(|spec| core.register_any(spec)).transpose()?.map(|events| events.id);
+    Ok(Bound { id, events, name: Cow::Borrowed(kind.name()), version, steps: kind.steps(), fields, told })
 }
 
 /// A version may gain fields. One that loses or renames some is another version.

@@ -1,50 +1,45 @@
 //! Sources: who says what is true, and the sessions in which they say it.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 use crate::journal::Journal;
 use crate::journal::core::Core;
-use crate::log::lock::now;
+use crate::state::ending::Closing;
 use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
 use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
 use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
 use crate::state::schema::Bound;
+use crate::state::sessions::{Claimed, SourceOptions, Who};
 use crate::state::window::Saying;
-
-/// The sources that a session of this process has.
-#[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<BTreeSet<u8>>);
 
 /// A session of a source, until its last clone is dropped.
 struct Claim {
     core: Arc<Core>,
-    claims: Arc<Claims>,
+    state: Arc<State>,
     id: u8,
+    session: u64,
     name: String,
+    /// Its number is given back when what it asserts is taken back.
+    gives_back: bool,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // In a forked child a thread of the parent, which is not there, may have the lock.
-        if self.core.check_not_forked("let go of a source").is_ok() {
-            self.claims.0.lock().remove(&self.id);
-        }
+        self.state.let_go(&self.core, self.id, &self.name, self.session);
     }
 }
 
 /// A session of a source: through it the source says what is true.
 ///
 /// Clones are the same session, and may be used from any thread. What a source asserts stays asserted when its
-/// sessions end and when the process does, until the source retracts it.
+/// sessions end and when the process does, until the source retracts it; unless it has a deadline
+/// ([`Liveness`](crate::Liveness)), which runs when it falls silent.
 ///
 /// **Operations are accepted, not awaited**: what they come to is appended with their window, and is visible and
 /// durable as the [`StateTicket`] says, or behind [`Store::flush`](crate::Store::flush). An operation that answers an
@@ -81,25 +76,23 @@ impl Drop for Claim {
 /// ```
 #[derive(Clone)]
 pub struct Source {
-    journal: Journal,
-    state: Arc<State>,
+    // Let go before the journal, which may end with this.
     claim: Arc<Claim>,
+    state: Arc<State>,
+    journal: Journal,
 }
 
 impl Source {
     /// Claims a source, and gives it a number if it has none.
-    pub(crate) fn claim(journal: &Journal, name: &str) -> Result<Self> {
+    pub(crate) fn claim(journal: &Journal, who: Who<'_>, options: SourceOptions) -> Result<Self> {
         let core = journal.appending();
-        if !(1..=SOURCE_NAME_BYTES_MAX).contains(&name.len()) {
-            return Err(Error::new(ErrorKind::InvalidInput, "name a source")
-                .sides(format!("1 to {SOURCE_NAME_BYTES_MAX} bytes"), name.len()));
-        }
         core.check_not_forked("claim a source")?;
         let state = State::of(core);
-        let id = state.claims.claim(core, name)?;
-        let claim =
-            Claim { core: Arc::clone(core), claims: Arc::clone(&state.claims), id, name: name.to_owned() };
-        Ok(Self { journal: journal.clone(), state, claim: Arc::new(claim) })
+        let Claimed { id, name, session } = state.claim(core, who, options)?;
+        let gives_back = matches!(who, Who::Anybody(_));
+        let (core, claimed) = (Arc::clone(core), Arc::clone(&state));
+        let claim = Arc::new(Claim { core, state: claimed, id, session, name, gives_back });
+        Ok(Self { claim, state, journal: journal.clone() })
     }
 
     /// Its name.
@@ -124,7 +117,7 @@ impl Source {
     /// `Codec` if the value cannot be encoded; `Schema` if its type cannot be the row of the kind, with both
     /// lists of fields; `KindMismatch` if the name is one of facts or of a newer version; `InvalidInput` for a key
     /// over its limit, `BatchTooLarge` for a row that no batch takes; what a flush failed with that nobody waited
-    /// for; `Poisoned`, `Closed`, `Forked`.
+    /// for; `SourceEnded` behind a [`close`](Self::close); `Poisoned`, `Closed`, `Forked`.
     pub fn assert<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>, row: &T) -> Result<StateTicket>
     where
         T: Serialize + DeserializeOwned,
@@ -186,7 +179,14 @@ impl Source {
             encode(kind.name(), row, bytes)?;
             bound.check_row(bytes)?;
             let saying = Saying::Assert(bytes);
-            let operation = Operation { source: self.claim.id, key, saying, metadata, only_if };
+            let operation = Operation {
+                source: self.claim.id,
+                session: self.claim.session,
+                key,
+                saying,
+                metadata,
+                only_if,
+            };
             match self.state.accept(self.core(), &bound, &operation)? {
                 Accepted::Done(ticket) => Ok(ticket),
                 Accepted::Moved => panic!("only what looked before can have been overtaken"),
@@ -311,7 +311,14 @@ impl Source {
             })?;
             let (row, present) = make(row.as_deref())?;
             let saying = Saying::Patch(&row, present);
-            let operation = Operation { source: self.claim.id, key, saying, metadata, only_if };
+            let operation = Operation {
+                source: self.claim.id,
+                session: self.claim.session,
+                key,
+                saying,
+                metadata,
+                only_if,
+            };
             if let Accepted::Done(ticket) = self.state.accept(self.core(), bound, &operation)? {
                 return Ok(ticket);
             }
@@ -330,7 +337,14 @@ impl Source {
     {
         let bound = self.bind(kind)?;
         let (key, saying, only_if) = (key.as_ref(), Saying::Retract, OnlyIf::Whatever);
-        let operation = Operation { source: self.claim.id, key, saying, metadata: &[], only_if };
+        let operation = Operation {
+            source: self.claim.id,
+            session: self.claim.session,
+            key,
+            saying,
+            metadata: &[],
+            only_if,
+        };
         match self.state.accept(self.core(), &bound, &operation)? {
             Accepted::Done(ticket) => Ok(ticket),
             Accepted::Moved => panic!("only what looked before can have been overtaken"),
@@ -375,6 +389,53 @@ impl Source {
         self.epoch(kind)?.commit()
     }
 
+    /// Says that the source is there, and nothing else: for a source with a deadline whose heartbeats are given
+    /// [by hand](crate::Heartbeat::ByHand). For others it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `SourceEnded` if the session was closed; `Poisoned`, `Closed`, `Forked`; and what ending those answered who were
+    /// silent for too long.
+    pub fn heartbeat(&self) -> Result<()> {
+        self.state.check_in(self.core(), self.id(), self.session())
+    }
+
+    /// Ends the session for all its clones, and decides at once what becomes of what the source asserts. Answers of how
+    /// many entities that was taken back. Epochs that are open are abandoned. Waits as the store's durability says.
+    ///
+    /// A session that is dropped instead decides nothing: what a source asserts stays if it may be silent for ever, and
+    /// otherwise its deadline runs from then on.
+    ///
+    /// ```
+    /// use esker::{Closing, ErrorKind, Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// let ada = Vessel { name: "Ada".into() };
+    /// radar.assert(VESSEL, "ada", &ada)?;
+    /// assert_eq!(radar.close(Closing::Retract)?, 1);
+    /// assert!(store.get(VESSEL, "ada")?.is_none());
+    /// assert_eq!(radar.assert(VESSEL, "ada", &ada).unwrap_err().kind(), ErrorKind::SourceEnded);
+    /// assert!(store.source("radar").is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `SourceEnded` if it was closed before. `NoSpace`, `Io`, or `Corrupt` for a row that cannot be read: the session
+    /// goes on, and what was taken back until then is; and what a flush answers.
+    pub fn close(&self, closing: Closing) -> Result<u64> {
+        let Claim { id, session, gives_back, .. } = *self.claim;
+        self.state.close_session(self.core(), (id, session), closing, gives_back)
+    }
+
+    pub(crate) fn session(&self) -> u64 {
+        self.claim.session
+    }
+
     pub(crate) fn core(&self) -> &Arc<Core> {
         self.journal.core()
     }
@@ -388,43 +449,5 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({:?}, {})", self.claim.name, self.claim.id)
-    }
-}
-
-impl Claims {
-    fn claim(&self, core: &Core, name: &str) -> Result<u8> {
-        let mut claimed = self.0.lock();
-        let (known, free) = {
-            let registry = core.registry.read();
-            let known =
-                registry.sources().values().find(|source| source.name == name).map(|source| source.id);
-            let is_free = |id: &u8| !registry.sources().contains_key(id);
-            (known, (0u8..).take(SOURCES_MAX).find(is_free))
-        };
-        let doing = || format!("claim the source {name:?}");
-        let id = match (known, free) {
-            (Some(known), _) => known,
-            (None, Some(free)) => {
-                core.put_source(SourceInfo {
-                    id: free,
-                    name: name.to_owned(),
-                    claimed: now(),
-                    retired: false,
-                })?;
-                free
-            }
-            (None, None) => {
-                let names: Vec<String> =
-                    core.registry.read().sources().values().map(|source| source.name.clone()).collect();
-                return Err(Error::new(ErrorKind::LimitReached, doing()).at(core.directory.path()).sides(
-                    format!("at most {SOURCES_MAX} sources"),
-                    format!("all taken: {}", names.join(", ")),
-                ));
-            }
-        };
-        if claimed.insert(id) {
-            return Ok(id);
-        }
-        Err(Error::new(ErrorKind::SourceClaimed, doing()).at(core.directory.path()))
     }
 }

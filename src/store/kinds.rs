@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::Journal;
-use crate::journal::registry::KindSpec;
+use crate::journal::registry::{KindSpec, is_reserved};
+use crate::state::presence;
 use crate::store::facts::Facts;
 
 /// The handles that were used to append.
@@ -83,6 +84,10 @@ fn handle<T>(kind: Facts<T>) -> Handle {
 }
 
 fn register(journal: &Journal, name: &str, version: u16, fields: &[&str]) -> Result<KindId> {
+    if is_reserved(name) {
+        // Whatever type it is read as: it is the library that says what it is.
+        return presence::register(journal.core(), name);
+    }
     let fields = fields.iter().map(|field| (*field).to_owned()).collect();
     let (codec, owner) = (Codec::MessagePack, Owner::Facts);
     let spec = KindSpec { name: name.to_owned(), version, codec, owner, fields };

@@ -12,7 +12,7 @@ pub(crate) mod project;
 pub(crate) mod react;
 pub(crate) mod reactor;
 mod retry;
-mod state;
+pub(crate) mod state;
 pub(crate) mod view;
 
 use std::fmt;

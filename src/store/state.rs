@@ -7,18 +7,42 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::format::system::Keep;
 use crate::id::KindId;
+use crate::journal::registry::SESSIONS_NAME;
 use crate::journal::view::View;
-use crate::log::lock::now;
+use crate::state::ending::Closing;
 use crate::state::engine::{State, StateStats, StateTicket};
 use crate::state::events::{EventWatcher, Events, EventsBuilder, without_events};
 use crate::state::kind::Kind;
+use crate::state::presence::SessionEvent;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
 use crate::state::schema::readable;
+use crate::state::sessions::{SourceOptions, Who};
 use crate::state::source::Source;
 use crate::state::subscribing::SubscriptionBuilder;
 use crate::state::subscription::Subscription;
 use crate::store::Store;
+use crate::store::facts::Facts;
 use crate::store::view::StoreView;
+
+/// Who comes and goes: what became of sources that have a deadline, each under its name. Sources that may be silent for
+/// ever are not told of: their claims cost no entry.
+///
+/// The store itself says it, in the moment or soon after; nobody waits for the disk. It is read like any other kind of
+/// facts, and `OwnedByState` is the answer to whoever appends to it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use esker::{Liveness, SESSIONS, SessionEvent, SourceOptions, Store};
+/// # fn main() -> esker::Result<()> {
+/// let store = Store::in_memory()?;
+/// let mortal = SourceOptions::new().liveness(Liveness::Deadline(Duration::from_secs(30)));
+/// let radar = store.source_with("radar", mortal)?;
+/// let newest = store.latest(SESSIONS, "radar")?.unwrap();
+/// assert_eq!(newest.value()?, SessionEvent::Begun { source: radar.id() });
+/// # Ok(()) }
+/// ```
+pub const SESSIONS: Facts<SessionEvent> = Facts::new(SESSIONS_NAME);
 
 /// So long a deletion is told.
 const TOMBSTONE_RETENTION: Duration = Duration::from_secs(300);
@@ -40,10 +64,59 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `SourceClaimed` while another session has it, `LimitReached` with the names of all 64 if there is no number,
+    /// `SourceClaimed` while another session has it, `LimitReached` with all 64, and whether they assert anything, if
+    /// there is no number,
     /// `InvalidInput` for a name over its limit; and what [`append`](Self::append) answers.
     pub fn source(&self, name: &str) -> Result<Source> {
-        Source::claim(self.journal(), name)
+        self.source_with(name, SourceOptions::new())
+    }
+
+    /// The same, with what becomes of the source when it falls silent; see [`SourceOptions`] and [`Liveness`].
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a deadline outside its limits, and as [`source`](Self::source).
+    ///
+    /// [`Liveness`]: crate::Liveness
+    pub fn source_with(&self, name: &str, options: SourceOptions) -> Result<Source> {
+        Source::claim(self.journal(), Who::Named(name), options)
+    }
+
+    /// A session of a new source, with a number that none has, and a name of its own: the first of `prefix-0`,
+    /// `prefix-1` and so on that is free. Nothing is asserted under its number, in no kind.
+    ///
+    /// A number is not free again by itself: [`Source::close`] with [`Closing::Retract`] gives it back, or
+    /// [`retire_source`](Self::retire_source).
+    ///
+    /// ```
+    /// use esker::{Closing, SourceOptions, Store};
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let worker = store.source_auto("worker", SourceOptions::new())?;
+    /// assert_eq!((worker.name(), worker.id()), ("worker-0", 0));
+    /// worker.close(Closing::Retract)?;
+    /// assert!(store.journal().sources().is_empty());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`source_with`](Self::source_with).
+    pub fn source_auto(&self, prefix: &str, options: SourceOptions) -> Result<Source> {
+        Source::claim(self.journal(), Who::Anybody(prefix), options)
+    }
+
+    /// Frees the number and the name of a source that is needed no more: another source may be given the number, and what
+    /// compaction has left of old rows then shows it under that one's name. Answers of how many entities was taken back
+    /// what it asserted: with [`Closing::Preserve`] that is none, and it is refused if there is anything.
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` with one of them if the source asserts entities, and they are not to be taken back; `SourceClaimed` if it
+    /// has a session; `InvalidInput` if there is no such source; and what a flush answers.
+    pub fn retire_source(&self, name: &str, closing: Closing) -> Result<u64> {
+        let core = self.journal().appending();
+        State::of(core).retire(core, name, closing)
     }
 
     /// Appends what sources have said up to now, as one batch, and waits as the store's durability says.
@@ -240,7 +313,7 @@ impl StoreView {
     pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
         let retention = i64::try_from(TOMBSTONE_RETENTION.as_nanos()).unwrap_or(i64::MAX);
-        reading::status(self.entries(), id, key.as_ref(), now().saturating_sub(retention))
+        reading::status(self.entries(), id, key.as_ref(), self.now().saturating_sub(retention))
     }
 
     /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].

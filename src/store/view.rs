@@ -4,6 +4,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::system::KindInfo;
 use crate::id::KindId;
@@ -157,6 +158,14 @@ impl StoreView {
 
     pub(crate) fn find<T>(&self, kind: Facts<T>) -> Result<Option<KindId>> {
         self.named(kind.name()).map(|known| kinds::readable(&known)).transpose()
+    }
+
+    /// Nanoseconds since 1970, by the store's clock. A reader does not know which one its writer has.
+    pub(crate) fn now(&self) -> i64 {
+        match &self.names {
+            Names::Writer(core) => core.options.clock.now(),
+            Names::Reader(_) => Clock::System.now(),
+        }
     }
 
     /// What the registry says of a name.

@@ -1,8 +1,9 @@
 //! Event streams: what each source said, in order, beside what came of it.
 
 use esker::{
-    CompactOptions, Entry, ErrorKind, Event, EventItem, EventKind, EventOperation, Facts, Item, Keep, Kind,
-    Lag, Made, Patch, Region, Simulator, Source, Start, Status, Store, SubscribeOptions, Until,
+    Closing, CompactOptions, Entry, ErrorKind, Event, EventItem, EventKind, EventOperation, Facts, Heartbeat,
+    Item, Keep, Kind, Lag, Liveness, Made, ManualClock, Patch, Region, Simulator, Source, SourceOptions,
+    Start, Status, Store, SubscribeOptions, Until,
 };
 use serde::de::DeserializeOwned;
 
@@ -471,4 +472,34 @@ fn a_window_of_events_is_one_batch_of_at_most_its_size() {
     assert!(stats.flushes > 5 && stats.operations == 1000, "{stats:?}");
     let numbers: Vec<u64> = sequences(&store, LOGGED).into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers, (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn s20_what_a_deadline_or_a_close_takes_back_is_no_event_of_anybody() {
+    let clock = ManualClock::new();
+    let store = Store::over(options().clock(clock.clone()).in_memory().unwrap());
+    let deadline = std::time::Duration::from_secs(30);
+    let mortal = SourceOptions::new().liveness(Liveness::Deadline(deadline)).heartbeat(Heartbeat::ByHand);
+    let (radar, pilot) = (store.source_with("radar", mortal).unwrap(), store.source("pilot").unwrap());
+    for source in [&radar, &pilot] {
+        source.assert(LOGGED, "ada", &vessel("Ada", 1.0)).unwrap();
+    }
+    radar.assert(LOGGED, "grace", &vessel("Grace", 1.0)).unwrap();
+    store.flush().unwrap();
+    clock.advance(deadline);
+    store.flush().unwrap();
+    assert_eq!(store.scan(LOGGED).unwrap().count(), 1);
+    assert_eq!(pilot.close(Closing::Retract).unwrap(), 1);
+    assert_eq!(
+        told(&store, LOGGED, true),
+        [
+            "1 ada created 0>1",
+            "2 ada updated [] 0>1",
+            "3 grace created 0>1",
+            "- ada retracted 1>1",
+            "- grace retracted 1>2",
+            "- ada retracted 1>2",
+        ]
+    );
+    assert_eq!(told(&store, LOGGED, false).len(), 3);
 }

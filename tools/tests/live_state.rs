@@ -6,8 +6,11 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
-use esker::{Kind, Options, Patch, Status, Store, Window};
+use esker::{
+    Closing, Kind, Liveness, Options, Patch, SESSIONS, SourceInfo, SourceOptions, Status, Store, Window,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use support::run;
@@ -73,6 +76,46 @@ fn rows_come_back_from_an_export_as_they_were_and_are_written_on() {
     imported.flush().unwrap();
     let left = imported.get(VESSEL, "Ada").unwrap().unwrap();
     assert_eq!((left.version(), left.sources().bits()), (3, 0b10), "the pilot says that it is there");
+}
+
+#[test]
+fn deadlines_of_sources_and_who_came_and_went_come_back_from_an_export_and_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (store, again, file) = (path("harbour.esker"), path("again.esker"), path("lines.jsonl"));
+    let mortal = SourceOptions::new().liveness(Liveness::Deadline(Duration::from_secs(30)));
+    {
+        let store = open(Path::new(&store));
+        let sources = ["radar", "pilot"].map(|name| store.source_with(name, mortal).unwrap());
+        let ada = Vessel { name: "Ada".into(), knots: 1.0 };
+        sources.iter().for_each(|source| drop(source.assert(VESSEL, "Ada", &ada).unwrap()));
+        sources[1].close(Closing::Preserve).unwrap();
+        store.close().unwrap();
+    }
+    let exported = run(&["export", &store]).stdout;
+    std::fs::write(&file, &exported).unwrap();
+    let made = run(&["import", &file, &again]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(run(&["diff", &store, &again]).rows()[0][1], "equal");
+    let shown = run(&["info", &again]).stdout;
+    assert!(shown.contains("2 (0 radar, deadline 30s, 1 pilot, deadline 30s, settled)"), "{shown}");
+
+    let imported = open(Path::new(&again));
+    let known: Vec<(Liveness, bool)> = imported
+        .journal()
+        .sources()
+        .iter()
+        .map(|SourceInfo { liveness, settled, .. }| (*liveness, *settled))
+        .collect();
+    let deadline = Liveness::Deadline(Duration::from_secs(30));
+    assert_eq!(known, [(deadline, false), (deadline, true)]);
+    assert_eq!(imported.history(SESSIONS, "pilot").unwrap().len(), 2);
+    imported.close().unwrap();
+
+    let spoilt = exported.replacen("\"deadline_ms\":30000", "\"deadline_ms\":1", 1);
+    std::fs::write(&file, spoilt).unwrap();
+    let refused = run(&["import", &file, &path("refused.esker")]);
+    assert!(refused.code != Some(0) && refused.stderr.contains("its deadline"), "{}", refused.stderr);
 }
 
 #[test]

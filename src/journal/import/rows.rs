@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
-use crate::format::source::{SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+use crate::format::source::{DEADLINE_MAX, DEADLINE_MIN, SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
 use crate::journal::import::entry::ImportEntry;
 use crate::journal::import::{Import, refused};
 
@@ -12,15 +12,16 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a number from 64 on, a name over its limit, a number or name that was there before, or a
-    /// source behind an entry.
-    pub fn source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
-        let done = self.try_source(id, name, claimed);
+    /// `InvalidInput` for a number from 64 on, a name or a deadline over its limits, a number or name that was there
+    /// before, or a source behind an entry.
+    pub fn source(&mut self, source: SourceInfo) -> Result<()> {
+        let done = self.try_source(source);
         self.failed |= done.is_err();
         done
     }
 
-    fn try_source(&mut self, id: u8, name: &str, claimed: i64) -> Result<()> {
+    fn try_source(&mut self, source: SourceInfo) -> Result<()> {
+        let SourceInfo { id, ref name, liveness, .. } = source;
         let refused = |what: &str, expected: String, found: String| {
             Err(Error::new(ErrorKind::InvalidInput, format!("import the source {name:?}: {what}"))
                 .sides(expected, found))
@@ -35,18 +36,22 @@ impl Import {
                 name.len().to_string(),
             );
         }
+        if !liveness.is_valid() {
+            let limits = format!("{DEADLINE_MIN:?} to {DEADLINE_MAX:?} in whole milliseconds");
+            return refused("its deadline", limits, format!("{liveness:?}"));
+        }
         if self.last_seq > 0 || !self.batch.is_empty() {
             return refused("its place", "sources before entries".into(), "one behind an entry".into());
         }
         let mut registry = self.core.registry.write();
-        if registry.sources().values().any(|known| known.id == id || known.name == name) {
+        if registry.sources().values().any(|known| known.id == id || known.name == *name) {
             return refused(
                 "its number or its name",
                 "those that no source has".into(),
                 "one that is there".into(),
             );
         }
-        registry.learn_source(SourceInfo { id, name: name.to_owned(), claimed, retired: false });
+        registry.learn_source(source);
         Ok(())
     }
 

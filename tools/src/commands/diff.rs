@@ -152,10 +152,15 @@ fn kinds(a: &Reader, b: &Reader) -> Vec<Difference> {
 /// A source is known by its number, which rows name.
 fn sources(a: &Reader, b: &Reader) -> Vec<Difference> {
     let [a, b] = [a, b].map(|reader| {
-        let row = |source: SourceInfo| (source.id.to_string(), [source.name, source.claimed.to_string()]);
+        let row = |source: SourceInfo| {
+            let deadline = source.liveness.deadline();
+            let deadline = deadline.map_or_else(|| "none".to_owned(), |deadline| format!("{deadline:?}"));
+            let settled = source.settled.to_string();
+            (source.id.to_string(), [source.name, source.claimed.to_string(), deadline, settled])
+        };
         reader.sources().into_iter().map(row).collect::<BTreeMap<_, _>>()
     });
-    by_name("source", ["name", "claimed"], &a, &b)
+    by_name("source", ["name", "claimed", "deadline", "settled"], &a, &b)
 }
 
 fn cursors(a: &Opened, b: &Opened) -> Result<Vec<Difference>> {

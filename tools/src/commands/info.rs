@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
-use esker::{CursorInfo, Holder, Position, Reader, Region};
+use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
 use serde::Serialize;
 use serde_json::json;
 
@@ -59,7 +59,13 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
 /// Who asserts live state, by number.
 fn sources_text(reader: &Reader) -> String {
     let sources = reader.sources();
-    let named: Vec<String> = sources.iter().map(|source| format!("{} {}", source.id, source.name)).collect();
+    let deadline = |source: &SourceInfo| match source.liveness.deadline() {
+        Some(deadline) if source.settled => format!(", deadline {deadline:?}, settled"),
+        Some(deadline) => format!(", deadline {deadline:?}"),
+        None => String::new(),
+    };
+    let named: Vec<String> =
+        sources.iter().map(|source| format!("{} {}{}", source.id, source.name, deadline(source))).collect();
     if named.is_empty() { String::new() } else { format!("{} ({})", named.len(), named.join(", ")) }
 }
 

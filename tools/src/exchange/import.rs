@@ -87,8 +87,8 @@ pub fn import(
     for kind in kinds {
         import.kind(kind).map_err(|error| lines.refused(error))?;
     }
-    for (id, name, claimed) in sources {
-        import.source(id, name, claimed).map_err(|error| lines.refused(error))?;
+    for source in sources {
+        import.source(source).map_err(|error| lines.refused(error))?;
     }
     loop {
         let next = lines.next_line();

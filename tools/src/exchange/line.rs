@@ -1,11 +1,12 @@
 //! The lines, as they stand in a file.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
 use esker::{
-    Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Origin, Owner,
-    Reader, Seq, SourceInfo, StoreId,
+    Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Liveness, Origin,
+    Owner, Reader, Seq, SourceInfo, StoreId,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,12 @@ struct Source {
     id: u8,
     name: String,
     claimed_ns: String,
+    /// How long it may be silent, in milliseconds; left out: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline_ms: Option<u64>,
+    /// What it asserts stays until its next session.
+    #[serde(default, skip_serializing_if = "is_false")]
+    settled: bool,
 }
 
 /// A kind of the header.
@@ -202,14 +209,13 @@ impl Header {
         }
     }
 
-    /// Its sources: number, name, and when it was first claimed.
+    /// Its sources.
     ///
     /// # Errors
     ///
     /// What is wrong with one.
-    pub fn sources(&self) -> Result<Vec<(u8, &str, i64)>, String> {
-        let claimed = |source: &Source| nanoseconds(&source.claimed_ns, "claimed_ns");
-        self.sources.iter().map(|source| Ok((source.id, source.name.as_str(), claimed(source)?))).collect()
+    pub fn sources(&self) -> Result<Vec<SourceInfo>, String> {
+        self.sources.iter().map(Source::to_import).collect()
     }
 
     /// The store that the export is of.
@@ -235,7 +241,23 @@ impl Header {
 
 impl Source {
     fn of(source: SourceInfo) -> Self {
-        Self { id: source.id, claimed_ns: source.claimed.to_string(), name: source.name }
+        let deadline = source.liveness.deadline();
+        Self {
+            id: source.id,
+            claimed_ns: source.claimed.to_string(),
+            deadline_ms: deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
+            settled: source.settled,
+            name: source.name,
+        }
+    }
+
+    fn to_import(&self) -> Result<SourceInfo, String> {
+        let claimed = nanoseconds(&self.claimed_ns, "claimed_ns")?;
+        let liveness = self
+            .deadline_ms
+            .map_or(Liveness::Forever, |millis| Liveness::Deadline(Duration::from_millis(millis)));
+        let source = SourceInfo::new(self.id, self.name.as_str(), claimed);
+        Ok(source.liveness(liveness).settled(self.settled))
     }
 }
 

@@ -1,0 +1,418 @@
+//! What becomes of that which a source asserted: when it was silent for too long, is closed, or is retired.
+//!
+//! Its rows are looked for in a view, kind by kind, and its bit is taken from them batch by batch, so that memory
+//! holds one batch and nobody waits for more than one. What the source says meanwhile stays said. Only behind the last
+//! batch does a frame say that the source is *settled*. So a crash in between is rolled forward: the source has its
+//! deadline still, and is ended by whoever opens the store next, from that opening's first claim on.
+//!
+//! Rows are left as they were written, with the version of their schema: no type is needed for it, and no step runs.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::flag;
+use crate::format::source::{SOURCES_MAX, SourceInfo};
+use crate::format::system::{KindInfo, Owner};
+use crate::journal::core::Core;
+use crate::journal::view::View;
+use crate::state::engine::{Open, State};
+use crate::state::operations::operation_bytes;
+use crate::state::presence::{SessionEnd, SessionEvent};
+use crate::state::reading::{SourceSet, Walk};
+use crate::state::row::Said;
+use crate::state::schema::Bound;
+use crate::state::sessions::put_if_changed;
+use crate::state::window::{Base, BaseRow, Saying, Utterance, frame_bytes};
+
+/// What is to become of that which a source asserts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Closing {
+    /// It is taken back, as if the source retracted each entity.
+    Retract,
+    /// It stays asserted, also of a source with a deadline: until the source's next session, and what becomes of that.
+    Preserve,
+}
+
+/// So many rows are looked at before the keys that were gathered are dealt with.
+const ROWS_AT_ONCE: u64 = 4096;
+
+impl State {
+    /// Ends who was silent for too long, and tells presence.
+    pub(crate) fn tend(&self, core: &Arc<Core>) -> Result<()> {
+        let due = {
+            let mut open = self.enter_whatever_failed(core)?;
+            let due = begin_endings(core, &mut open);
+            self.write_news(core, &mut open);
+            due
+        };
+        if due.is_empty() {
+            return Ok(());
+        }
+        let ended = self.take_back(core, due);
+        let mut open = self.open.lock();
+        // A row that is damaged is no better the next time.
+        let is_left = |error: &Error| error.is_corruption() && error.seqs().is_some();
+        let are_ended = ended.as_ref().err().is_none_or(is_left);
+        let finished = finish_endings(core, &mut open, due, are_ended);
+        ended.and(finished)
+    }
+
+    /// The same, if there may be something to do.
+    pub(crate) fn tend_if_due(&self, core: &Arc<Core>) -> Result<()> {
+        core.check_not_forked("look at deadlines")?;
+        let is_due = {
+            let open = self.open.lock();
+            self.is_due(core, &open)
+        };
+        if is_due { self.tend(core) } else { Ok(()) }
+    }
+
+    /// The same for nobody: whoever comes next is told of a failure.
+    pub(crate) fn tend_for_nobody(&self, core: &Arc<Core>) {
+        if let Err(error) = self.tend_if_due(core) {
+            self.open.lock().failure = Some(error);
+        }
+    }
+
+    /// Takes back what some sources assert. Answers of how many entities.
+    ///
+    /// A row that cannot be read is left, and told when all the others are done.
+    fn take_back(&self, core: &Arc<Core>, of: SourceSet) -> Result<u64> {
+        // What is pending is in the view.
+        self.append(core)?;
+        let view = core.view();
+        let (mut taken, mut damage) = (0, None);
+        for kind in kinds_of_rows(core) {
+            let bound = Arc::new(Bound::as_written(core, &kind));
+            let mut walk = Walk::new(view.clone(), kind.id);
+            let mut is_spent = false;
+            while !is_spent {
+                let mut keys = Vec::new();
+                for _ in 0..ROWS_AT_ONCE {
+                    match step(&mut walk, of) {
+                        Ok(Step::Asserted(key, _)) => keys.push(key),
+                        Ok(Step::Passed) => {}
+                        Ok(Step::Spent) => is_spent = true,
+                        Err(error) if error.seqs().is_some() => damage = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                    if is_spent {
+                        break;
+                    }
+                }
+                taken += self.take_back_of(core, &bound, of, &keys)?;
+            }
+        }
+        damage.map_or(Ok(taken), Err)
+    }
+
+    /// Takes some entities from sources that still assert them, in as few batches as take them.
+    fn take_back_of(
+        &self,
+        core: &Arc<Core>,
+        bound: &Arc<Bound>,
+        of: SourceSet,
+        keys: &[Box<[u8]>],
+    ) -> Result<u64> {
+        let (mut left, mut taken) = (keys, 0);
+        while !left.is_empty() {
+            let mut open = self.enter_whatever_failed(core)?;
+            let (rest, entities) = self.take_back_at_once(core, &mut open, (bound, of), left)?;
+            (left, taken) = (rest, taken + entities);
+        }
+        // Whoever walks for long in the thread of windows sees to those in between, and ends when the store does.
+        self.flush_if_due(core);
+        self.enter_whatever_failed(core).map(drop)?;
+        Ok(taken)
+    }
+
+    /// One batch of that, under the lock. Answers the keys that are left, and how many entities were taken.
+    fn take_back_at_once<'k>(
+        &self,
+        core: &Arc<Core>,
+        open: &mut Open,
+        (bound, of): (&Arc<Bound>, SourceSet),
+        keys: &'k [Box<[u8]>],
+    ) -> Result<(&'k [Box<[u8]>], u64)> {
+        self.append_in(core, open)?;
+        let most = core.options.batch_bytes_max();
+        let view = core.view();
+        let mut window = open.window.successor();
+        let (mut left, mut taken) = (keys, 0);
+        while let Some((key, rest)) = left.split_first() {
+            let hash = core.index.hash(bound.id.get(), key);
+            let base = base_as_written(&view, bound, key)?;
+            let sources = SourceSet(open.sessions.to_take_back(of, hash).bits() & base.sources);
+            if base.alive && !sources.is_empty() {
+                let told =
+                    bound.events.map_or(0, |_| sources.len() as u64 * operation_bytes(key.len(), 0, 0));
+                let bytes = frame_bytes(key.len(), 0, base.row().len()) + told;
+                if taken > 0 && window.bytes() + bytes > most {
+                    break;
+                }
+                let entity = window.enter(Arc::clone(bound), hash, key, base);
+                for source in sources.ids() {
+                    let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
+                    window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
+                }
+                taken += 1;
+            }
+            left = rest;
+        }
+        open.window.take_over(window);
+        let appended = self.append_in(core, open);
+        // They are there as they were written, not as a kind's type wants them.
+        open.recent.forget();
+        if let Err(error) = appended {
+            // What answers an error was not taken.
+            open.window.withdraw();
+            return Err(error);
+        }
+        Ok((left, taken))
+    }
+
+    /// Closes a session, and decides at once what becomes of what it asserts. Answers of how many entities that was
+    /// taken back.
+    pub(crate) fn close_session(
+        &self,
+        core: &Arc<Core>,
+        (source, session): (u8, u64),
+        closing: Closing,
+        gives_back: bool,
+    ) -> Result<u64> {
+        core.check_not_forked("close a session")?;
+        if !self.enter_whatever_failed(core)?.sessions.set_held(source, session, true) {
+            return Err(closed(core));
+        }
+        let decided = self.decide(core, source, closing, gives_back);
+        {
+            let mut open = self.open.lock();
+            if decided.is_err() {
+                open.sessions.set_held(source, session, false);
+            } else {
+                open.sessions.end(source, session);
+                open.sessions.countdowns.stop(source);
+                open.epochs.abandon(source);
+                self.write_news(core, &mut open);
+            }
+        }
+        let taken = decided?;
+        self.flush(core)?;
+        Ok(taken)
+    }
+
+    /// Does with what a source asserts what is to become of it, while nobody speaks for it, and says so in the log.
+    fn decide(&self, core: &Arc<Core>, source: u8, closing: Closing, retires: bool) -> Result<u64> {
+        let taken = match closing {
+            Closing::Preserve => self.append(core).map(|_| 0)?,
+            Closing::Retract => self.take_back(core, SourceSet(1 << (source % 64)))?,
+        };
+        let Some(known) = core.registry.read().sources().get(&source).cloned() else { return Ok(taken) };
+        let has_deadline = known.liveness.deadline().is_some();
+        if retires && closing == Closing::Retract {
+            core.put_source(SourceInfo { retired: true, ..known.clone() })?;
+        } else if has_deadline {
+            put_if_changed(core, &SourceInfo { settled: true, ..known.clone() })?;
+        }
+        if has_deadline {
+            let event = SessionEvent::Ended { source, because: SessionEnd::Closed };
+            self.open.lock().sessions.tell(&known.name, event);
+        }
+        Ok(taken)
+    }
+
+    /// Frees the number and the name of a source that nobody has.
+    pub(crate) fn retire(&self, core: &Arc<Core>, name: &str, closing: Closing) -> Result<u64> {
+        core.check_not_forked("retire a source")?;
+        let doing = || format!("retire the source {name:?}");
+        let (source, held) = {
+            let mut open = self.enter_whatever_failed(core)?;
+            let registry = core.registry.read();
+            let known = registry.sources().values().find(|source| source.name == name);
+            let Some(source) = known.map(|source| source.id) else {
+                return Err(Error::new(ErrorKind::InvalidInput, doing())
+                    .at(core.directory.path())
+                    .sides("the name of a source of this store", "one that no source has"));
+            };
+            if open.sessions.is_taken(source) {
+                return Err(Error::new(ErrorKind::SourceClaimed, doing()).at(core.directory.path()));
+            }
+            (source, open.sessions.hold(source))
+        };
+        let retired = self.check_and_retire(core, source, closing, &doing);
+        let mut open = self.open.lock();
+        open.sessions.end(source, held);
+        if retired.is_ok() {
+            open.sessions.countdowns.stop(source);
+            self.write_news(core, &mut open);
+        }
+        drop(open);
+        let taken = retired?;
+        self.flush(core)?;
+        Ok(taken)
+    }
+
+    fn check_and_retire(
+        &self,
+        core: &Arc<Core>,
+        source: u8,
+        closing: Closing,
+        doing: &dyn Fn() -> String,
+    ) -> Result<u64> {
+        if closing == Closing::Preserve {
+            self.append(core)?;
+            let asserting = asserting(core, SourceSet(1 << (source % 64)))?;
+            if let Some((kind, key)) = asserting.example {
+                let key = String::from_utf8_lossy(&key).escape_debug().to_string();
+                return Err(Error::new(ErrorKind::Conflict, doing())
+                    .at(core.directory.path())
+                    .sides("a source that asserts nothing", format!("one that asserts {kind}/{key}"))
+                    .noting("retire it with `Closing::Retract`, which takes that back first".to_owned()));
+            }
+        }
+        // Nothing is asserted any more in either case: behind this there is no bit of the number anywhere.
+        self.decide(core, source, Closing::Retract, true)
+    }
+
+    /// Why no source can be claimed that has none of the numbers yet.
+    pub(crate) fn no_number(&self, core: &Arc<Core>) -> Error {
+        let names = |bits: u64| {
+            let what = |id: u8| if bits & 1 << id == 0 { "asserts nothing" } else { "asserts rows" };
+            let registry = core.registry.read();
+            let sources: Vec<String> = registry
+                .sources()
+                .values()
+                .map(|source| format!("{} ({})", source.name, what(source.id % 64)))
+                .collect();
+            sources.join(", ")
+        };
+        match self.append(core).and_then(|_| asserting(core, SourceSet(u64::MAX))) {
+            Err(error) => error,
+            Ok(found) => Error::new(ErrorKind::LimitReached, "claim a source")
+                .at(core.directory.path())
+                .sides(
+                    format!("at most {SOURCES_MAX} sources"),
+                    format!("all taken: {}", names(found.by.bits())),
+                )
+                .noting("`Store::retire_source` frees one that is needed no more".to_owned()),
+        }
+    }
+}
+
+/// The session was closed.
+#[cold]
+pub(crate) fn closed(core: &Core) -> Error {
+    Error::new(ErrorKind::SourceEnded, "use a session that was closed").at(core.directory.path())
+}
+
+/// The epoch was abandoned before its commit.
+#[cold]
+pub(crate) fn abandoned(core: &Core) -> Error {
+    Error::new(ErrorKind::SourceEnded, "commit an epoch that was abandoned").at(core.directory.path()).sides(
+        "a source that is there",
+        "one that was silent for longer than its deadline since the epoch began, or was closed",
+    )
+}
+
+/// Begins to end those whose time is up.
+fn begin_endings(core: &Core, open: &mut Open) -> SourceSet {
+    let due = open.sessions.countdowns.take_due(core.options.clock.elapsed());
+    let registry = core.registry.read();
+    for source in due.ids() {
+        let Some(known) = registry.sources().get(&source) else { continue };
+        open.epochs.abandon(source);
+        open.sessions.set_overdue(source, true);
+        open.sessions.begin_ending(source, known.liveness.deadline());
+        open.sessions.tell(&known.name, SessionEvent::Ended { source, because: SessionEnd::Deadline });
+    }
+    due
+}
+
+/// Says of those who were ended, and did not come back meanwhile, that they are settled; or tries it again later.
+fn finish_endings(core: &Core, open: &mut Open, due: SourceSet, are_ended: bool) -> Result<()> {
+    let mut finished = Ok(());
+    let endings = std::mem::take(&mut open.sessions.endings);
+    let (done, others) = endings.into_iter().partition::<Vec<_>, _>(|ending| due.contains(ending.source));
+    open.sessions.endings = others;
+    for ending in done {
+        if ending.is_overtaken {
+            continue;
+        }
+        let known = core.registry.read().sources().get(&ending.source).cloned();
+        let put = match known.filter(|_| are_ended) {
+            Some(known) => put_if_changed(core, &SourceInfo { settled: true, ..known }),
+            None => Ok(()),
+        };
+        if let Some(deadline) = ending.deadline.filter(|_| !are_ended || put.is_err()) {
+            open.sessions.countdowns.postpone(ending.source, deadline, core.options.clock.elapsed());
+        }
+        finished = finished.and(put);
+    }
+    finished
+}
+
+/// The kinds that have rows.
+fn kinds_of_rows(core: &Core) -> Vec<Arc<KindInfo>> {
+    let registry = core.registry.read();
+    registry.iter().filter(|kind| kind.owner == Owner::State).cloned().collect()
+}
+
+/// What the next row is to some sources.
+enum Step {
+    /// Its key, and who of them asserts it.
+    Asserted(Box<[u8]>, SourceSet),
+    /// None of them asserts it.
+    Passed,
+    /// There is no more.
+    Spent,
+}
+
+fn step(walk: &mut Walk, of: SourceSet) -> Result<Step> {
+    if !walk.advance()? {
+        return Ok(Step::Spent);
+    }
+    let Some(entry) = walk.entry() else { return Ok(Step::Passed) };
+    let by = SourceSet(Said::of(&entry)?.mark.sources & of.bits());
+    Ok(if by.is_empty() { Step::Passed } else { Step::Asserted(entry.key().into(), by) })
+}
+
+/// Which of some sources assert anything, and something that one of them does.
+struct Asserting {
+    by: SourceSet,
+    example: Option<(String, Box<[u8]>)>,
+}
+
+fn asserting(core: &Core, of: SourceSet) -> Result<Asserting> {
+    let mut found = Asserting { by: SourceSet::EMPTY, example: None };
+    for kind in kinds_of_rows(core) {
+        let mut walk = Walk::new(core.view(), kind.id);
+        while found.by != of {
+            match step(&mut walk, SourceSet(of.bits() & !found.by.bits()))? {
+                Step::Asserted(key, by) => {
+                    found.by = SourceSet(found.by.bits() | by.bits());
+                    found.example.get_or_insert((kind.name.clone(), key));
+                }
+                Step::Passed => {}
+                Step::Spent => break,
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How an entity is in the log, its row as it was written.
+fn base_as_written(view: &View, bound: &Bound, key: &[u8]) -> Result<Base> {
+    let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
+    let said = Said::of(&entry)?;
+    let row = if said.is_alive() { BaseRow::Logged(entry.to_owned()) } else { BaseRow::None };
+    Ok(Base {
+        alive: said.is_alive(),
+        version: said.version,
+        generation: entry.generation().get(),
+        sources: said.mark.sources,
+        row,
+        schema: said.mark.schema,
+        is_stuck: false,
+    })
+}
