@@ -13,6 +13,8 @@ mod faults;
 mod following;
 #[path = "state/harbour.rs"]
 mod harbour;
+#[path = "state/mirror.rs"]
+mod mirror;
 #[path = "state/reviewed.rs"]
 mod reviewed;
 #[path = "state/schema.rs"]

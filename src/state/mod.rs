@@ -17,11 +17,13 @@
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
+//! * [`mirroring`] — what is handed to a target outside of the store
 
 pub(crate) mod change;
 pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod kind;
+pub(crate) mod mirroring;
 pub(crate) mod net;
 pub(crate) mod pack;
 pub(crate) mod reading;
