@@ -109,6 +109,8 @@ pub enum ErrorKind {
     WouldDeadlock,
     /// A reaction panicked.
     Reaction,
+    /// The target of a mirror answered an error, or panicked. The store is as it was.
+    Target,
     /// What reactors append was reacted to so often that nothing else will come of it.
     /// [`Error::seqs`] is the entry at which the reactor stands.
     ReactionLoop,
@@ -157,6 +159,7 @@ impl ErrorKind {
             Self::IsBackup => "a backup",
             Self::WouldDeadlock => "would wait for itself",
             Self::Reaction => "the reaction failed",
+            Self::Target => "the target failed",
             Self::ReactionLoop => "reactions to reactions without an end",
         }
     }

@@ -66,7 +66,7 @@
 //!
 //! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
 //! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
-//! of one moment and every change behind it.
+//! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind.
 //!
 //! # Guarantees
 //!
@@ -215,18 +215,20 @@ pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::event::{Event, EventKind};
 pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
+pub use state::mirroring::{MirrorChanges, MirrorRows, MirrorTarget};
 pub use state::presence::{SessionEnd, SessionEvent};
 pub use state::reading::{OwnedRow, Row, Rows, SourceSet, Status, Version};
 pub use state::sessions::{Heartbeat, SourceOptions};
 pub use state::source::Source;
 pub use state::subscribing::{Behind, SubscriptionBuilder};
 pub use state::subscription::{Subscription, SubscriptionStatus};
-pub use state::token::{Because, Token};
+pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
+pub use store::mirror::{Mirror, MirrorBuilder, MirrorMonitor, MirrorOutcome, MirrorStatus};
 pub use store::project::{DurableProjectionWatcher, ProjectionOptions, ProjectionWatcher};
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};

@@ -17,6 +17,8 @@ mod following;
 mod harbour;
 #[path = "state/liveness.rs"]
 mod liveness;
+#[path = "state/mirror.rs"]
+mod mirror;
 #[path = "state/reviewed.rs"]
 mod reviewed;
 #[path = "state/schema.rs"]

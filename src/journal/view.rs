@@ -99,6 +99,13 @@ impl View {
     ///
     /// `Io` or `Corrupt` if the last segment cannot be opened.
     pub fn last_seq(&self) -> Result<Option<Seq>> {
+        let newest = self.last_seq_in_files()?;
+        // Where nothing is left of the last ones, and the segment behind them went with a crash, no file tells of them.
+        let dropped = self.catalog.compacted.covers.last().and_then(|cover| Seq::new(cover.last_seq));
+        Ok(newest.max(dropped))
+    }
+
+    fn last_seq_in_files(&self) -> Result<Option<Seq>> {
         let mut before = None;
         for at in (0..self.catalog.sections.len()).rev() {
             match (Loaded::open(self, at), before) {

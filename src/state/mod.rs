@@ -19,6 +19,8 @@
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
+//! * [`operations`], [`event`], [`events`] — what was said, one by one, and who is told so
+//! * [`mirroring`] — what is handed to a target outside of the store
 
 pub(crate) mod change;
 pub(crate) mod ending;
@@ -28,6 +30,7 @@ pub(crate) mod event;
 pub(crate) mod events;
 pub(crate) mod kind;
 pub(crate) mod liveness;
+pub(crate) mod mirroring;
 pub(crate) mod net;
 pub(crate) mod operations;
 pub(crate) mod pack;

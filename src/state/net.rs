@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::row::RowOperation;
+use crate::id::{KindId, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
+use crate::state::reading::Newest;
 use crate::state::row::{ALL_FIELDS, Said, changed, current};
 use crate::state::schema::Bound;
 use crate::state::subscribing::Choice;
@@ -28,6 +30,7 @@ pub(crate) struct Net {
     /// It ends with the stretch.
     view: View,
     scan: Scan,
+    newest: Newest,
     from: u64,
     through: u64,
     /// Changes of the set of sources alone are told too.
@@ -49,8 +52,9 @@ impl Net {
     /// From behind a Seq through the end of the view, whose last Seq `through` is.
     pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), choice: &Choice) -> Self {
         let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
+        let newest = Newest::new(view.clone(), bound.id);
         let &Choice { sources, previous, .. } = choice;
-        Self { bound, view, scan, from, through, sources, previous, before: None }
+        Self { bound, view, scan, newest, from, through, sources, previous, before: None }
     }
 
     pub(crate) fn through(&self) -> u64 {
@@ -72,8 +76,7 @@ impl Net {
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             let said = Said::of(&entry)?;
-            let newest = self.view.latest(self.bound.id, entry.key())?;
-            if newest.is_none_or(|newest| newest.seq() != entry.seq()) {
+            if !self.newest.is(&entry)? {
                 continue;
             }
             let past = self.past_of(&entry)?;
@@ -143,7 +146,8 @@ impl Net {
         })
     }
 
-    /// Which fields differ of two rows of one version.
+    /// Which fields differ of two rows of one version. `None`: nobody can tell. A row that no step brings to the kind's
+    /// version is a matter of who reads it: that it has changed is true all the same.
     fn differing(&self, before: &OwnedEntry, entry: &Entry<'_>, said: &Said) -> Result<Option<u64>> {
         let before = before.entry();
         let schema = Said::of(&before)?.mark.schema;
@@ -151,10 +155,15 @@ impl Net {
             return Ok(None);
         }
         let Bound { name, version, steps, fields, .. } = &*self.bound;
-        let row_before = current(name, *version, steps, &before, schema)?;
-        let row = current(name, *version, steps, entry, schema)?;
-        Ok(Some(changed(&row_before, &row, fields)))
+        let row_before = current(name, *version, steps, &before, schema);
+        let row = current(name, *version, steps, entry, schema);
+        Ok(row_before.ok().zip(row.ok()).map(|(before, row)| changed(&before, &row, fields)))
     }
+}
+
+/// True if nobody can tell any more what of a kind has changed behind a Seq.
+pub(crate) fn is_dropped_behind(view: &View, kind: KindId, seq: u64) -> bool {
+    seq.saturating_add(1) < view.floor(&Region::Kind(kind)).map_or(0, Seq::get)
 }
 
 /// True if nothing of an entity stood between the one frame of it and the other: what compaction has left may be

@@ -35,7 +35,7 @@ use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
 use crate::state::change::{Change, ChangeKind, Marker, StateItem};
 use crate::state::engine::State;
 use crate::state::kind::Kind;
-use crate::state::net::{Net, follows};
+use crate::state::net::{Net, follows, is_dropped_behind};
 use crate::state::reading::{OwnedRow, Row, Walk};
 use crate::state::row::{ALL_FIELDS, Said};
 use crate::state::schema::Bound;
@@ -244,7 +244,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
         let capacity = self.follower.choice.capacity;
         let view = self.follower.view_of_what_is_durable();
-        if self.follower.is_dropped_behind(&view, from) {
+        if is_dropped_behind(&view, self.follower.bound.id, from) {
             // Of what it held back all the time only that can go which is more than it may hold.
             let because = if was_held { Because::HeldTooMuch } else { Because::Compacted };
             self.phase = Phase::Begin { because: Some(because) };
@@ -489,11 +489,6 @@ impl Follower {
             return Ok(false);
         }
         Ok(self.core.view().bytes_from(behind + 1)? > self.choice.bootstrap_hold)
-    }
-
-    /// Nobody can tell any more what has changed since.
-    fn is_dropped_behind(&self, view: &View, seq: u64) -> bool {
-        seq + 1 < view.floor(&Region::Kind(self.bound.id)).map_or(0, Seq::get)
     }
 
     /// The row that an entity had before an update, if it is still there: that of the frame right before.

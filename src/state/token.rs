@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
-use crate::id::{Seq, StoreId};
+use crate::id::{KindId, Seq, StoreId};
 use crate::journal::core::Core;
+use crate::state::schema::Bound;
 
 /// How far somebody has followed live state: a position that may be kept outside of the store, with what tells
 /// whether it still means the same when it comes back.
@@ -45,6 +46,10 @@ pub enum Because {
     Rewound,
     /// The position is one of another store.
     OtherStore,
+    /// What was mirrored there is another kind.
+    OtherKind,
+    /// What was mirrored there are values of another version of the kind's schema, or of one with fewer fields.
+    OtherSchema,
 }
 
 impl Token {
@@ -95,6 +100,80 @@ impl FromStr for Token {
     }
 }
 
+/// How far the target of a [`Mirror`](crate::Mirror) has come: a [`Token`], with what of the kind has to be the same for
+/// going on from there. The target keeps it, as its text, beside the rows.
+///
+/// The values that a target holds are those of one version of the kind's schema. Under another one, or with a field more, the
+/// same rows of the log have other values, and all of them are handed over again.
+///
+/// ```
+/// use esker::MirrorToken;
+/// let text = "00112233445566778899aabbccddeeff:1:42:7:2:5";
+/// let token: MirrorToken = text.parse()?;
+/// assert_eq!(token.to_string(), text);
+/// assert_eq!(token.token().seq().unwrap().get(), 42);
+/// # Ok::<(), esker::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MirrorToken {
+    token: Token,
+    kind: KindId,
+    /// The version of the kind's schema,
+    schema: u16,
+    /// and how many fields that had.
+    fields: u16,
+}
+
+impl MirrorToken {
+    /// Everything of the kind up to this Seq was handed over.
+    pub(crate) fn of(core: &Core, bound: &Bound, seq: u64) -> Self {
+        // At most `FIELDS_MAX`.
+        let fields = u16::try_from(bound.fields.len()).unwrap_or(u16::MAX);
+        Self { token: Token::of(core, seq), kind: bound.id, schema: bound.version, fields }
+    }
+
+    /// The position.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Why nothing can be handed over from here on but all the rows, if so: `newest` is the last Seq that the store has.
+    pub(crate) fn trouble(&self, core: &Core, bound: &Bound, newest: u64) -> Option<Because> {
+        self.token.trouble(core, newest).or_else(|| {
+            let now = Self::of(core, bound, self.token.seq);
+            if self.kind == now.kind {
+                (*self != now).then_some(Because::OtherSchema)
+            } else {
+                Some(Because::OtherKind)
+            }
+        })
+    }
+}
+
+impl fmt::Display for MirrorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:{}", self.token, self.kind.0, self.schema, self.fields)
+    }
+}
+
+impl FromStr for MirrorToken {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let read = || {
+            let mut parts = text.rsplitn(4, ':');
+            let mut number = || parts.next()?.parse().ok();
+            let (fields, schema, kind) = (number()?, number()?, KindId(number()?));
+            Some(Self { token: parts.next()?.parse().ok()?, kind, schema, fields })
+        };
+        read().ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "read the token of a mirror")
+                .sides("STORE:ERA:SEQ:KIND:VERSION:FIELDS", format!("{text:?}"))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +187,20 @@ mod tests {
             ["", ":", "::", &good[1..], &format!("{good}:1"), &format!("{good}x"), &good.replace('a', "é")]
         {
             let error = bad.parse::<Token>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_a_mirror_is_read_as_it_was_written_and_nothing_else_is() {
+        let token = Token { store: StoreId([0xa5; 16]), era: 1, seq: u64::MAX };
+        let token = MirrorToken { token, kind: KindId(u16::MAX), schema: 2, fields: 64 };
+        let good = token.to_string();
+        assert_eq!(good.parse::<MirrorToken>().unwrap(), token);
+        let position = token.token().to_string();
+        for bad in ["", ":::::", &position, &good[1..], &format!("{good}:1"), &good.replace(":64", ":65536")]
+        {
+            let error = bad.parse::<MirrorToken>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
         }
     }

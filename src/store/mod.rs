@@ -8,6 +8,8 @@ pub(crate) mod batch;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
+pub(crate) mod mirror;
+mod panics;
 pub(crate) mod project;
 pub(crate) mod react;
 pub(crate) mod reactor;

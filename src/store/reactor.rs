@@ -1,8 +1,6 @@
 //! The threads that react, and the handles that stop them.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
@@ -21,6 +19,7 @@ use crate::journal::waiting::Stopper;
 use crate::journal::watcher::Watcher;
 use crate::store::Store;
 use crate::store::batch::StoreBatch;
+use crate::store::panics;
 use crate::store::react::{Out, Reaction};
 use crate::store::retry::Retry;
 
@@ -242,17 +241,10 @@ where
     }
 }
 
-/// Calls what may panic, also while what it panicked with is dropped.
+/// Calls what may panic.
 fn guarded<T>(name: &str, code: impl FnOnce() -> T) -> Result<T> {
-    let outcome = catch_unwind(AssertUnwindSafe(code));
-    outcome.map_err(|panic| {
-        let error = panicked(name, &*panic);
-        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            // Whoever panics while a panic is dropped is not asked again.
-            std::mem::forget(another);
-        }
-        error
-    })
+    panics::guarded(code)
+        .map_err(|panic| Error::new(ErrorKind::Reaction, format!("react as {name:?}")).because(panic))
 }
 
 impl Store {
@@ -263,12 +255,6 @@ impl Store {
             Ok(()) => Failure::Again(why),
         }
     }
-}
-
-fn panicked(name: &str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
-    Error::new(ErrorKind::Reaction, format!("react as {name:?}")).because(format!("panicked: {text}"))
 }
 
 /// What a failure of the store comes to.
