@@ -5,6 +5,8 @@
 
 #[path = "state/bad_input.rs"]
 mod bad_input;
+#[path = "state/batches.rs"]
+mod batches;
 #[path = "state/epochs.rs"]
 mod epochs;
 #[path = "state/events.rs"]

@@ -208,11 +208,6 @@ impl Ticket {
         self.core.commit.durable() >= self.end
     }
 
-    /// Waits as the journal's durability says.
-    pub(crate) fn wait_as_configured(&self) -> Result<()> {
-        self.core.wait_as_configured(self.end)
-    }
-
     /// Waits until the append survives a power cut, and syncs if nobody else does.
     ///
     /// # Errors
@@ -365,11 +360,23 @@ impl<'a> Batch<'a> {
         Ok((receipt, ticket))
     }
 
-    fn append(&mut self) -> Result<(BatchReceipt, Position)> {
+    /// What it consists of, for a batch of more than records.
+    pub(crate) fn into_parts(mut self) -> Result<(Vec<Item<'a>>, Vec<Move>)> {
+        self.make_items()?;
+        Ok((self.items, self.moves))
+    }
+
+    fn make_items(&mut self) -> Result<()> {
         while let Some(record) = self.refused.front() {
             self.items.push(self.core.item(record)?);
             self.refused.pop_front();
         }
+        Ok(())
+    }
+
+    /// Appends it. Answers where the log ends behind it.
+    pub(crate) fn append(&mut self) -> Result<(BatchReceipt, Position)> {
+        self.make_items()?;
         self.core.append_batch(&mut self.items, &self.moves, self.key)
     }
 

@@ -12,6 +12,7 @@ use crate::format::system::{Owner, Preamble, System};
 use crate::id::{KindId, Position};
 use crate::journal::Journal;
 use crate::journal::core::{Beside, Core, Item};
+use crate::journal::cursors::Move;
 use crate::journal::record::{Receipt, Record};
 use crate::journal::region::Region;
 use crate::log::writer::Draft;
@@ -76,34 +77,60 @@ impl<'a> OperationFrame<'a> {
     }
 }
 
+/// What is appended beside rows, in the same batch.
+#[derive(Debug, Default)]
+pub(crate) struct Together<'a> {
+    pub(crate) facts: Vec<Item<'a>>,
+    pub(crate) moves: &'a [Move],
+}
+
+impl Together<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.facts.is_empty() && self.moves.is_empty()
+    }
+}
+
+/// What came of a batch.
+pub(crate) struct Appended {
+    /// Where the facts were put.
+    pub(crate) facts: Vec<Receipt>,
+    /// Where the last frame was, if there was one.
+    pub(crate) last: Option<Receipt>,
+    /// Where the log ends behind it.
+    pub(crate) end: Position,
+}
+
 impl Core {
-    /// Appends operation frames and row frames in one batch, in this order. Answers where each row was put, and where
-    /// the log ends behind them. `counts`: the numbers that events have come to with these.
+    /// Appends operation frames, row frames and what else there is in one batch, in this order. Answers where each row
+    /// was put. `counts`: the numbers that events have come to with these.
     pub(crate) fn append_rows<'a>(
         &self,
         operations: impl Iterator<Item = OperationFrame<'a>>,
         rows: impl Iterator<Item = RowFrame<'a>>,
         counts: &[EventCount],
-    ) -> Result<(Vec<Receipt>, Position)> {
-        let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0);
+        together: Together<'a>,
+    ) -> Result<(Vec<Receipt>, Appended)> {
+        let Together { facts, moves } = together;
+        // Only rows are worth a segment of their own, and the keys of facts were looked at when they came.
+        let up_to = if facts.is_empty() && moves.is_empty() { EPOCH_BYTES_MAX } else { 0 };
+        let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0 + facts.len());
         let said = operations.map(|operation| (operation.draft(), operation.hash));
         for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
             self.index.touch(hash)?;
             items.push(Item::of_row(draft, hash));
         }
+        let first_fact = items.len();
+        items.extend(facts);
         let mut receipts = Vec::with_capacity(items.len());
         // Windows keep to the options' limit; the end of an epoch need not.
-        let beside = Beside { counts, up_to: EPOCH_BYTES_MAX, ..Beside::default() };
-        let is_row = |at: usize| items.get(at).is_some_and(|item| item.draft.flags & flag::ASIDE == 0);
-        let mut at = 0;
-        let (end, _) = self.append_items(&items, beside, &mut |receipt| {
-            if is_row(at) {
-                receipts.push(receipt);
-            }
-            at += 1;
-        })?;
+        let beside = Beside { moves, counts, up_to, ..Beside::default() };
+        let (end, _) = self.append_items(&items, beside, &mut |receipt| receipts.push(receipt))?;
         self.want_sync_for_readers();
-        Ok((receipts, end))
+        let last = receipts.last().copied();
+        let facts = receipts.split_off(first_fact.min(receipts.len()));
+        let first_row = items.iter().take_while(|item| item.draft.flags & flag::ASIDE != 0).count();
+        let rows = receipts.split_off(first_row.min(receipts.len()));
+        Ok((rows, Appended { facts, last, end }))
     }
 
     /// The version that an entity begins with that the log does not know: none that it ever had is greater.

@@ -25,7 +25,7 @@ use crate::format::index::EntityHash;
 use crate::id::{KindId, Position};
 use crate::journal::core::Core;
 use crate::journal::lodger::Lodger;
-use crate::journal::rows::{EPOCH_BYTES_MAX, OperationFrame};
+use crate::journal::rows::{Appended, EPOCH_BYTES_MAX, OperationFrame, Together};
 use crate::journal::waiting::Until;
 use crate::options::Window as Every;
 use crate::state::ending::abandoned;
@@ -194,7 +194,7 @@ impl Operation<'_> {
 
 impl Open {
     /// What an operation says here and now.
-    fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
+    pub(crate) fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
         let Operation { source, saying, metadata, .. } = *operation;
         let is_event = bound.events.is_none() || !self.epochs.has(source, bound.id);
         let suppressed = if is_event { 0 } else { flag::IN_EPOCH };
@@ -222,7 +222,13 @@ impl Open {
     }
 
     /// How an entity is in the log.
-    fn take_base(&mut self, core: &Arc<Core>, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
+    pub(crate) fn take_base(
+        &mut self,
+        core: &Arc<Core>,
+        bound: &Bound,
+        hash: EntityHash,
+        key: &[u8],
+    ) -> Result<Base> {
         self.recent.take(hash).map_or_else(|| base_of(core, bound, key), Ok)
     }
 }
@@ -446,18 +452,29 @@ impl State {
         if open.window.is_empty() {
             return Ok(());
         }
+        self.append_with(core, open, Together::default()).map(drop)
+    }
+
+    /// Appends the window, and something else in the same batch.
+    pub(crate) fn append_with(
+        &self,
+        core: &Core,
+        open: &mut Open,
+        together: Together<'_>,
+    ) -> Result<Appended> {
         if open.window.has_spoken() {
             open.window.begin_versions_with(core.first_version());
         }
         let (places, frames): (Vec<usize>, Vec<_>) = open.window.frames().unzip();
         let (told, counts) = open.told(core);
-        let appended = if frames.is_empty() && told.is_empty() {
-            Ok((Vec::new(), open.end))
+        let appended = if frames.is_empty() && told.is_empty() && together.is_empty() {
+            Ok((Vec::new(), Appended { facts: Vec::new(), last: None, end: open.end }))
         } else {
-            core.append_rows(told.into_iter(), frames.into_iter(), &counts)
+            core.append_rows(told.into_iter(), frames.into_iter(), &counts, together)
         };
         match appended {
-            Ok((receipts, end)) => {
+            Ok((receipts, appended)) => {
+                let end = appended.end;
                 // What failed before has been made good.
                 open.failure = None;
                 open.end = end;
@@ -467,7 +484,7 @@ impl State {
                 open.done.flushes += 1;
                 open.done.operations += operations;
                 open.done.rows += receipts.len() as u64;
-                Ok(())
+                Ok(appended)
             }
             Err(error) => {
                 if core.check_writable().is_err() {
@@ -610,7 +627,7 @@ impl Lodger for State {
     }
 }
 
-fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
+pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
     let check = |what: &str, found: usize, least: usize, most: usize| {
         if (least..=most).contains(&found) {
             return Ok(());
@@ -627,7 +644,7 @@ fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
 }
 
 /// What is changed has to be known first.
-fn stuck(bound: &Bound, key: &[u8]) -> Error {
+pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
     let key = String::from_utf8_lossy(key).escape_debug().to_string();
     Error::new(ErrorKind::Codec, format!("bring the row {}/{key} to version {}", bound.name, bound.version))
         .sides("steps that take it there", "one that answers an error, or a row over its limit")

@@ -13,6 +13,7 @@
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
 //! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — when that is appended, and who waits for it
+//! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
 //!   which a source asserted; [`presence`] — who comes and goes, as facts
@@ -22,6 +23,7 @@
 //! * [`operations`], [`event`], [`events`] — what was said, one by one, and who is told so
 //! * [`mirroring`] — what is handed to a target outside of the store
 
+pub(crate) mod batching;
 pub(crate) mod change;
 pub(crate) mod ending;
 pub(crate) mod engine;

@@ -247,9 +247,7 @@ impl Source {
                 )
                 .sides("an entity that is there", "none"));
             }
-            let row = patched::<T>(kind.name(), row, patch.fields())?;
-            bound.check_row(&row)?;
-            Ok((row, bound.bits_of(patch.names())))
+            patching(kind, &bound, patch, row)
         })
     }
 
@@ -441,9 +439,21 @@ impl Source {
     }
 
     #[inline]
-    fn bind<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Arc<Bound>> {
+    pub(crate) fn bind<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Arc<Bound>> {
         self.state.schemas.bind(self.core(), kind)
     }
+}
+
+/// What a patch makes of a row, and the fields that it names, one bit each.
+pub(crate) fn patching<T: Serialize + DeserializeOwned>(
+    kind: Kind<T>,
+    bound: &Bound,
+    patch: &Patch,
+    row: Option<&[u8]>,
+) -> Result<(Vec<u8>, u64)> {
+    let row = patched::<T>(kind.name(), row, patch.fields())?;
+    bound.check_row(&row)?;
+    Ok((row, bound.bits_of(patch.names())))
 }
 
 impl fmt::Debug for Source {

@@ -1,15 +1,22 @@
-//! Facts of several kinds that are appended together.
+//! Facts of several kinds, and operations on live state, that are appended together.
 
 use std::fmt;
+use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::error::Result;
-use crate::id::{IdempotencyKey, KindId, Seq};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
 use crate::journal::cursors::Move;
-use crate::journal::record::{Batch, BatchReceipt, Causation, Expect, Record, Ticket};
+use crate::journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
+use crate::journal::rows::Appended;
 use crate::journal::watcher::Watcher;
+use crate::state::batching::InBatch;
+use crate::state::engine::State;
+use crate::state::kind::{Kind, Patch};
+use crate::state::source::Source;
 use crate::store::Store;
 use crate::store::facts::Facts;
 
@@ -81,9 +88,9 @@ impl<'a> With<'a> {
     }
 }
 
-/// Facts that are appended together: all or nothing, over any kinds and entities.
+/// Facts, and operations on live state, that are appended together: all or nothing, over any kinds and entities.
 ///
-/// Later facts see the earlier ones of the same batch. A batch takes at most a quarter of
+/// Later facts see the earlier ones of the same batch, and so do operations. A batch takes at most a quarter of
 /// [`Options::segment_bytes`](crate::Options::segment_bytes).
 ///
 /// ```
@@ -118,6 +125,8 @@ pub struct StoreBatch<'s> {
     facts: Vec<Pending>,
     key: Option<IdempotencyKey>,
     moves: Vec<Move>,
+    /// The operations on live state.
+    said: Vec<InBatch>,
 }
 
 /// A fact of the batch; its bytes are the next of the buffer.
@@ -135,7 +144,15 @@ struct Pending {
 
 impl<'s> StoreBatch<'s> {
     pub(crate) fn new(store: &'s Store) -> Self {
-        Self { store, bytes: Vec::new(), used: 0, facts: Vec::new(), key: None, moves: Vec::new() }
+        Self {
+            store,
+            bytes: Vec::new(),
+            used: 0,
+            facts: Vec::new(),
+            key: None,
+            moves: Vec::new(),
+            said: Vec::new(),
+        }
     }
 
     /// Names the batch, so that it can be repeated after an unknown outcome; see
@@ -232,27 +249,103 @@ impl<'s> StoreBatch<'s> {
         Ok(self)
     }
 
-    /// How many facts there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.facts.len()
-    }
-
-    /// True if there is no fact yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.facts.is_empty()
-    }
-
-    /// Appends the batch, and waits as the store's durability says. The batch is then empty; after an
-    /// error it is as it was, so that it can be committed again.
+    /// Adds that a source states the whole of an entity; see [`Source::assert`]. What sources said before the commit is
+    /// flushed before the batch.
+    ///
+    /// ```
+    /// use esker::{Facts, Kind, Patch, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Account { cents: i64 }
+    /// const ACCOUNT: Kind<Account> = Kind::new("account");
+    /// const TRANSFERS: Facts<String> = Facts::new("transfer");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let bank = store.source("bank")?;
+    /// let mut batch = store.batch();
+    /// batch.assert(&bank, ACCOUNT, "ada", &Account { cents: 0 })?;
+    /// batch.patch(&bank, ACCOUNT, "grace", &Patch::new().set("cents", &1000)?)?;
+    /// batch.append(TRANSFERS, "42", &"rent".to_owned())?;
+    /// batch.commit()?;                             // both accounts and the transfer, or none of them
+    /// assert_eq!(store.get(ACCOUNT, "grace")?.unwrap().value()?.cents, 1000);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an empty batch or a fact over its limits, `BatchTooLarge`, `Conflict`
-    /// with both numbers, `KeyReused`, and what [`Store::append`] answers.
+    /// `Codec` if the value cannot be encoded, `InvalidInput` for a key over its limit, and what the first use of a kind
+    /// answers. The batch is then as it was before the call.
+    pub fn assert<T>(
+        &mut self,
+        source: &Source,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        row: &T,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.said.push(InBatch::assert(source, kind, key.as_ref(), row)?);
+        Ok(self)
+    }
+
+    /// Adds that a source states some fields of an entity; see [`Source::patch`]. They are laid over the row that is
+    /// there when the batch is committed.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a field that the kind does not have, and as [`assert`](Self::assert).
+    pub fn patch<T>(
+        &mut self,
+        source: &Source,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        patch: &Patch,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + DeserializeOwned + 'static,
+    {
+        self.said.push(InBatch::patch(source, kind, key.as_ref(), patch)?);
+        Ok(self)
+    }
+
+    /// Adds that a source says of an entity that it is not there; see [`Source::retract`].
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn retract<T>(&mut self, source: &Source, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<&mut Self>
+    where
+        T: DeserializeOwned,
+    {
+        self.said.push(InBatch::retract(source, kind, key.as_ref())?);
+        Ok(self)
+    }
+
+    /// How many facts and operations there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.facts.len() + self.said.len()
+    }
+
+    /// True if there is no fact and no operation yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the batch, and waits as the store's durability says. The batch is then empty; after an
+    /// error it is as it was, so that it can be committed again. The receipts are those of its facts.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an empty batch, a fact over its limits, or an idempotency key on one with operations: what
+    /// they come to depends on what there is, and could not be told to be the same. `BatchTooLarge`, `Conflict` with both
+    /// numbers, `KeyReused`, and what [`Store::append`] answers; with operations, `TypeMismatch` for a patch that
+    /// does not fit its row, `SourceEnded` for a session that was closed, and what a flush of what was said before
+    /// answers.
     pub fn commit(&mut self) -> Result<BatchReceipt> {
-        let done = self.records().commit()?;
+        let (done, _, end) = self.append_all()?;
+        self.store.journal().core().wait_as_configured(end)?;
         self.clear();
         Ok(done)
     }
@@ -263,9 +356,35 @@ impl<'s> StoreBatch<'s> {
     ///
     /// As [`commit`](Self::commit), but for those of waiting.
     pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
-        let done = self.records().commit_nowait()?;
+        let core = self.store.journal().core();
+        let (done, last, end) = self.append_all()?;
+        core.want_sync_for_readers();
+        // Operations may come to nothing: it stands where the log ended then.
+        let receipt = last.or(done.receipts.last().copied()).unwrap_or(Receipt {
+            seq: core.view().last_seq()?.unwrap_or(Seq::FIRST),
+            generation: Generation::FIRST,
+        });
+        let ticket = Ticket { core: Arc::clone(core), receipt, end };
         self.clear();
-        Ok(done)
+        Ok((done, ticket))
+    }
+
+    /// Appends all of it. Answers where the last frame was, if there was one, and where the log ends behind it.
+    pub(crate) fn append_all(&mut self) -> Result<(BatchReceipt, Option<Receipt>, Position)> {
+        if self.said.is_empty() {
+            let (done, end) = self.records().append()?;
+            let last = done.receipts.last().copied();
+            return Ok((done, last, end));
+        }
+        if self.key.is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput, "append a batch with an idempotency key")
+                .sides("facts alone", format!("{} operations among them", self.said.len())));
+        }
+        let core = self.store.journal().appending();
+        let (facts, moves) = self.records().into_parts()?;
+        let appended = State::of(core).append_together(core, &self.said, facts, &moves)?;
+        let Appended { facts: receipts, last, end } = appended;
+        Ok((BatchReceipt { receipts, repeated: false }, last, end))
     }
 
     fn clear(&mut self) {
@@ -273,6 +392,7 @@ impl<'s> StoreBatch<'s> {
         self.used = 0;
         self.facts.clear();
         self.moves.clear();
+        self.said.clear();
         self.key = None;
     }
 
@@ -301,6 +421,7 @@ impl<'s> StoreBatch<'s> {
 
 impl fmt::Debug for StoreBatch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoreBatch({} facts, {} bytes, key {:?})", self.facts.len(), self.bytes.len(), self.key)
+        let (facts, said, bytes) = (self.facts.len(), self.said.len(), self.bytes.len());
+        write!(f, "StoreBatch({facts} facts, {said} operations, {bytes} bytes, key {:?})", self.key)
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,8 @@ use crate::journal::region::Region;
 use crate::journal::subscriber::{Start, SubscribeOptions};
 use crate::journal::watcher::WatchOptions;
 use crate::log::lock::random;
+use crate::state::kind::{Kind, Patch};
+use crate::state::source::Source;
 use crate::store::Store;
 use crate::store::batch::{StoreBatch, With};
 use crate::store::fact::Fact;
@@ -168,9 +171,9 @@ impl Store {
     }
 }
 
-/// What one reaction puts out: facts that are appended together, or not at all.
+/// What one reaction puts out: facts, and operations on live state, that are appended together, or not at all.
 ///
-/// They carry the correlation of the entry that was reacted to, its Seq as their cause, and a depth
+/// Facts carry the correlation of the entry that was reacted to, its Seq as their cause, and a depth
 /// of one more than its own.
 pub struct Out<'s> {
     store: &'s Store,
@@ -233,13 +236,75 @@ impl<'s> Out<'s> {
     where
         T: Serialize + Deserialize<'t>,
     {
-        if self.batch.len() >= REACTION_ENTRIES_MAX {
-            let doing = format!("put out another fact in the reaction to entry {}", self.cause.seq);
-            let most = format!("at most {REACTION_ENTRIES_MAX} facts");
-            return Err(Error::new(ErrorKind::LimitReached, doing).sides(most, self.batch.len() + 1));
-        }
+        self.has_room()?;
         self.batch.append_with(kind, key, value, with.caused_by(Some(self.cause), self.correlation))?;
         Ok(self)
+    }
+
+    /// Puts out that a source states the whole of an entity; see [`StoreBatch::assert`]. The reaction brings the source
+    /// along.
+    ///
+    /// Rows carry no cause: who reacts to rows with rows of the same kind sees to it that there is an end to that.
+    ///
+    /// # Errors
+    ///
+    /// `LimitReached` past [`REACTION_ENTRIES_MAX`] facts and operations, and as [`StoreBatch::assert`].
+    pub fn assert<T>(
+        &mut self,
+        source: &Source,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        row: &T,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.has_room()?;
+        self.batch.assert(source, kind, key, row)?;
+        Ok(self)
+    }
+
+    /// Puts out that a source states some fields of an entity; see [`StoreBatch::patch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert) and [`StoreBatch::patch`].
+    pub fn patch<T>(
+        &mut self,
+        source: &Source,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        patch: &Patch,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + DeserializeOwned + 'static,
+    {
+        self.has_room()?;
+        self.batch.patch(source, kind, key, patch)?;
+        Ok(self)
+    }
+
+    /// Puts out that a source says of an entity that it is not there; see [`StoreBatch::retract`].
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn retract<T>(&mut self, source: &Source, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<&mut Self>
+    where
+        T: DeserializeOwned,
+    {
+        self.has_room()?;
+        self.batch.retract(source, kind, key)?;
+        Ok(self)
+    }
+
+    fn has_room(&self) -> Result<()> {
+        if self.batch.len() < REACTION_ENTRIES_MAX {
+            return Ok(());
+        }
+        let doing = format!("put out more in the reaction to entry {}", self.cause.seq);
+        let most = format!("at most {REACTION_ENTRIES_MAX} facts and operations");
+        Err(Error::new(ErrorKind::LimitReached, doing).sides(most, self.batch.len() + 1))
     }
 
     /// An entry as a fact of this kind; `None` if it is of another.
@@ -274,7 +339,7 @@ impl<'s> Out<'s> {
         IdempotencyKey(core.index.hash(u16::MAX, &name).to_le_bytes())
     }
 
-    /// How many facts there are.
+    /// How many facts and operations there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.len()

@@ -9,10 +9,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Seq;
+use crate::id::{Position, Seq};
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
-use crate::journal::record::Ticket;
 use crate::journal::subscriber::{Item, Subscriber};
 use crate::journal::tasks::Progress as Done;
 use crate::journal::waiting::Stopper;
@@ -284,7 +283,7 @@ pub(crate) struct Runner<F> {
     /// And up to this one the log says so.
     saved: u64,
     /// The last batch that was put out, until it is durable.
-    put_out: Option<Ticket>,
+    put_out: Option<Position>,
     since: u64,
 }
 
@@ -419,9 +418,10 @@ where
         let mut batch = call(&self.reaction, &self.store, &self.shared.name, entry)?;
         if !batch.is_empty() {
             batch.move_cursor(&self.watcher, seq).map_err(judge)?;
-            let (receipts, ticket) = batch.commit_nowait().map_err(judge)?;
-            appended = receipts.receipts.len();
-            self.put_out = Some(ticket);
+            appended = batch.len();
+            let (_, _, end) = batch.append_all().map_err(judge)?;
+            self.store.journal().core().want_sync_for_readers();
+            self.put_out = Some(end);
             self.saved = seq.get();
         }
         self.done.done.store(seq.get(), Ordering::Release);
@@ -433,7 +433,7 @@ where
     fn settle(&mut self) -> Result<()> {
         self.since = 0;
         match self.put_out.take() {
-            Some(ticket) => ticket.wait_as_configured(),
+            Some(end) => self.store.journal().core().wait_as_configured(end),
             None => Ok(()),
         }
     }

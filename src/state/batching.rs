@@ -1,0 +1,153 @@
+//! Operations of any sources on any kinds that take effect together, with facts and with moves of cursors.
+//!
+//! What was said before is flushed first; then all of it is one batch, worked out and appended under the lock under
+//! which operations are accepted. A patch is laid over the row as it is then, with what the batch has said before it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::core::{Core, Item};
+use crate::journal::cursors::Move;
+use crate::journal::rows::{Appended, Together};
+use crate::state::engine::{OnlyIf, Open, Operation, State, check, stuck};
+use crate::state::kind::{Kind, Patch};
+use crate::state::row::encode;
+use crate::state::schema::Bound;
+use crate::state::source::{Source, patching};
+use crate::state::window::{Saying, Window};
+
+/// Makes a row of the one that is there, and says which fields it names.
+type Make = dyn Fn(Option<&[u8]>) -> Result<(Vec<u8>, u64)> + Send + Sync;
+
+/// An operation of a batch, before it is committed.
+pub(crate) struct InBatch {
+    source: Source,
+    bound: Arc<Bound>,
+    key: Box<[u8]>,
+    what: What,
+}
+
+enum What {
+    Assert(Vec<u8>),
+    Patch(Box<Make>),
+    Retract,
+}
+
+impl InBatch {
+    pub(crate) fn assert<T>(source: &Source, kind: Kind<T>, key: &[u8], row: &T) -> Result<Self>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let bound = source.bind(kind)?;
+        let mut bytes = Vec::new();
+        encode(kind.name(), row, &mut bytes)?;
+        bound.check_row(&bytes)?;
+        Self::new(source, bound, key, What::Assert(bytes))
+    }
+
+    pub(crate) fn patch<T>(source: &Source, kind: Kind<T>, key: &[u8], patch: &Patch) -> Result<Self>
+    where
+        T: Serialize + DeserializeOwned + 'static,
+    {
+        let bound = source.bind(kind)?;
+        bound.check_names(patch.names().map(str::as_bytes))?;
+        let (of, patch) = (Arc::clone(&bound), patch.clone());
+        let make = move |row: Option<&[u8]>| patching(kind, &of, &patch, row);
+        Self::new(source, bound, key, What::Patch(Box::new(make)))
+    }
+
+    pub(crate) fn retract<T: DeserializeOwned>(source: &Source, kind: Kind<T>, key: &[u8]) -> Result<Self> {
+        Self::new(source, source.bind(kind)?, key, What::Retract)
+    }
+
+    fn new(source: &Source, bound: Arc<Bound>, key: &[u8], what: What) -> Result<Self> {
+        let said = Self { source: source.clone(), bound, key: key.into(), what };
+        check(&said.bound.name, &said.operation(Saying::Retract))?;
+        Ok(said)
+    }
+
+    fn operation<'a>(&'a self, saying: Saying<'a>) -> Operation<'a> {
+        let (source, session, key) = (self.source.id(), self.source.session(), &*self.key);
+        Operation { source, session, key, saying, metadata: &[], only_if: OnlyIf::Whatever }
+    }
+}
+
+impl fmt::Debug for InBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InBatch({:?}, {}/{:?})", self.source, self.bound.name, String::from_utf8_lossy(&self.key))
+    }
+}
+
+impl State {
+    /// Appends operations, facts and moves of cursors as one batch, or nothing of them.
+    pub(crate) fn append_together(
+        &self,
+        core: &Arc<Core>,
+        said: &[InBatch],
+        facts: Vec<Item<'_>>,
+        moves: &[Move],
+    ) -> Result<Appended> {
+        core.check_not_forked("append a batch")?;
+        if said.iter().any(|said| !Arc::ptr_eq(said.source.core(), core)) {
+            return Err(Error::new(ErrorKind::InvalidInput, "append a batch")
+                .at(core.directory.path())
+                .sides("sources of the batch's own store", "one of another"));
+        }
+        let mut open = self.enter_awake(core)?;
+        said.iter()
+            .try_for_each(|said| self.admit(core, &mut open, said.source.id(), said.source.session()))?;
+        self.append_in(core, &mut open)?;
+        let window = open.window_of(core, said)?;
+        open.window.take_over(window);
+        let appended = self.append_with(core, &mut open, Together { facts, moves });
+        if appended.is_err() {
+            // What answers an error was not taken.
+            open.window.withdraw();
+            return appended;
+        }
+        for said in said {
+            let hash = core.index.hash(said.bound.id.get(), &said.key);
+            open.epochs.touch(said.source.id(), said.bound.id, hash);
+            open.sessions.touch(said.source.id(), hash);
+        }
+        appended
+    }
+}
+
+impl Open {
+    /// A window of its own that operations come to, where nothing else is pending.
+    fn window_of(&mut self, core: &Arc<Core>, said: &[InBatch]) -> Result<Window> {
+        let mut window = self.window.successor();
+        for one in said {
+            let hash = core.index.hash(one.bound.id.get(), &one.key);
+            let entity = match window.find(hash) {
+                Some(entity) => entity,
+                None => {
+                    let base = self.take_base(core, &one.bound, hash, &one.key)?;
+                    window.enter(Arc::clone(&one.bound), hash, &one.key, base)
+                }
+            };
+            let made;
+            let saying = match &one.what {
+                What::Assert(row) => Saying::Assert(row),
+                What::Retract => Saying::Retract,
+                What::Patch(make) => {
+                    let standing = window.standing(entity);
+                    if standing.is_stuck {
+                        return Err(stuck(&one.bound, &one.key));
+                    }
+                    made = make(standing.row.as_deref())?;
+                    Saying::Patch(&made.0, made.1)
+                }
+            };
+            let operation = one.operation(saying);
+            check(&one.bound.name, &operation)?;
+            window.say(entity, &self.utterance(&one.bound, &operation));
+        }
+        Ok(window)
+    }
+}
