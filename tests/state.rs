@@ -15,9 +15,13 @@ mod following;
 mod harbour;
 #[path = "state/mirror.rs"]
 mod mirror;
+#[path = "state/mirror_schema.rs"]
+mod mirror_schema;
 #[path = "state/reviewed.rs"]
 mod reviewed;
 #[path = "state/schema.rs"]
 mod schema;
+#[path = "state/table.rs"]
+mod table;
 #[path = "state/writing.rs"]
 mod writing;
