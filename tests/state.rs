@@ -21,9 +21,13 @@ mod harbour;
 mod liveness;
 #[path = "state/mirror.rs"]
 mod mirror;
+#[path = "state/mirror_schema.rs"]
+mod mirror_schema;
 #[path = "state/reviewed.rs"]
 mod reviewed;
 #[path = "state/schema.rs"]
 mod schema;
+#[path = "state/table.rs"]
+mod table;
 #[path = "state/writing.rs"]
 mod writing;

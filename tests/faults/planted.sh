@@ -12,12 +12,13 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT INT TERM
 
 # A copy of what is there now, committed or not; built where the tree itself is not.
-(cd "$root" && tar -cf - Cargo.toml Cargo.lock README.md src tests tools benches examples 2>/dev/null) |
+(cd "$root" && tar -cf - --exclude='*/target' Cargo.toml Cargo.lock README.md src tests tools benches examples 2>/dev/null) |
     tar -xf - -C "$copy"
 cp -R "$copy/src" "$copy/unplanted"
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/planted
 ESKER_CRASH_STATES=${ESKER_CRASH_STATES:-60000}
-export CARGO_TARGET_DIR ESKER_CRASH_STATES
+ESKER_MIRROR_CASES=${ESKER_MIRROR_CASES:-4000}
+export CARGO_TARGET_DIR ESKER_CRASH_STATES ESKER_MIRROR_CASES
 # Nobody looks at these builds with a debugger, and there is one for each patch.
 export CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_DEV_DEBUG=false
 
