@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::format::compacted::Cover;
 use crate::format::frame::{FrameHeader, flag};
 use crate::format::index::{EntityHash, EntityRecord};
+use crate::format::operation::{EventMark, EventOperation};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::Keep;
 use crate::id::{EntryAt, Position};
@@ -102,6 +103,15 @@ impl Rules<'_> {
         is_its.then_some(*frame.header)
     }
 
+    /// An operation behind which nobody asserts its entity: it says as little as a tombstone.
+    fn retracts_the_last(&self, opened: &Opened, index: &SealedIndex, ordinal: u32) -> bool {
+        let frame = index.offset(ordinal).and_then(|offset| opened.segment.frame(offset));
+        frame.is_some_and(|frame| {
+            EventOperation::of(frame.header.operation) == Some(EventOperation::Retract)
+                && EventMark::read(frame.extensions()).is_some_and(|mark| mark.sources == 0)
+        })
+    }
+
     /// Judges what has an index file; `None` for what it cannot say for certain. `below`: whether something of an entity stays in what lies before;
     /// where that is not known yet, nothing is said to.
     pub(crate) fn judge(
@@ -163,8 +173,9 @@ impl Rules<'_> {
         }
         let keeps_last = match self.place_of_newest(section, hash)? {
             Newest::Here => {
-                let has_had_its_time =
-                    newest.has(flag::TOMBSTONE) && newest.time.get() < self.tombstones_before;
+                let is_gone = newest.has(flag::TOMBSTONE)
+                    || newest.has(flag::ASIDE) && self.retracts_the_last(opened, index, last.get());
+                let has_had_its_time = is_gone && newest.time.get() < self.tombstones_before;
                 let may_go = keep == Keep::Nothing || has_had_its_time;
                 !may_go || below(hash, kind)?
             }

@@ -5,13 +5,13 @@
 //! next part 4 | reserved 4 | covers 4 | floors 4 | erasures 4 | reserved 4
 //! cover     first segment 4 | last segment 4 | follows 8 | first Seq 8 | last Seq 8 | part 4 | reserved 4 |
 //!           salt 8 | bytes 8 | entries 8
-//! floor     kind 2 | reserved 6 | Seq 8
+//! floor     kind 2 | flags 2 | reserved 4 | Seq 8
 //! erasure   hash of the entity 16 | through Seq 8
 //! ```
 //!
 //! Covers stand in the order of the log and do not overlap. One without a part kept nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -63,6 +63,8 @@ pub(crate) struct Compacted {
     pub(crate) covers: Vec<Cover>,
     /// By kind: every entry of it from this Seq on is there.
     pub(crate) floors: BTreeMap<u16, u64>,
+    /// Of these kinds, those whose entries stand aside.
+    pub(crate) aside: BTreeSet<u16>,
     pub(crate) erasing: Vec<Erasing>,
     /// How many parts were ever numbered.
     pub(crate) parts_numbered: u32,
@@ -94,11 +96,15 @@ struct CoverBytes {
     entries: U64,
 }
 
+/// A floor is of a kind whose entries stand aside.
+const ASIDE: u16 = 1;
+
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct FloorBytes {
     kind: U16,
-    reserved: [u8; 6],
+    flags: U16,
+    reserved: [u8; 4],
     seq: U64,
 }
 
@@ -140,6 +146,12 @@ impl Compacted {
     /// From which Seq on every entry of a kind is there; 0: nothing of it was dropped.
     pub(crate) fn floor(&self, kind: u16) -> u64 {
         self.floors.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// From which Seq on everything is there that does not stand aside.
+    pub(crate) fn floor_of_shown(&self) -> u64 {
+        let shown = self.floors.iter().filter(|(kind, _)| !self.aside.contains(kind));
+        shown.map(|(_, floor)| *floor).max().unwrap_or(0)
     }
 
     /// From which Seq on everything is there; 0: nothing was dropped.
@@ -209,7 +221,8 @@ impl Compacted {
             bytes.extend_from_slice(cover.as_bytes());
         }
         for (kind, seq) in &self.floors {
-            let floor = FloorBytes { kind: U16::new(*kind), reserved: [0; 6], seq: U64::new(*seq) };
+            let flags = U16::new(if self.aside.contains(kind) { ASIDE } else { 0 });
+            let floor = FloorBytes { kind: U16::new(*kind), flags, reserved: [0; 4], seq: U64::new(*seq) };
             bytes.extend_from_slice(floor.as_bytes());
         }
         for Erasing { hash, through } in &self.erasing {
@@ -252,6 +265,9 @@ impl Compacted {
                 return Err(bad("a floor"));
             }
             compacted.floors.insert(kind, seq);
+            if floor.flags.get() & ASIDE != 0 {
+                compacted.aside.insert(kind);
+            }
         }
         compacted.erasing = erasing
             .iter()
@@ -325,11 +341,13 @@ mod tests {
         let compacted = Compacted {
             covers: vec![cover(1, 3, None), cover(4, 4, Some(1)), cover(7, 9, Some(2))],
             floors: BTreeMap::from([(1, 12), (7, 40)]),
+            aside: BTreeSet::from([7]),
             erasing: vec![Erasing { hash: 5 << 90, through: 8 }],
             parts_numbered: 2,
         };
         let bytes = compacted.encode();
         assert_eq!(Compacted::read(&bytes).unwrap(), compacted);
+        assert_eq!((compacted.floor_of_all(), compacted.floor_of_shown()), (40, 12));
         assert!((0..bytes.len()).all(|cut| Compacted::read(&bytes[..cut]).is_err()));
         let mut overlapping = compacted.clone();
         overlapping.covers[1].first = 3;

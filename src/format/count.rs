@@ -9,7 +9,7 @@
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::id::KindId;
+use crate::id::{KindId, SEQ_MAX};
 
 /// The numbers of the last event of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,9 @@ impl EventCount {
 
     pub(crate) fn read(payload: &[u8]) -> Option<Self> {
         let (bytes, _) = CountBytes::read_from_prefix(payload).ok()?;
-        Some(Self { kind: KindId(bytes.kind.get()), sequence: (bytes.store.get(), bytes.of_kind.get()) })
+        let sequence = (bytes.store.get(), bytes.of_kind.get());
+        // There is an entry for each event.
+        (sequence.0.max(sequence.1) <= SEQ_MAX).then_some(Self { kind: KindId(bytes.kind.get()), sequence })
     }
 }
 
@@ -48,9 +50,11 @@ mod tests {
 
     #[test]
     fn a_count_gives_back_what_was_written_and_refuses_every_truncation() {
-        let count = EventCount { kind: KindId(7), sequence: (u64::MAX, 3) };
+        let count = EventCount { kind: KindId(7), sequence: (SEQ_MAX, 3) };
         let bytes = count.encode();
         assert_eq!(EventCount::read(&bytes), Some(count));
         assert!((0..bytes.len()).all(|cut| EventCount::read(&bytes[..cut]).is_none()));
+        let beyond = EventCount { sequence: (3, SEQ_MAX + 1), ..count };
+        assert_eq!(EventCount::read(&beyond.encode()), None);
     }
 }

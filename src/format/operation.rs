@@ -5,6 +5,7 @@
 //! patch named a mask says. That of a retraction is empty.
 
 use crate::format::extension::{Extensions, Id, find};
+use crate::id::SEQ_MAX;
 
 /// What a source said: the operation byte of an operation frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,12 +102,15 @@ impl EventMark {
         let word = |id| find(row, id)?.try_into().ok().map(u64::from_le_bytes);
         let (sequence, kind_sequence) = find(row, Id::EventSequence)?.split_at_checked(8)?;
         let number = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
+        let sequence = (number(sequence)?, number(kind_sequence)?);
+        // There is an entry for each event.
+        (sequence.0.max(sequence.1) <= SEQ_MAX).then_some(())?;
         Some(Self {
             schema: find(row, Id::SchemaVersion)?.try_into().ok().map(u16::from_le_bytes)?,
             sources: word(Id::SourceSet)?,
             changed: word(Id::ChangedMask),
             present: word(Id::PresenceMask),
-            sequence: (number(sequence)?, number(kind_sequence)?),
+            sequence,
             version: word(Id::Version)?,
             version_before: word(Id::VersionBefore),
         })
@@ -124,7 +128,7 @@ mod tests {
             sources: 1 << 63 | 1,
             changed: Some(0b101),
             present: Some(u64::MAX),
-            sequence: (u64::MAX, 7),
+            sequence: (SEQ_MAX, 7),
             version: 9,
             version_before: Some(8),
         };
@@ -133,6 +137,8 @@ mod tests {
         assert_eq!(EventMark::read(extensions.as_bytes()), Some(mark));
         let bare = EventMark { changed: None, present: None, version_before: None, ..mark };
         assert_eq!(EventMark::read(bare.extensions().as_bytes()), Some(bare));
+        let beyond = EventMark { sequence: (SEQ_MAX + 1, 7), ..bare };
+        assert_eq!(EventMark::read(beyond.extensions().as_bytes()), None);
         assert_eq!(EventMark::read(&[]), None);
         assert_eq!(EventMark::read(&[8, 2, 1, 1, 0, 0, 0, 0]), None);
     }

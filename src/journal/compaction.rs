@@ -463,6 +463,7 @@ impl Core {
                 compacted.raise_floor(*kind, *seq);
             }
         }
+        compacted.aside = self.registry.read().aside();
         let mut table = self.table.lock();
         let durable = self.commit.durable();
         if !table.is_news(preamble_at) && durable > Position::new(preamble_at, FIRST_FRAME) {

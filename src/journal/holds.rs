@@ -12,6 +12,7 @@ use crate::format::cursor::CursorState;
 use crate::id::Seq;
 use crate::journal::core::Core;
 use crate::journal::cursors::{How, Move, region_of};
+use crate::journal::entry::Entry;
 use crate::journal::pins::PinnedBy;
 use crate::journal::region::Region;
 use crate::journal::registry::Registry;
@@ -64,7 +65,7 @@ impl Holds {
         };
         let mut holds = Self { cursors: HashMap::new(), held: Vec::new(), first_held: u64::MAX };
         for (by, behind) in pinned {
-            let next = view.next_of(&Region::All, behind);
+            let next = view.next_behind(behind);
             holds.add(by, next, view)?;
         }
         for (cursor, incarnation) in cursors {
@@ -102,7 +103,7 @@ impl Holds {
     pub(crate) fn pins_now(&self, core: &Core) -> Vec<u64> {
         let view = core.view();
         let held = core.pins.held(|behind| view.bytes_from(behind + 1).ok());
-        held.into_iter().map(|(_, behind)| view.next_of(&Region::All, behind)).collect()
+        held.into_iter().map(|(_, behind)| view.next_behind(behind)).collect()
     }
 
     /// False if somebody has come to need a stretch of the log since this was made. `may_lose`: those that
@@ -188,6 +189,14 @@ pub(crate) fn lost(name: &str, floor: u64) -> Error {
     Error::new(ErrorKind::Lost, format!("go on with the cursor {name:?}")).floored_at(floor)
 }
 
+fn seq_of(found: Option<Result<Entry<'_>>>, behind: u64) -> u64 {
+    match found {
+        None => u64::MAX,
+        Some(Ok(entry)) => entry.seq().get(),
+        Some(Err(_)) => behind + 1,
+    }
+}
+
 impl View {
     /// The Seq of the first entry of a region behind a Seq; the greatest there is if there is none. Where
     /// that cannot be told for damage, nothing behind the Seq may go.
@@ -196,11 +205,12 @@ impl View {
             Region::Entity(kind, key) => self.entity_behind(*kind, key, behind).next(),
             region => self.region_behind(region, behind).next(),
         };
-        match found {
-            None => u64::MAX,
-            Some(Ok(entry)) => entry.seq().get(),
-            Some(Err(_)) => behind + 1,
-        }
+        seq_of(found, behind)
+    }
+
+    /// The Seq of the first entry behind one, whether it stands aside or not.
+    pub(crate) fn next_behind(&self, behind: u64) -> u64 {
+        seq_of(self.all_behind(behind).next(), behind)
     }
 
     /// Bytes of log from an entry to the end of the view: what somebody holds back who has not seen it. What

@@ -24,6 +24,7 @@ use crate::journal::import::entry::{ImportEntry, ImportKind};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::{KindSpec, check, check_own};
 use crate::journal::repair::era_behind;
+use crate::journal::rows::EPOCH_BYTES_MAX;
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 const DOING: &str = "import entries";
@@ -130,6 +131,8 @@ pub struct Import {
     last_seq: u64,
     /// The numbers of the last event of each kind that has come.
     events: HashMap<KindId, (u64, u64)>,
+    /// Sources that rows name, and nobody has registered: one bit each.
+    unnamed: u64,
     /// Bytes that were copied since the last gap.
     since_gap: u64,
     segment_bytes: u64,
@@ -193,9 +196,11 @@ impl Import {
             target,
             batch: Vec::new(),
             batch_bytes: 0,
-            batch_bytes_max: segment_bytes.max(BATCH_BYTES_USUAL),
+            // The end of an epoch may be greater than any other batch.
+            batch_bytes_max: segment_bytes.max(EPOCH_BYTES_MAX),
             last_seq: 0,
             events: HashMap::new(),
+            unnamed: 0,
             since_gap: 0,
             segment_bytes,
             done,
@@ -232,6 +237,10 @@ impl Import {
         }
         if registry.named(&name).is_some() {
             return Err(refused("its name").sides("one that no kind has", "one that is there"));
+        }
+        if last_event.0.max(last_event.1) > SEQ_MAX {
+            return Err(refused("the number of its last event")
+                .sides(format!("at most {SEQ_MAX}"), format!("{last_event:?}")));
         }
         let spec = KindSpec { name, version, codec, owner, fields };
         check_own(&spec)?;
@@ -385,6 +394,7 @@ impl Import {
             let expected = format!("{} to {SEQ_MAX}", self.last_seq);
             return Err(refused("the last Seq").sides(expected, last));
         }
+        self.check_who_asserts()?;
         if last > self.last_seq {
             self.done.gaps += 1;
             self.done.missing += last - self.last_seq;

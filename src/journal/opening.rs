@@ -148,7 +148,7 @@ fn start(
     let left = left_by_compaction(&*directory, &manifest, &chain.left);
     let core =
         Core::new(directory, options, manifest, end.report, end.position, index, writer, registry, lock);
-    core.learn_counts(&preamble);
+    core.learn_counts(&preamble)?;
     core.compacting.begin(parts_numbered, &left);
     *core.left.lock() = left;
     Ok(core)

@@ -18,10 +18,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{Found, Frame};
 use crate::format::lock::Holder;
 use crate::format::manifest::Manifest;
-use crate::format::operation::EventMark;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::source::SourceInfo;
-use crate::format::system::{KindInfo, System};
+use crate::format::system::{KindInfo, Owner, System};
 use crate::id::{EntryAt, KindId, Life, Position, StoreId};
 use crate::index::build::note;
 use crate::index::catalog::{IndexRef, Section};
@@ -31,6 +30,7 @@ use crate::index::live::LiveIndex;
 use crate::journal::cursors::{CursorInfo, info_of};
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
+use crate::journal::rows::learn_counts_behind;
 use crate::journal::view::{View, compacted};
 use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
@@ -241,11 +241,13 @@ impl Reader {
     ///
     /// As [`view`](Self::view).
     pub fn last_event(&self, kind: KindId) -> Result<(u64, u64)> {
-        let newest = self.view()?.kind(kind).rev().find_map(|entry| entry.ok().map(|entry| entry.to_owned()));
-        let mark = newest.and_then(|entry| EventMark::read(entry.entry().frame().extensions()));
-        let registry = self.shared.registry.read();
-        let (store, of_kind) = registry.last_event_known(kind);
-        Ok(mark.map_or((store, of_kind), |mark| (store.max(mark.sequence.0), of_kind.max(mark.sequence.1))))
+        let mut registry = self.shared.registry.read().clone();
+        if registry.get(kind).is_none_or(|kind| kind.owner != Owner::Events) {
+            return Ok((0, 0));
+        }
+        let counted = registry.counted_through;
+        learn_counts_behind(&self.view()?, counted, &mut registry)?;
+        Ok(registry.last_event_known(kind))
     }
 
     /// The kind with this name.

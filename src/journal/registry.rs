@@ -1,7 +1,7 @@
 //! What the log says of itself: the kinds of a store (name and number, codec, owner, fields), its
 //! sources, and its cursors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::cursor::Cursors;
@@ -13,7 +13,7 @@ use crate::format::source::SourceInfo;
 use crate::format::system::{
     Codec, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner, System,
 };
-use crate::id::{KINDS_MAX, KindId};
+use crate::id::{KINDS_MAX, KindId, SEQ_MAX};
 
 /// Names that start so are the library's own.
 const RESERVED_PREFIX: &str = "esker.";
@@ -46,6 +46,8 @@ pub(crate) struct Registry {
     sources: BTreeMap<u8, SourceInfo>,
     /// The numbers of the last event of each kind that has any.
     counts: BTreeMap<KindId, (u64, u64)>,
+    /// The last entry that stands before a frame that says so.
+    pub(crate) counted_through: u64,
     pub(crate) cursors: Cursors,
 }
 
@@ -86,6 +88,7 @@ impl Registry {
             Some(System::Count) => {
                 if let Some(count) = EventCount::read(frame.payload()) {
                     self.learn_count(count);
+                    self.counted_through = self.counted_through.max(frame.header.seq.get());
                 }
             }
             _ => {}
@@ -96,6 +99,19 @@ impl Registry {
     pub(crate) fn learn_count(&mut self, EventCount { kind, sequence: (store, of_kind) }: EventCount) {
         let known = self.counts.entry(kind).or_default();
         *known = (known.0.max(store), known.1.max(of_kind));
+    }
+
+    /// Leaves out so many numbers of events, of the store and of these kinds: nobody knows whether they were given.
+    pub(crate) fn leave_out_events(&mut self, kinds: &[KindId], lost: u64) {
+        if lost == 0 {
+            return;
+        }
+        let behind = |number: u64| number.saturating_add(lost).min(SEQ_MAX);
+        let store = behind(self.last_event());
+        for kind in kinds {
+            let of_kind = behind(self.last_event_of(*kind));
+            self.learn_count(EventCount { kind: *kind, sequence: (store, of_kind) });
+        }
     }
 
     /// The numbers of the last event of each kind.
@@ -164,6 +180,11 @@ impl Registry {
 
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<KindInfo>> {
         self.kinds.get(*self.by_name.get(name)?)
+    }
+
+    /// The kinds whose entries stand aside.
+    pub(crate) fn aside(&self) -> BTreeSet<u16> {
+        self.kinds.iter().filter(|kind| kind.owner == Owner::Events).map(|kind| kind.id.0).collect()
     }
 
     /// The kind of the operations of a kind of rows, if it has events.

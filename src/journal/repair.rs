@@ -272,8 +272,10 @@ struct Kinds {
     registry: Registry,
     /// By number.
     used: BTreeMap<u16, Used>,
-    /// One bit for each source that a row names.
+    /// One bit for each source that a row names since it was registered, or that nobody registered.
     sources: u64,
+    /// Entries that are lost: any of them may have been an event.
+    lost: u64,
     /// Something is lost, or was forgotten before: an entity that is not known may have been.
     forgot: bool,
 }
@@ -285,11 +287,14 @@ impl Kinds {
         for kind in self.registry.iter().filter(|kind| kind.keep != Keep::All) {
             compacted.raise_floor(kind.id.get(), last);
         }
+        compacted.aside = self.registry.aside();
     }
 
     /// The registry, with a stand-in for each kind that is used and not registered any more.
     fn complete(&self) -> Registry {
         let mut registry = self.registry.clone();
+        let events: Vec<KindId> = registry.aside().into_iter().map(KindId).collect();
+        registry.leave_out_events(&events, self.lost);
         for (number, used) in &self.used {
             if registry.get(KindId(*number)).is_none() {
                 registry.learn(used.stand_in(KindId(*number)));
@@ -317,13 +322,13 @@ impl Visitor for Kinds {
             let row = RowMark::read(frame.extensions()).filter(|_| RowOperation::of(operation).is_some());
             let event =
                 EventMark::read(frame.extensions()).filter(|_| EventOperation::of(operation).is_some());
-            let said = row.map(|mark| (Owner::State, mark.schema, mark.sources));
-            let said = said.or(event.map(|mark| (Owner::Events, mark.schema, mark.sources)));
-            if let Some((owner, schema, sources)) = said {
+            let said = row.map(|mark| (Owner::State, mark.schema));
+            if let Some((owner, schema)) = said.or(event.map(|mark| (Owner::Events, mark.schema))) {
                 used.owner = owner;
                 used.version = used.version.max(schema);
-                self.sources |= sources;
             }
+            // Operations are history: only a row says who asserts anything now.
+            self.sources |= row.map_or(0, |mark| mark.sources);
             if let Some(mark) = event {
                 self.registry.learn_count(EventCount { kind: KindId(number), sequence: mark.sequence });
             }
@@ -331,13 +336,20 @@ impl Visitor for Kinds {
             let preamble = Preamble::read(frame.payload());
             self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);
         } else {
+            let source =
+                SourceInfo::read(frame.payload()).filter(|_| frame.header.operation == System::Source as u8);
+            if let Some(source) = source.filter(|source| source.retired) {
+                // Behind that no row names it.
+                self.sources &= !(1 << (source.id % 64));
+            }
             self.registry.learn_frame(frame);
         }
         Ok(())
     }
 
-    fn lost(&mut self, _damage: &Damage) {
+    fn lost(&mut self, damage: &Damage) {
         self.forgot = true;
+        self.lost += damage.last_seq.saturating_add(1).saturating_sub(damage.first_seq);
     }
 }
 

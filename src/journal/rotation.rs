@@ -274,6 +274,15 @@ impl Core {
         PreambleBatch { head: head.encode(), kinds, sources, counts, cursors }
     }
 
+    /// Says how many events there were, if there is room: the next opening need not look for them then.
+    fn push_counts(&self, writer: &mut Writer) -> Result<()> {
+        let counts: Vec<Vec<u8>> = self.registry.read().counts().map(|count| count.encode()).collect();
+        let drafts: Vec<Draft<'_>> = counts.iter().map(|count| Draft::system(System::Count, count)).collect();
+        let bytes = drafts.iter().map(Draft::bytes).sum();
+        let has_room = matches!(&writer.stage, Stage::Writing(active) if active.log.has_room(bytes));
+        if drafts.is_empty() || !has_room { Ok(()) } else { self.push_all_system(writer, &drafts) }
+    }
+
     /// Stores a batch of one system frame and makes it visible.
     pub(crate) fn push_system(&self, writer: &mut Writer, draft: &Draft<'_>) -> Result<()> {
         self.push_all_system(writer, std::slice::from_ref(draft))
@@ -428,6 +437,7 @@ impl Core {
             // Nothing was appended, or a failed write ended the segment: there is nothing to say.
             return self.wait_durable(self.commit.visible());
         }
+        self.push_counts(writer)?;
         // What is visible becomes durable first, so that `closed` can name it.
         self.wait_durable(self.commit.visible())?;
         let closed = Draft::system(System::Closed, &[]);

@@ -1,5 +1,7 @@
 //! The door of the state layer: row frames, operation frames, and the sources that say what is in them.
 
+use std::collections::HashSet;
+
 use crate::error::Result;
 use crate::format::count::EventCount;
 use crate::format::extension::Extensions;
@@ -14,7 +16,8 @@ use crate::journal::Journal;
 use crate::journal::core::{Beside, Core, Item};
 use crate::journal::cursors::Move;
 use crate::journal::record::{Receipt, Record};
-use crate::journal::region::Region;
+use crate::journal::registry::Registry;
+use crate::journal::view::View;
 use crate::log::writer::Draft;
 use crate::options::SEGMENT_BYTES_MAX;
 
@@ -141,18 +144,14 @@ impl Core {
 
     /// Learns how many events there were behind a preamble, which said how many there were before, from the newest
     /// operation of each kind.
-    pub(crate) fn learn_counts(&self, preamble: &Preamble) {
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` or `Io` if something there cannot be read, and nobody can tell how much: numbers would be given twice.
+    pub(crate) fn learn_counts(&self, preamble: &Preamble) -> Result<()> {
         let mut registry = self.registry.write();
-        let kinds: Vec<KindId> =
-            registry.iter().filter(|kind| kind.owner == Owner::Events).map(|kind| kind.id).collect();
-        let view = self.view();
-        for kind in kinds {
-            let since = view.region_behind(&Region::Kind(kind), preamble.next_seq.saturating_sub(1));
-            let newest = since.rev().find_map(std::result::Result::ok);
-            if let Some(mark) = newest.and_then(|entry| EventMark::read(entry.frame().extensions())) {
-                registry.learn_count(EventCount { kind, sequence: mark.sequence });
-            }
-        }
+        let counted = registry.counted_through.max(preamble.next_seq.saturating_sub(1));
+        learn_counts_behind(&self.view(), counted, &mut registry)
     }
 
     /// Appends a fact of one of the library's own kinds. Nobody waits for it.
@@ -180,6 +179,39 @@ impl Core {
             self.prepare(draft.bytes())?;
         }
     }
+}
+
+/// Learns of the events behind a Seq, which are looked for from the end. What cannot be read may have been some: their
+/// numbers are left out then, and none is given twice.
+pub(crate) fn learn_counts_behind(view: &View, counted: u64, registry: &mut Registry) -> Result<()> {
+    let kinds = registry.iter().filter(|kind| kind.owner == Owner::Events);
+    let mut wanted: HashSet<KindId> = kinds.map(|kind| kind.id).collect();
+    let all: Vec<KindId> = wanted.iter().copied().collect();
+    let (mut through, mut lost) = (u64::MAX, 0);
+    'entries: while !wanted.is_empty() && counted < through {
+        let mut before = view.between(counted.saturating_add(1), through).rev();
+        through = loop {
+            match before.next() {
+                None => break 'entries,
+                Some(Ok(entry)) if wanted.contains(&entry.kind()) => {
+                    let Some(mark) = EventMark::read(entry.frame().extensions()) else { continue };
+                    registry.learn_count(EventCount { kind: entry.kind(), sequence: mark.sequence });
+                    wanted.remove(&entry.kind());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    let Some(seqs) = error.seqs() else { return Err(error) };
+                    lost += seqs.end() - seqs.start() + 1;
+                    break seqs.start().saturating_sub(1);
+                }
+            }
+            if wanted.is_empty() {
+                break 'entries;
+            }
+        };
+    }
+    registry.leave_out_events(&all, lost);
+    Ok(())
 }
 
 impl Journal {

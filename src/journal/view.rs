@@ -88,7 +88,7 @@ impl View {
     pub fn floor(&self, region: &Region) -> Option<Seq> {
         let compacted = &self.catalog.compacted;
         Seq::new(match region {
-            Region::All => compacted.floor_of_all(),
+            Region::All => compacted.floor_of_shown(),
             Region::Kind(kind) | Region::Entity(kind, _) | Region::Prefix(kind, _) => compacted.floor(kind.0),
         })
     }
@@ -242,11 +242,21 @@ impl View {
     pub(crate) fn region_behind(&self, region: &Region, behind: u64) -> Entries<'_> {
         let first = behind.saturating_add(1);
         let filter = match region {
-            Region::All => None,
+            Region::All => Some(Filter::Shown),
             Region::Kind(kind) => Some(Filter::Kind(*kind)),
             Region::Entity(kind, key) | Region::Prefix(kind, key) => Some(Filter::Prefix(*kind, key.clone())),
         };
         self.entries((first, u64::MAX), filter)
+    }
+
+    /// All entries from one Seq to another, both included, those that stand aside too.
+    pub(crate) fn between(&self, first: u64, last: u64) -> Entries<'_> {
+        self.entries((first, last), None)
+    }
+
+    /// All entries behind a Seq, those that stand aside too.
+    pub(crate) fn all_behind(&self, behind: u64) -> Entries<'_> {
+        self.entries((behind.saturating_add(1), u64::MAX), None)
     }
 
     /// What a keyed batch was answered, if its entries were compacted.

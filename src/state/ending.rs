@@ -28,7 +28,8 @@ use crate::state::window::{Base, BaseRow, Saying, Utterance, frame_bytes};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closing {
-    /// It is taken back, as if the source retracted each entity.
+    /// It is taken back, as if the source retracted each entity. In a stream of [events](crate::Event::is_synthetic) these are
+    /// none of the source's own.
     Retract,
     /// It stays asserted, also of a source with a deadline: until the source's next session, and what becomes of that.
     Preserve,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::operation::{EventMark, EventOperation};
 use crate::id::Seq;
@@ -15,7 +15,7 @@ use crate::journal::view::View;
 use crate::state::kind::{Kind, RowFields};
 use crate::state::net::follows;
 use crate::state::reading::SourceSet;
-use crate::state::row::{ALL_FIELDS, Said, current, value};
+use crate::state::row::{ALL_FIELDS, Said, value};
 use crate::state::schema::Bound;
 
 /// What an operation did to the row as it was with everything that had been said before.
@@ -169,7 +169,8 @@ impl<'e, T> Event<'e, T> {
         }
     }
 
-    /// The fields that the operation named: those of a patch, none of a retraction, else all.
+    /// The fields that the operation named: those of a patch, none of a retraction, else all. Of a patch that was written by
+    /// another version of the schema nobody can tell which they are in this one: all of them.
     pub fn present_fields(&self) -> impl Iterator<Item = &'e str> {
         let present = match self.operation() {
             EventOperation::Retract => 0,
@@ -202,14 +203,19 @@ impl<'e, T> Event<'e, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` if the row cannot be brought to the kind's version.
+    /// `Schema` if another version of the schema wrote it, whose fields are not this one's; [`value`](Self::value) is the whole row
+    /// behind it.
     pub fn patch(&self) -> Result<Option<RowFields>> {
         if self.operation() != EventOperation::Patch {
             return Ok(None);
         }
-        let Bound { name, version, steps, .. } = self.bound;
-        let row = current(name, *version, steps, &self.entry, self.told.mark.schema)?;
-        let Some(mut fields) = RowFields::read(&row) else {
+        let (Bound { name, version, .. }, schema) = (self.bound, self.told.mark.schema);
+        if schema != *version {
+            return Err(Error::new(ErrorKind::Schema, format!("read a patch of the kind {name:?}"))
+                .concerning(self.seq().get())
+                .sides(format!("one that version {version} wrote"), format!("one of version {schema}")));
+        }
+        let Some(mut fields) = RowFields::read(self.entry.payload()) else {
             return Err(
                 Error::corrupt(format!("read a patch of the kind {name:?}")).concerning(self.seq().get())
             );
@@ -271,9 +277,9 @@ impl<'e, T> Event<'e, T> {
     /// The row that the log had before the first operation that is there, if nothing of either is missing.
     fn committed_row_before(&self, view: &View, is_all: bool) -> Result<Option<(OwnedEntry, u16)>> {
         let rows = self.bound.id;
-        let Some(row) = view.entity_behind(rows, self.key(), 0).next_back().transpose()? else {
-            return Ok(None);
-        };
+        let mut before = view.entity_behind(rows, self.key(), 0).rev();
+        let before = before.find(|row| row.as_ref().map_or(true, |row| row.seq() < self.seq()));
+        let Some(row) = before.transpose()? else { return Ok(None) };
         let now = self.core.view();
         let is_next = match now.entity_behind(rows, self.key(), self.seq().get()).next().transpose()? {
             Some(next) => follows(&next, &row),

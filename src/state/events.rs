@@ -172,7 +172,8 @@ impl<T> Stream<T> {
 pub enum EventItem<'s, T> {
     /// An event.
     Event(Event<'s, T>),
-    /// Operations that it was not fast enough for, or that compaction has dropped.
+    /// Operations that it was not fast enough for, or that compaction has dropped: then nobody can tell how many entries of the
+    /// range were some, and the numbers of the next event say how many events there were.
     Missed(Missed),
 }
 

@@ -54,7 +54,7 @@ pub struct Kind<T> {
 }
 
 impl<T> Kind<T> {
-    /// The kind of this name (1 to 255 bytes, not beginning with `esker.`), at version 1.
+    /// The kind of this name (1 to 255 bytes, with [events](Self::events) to 242, not beginning with `esker.`), at version 1.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, version: 1, upcasts: &[], events: false, makes: PhantomData }

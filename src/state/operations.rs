@@ -57,8 +57,8 @@ impl Numbering {
     /// The numbers of an operation; of one that is no event, those of the last event. `last`: of the kind.
     pub(crate) fn number(&mut self, kind: KindId, is_event: bool, last: impl FnOnce() -> u64) -> (u64, u64) {
         let of_kind = self.kinds.entry(kind).or_insert_with(last);
-        self.store += u64::from(is_event);
-        *of_kind += u64::from(is_event);
+        let step = u64::from(is_event);
+        (self.store, *of_kind) = (self.store.saturating_add(step), of_kind.saturating_add(step));
         (self.store, *of_kind)
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::system::{Codec, FIELDS_MAX, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::core::Core;
-use crate::journal::registry::{EVENTS_PREFIX, KindSpec};
+use crate::journal::registry::{EVENTS_PREFIX, KindSpec, check};
 use crate::state::kind::{Kind, Upcaster};
 use crate::state::pack::Fields;
 
@@ -175,9 +175,11 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
     }
     let (codec, owner, version) = (Codec::MessagePack, Owner::State, kind.schema_version());
     let spec = KindSpec { name: kind.name().to_owned(), version, codec, owner, fields: fields.clone() };
-    let id = core.register(spec.clone())?.id;
     let name = format!("{EVENTS_PREFIX}{}", kind.name());
-    let events = kind.has_events().then_some(KindSpec { name, owner: Owner::Events, ..spec });
+    let events = kind.has_events().then(|| KindSpec { name, owner: Owner::Events, ..spec.clone() });
+    // First: a name that is too long for both leaves nothing behind.
+    events.iter().try_for_each(check)?;
+    let id = core.register(spec)?.id;
     let events = events.map(|spec| core.register_any(spec)).transpose()?.map(|events| events.id);
     Ok(Bound { id, events, name: Cow::Borrowed(kind.name()), version, steps: kind.steps(), fields, told })
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::{DEADLINE_MAX, DEADLINE_MIN, SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo};
+use crate::format::system::Owner;
 use crate::journal::import::entry::ImportEntry;
 use crate::journal::import::{Import, refused};
 
@@ -57,7 +58,7 @@ impl Import {
 
     /// What is wrong with a row beside the others: who asserts it, and by which schema it was written.
     pub(super) fn check_row(
-        &self,
+        &mut self,
         seq: u64,
         version: u16,
         operation: RowOperation,
@@ -74,7 +75,8 @@ impl Import {
                 refused(seq, "its sources").sides("none of what was deleted, and some of a row", found)
             );
         }
-        self.check_sources(seq, mark.sources)
+        self.unnamed |= mark.sources & !self.named();
+        Ok(())
     }
 
     /// What is wrong with an operation beside the others. Its numbers rise like those of all events of its kind.
@@ -89,23 +91,41 @@ impl Import {
         let known = self.events.get(&entry.kind).copied().unwrap_or_default();
         // What is no event has the numbers of the one before it.
         let step = u64::from(entry.suppressed == 0);
-        if store < known.0 + step || of_kind < known.1 + step || of_kind > store {
+        if store < known.0 + step || of_kind < known.1 + step || of_kind > store || store > seq {
             let expected = format!("numbers behind {} and {}", known.0, known.1);
             return Err(
                 refused(seq, "its place among events").sides(expected, format!("{store} and {of_kind}"))
             );
         }
         self.events.insert(entry.kind, mark.sequence);
-        self.check_sources(seq, mark.sources)
+        Ok(())
     }
 
-    fn check_sources(&self, seq: u64, sources: u64) -> Result<()> {
-        let named = self.core.registry.read().sources().keys().fold(0u64, |bits, id| bits | 1 << (id % 64));
-        if sources & !named != 0 {
-            return Err(refused(seq, "its sources").sides(
-                format!("some of those that were registered before: {named:x}"),
-                format!("{sources:x}"),
-            ));
+    /// The sources that are registered, one bit each.
+    fn named(&self) -> u64 {
+        self.core.registry.read().sources().keys().fold(0, |bits, id| bits | 1 << (id % 64))
+    }
+
+    /// Who asserts anything now has to be registered: another source would come to have its number, with all its rows. A row
+    /// that another one has followed may name whoever was given up since.
+    pub(super) fn check_who_asserts(&self) -> Result<()> {
+        if self.unnamed == 0 {
+            return Ok(());
+        }
+        let (view, named) = (self.core.view(), self.named());
+        let registry = self.core.registry.read();
+        for kind in registry.iter().filter(|kind| kind.owner == Owner::State) {
+            for entry in view.kind(kind.id) {
+                let entry = entry?;
+                let sources = RowMark::read(entry.frame().extensions()).map_or(0, |mark| mark.sources);
+                let newest = view.latest(kind.id, entry.key())?;
+                if sources & !named != 0 && newest.is_some_and(|newest| newest.seq() == entry.seq()) {
+                    return Err(refused(entry.seq().get(), "its sources").sides(
+                        format!("some of those that were registered before: {named:x}"),
+                        format!("{sources:x}"),
+                    ));
+                }
+            }
         }
         Ok(())
     }

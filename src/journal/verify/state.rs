@@ -55,7 +55,12 @@ impl Checking<'_> {
         let store = std::mem::replace(&mut self.met.store, mark.sequence.0);
         let behind = |number: u64| number.saturating_add(u64::from(is_event));
         let next = (behind(store), behind(known));
-        let follows = |number: u64, next: u64, may_miss: bool| number == next || may_miss && number > next;
+        // Preambles are ahead of what they precede where an import or a repair has made the store.
+        let counted = (behind(self.registry.last_event()), behind(self.registry.last_event_of(kind)));
+        let is_counted = is_event && mark.sequence == counted;
+        let follows = |number: u64, next: u64, may_miss: bool| {
+            number == next || is_counted || may_miss && number > next
+        };
         let of_any = self.holes || self.kept.may_miss_any();
         let of_kind = self.holes || self.kept.may_miss(kind.0);
         if !follows(mark.sequence.0, next.0, of_any) || !follows(mark.sequence.1, next.1, of_kind) {
