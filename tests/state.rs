@@ -1,7 +1,7 @@
 //! What live state promises, statement by statement: `s01_…` to `s31_…`.
 //!
 //! Windows are flushed by hand here, so that every test says what is in one.
-#![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 #[path = "state/bad_input.rs"]
 mod bad_input;
@@ -11,6 +11,8 @@ mod batches;
 mod epochs;
 #[path = "state/events.rs"]
 mod events;
+#[path = "state/events_kept.rs"]
+mod events_kept;
 #[path = "state/faults.rs"]
 mod faults;
 #[path = "state/following.rs"]
