@@ -476,6 +476,25 @@ fn events_of_an_older_build_are_read_and_their_numbers_go_on() {
     }
 }
 
+/// A close that does not say how many events there were, as this build's does: they are looked for, and what cannot be
+/// read may have been one.
+#[test]
+fn events_that_cannot_be_read_leave_their_numbers_out() {
+    let copied = Copied::of(&data().join("format-1/events"));
+    let last = names(&copied.path()).into_iter().filter(|name| name.ends_with(".seg")).next_back().unwrap();
+    let mut bytes = std::fs::read(copied.path().join(&last)).unwrap();
+    let at = bytes.windows(6).rposition(|word| word == b"nobody").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(copied.path().join(&last), bytes).unwrap();
+    let store = Store::over(options().window(Window::Manual).open(copied.path()).unwrap());
+    let radar = store.source("radar").unwrap();
+    let mut events = store.events(LOGGED).start().unwrap();
+    radar.assert(LOGGED, "Ada", &Vessel { name: "Ada".into(), knots: 9.0 }).unwrap();
+    store.flush().unwrap();
+    let Some(EventItem::Event(event)) = events.try_next().unwrap() else { panic!("an event") };
+    assert_eq!(event.sequence(), Some(66), "65 was that of the one that is damaged");
+}
+
 #[test]
 fn live_state_of_an_older_build_is_read_and_goes_on() {
     for format in names(&data()) {

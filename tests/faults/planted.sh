@@ -19,7 +19,8 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/planted
 ESKER_CRASH_STATES=${ESKER_CRASH_STATES:-60000}
 ESKER_MIRROR_CASES=${ESKER_MIRROR_CASES:-4000}
 export CARGO_TARGET_DIR ESKER_CRASH_STATES ESKER_MIRROR_CASES
-# Nobody looks at these builds with a debugger, and there is one for each patch.
+# There is a build for each patch: only what it changes is compiled again, and nobody looks at it with a debugger.
+export CARGO_INCREMENTAL=1
 export CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_DEV_DEBUG=false
 
 planted=0
