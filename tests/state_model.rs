@@ -67,6 +67,9 @@ fn the_store_says_what_the_model_says() {
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let met = MET.lock().unwrap();
-    let missed: Vec<_> = RARE.iter().filter(|rare| !met.contains(*rare)).collect();
-    assert!(missed.is_empty(), "never met: {missed:?}");
+    // So many cases as `.ci/run` has meet each a thousand times.
+    let least = if cases() >= 30_000 { 1000 } else { 1 };
+    let counts: Vec<_> = RARE.iter().map(|rare| (*rare, met.get(rare).copied().unwrap_or(0))).collect();
+    println!("{counts:?}");
+    assert!(counts.iter().all(|(_, count)| *count >= least), "met less than {least} times: {counts:?}");
 }

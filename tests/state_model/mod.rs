@@ -44,11 +44,11 @@ type Moment = BTreeMap<&'static str, Entity>;
 /// What somebody has gathered who follows: versions and rows by key.
 type Folded = BTreeMap<Vec<u8>, (u64, Row)>;
 
-/// What is rare, and was met.
-pub(crate) static MET: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+/// What is rare, and how often it was met.
+pub(crate) static MET: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 fn met(what: &'static str) {
-    MET.lock().unwrap().insert(what);
+    *MET.lock().unwrap().entry(what).or_default() += 1;
 }
 
 pub(crate) struct World {
