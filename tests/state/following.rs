@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use esker::{
-    Because, Behind, ChangeKind, CompactOptions, Durability, ErrorKind, Marker, Options, Simulator,
-    StateItem, Store, SubscriptionStatus, Token, Window,
+    AutoCompact, Because, Behind, ChangeKind, CompactOptions, Durability, ErrorKind, Marker, Options,
+    Simulator, StateItem, Store, SubscriptionStatus, Token, Window,
 };
 
 use super::harbour::{VESSEL, Vessel, change_often, fill, follow, open, store, told, vessel};
@@ -346,4 +347,80 @@ fn a_subscriber_sleeps_until_there_is_something_and_is_stopped_from_elsewhere() 
         reader.join().unwrap();
     });
     store.close().unwrap();
+}
+
+#[test]
+fn s32_a_slow_reader_among_fast_writers_gets_live_and_the_log_stays_bounded() {
+    const HOLD: u64 = 4 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let options = Options::new().window(Window::Every(Duration::from_millis(2))).segment_bytes(1 << 20);
+    let options =
+        options.durability(Durability::Os).auto_compact(AutoCompact::every(Duration::from_millis(20)));
+    let store = Store::over(options.open(&path).unwrap());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..10 {
+            let source = store.source(&format!("writer {writer}")).unwrap();
+            let stop = &stop;
+            scope.spawn(move || {
+                for n in 0u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let heading = u16::try_from(n % 60_000).unwrap();
+                    let row = Vessel { heading, ..vessel("v", 1.0) };
+                    source.assert(VESSEL, format!("{writer}/{}", n % 50), &row).unwrap();
+                }
+            });
+        }
+        // However a panic ends this, the writers are told.
+        let _stops = StopsWhenDropped(&stop);
+        while store.scan(VESSEL).unwrap().count() < 500 {
+            std::thread::yield_now();
+        }
+        let builder = store.subscription(VESSEL).behind(Behind::Resume).bootstrap_hold(HOLD);
+        let mut changes = builder.start().unwrap();
+        let (mut was_live, mut folded) = (0, BTreeMap::new());
+        let deadline = Instant::now() + Duration::from_secs(120);
+        // Far more is written meanwhile than may stay.
+        while was_live < 500 || store.journal().stats().appended_bytes < 64 << 20 {
+            assert!(Instant::now() < deadline, "live {was_live} times, {:?}", store.journal().stats());
+            was_live += u64::from(changes.status() == SubscriptionStatus::Live);
+            match changes.try_next().unwrap() {
+                Some(StateItem::Change(change)) => {
+                    folded.insert(change.key().to_vec(), change.version());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Some(StateItem::Marker(Marker::BootstrapBegin { .. })) => folded.clear(),
+                _ => {}
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        store.flush().unwrap();
+        store.journal().sync().unwrap();
+        store.journal().compact(&CompactOptions::new()).unwrap();
+        let bytes: u64 =
+            std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        assert!(bytes < HOLD + (12 << 20), "{bytes} bytes are left of {:?}", store.journal().stats());
+        while let Some(item) = changes.try_next().unwrap() {
+            match item {
+                StateItem::Change(change) => _ = folded.insert(change.key().to_vec(), change.version()),
+                StateItem::Marker(Marker::BootstrapBegin { .. }) => folded.clear(),
+                _ => {}
+            }
+        }
+        for row in store.scan(VESSEL).unwrap() {
+            let row = row.unwrap();
+            assert_eq!(folded.get(row.key()), Some(&row.version()));
+        }
+    });
+}
+
+struct StopsWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopsWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
