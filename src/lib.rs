@@ -66,7 +66,8 @@
 //!
 //! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
 //! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
-//! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind.
+//! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind. A kind with
+//! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]).
 //!
 //! # Guarantees
 //!
@@ -118,6 +119,10 @@
 //! Live state is the newest row frame of each entity, found by the same index of entities: rows, versions and sets of
 //! sources are read from the mapped log, and the heap holds only the windows that are not appended yet. A
 //! subscription is a walk over the frames of a kind, then over those behind it, by the same index.
+//!
+//! Operations of a kind with events stand beside its rows, as frames of a kind of their own with a flag that keeps them out of
+//! the log that everybody follows; each is numbered, and preambles and closes say how many there were. A source with a
+//! deadline is ended batch by batch, and only behind the last one a frame says that it is.
 //!
 //! Compaction judges each segment by its index, and copies what is kept of a run of neighbours with
 //! garbage into a *part*, a file of the same frames with the same numbers; what has no garbage is

@@ -20,7 +20,8 @@ const END: u8 = 0xff;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, rows)) = bytes.split_first() else { return };
-    let mut world = World::new(if first & 1 == 0 { Durability::Sync } else { Durability::Os });
+    let durability = if first & 1 == 0 { Durability::Sync } else { Durability::Os };
+    let mut world = World::new(durability, first & 2 != 0);
     for row in rows.split(|byte| *byte == END).take(OPERATIONS_MAX) {
         let mut numbers = row.iter().copied();
         let operation = Operation::drawn(&mut |n| usize::from(numbers.next().unwrap_or(0)) % n);
