@@ -116,7 +116,8 @@ impl ManualClock {
         self.0.wall.load(Ordering::Acquire)
     }
 
-    /// Lets time pass: both readings go on.
+    /// Lets time pass: both readings go on. A source whose deadline is passed by more than half of it in one step has half a
+    /// deadline more, as behind any pause in which nobody could speak: move the clock to the deadline, then flush.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let wall = i64::try_from(nanos).unwrap_or(i64::MAX);

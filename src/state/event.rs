@@ -26,7 +26,7 @@ pub enum EventKind {
     Created,
     /// There was one, whether it is another one now or not.
     Updated,
-    /// A source says it no more. Whether the entity is gone with that [`Event::sources`] tells.
+    /// A source says that it is not there, whether it said before that it was or not. Whether the entity is gone with that [`Event::sources`] tells.
     Retracted,
 }
 

@@ -179,11 +179,32 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
 
 /// The field of a patch that a row does not take, where one by itself tells it.
 fn unfit<T: DeserializeOwned>(kind: &str, row: Option<&[u8]>, patch: &RowFields) -> Option<String> {
-    let row = RowFields::read(row?)?;
+    let Some(row) = row else {
+        // Where there is none a value is taken by itself, or nothing is.
+        return misfit_alone::<T>(kind, patch);
+    };
+    let row = RowFields::read(row)?;
     let one = patch.encoded().find(|(name, value)| {
         let mut fields = row.clone();
         fields.set_encoded(name, value.to_vec());
         decode::<T>(kind, &fields.write()).is_err()
     });
     one.map(|(name, _)| name.to_owned())
+}
+
+/// The field of a patch whose value is refused where all others have what serde makes of nothing: one whose error does not
+/// go away when it is left out is not it.
+fn misfit_alone<T: DeserializeOwned>(kind: &str, patch: &RowFields) -> Option<String> {
+    let error = |fields: &RowFields| decode::<T>(kind, &fields.write()).err().map(|error| error.to_string());
+    let whole = error(patch)?;
+    let is_it = |name: &&str| {
+        let mut others = patch.clone();
+        others.remove(name) && error(&others).is_none_or(|error| error != whole)
+    };
+    let wrong = patch.names().find(|name| {
+        let mut others = patch.clone();
+        others.retain(|other| other == *name);
+        is_it(name) && error(&others).as_deref() == Some(whole.as_str())
+    });
+    wrong.map(str::to_owned)
 }

@@ -127,11 +127,13 @@ impl Schemas {
         if let Some(other) = bound.values().find(|other| other.name == kind.name()) {
             let known = (other.version, other.told);
             if known != (kind.schema_version(), told) {
+                let gains = known.1.iter().all(|field| told.contains(field));
+                let advice = if gains { ONE_AT_A_TIME } else { ANOTHER_VERSION };
                 return Err(differs(kind.name(), (known.0, &texts(known.1)), (kind.schema_version(), told))
-                    .noting(ONE_AT_A_TIME.to_owned()));
+                    .noting(advice.to_owned()));
             }
             if other.events.is_some() != kind.has_events() {
-                return Err(without_events(kind.name()).noting(ONE_AT_A_TIME.to_owned()));
+                return Err(in_two_ways(kind.name(), kind.has_events()));
             }
             let versions =
                 |steps: &[(u16, Upcaster)]| steps.iter().map(|(from, _)| *from).collect::<Vec<u16>>();
@@ -191,16 +193,30 @@ fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result
         return Ok(());
     }
     Err(differs(kind.name(), (known.version, &known.fields), (kind.schema_version(), told))
-        .noting("give the kind a new version, or another name".to_owned()))
+        .noting(ANOTHER_VERSION.to_owned()))
 }
+
+/// A type that loses fields is another one.
+const ANOTHER_VERSION: &str = "give the kind a new version, or another name";
 
 /// Between two types of one name in one process nobody could tell whose rows are meant.
 const ONE_AT_A_TIME: &str = "this opening of the store has used the first one: use one of them, and open the store anew to \
                              change";
 
+/// One constant for a kind, or somebody's operations are not logged.
+fn in_two_ways(name: &str, has_events: bool) -> Error {
+    let way = |has_events| if has_events { "with `.events()`" } else { "without `.events()`" };
+    Error::new(ErrorKind::Schema, format!("use the kind {name:?}"))
+        .sides(
+            format!("a handle {}, as this opening of the store has used", way(!has_events)),
+            format!("one {}", way(has_events)),
+        )
+        .noting("use one handle everywhere; to add events to it, open the store anew".to_owned())
+}
+
 fn without_events(name: &str) -> Error {
     Error::new(ErrorKind::Schema, format!("use the kind {name:?}"))
-        .sides("a handle with `.events()`, as the kind has had or is to have", "one without")
+        .sides("a handle with `.events()`, as the kind has had", "one without")
 }
 
 fn texts(names: &[&str]) -> Vec<String> {

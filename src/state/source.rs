@@ -324,7 +324,7 @@ impl Source {
     }
 
     /// Says that as far as this source knows the entity is not there. It is deleted when no source asserts it any
-    /// more; where this one never did, nothing happens.
+    /// more; where this one never did, nothing changes. Of a kind with [events](Kind::events) it is an event all the same.
     ///
     /// # Errors
     ///

@@ -100,7 +100,8 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
 
     /// Goes on where another subscription was: it is told each change since, or, if that may be more than
     /// [`capacity`](Self::capacity), what they come to, entity by entity; or, where nobody can tell that any more, it begins
-    /// with all the rows.
+    /// with all the rows, also of a subscription [without a bootstrap](Self::bootstrap). A token of another store is
+    /// such a case, and no error: [`Marker::BootstrapBegin`](crate::Marker::BootstrapBegin) says why.
     ///
     /// ```
     /// # use std::collections::HashMap;

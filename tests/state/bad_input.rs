@@ -124,3 +124,28 @@ fn a_name_of_the_library_s_own_is_no_kind() {
     let reserved: Kind<super::harbour::Vessel> = Kind::new("esker.vessel");
     assert_eq!(radar.assert(reserved, "a", &vessel("Ada", 1.0)).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
+
+#[test]
+fn a_value_that_does_not_fit_is_named_where_there_is_no_row_too() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let patch = Patch::new().set("name", "Ada").unwrap().set("knots", "fast").unwrap();
+    let error = radar.patch(VESSEL, "ada", &patch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TypeMismatch);
+    assert!(error.to_string().contains("\"knots\""), "{error}");
+    let error = radar.patch(VESSEL, "ada", &Patch::new().set("knots", &1.0f32).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("without a default") && error.to_string().contains("name"), "{error}");
+}
+
+#[test]
+fn a_kind_that_is_used_with_events_and_without_says_which_came_first() {
+    let logged = VESSEL.events();
+    for (first, second, says) in [(VESSEL, logged, "found one with"), (logged, VESSEL, "found one without")] {
+        let store = store();
+        let radar = store.source("radar").unwrap();
+        radar.assert(first, "ada", &vessel("Ada", 1.0)).unwrap();
+        let error = radar.assert(second, "ada", &vessel("Ada", 1.0)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

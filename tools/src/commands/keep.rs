@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use esker::{Keep, KindInfo, Options, Region, Seq};
+use esker::{Keep, KindInfo, Options, Owner, Region, Seq};
 use serde_json::json;
 
 use super::cursor::quoted;
@@ -71,6 +71,16 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(path, "keep", output)?;
     let kind = find(&opened, &args.kind)?;
     let (before, then) = (kind.keep, Keep::from(args.keep));
+    if kind.owner == Owner::State && then == Keep::Nothing {
+        let events = format!("esker.events.{}", kind.name);
+        let what =
+            format!("the newest row of each entity of {:?} says what is true now, and stays", kind.name);
+        let advice = match opened.reader.kind_named(&events) {
+            Some(_) => format!("; what was said of it is another kind, {events}"),
+            None => String::new(),
+        };
+        return Err(Usage(what + &advice).into());
+    }
     let floor = opened.reader.view()?.floor(&Region::Kind(kind.id));
     let end = if args.execute {
         if before != then {
