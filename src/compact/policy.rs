@@ -67,7 +67,8 @@ impl CompactOptions {
         self
     }
 
-    /// Keeps a tombstone for so long. Default: 5 minutes.
+    /// Keeps a tombstone for so long, by the wall clock: one that was written while that was ahead is kept until it is so late
+    /// again. Default: 5 minutes.
     pub const fn keep_tombstones_for(mut self, age: Duration) -> Self {
         self.keep_tombstones_for = age;
         self

@@ -97,9 +97,8 @@ impl State {
                 .at(core.directory.path())
                 .sides("sources of the batch's own store", "one of another"));
         }
-        let mut open = self.enter_awake(core)?;
-        said.iter()
-            .try_for_each(|said| self.admit(core, &mut open, said.source.id(), said.source.session()))?;
+        let speakers = said.iter().map(|said| (said.source.id(), said.source.session()));
+        let mut open = self.enter_alive(core, speakers)?;
         self.append_in(core, &mut open)?;
         let window = open.window_of(core, said)?;
         open.window.take_over(window);
@@ -112,7 +111,7 @@ impl State {
         for said in said {
             let hash = core.index.hash(said.bound.id.get(), &said.key);
             open.epochs.touch(said.source.id(), said.bound.id, hash);
-            open.sessions.touch(said.source.id(), hash);
+            open.sessions.endings.touch(said.source.id(), hash);
         }
         appended
     }

@@ -1,8 +1,8 @@
 //! What becomes of that which a source asserted: when it was silent for too long, is closed, or is retired.
 //!
 //! Its rows are looked for in a view, kind by kind, and its bit is taken from them batch by batch, so that memory
-//! holds one batch and nobody waits for more than one. What the source says meanwhile stays said. Only behind the last
-//! batch does a frame say that the source is *settled*. So a crash in between is rolled forward: the source has its
+//! holds one batch and nobody waits for more than one. What the source says meanwhile stays said, unless somebody holds
+//! it to close or to retire it. Only behind the last batch does a frame say that the source is *settled*. So a crash in between is rolled forward: the source has its
 //! deadline still, and is ended by whoever opens the store next, from that opening's first claim on.
 //!
 //! Rows are left as they were written, with the version of their schema: no type is needed for it, and no step runs.
@@ -15,7 +15,9 @@ use crate::format::source::{SOURCES_MAX, SourceInfo};
 use crate::format::system::{KindInfo, Owner};
 use crate::journal::core::Core;
 use crate::journal::view::View;
+use crate::state::endings::{Ending, Round, Whose};
 use crate::state::engine::{Open, State};
+use crate::state::liveness::Countdown;
 use crate::state::operations::operation_bytes;
 use crate::state::presence::{SessionEnd, SessionEvent};
 use crate::state::reading::{SourceSet, Walk};
@@ -41,25 +43,42 @@ const ROWS_AT_ONCE: u64 = 4096;
 impl State {
     /// Ends who was silent for too long, and tells presence.
     pub(crate) fn tend(&self, core: &Arc<Core>) -> Result<()> {
-        let due = {
-            let mut open = self.enter_whatever_failed(core)?;
-            let due = begin_endings(core, &mut open);
-            self.write_news(core, &mut open);
-            due
-        };
-        if due.is_empty() {
-            return Ok(());
-        }
-        let ended = self.take_back(core, due);
-        let mut open = self.open.lock();
+        let Some(round) = self.begin_endings(core)? else { return Ok(()) };
+        let ended = self.take_back(core, Whose::Ended(round));
         // A row that is damaged is no better the next time.
         let is_left = |error: &Error| error.is_corruption() && error.seqs().is_some();
         let are_ended = ended.as_ref().err().is_none_or(is_left);
-        let finished = finish_endings(core, &mut open, due, are_ended);
+        let finished = self.finish_endings(core, round, are_ended);
         ended.and(finished)
     }
 
-    /// The same, if there may be something to do.
+    /// Begins to end those whose time is up, and tells presence. `None`: there is nobody.
+    fn begin_endings(&self, core: &Core) -> Result<Option<Round>> {
+        let mut open = self.enter_whatever_failed(core)?;
+        let due = open.sessions.countdowns.take_due(core.options.clock.elapsed());
+        let round = open.sessions.endings.round();
+        for source in due.ids() {
+            begin_ending(core, &mut open, round, source);
+        }
+        self.write_news(core, &mut open);
+        let is_empty = open.sessions.endings.sources(Whose::Ended(round)).is_empty();
+        Ok((!is_empty).then_some(round))
+    }
+
+    /// Says of those who were ended, and did not come back meanwhile, that they are settled; or tries it again later.
+    fn finish_endings(&self, core: &Core, round: Round, are_ended: bool) -> Result<()> {
+        let mut finished = Ok(());
+        let mut open = self.open.lock();
+        for ending in open.sessions.endings.finish(round) {
+            finished = finished.and(finish_ending(core, &mut open, &ending, are_ended));
+        }
+        drop(open);
+        // There may be a deadline to look at earlier than before.
+        self.bell.notify_one();
+        finished
+    }
+
+    /// Ends who was silent for too long, if there may be anybody.
     pub(crate) fn tend_if_due(&self, core: &Arc<Core>) -> Result<()> {
         core.check_not_forked("look at deadlines")?;
         let is_due = {
@@ -79,9 +98,10 @@ impl State {
     /// Takes back what some sources assert. Answers of how many entities.
     ///
     /// A row that cannot be read is left, and told when all the others are done.
-    fn take_back(&self, core: &Arc<Core>, of: SourceSet) -> Result<u64> {
+    fn take_back(&self, core: &Arc<Core>, whose: Whose) -> Result<u64> {
         // What is pending is in the view.
         self.append(core)?;
+        let of = self.open.lock().sessions.endings.sources(whose);
         let view = core.view();
         let (mut taken, mut damage) = (0, None);
         for kind in kinds_of_rows(core) {
@@ -102,7 +122,7 @@ impl State {
                         break;
                     }
                 }
-                taken += self.take_back_of(core, &bound, of, &keys)?;
+                taken += self.take_back_of(core, &bound, whose, &keys)?;
             }
         }
         damage.map_or(Ok(taken), Err)
@@ -113,13 +133,13 @@ impl State {
         &self,
         core: &Arc<Core>,
         bound: &Arc<Bound>,
-        of: SourceSet,
+        whose: Whose,
         keys: &[Box<[u8]>],
     ) -> Result<u64> {
         let (mut left, mut taken) = (keys, 0);
         while !left.is_empty() {
             let mut open = self.enter_whatever_failed(core)?;
-            let (rest, entities) = self.take_back_at_once(core, &mut open, (bound, of), left)?;
+            let (rest, entities) = self.take_back_at_once(core, &mut open, (bound, whose), left)?;
             (left, taken) = (rest, taken + entities);
         }
         // Whoever walks for long in the thread of windows sees to those in between, and ends when the store does.
@@ -133,7 +153,7 @@ impl State {
         &self,
         core: &Arc<Core>,
         open: &mut Open,
-        (bound, of): (&Arc<Bound>, SourceSet),
+        (bound, whose): (&Arc<Bound>, Whose),
         keys: &'k [Box<[u8]>],
     ) -> Result<(&'k [Box<[u8]>], u64)> {
         self.append_in(core, open)?;
@@ -144,7 +164,7 @@ impl State {
         while let Some((key, rest)) = left.split_first() {
             let hash = core.index.hash(bound.id.get(), key);
             let base = base_as_written(&view, bound, key)?;
-            let sources = SourceSet(open.sessions.to_take_back(of, hash).bits() & base.sources);
+            let sources = SourceSet(open.sessions.endings.to_take_back(whose, hash).bits() & base.sources);
             if base.alive && !sources.is_empty() {
                 let told =
                     bound.events.map_or(0, |_| sources.len() as u64 * operation_bytes(key.len(), 0, 0));
@@ -183,31 +203,43 @@ impl State {
         gives_back: bool,
     ) -> Result<u64> {
         core.check_not_forked("close a session")?;
-        if !self.enter_whatever_failed(core)?.sessions.set_held(source, session, true) {
-            return Err(closed(core));
-        }
+        let stopped = {
+            let mut open = self.enter_whatever_failed(core)?;
+            if !open.sessions.set_held(source, session, true) {
+                return Err(closed(core));
+            }
+            Stopped::of(&mut open, source)
+        };
         let decided = self.decide(core, source, closing, gives_back);
         {
             let mut open = self.open.lock();
             if decided.is_err() {
                 open.sessions.set_held(source, session, false);
+                stopped.go_on(core, &mut open, source);
+                self.bell.notify_one();
             } else {
-                open.sessions.end(source, session);
-                open.sessions.countdowns.stop(source);
-                open.epochs.abandon(source);
-                self.write_news(core, &mut open);
+                self.part(core, &mut open, source, session);
             }
         }
         let taken = decided?;
-        self.flush(core)?;
+        self.flush_alone(core)?;
         Ok(taken)
+    }
+
+    /// Ends the session of a source of which everything is decided.
+    fn part(&self, core: &Core, open: &mut Open, source: u8, session: u64) {
+        // The first claim of an opening may have begun both meanwhile. The number may be another source's from here on.
+        Stopped::of(open, source);
+        open.sessions.end(source, session);
+        open.epochs.abandon(source);
+        self.write_news(core, open);
     }
 
     /// Does with what a source asserts what is to become of it, while nobody speaks for it, and says so in the log.
     fn decide(&self, core: &Arc<Core>, source: u8, closing: Closing, retires: bool) -> Result<u64> {
         let taken = match closing {
             Closing::Preserve => self.append(core).map(|_| 0)?,
-            Closing::Retract => self.take_back(core, SourceSet(1 << (source % 64)))?,
+            Closing::Retract => self.take_back(core, Whose::Held(source))?,
         };
         let Some(known) = core.registry.read().sources().get(&source).cloned() else { return Ok(taken) };
         let has_deadline = known.liveness.deadline().is_some();
@@ -227,7 +259,7 @@ impl State {
     pub(crate) fn retire(&self, core: &Arc<Core>, name: &str, closing: Closing) -> Result<u64> {
         core.check_not_forked("retire a source")?;
         let doing = || format!("retire the source {name:?}");
-        let (source, held) = {
+        let (source, held, stopped) = {
             let mut open = self.enter_whatever_failed(core)?;
             let registry = core.registry.read();
             let known = registry.sources().values().find(|source| source.name == name);
@@ -239,18 +271,21 @@ impl State {
             if open.sessions.is_taken(source) {
                 return Err(Error::new(ErrorKind::SourceClaimed, doing()).at(core.directory.path()));
             }
-            (source, open.sessions.hold(source))
+            (source, open.sessions.hold(source), Stopped::of(&mut open, source))
         };
         let retired = self.check_and_retire(core, source, closing, &doing);
-        let mut open = self.open.lock();
-        open.sessions.end(source, held);
-        if retired.is_ok() {
-            open.sessions.countdowns.stop(source);
-            self.write_news(core, &mut open);
+        {
+            let mut open = self.open.lock();
+            if retired.is_err() {
+                open.sessions.end(source, held);
+                stopped.go_on(core, &mut open, source);
+                self.bell.notify_one();
+            } else {
+                self.part(core, &mut open, source, held);
+            }
         }
-        drop(open);
         let taken = retired?;
-        self.flush(core)?;
+        self.flush_alone(core)?;
         Ok(taken)
     }
 
@@ -278,14 +313,16 @@ impl State {
 
     /// Why no source can be claimed that has none of the numbers yet.
     pub(crate) fn no_number(&self, core: &Arc<Core>) -> Error {
+        let leaving = self.open.lock().sessions.taken();
         let names = |bits: u64| {
             let what = |id: u8| if bits & 1 << id == 0 { "asserts nothing" } else { "asserts rows" };
             let registry = core.registry.read();
-            let sources: Vec<String> = registry
-                .sources()
-                .values()
-                .map(|source| format!("{} ({})", source.name, what(source.id % 64)))
-                .collect();
+            let known = registry.sources();
+            let named = known.values().map(|source| format!("{} ({})", source.name, what(source.id % 64)));
+            // Whoever asks again soon may have it.
+            let given_back = leaving.ids().filter(|id| !known.contains_key(id));
+            let sources: Vec<String> =
+                named.chain(given_back.map(|id| format!("number {id} (being given back)"))).collect();
             sources.join(", ")
         };
         match self.append(core).and_then(|_| asserting(core, SourceSet(u64::MAX))) {
@@ -316,41 +353,62 @@ pub(crate) fn abandoned(core: &Core) -> Error {
     )
 }
 
-/// Begins to end those whose time is up.
-fn begin_endings(core: &Core, open: &mut Open) -> SourceSet {
-    let due = open.sessions.countdowns.take_due(core.options.clock.elapsed());
-    let registry = core.registry.read();
-    for source in due.ids() {
-        let Some(known) = registry.sources().get(&source) else { continue };
-        open.epochs.abandon(source);
-        open.sessions.set_overdue(source, true);
-        open.sessions.begin_ending(source, known.liveness.deadline());
-        open.sessions.tell(&known.name, SessionEvent::Ended { source, because: SessionEnd::Deadline });
-    }
-    due
+/// What ran towards the end of a source when somebody took it in hand.
+#[derive(Debug)]
+struct Stopped {
+    countdown: Option<Countdown>,
+    ending: Option<Ending>,
 }
 
-/// Says of those who were ended, and did not come back meanwhile, that they are settled; or tries it again later.
-fn finish_endings(core: &Core, open: &mut Open, due: SourceSet, are_ended: bool) -> Result<()> {
-    let mut finished = Ok(());
-    let endings = std::mem::take(&mut open.sessions.endings);
-    let (done, others) = endings.into_iter().partition::<Vec<_>, _>(|ending| due.contains(ending.source));
-    open.sessions.endings = others;
-    for ending in done {
-        if ending.is_overtaken {
-            continue;
-        }
-        let known = core.registry.read().sources().get(&ending.source).cloned();
-        let put = match known.filter(|_| are_ended) {
-            Some(known) => put_if_changed(core, &SourceInfo { settled: true, ..known }),
-            None => Ok(()),
-        };
-        if let Some(deadline) = ending.deadline.filter(|_| !are_ended || put.is_err()) {
-            open.sessions.countdowns.postpone(ending.source, deadline, core.options.clock.elapsed());
-        }
-        finished = finished.and(put);
+impl Stopped {
+    /// Stops it: what becomes of the source is decided by whoever has it.
+    fn of(open: &mut Open, source: u8) -> Self {
+        let Open { sessions, .. } = open;
+        Self { countdown: sessions.countdowns.stop(source), ending: sessions.endings.cancel(source) }
     }
-    finished
+
+    /// Nothing was decided: its time runs on, and an ending that ran begins again a heartbeat later.
+    fn go_on(self, core: &Core, open: &mut Open, source: u8) {
+        let (now, countdowns) = (core.options.clock.elapsed(), &mut open.sessions.countdowns);
+        if let Some(deadline) = self.ending.filter(|ending| !ending.is_overtaken).and_then(|it| it.deadline) {
+            countdowns.postpone(source, deadline, now);
+        }
+        if let Some(countdown) = self.countdown {
+            countdowns.go_on(source, countdown);
+            countdowns.take_up(source, now);
+        }
+    }
+}
+
+fn begin_ending(core: &Core, open: &mut Open, round: Round, source: u8) {
+    let registry = core.registry.read();
+    let Some(known) = registry.sources().get(&source) else { return };
+    let deadline = known.liveness.deadline();
+    if open.sessions.endings.begin(round, source, deadline) {
+        open.epochs.abandon(source);
+        open.sessions.set_overdue(source, true);
+        open.sessions.tell(&known.name, SessionEvent::Ended { source, because: SessionEnd::Deadline });
+    } else if let Some(deadline) = deadline {
+        // It came back while it was being ended, and has fallen silent again before that is done.
+        open.sessions.countdowns.put_off(source, deadline);
+    }
+}
+
+fn finish_ending(core: &Core, open: &mut Open, ending: &Ending, are_ended: bool) -> Result<()> {
+    let now = core.options.clock.elapsed();
+    if ending.is_overtaken {
+        open.sessions.countdowns.take_up(ending.source, now);
+        return Ok(());
+    }
+    let known = core.registry.read().sources().get(&ending.source).cloned();
+    let put = match known.filter(|_| are_ended) {
+        Some(known) => put_if_changed(core, &SourceInfo { settled: true, ..known }),
+        None => Ok(()),
+    };
+    if let Some(deadline) = ending.deadline.filter(|_| !are_ended || put.is_err()) {
+        open.sessions.countdowns.postpone(ending.source, deadline, now);
+    }
+    put
 }
 
 /// The kinds that have rows.
@@ -417,3 +475,6 @@ fn base_as_written(view: &View, bound: &Bound, key: &[u8]) -> Result<Base> {
         is_stuck: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,8 +282,7 @@ impl State {
         check(&bound.name, operation)?;
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
-        let mut open = self.enter_awake(core)?;
-        self.admit(core, &mut open, operation.source, operation.session)?;
+        let mut open = self.enter_alive(core, std::iter::once((operation.source, operation.session)))?;
         // Before anything is taken in: what is refused leaves no trace.
         let base = match open.window.find(hash) {
             Some(entity) => {
@@ -305,7 +304,7 @@ impl State {
         let utterance = open.utterance(bound, operation);
         open.window.say(entity, &utterance);
         open.epochs.touch(operation.source, bound.id, hash);
-        open.sessions.touch(operation.source, hash);
+        open.sessions.endings.touch(operation.source, hash);
         let ticket = StateTicket {
             core: Arc::clone(core),
             state: Arc::clone(self),
@@ -432,9 +431,15 @@ impl State {
         then(base_of(core, bound, key)?.standing())
     }
 
-    /// Appends what is pending, and waits as the journal's durability says.
+    /// Appends what is pending, and waits as the journal's durability says; when whoever was silent for too long has been
+    /// ended.
     pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
         self.tend_if_due(core)?;
+        self.flush_alone(core)
+    }
+
+    /// The same of what is pending alone: nobody is ended in the thread of a source that speaks.
+    pub(crate) fn flush_alone(&self, core: &Arc<Core>) -> Result<()> {
         let end = self.append(core)?;
         core.wait_as_configured(end)
     }
@@ -498,11 +503,7 @@ impl State {
 
     /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
     pub(crate) fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
-        let mut open = self.enter_whatever_failed(core)?;
-        match open.failure.take() {
-            Some(error) => Err(error),
-            None => Ok(open),
-        }
+        told_of_failure(self.enter_whatever_failed(core)?)
     }
 
     pub(crate) fn enter_whatever_failed(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
@@ -607,7 +608,7 @@ impl Lodger for State {
         }
         let pulse = std::mem::replace(&mut open.pulse, Pulse::None);
         let ended = self.append_in(core, &mut open);
-        self.write_news(core, &mut open);
+        while self.write_news(core, &mut open) {}
         let failure = open.failure.take();
         open.window.failed();
         drop(open);
@@ -625,6 +626,11 @@ impl Lodger for State {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
+}
+
+/// Tells of a flush that failed while nobody waited.
+pub(crate) fn told_of_failure(mut open: MutexGuard<'_, Open>) -> Result<MutexGuard<'_, Open>> {
+    open.failure.take().map_or(Ok(open), Err)
 }
 
 pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {

@@ -150,7 +150,7 @@ impl Epoch {
         let touched = self.state.with_epochs(core, |epochs| epochs.touched(self.number))?;
         let retracted =
             self.state.retract_stale(core, &self.bound, (self.source.id(), self.number), &stale)?;
-        self.state.flush(core)?;
+        self.state.flush_alone(core)?;
         Ok(EpochOutcome { touched, retracted })
     }
 }

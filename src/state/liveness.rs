@@ -26,7 +26,7 @@ pub(crate) struct Countdowns {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Countdown {
+pub(crate) struct Countdown {
     deadline: Duration,
     due: Duration,
     /// It was given a heartbeat more.
@@ -51,9 +51,44 @@ impl Countdowns {
         self.put(source, Some(countdown));
     }
 
-    /// A source needs no sign of life any more.
-    pub(crate) fn stop(&mut self, source: u8) {
+    /// A countdown that runs begins anew.
+    pub(crate) fn renew(&mut self, source: u8, now: Duration) {
+        if let Some(running) = self.by_source.get(usize::from(source)).copied().flatten() {
+            self.begin(source, running.deadline, now);
+        }
+    }
+
+    /// A source needs no sign of life any more. Answers the countdown that ran.
+    pub(crate) fn stop(&mut self, source: u8) -> Option<Countdown> {
+        let running = self.by_source.get(usize::from(source)).copied().flatten();
         self.put(source, None);
+        running
+    }
+
+    /// A countdown that was stopped goes on as if it had not been.
+    pub(crate) fn go_on(&mut self, source: u8, stopped: Countdown) {
+        self.put(source, Some(stopped));
+    }
+
+    /// A source's time is up, and it has not given a sign of life since.
+    #[inline]
+    pub(crate) fn has_run_out(&self, source: u8, now: Duration) -> bool {
+        // Hardly ever is anybody's.
+        self.next.is_some_and(|next| next <= now)
+            && self.by_source.get(usize::from(source)).copied().flatten().is_some_and(|it| it.due <= now)
+    }
+
+    /// What is due cannot be done as long as something else runs: until then nobody looks at it.
+    pub(crate) fn put_off(&mut self, source: u8, deadline: Duration) {
+        self.put(source, Some(Countdown { deadline, due: Duration::MAX, is_granted: true }));
+    }
+
+    /// That runs no more: what was put off is due now, unless there was a sign of life.
+    pub(crate) fn take_up(&mut self, source: u8, now: Duration) {
+        let running = self.by_source.get(usize::from(source)).copied().flatten();
+        if let Some(put_off) = running.filter(|countdown| countdown.due == Duration::MAX) {
+            self.put(source, Some(Countdown { due: now, ..put_off }));
+        }
     }
 
     /// What was due could not be done: it is due again in a heartbeat, for good.
@@ -177,6 +212,30 @@ mod tests {
         countdowns.postpone(0, DEADLINE, at(30_000));
         assert_eq!(countdowns.next(), Some(at(45_000)));
         assert_eq!(due(&mut countdowns, 999_999), [0]);
+    }
+
+    #[test]
+    fn what_was_put_off_is_due_when_it_is_taken_up_unless_there_was_a_sign_of_life() {
+        let mut countdowns = begun(0);
+        countdowns.begin(1, DEADLINE, at(0));
+        assert_eq!(due(&mut countdowns, 30_000), [0, 1]);
+        [0, 1].iter().for_each(|source| countdowns.put_off(*source, DEADLINE));
+        assert_eq!(due(&mut countdowns, 999_999), [0; 0]);
+        assert!(!countdowns.has_run_out(0, at(999_999)));
+        countdowns.begin(1, DEADLINE, at(999_999));
+        [0, 1].iter().for_each(|source| countdowns.take_up(*source, at(1_000_000)));
+        assert!(countdowns.has_run_out(0, at(1_000_000)) && !countdowns.has_run_out(1, at(1_000_000)));
+        assert_eq!(due(&mut countdowns, 1_000_000), [0], "and no heartbeat more is given");
+    }
+
+    #[test]
+    fn a_countdown_that_was_stopped_may_go_on_as_it_was() {
+        let mut countdowns = begun(0);
+        let stopped = countdowns.stop(0).unwrap();
+        assert_eq!((due(&mut countdowns, 90_000), countdowns.stop(0)), (vec![], None));
+        countdowns.go_on(0, stopped);
+        assert!(!countdowns.has_run_out(0, at(29_999)) && countdowns.has_run_out(0, at(30_000)));
+        assert_eq!(due(&mut countdowns, 30_000), [0]);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
-//!   which a source asserted; [`presence`] — who comes and goes, as facts
+//!   which a source asserted; [`endings`] — whose that is just now; [`presence`] — who comes and goes, as facts
 //! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
@@ -26,6 +26,7 @@
 pub(crate) mod batching;
 pub(crate) mod change;
 pub(crate) mod ending;
+pub(crate) mod endings;
 pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod event;

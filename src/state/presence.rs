@@ -13,6 +13,8 @@ const VERSION: u16 = 1;
 
 /// What became of a source that has a deadline: a fact of the kind [`SESSIONS`](crate::SESSIONS), about the entity that
 /// has the source's name.
+///
+/// What cannot be written, on a full disk, is written later: of each source the four events that came last.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionEvent {

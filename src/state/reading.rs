@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::iter::FusedIterator;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -261,12 +262,15 @@ pub(crate) fn row<'v, T>(
     Ok(row.is_alive().then_some(row))
 }
 
-/// How an entity is in a view. A deletion from before `tombstones_since` is not told any more.
-pub(crate) fn status(view: &View, id: KindId, key: &[u8], tombstones_since: i64) -> Result<Status> {
+/// How an entity is in a view, and whether it was deleted not longer ago than `retention`, by a wall clock that says `now`.
+pub(crate) fn status(view: &View, id: KindId, key: &[u8], now: i64, retention: Duration) -> Result<Status> {
     let Some(entry) = view.latest(id, key)? else { return Ok(Status::NotFound) };
     let said = Said::of(&entry)?;
     Ok(match said.operation {
-        RowOperation::Deleted if entry.time() < tombstones_since => Status::NotFound,
+        // One that is as far ahead has its time from a clock that was wrong then, or is now: nobody knows how long ago it was.
+        RowOperation::Deleted if u128::from(entry.time().abs_diff(now)) > retention.as_nanos() => {
+            Status::NotFound
+        }
         RowOperation::Deleted => Status::Tombstone { version: said.version },
         _ => Status::Alive { version: said.version, sources: SourceSet(said.mark.sources) },
     })

@@ -5,26 +5,24 @@
 //! claim on, and every operation begins it anew. With the first claim of an opening those of all sources begin that have a
 //! deadline and were not *settled* (closed, or ended before): so an opening that claims none ends nobody.
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use crate::clock::Moved;
+use crate::clock::{Clock, Moved};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::index::EntityHash;
 use crate::format::source::{
     DEADLINE_MAX, DEADLINE_MIN, Liveness, SOURCE_NAME_BYTES_MAX, SOURCES_MAX, SourceInfo,
 };
 use crate::journal::core::Core;
 use crate::state::ending::closed;
-use crate::state::engine::{Open, Pulse, State};
+use crate::state::endings::Endings;
+use crate::state::engine::{Open, Pulse, State, told_of_failure};
 use crate::state::liveness::Countdowns;
 use crate::state::presence::{self, SessionEnd, SessionEvent};
 use crate::state::reading::SourceSet;
-use crate::state::window::AsItIs;
 
 /// How a source is claimed.
 ///
@@ -84,6 +82,12 @@ impl SourceOptions {
     }
 }
 
+/// So many events of a source wait to be told at most: more than come between two looks at what waits.
+const NEWS_OF_EACH: usize = 4;
+
+/// So many are told while others wait for the lock.
+const NEWS_AT_ONCE: usize = 16;
+
 /// The sessions of this opening, and what is to become of those that ended.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -94,7 +98,7 @@ pub(crate) struct Sessions {
     /// A session was claimed in this opening.
     is_counting: bool,
     /// Those whose assertions are being taken back.
-    pub(crate) endings: Vec<Ending>,
+    pub(crate) endings: Endings,
     /// What presence is still to be told.
     news: VecDeque<(String, SessionEvent)>,
     /// News that could not be told wait until then.
@@ -112,16 +116,6 @@ struct Session {
     is_held: bool,
 }
 
-/// A source whose assertions are being taken back, and what it has said meanwhile.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    pub(crate) source: u8,
-    pub(crate) deadline: Option<Duration>,
-    /// The source came back meanwhile: what becomes of it is decided by that, and not by this.
-    pub(crate) is_overtaken: bool,
-    touched: HashSet<EntityHash, BuildHasherDefault<AsItIs>>,
-}
-
 impl Default for Sessions {
     fn default() -> Self {
         Self {
@@ -129,7 +123,7 @@ impl Default for Sessions {
             begun: 0,
             countdowns: Countdowns::default(),
             is_counting: false,
-            endings: Vec::new(),
+            endings: Endings::default(),
             news: VecDeque::new(),
             news_from: Duration::ZERO,
         }
@@ -140,6 +134,11 @@ impl Sessions {
     /// Somebody has the source.
     pub(crate) fn is_taken(&self, source: u8) -> bool {
         self.live.get(usize::from(source)).is_some_and(Option::is_some)
+    }
+
+    /// The numbers that somebody has.
+    pub(crate) fn taken(&self) -> SourceSet {
+        SourceSet((0u8..64).filter(|id| self.is_taken(*id)).fold(0, |bits, id| bits | 1 << id))
     }
 
     /// Somebody has the source, and it was not silent for too long.
@@ -185,19 +184,10 @@ impl Sessions {
         has_it
     }
 
-    /// Begins to take back what a source asserts.
-    pub(crate) fn begin_ending(&mut self, source: u8, deadline: Option<Duration>) {
-        let touched = HashSet::default();
-        self.endings.push(Ending { source, deadline, is_overtaken: false, touched });
-    }
-
     /// The source is there again.
     fn come_back(&mut self, source: u8) {
         self.set_overdue(source, false);
-        self.endings
-            .iter_mut()
-            .filter(|ending| ending.source == source)
-            .for_each(|ending| ending.is_overtaken = true);
+        self.endings.overtake(source);
     }
 
     /// The source was silent for too long, so that whoever has it has to come back; or it has come back.
@@ -207,22 +197,14 @@ impl Sessions {
         }
     }
 
-    /// Takes note of an operation: what a source says while it is being ended stays said.
-    #[inline]
-    pub(crate) fn touch(&mut self, source: u8, hash: EntityHash) {
-        for ending in self.endings.iter_mut().filter(|ending| ending.source == source) {
-            ending.touched.insert(hash);
-        }
-    }
-
-    /// Whose assertion of an entity is still to be taken back.
-    pub(crate) fn to_take_back(&self, of: SourceSet, hash: EntityHash) -> SourceSet {
-        let has_touched = |ending: &&Ending| ending.touched.contains(&hash);
-        let spared = self.endings.iter().filter(has_touched);
-        SourceSet(spared.fold(of.bits(), |bits, ending| bits & !(1 << (ending.source % 64))))
-    }
-
+    /// Has presence told. Of what could not be told for long only the newest is kept.
     pub(crate) fn tell(&mut self, source: &str, event: SessionEvent) {
+        let is_its_own = |(name, _): &(String, SessionEvent)| name == source;
+        if self.news.iter().filter(|news| is_its_own(news)).count() >= NEWS_OF_EACH
+            && let Some(oldest) = self.news.iter().position(is_its_own)
+        {
+            self.news.remove(oldest);
+        }
         self.news.push_back((source.to_owned(), event));
     }
 
@@ -260,10 +242,14 @@ impl State {
     ) -> Result<Claimed> {
         check(who, options)?;
         core.check_not_forked("claim a source")?;
-        // Who comes back too late comes back to nothing, whether or not somebody has looked.
-        self.tend_for_nobody(core);
         let mut open = self.enter_whatever_failed(core)?;
-        let Some(source) = choose(core, who) else {
+        if choose(core, &open, who).is_some_and(|source| self.is_late(core, &open, source.id)) {
+            // Who comes back too late comes back to nothing, whether or not somebody has looked.
+            drop(open);
+            self.tend_for_nobody(core);
+            open = self.enter_whatever_failed(core)?;
+        }
+        let Some(source) = choose(core, &open, who) else {
             drop(open);
             return Err(self.no_number(core));
         };
@@ -282,14 +268,26 @@ impl State {
             Some(deadline) => {
                 open.sessions.countdowns.begin(named.id, deadline, core.options.clock.elapsed())
             }
-            None => open.sessions.countdowns.stop(named.id),
+            None => _ = open.sessions.countdowns.stop(named.id),
         }
         if deadline.is_some() {
             open.sessions.tell(&named.name, SessionEvent::Begun { source: named.id });
             self.write_news(core, &mut open);
         }
         self.see_to_deadlines(core, &mut open, deadline.is_some());
+        self.tend_behind_a_claim(core, open, named.id);
         Ok(Claimed { id: named.id, name: named.name, session })
+    }
+
+    /// Ends others where no thread does, and whatever becomes of that: the source is there, and has time from now on.
+    fn tend_behind_a_claim(&self, core: &Arc<Core>, open: MutexGuard<'_, Open>, source: u8) {
+        if matches!(open.pulse, Pulse::Runs(_)) || !self.is_due(core, &open) {
+            return;
+        }
+        drop(open);
+        self.tend_for_nobody(core);
+        let mut open = self.open.lock();
+        open.sessions.countdowns.renew(source, core.options.clock.elapsed());
     }
 
     /// Sees to it that somebody looks at deadlines, if there are or will be any.
@@ -332,9 +330,7 @@ impl State {
     /// A sign of life without an operation.
     pub(crate) fn check_in(&self, core: &Arc<Core>, source: u8, session: u64) -> Result<()> {
         core.check_not_forked("say that a source is there")?;
-        self.tend_if_due(core)?;
-        let mut open = self.enter_whatever_failed(core)?;
-        self.admit(core, &mut open, source, session)
+        self.enter_with_a_sign(core, std::iter::once((source, session))).map(drop)
     }
 
     /// The last clone of a session is dropped.
@@ -367,6 +363,10 @@ impl State {
 
     /// When to look at deadlines and news again.
     pub(crate) fn next_look(&self, core: &Core, open: &Open) -> Option<Instant> {
+        if matches!(core.options.clock, Clock::Manual(_)) {
+            // Its time does not come by itself: whoever moves it wakes whoever waits.
+            return None;
+        }
         let left = open.sessions.next()?.saturating_sub(core.options.clock.elapsed());
         if core.check_writable().is_err() {
             return None;
@@ -374,29 +374,72 @@ impl State {
         Instant::now().checked_add(left)
     }
 
-    /// Enters when whoever was silent for too long has been ended.
+    /// Its time is up, and nobody has looked.
     #[inline]
-    pub(crate) fn enter_awake(&self, core: &Arc<Core>) -> Result<MutexGuard<'_, Open>> {
-        let open = self.enter(core)?;
+    fn is_late(&self, core: &Core, open: &Open, source: u8) -> bool {
+        open.sessions.countdowns.next().is_some()
+            && open.sessions.countdowns.has_run_out(source, core.options.clock.elapsed())
+    }
+
+    /// Enters to say something for some sessions, which is a sign of life of each. Whoever comes first is told of a flush that failed
+    /// while nobody waited: the sign counts, and nothing is said.
+    #[inline]
+    pub(crate) fn enter_alive(
+        &self,
+        core: &Arc<Core>,
+        speakers: impl Iterator<Item = (u8, u64)> + Clone,
+    ) -> Result<MutexGuard<'_, Open>> {
+        told_of_failure(self.enter_with_a_sign(core, speakers)?)
+    }
+
+    /// Enters with a sign of life of some sessions. It counts before anything else is done, and whatever comes of that.
+    ///
+    /// Only whoever of them is late is ended first. Others are ended on the way if no thread does it.
+    fn enter_with_a_sign(
+        &self,
+        core: &Arc<Core>,
+        speakers: impl Iterator<Item = (u8, u64)> + Clone,
+    ) -> Result<MutexGuard<'_, Open>> {
+        let mut open = self.enter_whatever_failed(core)?;
+        let mut has_late = false;
+        for (source, session) in speakers.clone() {
+            if self.is_late(core, &open, source) {
+                has_late = true;
+            } else {
+                self.admit(core, &mut open, source, session)?;
+            }
+        }
         if !self.is_due(core, &open) {
             return Ok(open);
         }
+        if !has_late && matches!(open.pulse, Pulse::Runs(_)) {
+            self.bell.notify_one();
+            return Ok(open);
+        }
         drop(open);
-        self.tend(core)?;
-        self.enter(core)
+        let tended = self.tend(core);
+        let mut open = self.enter_whatever_failed(core)?;
+        // That may have taken long.
+        for (source, session) in speakers {
+            self.admit(core, &mut open, source, session)?;
+        }
+        tended.map(|()| open)
     }
 
-    /// Tells presence what is to be told. What cannot be told now is told later.
-    pub(crate) fn write_news(&self, core: &Core, open: &mut Open) {
+    /// Tells presence what is to be told, or a part if that is much. What cannot be told now is told later. Answers whether
+    /// there is more that could be told.
+    pub(crate) fn write_news(&self, core: &Core, open: &mut Open) -> bool {
         let now = core.options.clock.elapsed();
-        while let Some((name, event)) = open.sessions.news.front() {
+        open.sessions.news_from = Duration::ZERO;
+        for _ in 0..NEWS_AT_ONCE {
+            let Some((name, event)) = open.sessions.news.front() else { return false };
             if presence::append(core, name, *event).is_err() {
                 open.sessions.news_from = now.saturating_add(Duration::from_secs(1));
-                return;
+                return false;
             }
             open.sessions.news.pop_front();
         }
-        open.sessions.news_from = Duration::ZERO;
+        !open.sessions.news.is_empty()
     }
 }
 
@@ -430,7 +473,7 @@ fn check(who: Who<'_>, options: SourceOptions) -> Result<()> {
 }
 
 /// The source that is meant, or a new one; `None`: there is no number for it.
-fn choose(core: &Core, who: Who<'_>) -> Option<SourceInfo> {
+fn choose(core: &Core, open: &Open, who: Who<'_>) -> Option<SourceInfo> {
     let registry = core.registry.read();
     let sources = registry.sources();
     let named = |name: &str| sources.values().find(|source| source.name == name);
@@ -445,7 +488,9 @@ fn choose(core: &Core, who: Who<'_>) -> Option<SourceInfo> {
             names.into_iter().find(|name| named(name).is_none())?
         }
     };
-    let free = (0u8..).take(SOURCES_MAX).find(|id| !sources.contains_key(id))?;
+    // A number that was just given back may still be in the hands of whoever does that.
+    let is_free = |id: &u8| !sources.contains_key(id) && !open.sessions.is_taken(*id);
+    let free = (0u8..).take(SOURCES_MAX).find(is_free)?;
     Some(SourceInfo::new(free, name, core.options.clock.now()))
 }
 

@@ -392,8 +392,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// `SourceEnded` if the session was closed; `Poisoned`, `Closed`, `Forked`; and what ending those answered who were
-    /// silent for too long.
+    /// `SourceEnded` if the session was closed; `Poisoned`, `Closed`, `Forked`; and what ending others answered who were
+    /// silent for too long, where no thread does that: the sign of life counts all the same.
     pub fn heartbeat(&self) -> Result<()> {
         self.state.check_in(self.core(), self.id(), self.session())
     }
@@ -424,7 +424,9 @@ impl Source {
     /// # Errors
     ///
     /// `SourceEnded` if it was closed before. `NoSpace`, `Io`, or `Corrupt` for a row that cannot be read: the session
-    /// goes on, and what was taken back until then is; and what a flush answers.
+    /// goes on, and what was taken back until then is. What its last flush answers comes when everything is
+    /// decided and the session has ended: a call behind that answers `SourceEnded`, and
+    /// [`Store::flush`](crate::Store::flush) tries again.
     pub fn close(&self, closing: Closing) -> Result<u64> {
         let Claim { id, session, gives_back, .. } = *self.claim;
         self.state.close_session(self.core(), (id, session), closing, gives_back)

@@ -198,7 +198,7 @@ pub struct MirrorStatus {
     pub applications: u64,
     /// How many changes these were together.
     pub changes: u64,
-    /// Rounds that failed.
+    /// Rounds that failed, or behind which the cursor could not be moved.
     pub failures: u64,
     /// How many of them in a row until now; 0: it goes on.
     pub failing: u32,
@@ -238,9 +238,12 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
     /// `Corrupt` or `Io` if the log cannot be read: nothing is passed over. `Poisoned` or `Closed` when the log has
     /// ended and the target has all of it that is durable; `Forked`; and, with a cursor, what an append answers.
     pub fn catch_up(&mut self) -> Result<MirrorOutcome> {
-        let outcome = self.attempt()?;
-        self.settle()?;
-        Ok(outcome)
+        let done = self.round().and_then(|outcome| self.settle().map(|()| outcome));
+        match &done {
+            Ok(_) => self.note_success(),
+            Err(error) => self.note_failure(error),
+        }
+        done
     }
 
     /// Keeps the target up to date until the [stopper](Self::stopper) is told to stop, or the store is closed. A round that
@@ -252,25 +255,33 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
     /// round failed if the store was closed since.
     pub fn run(&mut self) -> Result<()> {
         while !self.waiting.is_stopped() {
-            match self.go_on() {
-                Ok(()) => {}
+            let Err(error) = self.go_on() else { continue };
+            if error.kind() == ErrorKind::Closed {
                 // Whoever closes the store stops what runs over it.
-                Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
-                Err(error) if self.is_final(&error) => return Err(error),
-                Err(_) => self.pause(),
+                return Ok(());
             }
+            self.note_failure(&error);
+            if self.is_final(&error) {
+                return Err(error);
+            }
+            // What the target answered is the user's code, also when it is dropped.
+            let _ = guarded(|| drop(error));
+            self.pause();
         }
         self.settle()
     }
 
     /// One round, and waits for the next.
     fn go_on(&mut self) -> Result<()> {
-        let done = self.attempt()?.token().token().seq;
-        if self.look()?.is_none() {
+        let done = self.round()?.token().token().seq;
+        let has_more = self.look()?.is_some();
+        let is_far = |cursor: &Cursor| cursor.at.saturating_add(SAVE_EVERY) <= done;
+        if !has_more || self.cursor.as_ref().is_some_and(is_far) {
             self.settle()?;
+        }
+        self.note_success();
+        if !has_more {
             wait_until(self, None, Self::look)?;
-        } else if self.cursor.as_ref().is_some_and(|cursor| cursor.at.saturating_add(SAVE_EVERY) <= done) {
-            self.settle()?;
         }
         Ok(())
     }
@@ -304,22 +315,23 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
         (self.seen, self.looked, self.is_behind) = (view.end(), newest, false);
     }
 
-    /// One round, with a note of what became of it.
-    fn attempt(&mut self) -> Result<MirrorOutcome> {
-        let done = self.round();
-        let failing = match &done {
-            Ok(_) => 0,
-            Err(error) => {
-                self.is_behind = true;
-                // What an error says of itself is the user's code too.
-                let why = guarded(|| error.to_string()).unwrap_or_else(|panic| panic);
-                self.shared.lock().failed(why)
-            }
-        };
+    fn note_success(&self) {
+        self.shared.lock().failing = 0;
+        self.note_failing(0);
+    }
+
+    fn note_failure(&mut self, error: &Error) {
+        self.is_behind = true;
+        // What an error says of itself is the user's code too.
+        let why = guarded(|| error.to_string()).unwrap_or_else(|panic| panic);
+        let failing = self.shared.lock().failed(why);
+        self.note_failing(failing);
+    }
+
+    fn note_failing(&self, failing: u32) {
         if let Some(cursor) = &self.cursor {
             cursor.note_failures(failing);
         }
-        done
     }
 
     fn round(&mut self) -> Result<MirrorOutcome> {
@@ -330,7 +342,7 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
         // Asked before the log is looked at, it is never ahead of that.
         let known = self.ask()?;
         // Where nothing more becomes durable, what is durable is still handed over.
-        let _ = self.core.wait_durable(self.core.commit.visible());
+        let waited = self.core.wait_durable(self.core.commit.visible());
         let ended = self.core.commit.stopped().map(|stopped| self.core.stopped(stopped, "mirror a kind"));
         let view = self.waiting.view()?;
         let newest = last_seq(&view)?;
@@ -351,7 +363,7 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
         self.quiet = Some((outcome.token(), newest));
         self.has_seen(&view, newest);
         self.shared.lock().succeeded(&outcome);
-        ended.map_or(Ok(outcome), Err)
+        ended.map_or(waited, Err).map(|()| outcome)
     }
 
     fn due(&self, known: Option<MirrorToken>, view: &View, newest: u64) -> Due {
@@ -394,6 +406,7 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
         let done = guarded(|| call(target, handed).map_err(Into::into));
         // Whatever the target made of it, the cause is the store's.
         if let Some(error) = handed.failure() {
+            let _ = guarded(|| drop(done));
             return Err(error);
         }
         let error = failed(self.kind, doing);
@@ -472,7 +485,6 @@ impl<T, M> fmt::Debug for Mirror<T, M> {
 impl MirrorStatus {
     fn succeeded(&mut self, outcome: &MirrorOutcome) {
         self.token = Some(outcome.token());
-        self.failing = 0;
         match *outcome {
             MirrorOutcome::Nothing { .. } => {}
             MirrorOutcome::Replaced { because, rows, .. } => {

@@ -148,7 +148,8 @@ impl Store {
         Ok(self.view().get(kind, key)?.map(|row| row.to_owned()))
     }
 
-    /// How an entity is: also whether it was deleted within the last five minutes.
+    /// How an entity is: also whether it was deleted within the last five minutes, by the wall clock. Where that was set
+    /// back since, a deletion may be told for up to five minutes more.
     ///
     /// # Errors
     ///
@@ -312,8 +313,7 @@ impl StoreView {
     /// As [`Store::get`].
     pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
-        let retention = i64::try_from(TOMBSTONE_RETENTION.as_nanos()).unwrap_or(i64::MAX);
-        reading::status(self.entries(), id, key.as_ref(), self.now().saturating_sub(retention))
+        reading::status(self.entries(), id, key.as_ref(), self.now(), TOMBSTONE_RETENTION)
     }
 
     /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].

@@ -107,6 +107,15 @@ pub(crate) fn change_often(store: &Store, source: &Source, key: &str, times: u16
     }
 }
 
+/// Waits for what another thread does. What has not come within a minute never will.
+pub(crate) fn until(what: &str, has_come: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !has_come() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "waited for a minute until {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// The log's clock ticks every few milliseconds: what comes behind this is later than what came before.
 pub(crate) fn let_the_clock_tick() {
     std::thread::sleep(std::time::Duration::from_millis(20));

@@ -8,7 +8,7 @@ use esker::{
     SOURCES_MAX, SessionEnd, SessionEvent, Simulator, Source, SourceOptions, Status, Store, Until, Window,
 };
 
-use super::harbour::{VESSEL, Vessel, alive, follow, knots, options, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, alive, follow, knots, options, store, told, until, vessel};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -318,14 +318,16 @@ fn s23_what_a_source_says_while_it_is_being_ended_stays_said() {
         store.flush().unwrap();
         let before = presence(&store, "radar").len();
         clock.advance(DEADLINE);
-        while presence(&store, "radar").iter().skip(before).all(|event| event != "Deadline") {
+        until("it is being ended", || {
             say(&radar, &["v0", "v299"]);
-        }
+            presence(&store, "radar").iter().skip(before).any(|event| event == "Deadline")
+        });
         say(&radar, &["v0", "v299", "v150"]);
         // What was begun ends.
-        while store.scan(VESSEL).unwrap().count() > 3 {
+        until("what was begun has ended", || {
             store.flush().unwrap();
-        }
+            store.scan(VESSEL).unwrap().count() <= 3
+        });
         store.flush().unwrap();
         for key in ["v0", "v150", "v299"] {
             assert_eq!(sources(&store, key), Some(vec![0]), "{key}");
@@ -385,23 +387,16 @@ fn s23_the_thread_ends_whoever_is_silent_while_nobody_calls() {
         clock.advance(DEADLINE - MILLISECOND);
         assert_eq!(sources(&store, "ada"), Some(vec![0]));
         clock.advance(MILLISECOND);
-        while sources(&store, "ada").is_some() {
-            std::thread::yield_now();
-        }
+        let is_told = |store: &Store, told: &[&str]| presence(store, "radar") == told;
+        until("the row is gone", || sources(&store, "ada").is_none());
         drop(radar);
-        while presence(&store, "radar") != ["begun", "Deadline", "Dropped"] {
-            std::thread::yield_now();
-        }
+        until("the drop is told", || is_told(&store, &["begun", "Deadline", "Dropped"]));
         // One that needs no look before it is dropped, in a store that nothing else happens in.
         let store = Store::over(Options::new().window(window).clock(clock.clone()).in_memory().unwrap());
         drop(store.source_with("radar", mortal()).unwrap());
-        while presence(&store, "radar") != ["begun", "Dropped"] {
-            std::thread::yield_now();
-        }
+        until("the drop is told", || is_told(&store, &["begun", "Dropped"]));
         clock.advance(DEADLINE);
-        while presence(&store, "radar") != ["begun", "Dropped", "Deadline"] {
-            std::thread::yield_now();
-        }
+        until("the deadline is told", || is_told(&store, &["begun", "Dropped", "Deadline"]));
         store.close().unwrap();
     }
 }
@@ -421,7 +416,7 @@ fn s23_a_wall_clock_that_jumps_ends_nobody_and_takes_nothing_but_tombstones_from
         store.flush().unwrap();
         assert_eq!(alive(&store, "ada"), Some((1, vec![0])), "the wall clock says {jump}");
         let told = store.status(VESSEL, "grace").unwrap();
-        assert_eq!(told, if jump == i64::MAX { Status::NotFound } else { deleted }, "{jump}");
+        assert_eq!(told, if jump == today { deleted } else { Status::NotFound }, "{jump}");
     }
     // The deadline is as long as before, whatever the walls say.
     clock.set(today + 1_000_000_000_000_000);
@@ -454,6 +449,23 @@ fn s11_a_tombstone_is_told_for_its_retention_and_nothing_else_changes_with_it() 
     store.flush().unwrap();
     assert_eq!(alive(&store, "ada"), Some((3, vec![0])), "its versions go on");
     assert_eq!(store.status(VESSEL, "nobody").unwrap(), Status::NotFound);
+}
+
+#[test]
+fn s11_a_deletion_by_a_clock_that_was_ahead_is_told_no_longer_than_twice_its_retention() {
+    let (clock, store) = timed();
+    let radar = store.source("radar").unwrap();
+    let today = clock.now();
+    for (ahead, is_told) in [(0, true), (300, true), (301, false), (31_536_000, false)] {
+        clock.set(today + ahead * 1_000_000_000);
+        say(&radar, &["ada"]);
+        store.flush().unwrap();
+        radar.retract(VESSEL, "ada").unwrap();
+        store.flush().unwrap();
+        clock.set(today);
+        let told = store.status(VESSEL, "ada").unwrap();
+        assert_eq!(matches!(told, Status::Tombstone { .. }), is_told, "{ahead} seconds ahead: {told:?}");
+    }
 }
 
 #[test]
@@ -564,7 +576,7 @@ fn a_deadline_on_a_full_disk_is_told_and_comes_again_a_heartbeat_later() {
     pass(&clock, &store, MILLISECOND);
     assert_eq!(sources(&store, "ada"), None);
     assert_eq!(sources(&store, "joan"), Some(vec![1]));
-    assert_eq!(presence(&store, "radar").first().map(String::as_str), Some("begun"));
+    assert_eq!(presence(&store, "radar"), ["begun", "Deadline", "Deadline"], "each beginning is told");
 }
 
 #[test]

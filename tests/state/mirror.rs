@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use esker::{
     Because, CompactOptions, Durability, ErrorKind, Hold, Kind, MirrorChanges, MirrorOutcome, MirrorRows,
-    MirrorTarget, MirrorToken, Options, Region, Simulator, Start, Store, WaitSet, Window,
+    MirrorTarget, MirrorToken, Options, Record, Region, Simulator, Start, Store, WaitSet, Window,
 };
 
-use super::harbour::{VESSEL, Vessel, change_often, fill, open, options, store, vessel};
+use super::harbour::{VESSEL, Vessel, change_often, fill, open, options, store, until, vessel};
 use super::table::{Content, Fault, Table, because, catch_up, changes, mirror, rows};
 
 #[test]
@@ -460,20 +460,15 @@ fn s27_it_runs_beside_writers_through_failures_until_it_is_stopped() {
                 })
             })
             .collect();
-        let until = |what: &dyn Fn() -> bool| {
-            while !what() {
-                std::thread::yield_now();
-            }
-        };
-        until(&|| monitor.status().failures >= 5);
+        until("it has failed often", || monitor.status().failures >= 5);
         done.store(true, Ordering::Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         store.flush().unwrap();
         let end = store.journal().view().last_seq().unwrap();
-        until(&|| monitor.status().token.is_some_and(|token| token.token().seq() >= end));
+        until("it is there", || monitor.status().token.is_some_and(|token| token.token().seq() >= end));
         // It sleeps, and is woken.
         store.source("last").unwrap().assert(VESSEL, "last", &vessel("last", 1.0)).unwrap();
-        until(&|| monitor.status().token.is_some_and(|token| token.token().seq() > end));
+        until("it is woken", || monitor.status().token.is_some_and(|token| token.token().seq() > end));
         stopper.stop();
         let mirror = running.join().unwrap();
         assert_eq!(mirror.target().content.rows, rows(&store));
@@ -501,9 +496,7 @@ fn s27_a_store_that_is_closed_ends_the_run_behind_what_it_has() {
     });
     let radar = store.source("radar").unwrap();
     fill(&store, &radar, 3);
-    while monitor.status().token.is_none() {
-        std::thread::yield_now();
-    }
+    until("a round is done", || monitor.status().token.is_some());
     // Accepted and not flushed: the close flushes it.
     radar.assert(VESSEL, "last", &vessel("last", 1.0)).unwrap();
     drop(radar);
@@ -514,11 +507,88 @@ fn s27_a_store_that_is_closed_ends_the_run_behind_what_it_has() {
     let mut mirror = store.mirror(VESSEL).start(Down).unwrap();
     let monitor = mirror.monitor();
     let running = std::thread::spawn(move || mirror.run());
-    while monitor.status().failures == 0 {
-        std::thread::yield_now();
-    }
+    until("a round has failed", || monitor.status().failures > 0);
     store.close().unwrap();
     assert_eq!(running.join().unwrap().unwrap_err().kind(), ErrorKind::Target);
+}
+
+#[test]
+fn s27_a_cursor_that_cannot_be_moved_is_a_failure_that_shows_until_it_can() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let raw = store.journal().kind("raw").unwrap();
+    let mut mirror = store.mirror(VESSEL).named("table").start(Table::default()).unwrap();
+    let mut another = store.mirror(VESSEL).named("another").start(Table::default()).unwrap();
+    fill(&store, &radar, 5);
+    disk.limit_space(Some(0));
+    while store.journal().append(Record::new(raw, b"k", b"")).is_ok() {}
+    // There is room that is kept for cursors, which this one takes.
+    another.catch_up().unwrap();
+    disk.limit_space(Some(0));
+    let (stopper, monitor) = (mirror.stopper(), mirror.monitor());
+    let running = std::thread::spawn(move || mirror.run());
+    until("it has failed more than once in a row", || monitor.status().failing > 2);
+    let status = monitor.status();
+    assert!(status.last_failure.is_some_and(|why| why.contains("no space")), "and not the target");
+    assert!(status.token.is_some(), "which has the rows");
+    disk.limit_space(None);
+    until("it goes on", || monitor.status().failing == 0);
+    stopper.stop();
+    running.join().unwrap().unwrap();
+    assert_eq!(store.journal().cursors().unwrap()[0].seq, monitor.status().token.unwrap().token().seq());
+}
+
+#[test]
+fn s27_an_error_of_the_target_that_panics_as_it_is_dropped_ends_nothing() {
+    let store = store();
+    let mut mirror = store.mirror(VESSEL).start(Explosive { has_failed: false }).unwrap();
+    let (stopper, monitor) = (mirror.stopper(), mirror.monitor());
+    let running = std::thread::spawn(move || mirror.run());
+    until("a round has gone well", || monitor.status().token.is_some());
+    stopper.stop();
+    running.join().unwrap().unwrap();
+    assert_eq!(monitor.status().failures, 1);
+}
+
+/// One whose first answer is not to be dropped.
+struct Explosive {
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+struct Bomb;
+
+impl std::fmt::Display for Bomb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a bomb")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as it is dropped");
+    }
+}
+
+impl MirrorTarget<Vessel> for Explosive {
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn token(&mut self) -> Result<Option<MirrorToken>, Self::Error> {
+        if std::mem::replace(&mut self.has_failed, true) { Ok(None) } else { Err(Box::new(Bomb)) }
+    }
+
+    fn replace_all(&mut self, rows: &mut MirrorRows<Vessel>) -> Result<(), Self::Error> {
+        while rows.next_row()?.is_some() {}
+        rows.token()?;
+        Ok(())
+    }
+
+    fn apply(&mut self, _: &mut MirrorChanges<Vessel>) -> Result<(), Self::Error> {
+        unreachable!("it has no token")
+    }
 }
 
 /// One that cannot be reached.
