@@ -194,7 +194,7 @@ pub use journal::import::{Import, Imported, Origin};
 pub use journal::pins::PinnedBy;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
-pub use journal::region::Region;
+pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
@@ -207,7 +207,7 @@ pub use journal::upgrade::{Upgrade, upgrade};
 pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
-pub use journal::view::{Entries, RegionEntries, View};
+pub use journal::view::{Entries, View};
 pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};

@@ -481,7 +481,7 @@ fn events_of_an_older_build_are_read_and_their_numbers_go_on() {
 #[test]
 fn events_that_cannot_be_read_leave_their_numbers_out() {
     let copied = Copied::of(&data().join("format-1/events"));
-    let last = names(&copied.path()).into_iter().filter(|name| name.ends_with(".seg")).next_back().unwrap();
+    let last = names(&copied.path()).into_iter().rfind(|name| name.ends_with(".seg")).unwrap();
     let mut bytes = std::fs::read(copied.path().join(&last)).unwrap();
     let at = bytes.windows(6).rposition(|word| word == b"nobody").unwrap();
     bytes[at] ^= 1;

@@ -1,6 +1,12 @@
 //! Which part of the log a reader looks at.
 
+use std::iter::FusedIterator;
+
+use crate::error::Result;
 use crate::id::KindId;
+use crate::journal::entry::Entry;
+use crate::journal::history::History;
+use crate::journal::view::Entries;
 
 /// A part of the log. The first three are found by the index; a prefix filters headers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -41,3 +47,38 @@ impl Region {
         Self::Prefix(kind, prefix.as_ref().into())
     }
 }
+
+/// The entries of a region; see [`View::region`](crate::View::region).
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives on the stack while it is iterated, and a box would cost more"
+)]
+pub enum RegionEntries<'v> {
+    /// A scan over the log.
+    Scan(Entries<'v>),
+    /// The history of one entity.
+    History(History<'v>),
+}
+
+impl<'v> Iterator for RegionEntries<'v> {
+    type Item = Result<Entry<'v>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Scan(entries) => entries.next(),
+            Self::History(history) => history.next(),
+        }
+    }
+}
+
+impl DoubleEndedIterator for RegionEntries<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Scan(entries) => entries.next_back(),
+            Self::History(history) => history.next_back(),
+        }
+    }
+}
+
+impl FusedIterator for RegionEntries<'_> {}

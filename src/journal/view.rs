@@ -15,7 +15,7 @@ use crate::index::finder::Index;
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::history::History;
 use crate::journal::opening::read_manifest;
-use crate::journal::region::Region;
+use crate::journal::region::{Region, RegionEntries};
 use crate::log::segment::Segment;
 
 /// The log up to one moment: what is appended later is not in it.
@@ -660,41 +660,6 @@ impl fmt::Debug for Entries<'_> {
         write!(f, "Entries({}..={} of {:?})", self.first, self.last, self.view)
     }
 }
-
-/// The entries of a region; see [`View::region`].
-#[derive(Clone, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one lives on the stack while it is iterated, and a box would cost more"
-)]
-pub enum RegionEntries<'v> {
-    /// A scan over the log.
-    Scan(Entries<'v>),
-    /// The history of one entity.
-    History(History<'v>),
-}
-
-impl<'v> Iterator for RegionEntries<'v> {
-    type Item = Result<Entry<'v>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Scan(entries) => entries.next(),
-            Self::History(history) => history.next(),
-        }
-    }
-}
-
-impl DoubleEndedIterator for RegionEntries<'_> {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::Scan(entries) => entries.next_back(),
-            Self::History(history) => history.next_back(),
-        }
-    }
-}
-
-impl FusedIterator for RegionEntries<'_> {}
 
 /// The entries of an iterator, owned.
 pub(crate) fn owned<'v>(
