@@ -6,7 +6,7 @@ use esker::{
 };
 
 use super::events::LOGGED;
-use super::harbour::{VESSEL, Vessel, alive, follow, knots, open, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, alive, crashed, follow, knots, open, store, told, vessel};
 
 const NOTE: Facts<String> = Facts::new("note");
 const ORDER: Facts<f32> = Facts::new("order");
@@ -135,11 +135,7 @@ fn a_crash_leaves_a_batch_whole_or_not_at_all() {
     let mut seen = [0; 2];
     for events in begun..=ended {
         for seed in 0..20u64 {
-            let mut state = seed * 2 + 1;
-            let crashed = disk.crash(events, &mut |n| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                usize::try_from(state >> 33).unwrap() % n
-            });
+            let crashed = crashed(&disk, events, seed);
             let store = open(&crashed);
             let orders = store.journal().watch("orders", store.region(ORDER).unwrap()).unwrap();
             let is_there = [

@@ -2,7 +2,7 @@
 
 use esker::{ErrorKind, Simulator};
 
-use super::harbour::{VESSEL, alive, change_often, follow, open, store, told, vessel};
+use super::harbour::{VESSEL, alive, change_often, crashed, follow, open, store, told, vessel};
 
 #[test]
 fn s21_an_epoch_retracts_what_its_source_did_not_say_again() {
@@ -79,11 +79,7 @@ fn s22_a_crash_leaves_an_epoch_s_end_whole_or_not_at_all() {
     let mut seen = [0; 2];
     for events in begun..=ended {
         for seed in 0..20u64 {
-            let mut state = seed * 2 + 1;
-            let crashed = disk.crash(events, &mut |n| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                usize::try_from(state >> 33).unwrap() % n
-            });
+            let crashed = crashed(&disk, events, seed);
             let rows = open(&crashed).scan(VESSEL).unwrap().count();
             assert!(rows == 8 || rows == 1, "behind {events} operations of the disk: {rows} rows");
             seen[usize::from(rows == 1)] += 1;
@@ -111,11 +107,7 @@ fn s22_the_end_of_an_epoch_is_one_batch_however_large_it_is() {
     let mut seen = [0; 2];
     for events in begun..=ended {
         for seed in 0..10u64 {
-            let mut state = seed * 2 + 1;
-            let crashed = disk.crash(events, &mut |n| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                usize::try_from(state >> 33).unwrap() % n
-            });
+            let crashed = crashed(&disk, events, seed);
             let rows = open(&crashed).scan(VESSEL).unwrap().count();
             assert!(rows == 400 || rows == 1, "behind {events} operations of the disk: {rows} rows");
             assert!(events < ended || rows == 1, "it was acknowledged");

@@ -120,3 +120,12 @@ pub(crate) fn until(what: &str, has_come: impl Fn() -> bool) {
 pub(crate) fn let_the_clock_tick() {
     std::thread::sleep(std::time::Duration::from_millis(20));
 }
+
+/// A power cut behind so many operations of the disk; the seed says what of the others is there.
+pub(crate) fn crashed(disk: &Simulator, events: usize, seed: u64) -> Simulator {
+    let mut state = seed * 2 + 1;
+    disk.crash(events, &mut |n| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % n
+    })
+}
