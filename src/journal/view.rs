@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
-use crate::format::index::Keyed;
+use crate::format::index::{EntityHash, Keyed};
 use crate::format::segment::file_name;
 use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{Catalog, IndexRef, Opened};
@@ -200,15 +200,19 @@ impl View {
     ///
     /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
     pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        match self.newest_of(kind, key)? {
+        self.latest_of(self.index.hash(kind.0, key), kind, key)
+    }
+
+    /// The same of an entity whose hash is known.
+    pub(crate) fn latest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
+        match self.newest_of(hash, kind, key)? {
             Some(entry) => Ok(Some(entry)),
             None => History::new(self, kind, key, 0).next_back().transpose(),
         }
     }
 
     /// The newest entry of an entity where the directory says that it stands, if the view shows that.
-    fn newest_of(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        let hash = self.index.hash(kind.0, key);
+    fn newest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
         let Some(known) = self.index.find(hash)? else { return Ok(None) };
         let Some(row) = self.catalog.at(known.newest.segment()) else { return Ok(None) };
         let Some(section) = Loaded::open(self, row)? else { return Ok(None) };

@@ -320,7 +320,7 @@ impl Newest {
             Some(&(known, newest)) if known == hash && newest != 0 => return Ok(newest == seq),
             _ => {}
         }
-        let newest = self.view.latest(self.id, entry.key())?.map_or(0, |newest| newest.seq().get());
+        let newest = self.view.latest_of(hash, self.id, entry.key())?.map_or(0, |newest| newest.seq().get());
         if let Some(found) = self.found.get_mut(place) {
             *found = (hash, newest);
         }
