@@ -238,3 +238,30 @@ fn entities_are_counted_while_the_directory_is_written_again_and_again() {
     assert_eq!(journal.stats().entities, u64::from(2 * EACH));
     journal.close().unwrap();
 }
+
+fn generation_of(journal: &Journal, kind: esker::KindId, entity: u32) -> u64 {
+    let view = journal.view();
+    view.latest(kind, &entity.to_le_bytes()).unwrap().map_or(0, |entry| entry.generation().get())
+}
+
+/// A store of many entities opens as fast as one of few.
+#[test]
+fn an_opening_learns_nothing_of_what_indexes_know() {
+    let disk = Simulator::with(closed_store());
+    for (round, touched) in [(0u32, 40u32), (1, 30), (2, 20)] {
+        let journal = open(&disk);
+        let stats = journal.stats();
+        assert_eq!(stats.entities_on_heap, 0, "opening {round}");
+        assert_eq!(stats.entities, u64::from(ENTITIES + 10 * round), "opening {round}");
+        let kind = journal.kind("vessel").unwrap();
+        // Some that the file knows, some that an index alone knows, and ten that nobody does.
+        for entity in (0..touched).chain(ENTITIES..ENTITIES + 10 * (round + 1)) {
+            let generation = generation_of(&journal, kind, entity);
+            let receipt = journal.append(Record::new(kind, &entity.to_le_bytes(), b"again")).unwrap();
+            assert_eq!(receipt.generation.get(), generation + 1, "opening {round}, entity {entity}");
+        }
+        assert_eq!(generation_of(&journal, kind, 3), 2 + u64::from(round), "opening {round}");
+        journal.close().unwrap();
+    }
+    assert_eq!(esker::verify_in(&disk, esker::Check::Full).unwrap().verdict, esker::Verdict::Valid);
+}

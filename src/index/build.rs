@@ -19,7 +19,7 @@ use crate::format::segment::FIRST_FRAME;
 use crate::format::system::System;
 use crate::id::{EntryAt, FRAME_ALIGN, Life, Position};
 use crate::index::catalog::{Catalog, Place};
-use crate::index::entities::EntityFile;
+use crate::index::entity_file::EntityFile;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::{LiveIndex, units};
 use crate::index::sealed::SealedIndex;

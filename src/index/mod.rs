@@ -1,6 +1,7 @@
 //! Who an entity is, where its newest frame stands, and where each Seq does.
 //!
-//! * [`entities`] — entity → generation and newest position: recent ones on the heap, over a mapped file
+//! * [`entities`] — entity → generation and newest position: recent ones on the heap, over what is settled
+//! * [`settled`] — what files know of entities: the [`entity_file`], and indexes behind what it covers
 //! * [`live`] — the two flat arrays of a segment that is being written
 //! * [`sealed`] — the `.idx` file of a segment that is not
 //! * [`catalog`] — the row of segments, each opened on first touch
@@ -15,11 +16,13 @@
 pub(crate) mod build;
 pub(crate) mod catalog;
 pub(crate) mod entities;
+pub(crate) mod entity_file;
 pub(crate) mod finder;
 pub(crate) mod keyed;
 pub(crate) mod live;
 pub(crate) mod part;
 pub(crate) mod sealed;
+pub(crate) mod settled;
 
 use siphasher::sip128::SipHasher24;
 

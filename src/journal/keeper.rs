@@ -253,8 +253,8 @@ impl Core {
     /// Writes the directory of entities anew once the heap part has outgrown a quarter of it, or
     /// many segments lie behind what it covers.
     fn keep_the_directory(&self, durable: Position, closing: bool) -> Result<()> {
-        let (on_heap, in_file) = (self.index.entities.on_heap(), self.index.entities.in_file_count());
-        let old = self.index.entities.file();
+        let settled = self.index.entities.settled();
+        let (on_heap, in_file, old) = (self.index.entities.on_heap(), settled.in_file(), &settled.file);
         let covered = old.as_ref().map_or(0, |old| old.covered.segment());
         let sections = &self.index.catalog().sections;
         let behind = sections.iter().rev().take_while(|section| section.number > covered).count();
@@ -273,7 +273,7 @@ impl Core {
     /// it covers; not if it would cover less than `least`, which is what is known now.
     fn write_directory_from(
         &self,
-        old: Option<&crate::index::entities::EntityFile>,
+        old: Option<&crate::index::entity_file::EntityFile>,
         least: EntryAt,
         durable: Position,
         closing: bool,

@@ -22,10 +22,12 @@ use crate::index::EntityHasher;
 use crate::index::build::note;
 use crate::index::catalog;
 use crate::index::catalog::{Catalog, IndexRef, Place, Section};
-use crate::index::entities::{Entities, EntityFile, Known};
+use crate::index::entities::{Entities, Known};
+use crate::index::entity_file::EntityFile;
 use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
+use crate::index::settled::{Run, Settled};
 use crate::journal::base::{Base, newest_indexed};
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
@@ -440,7 +442,7 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
-    let entities = Entities::new(file);
+    let (mut runs, mut learned) = (Vec::new(), Vec::new());
     // Parts behind are learned of when the walk comes to them, in the order of the log.
     let below = catalog.sections.iter().filter(|section| section.number <= vouched);
     for section in below.filter(|section| section.number >= covered.segment()) {
@@ -458,9 +460,26 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
         if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
         }
-        learn_from(&entities, hasher, section.number, opened);
+        // The heap counts before what is settled: nothing older may come to be on it.
+        match opened.index() {
+            IndexRef::Sealed(index, _) if learned.is_empty() && may_be_run(section, runs.len()) => {
+                runs.push(Run { number: section.number, index: index.clone() });
+            }
+            _ => learned.push((section.number, opened)),
+        }
+    }
+    let entities = Entities::new(Settled::new(file, runs));
+    for (number, opened) in learned {
+        learn_from(&entities, hasher, number, opened);
     }
     Ok(entities)
+}
+
+/// Each run is one more search for an entity that none of them has, until the directory is written anew. What a part
+/// has may be in the directory's file too.
+fn may_be_run(section: &Section, runs: usize) -> bool {
+    const RUNS_MAX: usize = 8;
+    section.cover.is_none() && runs < RUNS_MAX
 }
 
 fn refuse_damage(place: &Place, opened: &catalog::Opened) -> Result<()> {
