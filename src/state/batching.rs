@@ -98,7 +98,7 @@ impl State {
                 .sides("sources of the batch's own store", "one of another"));
         }
         let speakers = said.iter().map(|said| (said.source.id(), said.source.session()));
-        let mut open = self.enter_alive(core, speakers)?;
+        let mut open = self.enter_alive(core, speakers, Self::enter_whatever_failed)?;
         self.append_in(core, &mut open)?;
         let window = open.window_of(core, said)?;
         open.window.take_over(window);

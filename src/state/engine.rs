@@ -1,36 +1,26 @@
-//! When windows are flushed, by whom, and who waits for it.
+//! How operations are accepted into a window.
 //!
-//! One for each open journal, whatever the number of `Store`s over it. Operations are accepted under one lock,
-//! under which the window is also appended, so that no operation ever sees half a flush; the sync that
-//! follows is waited for outside of it. A window that cannot be appended for want of space stays as it is and
-//! is tried again. What the journal refuses for good, every ticket of the window is told.
-//!
-//! The thread that flushes when nobody waits is called *pulse*. It runs no code of the user.
+//! One state layer for each open journal, whatever the number of `Store`s over it. Operations are accepted under one
+//! lock, in an order that is that of the log.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::clock::Moved;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::count::EventCount;
 use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::index::EntityHash;
-use crate::id::{KindId, Position};
+use crate::id::Position;
 use crate::journal::core::Core;
-use crate::journal::lodger::Lodger;
-use crate::journal::rows::{Appended, EPOCH_BYTES_MAX, OperationFrame, Together};
+use crate::journal::rows::EPOCH_BYTES_MAX;
 use crate::journal::waiting::Until;
-use crate::options::Window as Every;
 use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
-use crate::state::operations::Numbering;
+use crate::state::flushing::Closed;
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
@@ -44,32 +34,36 @@ pub(crate) struct State {
     pub(crate) open: Mutex<Open>,
     /// Something is pending that was not, or much is; or there is a deadline to look at earlier than before.
     pub(crate) bell: Condvar,
+    /// A window that was on its way is not any more.
+    pub(crate) settled: Condvar,
 }
 
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) window: Window,
-    last_flush: Instant,
+    /// The one before it, if that is not in the log yet.
+    pub(crate) closed: Option<Closed>,
+    pub(crate) last_flush: Instant,
     /// The window has as much as should wait.
-    is_full: bool,
+    pub(crate) is_full: bool,
     /// Where the log ended behind the last flush.
-    end: Position,
+    pub(crate) end: Position,
     /// A flush that nobody waited for failed: the next call is told.
     pub(crate) failure: Option<Error>,
     /// Nothing is accepted any more.
-    has_ended: bool,
+    pub(crate) has_ended: bool,
     pub(crate) pulse: Pulse,
-    done: Done,
+    pub(crate) done: Done,
     pub(crate) epochs: Epochs,
     pub(crate) recent: Recent,
     pub(crate) sessions: Sessions,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Done {
-    operations: u64,
-    rows: u64,
-    flushes: u64,
+pub(crate) struct Done {
+    pub(crate) operations: u64,
+    pub(crate) rows: u64,
+    pub(crate) flushes: u64,
 }
 
 /// What the sources of this opening have said, and what became of it.
@@ -193,6 +187,35 @@ impl Operation<'_> {
 }
 
 impl Open {
+    /// The place of an operation's entity in the window. `None`: the operation does not fit into it any more.
+    fn room_for(
+        &mut self,
+        core: &Arc<Core>,
+        (bound, hash): (&Arc<Bound>, EntityHash),
+        base: Option<Base>,
+        operation: &Operation<'_>,
+    ) -> Result<Option<u32>> {
+        let most = core.options.batch_bytes_max();
+        let entity = match (self.window.find(hash), base) {
+            (Some(entity), _) => entity,
+            (None, Some(base)) => self.window.enter(Arc::clone(bound), hash, operation.key, base),
+            (None, None) => {
+                let base = self.take_base(core, bound, hash, operation.key)?;
+                self.window.enter(Arc::clone(bound), hash, operation.key, base)
+            }
+        };
+        let bytes = self.window.bytes_with(entity, &self.utterance(bound, operation));
+        if bytes <= most {
+            return Ok(Some(entity));
+        }
+        if self.window.has_only(entity) && self.window.operations() == 0 {
+            let doing = format!("say something of an entity of the kind {:?}", bound.name);
+            return Err(Error::new(ErrorKind::BatchTooLarge, doing)
+                .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
+        }
+        Ok(None)
+    }
+
     /// What an operation says here and now.
     pub(crate) fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
         let Operation { source, saying, metadata, .. } = *operation;
@@ -201,27 +224,14 @@ impl Open {
         Utterance { source, saying, metadata, suppressed }
     }
 
-    /// The frames of what was said of kinds with events, and what the numbers of events come to with them.
-    fn told(&self, core: &Core) -> (Vec<OperationFrame<'_>>, Vec<EventCount>) {
-        if !self.window.has_spoken() {
-            return (Vec::new(), Vec::new());
-        }
-        let registry = core.registry.read();
-        let mut numbering = Numbering::behind(registry.last_event());
-        let hash = |kind: KindId, key: &[u8]| core.index.hash(kind.get(), key);
-        let number = |kind, is_event| numbering.number(kind, is_event, || registry.last_event_of(kind));
-        let told = self.window.told(hash, number);
-        (told, numbering.counts())
+    /// How an entity is with all that is pending, if anything of it is.
+    fn pending(&self, hash: EntityHash) -> Option<Standing<'_>> {
+        let closed = self.closed.as_ref().map(|closed| &*closed.window);
+        let mut windows = [Some(&self.window), closed].into_iter().flatten();
+        windows.find_map(|window| Some(window.standing(window.find(hash)?)))
     }
 
-    /// When what is pending is to be flushed, if nobody waits for it before.
-    fn flush_due(&self, window: Every) -> Option<Instant> {
-        let Every::Every(every) = window else { return None };
-        let due = if self.is_full { None } else { self.last_flush.checked_add(every) };
-        (!self.window.is_empty()).then(|| due.unwrap_or(self.last_flush))
-    }
-
-    /// How an entity is in the log.
+    /// How an entity is in the log, or will be behind the window that is on its way.
     pub(crate) fn take_base(
         &mut self,
         core: &Arc<Core>,
@@ -229,7 +239,11 @@ impl Open {
         hash: EntityHash,
         key: &[u8],
     ) -> Result<Base> {
-        self.recent.take(hash).map_or_else(|| base_of(core, bound, key), Ok)
+        let closed = self.closed.as_ref().and_then(|closed| closed.window.base_behind(hash));
+        match closed.or_else(|| self.recent.take(hash)) {
+            Some(base) => Ok(base),
+            None => base_of(core, bound, key),
+        }
     }
 }
 
@@ -257,6 +271,7 @@ impl State {
             schemas: Schemas::default(),
             open: Mutex::new(Open {
                 window: Window::default(),
+                closed: None,
                 last_flush: Instant::now(),
                 is_full: false,
                 end: core.commit.visible(),
@@ -269,6 +284,7 @@ impl State {
                 sessions: Sessions::default(),
             }),
             bell: Condvar::new(),
+            settled: Condvar::new(),
         })
     }
 
@@ -282,73 +298,46 @@ impl State {
         check(&bound.name, operation)?;
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
-        let mut open = self.enter_alive(core, std::iter::once((operation.source, operation.session)))?;
-        // Before anything is taken in: what is refused leaves no trace.
-        let base = match open.window.find(hash) {
-            Some(entity) => {
-                if !operation.may_go_on(bound, &open.window.standing(entity))? {
-                    return Ok(Accepted::Moved);
-                }
-                None
-            }
-            None => {
-                let base = open.take_base(core, bound, hash, operation.key)?;
-                if !operation.may_go_on(bound, &base.standing())? {
-                    return Ok(Accepted::Moved);
-                }
-                Some(base)
-            }
-        };
-        let entity = self.room_for(core, &mut open, (bound, hash), base, operation)?;
-        let was_idle = open.window.operations() == 0;
-        let utterance = open.utterance(bound, operation);
-        open.window.say(entity, &utterance);
-        open.epochs.touch(operation.source, bound.id, hash);
-        open.sessions.endings.touch(operation.source, hash);
-        let ticket = StateTicket {
-            core: Arc::clone(core),
-            state: Arc::clone(self),
-            outcome: open.window.outcome(),
-            entity,
-        };
-        self.see_to_the_flush(core, open, was_idle);
-        Ok(Accepted::Done(ticket))
-    }
-
-    /// The place of an operation's entity, in a window that the operation fits into.
-    fn room_for(
-        &self,
-        core: &Arc<Core>,
-        open: &mut Open,
-        (bound, hash): (&Arc<Bound>, EntityHash),
-        mut base: Option<Base>,
-        operation: &Operation<'_>,
-    ) -> Result<u32> {
-        let most = core.options.batch_bytes_max();
         loop {
-            let entity = match open.window.find(hash) {
-                Some(entity) => entity,
+            let speaker = std::iter::once((operation.source, operation.session));
+            let mut open = self.enter_alive(core, speaker, Self::enter_beside)?;
+            if matches!(operation.only_if, OnlyIf::Version(_)) && open.is_on_its_way() {
+                // Which version the entity will have there nobody knows yet.
+                self.settle(&mut open);
+                drop(open);
+                continue;
+            }
+            // Before anything is taken in: what is refused leaves no trace.
+            let base = match open.pending(hash) {
+                Some(standing) if !operation.may_go_on(bound, &standing)? => return Ok(Accepted::Moved),
+                Some(_) => None,
                 None => {
-                    // Another one than before, if the window was flushed since.
-                    let base = match base.take() {
-                        Some(base) => base,
-                        None => open.take_base(core, bound, hash, operation.key)?,
-                    };
-                    open.window.enter(Arc::clone(bound), hash, operation.key, base)
+                    let base = open.take_base(core, bound, hash, operation.key)?;
+                    if !operation.may_go_on(bound, &base.standing())? {
+                        return Ok(Accepted::Moved);
+                    }
+                    Some(base)
                 }
             };
-            let bytes = open.window.bytes_with(entity, &open.utterance(bound, operation));
-            if bytes <= most {
-                return Ok(entity);
-            }
-            let is_alone = open.window.has_only(entity) && open.window.operations() == 0;
-            // A window is one batch: what would not fit begins the next one.
-            self.append_in(core, open)?;
-            if is_alone {
-                let doing = format!("say something of an entity of the kind {:?}", bound.name);
-                return Err(Error::new(ErrorKind::BatchTooLarge, doing)
-                    .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
-            }
+            let was_idle = open.window.operations() == 0;
+            let Some(entity) = open.room_for(core, (bound, hash), base, operation)? else {
+                // A window is one batch: what would not fit begins the next one.
+                drop(open);
+                self.append(core)?;
+                continue;
+            };
+            let utterance = open.utterance(bound, operation);
+            open.window.say(entity, &utterance);
+            open.epochs.touch(operation.source, bound.id, hash);
+            open.sessions.endings.touch(operation.source, hash);
+            let ticket = StateTicket {
+                core: Arc::clone(core),
+                state: Arc::clone(self),
+                outcome: open.window.outcome(),
+                entity,
+            };
+            self.see_to_the_flush(core, open, was_idle);
+            return Ok(Accepted::Done(ticket));
         }
     }
 
@@ -421,8 +410,8 @@ impl State {
         let then = |standing: Standing<'_>| {
             if standing.is_stuck { Err(stuck(bound, key)) } else { Ok(then(standing)) }
         };
-        if let Some(entity) = open.window.find(hash) {
-            return then(open.window.standing(entity));
+        if let Some(standing) = open.pending(hash) {
+            return then(standing);
         }
         if let Some(base) = open.recent.get(hash) {
             return then(base.standing());
@@ -431,83 +420,24 @@ impl State {
         then(base_of(core, bound, key)?.standing())
     }
 
-    /// Appends what is pending, and waits as the journal's durability says; when whoever was silent for too long has been
-    /// ended.
-    pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
-        self.tend_if_due(core)?;
-        self.flush_alone(core)
-    }
-
-    /// The same of what is pending alone: nobody is ended in the thread of a source that speaks.
-    pub(crate) fn flush_alone(&self, core: &Arc<Core>) -> Result<()> {
-        let end = self.append(core)?;
-        core.wait_as_configured(end)
-    }
-
-    /// Appends what is pending. Answers behind what everything is that was accepted before.
-    pub(crate) fn append(&self, core: &Arc<Core>) -> Result<Position> {
-        core.check_not_forked("flush a window")?;
-        let mut open = self.enter_whatever_failed(core)?;
-        self.append_in(core, &mut open)?;
-        Ok(open.end)
-    }
-
-    pub(crate) fn append_in(&self, core: &Core, open: &mut Open) -> Result<()> {
-        open.last_flush = Instant::now();
-        if open.window.is_empty() {
-            return Ok(());
-        }
-        self.append_with(core, open, Together::default()).map(drop)
-    }
-
-    /// Appends the window, and something else in the same batch.
-    pub(crate) fn append_with(
-        &self,
-        core: &Core,
-        open: &mut Open,
-        together: Together<'_>,
-    ) -> Result<Appended> {
-        if open.window.has_spoken() {
-            open.window.begin_versions_with(core.first_version());
-        }
-        let (places, frames): (Vec<usize>, Vec<_>) = open.window.frames().unzip();
-        let (told, counts) = open.told(core);
-        let appended = if frames.is_empty() && told.is_empty() && together.is_empty() {
-            Ok((Vec::new(), Appended { facts: Vec::new(), last: None, end: open.end }))
-        } else {
-            core.append_rows(told.into_iter(), frames.into_iter(), &counts, together)
-        };
-        match appended {
-            Ok((receipts, appended)) => {
-                let end = appended.end;
-                // What failed before has been made good.
-                open.failure = None;
-                open.end = end;
-                open.is_full = false;
-                let Open { window, recent, .. } = open;
-                let operations = window.flushed(&places, &receipts, end, |hash, base| recent.put(hash, base));
-                open.done.flushes += 1;
-                open.done.operations += operations;
-                open.done.rows += receipts.len() as u64;
-                Ok(appended)
-            }
-            Err(error) => {
-                if core.check_writable().is_err() {
-                    open.recent.forget();
-                    open.window.failed();
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
     pub(crate) fn enter(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
-        told_of_failure(self.enter_whatever_failed(core)?)
+        told_of_failure(self.enter_beside(core)?)
     }
 
+    /// Enters when no window is on its way: to append, or to look at what only an append behind it makes true.
     pub(crate) fn enter_whatever_failed(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
-        let open = self.open.lock();
+        let mut open = self.open.lock();
+        self.settle(&mut open);
+        self.admitting(core, open)
+    }
+
+    /// Enters also while a window is on its way.
+    pub(crate) fn enter_beside(&self, core: &Core) -> Result<MutexGuard<'_, Open>> {
+        self.admitting(core, self.open.lock())
+    }
+
+    fn admitting<'s>(&'s self, core: &Core, open: MutexGuard<'s, Open>) -> Result<MutexGuard<'s, Open>> {
         core.check_writable()?;
         if open.has_ended {
             return Err(core.stopped_now("say something of an entity"));
@@ -515,116 +445,15 @@ impl State {
         Ok(open)
     }
 
-    /// Sees to it that the window is flushed when it is time.
-    fn see_to_the_flush(self: &Arc<Self>, core: &Arc<Core>, mut open: MutexGuard<'_, Open>, was_idle: bool) {
-        let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
-        let is_news = was_idle || is_full && !open.is_full;
-        open.is_full = is_full;
-        if matches!(open.pulse, Pulse::NotYet) && core.options.window != Every::Manual {
-            open.pulse = self.start(core);
-        }
-        let is_time = match (&open.pulse, core.options.window) {
-            (Pulse::Runs(_), Every::Every(_)) => {
-                drop(open);
-                if is_news {
-                    self.bell.notify_one();
-                }
-                return;
-            }
-            (_, Every::Every(every)) => is_full || open.last_flush.elapsed() >= every,
-            (_, Every::Manual) => is_full,
-        };
-        if is_time {
-            self.flush_for_nobody(core, &mut open);
-        }
-    }
-
-    /// Appends the window, and waits as the journal's durability says. Whoever comes next is told if that fails; a
-    /// window that is still there is tried again.
-    pub(crate) fn flush_for_nobody(&self, core: &Core, open: &mut MutexGuard<'_, Open>) {
-        let flushed = self.append_in(core, open).map(|()| open.end);
-        let flushes = open.done.flushes;
-        let waited = MutexGuard::unlocked(open, || core.wait_as_configured(flushed?));
-        if let Err(error) = waited {
-            // Unless somebody has made it good meanwhile.
-            if open.done.flushes == flushes || core.check_writable().is_err() {
-                open.failure = Some(error);
-            }
-            open.is_full = false;
-        }
-    }
-
-    pub(crate) fn start(self: &Arc<Self>, core: &Arc<Core>) -> Pulse {
-        if !core.options.background || core.alone.load(Ordering::Relaxed) {
-            return Pulse::None;
-        }
-        let moved: Arc<dyn Moved> = Arc::<Self>::clone(self);
-        core.options.clock.tell(Arc::downgrade(&moved));
-        let (state, core) = (Arc::clone(self), Arc::clone(core));
-        let started = Builder::new().name("esker pulse".to_owned()).spawn(move || state.pulse(&core));
-        started.map_or(Pulse::None, Pulse::Runs)
-    }
-
-    /// Flushes a window when its time has come, and ends who was silent for too long, until the end.
-    fn pulse(&self, core: &Arc<Core>) {
-        let mut open = self.open.lock();
-        while !open.has_ended {
-            let flush = open.flush_due(core.options.window);
-            if flush.is_some_and(|due| due <= Instant::now()) {
-                self.flush_for_nobody(core, &mut open);
-            } else if self.is_due(core, &open) {
-                MutexGuard::unlocked(&mut open, || self.tend_for_nobody(core));
-            } else {
-                match flush.into_iter().chain(self.next_look(core, &open)).min() {
-                    Some(due) => _ = self.bell.wait_until(&mut open, due),
-                    None => self.bell.wait(&mut open),
-                }
-            }
-        }
-    }
-
-    /// Flushes the window if its time has come.
-    pub(crate) fn flush_if_due(&self, core: &Core) {
-        let mut open = self.open.lock();
-        if !open.has_ended && open.flush_due(core.options.window).is_some_and(|due| due <= Instant::now()) {
-            self.flush_for_nobody(core, &mut open);
-        }
-    }
-
     pub(crate) fn stats(&self, core: &Core) -> Result<StateStats> {
         core.check_not_forked("look at what is pending")?;
         let open = self.open.lock();
         let Done { operations, rows, flushes } = open.done;
-        let (pending, pending_bytes) = (open.window.operations(), open.window.bytes());
+        let closed = open.closed.as_ref().map(|closed| &*closed.window);
+        let windows = || closed.into_iter().chain([&open.window]);
+        let pending = windows().map(Window::operations).sum();
+        let pending_bytes = windows().map(Window::bytes).sum();
         Ok(StateStats { operations, rows, flushes, pending, pending_bytes })
-    }
-}
-
-impl Lodger for State {
-    fn end(&self, core: &Arc<Core>) -> Result<()> {
-        let mut open = self.open.lock();
-        if std::mem::replace(&mut open.has_ended, true) {
-            return Ok(());
-        }
-        let pulse = std::mem::replace(&mut open.pulse, Pulse::None);
-        let ended = self.append_in(core, &mut open);
-        while self.write_news(core, &mut open) {}
-        let failure = open.failure.take();
-        open.window.failed();
-        drop(open);
-        self.bell.notify_all();
-        if let Pulse::Runs(thread) = pulse {
-            // It runs no code that could panic or end here.
-            let _ = thread.join();
-        }
-        match failure {
-            Some(error) if core.check_writable().is_ok() => Err(error),
-            _ => ended,
-        }
-    }
-
-    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        self
     }
 }
 

@@ -12,7 +12,8 @@
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
-//! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — when that is appended, and who waits for it
+//! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — how they are accepted;
+//!   [`flushing`] — when that is appended, and who waits for it
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
@@ -31,6 +32,7 @@ pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod flushing;
 pub(crate) mod kind;
 pub(crate) mod liveness;
 pub(crate) mod mirroring;

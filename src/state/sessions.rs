@@ -232,6 +232,9 @@ pub(crate) struct Claimed {
     pub(crate) session: u64,
 }
 
+/// How the state layer is entered: when no window is on its way, or also then.
+type Enter = for<'s> fn(&'s State, &Core) -> Result<MutexGuard<'s, Open>>;
+
 impl State {
     /// Claims a source, and gives it a number if it has none.
     pub(crate) fn claim(
@@ -330,7 +333,7 @@ impl State {
     /// A sign of life without an operation.
     pub(crate) fn check_in(&self, core: &Arc<Core>, source: u8, session: u64) -> Result<()> {
         core.check_not_forked("say that a source is there")?;
-        self.enter_with_a_sign(core, std::iter::once((source, session))).map(drop)
+        self.enter_with_a_sign(core, std::iter::once((source, session)), Self::enter_beside).map(drop)
     }
 
     /// The last clone of a session is dropped.
@@ -388,8 +391,9 @@ impl State {
         &self,
         core: &Arc<Core>,
         speakers: impl Iterator<Item = (u8, u64)> + Clone,
+        enter: Enter,
     ) -> Result<MutexGuard<'_, Open>> {
-        told_of_failure(self.enter_with_a_sign(core, speakers)?)
+        told_of_failure(self.enter_with_a_sign(core, speakers, enter)?)
     }
 
     /// Enters with a sign of life of some sessions. It counts before anything else is done, and whatever comes of that.
@@ -399,8 +403,9 @@ impl State {
         &self,
         core: &Arc<Core>,
         speakers: impl Iterator<Item = (u8, u64)> + Clone,
+        enter: Enter,
     ) -> Result<MutexGuard<'_, Open>> {
-        let mut open = self.enter_whatever_failed(core)?;
+        let mut open = enter(self, core)?;
         let mut has_late = false;
         for (source, session) in speakers.clone() {
             if self.is_late(core, &open, source) {
@@ -418,7 +423,7 @@ impl State {
         }
         drop(open);
         let tended = self.tend(core);
-        let mut open = self.enter_whatever_failed(core)?;
+        let mut open = enter(self, core)?;
         // That may have taken long.
         for (source, session) in speakers {
             self.admit(core, &mut open, source, session)?;

@@ -213,8 +213,6 @@ pub(crate) struct Window {
     by_hash: ByHash,
     /// The operations on kinds with events.
     spoken: Vec<Spoken>,
-    /// The version that an entity of such a kind begins with, if the log does not know it.
-    first_version: u64,
     /// The bytes of log that it comes to at most.
     bytes: u64,
     operations: u64,
@@ -340,20 +338,15 @@ impl Window {
         !self.spoken.is_empty()
     }
 
-    /// Says with which version entities begin that the log does not know, where operations have to name it.
-    pub(crate) fn begin_versions_with(&mut self, first: u64) {
-        self.first_version = first;
-    }
-
-    /// The operation frames that the window comes to. `hash` is given the kind and the key, `number` the kind and
-    /// whether it is an event.
+    /// The operation frames that the window comes to. `first_version`: what entities begin with that the log does not
+    /// know. `hash` is given the kind and the key, `number` the kind and whether it is an event.
     pub(crate) fn told(
         &self,
+        first_version: u64,
         hash: impl Fn(KindId, &[u8]) -> EntityHash,
         mut number: impl FnMut(KindId, bool) -> (u64, u64),
     ) -> Vec<OperationFrame<'_>> {
-        let versions: Vec<u64> =
-            self.entities.iter().map(|pending| pending.version(self.first_version)).collect();
+        let versions: Vec<u64> = self.entities.iter().map(|pending| pending.version(first_version)).collect();
         let frames = self.spoken.iter().filter_map(|spoken| {
             let at = spoken.entity as usize;
             let (pending, version) = (self.entities.get(at)?, *versions.get(at)?);
@@ -365,17 +358,19 @@ impl Window {
     }
 
     /// The row frames that the window comes to, with the place of each one's entity.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = (usize, RowFrame<'_>)> {
-        let first = self.first_version;
-        self.entities.iter().enumerate().filter_map(move |(at, pending)| Some((at, pending.frame(first)?)))
+    pub(crate) fn frames(&self, first_version: u64) -> impl Iterator<Item = (usize, RowFrame<'_>)> {
+        self.entities
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, pending)| Some((at, pending.frame(first_version)?)))
     }
 
     /// Ends the window: its frames were given these places. `keep` is given how each entity is in the log now. Answers
     /// how many operations there were.
     pub(crate) fn flushed(
         &mut self,
-        places: &[usize],
-        receipts: &[Receipt],
+        (places, receipts): (&[usize], &[Receipt]),
+        first_version: u64,
         end: Position,
         mut keep: impl FnMut(EntityHash, Base),
     ) -> u64 {
@@ -383,16 +378,36 @@ impl Window {
         let mut entities = Vec::with_capacity(self.entities.len());
         for (at, pending) in self.entities.drain(..).enumerate() {
             let receipt = given.next_if(|(place, _)| **place == at).map(|(_, receipt)| receipt);
-            let committed = pending.committed(receipt, self.first_version);
+            let committed = pending.committed(receipt, first_version);
             entities.push(committed);
             keep(pending.hash, pending.into_base(receipt, committed));
         }
         self.end(Ended::Flushed { end, entities: entities.into() })
     }
 
-    /// Ends the window: nothing of it will ever be appended by this store.
-    pub(crate) fn failed(&mut self) {
+    /// Tells the tickets of a closed window that nothing of it will ever be appended by this store.
+    pub(crate) fn failed(&self) {
+        let _ = self.outcome.0.set(Ended::Failed);
+    }
+
+    /// The same of the window that is open, which is empty then.
+    pub(crate) fn fail(&mut self) {
         self.end(Ended::Failed);
+    }
+
+    /// How an entity will be in the log behind this window, but for its version and its generation: those are known
+    /// when it is there, and then [`rebase`](Self::rebase) is told.
+    pub(crate) fn base_behind(&self, hash: EntityHash) -> Option<Base> {
+        Some(self.entities.get(self.find(hash)? as usize)?.base_behind())
+    }
+
+    /// Learns how an entity is in the log, of which operations were taken in before that was known. Gives it back if
+    /// there are none.
+    pub(crate) fn rebase(&mut self, hash: EntityHash, base: Base) -> Option<Base> {
+        let pending = self.find(hash).and_then(|at| self.entities.get_mut(at as usize));
+        let Some(pending) = pending else { return Some(base) };
+        (pending.base.version, pending.base.generation) = (base.version, base.generation);
+        None
     }
 
     fn end(&mut self, ended: Ended) -> u64 {
@@ -537,6 +552,20 @@ impl Pending {
     fn told_bytes(&self, utterance: &Utterance<'_>) -> u64 {
         let row = utterance.saying.row().map_or(0, <[u8]>::len);
         self.bound.events.map_or(0, |_| operation_bytes(self.key.len(), utterance.metadata.len(), row))
+    }
+
+    /// How the entity will be in the log, but for its version and its generation.
+    fn base_behind(&self) -> Base {
+        let (base, schema) = (self.base.clone(), self.bound.version);
+        let base = Base { alive: self.alive, sources: self.sources, ..base };
+        match self.net() {
+            Some((RowOperation::Deleted, _)) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
+            Some((RowOperation::Created | RowOperation::Updated, _)) => {
+                let row = BaseRow::Brought(self.row().to_vec());
+                Base { row, schema, is_stuck: false, ..base }
+            }
+            Some((RowOperation::Sources, _)) | None => base,
+        }
     }
 
     /// How the entity is in the log with its frame, if it was given one.
