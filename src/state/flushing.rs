@@ -370,3 +370,6 @@ impl Lodger for State {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! What is said while a window is on its way comes to the same as what is said behind it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::disk::simulator::Simulator;
+use crate::error::ErrorKind;
+use crate::journal::Journal;
+use crate::journal::entry::OwnedEntry;
+use crate::journal::waiting::Until;
+use crate::options::Options;
+use crate::state::engine::StateTicket;
+use crate::state::kind::{Kind, Patch};
+use crate::state::sessions::{SourceOptions, Who};
+use crate::state::source::Source;
+use crate::state::window::Made;
+
+#[derive(Clone, serde::Serialize, serde::Deserialize, Default)]
+#[serde(default)]
+struct Buoy {
+    is_lit: bool,
+    depth: u32,
+}
+
+const QUIET: Kind<Buoy> = Kind::new("quiet");
+const TOLD: Kind<Buoy> = Kind::new("told").events();
+
+struct Harbour {
+    journal: Journal,
+    core: Arc<Core>,
+    state: Arc<State>,
+    sources: Vec<Source>,
+}
+
+impl Harbour {
+    fn new() -> Self {
+        Self::over(|options| options.in_memory())
+    }
+
+    fn over(open: impl FnOnce(&Options) -> Result<Journal>) -> Self {
+        let journal = open(&Options::new().background(false).window(Every::Manual)).unwrap();
+        let core = Arc::clone(journal.core());
+        let state = State::of(&core);
+        // The log has both kinds before anybody stands in its way.
+        let _ = [QUIET, TOLD].map(|kind| state.schemas.bind(&core, kind).unwrap());
+        let source = |name| Source::claim(&journal, Who::Named(name), SourceOptions::new()).unwrap();
+        let sources = ["radar", "camera"].map(source).into();
+        Self { journal, core, state, sources }
+    }
+
+    fn say(&self, said: &Said) -> Option<StateTicket> {
+        let Said { source, kind, key, what } = said;
+        let (source, kind) = (&self.sources[*source], if *kind { TOLD } else { QUIET });
+        let depth = |depth: &u32| Patch::new().set("depth", depth).unwrap();
+        match what {
+            What::Assert(depth) => source.assert(kind, key, &Buoy { is_lit: true, depth: *depth }).ok(),
+            What::Patch(to) => source.patch(kind, key, &depth(to)).ok(),
+            What::PatchExisting(to) => source.patch_existing(kind, key, &depth(to)).ok(),
+            What::Update => {
+                let more =
+                    |buoy: Option<Buoy>| Buoy { is_lit: true, depth: buoy.map_or(0, |buoy| buoy.depth + 1) };
+                source.update(kind, key, more).ok()
+            }
+            What::Retract => source.retract(kind, key).ok(),
+        }
+    }
+
+    /// Does something while the window is on its way, as a thread that flushes for nobody leaves it.
+    fn beside_a_flush<R>(&self, then: impl FnOnce() -> R) -> R {
+        let writer = self.core.writer.lock();
+        std::thread::scope(|scope| {
+            let flusher = scope.spawn(|| {
+                let mut open = self.state.open.lock();
+                self.state.flush_for_nobody(&self.core, &mut open);
+            });
+            while !self.state.open.lock().is_on_its_way() && !flusher.is_finished() {
+                std::thread::yield_now();
+            }
+            let done = then();
+            drop(writer);
+            flusher.join().unwrap();
+            done
+        })
+    }
+
+    fn flush(&self) {
+        self.state.flush(&self.core).unwrap();
+    }
+
+    /// All that the log has of both kinds and their operations.
+    fn log(&self) -> Vec<(u64, u8, Vec<u8>, Vec<u8>, Vec<u8>)> {
+        let frame = |entry: OwnedEntry| {
+            let entry = entry.entry();
+            let frame = entry.frame();
+            let (header, extensions) = (&frame.header, frame.extensions().to_vec());
+            let place = header.generation.get() << 16 | u64::from(header.kind.get());
+            (place, header.operation, frame.key().to_vec(), extensions, frame.payload().to_vec())
+        };
+        let kinds = ["quiet", "told", "esker.events.told"].map(|name| self.journal.kind_named(name));
+        let view = self.journal.view();
+        let mut entries: Vec<OwnedEntry> = Vec::new();
+        for kind in kinds.into_iter().flatten() {
+            entries.extend(view.kind(kind.id).map(|entry| entry.unwrap().to_owned()));
+        }
+        entries.sort_by_key(|entry| entry.entry().seq());
+        entries.into_iter().map(frame).collect()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Said {
+    source: usize,
+    kind: bool,
+    key: &'static str,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Assert(u32),
+    Patch(u32),
+    PatchExisting(u32),
+    Update,
+    Retract,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let what = prop_oneof![
+        3 => (0..3u32).prop_map(What::Assert),
+        2 => (0..3u32).prop_map(What::Patch),
+        1 => (0..3u32).prop_map(What::PatchExisting),
+        1 => Just(What::Update),
+        3 => Just(What::Retract),
+    ];
+    (0..2usize, any::<bool>(), prop_oneof![Just("ada"), Just("grace")], what)
+        .prop_map(|(source, kind, key, what)| Said { source, kind, key, what })
+}
+
+fn outcomes(tickets: &[Option<StateTicket>]) -> Vec<Option<(Made, u64)>> {
+    let outcome = |ticket: &StateTicket| {
+        let committed = ticket.wait(Until::Visible).unwrap();
+        (committed.change, committed.version)
+    };
+    tickets.iter().map(|ticket| ticket.as_ref().map(outcome)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_said_beside_a_flush_comes_to_what_is_said_behind_it(
+        rounds in proptest::collection::vec((proptest::collection::vec(said(), 0..6), proptest::collection::vec(said(), 0..6)), 1..6)
+    ) {
+        let (one, other) = (Harbour::new(), Harbour::new());
+        for (first, then) in &rounds {
+            let say = |harbour: &Harbour, said: &[Said]| -> Vec<_> { said.iter().map(|said| harbour.say(said)).collect() };
+            let mut beside = say(&one, first);
+            beside.extend(one.beside_a_flush(|| say(&one, then)));
+            let mut behind = say(&other, first);
+            other.flush();
+            behind.extend(say(&other, then));
+            // The second window stays open on both sides, and the next round goes on in it.
+            prop_assert_eq!(
+                behind.iter().map(Option::is_some).collect::<Vec<_>>(),
+                beside.iter().map(Option::is_some).collect::<Vec<_>>()
+            );
+            if then.len() % 2 == 0 {
+                one.flush();
+                other.flush();
+                prop_assert_eq!(outcomes(&beside), outcomes(&behind));
+            }
+        }
+        one.flush();
+        other.flush();
+        prop_assert_eq!(one.log(), other.log());
+    }
+}
+
+#[test]
+fn who_expects_a_version_waits_for_the_window_that_is_on_its_way() {
+    let harbour = Harbour::new();
+    let radar = &harbour.sources[0];
+    let buoy = |depth| Buoy { is_lit: true, depth };
+    radar.assert(QUIET, "ada", &buoy(1)).unwrap();
+    harbour.flush();
+    radar.assert(QUIET, "ada", &buoy(2)).unwrap();
+    let (radar, asked) = (radar.clone(), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        let expecting = harbour.beside_a_flush(|| {
+            let expecting = scope.spawn(|| {
+                asked.wait();
+                (
+                    radar.assert_if(QUIET, "ada", 2, &buoy(3)).map(drop),
+                    radar.assert_if(QUIET, "ada", 1, &buoy(3)).map(drop),
+                )
+            });
+            asked.wait();
+            expecting
+        });
+        let (second, first) = expecting.join().unwrap();
+        second.unwrap();
+        assert_eq!(first.unwrap_err().kind(), ErrorKind::Conflict);
+    });
+}
+
+#[test]
+fn a_window_that_could_not_be_appended_goes_before_what_was_said_since() {
+    let disk = Simulator::new();
+    let harbour = Harbour::over(|options| options.open_in(&disk));
+    let buoy = |depth| Buoy { is_lit: true, depth };
+    let say = |key: &str, depth| harbour.sources[0].assert(QUIET, key, &buoy(depth)).unwrap();
+    say("ada", 0);
+    harbour.flush();
+    disk.limit_space(Some(0));
+    // Until the segment is full there is room.
+    let mut depth = 0;
+    let (first, then) = loop {
+        depth += 2;
+        let first = say("ada", depth - 1);
+        let then = harbour.beside_a_flush(|| [say("ada", depth), say("grace", depth)]);
+        let failed = harbour.state.open.lock().failure.take();
+        match failed {
+            Some(error) => {
+                assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                break (first, then);
+            }
+            // The first one still had room, and the second one need not: then it is no case for this test.
+            None => {
+                disk.limit_space(None);
+                harbour.flush();
+                disk.limit_space(Some(0));
+            }
+        }
+    };
+    assert!(harbour.state.append(&harbour.core).is_err(), "as often as it is tried");
+    assert_eq!(harbour.state.stats(&harbour.core).unwrap().pending, 3);
+    disk.limit_space(None);
+    harbour.flush();
+    let version = first.wait(Until::Durable).unwrap().version;
+    let versions = then.map(|ticket| ticket.wait(Until::Durable).unwrap().version);
+    assert_eq!(versions[0], version + 1, "two windows, in their order");
+    assert_eq!(harbour.state.stats(&harbour.core).unwrap().pending, 0);
+}
+
+#[test]
+fn a_close_waits_for_the_window_that_is_on_its_way_and_appends_what_was_said_since() {
+    let disk = Simulator::new();
+    let harbour = Harbour::over(|options| options.open_in(&disk));
+    let buoy = |depth| Buoy { is_lit: true, depth };
+    let say = |depth| harbour.sources[0].assert(QUIET, "ada", &buoy(depth)).unwrap();
+    say(1);
+    std::thread::scope(|scope| {
+        let closing = harbour.beside_a_flush(|| {
+            say(2);
+            let closing = scope.spawn(|| harbour.state.end(&harbour.core));
+            while !harbour.state.open.lock().has_ended {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            closing
+        });
+        closing.join().unwrap().unwrap();
+    });
+    assert_eq!(harbour.log().len(), 2);
+}
