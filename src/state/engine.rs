@@ -18,7 +18,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock::Moved;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::count::EventCount;
 use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::index::EntityHash;
@@ -34,7 +34,7 @@ use crate::state::operations::Numbering;
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
-use crate::state::sessions::Sessions;
+use crate::state::sessions::{Sessions, Speaker};
 use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Utterance, Window};
 
 /// The state layer of a journal.
@@ -164,8 +164,7 @@ impl fmt::Debug for StateTicket {
 /// An operation before it is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
-    pub(crate) source: u8,
-    pub(crate) session: u64,
+    pub(crate) speaker: Speaker<'a>,
     pub(crate) key: &'a [u8],
     pub(crate) saying: Saying<'a>,
     pub(crate) metadata: &'a [u8],
@@ -179,12 +178,12 @@ impl Operation<'_> {
             OnlyIf::Whatever => Ok(true),
             OnlyIf::Tick(tick, version) => Ok((standing.tick, standing.version) == (tick, version)),
             OnlyIf::Version(version) => {
-                let others = standing.touched & !(1 << (self.source % 64));
+                let others = standing.touched & !(1 << (self.speaker.source % 64));
                 if standing.version == version && others == 0 {
                     return Ok(true);
                 }
                 let found = if others == 0 { "" } else { ", and another source's operation is pending" };
-                let doing = format!("assert a row of the kind {:?}", bound.name);
+                let doing = format!("assert the row {}", entity_text(&bound.name, self.key));
                 Err(Error::new(ErrorKind::Conflict, doing)
                     .sides(format!("version {version}"), format!("version {}{found}", standing.version)))
             }
@@ -195,7 +194,7 @@ impl Operation<'_> {
 impl Open {
     /// What an operation says here and now.
     pub(crate) fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
-        let Operation { source, saying, metadata, .. } = *operation;
+        let Operation { speaker: Speaker { source, .. }, saying, metadata, .. } = *operation;
         let is_event = bound.events.is_none() || !self.epochs.has(source, bound.id);
         let suppressed = if is_event { 0 } else { flag::IN_EPOCH };
         Utterance { source, saying, metadata, suppressed }
@@ -282,7 +281,7 @@ impl State {
         check(&bound.name, operation)?;
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
-        let mut open = self.enter_alive(core, std::iter::once((operation.source, operation.session)))?;
+        let mut open = self.enter_alive(core, std::iter::once(operation.speaker))?;
         // Before anything is taken in: what is refused leaves no trace.
         let base = match open.window.find(hash) {
             Some(entity) => {
@@ -303,8 +302,8 @@ impl State {
         let was_idle = open.window.operations() == 0;
         let utterance = open.utterance(bound, operation);
         open.window.say(entity, &utterance);
-        open.epochs.touch(operation.source, bound.id, hash);
-        open.sessions.endings.touch(operation.source, hash);
+        open.epochs.touch(operation.speaker.source, bound.id, hash);
+        open.sessions.endings.touch(operation.speaker.source, hash);
         let ticket = StateTicket {
             core: Arc::clone(core),
             state: Arc::clone(self),
@@ -345,7 +344,7 @@ impl State {
             // A window is one batch: what would not fit begins the next one.
             self.append_in(core, open)?;
             if is_alone {
-                let doing = format!("say something of an entity of the kind {:?}", bound.name);
+                let doing = format!("say something of {}", entity_text(&bound.name, operation.key));
                 return Err(Error::new(ErrorKind::BatchTooLarge, doing)
                     .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
             }
@@ -370,12 +369,12 @@ impl State {
         &self,
         core: &Arc<Core>,
         bound: &Arc<Bound>,
-        (source, epoch): (u8, u64),
+        (speaker, epoch): (Speaker<'_>, u64),
         stale: &[Box<[u8]>],
     ) -> Result<u64> {
         let mut open = self.enter_whatever_failed(core)?;
         if !open.epochs.is_open(epoch) {
-            return Err(abandoned(core));
+            return Err(abandoned(core, speaker.name, &bound.name));
         }
         self.append_in(core, &mut open)?;
         let most = EPOCH_BYTES_MAX;
@@ -389,7 +388,7 @@ impl State {
             }
             let base = open.take_base(core, bound, hash, key)?;
             let entity = window.enter(Arc::clone(bound), hash, key, base);
-            let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
+            let (source, saying, suppressed) = (speaker.source, Saying::Retract, flag::SYNTHETIC);
             window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
             retracted += 1;
             if window.bytes() > most {
@@ -638,11 +637,8 @@ pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
         if (least..=most).contains(&found) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("say something of an entity of the kind {kind:?}: the {what}"),
-        )
-        .sides(format!("{least} to {most} bytes"), found))
+        let doing = format!("say something of {}: the {what}", entity_text(kind, operation.key));
+        Err(Error::new(ErrorKind::InvalidInput, doing).sides(format!("{least} to {most} bytes"), found))
     };
     check("key", operation.key.len(), 1, KEY_BYTES_MAX)?;
     check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)?;
@@ -651,8 +647,8 @@ pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
 
 /// What is changed has to be known first.
 pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
-    let key = String::from_utf8_lossy(key).escape_debug().to_string();
-    Error::new(ErrorKind::Codec, format!("bring the row {}/{key} to version {}", bound.name, bound.version))
+    let entity = entity_text(&bound.name, key);
+    Error::new(ErrorKind::Codec, format!("bring the row {entity} to version {}", bound.version))
         .sides("steps that take it there", "one that answers an error, or a row over its limit")
         .noting("assert the whole row, or retract it; reading it says what is wrong".to_owned())
 }
