@@ -108,7 +108,7 @@ pub(crate) enum EpochEnd {
 }
 
 /// How often each operation is drawn.
-const WEIGHTS: [usize; 21] = [28, 4, 12, 24, 4, 6, 15, 2, 3, 24, 4, 12, 14, 5, 4, 2, 2, 3, 1, 3, 4];
+const WEIGHTS: [usize; 21] = [28, 4, 12, 24, 4, 6, 10, 2, 3, 24, 4, 15, 14, 7, 4, 2, 2, 3, 1, 3, 4];
 
 impl Operation {
     /// One from numbers: `below(n)` gives one below `n`.
