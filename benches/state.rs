@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench state                       # everything
 //! cargo bench --bench state -- operations reads   # some of it
+//! cargo bench --bench state -- stopped            # a subscriber that stands still, for some minutes
 //! ```
 //!
 //! Figures mean something only against each other, within one run.
@@ -13,6 +14,9 @@
     clippy::indexing_slicing,
     reason = "a benchmark talks to the person who runs it"
 )]
+
+#[path = "state/stopped.rs"]
+mod stopped;
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -66,6 +70,10 @@ fn main() {
         || is_wanted("open")
     {
         cold(rows);
+    }
+    // For minutes, so only if it is asked for.
+    if wanted.iter().any(|word| word == "stopped") {
+        stopped::stopped();
     }
 }
 

@@ -389,6 +389,21 @@ impl Error {
     }
 }
 
+/// An entity as people write it: the name of its kind, and its key, of a long one the beginning. Errors are printed: no key
+/// reaches the terminal's control characters.
+pub(crate) fn entity_text(kind: &str, key: &[u8]) -> String {
+    const CHARACTERS_SHOWN: usize = 64;
+    // No character is longer than four bytes.
+    let text = String::from_utf8_lossy(key.get(..4 * CHARACTERS_SHOWN).unwrap_or(key));
+    let shown: String = text.chars().take(CHARACTERS_SHOWN).collect();
+    let entity = format!("{}/{}", kind.escape_debug(), shown.escape_debug());
+    if shown.len() < key.len() && text.chars().nth(CHARACTERS_SHOWN).is_some() {
+        format!("{entity}\u{2026} ({} bytes)", key.len())
+    } else {
+        entity
+    }
+}
+
 /// A range of numbers as the tool takes it: both ends included, and one number alone as itself.
 pub(crate) fn seqs_text(seqs: &RangeInclusive<u64>) -> String {
     let (first, last) = (seqs.start(), seqs.end());

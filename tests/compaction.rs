@@ -389,6 +389,23 @@ fn a_cursor_that_may_hold_back_only_so_much_is_lost_and_says_so_until_it_is_rese
 }
 
 #[test]
+fn what_changed_a_kind_may_be_compacted_and_the_store_is_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let journal = options().open(&path).unwrap();
+    let (stays, row) = (journal.kind("stays").unwrap(), journal.kind("row").unwrap());
+    // The first segments stand as they are, and say that all rows are kept.
+    (0..100).for_each(|n| _ = put(&journal, stays, "a", n));
+    journal.keep(row, Keep::Latest).unwrap();
+    rounds(&journal, row, 2, 0, 100);
+    let done = journal.compact(&now_all()).unwrap();
+    assert!(done.entries_dropped > 100, "{done:?}");
+    assert!(names(&path).contains(&"0000000001.seg".to_owned()), "{:?}", names(&path));
+    journal.close().unwrap();
+    is_valid(&path);
+}
+
+#[test]
 fn a_subscriber_is_told_what_it_missed_and_an_old_view_shows_what_it_showed() {
     let directory = tempfile::tempdir().unwrap();
     let journal = options().open(directory.path().join("store")).unwrap();

@@ -296,7 +296,12 @@ fn a_name_is_one_watcher_s_and_one_region_s() {
     drop(watcher);
     let error = refused("audit", Region::kind(kind));
     assert_eq!(error.kind(), ErrorKind::CursorMismatch);
-    assert!(error.expected().unwrap().contains("All") && error.actual().unwrap().contains("Kind"), "{error}");
+    let sides = "expected all entries, as when it was made, found the kind \"a\"";
+    assert!(error.to_string().contains(sides), "{error}");
+    drop(journal.watch("one", Region::entity(kind, b"k\n")).unwrap());
+    let error = refused("one", Region::prefix(kind, b"k"));
+    let sides = r"expected the entity a/k\n, as when it was made, found the entities that begin with a/k";
+    assert!(error.to_string().contains(sides), "{error}");
     for name in [String::new(), "n".repeat(256)] {
         assert_eq!(refused(&name, Region::all()).kind(), ErrorKind::InvalidInput);
     }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::feed::Feed;
 use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
@@ -490,14 +490,11 @@ impl Core {
         Ok(known.map(|known| known.generation))
     }
 
-    /// An entity as people write it: the kind's name, and the key.
+    /// An entity as people write it.
     fn entity_of(&self, item: &Item<'_>) -> String {
-        let text = String::from_utf8_lossy(item.draft.key);
-        // Errors are printed: a key must not reach the terminal's control characters.
-        let key = text.escape_debug();
         match self.registry.read().get(crate::id::KindId(item.draft.kind)) {
-            Some(kind) => format!("{}/{key}", kind.name),
-            None => format!("{}/{key}", item.draft.kind),
+            Some(kind) => entity_text(&kind.name, item.draft.key),
+            None => entity_text(&item.draft.kind.to_string(), item.draft.key),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::cursor::{Cursors, Incarnation};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Part};
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
@@ -123,9 +123,10 @@ impl HeldCursor {
         }
         let its_own = region_of(&known);
         if its_own != *region {
-            return Err(Error::new(ErrorKind::CursorMismatch, doing())
-                .at(core.directory.path())
-                .sides(format!("{its_own:?}, as when it was made"), format!("{region:?}")));
+            return Err(Error::new(ErrorKind::CursorMismatch, doing()).at(core.directory.path()).sides(
+                format!("{}, as when it was made", region_text(core, &its_own)),
+                region_text(core, region),
+            ));
         }
         Ok((held, known.seq))
     }
@@ -269,6 +270,20 @@ fn new_cursor(name: &str, region: &Region, hold: Hold, era: u64) -> CursorState 
         key: key.into(),
         retired: false,
         lost: false,
+    }
+}
+
+/// A region as people write it.
+fn region_text(core: &Core, region: &Region) -> String {
+    let registry = core.registry.read();
+    let name = |kind: KindId| registry.get(kind).map_or_else(|| kind.to_string(), |kind| kind.name.clone());
+    match region {
+        Region::All => "all entries".to_owned(),
+        Region::Kind(kind) => format!("the kind {:?}", name(*kind)),
+        Region::Entity(kind, key) => format!("the entity {}", entity_text(&name(*kind), key)),
+        Region::Prefix(kind, prefix) => {
+            format!("the entities that begin with {}", entity_text(&name(*kind), prefix))
+        }
     }
 }
 

@@ -125,8 +125,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The frame as it is before the lock: checked, and its body summed.
-    pub(crate) fn draft(&self) -> Result<Draft<'a>> {
+    /// Refuses what is over its limits.
+    pub(crate) fn check(&self) -> Result<()> {
         let check = |what: &str, found: usize, least: usize, most: usize| {
             if (least..=most).contains(&found) {
                 return Ok(());
@@ -136,7 +136,12 @@ impl<'a> Record<'a> {
         };
         check("key", self.key.len(), 1, KEY_BYTES_MAX)?;
         check("metadata", self.metadata.len(), 0, METADATA_BYTES_MAX)?;
-        check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)?;
+        check("payload", self.payload.len(), 0, PAYLOAD_BYTES_MAX)
+    }
+
+    /// The frame as it is before the lock: checked, and its body summed.
+    pub(crate) fn draft(&self) -> Result<Draft<'a>> {
+        self.check()?;
         let plain = self.correlation.is_none() && self.schema_version == 0 && self.causation.is_none();
         let extensions = (!plain).then(|| Box::new(self.extensions()));
         let mut draft = Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload);

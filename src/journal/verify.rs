@@ -25,7 +25,7 @@ use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
-use crate::format::system::{Preamble, System};
+use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
 use crate::id::{EntryAt, Position, StoreId};
 use crate::index::EntityHasher;
@@ -254,6 +254,8 @@ struct InSegment {
     whole: bool,
     /// What the log said of itself before, until the preamble has restated it.
     to_restate: Option<(Registry, Registry)>,
+    /// What stood right before it was compacted.
+    is_behind_a_cover: bool,
     /// The cursors that the preamble says were retired, on a disk that was full then.
     retired: HashSet<String>,
 }
@@ -464,7 +466,12 @@ impl<'a> Checking<'a> {
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
         let retired = std::mem::take(&mut here.retired);
-        if let Some(kind) = before.iter().find(|kind| restated.named(&kind.name) != Some(kind)) {
+        let is_restated = |kind: &Arc<KindInfo>| match restated.named(&kind.name) {
+            // What has changed it since may have stood in what was compacted.
+            Some(now) if here.is_behind_a_cover => now.id == kind.id && now.version >= kind.version,
+            now => now == Some(kind),
+        };
+        if let Some(kind) = before.iter().find(|kind| !is_restated(kind)) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }
@@ -608,6 +615,7 @@ impl Visitor for Checking<'_> {
             end: from,
             whole: from == FIRST_FRAME,
             to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
+            is_behind_a_cover: self.kept.is_behind_a_cover,
             retired: HashSet::new(),
         });
         Ok(())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::journal::core::{Core, Item};
 use crate::journal::cursors::Move;
 use crate::journal::rows::{Appended, Together};
@@ -44,8 +44,8 @@ impl InBatch {
     {
         let bound = source.bind(kind)?;
         let mut bytes = Vec::new();
-        encode(kind.name(), row, &mut bytes)?;
-        bound.check_row(&bytes)?;
+        encode(kind.name(), key, row, &mut bytes)?;
+        bound.check_row(key, &bytes)?;
         Self::new(source, bound, key, What::Assert(bytes))
     }
 
@@ -54,9 +54,9 @@ impl InBatch {
         T: Serialize + DeserializeOwned + 'static,
     {
         let bound = source.bind(kind)?;
-        bound.check_names(patch.names().map(str::as_bytes))?;
-        let (of, patch) = (Arc::clone(&bound), patch.clone());
-        let make = move |row: Option<&[u8]>| patching(kind, &of, &patch, row);
+        bound.check_names(key, patch.names().map(str::as_bytes))?;
+        let (of, patch, of_key) = (Arc::clone(&bound), patch.clone(), Box::<[u8]>::from(key));
+        let make = move |row: Option<&[u8]>| patching(kind, &of, &of_key, &patch, row);
         Self::new(source, bound, key, What::Patch(Box::new(make)))
     }
 
@@ -71,14 +71,14 @@ impl InBatch {
     }
 
     fn operation<'a>(&'a self, saying: Saying<'a>) -> Operation<'a> {
-        let (source, session, key) = (self.source.id(), self.source.session(), &*self.key);
-        Operation { source, session, key, saying, metadata: &[], only_if: OnlyIf::Whatever }
+        let (speaker, key) = (self.source.speaker(), &*self.key);
+        Operation { speaker, key, saying, metadata: &[], only_if: OnlyIf::Whatever }
     }
 }
 
 impl fmt::Debug for InBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InBatch({:?}, {}/{:?})", self.source, self.bound.name, String::from_utf8_lossy(&self.key))
+        write!(f, "InBatch({:?}, {})", self.source, entity_text(&self.bound.name, &self.key))
     }
 }
 
@@ -97,7 +97,7 @@ impl State {
                 .at(core.directory.path())
                 .sides("sources of the batch's own store", "one of another"));
         }
-        let speakers = said.iter().map(|said| (said.source.id(), said.source.session()));
+        let speakers = said.iter().map(|said| said.source.speaker());
         let mut open = self.enter_alive(core, speakers, Self::enter_whatever_failed)?;
         self.append_in(core, &mut open)?;
         let window = open.window_of(core, said)?;

@@ -49,8 +49,11 @@ pub enum Marker {
         from: Seq,
         /// The last one.
         to: Seq,
-        /// How many row frames, those included that only change who asserts an entity.
+        /// How many row frames, those included that only change who asserts an entity; if compaction has dropped them, how
+        /// many entries of whatever kind: nobody can tell any more which they were.
         count: u64,
+        /// Compaction has dropped them. What it kept of the range comes next.
+        compacted: bool,
     },
 }
 

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::frame::flag;
 use crate::format::source::{SOURCES_MAX, SourceInfo};
 use crate::format::system::{KindInfo, Owner};
@@ -23,7 +23,7 @@ use crate::state::presence::{SessionEnd, SessionEvent};
 use crate::state::reading::{SourceSet, Walk};
 use crate::state::row::Said;
 use crate::state::schema::Bound;
-use crate::state::sessions::put_if_changed;
+use crate::state::sessions::{Speaker, put_if_changed};
 use crate::state::window::{Base, BaseRow, Saying, Utterance, frame_bytes};
 
 /// What is to become of that which a source asserts.
@@ -198,15 +198,16 @@ impl State {
     pub(crate) fn close_session(
         &self,
         core: &Arc<Core>,
-        (source, session): (u8, u64),
+        speaker: Speaker<'_>,
         closing: Closing,
         gives_back: bool,
     ) -> Result<u64> {
         core.check_not_forked("close a session")?;
+        let Speaker { source, session, name } = speaker;
         let stopped = {
             let mut open = self.enter_whatever_failed(core)?;
             if !open.sessions.set_held(source, session, true) {
-                return Err(closed(core));
+                return Err(closed(core, name));
             }
             Stopped::of(&mut open, source)
         };
@@ -300,10 +301,10 @@ impl State {
             self.append(core)?;
             let asserting = asserting(core, SourceSet(1 << (source % 64)))?;
             if let Some((kind, key)) = asserting.example {
-                let key = String::from_utf8_lossy(&key).escape_debug().to_string();
+                let entity = entity_text(&kind, &key);
                 return Err(Error::new(ErrorKind::Conflict, doing())
                     .at(core.directory.path())
-                    .sides("a source that asserts nothing", format!("one that asserts {kind}/{key}"))
+                    .sides("a source that asserts nothing", format!("one that asserts {entity}"))
                     .noting("retire it with `Closing::Retract`, which takes that back first".to_owned()));
             }
         }
@@ -340,14 +341,16 @@ impl State {
 
 /// The session was closed.
 #[cold]
-pub(crate) fn closed(core: &Core) -> Error {
-    Error::new(ErrorKind::SourceEnded, "use a session that was closed").at(core.directory.path())
+pub(crate) fn closed(core: &Core, name: &str) -> Error {
+    let doing = format!("use a session of the source {name:?} that was closed");
+    Error::new(ErrorKind::SourceEnded, doing).at(core.directory.path())
 }
 
 /// The epoch was abandoned before its commit.
 #[cold]
-pub(crate) fn abandoned(core: &Core) -> Error {
-    Error::new(ErrorKind::SourceEnded, "commit an epoch that was abandoned").at(core.directory.path()).sides(
+pub(crate) fn abandoned(core: &Core, name: &str, kind: &str) -> Error {
+    let doing = format!("commit an epoch of the source {name:?} and the kind {kind:?} that was abandoned");
+    Error::new(ErrorKind::SourceEnded, doing).at(core.directory.path()).sides(
         "a source that is there",
         "one that was silent for longer than its deadline since the epoch began, or was closed",
     )

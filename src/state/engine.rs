@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::index::EntityHash;
 use crate::id::Position;
@@ -24,7 +24,7 @@ use crate::state::flushing::Closed;
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
-use crate::state::sessions::Sessions;
+use crate::state::sessions::{Sessions, Speaker};
 use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Utterance, Window};
 
 /// The state layer of a journal.
@@ -158,8 +158,7 @@ impl fmt::Debug for StateTicket {
 /// An operation before it is accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
-    pub(crate) source: u8,
-    pub(crate) session: u64,
+    pub(crate) speaker: Speaker<'a>,
     pub(crate) key: &'a [u8],
     pub(crate) saying: Saying<'a>,
     pub(crate) metadata: &'a [u8],
@@ -173,12 +172,12 @@ impl Operation<'_> {
             OnlyIf::Whatever => Ok(true),
             OnlyIf::Tick(tick, version) => Ok((standing.tick, standing.version) == (tick, version)),
             OnlyIf::Version(version) => {
-                let others = standing.touched & !(1 << (self.source % 64));
+                let others = standing.touched & !(1 << (self.speaker.source % 64));
                 if standing.version == version && others == 0 {
                     return Ok(true);
                 }
                 let found = if others == 0 { "" } else { ", and another source's operation is pending" };
-                let doing = format!("assert a row of the kind {:?}", bound.name);
+                let doing = format!("assert the row {}", entity_text(&bound.name, self.key));
                 Err(Error::new(ErrorKind::Conflict, doing)
                     .sides(format!("version {version}"), format!("version {}{found}", standing.version)))
             }
@@ -209,7 +208,7 @@ impl Open {
             return Ok(Some(entity));
         }
         if self.window.has_only(entity) && self.window.operations() == 0 {
-            let doing = format!("say something of an entity of the kind {:?}", bound.name);
+            let doing = format!("say something of {}", entity_text(&bound.name, operation.key));
             return Err(Error::new(ErrorKind::BatchTooLarge, doing)
                 .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));
         }
@@ -218,7 +217,7 @@ impl Open {
 
     /// What an operation says here and now.
     pub(crate) fn utterance<'a>(&self, bound: &Bound, operation: &Operation<'a>) -> Utterance<'a> {
-        let Operation { source, saying, metadata, .. } = *operation;
+        let Operation { speaker: Speaker { source, .. }, saying, metadata, .. } = *operation;
         let is_event = bound.events.is_none() || !self.epochs.has(source, bound.id);
         let suppressed = if is_event { 0 } else { flag::IN_EPOCH };
         Utterance { source, saying, metadata, suppressed }
@@ -299,8 +298,7 @@ impl State {
         core.check_not_forked("say something of an entity")?;
         let hash = core.index.hash(bound.id.get(), operation.key);
         loop {
-            let speaker = std::iter::once((operation.source, operation.session));
-            let mut open = self.enter_alive(core, speaker, Self::enter_beside)?;
+            let mut open = self.enter_alive(core, std::iter::once(operation.speaker), Self::enter_beside)?;
             if matches!(operation.only_if, OnlyIf::Version(_)) && open.is_on_its_way() {
                 // Which version the entity will have there nobody knows yet.
                 self.settle(&mut open);
@@ -328,8 +326,8 @@ impl State {
             };
             let utterance = open.utterance(bound, operation);
             open.window.say(entity, &utterance);
-            open.epochs.touch(operation.source, bound.id, hash);
-            open.sessions.endings.touch(operation.source, hash);
+            open.epochs.touch(operation.speaker.source, bound.id, hash);
+            open.sessions.endings.touch(operation.speaker.source, hash);
             let ticket = StateTicket {
                 core: Arc::clone(core),
                 state: Arc::clone(self),
@@ -359,12 +357,12 @@ impl State {
         &self,
         core: &Arc<Core>,
         bound: &Arc<Bound>,
-        (source, epoch): (u8, u64),
+        (speaker, epoch): (Speaker<'_>, u64),
         stale: &[Box<[u8]>],
     ) -> Result<u64> {
         let mut open = self.enter_whatever_failed(core)?;
         if !open.epochs.is_open(epoch) {
-            return Err(abandoned(core));
+            return Err(abandoned(core, speaker.name, &bound.name));
         }
         self.append_in(core, &mut open)?;
         let most = EPOCH_BYTES_MAX;
@@ -378,7 +376,7 @@ impl State {
             }
             let base = open.take_base(core, bound, hash, key)?;
             let entity = window.enter(Arc::clone(bound), hash, key, base);
-            let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
+            let (source, saying, suppressed) = (speaker.source, Saying::Retract, flag::SYNTHETIC);
             window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
             retracted += 1;
             if window.bytes() > most {
@@ -467,11 +465,8 @@ pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
         if (least..=most).contains(&found) {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("say something of an entity of the kind {kind:?}: the {what}"),
-        )
-        .sides(format!("{least} to {most} bytes"), found))
+        let doing = format!("say something of {}: the {what}", entity_text(kind, operation.key));
+        Err(Error::new(ErrorKind::InvalidInput, doing).sides(format!("{least} to {most} bytes"), found))
     };
     check("key", operation.key.len(), 1, KEY_BYTES_MAX)?;
     check("metadata", operation.metadata.len(), 0, METADATA_BYTES_MAX)?;
@@ -480,8 +475,8 @@ pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {
 
 /// What is changed has to be known first.
 pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
-    let key = String::from_utf8_lossy(key).escape_debug().to_string();
-    Error::new(ErrorKind::Codec, format!("bring the row {}/{key} to version {}", bound.name, bound.version))
+    let entity = entity_text(&bound.name, key);
+    Error::new(ErrorKind::Codec, format!("bring the row {entity} to version {}", bound.version))
         .sides("steps that take it there", "one that answers an error, or a row over its limit")
         .noting("assert the whole row, or retract it; reading it says what is wrong".to_owned())
 }

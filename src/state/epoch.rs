@@ -105,7 +105,7 @@ pub struct EpochOutcome {
 
 impl Epoch {
     pub(crate) fn begin(source: &Source, state: &Arc<State>, bound: Arc<Bound>) -> Result<Self> {
-        state.check_in(source.core(), source.id(), source.session())?;
+        state.check_in(source.core(), source.speaker())?;
         let number = state.with_epochs(source.core(), |epochs| epochs.begin(source.id(), bound.id))?;
         let Some(number) = number else {
             let doing = format!("begin an epoch of {:?} and the kind {:?}", source.name(), bound.name);
@@ -145,11 +145,11 @@ impl Epoch {
     /// read; and what a flush answers.
     pub fn commit(self) -> Result<EpochOutcome> {
         let core = self.source.core();
-        self.state.check_in(core, self.source.id(), self.source.session())?;
+        self.state.check_in(core, self.source.speaker())?;
         let stale = self.stale()?;
         let touched = self.state.with_epochs(core, |epochs| epochs.touched(self.number))?;
         let retracted =
-            self.state.retract_stale(core, &self.bound, (self.source.id(), self.number), &stale)?;
+            self.state.retract_stale(core, &self.bound, (self.source.speaker(), self.number), &stale)?;
         self.state.flush_alone(core)?;
         Ok(EpochOutcome { touched, retracted })
     }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::row::RowOperation;
 use crate::journal::entry::Entry;
 use crate::journal::view::View;
@@ -330,6 +330,6 @@ impl<T> fmt::Debug for MirrorChanges<T> {
 
 fn last<T>(kind: Kind<T>, handing: &Handing, entry: Option<Entry<'_>>) -> Option<String> {
     let entry = entry.filter(|_| handing.taken > 0 && !handing.has_ended && handing.failure.is_none())?;
-    let key = String::from_utf8_lossy(entry.key());
-    Some(format!("the last that it took was {}/{}, entry {}", kind.name(), key.escape_debug(), entry.seq()))
+    let entity = entity_text(kind.name(), entry.key());
+    Some(format!("the last that it took was {entity}, entry {}", entry.seq()))
 }

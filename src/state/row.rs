@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::row::{RowMark, RowOperation};
 use crate::journal::entry::Entry;
 use crate::state::kind::{Kind, RowFields, Upcaster};
@@ -19,19 +19,19 @@ use crate::state::pack;
 /// All fields: of an entity that is new, gone, or brought from another version.
 pub(crate) const ALL_FIELDS: u64 = u64::MAX;
 
-/// Encodes a row behind what `row` holds, which is nothing.
-pub(crate) fn encode<T: Serialize>(kind: &str, value: &T, row: &mut Vec<u8>) -> Result<()> {
+/// Encodes the row of an entity behind what `row` holds, which is nothing.
+pub(crate) fn encode<T: Serialize>(kind: &str, key: &[u8], value: &T, row: &mut Vec<u8>) -> Result<()> {
     rmp_serde::encode::write_named(row, value).map_err(|cause| {
-        Error::new(ErrorKind::Codec, format!("encode a row of the kind {kind:?}")).because(cause)
+        Error::new(ErrorKind::Codec, format!("encode the row {}", entity_text(kind, key))).because(cause)
     })?;
     pack::canonical(row);
     Ok(())
 }
 
-/// Decodes a row.
-pub(crate) fn decode<T: DeserializeOwned>(kind: &str, row: &[u8]) -> Result<T> {
+/// Decodes the row of an entity.
+pub(crate) fn decode<T: DeserializeOwned>(kind: &str, key: &[u8], row: &[u8]) -> Result<T> {
     rmp_serde::from_slice(row).map_err(|cause| {
-        Error::new(ErrorKind::Codec, format!("decode a row of the kind {kind:?}")).because(cause)
+        Error::new(ErrorKind::Codec, format!("decode the row {}", entity_text(kind, key))).because(cause)
     })
 }
 
@@ -84,11 +84,9 @@ pub(crate) fn current<'e>(
         return Ok(Cow::Borrowed(entry.payload()));
     }
     let failed = |step: u16| {
-        Error::new(
-            ErrorKind::Codec,
-            format!("bring a row of the kind {kind:?} from version {step} to the next"),
-        )
-        .concerning(entry.seq().get())
+        let entity = entity_text(kind, entry.key());
+        Error::new(ErrorKind::Codec, format!("bring the row {entity} from version {step} to the next"))
+            .concerning(entry.seq().get())
     };
     let Some(mut fields) = RowFields::read(entry.payload()) else {
         return Err(failed(schema).sides("a row", format!("{} bytes", entry.payload().len())));
@@ -108,7 +106,7 @@ pub(crate) fn current<'e>(
 /// The value of a row frame.
 pub(crate) fn value<T: DeserializeOwned>(kind: Kind<T>, entry: &Entry<'_>, schema: u16) -> Result<T> {
     let row = current(kind.name(), kind.schema_version(), kind.steps(), entry, schema)?;
-    decode(kind.name(), &row).map_err(|error| error.concerning(entry.seq().get()))
+    decode(kind.name(), entry.key(), &row).map_err(|error| error.concerning(entry.seq().get()))
 }
 
 /// Which fields differ, one bit a field in the order of `names`; of a field that is not among them, all bits.
@@ -149,10 +147,11 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
 /// Lays the fields of a patch over a row, and gives the bytes that the row's type writes of that.
 pub(crate) fn patched<T: Serialize + DeserializeOwned>(
     kind: &str,
+    key: &[u8],
     row: Option<&[u8]>,
     patch: &RowFields,
 ) -> Result<Vec<u8>> {
-    let doing = || format!("patch a row of the kind {kind:?}");
+    let doing = || format!("patch the row {}", entity_text(kind, key));
     let mut fields = match row {
         None => RowFields::default(),
         Some(row) => RowFields::read(row)
@@ -163,7 +162,7 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
     }
     let value: T = rmp_serde::from_slice(&fields.write()).map_err(|cause| {
         let error = Error::new(ErrorKind::TypeMismatch, doing());
-        match (unfit::<T>(kind, row, patch), row) {
+        match (unfit::<T>(row, patch), row) {
             (Some(field), _) => {
                 error.sides(format!("a value that the field {field:?} takes"), "another type")
             }
@@ -173,29 +172,30 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
         .because(cause)
     })?;
     let mut bytes = Vec::new();
-    encode(kind, &value, &mut bytes)?;
+    encode(kind, key, &value, &mut bytes)?;
     Ok(bytes)
 }
 
 /// The field of a patch that a row does not take, where one by itself tells it.
-fn unfit<T: DeserializeOwned>(kind: &str, row: Option<&[u8]>, patch: &RowFields) -> Option<String> {
+fn unfit<T: DeserializeOwned>(row: Option<&[u8]>, patch: &RowFields) -> Option<String> {
     let Some(row) = row else {
         // Where there is none a value is taken by itself, or nothing is.
-        return misfit_alone::<T>(kind, patch);
+        return misfit_alone::<T>(patch);
     };
     let row = RowFields::read(row)?;
     let one = patch.encoded().find(|(name, value)| {
         let mut fields = row.clone();
         fields.set_encoded(name, value.to_vec());
-        decode::<T>(kind, &fields.write()).is_err()
+        rmp_serde::from_slice::<T>(&fields.write()).is_err()
     });
     one.map(|(name, _)| name.to_owned())
 }
 
 /// The field of a patch whose value is refused where all others have what serde makes of nothing: one whose error does not
 /// go away when it is left out is not it.
-fn misfit_alone<T: DeserializeOwned>(kind: &str, patch: &RowFields) -> Option<String> {
-    let error = |fields: &RowFields| decode::<T>(kind, &fields.write()).err().map(|error| error.to_string());
+fn misfit_alone<T: DeserializeOwned>(patch: &RowFields) -> Option<String> {
+    let error =
+        |fields: &RowFields| rmp_serde::from_slice::<T>(&fields.write()).err().map(|error| error.to_string());
     let whole = error(patch)?;
     let is_it = |name: &&str| {
         let mut others = patch.clone();

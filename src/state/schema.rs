@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 
 use crate::codec::fields::{Shape, shape};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::system::{Codec, FIELDS_MAX, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::core::Core;
@@ -42,10 +42,14 @@ impl Bound {
     }
 
     /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything.
-    pub(crate) fn check_row(&self, row: &[u8]) -> Result<()> {
-        let no_map = || no_row(&self.name, "what was given", "a value that is encoded as something else");
+    pub(crate) fn check_row(&self, key: &[u8], row: &[u8]) -> Result<()> {
+        let no_map = || {
+            Error::new(ErrorKind::Schema, format!("write the row {}", entity_text(&self.name, key)))
+                .sides("a struct with named fields", "a value that is encoded as something else")
+                .noting("let it serialise as what it is read as".to_owned())
+        };
         let mut fields = Fields::of(row).ok_or_else(no_map)?;
-        self.check_names(fields.by_ref().map(|(name, _)| name))?;
+        self.check_names(key, fields.by_ref().map(|(name, _)| name))?;
         if fields.is_whole() { Ok(()) } else { Err(no_map()) }
     }
 
@@ -63,18 +67,16 @@ impl Bound {
     }
 
     /// Refuses fields that the kind's type does not tell.
-    pub(crate) fn check_names<'a>(&self, names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+    pub(crate) fn check_names<'a>(&self, key: &[u8], names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
         let mut expected = self.told.iter();
         for name in names {
             // As a rule they come in the order of declaration.
             if !expected.any(|told| told.as_bytes() == name) {
                 if self.told.iter().all(|told| told.as_bytes() != name) {
                     let name = String::from_utf8_lossy(name);
-                    return Err(Error::new(
-                        ErrorKind::InvalidInput,
-                        format!("write a row of the kind {:?}", self.name),
-                    )
-                    .sides(format!("the fields {:?}", self.told), format!("a field {name:?}")));
+                    let doing = format!("write the row {}", entity_text(&self.name, key));
+                    return Err(Error::new(ErrorKind::InvalidInput, doing)
+                        .sides(format!("the fields {:?}", self.told), format!("a field {name:?}")));
                 }
                 expected = self.told.iter();
             }

@@ -224,6 +224,14 @@ pub(crate) enum Who<'n> {
     Anybody(&'n str),
 }
 
+/// Who says something: a session of a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Speaker<'n> {
+    pub(crate) source: u8,
+    pub(crate) session: u64,
+    pub(crate) name: &'n str,
+}
+
 /// A source that was claimed.
 #[derive(Debug)]
 pub(crate) struct Claimed {
@@ -306,22 +314,24 @@ impl State {
 
     /// Lets an operation of a session in: a sign of life.
     #[inline]
-    pub(crate) fn admit(&self, core: &Core, open: &mut Open, source: u8, number: u64) -> Result<()> {
-        let Some(session) = open.sessions.session(source, number).filter(|session| !session.is_held) else {
-            return Err(closed(core));
+    pub(crate) fn admit(&self, core: &Core, open: &mut Open, speaker: Speaker<'_>) -> Result<()> {
+        let session = open.sessions.session(speaker.source, speaker.session);
+        let Some(session) = session.filter(|session| !session.is_held) else {
+            return Err(closed(core, speaker.name));
         };
         match (session.deadline, session.heartbeat) {
-            (Some(deadline), Heartbeat::ByHand) => self.live_on(core, open, source, deadline),
+            (Some(deadline), Heartbeat::ByHand) => self.live_on(core, open, speaker, deadline),
             _ => Ok(()),
         }
     }
 
     /// Begins a source's countdown anew, and the source itself if it was silent for too long.
-    fn live_on(&self, core: &Core, open: &mut Open, source: u8, deadline: Duration) -> Result<()> {
+    fn live_on(&self, core: &Core, open: &mut Open, speaker: Speaker<'_>, deadline: Duration) -> Result<()> {
+        let source = speaker.source;
         if !open.sessions.is_present(source) {
             // Before anything that it says, so that it is ended again by whoever opens the store next.
             let known = core.registry.read().sources().get(&source).cloned();
-            let Some(known) = known else { return Err(closed(core)) };
+            let Some(known) = known else { return Err(closed(core, speaker.name)) };
             put_if_changed(core, &SourceInfo { settled: false, ..known.clone() })?;
             open.sessions.come_back(source);
             open.sessions.tell(&known.name, SessionEvent::Begun { source });
@@ -331,9 +341,9 @@ impl State {
     }
 
     /// A sign of life without an operation.
-    pub(crate) fn check_in(&self, core: &Arc<Core>, source: u8, session: u64) -> Result<()> {
+    pub(crate) fn check_in(&self, core: &Arc<Core>, speaker: Speaker<'_>) -> Result<()> {
         core.check_not_forked("say that a source is there")?;
-        self.enter_with_a_sign(core, std::iter::once((source, session)), Self::enter_beside).map(drop)
+        self.enter_with_a_sign(core, std::iter::once(speaker), Self::enter_beside).map(drop)
     }
 
     /// The last clone of a session is dropped.
@@ -387,10 +397,10 @@ impl State {
     /// Enters to say something for some sessions, which is a sign of life of each. Whoever comes first is told of a flush that failed
     /// while nobody waited: the sign counts, and nothing is said.
     #[inline]
-    pub(crate) fn enter_alive(
+    pub(crate) fn enter_alive<'n>(
         &self,
         core: &Arc<Core>,
-        speakers: impl Iterator<Item = (u8, u64)> + Clone,
+        speakers: impl Iterator<Item = Speaker<'n>> + Clone,
         enter: Enter,
     ) -> Result<MutexGuard<'_, Open>> {
         told_of_failure(self.enter_with_a_sign(core, speakers, enter)?)
@@ -399,19 +409,19 @@ impl State {
     /// Enters with a sign of life of some sessions. It counts before anything else is done, and whatever comes of that.
     ///
     /// Only whoever of them is late is ended first. Others are ended on the way if no thread does it.
-    fn enter_with_a_sign(
+    fn enter_with_a_sign<'n>(
         &self,
         core: &Arc<Core>,
-        speakers: impl Iterator<Item = (u8, u64)> + Clone,
+        speakers: impl Iterator<Item = Speaker<'n>> + Clone,
         enter: Enter,
     ) -> Result<MutexGuard<'_, Open>> {
         let mut open = enter(self, core)?;
         let mut has_late = false;
-        for (source, session) in speakers.clone() {
-            if self.is_late(core, &open, source) {
+        for speaker in speakers.clone() {
+            if self.is_late(core, &open, speaker.source) {
                 has_late = true;
             } else {
-                self.admit(core, &mut open, source, session)?;
+                self.admit(core, &mut open, speaker)?;
             }
         }
         if !self.is_due(core, &open) {
@@ -425,8 +435,8 @@ impl State {
         let tended = self.tend(core);
         let mut open = enter(self, core)?;
         // That may have taken long.
-        for (source, session) in speakers {
-            self.admit(core, &mut open, source, session)?;
+        for speaker in speakers {
+            self.admit(core, &mut open, speaker)?;
         }
         tended.map(|()| open)
     }

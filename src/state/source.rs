@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::state::ending::Closing;
@@ -15,7 +15,7 @@ use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
 use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
 use crate::state::schema::Bound;
-use crate::state::sessions::{Claimed, SourceOptions, Who};
+use crate::state::sessions::{Claimed, SourceOptions, Speaker, Who};
 use crate::state::window::Saying;
 
 /// A session of a source, until its last clone is dropped.
@@ -176,17 +176,10 @@ impl Source {
     {
         let bound = self.bind(kind)?;
         crate::codec::with_buffer(|bytes| {
-            encode(kind.name(), row, bytes)?;
-            bound.check_row(bytes)?;
-            let saying = Saying::Assert(bytes);
-            let operation = Operation {
-                source: self.claim.id,
-                session: self.claim.session,
-                key,
-                saying,
-                metadata,
-                only_if,
-            };
+            encode(kind.name(), key, row, bytes)?;
+            bound.check_row(key, bytes)?;
+            let (speaker, saying) = (self.speaker(), Saying::Assert(bytes));
+            let operation = Operation { speaker, key, saying, metadata, only_if };
             match self.state.accept(self.core(), &bound, &operation)? {
                 Accepted::Done(ticket) => Ok(ticket),
                 Accepted::Moved => panic!("only what looked before can have been overtaken"),
@@ -238,16 +231,13 @@ impl Source {
         T: Serialize + DeserializeOwned,
     {
         let bound = self.bind(kind)?;
-        bound.check_names(patch.names().map(str::as_bytes))?;
+        bound.check_names(key, patch.names().map(str::as_bytes))?;
         self.overwrite(&bound, key, metadata, |row| {
             if row.is_none() && must_exist {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("patch a row of the kind {:?}", kind.name()),
-                )
-                .sides("an entity that is there", "none"));
+                let doing = format!("patch the row {}", entity_text(kind.name(), key));
+                return Err(Error::new(ErrorKind::Conflict, doing).sides("an entity that is there", "none"));
             }
-            patching(kind, &bound, patch, row)
+            patching(kind, &bound, key, patch, row)
         })
     }
 
@@ -282,12 +272,12 @@ impl Source {
     where
         T: Serialize + DeserializeOwned,
     {
-        let bound = self.bind(kind)?;
-        self.overwrite(&bound, key.as_ref(), &[], |row| {
-            let value = row.map(|row| decode(kind.name(), row)).transpose()?;
+        let (bound, key) = (self.bind(kind)?, key.as_ref());
+        self.overwrite(&bound, key, &[], |row| {
+            let value = row.map(|row| decode(kind.name(), key, row)).transpose()?;
             let mut bytes = Vec::new();
-            encode(kind.name(), &change(value), &mut bytes)?;
-            bound.check_row(&bytes)?;
+            encode(kind.name(), key, &change(value), &mut bytes)?;
+            bound.check_row(key, &bytes)?;
             let differing = row.map_or(ALL_FIELDS, |row| changed(row, &bytes, &bound.fields));
             Ok((bytes, differing))
         })
@@ -308,15 +298,8 @@ impl Source {
                 (standing.row.map(std::borrow::Cow::into_owned), only_if)
             })?;
             let (row, present) = make(row.as_deref())?;
-            let saying = Saying::Patch(&row, present);
-            let operation = Operation {
-                source: self.claim.id,
-                session: self.claim.session,
-                key,
-                saying,
-                metadata,
-                only_if,
-            };
+            let (speaker, saying) = (self.speaker(), Saying::Patch(&row, present));
+            let operation = Operation { speaker, key, saying, metadata, only_if };
             if let Accepted::Done(ticket) = self.state.accept(self.core(), bound, &operation)? {
                 return Ok(ticket);
             }
@@ -334,15 +317,8 @@ impl Source {
         T: DeserializeOwned,
     {
         let bound = self.bind(kind)?;
-        let (key, saying, only_if) = (key.as_ref(), Saying::Retract, OnlyIf::Whatever);
-        let operation = Operation {
-            source: self.claim.id,
-            session: self.claim.session,
-            key,
-            saying,
-            metadata: &[],
-            only_if,
-        };
+        let (speaker, key, only_if) = (self.speaker(), key.as_ref(), OnlyIf::Whatever);
+        let operation = Operation { speaker, key, saying: Saying::Retract, metadata: &[], only_if };
         match self.state.accept(self.core(), &bound, &operation)? {
             Accepted::Done(ticket) => Ok(ticket),
             Accepted::Moved => panic!("only what looked before can have been overtaken"),
@@ -395,7 +371,7 @@ impl Source {
     /// `SourceEnded` if the session was closed; `Poisoned`, `Closed`, `Forked`; and what ending others answered who were
     /// silent for too long, where no thread does that: the sign of life counts all the same.
     pub fn heartbeat(&self) -> Result<()> {
-        self.state.check_in(self.core(), self.id(), self.session())
+        self.state.check_in(self.core(), self.speaker())
     }
 
     /// Ends the session for all its clones, and decides at once what becomes of what the source asserts. Answers of how
@@ -428,12 +404,11 @@ impl Source {
     /// decided and the session has ended: a call behind that answers `SourceEnded`, and
     /// [`Store::flush`](crate::Store::flush) tries again.
     pub fn close(&self, closing: Closing) -> Result<u64> {
-        let Claim { id, session, gives_back, .. } = *self.claim;
-        self.state.close_session(self.core(), (id, session), closing, gives_back)
+        self.state.close_session(self.core(), self.speaker(), closing, self.claim.gives_back)
     }
 
-    pub(crate) fn session(&self) -> u64 {
-        self.claim.session
+    pub(crate) fn speaker(&self) -> Speaker<'_> {
+        Speaker { source: self.claim.id, session: self.claim.session, name: &self.claim.name }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -450,11 +425,12 @@ impl Source {
 pub(crate) fn patching<T: Serialize + DeserializeOwned>(
     kind: Kind<T>,
     bound: &Bound,
+    key: &[u8],
     patch: &Patch,
     row: Option<&[u8]>,
 ) -> Result<(Vec<u8>, u64)> {
-    let row = patched::<T>(kind.name(), row, patch.fields())?;
-    bound.check_row(&row)?;
+    let row = patched::<T>(kind.name(), key, row, patch.fields())?;
+    bound.check_row(key, &row)?;
     Ok((row, bound.bits_of(patch.names())))
 }
 

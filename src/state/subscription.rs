@@ -29,7 +29,7 @@ use crate::journal::core::Core;
 use crate::journal::entry::Entry;
 use crate::journal::pins::{Pin, PinnedBy};
 use crate::journal::region::Region;
-use crate::journal::subscriber::{Item, Lag, SubscribeOptions, Subscriber};
+use crate::journal::subscriber::{Item, Lag, Missed, SubscribeOptions, Subscriber};
 use crate::journal::view::View;
 use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
 use crate::state::change::{Change, ChangeKind, Marker, StateItem};
@@ -300,8 +300,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(Some(false));
         }
         let held = match self.follower.live.item() {
-            Item::Missed(missed) => {
-                Held::Marker(Marker::Missed { from: missed.from, to: missed.to, count: missed.count })
+            Item::Missed(Missed { from, to, count, compacted }) => {
+                Held::Marker(Marker::Missed { from, to, count, compacted })
             }
             Item::Entry(entry) => {
                 let said = Said::of(&entry)?;

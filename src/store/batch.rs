@@ -166,8 +166,8 @@ impl<'s> StoreBatch<'s> {
     ///
     /// # Errors
     ///
-    /// `Codec` if the value cannot be encoded, and what the first use of a kind answers
-    /// ([`Store::append`]). The batch is then as it was before the call.
+    /// `Codec` if the value cannot be encoded, `InvalidInput` for a key, metadata or a value over its limits, and what the
+    /// first use of a kind answers ([`Store::append`]). The batch is then as it was before the call.
     pub fn append<'t, T>(&mut self, kind: Facts<T>, key: impl AsRef<[u8]>, value: &T) -> Result<&mut Self>
     where
         T: Serialize + Deserialize<'t>,
@@ -224,9 +224,11 @@ impl<'s> StoreBatch<'s> {
         self.bytes.extend_from_slice(with.metadata);
         let start = self.bytes.len();
         codec::encode(kind.name(), value, &mut self.bytes)?;
+        let (id, version) = (self.store.bind(kind)?, kind.schema_version());
+        with.record(id, version, key, self.bytes.get(start..).unwrap_or_default()).check()?;
         self.facts.push(Pending {
-            kind: self.store.bind(kind)?,
-            version: kind.schema_version(),
+            kind: id,
+            version,
             expect: with.expect,
             correlation: with.correlation,
             causation: with.causation,
@@ -338,7 +340,7 @@ impl<'s> StoreBatch<'s> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for an empty batch, a fact over its limits, or an idempotency key on one with operations: what
+    /// `InvalidInput` for an empty batch, or an idempotency key on one with operations: what
     /// they come to depends on what there is, and could not be told to be the same. `BatchTooLarge`, `Conflict` with both
     /// numbers, `KeyReused`, and what [`Store::append`] answers; with operations, `TypeMismatch` for a patch that
     /// does not fit its row, `SourceEnded` for a session that was closed, and what a flush of what was said before

@@ -149,3 +149,135 @@ fn a_kind_that_is_used_with_events_and_without_says_which_came_first() {
         assert!(error.to_string().contains(says), "{error}");
     }
 }
+
+/// A row that can be made to do what no derived one does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Odd {
+    encodes_as: u8,
+}
+
+impl Serialize for Odd {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::{Error, SerializeStruct};
+        match self.encodes_as {
+            0 => {
+                let mut fields = serializer.serialize_struct("Odd", 1)?;
+                fields.serialize_field("encodes_as", &self.encodes_as)?;
+                fields.end()
+            }
+            1 => serializer.serialize_u8(1),
+            _ => Err(S::Error::custom("it does not want to")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Plain {
+            encodes_as: u8,
+        }
+        let Plain { encodes_as } = Plain::deserialize(deserializer)?;
+        Ok(Self { encodes_as })
+    }
+}
+
+#[test]
+fn what_is_refused_of_an_entity_names_it() {
+    const ODD: Kind<Odd> = Kind::new("odd");
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    let knots = |value: &str| Patch::new().set("knots", value).unwrap();
+    let ada = vessel("Ada", 1.0);
+    let mut batch = store.batch();
+    batch.patch(&radar, VESSEL, "ada", &knots("fast")).unwrap();
+    let unknown = Patch::new().set("speed", &1.0f32).unwrap();
+    let refused = [
+        (ErrorKind::Conflict, "vessel/ada", radar.assert_if(VESSEL, "ada", 7, &ada).map(drop)),
+        (ErrorKind::Conflict, "vessel/joan", radar.patch_existing(VESSEL, "joan", &Patch::new()).map(drop)),
+        (ErrorKind::TypeMismatch, "vessel/ada", radar.patch(VESSEL, "ada", &knots("fast")).map(drop)),
+        (ErrorKind::TypeMismatch, "vessel/joan", radar.patch(VESSEL, "joan", &knots("fast")).map(drop)),
+        (ErrorKind::TypeMismatch, "vessel/ada", batch.commit().map(drop)),
+        (ErrorKind::InvalidInput, "vessel/ada", radar.patch(VESSEL, "ada", &unknown).map(drop)),
+        (ErrorKind::Codec, "odd/one", radar.assert(ODD, "one", &Odd { encodes_as: 2 }).map(drop)),
+        (ErrorKind::Schema, "odd/one", radar.assert(ODD, "one", &Odd { encodes_as: 1 }).map(drop)),
+        (
+            ErrorKind::Codec,
+            "odd/two",
+            store.batch().assert(&radar, ODD, "two", &Odd { encodes_as: 2 }).map(drop),
+        ),
+        (ErrorKind::Codec, "odd/two", radar.update(ODD, "two", |_| Odd { encodes_as: 2 }).map(drop)),
+    ];
+    for (kind, entity, refused) in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&format!(" {entity}: ")), "{entity}: {error}");
+    }
+}
+
+#[test]
+fn a_key_that_is_shown_is_escaped_and_a_long_one_is_cut() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let ada = vessel("Ada", 1.0);
+    let refused = |key: &[u8]| radar.assert_if(VESSEL, key, 7, &ada).unwrap_err().to_string();
+    let shown = |key: &[u8]| {
+        let error = refused(key);
+        let (_, behind) = error.split_once("assert the row vessel/").unwrap();
+        behind.split_once(": expectation").unwrap().0.to_owned()
+    };
+    assert_eq!(shown(b"a\x1b[2J\n"), r"a\u{1b}[2J\n");
+    assert_eq!(shown(b"\xff"), "\u{fffd}");
+    assert_eq!(shown(&[b'x'; 64]), "x".repeat(64));
+    assert_eq!(shown(&[b'x'; 65]), format!("{}\u{2026} (65 bytes)", "x".repeat(64)));
+    assert_eq!(shown("\u{e4}".repeat(64).as_bytes()), "\u{e4}".repeat(64));
+    assert_eq!(shown("\u{e4}".repeat(65).as_bytes()), format!("{}\u{2026} (130 bytes)", "\u{e4}".repeat(64)));
+}
+
+#[test]
+fn a_session_that_has_ended_and_one_that_is_claimed_name_their_source() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let says = |error: esker::Error, kind: ErrorKind| {
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains("\"radar\""), "{error}");
+    };
+    says(store.source("radar").unwrap_err(), ErrorKind::SourceClaimed);
+    says(store.retire_source("radar", esker::Closing::Retract).unwrap_err(), ErrorKind::SourceClaimed);
+    radar.close(esker::Closing::Preserve).unwrap();
+    let ada = vessel("Ada", 1.0);
+    says(radar.assert(VESSEL, "ada", &ada).unwrap_err(), ErrorKind::SourceEnded);
+    says(radar.retract(VESSEL, "ada").unwrap_err(), ErrorKind::SourceEnded);
+    says(radar.heartbeat().unwrap_err(), ErrorKind::SourceEnded);
+    says(radar.epoch(VESSEL).unwrap_err(), ErrorKind::SourceEnded);
+    says(radar.close(esker::Closing::Preserve).unwrap_err(), ErrorKind::SourceEnded);
+    let mut batch = store.batch();
+    batch.assert(&radar, VESSEL, "ada", &ada).unwrap();
+    says(batch.commit().unwrap_err(), ErrorKind::SourceEnded);
+}
+
+#[test]
+fn what_no_batch_takes_is_refused_when_it_is_added() {
+    const NOTES: Facts<String> = Facts::new("note");
+    let store = store();
+    let text = "x".to_owned();
+    let mut batch = store.batch();
+    batch.append(NOTES, "a", &text).unwrap();
+    assert_eq!(batch.append(NOTES, "", &text).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(batch.append(NOTES, "k".repeat(256), &text).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let metadata = vec![0; 65_536];
+    let with = esker::With::new().metadata(&metadata);
+    assert_eq!(batch.append_with(NOTES, "b", &text, with).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let long = "x".repeat(17 << 20);
+    assert_eq!(batch.append(NOTES, "b", &long).unwrap_err().kind(), ErrorKind::InvalidInput);
+    batch.append(NOTES, "c", &text).unwrap();
+    assert_eq!(
+        (batch.len(), batch.commit().unwrap().receipts.len()),
+        (2, 2),
+        "the batch is as it was before"
+    );
+    let found: Vec<_> = ["a", "b", "c"].map(|key| store.latest(NOTES, key).unwrap().is_some()).into();
+    assert_eq!(found, [true, false, true]);
+}

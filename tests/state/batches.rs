@@ -69,8 +69,11 @@ fn a_batch_that_is_refused_leaves_no_trace() {
     refused(&|batch| _ = batch.patch(&radar, VESSEL, "ada", &misfit).unwrap(), ErrorKind::TypeMismatch);
     let nameless = Patch::new().set("knots", &1.0f32).unwrap();
     refused(&|batch| _ = batch.patch(&radar, VESSEL, "new", &nameless).unwrap(), ErrorKind::TypeMismatch);
-    let text = "x".repeat(40 << 20);
-    refused(&|batch| _ = batch.append(NOTE, "a", &text).unwrap(), ErrorKind::InvalidInput);
+    let text = "x".repeat(10 << 20);
+    let twice = |batch: &mut esker::StoreBatch<'_>| {
+        ["a", "b"].iter().for_each(|key| _ = batch.append(NOTE, key, &text).unwrap());
+    };
+    refused(&twice, ErrorKind::BatchTooLarge);
     let gone = store.source("gone").unwrap();
     gone.clone().close(Closing::Retract).unwrap();
     let end_then = store.journal().view().last_seq().unwrap();

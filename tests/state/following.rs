@@ -424,3 +424,27 @@ impl Drop for StopsWhenDropped<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[test]
+fn who_goes_on_behind_what_was_compacted_is_told_so() {
+    let store = Store::over(
+        Options::new().segment_bytes(4096).background(false).window(Window::Manual).in_memory().unwrap(),
+    );
+    let radar = store.source("radar").unwrap();
+    change_often(&store, &radar, "ada", 1);
+    let missed = |compacts: bool| {
+        let mut changes = store.subscription(VESSEL).behind(Behind::LiveOnly).capacity(4).start().unwrap();
+        told(&mut changes);
+        change_often(&store, &radar, "ada", 200);
+        if compacts {
+            let done = store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+            assert!(done.entries_dropped > 100, "{done:?}");
+        }
+        match changes.try_next().unwrap() {
+            Some(StateItem::Marker(Marker::Missed { compacted, .. })) => compacted,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!missed(false));
+    assert!(missed(true));
+}

@@ -181,6 +181,6 @@ fn a_row_that_does_not_decode_is_named_and_others_are_not_affected() {
     let values: Vec<_> = store.scan(STRICT).unwrap().map(|row| row.unwrap().value()).collect();
     let error = values[0].as_ref().unwrap_err();
     assert_eq!((error.kind(), error.seqs()), (ErrorKind::Codec, Some(1..=1)));
-    assert!(error.to_string().contains("must"), "{error}");
+    assert!(error.to_string().contains("must") && error.to_string().contains("vessel/ada"), "{error}");
     assert_eq!(values[1].as_ref().unwrap().must, 7);
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esker::{Event, EventItem, EventKind, EventOperation, Start};
 
-use super::{KEYS, Row, World, ensure, met};
+use super::oracle::Row;
+use super::{KEYS, World, ensure, met};
 
 /// Why an operation is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) enum Suppressed {
 /// An operation, with what it did to the row as it was then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    key: &'static str,
+    pub(crate) key: &'static str,
     source: usize,
     operation: EventOperation,
     kind: EventKind,
@@ -25,6 +26,15 @@ pub(crate) struct Told {
     after: Option<Row>,
     sources: BTreeSet<usize>,
     suppressed: Suppressed,
+    /// The version of the kind's schema that wrote it.
+    schema: u16,
+}
+
+impl Told {
+    /// The rows that it has.
+    pub(crate) fn rows(&mut self) -> impl Iterator<Item = &mut Row> {
+        self.before.iter_mut().chain(&mut self.after)
+    }
 }
 
 impl World {
@@ -48,10 +58,21 @@ impl World {
             (_, None) => EventKind::Created,
             (_, Some(_)) => EventKind::Updated,
         };
-        let entity = self.now.get(key);
+        let entity = self.oracle.now.get(key);
         let after = entity.filter(|_| operation != EventOperation::Retract).map(|entity| entity.row.clone());
         let sources = entity.map(|entity| entity.sources.clone()).unwrap_or_default();
-        self.told.push(Told { key, source, operation, kind, before, after, sources, suppressed });
+        let schema = self.kind.schema_version();
+        self.oracle.told.push(Told {
+            key,
+            source,
+            operation,
+            kind,
+            before,
+            after,
+            sources,
+            suppressed,
+            schema,
+        });
     }
 
     /// How many operations the store has, if it logs them.
@@ -71,18 +92,18 @@ impl World {
         }
         // A window that ended for the next one's sake is visible, and durable with the next sync.
         self.store.journal().sync().map_err(|error| error.to_string())?;
-        self.all_is_durable();
+        self.all_is_durable()?;
         let stream = self.store.events(self.kind).from(Start::Oldest).include_synthetic(true);
         let mut events = stream.start().map_err(|error| error.to_string())?;
-        let mut expected = self.told[..*self.told_until.last().unwrap()].to_vec();
+        let mut expected = self.oracle.told[..self.oracle.visible().told].to_vec();
         let mut at = 0;
         let (mut projected, mut number) = (BTreeMap::new(), 0);
         while let Some(item) = events.try_next().map_err(|error| error.to_string())? {
             let EventItem::Event(event) = item else { return Err(format!("{item:?}")) };
-            // What the end of an epoch retracts comes in any order.
+            // What the end of an epoch or a deadline retracts comes in any order of entities.
             let block = expected[at..].iter().take_while(|told| told.suppressed == Suppressed::Synthetic);
             if let Some(found) = block.into_iter().position(|told| told.key.as_bytes() == event.key()) {
-                expected.swap(at, at + found);
+                expected[at..=at + found].rotate_right(1);
             }
             let told = expected.get(at).ok_or_else(|| format!("{event:?} was never said"))?;
             at += 1;
@@ -92,7 +113,8 @@ impl World {
                 (event.sequence(), event.kind_sequence()) == (numbered, numbered),
                 &format!("{event:?} is number {numbered:?}"),
             )?;
-            same(&event, told).map_err(|error| format!("{event:?}, expected {told:?}: {error}"))?;
+            same(&event, told, self.kind.schema_version())
+                .map_err(|error| format!("{event:?}, expected {told:?}: {error}"))?;
             project(&mut projected, told.key, &event);
         }
         ensure(at == expected.len(), "everything that was said is told")?;
@@ -109,7 +131,7 @@ impl World {
     }
 }
 
-fn same(event: &Event<'_, Row>, told: &Told) -> Result<(), String> {
+fn same(event: &Event<'_, Row>, told: &Told, schema: u16) -> Result<(), String> {
     let text = |error: esker::Error| error.to_string();
     ensure(event.key() == told.key.as_bytes() && usize::from(event.source()) == told.source, "who and what")?;
     ensure((event.operation(), event.kind()) == (told.operation, told.kind), "what it did")?;
@@ -118,11 +140,11 @@ fn same(event: &Event<'_, Row>, told: &Told) -> Result<(), String> {
     ensure(event.previous().map_err(text)? == before, "the row before it")?;
     ensure(event.sources().ids().map(usize::from).collect::<BTreeSet<_>>() == told.sources, "its sources")?;
     ensure(event.is_in_epoch() == (told.suppressed == Suppressed::InEpoch), "in an epoch")?;
-    ensure(event.is_synthetic() == (told.suppressed == Suppressed::Synthetic), "by an epoch")?;
+    ensure(event.is_synthetic() == (told.suppressed == Suppressed::Synthetic), "by an epoch or a deadline")?;
     if let (Some(before), Some(after)) = (&before, &told.after) {
         let differs = [("a", before.a != after.a), ("b", before.b != after.b), ("c", before.c != after.c)];
         ensure(
-            differs.iter().all(|(field, differs)| event.has(field) == *differs),
+            differs.iter().all(|(field, differs)| event.has(field) == (*differs || told.schema != schema)),
             "the fields that changed",
         )?;
     }

@@ -1,45 +1,58 @@
-//! A store with live state on a simulated disk beside its model: a map from keys to rows and sets of sources.
+//! A store with live state on a simulated disk beside its model; see [`oracle`].
 
 pub(crate) mod events;
+mod failing;
 pub(crate) mod operation;
+mod oracle;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    ChangeKind, Check, CompactOptions, Durability, EventOperation, Kind, Made, Marker, Options, Patch,
-    Simulator, Source, StateItem, Store, Subscription, Token, Until, Verdict, Window,
+    Behind, ChangeKind, Check, CompactOptions, Durability, ErrorKind, EventOperation, Kind, Made, Marker,
+    Options, Patch, RowFields, Simulator, Source, StateItem, Status, Store, Subscription, Token, Until,
+    Upcaster, Verdict, Window,
 };
-use serde::{Deserialize, Serialize};
 
-use events::{Suppressed, Told};
-use operation::Operation;
+use events::Suppressed;
+use operation::{EpochEnd, Operation};
+use oracle::{Entity, Moment, Oracle, Row};
+use silence::{DEADLINE, Silence};
 
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Row {
-    #[serde(default)]
-    a: u8,
-    #[serde(default)]
-    b: Option<String>,
-    #[serde(default)]
-    c: BTreeMap<u8, u8>,
+impl Row {
+    /// One with all its fields.
+    fn new(a: u8, b: Option<String>) -> Self {
+        Self { a, b, c: (0..a).map(|n| (n, n)).collect() }
+    }
+
+    /// As the next version of the kind has it.
+    fn age(&mut self) {
+        *self = Self::new((self.a + 1) % 3, self.b.take());
+    }
 }
 
-const KIND: Kind<Row> = Kind::new("row");
-const LOGGED: Kind<Row> = Kind::new("row").events();
+/// The same of a row as it was written. Its fields come in another order too.
+const AGE: Upcaster = |fields: &mut RowFields| {
+    let b: Option<String> = fields.get("b")?.flatten();
+    let mut row = Row { a: fields.get("a")?.unwrap_or_default(), b, ..Row::default() };
+    row.age();
+    fields.remove("b");
+    fields.set("a", &row.a)?;
+    fields.set("c", &row.c)?;
+    fields.set("b", &row.b)?;
+    Ok(())
+};
+
+const VERSIONS: u16 = 3;
+const KINDS: [Kind<Row>; VERSIONS as usize] = [
+    Kind::new("row"),
+    Kind::new("row").version(2).upcasts(&[(1, AGE)]),
+    Kind::new("row").version(3).upcasts(&[(1, AGE), (2, AGE)]),
+];
 pub(crate) const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 pub(crate) const SOURCES: [&str; 3] = ["one", "two", "three"];
-
-/// An entity as the model has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Entity {
-    row: Row,
-    sources: BTreeSet<usize>,
-}
-
-/// Those that are there.
-type Moment = BTreeMap<&'static str, Entity>;
 
 /// What somebody has gathered who follows: versions and rows by key.
 type Folded = BTreeMap<Vec<u8>, (u64, Row)>;
@@ -56,161 +69,116 @@ pub(crate) struct World {
     durability: Durability,
     disk: Simulator,
     store: Store,
-    sources: Vec<Source>,
-    /// With all that is pending.
-    now: Moment,
-    /// The state behind each flush; the last one is what is visible.
-    moments: Vec<Moment>,
-    /// What was said, with all that is pending; and how much of it there was at each of the moments.
-    told: Vec<Told>,
-    told_until: Vec<usize>,
+    sources: [Option<Source>; SOURCES.len()],
+    oracle: Oracle,
+    silence: Silence,
     /// Who has an epoch open.
     epoch_of: Option<usize>,
-    /// Up to which of them a flush was acknowledged.
-    acknowledged: usize,
-    touched: BTreeSet<&'static str>,
     /// Windows that this opening has flushed, as far as the model knows.
     flushes: u64,
-    /// The greatest version that each entity ever had.
-    versions: BTreeMap<&'static str, u64>,
+    /// A flush failed, and what it was to append is pending.
+    has_failed: bool,
+    /// Entities that compaction has left nothing of.
+    forgotten: BTreeSet<&'static str>,
     follower: Option<(Subscription<Row>, Folded)>,
     /// A follower that was ended: how far it came, and what it had gathered.
     left: Option<(Token, Folded)>,
 }
 
-fn open(disk: &Simulator, durability: Durability) -> Store {
-    let options =
-        Options::new().durability(durability).background(false).window(Window::Manual).segment_bytes(4096);
-    Store::over(options.open_in(disk).unwrap())
+fn text(error: esker::Error) -> String {
+    error.to_string()
+}
+
+fn open(disk: &Simulator, durability: Durability, silence: &Silence) -> Store {
+    let options = Options::new().durability(durability).background(false).window(Window::Manual);
+    Store::over(options.segment_bytes(4096).clock(silence.clock.clone()).open_in(disk).unwrap())
 }
 
 impl World {
-    pub(crate) fn new(durability: Durability, logged: bool) -> Self {
-        let disk = Simulator::new();
-        let store = open(&disk, durability);
+    pub(crate) fn new(durability: Durability, logged: bool) -> Result<Self, String> {
+        let (disk, silence) = (Simulator::new(), Silence::default());
+        let store = open(&disk, durability, &silence);
+        let kind = if logged { KINDS[0].events() } else { KINDS[0] };
         let mut world = Self {
-            kind: if logged { LOGGED } else { KIND },
+            kind,
             durability,
             disk,
             store,
-            sources: Vec::new(),
-            now: Moment::new(),
-            moments: vec![Moment::new()],
-            told: Vec::new(),
-            told_until: vec![0],
+            sources: Default::default(),
+            oracle: Oracle::new(),
+            silence,
             epoch_of: None,
-            acknowledged: 0,
-            touched: BTreeSet::new(),
             flushes: 0,
-            versions: BTreeMap::new(),
+            has_failed: false,
+            forgotten: BTreeSet::new(),
             follower: None,
             left: None,
         };
-        world.claim();
-        world
-    }
-
-    fn claim(&mut self) {
-        self.sources = SOURCES.iter().map(|name| self.store.source(name).unwrap()).collect();
+        // Each has the number of its place, for good.
+        (0..SOURCES.len()).try_for_each(|at| world.source(at).map(drop))?;
+        world.store.journal().sync().map_err(text)?;
+        Ok(world)
     }
 
     pub(crate) fn step(&mut self, operation: &Operation) -> Result<(), String> {
-        match operation {
+        match *operation {
             Operation::Assert { source, key, a, b } => {
                 // One that does not fit the window of another.
                 let most = if self.kind.has_events() { 300 } else { 700 };
-                let text = b.then(|| "x".repeat(if *a == 2 { most } else { 20 }));
-                let row = Row { a: *a, b: text, c: (0..*a).map(|n| (n, n)).collect() };
-                self.sources[*source]
-                    .assert(self.kind, KEYS[*key], &row)
-                    .map_err(|error| error.to_string())?;
-                self.said(|world| world.say(KEYS[*key], *source, row, EventOperation::Assert));
+                let text = b.then(|| "x".repeat(if a == 0 { 20 } else { most }));
+                self.assert(source, KEYS[key], Row::new(a, text))?;
             }
-            Operation::Patch { source, key, a, other } => {
-                let mut row = self.now.get(KEYS[*key]).map(|entity| entity.row.clone()).unwrap_or_default();
-                let mut patch = Patch::new().set("a", a).unwrap();
-                row.a = *a;
-                if *other {
-                    patch = patch.set("b", &Some("patched")).unwrap();
-                    row.b = Some("patched".into());
-                }
-                self.sources[*source]
-                    .patch(self.kind, KEYS[*key], &patch)
-                    .map_err(|error| error.to_string())?;
-                self.said(|world| world.say(KEYS[*key], *source, row, EventOperation::Patch));
+            Operation::Repeat { source, key } => {
+                let row = self.oracle.row(KEYS[key]).unwrap_or_default();
+                self.assert(source, KEYS[key], row)?;
             }
-            Operation::Update { source, key } => {
-                let row = self.now.get(KEYS[*key]).map(|entity| entity.row.clone()).unwrap_or_default();
-                let next = Row { a: row.a.wrapping_add(1) % 3, ..row.clone() };
-                let seen = std::cell::RefCell::new(None);
-                let change = |row: Option<Row>| {
-                    let row = row.unwrap_or_default();
-                    *seen.borrow_mut() = Some(row.clone());
-                    Row { a: row.a.wrapping_add(1) % 3, ..row }
-                };
-                self.sources[*source]
-                    .update(self.kind, KEYS[*key], change)
-                    .map_err(|error| error.to_string())?;
-                ensure(seen.into_inner() == Some(row), "an update sees what is pending")?;
-                self.said(|world| world.say(KEYS[*key], *source, next, EventOperation::Patch));
-            }
+            Operation::Patch { source, key, a, other } => self.patch(source, KEYS[key], a, other)?,
+            Operation::Update { source, key } => self.update(source, KEYS[key])?,
             Operation::Retract { source, key } => {
-                self.sources[*source].retract(self.kind, KEYS[*key]).map_err(|error| error.to_string())?;
-                self.said(|world| world.unsay(KEYS[*key], *source));
+                let session = self.source(source)?;
+                let tended = self.speaks(source);
+                session.retract(self.kind, KEYS[key]).map_err(text)?;
+                self.said(tended, |world| world.unsay(KEYS[key], source))?;
             }
-            Operation::Epoch { source, keys, a, commits } => self.epoch(*source, *keys, *a, *commits)?,
+            Operation::Epoch { source, keys, a, end } => self.epoch(source, keys, a, end)?,
+            Operation::Pass { time, looks, killed } => self.pass(time, looks, killed)?,
+            Operation::Heartbeat { source } => {
+                let session = self.source(source)?;
+                self.speaks(source);
+                session.heartbeat().map_err(text)?;
+                self.count_flushes();
+            }
+            Operation::LetGo { source } => self.let_go(source),
             Operation::Flush => self.flush()?,
-            Operation::Wait => {
-                let key = KEYS[0];
-                let ticket = self.sources[0].retract(self.kind, key).map_err(|error| error.to_string())?;
-                if self.store.state_stats().unwrap().pending == 0 {
-                    self.said(|world| world.unsay(key, 0));
-                    return self.check();
-                }
-                self.said(|world| world.unsay(key, 0));
-                let before = self.moments.last().unwrap().get(key).cloned();
-                let committed = ticket.wait(Until::Durable).map_err(|error| error.to_string())?;
-                let expected = match (before, self.now.get(key)) {
-                    (None, None) => Made::Nothing,
-                    (None, Some(_)) => Made::Created,
-                    (Some(_), None) => Made::Deleted,
-                    (Some(before), Some(now)) if before.row != now.row => Made::Updated,
-                    (Some(before), Some(now)) if before.sources != now.sources => Made::SourcesOnly,
-                    _ => Made::Nothing,
-                };
-                ensure(committed.change == expected, &format!("{committed:?}, expected {expected:?}"))?;
-                self.flush()?;
-                self.all_is_durable();
-            }
-            Operation::Follow { behind, capacity, resume } => {
-                self.leave();
-                let builder = self.store.subscription(self.kind).behind(*behind).capacity(*capacity);
-                let (builder, folded) = match self.left.take().filter(|_| *resume) {
-                    Some((token, folded)) => (builder.resume(token), folded),
-                    None => (builder, Folded::new()),
-                };
-                let follower = builder.start().map_err(|error| error.to_string())?;
-                self.follower = Some((follower, folded));
-            }
+            Operation::Wait => self.wait()?,
+            Operation::Follow { behind, capacity, resume } => self.follow(behind, capacity, resume)?,
             Operation::Read { items } => {
-                self.read(*items)?;
+                self.read(items)?;
                 self.check_told()?;
             }
-            Operation::Compact { thorough } => {
-                let options = CompactOptions::new().thorough(*thorough).keep_tombstones_for(Duration::ZERO);
-                let done = self.store.journal().compact(&options).map_err(|error| error.to_string())?;
-                if done.entries_dropped > 0 {
-                    met("something was compacted");
-                }
-            }
-            Operation::Close => {
+            Operation::StayAway { source, key, changes } => {
+                self.follow(Behind::Resume, 4096, true)?;
+                self.read(10_000)?;
                 self.leave();
-                self.sources.clear();
-                self.store.close().map_err(|error| error.to_string())?;
-                self.flushed();
-                self.all_is_durable();
-                self.reopen(self.disk.clone())?;
+                // Nothing of this one need be left, which may come back.
+                for source in (0..SOURCES.len()).filter(|_| changes % 2 == 1) {
+                    self.step(&Operation::Retract { source, key: (key + 1) % KEYS.len() })?;
+                }
+                for n in 0..changes {
+                    self.step(&Operation::Assert { source, key, a: 1 + n % 2, b: true })?;
+                    self.flush()?;
+                }
+                self.compact(true)?;
+                self.follow(Behind::Resume, 4096, true)?;
+                self.read(10_000)?;
             }
+            Operation::Compact { thorough } => self.compact(thorough)?,
+            Operation::FullDisk { source, key, says } => self.fill_the_disk(source, key, says)?,
+            Operation::FailSync { source, after, forgets, crash } => {
+                self.fail_a_sync(source, after, forgets, crash)?;
+            }
+            Operation::Close => self.close(|_| {})?,
+            Operation::Upgrade => self.close(Self::upgrade)?,
             Operation::Kill => {
                 self.leave();
                 let killed = self.disk.kill(self.disk.events());
@@ -218,60 +186,146 @@ impl World {
             }
             Operation::Scan => self.scan()?,
             Operation::Crash { seed, leaves } => {
-                if *leaves {
+                if leaves {
                     self.leave();
                 }
-                self.follower = None;
-                let mut state = *seed | 1;
-                let crashed = self.disk.crash(self.disk.events(), &mut |n| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    usize::try_from(state >> 11).unwrap_or(0) % n.max(1)
-                });
-                self.die(crashed)?;
+                self.cut_power(seed)?;
             }
         }
         self.check()
     }
 
-    fn epoch(&mut self, source: usize, keys: u8, a: u8, commits: bool) -> Result<(), String> {
-        let epoch = self.sources[source].epoch(self.kind).map_err(|error| error.to_string())?;
+    fn assert(&mut self, source: usize, key: &'static str, row: Row) -> Result<(), String> {
+        let session = self.source(source)?;
+        let tended = self.speaks(source);
+        if self.oracle.row(key).as_ref() == Some(&row) && self.is_older(key)? {
+            met("a row of an older schema was said again");
+        }
+        session.assert(self.kind, key, &row).map_err(text)?;
+        self.said(tended, |world| world.say(key, source, row, EventOperation::Assert))
+    }
+
+    fn patch(&mut self, source: usize, key: &'static str, a: u8, other: bool) -> Result<(), String> {
+        let session = self.source(source)?;
+        let tended = self.speaks(source);
+        let before = self.oracle.row(key);
+        if before.is_none() && self.oracle.knows(key) && !self.oracle.is_touched(key) {
+            met("a patch made again what had been deleted");
+        } else if self.is_older(key)? {
+            met("a row of an older schema was patched");
+        }
+        let mut row = Row { a, ..before.unwrap_or_default() };
+        let mut patch = Patch::new().set("a", &a).map_err(text)?;
+        if other {
+            row.b = Some("patched".into());
+            patch = patch.set("b", &row.b).map_err(text)?;
+        }
+        session.patch(self.kind, key, &patch).map_err(text)?;
+        self.said(tended, |world| world.say(key, source, row, EventOperation::Patch))
+    }
+
+    fn update(&mut self, source: usize, key: &'static str) -> Result<(), String> {
+        let session = self.source(source)?;
+        let tended = self.speaks(source);
+        let row = self.oracle.row(key).unwrap_or_default();
+        let next = Row { a: (row.a + 1) % 3, ..row.clone() };
+        let mut seen = None;
+        let change = |row: Option<Row>| {
+            let row = row.unwrap_or_default();
+            seen = Some(row.clone());
+            Row { a: (row.a + 1) % 3, ..row }
+        };
+        session.update(self.kind, key, change).map_err(text)?;
+        ensure(seen == Some(row), "an update sees what is pending")?;
+        self.said(tended, |world| world.say(key, source, next, EventOperation::Patch))
+    }
+
+    /// True if what is visible of an entity was written by an older version, and nothing of it is pending.
+    fn is_older(&self, key: &str) -> Result<bool, String> {
+        let row = self.store.get(self.kind, key).map_err(text)?;
+        let version = row.map(|row| row.row().schema_version());
+        Ok(version.is_some_and(|version| version < self.kind.schema_version())
+            && !self.oracle.is_touched(key))
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        let key = KEYS[0];
+        let session = self.source(0)?;
+        let tended = self.speaks(0);
+        let ticket = session.retract(self.kind, key).map_err(text)?;
+        self.said(tended, |world| world.unsay(key, 0))?;
+        if self.store.state_stats().unwrap().pending == 0 {
+            return Ok(());
+        }
+        let before = self.oracle.visible().state.get(key).cloned();
+        let committed = ticket.wait(Until::Durable).map_err(text)?;
+        let expected = match (before, self.oracle.now.get(key)) {
+            (None, None) => Made::Nothing,
+            (None, Some(_)) => Made::Created,
+            (Some(_), None) => Made::Deleted,
+            (Some(before), Some(now)) if before.row != now.row => Made::Updated,
+            (Some(before), Some(now)) if before.sources != now.sources => Made::SourcesOnly,
+            _ => Made::Nothing,
+        };
+        ensure(committed.change == expected, &format!("{committed:?}, expected {expected:?}"))?;
+        self.flush()?;
+        self.all_is_durable()
+    }
+
+    fn epoch(&mut self, source: usize, keys: u8, a: u8, end: EpochEnd) -> Result<(), String> {
+        let session = self.source(source)?;
+        self.speaks(source);
+        let epoch = session.epoch(self.kind).map_err(text)?;
+        self.count_flushes();
         self.epoch_of = Some(source);
         let is_said = |at: usize| keys & 1 << at != 0;
         for key in (0..KEYS.len()).filter(|at| is_said(*at)) {
             self.step(&Operation::Assert { source, key, a, b: false })?;
         }
         self.epoch_of = None;
-        if !commits {
-            return Ok(());
+        match end {
+            EpochEnd::Drops => return Ok(()),
+            EpochEnd::FallsSilent if silence::speaks_for_itself(source) => {
+                self.pass(DEADLINE, false, None)?;
+                self.speaks(source);
+                let refused = epoch.commit().err().map(|error| error.kind());
+                self.count_flushes();
+                met("an epoch was abandoned by silence");
+                return ensure(
+                    refused == Some(ErrorKind::SourceEnded),
+                    &format!("an epoch of silence: {refused:?}"),
+                );
+            }
+            _ => {}
         }
-        let outcome = epoch.commit();
-        self.flushes = self.store.state_stats().unwrap().flushes;
-        self.flushed();
-        let outcome = outcome.map_err(|error| error.to_string())?;
+        let begun = self.disk.events();
+        let outcome = epoch.commit().map_err(text)?;
+        self.count_flushes();
+        self.oracle.flushed();
         let mut retracted = 0;
         for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
-            if self.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
+            if self.oracle.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
                 self.take_back(key, source, Suppressed::Synthetic);
                 retracted += 1;
+                met(match self.oracle.now.contains_key(key) {
+                    true => "an epoch left what others assert",
+                    false => "an epoch took something back",
+                });
             }
         }
-        if retracted > 0 {
-            met("an epoch took something back");
-        }
         ensure(outcome.retracted == retracted, &format!("{outcome:?}, expected {retracted}"))?;
-        self.flushed();
-        self.wait_as_configured();
-        Ok(())
+        match end {
+            EpochEnd::Killed(part) => {
+                self.oracle.flushed();
+                self.kill_within(begun, part, "killed while an epoch ended")
+            }
+            _ => self.has_flushed(),
+        }
     }
 
     fn say(&mut self, key: &'static str, source: usize, row: Row, operation: EventOperation) {
-        self.touched.insert(key);
-        let before = self.now.get(key).map(|entity| entity.row.clone());
-        let entity = self.now.entry(key).or_default();
-        entity.row = row;
-        entity.sources.insert(source);
+        let before = self.oracle.row(key);
+        self.oracle.say(key, source, row);
         self.tell(key, source, operation, before, self.suppressed(source));
     }
 
@@ -284,155 +338,161 @@ impl World {
     }
 
     fn take_back(&mut self, key: &'static str, source: usize, suppressed: Suppressed) {
-        self.touched.insert(key);
-        self.forget_source(key, source);
+        self.oracle.unsay(key, source);
         self.tell(key, source, EventOperation::Retract, None, suppressed);
     }
 
-    fn forget_source(&mut self, key: &'static str, source: usize) {
-        if let Some(entity) = self.now.get_mut(key) {
-            entity.sources.remove(&source);
-            if entity.sources.is_empty() {
-                self.now.remove(key);
-            }
-        }
-    }
-
     /// Does what an operation does. It may have ended the window before it, for which it was too large, and the one
-    /// that it is in, which should not wait.
-    fn said(&mut self, say: impl FnOnce(&mut Self)) {
+    /// that it is in, which should not wait. Where others were ended on the way, nothing was pending before it.
+    fn said(&mut self, tended: bool, say: impl FnOnce(&mut Self)) -> Result<(), String> {
         let stats = self.store.state_stats().unwrap();
         let flushes = stats.flushes - std::mem::replace(&mut self.flushes, stats.flushes);
-        let at_its_end = u64::from(flushes > 0 && stats.pending == 0);
-        if flushes > at_its_end {
+        let ends_its_own = stats.pending == 0;
+        if !tended && flushes > u64::from(ends_its_own) {
             met("a window ended before an operation");
-            self.flushed();
+            self.oracle.flushed();
         }
         say(self);
-        if at_its_end > 0 {
-            self.flushed();
-            self.wait_as_configured();
-        }
+        if ends_its_own { self.has_flushed() } else { Ok(()) }
+    }
+
+    fn count_flushes(&mut self) {
+        self.flushes = self.store.state_stats().unwrap().flushes;
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        self.store.flush().map_err(|error| error.to_string())?;
-        self.flushes = self.store.state_stats().unwrap().flushes;
-        self.flushed();
-        self.wait_as_configured();
+        self.store.flush().map_err(text)?;
+        self.looks();
+        self.has_flushed()
+    }
+
+    /// A flush was waited for as the durability says.
+    fn has_flushed(&mut self) -> Result<(), String> {
+        self.count_flushes();
+        if std::mem::take(&mut self.has_failed) {
+            met("what had failed for want of space came later");
+        }
+        self.oracle.flushed();
+        if self.durability == Durability::Sync { self.all_is_durable() } else { Ok(()) }
+    }
+
+    fn all_is_durable(&mut self) -> Result<(), String> {
+        for key in KEYS {
+            if self.oracle.visible().state.contains_key(key) && self.forgotten.remove(key) {
+                met("what was forgotten came back");
+            }
+        }
+        let (store, kind) = (&self.store, self.kind);
+        self.oracle.acknowledge(|key| match store.status(kind, key).map_err(text)? {
+            Status::Alive { version, .. } | Status::Tombstone { version } => Ok(Some(version)),
+            _ => Ok(None),
+        })
+    }
+
+    fn compact(&mut self, thorough: bool) -> Result<(), String> {
+        let options = CompactOptions::new().thorough(thorough).keep_tombstones_for(Duration::ZERO);
+        let done = self.store.journal().compact(&options).map_err(text)?;
+        if done.entries_dropped > 0 {
+            met("something was compacted");
+        }
+        let journal = self.store.journal();
+        if let Some(rows) = journal.kind_named(self.kind.name()) {
+            let view = journal.view();
+            let is_gone =
+                |key: &&&str| self.oracle.knows(key) && view.entity(rows.id, key.as_bytes()).next().is_none();
+            self.forgotten = KEYS.iter().filter(is_gone).copied().collect();
+        }
         Ok(())
     }
 
-    fn wait_as_configured(&mut self) {
-        if self.durability == Durability::Sync {
-            self.all_is_durable();
-        }
+    fn close(&mut self, between: impl FnOnce(&mut Self)) -> Result<(), String> {
+        self.leave();
+        self.sources = Default::default();
+        self.store.close().map_err(text)?;
+        self.oracle.flushed();
+        self.oracle.acknowledged = self.oracle.flushes.len() - 1;
+        between(self);
+        self.reopen(self.disk.clone())
     }
 
-    fn all_is_durable(&mut self) {
-        self.acknowledged = self.moments.len() - 1;
-    }
-
-    /// What is pending is visible now.
-    fn flushed(&mut self) {
-        let before = self.moments.last().unwrap().clone();
-        for key in std::mem::take(&mut self.touched) {
-            match (before.get(key), self.now.get(key)) {
-                (Some(before), Some(now)) if before.row == now.row && before.sources != now.sources => {
-                    met("only a set of sources changed");
-                }
-                (Some(before), Some(now)) if before == now => met("a window came to nothing"),
-                (None, None) => met("what was not there is not there"),
-                _ => {}
-            }
-        }
-        let told = self.told.len();
-        if before != self.now || self.told_until.last() != Some(&told) {
-            self.moments.push(self.now.clone());
-            self.told_until.push(told);
-        }
+    /// The next version of the kind, if there is one.
+    fn upgrade(&mut self) {
+        let Some(next) = KINDS.get(usize::from(self.kind.schema_version())) else { return };
+        self.kind = if self.kind.has_events() { next.events() } else { *next };
+        self.oracle.upgrade(Row::age);
+        // Who follows knows the new version too.
+        self.left.iter_mut().flat_map(|(_, folded)| folded.values_mut()).for_each(|(_, row)| row.age());
     }
 
     /// The process ends: what is pending is gone, and what was not acknowledged may be.
     fn die(&mut self, disk: Simulator) -> Result<(), String> {
-        self.sources.clear();
-        self.touched.clear();
+        self.sources = Default::default();
         self.reopen(disk)
     }
 
     fn reopen(&mut self, disk: Simulator) -> Result<(), String> {
         self.disk = disk;
-        self.store = open(&self.disk, self.durability);
-        self.flushes = 0;
-        let found = self.visible()?;
-        let told = self.count_told();
-        let is_it =
-            |at: &usize| self.moments[*at] == found && told.is_none_or(|told| self.told_until[*at] == told);
-        let moment = (0..self.moments.len()).rev().find(is_it);
-        let Some(moment) = moment.filter(|moment| *moment >= self.acknowledged) else {
-            return Err(format!(
-                "found {found:?}, which is none of the moments from {} on: {:?}",
-                self.acknowledged,
-                &self.moments[self.acknowledged..]
-            ));
-        };
-        if moment + 1 < self.moments.len() {
-            met("a crash took a flush");
+        self.silence = Silence::default();
+        self.store = open(&self.disk, self.durability, &self.silence);
+        (self.flushes, self.has_failed) = (0, false);
+        let (found, told) = (self.shown()?, self.count_told());
+        self.oracle.reopened(found, told)?;
+        for source in self.store.journal().sources().iter().filter(|source| source.settled) {
+            let asserts = |entity: &Entity| entity.sources.contains(&usize::from(source.id));
+            ensure(!self.oracle.now.values().any(asserts), "who is settled asserts nothing")?;
         }
-        self.moments.truncate(moment + 1);
-        self.told_until.truncate(moment + 1);
-        self.told.truncate(self.told_until[moment]);
-        self.acknowledged = moment;
-        self.now = found;
-        self.touched.clear();
-        self.claim();
         self.check_told()
     }
 
     /// The state as the store has it, with what every way of reading says of it.
-    fn visible(&mut self) -> Result<Moment, String> {
+    fn shown(&self) -> Result<Moment, String> {
         let mut found = Moment::new();
         for key in KEYS {
-            let row = self.store.get(self.kind, key).map_err(|error| error.to_string())?;
-            let status = self.store.status(self.kind, key).map_err(|error| error.to_string())?;
+            let row = self.store.get(self.kind, key).map_err(text)?;
+            let status = self.store.status(self.kind, key).map_err(text)?;
             let Some(row) = row else {
-                ensure(!matches!(status, esker::Status::Alive { .. }), "a status of what is not there")?;
+                ensure(!matches!(status, Status::Alive { .. }), "a status of what is not there")?;
                 continue;
             };
             let sources = row.sources().ids().map(usize::from).collect();
             ensure(
-                status == esker::Status::Alive { version: row.version(), sources: row.sources() },
+                status == Status::Alive { version: row.version(), sources: row.sources() },
                 "a status is what the row says",
             )?;
-            found.insert(key, Entity { row: row.value().map_err(|error| error.to_string())?, sources });
+            found.insert(key, Entity { row: row.value().map_err(text)?, sources });
         }
         Ok(found)
     }
 
-    fn check(&mut self) -> Result<(), String> {
-        let found = self.visible()?;
-        ensure(
-            found == *self.moments.last().unwrap(),
-            &format!("{found:?} is visible, expected {:?}", self.moments.last()),
-        )
+    fn check(&self) -> Result<(), String> {
+        let (found, expected) = (self.shown()?, &self.oracle.visible().state);
+        ensure(found == *expected, &format!("{found:?} is visible, expected {expected:?}"))
     }
 
     fn scan(&mut self) -> Result<(), String> {
-        let found = self.moments.last().unwrap().clone();
-        let scanned = self.store.scan(self.kind).map_err(|error| error.to_string())?;
+        let scanned = self.store.scan(self.kind).map_err(text)?;
         // A scan makes what it shows durable.
-        self.all_is_durable();
+        self.all_is_durable()?;
+        let found = &self.oracle.visible().state;
         let mut keys = BTreeSet::new();
         for row in scanned {
-            let row = row.map_err(|error| error.to_string())?;
+            let row = row.map_err(text)?;
             let key = *KEYS.iter().find(|key| key.as_bytes() == row.key()).unwrap();
             ensure(keys.insert(key), "a row comes once")?;
             ensure(row.value().unwrap() == found[key].row, "a scan shows what is there")?;
-            let known = self.versions.entry(key).or_default();
-            ensure(row.version() >= *known, &format!("{key}: version {} behind {known}", row.version()))?;
-            *known = row.version();
         }
         ensure(keys.len() == found.len(), "a scan shows all that is there")
+    }
+
+    fn follow(&mut self, behind: Behind, capacity: u64, resume: bool) -> Result<(), String> {
+        self.leave();
+        let builder = self.store.subscription(self.kind).behind(behind).capacity(capacity);
+        let (builder, folded) = match self.left.take().filter(|_| resume) {
+            Some((token, folded)) => (builder.resume(token), folded),
+            None => (builder, Folded::new()),
+        };
+        self.follower = Some((builder.start().map_err(text)?, folded));
+        Ok(())
     }
 
     /// Ends the follower; what it has gathered can be resumed from its token.
@@ -452,15 +512,15 @@ impl World {
             return Ok(());
         }
         // A window that ended for the next one's sake is visible, and durable with the next sync.
-        self.store.journal().sync().map_err(|error| error.to_string())?;
-        self.all_is_durable();
+        self.store.journal().sync().map_err(text)?;
+        self.all_is_durable()?;
         let Some((follower, folded)) = &mut self.follower else { return Ok(()) };
         for _ in 0..items {
-            let Some(item) = follower.try_next().map_err(|error| error.to_string())? else {
+            let Some(item) = follower.try_next().map_err(text)? else {
                 let gathered: BTreeMap<&str, &Row> =
                     folded.iter().map(|(key, (_, row))| (std::str::from_utf8(key).unwrap(), row)).collect();
                 let expected: BTreeMap<&str, &Row> =
-                    self.moments.last().unwrap().iter().map(|(key, entity)| (*key, &entity.row)).collect();
+                    self.oracle.visible().state.iter().map(|(key, entity)| (*key, &entity.row)).collect();
                 met("a follower caught up");
                 return ensure(
                     gathered == expected,
@@ -490,7 +550,7 @@ impl World {
                             folded.remove(change.key());
                         }
                         _ => {
-                            let row = change.value().map_err(|error| error.to_string())?.unwrap();
+                            let row = change.value().map_err(text)?.unwrap();
                             folded.insert(change.key().to_vec(), (version, row));
                         }
                     }
@@ -507,9 +567,9 @@ impl World {
         self.scan()?;
         self.check_told()?;
         drop(self.follower.take());
-        self.sources.clear();
-        self.store.close().map_err(|error| error.to_string())?;
-        let verified = esker::verify_in(&self.disk, Check::Full).map_err(|error| error.to_string())?;
+        self.sources = Default::default();
+        self.store.close().map_err(text)?;
+        let verified = esker::verify_in(&self.disk, Check::Full).map_err(text)?;
         ensure(verified.verdict == Verdict::Valid, &format!("{:?}", verified.findings))
     }
 }

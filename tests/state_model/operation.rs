@@ -2,6 +2,7 @@
 
 use esker::Behind;
 
+use super::silence::DEADLINE;
 use super::{KEYS, SOURCES};
 
 #[derive(Clone, Debug)]
@@ -11,6 +12,11 @@ pub(crate) enum Operation {
         key: usize,
         a: u8,
         b: bool,
+    },
+    /// Asserts the row that is there.
+    Repeat {
+        source: usize,
+        key: usize,
     },
     Patch {
         source: usize,
@@ -31,7 +37,20 @@ pub(crate) enum Operation {
         source: usize,
         keys: u8,
         a: u8,
-        commits: bool,
+        end: EpochEnd,
+    },
+    /// So many milliseconds go by; somebody looks at deadlines, and may be killed behind a part of that.
+    Pass {
+        time: u64,
+        looks: bool,
+        killed: Option<u8>,
+    },
+    Heartbeat {
+        source: usize,
+    },
+    /// A session ends.
+    LetGo {
+        source: usize,
     },
     Flush,
     Wait,
@@ -43,10 +62,31 @@ pub(crate) enum Operation {
     Read {
         items: usize,
     },
+    /// A follower leaves; so many changes later compaction drops what it has not seen, and it comes back.
+    StayAway {
+        source: usize,
+        key: usize,
+        changes: u8,
+    },
     Compact {
         thorough: bool,
     },
+    /// So much is said while the disk is full.
+    FullDisk {
+        source: usize,
+        key: usize,
+        says: u8,
+    },
+    /// A sync fails behind so many; then the process ends, with the machine or alone.
+    FailSync {
+        source: usize,
+        after: usize,
+        forgets: bool,
+        crash: Option<u64>,
+    },
     Close,
+    /// The next program knows a newer version of the kind.
+    Upgrade,
     Kill,
     /// A power cut; whoever follows leaves with a token before that, or without one.
     Crash {
@@ -56,8 +96,19 @@ pub(crate) enum Operation {
     Scan,
 }
 
+/// How an epoch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EpochEnd {
+    Commits,
+    Drops,
+    /// Its source is silent for too long before that.
+    FallsSilent,
+    /// The process is killed behind a part of what its commit tells the disk.
+    Killed(u8),
+}
+
 /// How often each operation is drawn.
-const WEIGHTS: [usize; 14] = [6, 3, 5, 1, 1, 6, 1, 2, 3, 1, 1, 1, 1, 1];
+const WEIGHTS: [usize; 21] = [28, 4, 12, 24, 4, 6, 10, 2, 3, 24, 4, 15, 14, 7, 4, 2, 2, 3, 1, 3, 4];
 
 impl Operation {
     /// One from numbers: `below(n)` gives one below `n`.
@@ -72,22 +123,49 @@ impl Operation {
         let (source, key, a, yes) = (below(SOURCES.len()), below(KEYS.len()), byte(below(3)), below(2) == 1);
         match drawn.unwrap_or(0) {
             0 => Self::Assert { source, key, a, b: yes },
-            1 => Self::Patch { source, key, a, other: yes },
-            2 => Self::Retract { source, key },
-            3 => Self::Update { source, key },
-            4 => Self::Epoch { source, keys: byte(below(16)), a, commits: yes },
-            5 => Self::Flush,
-            6 => Self::Wait,
-            7 => {
-                let behind = if below(2) == 0 { Behind::Resume } else { Behind::Full };
-                Self::Follow { behind, capacity: if below(2) == 0 { 2 } else { 4096 }, resume: yes }
+            1 => Self::Repeat { source, key },
+            2 => Self::Patch { source, key, a, other: yes },
+            3 => Self::Retract { source, key },
+            4 => Self::Update { source, key },
+            5 => {
+                let end = match below(6) {
+                    0..3 => EpochEnd::Commits,
+                    3 => EpochEnd::Drops,
+                    4 => EpochEnd::FallsSilent,
+                    _ => EpochEnd::Killed(byte(below(256))),
+                };
+                Self::Epoch { source, keys: byte(below(16)), a, end }
             }
-            8 => Self::Read { items: below(12) },
-            9 => Self::Compact { thorough: yes },
-            10 => Self::Close,
-            11 => Self::Kill,
-            12 => Self::Crash { seed: (0..4).fold(0, |seed, _| seed << 8 | below(256) as u64), leaves: yes },
+            6 if below(2) == 0 => Self::Pass { time: DEADLINE, looks: true, killed: Some(byte(below(256))) },
+            6 => {
+                let times = [DEADLINE / 3, DEADLINE - 1, DEADLINE, DEADLINE, DEADLINE + 1, DEADLINE * 2];
+                Self::Pass { time: times[below(6)], looks: yes, killed: None }
+            }
+            7 => Self::Heartbeat { source },
+            8 => Self::LetGo { source },
+            9 => Self::Flush,
+            10 => Self::Wait,
+            11 => {
+                let behind = if below(2) == 0 { Behind::Resume } else { Behind::Full };
+                Self::Follow { behind, capacity: if below(3) == 0 { 4096 } else { 1 }, resume: yes }
+            }
+            12 => Self::Read { items: below(12) },
+            13 => Self::StayAway { source, key, changes: byte(below(12)) },
+            14 => Self::Compact { thorough: yes },
+            15 => Self::FullDisk { source, key, says: byte(below(12)) },
+            16 => {
+                let crash = if below(2) == 0 { Some(seed(below)) } else { None };
+                Self::FailSync { source, after: below(3), forgets: yes, crash }
+            }
+            17 => Self::Close,
+            18 => Self::Upgrade,
+            19 => Self::Kill,
+            _ if yes => Self::Crash { seed: seed(below), leaves: a == 0 },
             _ => Self::Scan,
         }
     }
+}
+
+fn seed(below: &mut dyn FnMut(usize) -> usize) -> u64 {
+    (0..3).fold(0, |seed, _| seed << 8 | below(256) as u64)
 }
