@@ -15,10 +15,11 @@ use crate::journal::cursors::Move;
 use crate::journal::rows::{Appended, Together};
 use crate::state::engine::{OnlyIf, Open, Operation, State, check, stuck};
 use crate::state::kind::{Kind, Patch};
+use crate::state::pending::Saying;
 use crate::state::row::encode;
 use crate::state::schema::Bound;
 use crate::state::source::{Source, patching};
-use crate::state::window::{Saying, Window};
+use crate::state::window::Window;
 
 /// Makes a row of the one that is there, and says which fields it names.
 type Make = dyn Fn(Option<&[u8]>) -> Result<(Vec<u8>, u64)> + Send + Sync;
@@ -44,8 +45,7 @@ impl InBatch {
     {
         let bound = source.bind(kind)?;
         let mut bytes = Vec::new();
-        encode(kind.name(), key, row, &mut bytes)?;
-        bound.check_row(key, &bytes)?;
+        encode(&bound, key, row, &mut bytes)?;
         Self::new(source, bound, key, What::Assert(bytes))
     }
 
@@ -56,7 +56,7 @@ impl InBatch {
         let bound = source.bind(kind)?;
         bound.check_names(key, patch.names().map(str::as_bytes))?;
         let (of, patch, of_key) = (Arc::clone(&bound), patch.clone(), Box::<[u8]>::from(key));
-        let make = move |row: Option<&[u8]>| patching(kind, &of, &of_key, &patch, row);
+        let make = move |row: Option<&[u8]>| patching::<T>(&of, &of_key, &patch, row);
         Self::new(source, bound, key, What::Patch(Box::new(make)))
     }
 
@@ -126,8 +126,8 @@ impl Open {
             let entity = match window.find(hash) {
                 Some(entity) => entity,
                 None => {
-                    let base = self.take_base(core, &one.bound, hash, &one.key)?;
-                    window.enter(Arc::clone(&one.bound), hash, &one.key, base)
+                    let entity = self.take(core, &one.bound, hash, &one.key)?;
+                    window.enter(entity)
                 }
             };
             let made;

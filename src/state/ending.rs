@@ -19,12 +19,12 @@ use crate::state::endings::{Ending, Round, Whose};
 use crate::state::engine::{Open, State};
 use crate::state::liveness::Countdown;
 use crate::state::operations::operation_bytes;
+use crate::state::pending::{Base, BaseRow, Pending, Saying, Utterance, frame_bytes};
 use crate::state::presence::{SessionEnd, SessionEvent};
 use crate::state::reading::{SourceSet, Walk};
 use crate::state::row::Said;
 use crate::state::schema::Bound;
 use crate::state::sessions::{Speaker, put_if_changed};
-use crate::state::window::{Base, BaseRow, Saying, Utterance, frame_bytes};
 
 /// What is to become of that which a source asserts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl State {
                 if taken > 0 && window.bytes() + bytes > most {
                     break;
                 }
-                let entity = window.enter(Arc::clone(bound), hash, key, base);
+                let entity = window.enter(Pending::at_rest(bound, hash, key, base));
                 for source in sources.ids() {
                     let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
                     window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });

@@ -21,11 +21,12 @@ use crate::journal::waiting::Until;
 use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
 use crate::state::flushing::Closed;
+use crate::state::pending::{Base, BaseRow, Pending, Saying, Standing, Utterance};
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::sessions::{Sessions, Speaker};
-use crate::state::window::{Base, BaseRow, Committed, Outcome, Saying, Standing, Utterance, Window};
+use crate::state::window::{Committed, Outcome, Window};
 
 /// The state layer of a journal.
 #[derive(Debug)]
@@ -191,16 +192,16 @@ impl Open {
         &mut self,
         core: &Arc<Core>,
         (bound, hash): (&Arc<Bound>, EntityHash),
-        base: Option<Base>,
+        at_rest: Option<Box<Pending>>,
         operation: &Operation<'_>,
     ) -> Result<Option<u32>> {
         let most = core.options.batch_bytes_max();
-        let entity = match (self.window.find(hash), base) {
+        let entity = match (self.window.find(hash), at_rest) {
             (Some(entity), _) => entity,
-            (None, Some(base)) => self.window.enter(Arc::clone(bound), hash, operation.key, base),
+            (None, Some(at_rest)) => self.window.enter(at_rest),
             (None, None) => {
-                let base = self.take_base(core, bound, hash, operation.key)?;
-                self.window.enter(Arc::clone(bound), hash, operation.key, base)
+                let at_rest = self.take(core, bound, hash, operation.key)?;
+                self.window.enter(at_rest)
             }
         };
         let bytes = self.window.bytes_with(entity, &self.utterance(bound, operation));
@@ -230,18 +231,21 @@ impl Open {
         windows.find_map(|window| Some(window.standing(window.find(hash)?)))
     }
 
-    /// How an entity is in the log, or will be behind the window that is on its way.
-    pub(crate) fn take_base(
+    /// An entity at rest, as it is in the log or will be behind the window that is on its way.
+    pub(crate) fn take(
         &mut self,
         core: &Arc<Core>,
-        bound: &Bound,
+        bound: &Arc<Bound>,
         hash: EntityHash,
         key: &[u8],
-    ) -> Result<Base> {
+    ) -> Result<Box<Pending>> {
         let closed = self.closed.as_ref().and_then(|closed| closed.window.base_behind(hash));
-        match closed.or_else(|| self.recent.take(hash)) {
-            Some(base) => Ok(base),
-            None => base_of(core, bound, key),
+        if let Some(base) = closed {
+            return Ok(Pending::at_rest(bound, hash, key, base));
+        }
+        match self.recent.take(bound, hash) {
+            Some(entity) => Ok(entity),
+            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, key)?)),
         }
     }
 }
@@ -306,19 +310,19 @@ impl State {
                 continue;
             }
             // Before anything is taken in: what is refused leaves no trace.
-            let base = match open.pending(hash) {
+            let at_rest = match open.pending(hash) {
                 Some(standing) if !operation.may_go_on(bound, &standing)? => return Ok(Accepted::Moved),
                 Some(_) => None,
                 None => {
-                    let base = open.take_base(core, bound, hash, operation.key)?;
-                    if !operation.may_go_on(bound, &base.standing())? {
+                    let entity = open.take(core, bound, hash, operation.key)?;
+                    if !operation.may_go_on(bound, &entity.standing())? {
                         return Ok(Accepted::Moved);
                     }
-                    Some(base)
+                    Some(entity)
                 }
             };
             let was_idle = open.window.operations() == 0;
-            let Some(entity) = open.room_for(core, (bound, hash), base, operation)? else {
+            let Some(entity) = open.room_for(core, (bound, hash), at_rest, operation)? else {
                 // A window is one batch: what would not fit begins the next one.
                 drop(open);
                 self.append(core)?;
@@ -374,8 +378,7 @@ impl State {
             if open.epochs.has_touched(epoch, hash) {
                 continue;
             }
-            let base = open.take_base(core, bound, hash, key)?;
-            let entity = window.enter(Arc::clone(bound), hash, key, base);
+            let entity = window.enter(open.take(core, bound, hash, key)?);
             let (source, saying, suppressed) = (speaker.source, Saying::Retract, flag::SYNTHETIC);
             window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
             retracted += 1;

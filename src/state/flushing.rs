@@ -22,6 +22,7 @@ use parking_lot::MutexGuard;
 use crate::clock::Moved;
 use crate::error::Result;
 use crate::format::count::EventCount;
+use crate::format::row::RowOperation;
 use crate::id::{KindId, Position};
 use crate::journal::core::Core;
 use crate::journal::lodger::Lodger;
@@ -42,8 +43,8 @@ pub(crate) struct Closed {
 
 /// A window in the log.
 struct InLog {
-    /// Whose frames they are, by the place of the entity in the window.
-    places: Vec<usize>,
+    /// Whose frames they are, by the place of the entity in the window, and what they say.
+    frames: Vec<(usize, RowOperation)>,
     rows: Vec<Receipt>,
     /// What entities begin with that the log did not know.
     first_version: u64,
@@ -53,14 +54,14 @@ struct InLog {
 /// Appends a window, and something else in the same batch.
 fn append(core: &Core, window: &Window, end: Position, together: Together<'_>) -> Result<InLog> {
     let first_version = if window.has_spoken() { core.first_version() } else { 0 };
-    let (places, frames): (Vec<usize>, Vec<_>) = window.frames(first_version).unzip();
+    let (places, frames): (Vec<_>, Vec<_>) = window.frames(first_version).unzip();
     let (told, counts) = told(core, window, first_version);
     let (rows, appended) = if frames.is_empty() && told.is_empty() && together.is_empty() {
         (Vec::new(), Appended { facts: Vec::new(), last: None, end })
     } else {
         core.append_rows(told.into_iter(), frames.into_iter(), &counts, together)?
     };
-    Ok(InLog { places, rows, first_version, appended })
+    Ok(InLog { frames: places, rows, first_version, appended })
 }
 
 /// The frames of what was said of kinds with events, and what the numbers of events come to with them.
@@ -95,15 +96,15 @@ impl Open {
 
     /// Notes that a window is in the log, and how its entities are there now.
     fn note(&mut self, mut window: Window, log: InLog) -> Appended {
-        let InLog { places, rows, first_version, appended } = log;
+        let InLog { frames, rows, first_version, appended } = log;
         // What failed before has been made good.
         self.failure = None;
         self.end = appended.end;
         let Self { window: open, recent, .. } = self;
-        let operations = window.flushed((&places, &rows), first_version, appended.end, |hash, base| {
+        let operations = window.flushed((&frames, &rows), first_version, appended.end, |entity| {
             // It may have been touched again while the window was on its way.
-            if let Some(base) = open.rebase(hash, base) {
-                recent.put(hash, base);
+            if let Some(entity) = open.rebase(entity) {
+                recent.put(entity);
             }
         });
         self.done.flushes += 1;

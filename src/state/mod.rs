@@ -12,7 +12,7 @@
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store
-//! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — how they are accepted;
+//! * [`pending`], [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — how they are accepted;
 //!   [`flushing`] — when that is appended, and who waits for it
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
@@ -39,6 +39,7 @@ pub(crate) mod mirroring;
 pub(crate) mod net;
 pub(crate) mod operations;
 pub(crate) mod pack;
+pub(crate) mod pending;
 pub(crate) mod presence;
 pub(crate) mod reading;
 pub(crate) mod recent;

@@ -7,7 +7,14 @@
 /// Splits the first value off. `None`: there is no whole value.
 ///
 /// Without recursion: bytes from disk may nest as deep as they like.
+#[inline]
 pub(crate) fn split_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let head = Head::read(bytes)?;
+    // As most are: one that holds no others.
+    if head.values == 0 { bytes.split_at_checked(head.bytes) } else { split_nested(bytes) }
+}
+
+fn split_nested(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes;
     let mut left = 1u64;
     while left > 0 {
@@ -156,16 +163,10 @@ fn number(length: u16) -> [u8; 2] {
     [high, low]
 }
 
-/// Puts the entries of every map inside the fields of a row in the order of their encoded keys, so that
+/// Puts the entries of every map inside the fields of a whole row in the order of their encoded keys, so that
 /// equal values have equal bytes whatever order a hash map has them in. The row's own fields stay.
 pub(crate) fn canonical(row: &mut Vec<u8>) {
     let Some(fields) = Fields::of(row) else { return };
-    let mut all = fields.clone();
-    let has_maps = all.by_ref().fold(false, |has, (_, value)| has | may_hold_a_map(value));
-    // What is no row stays as it is, for whoever refuses it.
-    if !has_maps || !all.is_whole() {
-        return;
-    }
     let mut sorted = Vec::with_capacity(row.len());
     let fields: Vec<(&[u8], Vec<u8>)> = fields.map(|(name, value)| (name, sorted_value(value))).collect();
     let borrowed: Vec<(&[u8], &[u8])> =
@@ -174,7 +175,8 @@ pub(crate) fn canonical(row: &mut Vec<u8>) {
     *row = sorted;
 }
 
-fn may_hold_a_map(value: &[u8]) -> bool {
+/// False: there is no map in a value.
+pub(crate) fn may_hold_a_map(value: &[u8]) -> bool {
     matches!(value.first(), Some(0x80..=0x9f | 0xdc..=0xdf))
 }
 

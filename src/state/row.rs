@@ -15,16 +15,24 @@ use crate::format::row::{RowMark, RowOperation};
 use crate::journal::entry::Entry;
 use crate::state::kind::{Kind, RowFields, Upcaster};
 use crate::state::pack;
+use crate::state::schema::Bound;
 
 /// All fields: of an entity that is new, gone, or brought from another version.
 pub(crate) const ALL_FIELDS: u64 = u64::MAX;
 
-/// Encodes the row of an entity behind what `row` holds, which is nothing.
-pub(crate) fn encode<T: Serialize>(kind: &str, key: &[u8], value: &T, row: &mut Vec<u8>) -> Result<()> {
+/// Room for what a patched row usually is: more is found where it is not enough.
+const FIELDS_EXPECTED: usize = 16;
+const BYTES_EXPECTED: usize = 64;
+
+/// Encodes the row of an entity behind what `row` holds, which is nothing. What is no row of the kind is refused.
+pub(crate) fn encode<T: Serialize>(bound: &Bound, key: &[u8], value: &T, row: &mut Vec<u8>) -> Result<()> {
     rmp_serde::encode::write_named(row, value).map_err(|cause| {
-        Error::new(ErrorKind::Codec, format!("encode the row {}", entity_text(kind, key))).because(cause)
+        Error::new(ErrorKind::Codec, format!("encode the row {}", entity_text(&bound.name, key)))
+            .because(cause)
     })?;
-    pack::canonical(row);
+    if bound.check_row(key, row)? {
+        pack::canonical(row);
+    }
     Ok(())
 }
 
@@ -146,21 +154,18 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
 
 /// Lays the fields of a patch over a row, and gives the bytes that the row's type writes of that.
 pub(crate) fn patched<T: Serialize + DeserializeOwned>(
-    kind: &str,
+    bound: &Bound,
     key: &[u8],
     row: Option<&[u8]>,
     patch: &RowFields,
 ) -> Result<Vec<u8>> {
-    let doing = || format!("patch the row {}", entity_text(kind, key));
-    let mut fields = match row {
-        None => RowFields::default(),
-        Some(row) => RowFields::read(row)
-            .ok_or_else(|| Error::corrupt(doing()).sides("a row", format!("{} bytes", row.len())))?,
+    let doing = || format!("patch the row {}", entity_text(&bound.name, key));
+    let no_row = || {
+        let found = format!("{} bytes", row.map_or(0, <[u8]>::len));
+        Error::corrupt(doing()).sides("a row", found)
     };
-    for (name, value) in patch.encoded() {
-        fields.set_encoded(name, value.to_vec());
-    }
-    let value: T = rmp_serde::from_slice(&fields.write()).map_err(|cause| {
+    let overlaid = overlaid(row, patch).ok_or_else(no_row)?;
+    let value: T = rmp_serde::from_slice(&overlaid).map_err(|cause| {
         let error = Error::new(ErrorKind::TypeMismatch, doing());
         match (unfit::<T>(row, patch), row) {
             (Some(field), _) => {
@@ -172,8 +177,29 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
         .because(cause)
     })?;
     let mut bytes = Vec::new();
-    encode(kind, key, &value, &mut bytes)?;
+    encode(bound, key, &value, &mut bytes)?;
     Ok(bytes)
+}
+
+/// A row with the fields of a patch in the place of its own, or behind them. `None`: it is not one.
+fn overlaid(row: Option<&[u8]>, patch: &RowFields) -> Option<Vec<u8>> {
+    let mut fields: Vec<(&[u8], &[u8])> = Vec::with_capacity(FIELDS_EXPECTED);
+    if let Some(row) = row {
+        let mut own = pack::Fields::of(row)?;
+        fields.extend(own.by_ref());
+        if !own.is_whole() || fields.iter().any(|(name, _)| std::str::from_utf8(name).is_err()) {
+            return None;
+        }
+    }
+    for (name, value) in patch.encoded() {
+        match fields.iter_mut().find(|(own, _)| *own == name.as_bytes()) {
+            Some((_, own)) => *own = value,
+            None => fields.push((name.as_bytes(), value)),
+        }
+    }
+    let mut overlaid = Vec::with_capacity(row.map_or(0, <[u8]>::len) + BYTES_EXPECTED);
+    pack::write_row(&fields, &mut overlaid);
+    Some(overlaid)
 }
 
 /// The field of a patch that a row does not take, where one by itself tells it.

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -15,7 +16,7 @@ use crate::id::KindId;
 use crate::journal::core::Core;
 use crate::journal::registry::{EVENTS_PREFIX, KindSpec, check};
 use crate::state::kind::{Kind, Upcaster};
-use crate::state::pack::Fields;
+use crate::state::pack::{Fields, may_hold_a_map};
 
 /// A kind that rows are written of.
 #[derive(Debug)]
@@ -41,16 +42,22 @@ impl Bound {
         Self { id, events, name, version, steps: &[], fields, told: &[] }
     }
 
-    /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything.
-    pub(crate) fn check_row(&self, key: &[u8], row: &[u8]) -> Result<()> {
+    /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything. Answers
+    /// whether there may be maps in its fields.
+    pub(crate) fn check_row(&self, key: &[u8], row: &[u8]) -> Result<bool> {
         let no_map = || {
             Error::new(ErrorKind::Schema, format!("write the row {}", entity_text(&self.name, key)))
                 .sides("a struct with named fields", "a value that is encoded as something else")
                 .noting("let it serialise as what it is read as".to_owned())
         };
         let mut fields = Fields::of(row).ok_or_else(no_map)?;
-        self.check_names(key, fields.by_ref().map(|(name, _)| name))?;
-        if fields.is_whole() { Ok(()) } else { Err(no_map()) }
+        let mut has_maps = false;
+        let names = fields.by_ref().map(|(name, value)| {
+            has_maps |= may_hold_a_map(value);
+            name
+        });
+        self.check_names(key, names)?;
+        if fields.is_whole() { Ok(has_maps) } else { Err(no_map()) }
     }
 
     /// Some fields as one bit each.
@@ -89,10 +96,37 @@ impl Bound {
 /// number of its steps; and whether it has events.
 type Handle = (usize, usize, usize, usize, u16, usize, usize, bool);
 
+/// Hashes handles: numbers of this program's own, which nobody chooses so that they collide.
+#[derive(Debug, Default)]
+struct Places(u64);
+
+impl Hasher for Places {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ number).wrapping_mul(ODD).rotate_left(29);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+}
+
 /// The handles that were used to write.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
-    bound: RwLock<HashMap<Handle, Arc<Bound>>>,
+    bound: RwLock<HashMap<Handle, Arc<Bound>, BuildHasherDefault<Places>>>,
 }
 
 impl Schemas {

@@ -13,10 +13,10 @@ use crate::state::ending::Closing;
 use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
 use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
+use crate::state::pending::Saying;
 use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
 use crate::state::schema::Bound;
 use crate::state::sessions::{Claimed, SourceOptions, Speaker, Who};
-use crate::state::window::Saying;
 
 /// A session of a source, until its last clone is dropped.
 struct Claim {
@@ -176,8 +176,7 @@ impl Source {
     {
         let bound = self.bind(kind)?;
         crate::codec::with_buffer(|bytes| {
-            encode(kind.name(), key, row, bytes)?;
-            bound.check_row(key, bytes)?;
+            encode(&bound, key, row, bytes)?;
             let (speaker, saying) = (self.speaker(), Saying::Assert(bytes));
             let operation = Operation { speaker, key, saying, metadata, only_if };
             match self.state.accept(self.core(), &bound, &operation)? {
@@ -237,7 +236,7 @@ impl Source {
                 let doing = format!("patch the row {}", entity_text(kind.name(), key));
                 return Err(Error::new(ErrorKind::Conflict, doing).sides("an entity that is there", "none"));
             }
-            patching(kind, &bound, key, patch, row)
+            patching::<T>(&bound, key, patch, row)
         })
     }
 
@@ -276,8 +275,7 @@ impl Source {
         self.overwrite(&bound, key, &[], |row| {
             let value = row.map(|row| decode(kind.name(), key, row)).transpose()?;
             let mut bytes = Vec::new();
-            encode(kind.name(), key, &change(value), &mut bytes)?;
-            bound.check_row(key, &bytes)?;
+            encode(&bound, key, &change(value), &mut bytes)?;
             let differing = row.map_or(ALL_FIELDS, |row| changed(row, &bytes, &bound.fields));
             Ok((bytes, differing))
         })
@@ -423,14 +421,12 @@ impl Source {
 
 /// What a patch makes of a row, and the fields that it names, one bit each.
 pub(crate) fn patching<T: Serialize + DeserializeOwned>(
-    kind: Kind<T>,
     bound: &Bound,
     key: &[u8],
     patch: &Patch,
     row: Option<&[u8]>,
 ) -> Result<(Vec<u8>, u64)> {
-    let row = patched::<T>(kind.name(), key, row, patch.fields())?;
-    bound.check_row(key, &row)?;
+    let row = patched::<T>(bound, key, row, patch.fields())?;
     Ok((row, bound.bits_of(patch.names())))
 }
 

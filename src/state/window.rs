@@ -4,21 +4,16 @@
 //! entity's row frame is decided when the window is flushed, from how the entity was before and how it is now:
 //! whatever happened in between leaves no trace.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::format::frame::FRAME_BYTES;
 use crate::format::index::EntityHash;
-use crate::format::operation::{EventMark, EventOperation};
-use crate::format::row::{ROW_EXTENSION_BYTES_MAX, RowMark, RowOperation};
+use crate::format::row::RowOperation;
 use crate::id::{KindId, Position, Seq};
-use crate::journal::entry::OwnedEntry;
 use crate::journal::record::Receipt;
 use crate::journal::rows::{OperationFrame, RowFrame};
-use crate::state::operations::{Spoken, operation_bytes};
-use crate::state::row::{ALL_FIELDS, changed};
-use crate::state::schema::Bound;
+use crate::state::operations::Spoken;
+use crate::state::pending::{Base, Pending, Standing, Utterance};
 
 /// What a flush made of an operation's entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,113 +69,6 @@ impl Outcome {
     }
 }
 
-/// How an entity is in the log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Base {
-    pub(crate) alive: bool,
-    /// Zero: the log does not know it.
-    pub(crate) version: u64,
-    pub(crate) generation: u64,
-    pub(crate) sources: u64,
-    pub(crate) row: BaseRow,
-    /// The version of the schema that the row is of.
-    pub(crate) schema: u16,
-    /// No step brings the row to the kind's version. It can be asserted anew, and retracted.
-    pub(crate) is_stuck: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) enum BaseRow {
-    #[default]
-    None,
-    /// As it stands in the log.
-    Logged(OwnedEntry),
-    /// Brought to this version of its kind.
-    Brought(Vec<u8>),
-}
-
-impl Base {
-    /// An entity of which nothing is pending.
-    pub(crate) fn standing(&self) -> Standing<'_> {
-        let row = self.alive.then(|| Cow::Borrowed(self.row()));
-        Standing { row, version: self.version, tick: 0, touched: 0, is_stuck: self.alive && self.is_stuck }
-    }
-
-    pub(crate) fn row(&self) -> &[u8] {
-        match &self.row {
-            BaseRow::None => &[],
-            BaseRow::Logged(entry) => entry.payload(),
-            BaseRow::Brought(row) => row,
-        }
-    }
-}
-
-/// What an operation says of an entity.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Saying<'a> {
-    /// It is there, and this is its row.
-    Assert(&'a [u8]),
-    /// It is there, and some fields of its row are these: the row with them, and one bit for each of them.
-    Patch(&'a [u8], u64),
-    /// As far as this source knows it is not.
-    Retract,
-}
-
-impl<'a> Saying<'a> {
-    /// The row, if it says one.
-    pub(crate) fn row(self) -> Option<&'a [u8]> {
-        match self {
-            Self::Assert(row) | Self::Patch(row, _) => Some(row),
-            Self::Retract => None,
-        }
-    }
-}
-
-/// What a source says, with what belongs to it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Utterance<'a> {
-    pub(crate) source: u8,
-    pub(crate) saying: Saying<'a>,
-    pub(crate) metadata: &'a [u8],
-    /// Why it is no event, as a flag of its frame; 0: it is one.
-    pub(crate) suppressed: u16,
-}
-
-/// An entity that was touched.
-#[derive(Debug)]
-struct Pending {
-    bound: Arc<Bound>,
-    hash: EntityHash,
-    key: Box<[u8]>,
-    base: Base,
-    alive: bool,
-    /// The row, if it is another one than the base's.
-    row: Option<Vec<u8>>,
-    sources: u64,
-    metadata: Vec<u8>,
-    /// Whose operation was the last.
-    source: u8,
-    /// Who said anything of it in this window.
-    touched: u64,
-    /// Which operation was the last, of all that this window and those before it ever took; 0: none yet.
-    tick: u64,
-}
-
-/// An entity as it is with all that is pending.
-#[derive(Debug)]
-pub(crate) struct Standing<'w> {
-    /// `None`: it is not there.
-    pub(crate) row: Option<Cow<'w, [u8]>>,
-    /// The version that the log has.
-    pub(crate) version: u64,
-    /// Which operation on it is the last that is pending; 0: none is.
-    pub(crate) tick: u64,
-    /// Who has operations of it pending.
-    pub(crate) touched: u64,
-    /// Nobody can tell what its row is for the kind's version.
-    pub(crate) is_stuck: bool,
-}
-
 /// Hashes that are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AsItIs(u64);
@@ -209,7 +97,7 @@ type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
 /// The operations since the last flush.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    entities: Vec<Pending>,
+    entities: Vec<Box<Pending>>,
     by_hash: ByHash,
     /// The operations on kinds with events.
     spoken: Vec<Spoken>,
@@ -247,15 +135,7 @@ impl Window {
     /// The bytes that it would come to with an operation.
     pub(crate) fn bytes_with(&self, at: u32, utterance: &Utterance<'_>) -> u64 {
         let Some(pending) = self.entities.get(at as usize) else { return self.bytes };
-        let Utterance { source, saying, metadata, .. } = *utterance;
-        let left = if metadata.is_empty() { pending.metadata.len() } else { metadata.len() };
-        let row = match saying.row() {
-            Some(row) => row.len(),
-            None if pending.is_last(source) => 0,
-            None => pending.row().len(),
-        };
-        let told = pending.told_bytes(utterance);
-        self.bytes - pending.frame_bytes() + frame_bytes(pending.key.len(), left, row) + told
+        self.bytes - pending.frame_bytes() + pending.bytes_with(utterance)
     }
 
     pub(crate) fn outcome(&self) -> Arc<Outcome> {
@@ -268,24 +148,11 @@ impl Window {
     }
 
     /// Takes an entity in that was not touched before.
-    pub(crate) fn enter(&mut self, bound: Arc<Bound>, hash: EntityHash, key: &[u8], base: Base) -> u32 {
+    pub(crate) fn enter(&mut self, entity: Box<Pending>) -> u32 {
         let at = u32::try_from(self.entities.len()).unwrap_or(u32::MAX);
-        let pending = Pending {
-            bound,
-            hash,
-            key: key.into(),
-            alive: base.alive,
-            row: None,
-            sources: base.sources,
-            metadata: Vec::new(),
-            source: 0,
-            touched: 0,
-            tick: 0,
-            base,
-        };
-        self.bytes += pending.frame_bytes();
-        self.entities.push(pending);
-        self.by_hash.insert(hash, at);
+        self.bytes += entity.frame_bytes();
+        self.by_hash.insert(entity.hash, at);
+        self.entities.push(entity);
         at
     }
 
@@ -302,16 +169,7 @@ impl Window {
 
     /// How an entity is now.
     pub(crate) fn standing(&self, at: u32) -> Standing<'_> {
-        let Some(pending) = self.entities.get(at as usize) else {
-            return Standing { row: None, version: 0, tick: 0, touched: 0, is_stuck: false };
-        };
-        Standing {
-            row: pending.alive.then(|| Cow::Borrowed(pending.row())),
-            version: pending.base.version,
-            tick: pending.tick,
-            touched: pending.touched,
-            is_stuck: pending.alive && pending.row.is_none() && pending.base.is_stuck,
-        }
+        self.entities.get(at as usize).map_or(Standing::NOWHERE, |pending| pending.standing())
     }
 
     /// Applies an operation of a source.
@@ -320,12 +178,7 @@ impl Window {
         let before = pending.frame_bytes();
         let changed = pending.bound.events.and_then(|_| pending.would_change(utterance.saying));
         self.ticks += 1;
-        pending.say(utterance.source, utterance.saying);
-        pending.tick = self.ticks;
-        if !utterance.metadata.is_empty() {
-            pending.metadata.clear();
-            pending.metadata.extend_from_slice(utterance.metadata);
-        }
+        pending.say(utterance, self.ticks);
         self.bytes = self.bytes + pending.frame_bytes() - before + pending.told_bytes(utterance);
         self.operations += 1;
         if pending.bound.events.is_some() {
@@ -357,30 +210,35 @@ impl Window {
         frames.collect()
     }
 
-    /// The row frames that the window comes to, with the place of each one's entity.
-    pub(crate) fn frames(&self, first_version: u64) -> impl Iterator<Item = (usize, RowFrame<'_>)> {
-        self.entities
-            .iter()
-            .enumerate()
-            .filter_map(move |(at, pending)| Some((at, pending.frame(first_version)?)))
+    /// The row frames that the window comes to, with the place of each one's entity and what it says of it.
+    pub(crate) fn frames(
+        &self,
+        first_version: u64,
+    ) -> impl Iterator<Item = ((usize, RowOperation), RowFrame<'_>)> {
+        self.entities.iter().enumerate().filter_map(move |(at, pending)| {
+            let frame = pending.frame(first_version)?;
+            Some(((at, frame.operation), frame))
+        })
     }
 
-    /// Ends the window: its frames were given these places. `keep` is given how each entity is in the log now. Answers
-    /// how many operations there were.
+    /// Ends the window: its frames, those of the entities in these places, were given these receipts. `keep` is given each
+    /// entity as it is in the log now. Answers how many operations there were.
     pub(crate) fn flushed(
         &mut self,
-        (places, receipts): (&[usize], &[Receipt]),
+        (frames, receipts): (&[(usize, RowOperation)], &[Receipt]),
         first_version: u64,
         end: Position,
-        mut keep: impl FnMut(EntityHash, Base),
+        mut keep: impl FnMut(Box<Pending>),
     ) -> u64 {
-        let mut given = places.iter().zip(receipts).peekable();
+        let mut given = frames.iter().zip(receipts).peekable();
         let mut entities = Vec::with_capacity(self.entities.len());
-        for (at, pending) in self.entities.drain(..).enumerate() {
-            let receipt = given.next_if(|(place, _)| **place == at).map(|(_, receipt)| receipt);
-            let committed = pending.committed(receipt, first_version);
+        for (at, mut pending) in self.entities.drain(..).enumerate() {
+            let given = given.next_if(|((place, _), _)| *place == at);
+            let given = given.map(|((_, operation), receipt)| (receipt, *operation));
+            let committed = pending.committed(given, first_version);
             entities.push(committed);
-            keep(pending.hash, pending.into_base(receipt, committed));
+            pending.rest(given, committed);
+            keep(pending);
         }
         self.end(Ended::Flushed { end, entities: entities.into() })
     }
@@ -403,10 +261,10 @@ impl Window {
 
     /// Learns how an entity is in the log, of which operations were taken in before that was known. Gives it back if
     /// there are none.
-    pub(crate) fn rebase(&mut self, hash: EntityHash, base: Base) -> Option<Base> {
-        let pending = self.find(hash).and_then(|at| self.entities.get_mut(at as usize));
-        let Some(pending) = pending else { return Some(base) };
-        (pending.base.version, pending.base.generation) = (base.version, base.generation);
+    pub(crate) fn rebase(&mut self, entity: Box<Pending>) -> Option<Box<Pending>> {
+        let pending = self.find(entity.hash).and_then(|at| self.entities.get_mut(at as usize));
+        let Some(pending) = pending else { return Some(entity) };
+        (pending.base.version, pending.base.generation) = (entity.base.version, entity.base.generation);
         None
     }
 
@@ -420,205 +278,4 @@ impl Window {
         self.bytes = 0;
         std::mem::take(&mut self.operations)
     }
-}
-
-impl Pending {
-    fn row(&self) -> &[u8] {
-        self.row.as_deref().unwrap_or_else(|| self.base.row())
-    }
-
-    fn frame_bytes(&self) -> u64 {
-        let row = if self.alive { self.row().len() } else { 0 };
-        frame_bytes(self.key.len(), self.metadata.len(), row)
-    }
-
-    /// The version of the schema that the base's row is of.
-    fn schema_of_base(&self) -> u16 {
-        if self.base.schema == 0 { self.bound.version } else { self.base.schema }
-    }
-
-    /// Nobody would assert it without this source.
-    fn is_last(&self, source: u8) -> bool {
-        self.sources & !(1 << (source % 64)) == 0
-    }
-
-    fn say(&mut self, source: u8, saying: Saying<'_>) {
-        let bit = 1u64 << (source % 64);
-        match saying {
-            Saying::Assert(row) | Saying::Patch(row, _) => {
-                if row == self.base.row() && !self.base.is_stuck {
-                    self.row = None;
-                } else {
-                    let kept = self.row.get_or_insert_default();
-                    kept.clear();
-                    // Memory that was needed once is not held for ever.
-                    kept.shrink_to(4 * row.len());
-                    kept.extend_from_slice(row);
-                }
-                self.alive = true;
-                self.sources |= bit;
-            }
-            Saying::Retract => {
-                self.sources &= !bit;
-                self.alive &= self.sources != 0;
-            }
-        }
-        self.source = source;
-        self.touched |= bit;
-    }
-
-    /// How the entity is now against how it was: the operation, and which fields differ.
-    fn net(&self) -> Option<(RowOperation, u64)> {
-        match (self.base.alive, self.alive) {
-            (false, false) => None,
-            (false, true) => Some((RowOperation::Created, ALL_FIELDS)),
-            (true, false) => Some((RowOperation::Deleted, ALL_FIELDS)),
-            (true, true) => {
-                let differing = match &self.row {
-                    None => 0,
-                    Some(_) if self.base.is_stuck => ALL_FIELDS,
-                    Some(row) => changed(self.base.row(), row, &self.bound.fields),
-                };
-                match differing {
-                    0 if self.sources == self.base.sources => None,
-                    0 => Some((RowOperation::Sources, 0)),
-                    mask => Some((RowOperation::Updated, mask)),
-                }
-            }
-        }
-    }
-
-    /// The version that the entity has with this; `None`: that of the generation that it will be given. `first`: what
-    /// one begins with that the log does not know, and of which operations are told.
-    fn next_version(&self, operation: RowOperation, first: u64) -> Option<u64> {
-        if self.base.version == 0 {
-            return self.bound.events.map(|_| first);
-        }
-        let step = u64::from(operation != RowOperation::Sources);
-        let version = self.base.version + step;
-        // Of what was deleted compaction may forget how often it was there; its operations have said it then.
-        let may_be_forgotten = !self.base.alive && self.bound.events.is_some();
-        (version != self.base.generation + 1 || may_be_forgotten).then_some(version)
-    }
-
-    /// The version that the entity of a kind with events has behind the window.
-    fn version(&self, first: u64) -> u64 {
-        match self.net() {
-            None => self.base.version,
-            Some((operation, _)) => self.next_version(operation, first).unwrap_or(self.base.generation + 1),
-        }
-    }
-
-    /// Which fields an operation would change of the row as it is; `None`: there is none, or it retracts.
-    fn would_change(&self, saying: Saying<'_>) -> Option<u64> {
-        let row = saying.row().filter(|_| self.alive)?;
-        if self.row.is_none() && self.base.is_stuck {
-            return Some(ALL_FIELDS);
-        }
-        Some(changed(self.row(), row, &self.bound.fields))
-    }
-
-    /// What an operation that was applied tells.
-    fn spoken(&self, entity: u32, utterance: &Utterance<'_>, changed: Option<u64>) -> Spoken {
-        let Utterance { source, saying, metadata, suppressed } = *utterance;
-        let (operation, present) = match saying {
-            Saying::Assert(_) => (EventOperation::Assert, None),
-            Saying::Patch(_, present) => (EventOperation::Patch, Some(present)),
-            Saying::Retract => (EventOperation::Retract, None),
-        };
-        let row = saying.row().unwrap_or_default().to_vec();
-        let (sources, metadata) = (self.sources, metadata.to_vec());
-        Spoken { entity, operation, source, suppressed, sources, changed, present, row, metadata }
-    }
-
-    /// The frame of an operation, when the window comes to this version.
-    fn told<'a>(
-        &'a self,
-        spoken: &'a Spoken,
-        (kind, hash): (KindId, EntityHash),
-        version: u64,
-        sequence: (u64, u64),
-    ) -> OperationFrame<'a> {
-        let before = if self.base.alive { self.base.version } else { 0 };
-        let &Spoken { operation, source, suppressed, sources, changed, present, .. } = spoken;
-        let version_before = (before != version).then_some(before);
-        let schema = self.bound.version;
-        let mark = EventMark { schema, sources, changed, present, sequence, version, version_before };
-        let (key, metadata, payload) = (&*self.key, &*spoken.metadata, &*spoken.row);
-        OperationFrame { operation, kind, hash, key, metadata, payload, source, suppressed, mark }
-    }
-
-    /// What the frame of an operation takes of the log at most.
-    fn told_bytes(&self, utterance: &Utterance<'_>) -> u64 {
-        let row = utterance.saying.row().map_or(0, <[u8]>::len);
-        self.bound.events.map_or(0, |_| operation_bytes(self.key.len(), utterance.metadata.len(), row))
-    }
-
-    /// How the entity will be in the log, but for its version and its generation.
-    fn base_behind(&self) -> Base {
-        let (base, schema) = (self.base.clone(), self.bound.version);
-        let base = Base { alive: self.alive, sources: self.sources, ..base };
-        match self.net() {
-            Some((RowOperation::Deleted, _)) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
-            Some((RowOperation::Created | RowOperation::Updated, _)) => {
-                let row = BaseRow::Brought(self.row().to_vec());
-                Base { row, schema, is_stuck: false, ..base }
-            }
-            Some((RowOperation::Sources, _)) | None => base,
-        }
-    }
-
-    /// How the entity is in the log with its frame, if it was given one.
-    fn into_base(self, receipt: Option<&Receipt>, committed: Committed) -> Base {
-        let Some(receipt) = receipt else { return self.base };
-        let (version, generation) = (committed.version, receipt.generation.get());
-        let base = Base { alive: self.alive, version, generation, sources: self.sources, ..self.base };
-        let schema = self.bound.version;
-        match (self.alive, self.row) {
-            (false, _) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
-            (true, Some(row)) if committed.change != Made::SourcesOnly => {
-                Base { row: BaseRow::Brought(row), schema, is_stuck: false, ..base }
-            }
-            (true, _) => base,
-        }
-    }
-
-    fn frame(&self, first: u64) -> Option<RowFrame<'_>> {
-        let (operation, changed) = self.net()?;
-        let payload = if operation == RowOperation::Deleted { &[][..] } else { self.row() };
-        Some(RowFrame {
-            operation,
-            kind: self.bound.id,
-            hash: self.hash,
-            key: &self.key,
-            metadata: &self.metadata,
-            payload,
-            source: self.source,
-            mark: RowMark {
-                schema: if self.row.is_some() { self.bound.version } else { self.schema_of_base() },
-                sources: self.sources,
-                changed,
-                version: self.next_version(operation, first),
-            },
-        })
-    }
-
-    fn committed(&self, receipt: Option<&Receipt>, first: u64) -> Committed {
-        let Some((receipt, (operation, _))) = receipt.zip(self.net()) else {
-            return Committed { change: Made::Nothing, version: self.base.version, seq: None };
-        };
-        let version = self.next_version(operation, first).unwrap_or_else(|| receipt.generation.get());
-        let change = match operation {
-            RowOperation::Created => Made::Created,
-            RowOperation::Updated => Made::Updated,
-            RowOperation::Deleted => Made::Deleted,
-            RowOperation::Sources => Made::SourcesOnly,
-        };
-        Committed { change, version, seq: Some(receipt.seq) }
-    }
-}
-
-/// What a row frame takes of the log at most.
-pub(crate) fn frame_bytes(key: usize, metadata: usize, row: usize) -> u64 {
-    (FRAME_BYTES + ROW_EXTENSION_BYTES_MAX + key + metadata + row + 8) as u64
 }

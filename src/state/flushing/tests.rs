@@ -1,7 +1,5 @@
 //! What is said while a window is on its way comes to the same as what is said behind it.
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -256,7 +254,7 @@ fn a_close_waits_for_the_window_that_is_on_its_way_and_appends_what_was_said_sin
             say(2);
             let closing = scope.spawn(|| harbour.state.end(&harbour.core));
             while !harbour.state.open.lock().has_ended {
-                std::thread::sleep(Duration::from_micros(50));
+                std::thread::yield_now();
             }
             closing
         });

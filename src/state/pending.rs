@@ -1,0 +1,414 @@
+//! One entity: how it is in the log, and what the operations of a window have made of it since.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::format::frame::FRAME_BYTES;
+use crate::format::index::EntityHash;
+use crate::format::operation::{EventMark, EventOperation};
+use crate::format::row::{ROW_EXTENSION_BYTES_MAX, RowMark, RowOperation};
+use crate::id::KindId;
+use crate::journal::entry::OwnedEntry;
+use crate::journal::record::Receipt;
+use crate::journal::rows::{OperationFrame, RowFrame};
+use crate::state::operations::{Spoken, operation_bytes};
+use crate::state::row::{ALL_FIELDS, changed};
+use crate::state::schema::Bound;
+use crate::state::window::{Committed, Made};
+
+/// Longer rows are not kept for entities at rest, nor room for them.
+const ROW_BYTES_AT_REST: usize = 512;
+
+/// How an entity is in the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Base {
+    pub(crate) alive: bool,
+    /// Zero: the log does not know it.
+    pub(crate) version: u64,
+    pub(crate) generation: u64,
+    pub(crate) sources: u64,
+    pub(crate) row: BaseRow,
+    /// The version of the schema that the row is of.
+    pub(crate) schema: u16,
+    /// No step brings the row to the kind's version. It can be asserted anew, and retracted.
+    pub(crate) is_stuck: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) enum BaseRow {
+    #[default]
+    None,
+    /// As it stands in the log.
+    Logged(OwnedEntry),
+    /// Brought to this version of its kind.
+    Brought(Vec<u8>),
+}
+
+impl Base {
+    /// An entity of which nothing is pending.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        let row = self.alive.then(|| Cow::Borrowed(self.row()));
+        Standing { row, version: self.version, tick: 0, touched: 0, is_stuck: self.alive && self.is_stuck }
+    }
+
+    pub(crate) fn row(&self) -> &[u8] {
+        match &self.row {
+            BaseRow::None => &[],
+            BaseRow::Logged(entry) => entry.payload(),
+            BaseRow::Brought(row) => row,
+        }
+    }
+}
+
+/// What an operation says of an entity.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Saying<'a> {
+    /// It is there, and this is its row.
+    Assert(&'a [u8]),
+    /// It is there, and some fields of its row are these: the row with them, and one bit for each of them.
+    Patch(&'a [u8], u64),
+    /// As far as this source knows it is not.
+    Retract,
+}
+
+impl<'a> Saying<'a> {
+    /// The row, if it says one.
+    pub(crate) fn row(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Assert(row) | Self::Patch(row, _) => Some(row),
+            Self::Retract => None,
+        }
+    }
+}
+
+/// What a source says, with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Utterance<'a> {
+    pub(crate) source: u8,
+    pub(crate) saying: Saying<'a>,
+    pub(crate) metadata: &'a [u8],
+    /// Why it is no event, as a flag of its frame; 0: it is one.
+    pub(crate) suppressed: u16,
+}
+
+/// An entity that was touched, or is *at rest*: nothing is pending of it.
+///
+/// One that is touched in window after window is the same thing all the time, with the memory that it once had.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) bound: Arc<Bound>,
+    pub(crate) hash: EntityHash,
+    pub(crate) key: Box<[u8]>,
+    pub(crate) base: Base,
+    alive: bool,
+    /// The row, if it is another one than the base's.
+    row: Option<Vec<u8>>,
+    /// Room for one.
+    spare: Vec<u8>,
+    sources: u64,
+    metadata: Vec<u8>,
+    /// Whose operation was the last.
+    source: u8,
+    /// Who said anything of it in this window.
+    touched: u64,
+    /// Which operation was the last, of all that this window and those before it ever took; 0: none yet.
+    tick: u64,
+}
+
+impl Standing<'_> {
+    /// Of what is not there.
+    pub(crate) const NOWHERE: Self = Self { row: None, version: 0, tick: 0, touched: 0, is_stuck: false };
+}
+
+/// An entity as it is with all that is pending.
+#[derive(Debug)]
+pub(crate) struct Standing<'w> {
+    /// `None`: it is not there.
+    pub(crate) row: Option<Cow<'w, [u8]>>,
+    /// The version that the log has.
+    pub(crate) version: u64,
+    /// Which operation on it is the last that is pending; 0: none is.
+    pub(crate) tick: u64,
+    /// Who has operations of it pending.
+    pub(crate) touched: u64,
+    /// Nobody can tell what its row is for the kind's version.
+    pub(crate) is_stuck: bool,
+}
+
+impl Pending {
+    /// An entity at rest.
+    pub(crate) fn at_rest(bound: &Arc<Bound>, hash: EntityHash, key: &[u8], base: Base) -> Box<Self> {
+        Box::new(Self {
+            bound: Arc::clone(bound),
+            hash,
+            key: key.into(),
+            alive: base.alive,
+            row: None,
+            spare: Vec::new(),
+            sources: base.sources,
+            metadata: Vec::new(),
+            source: 0,
+            touched: 0,
+            tick: 0,
+            base,
+        })
+    }
+
+    fn row(&self) -> &[u8] {
+        self.row.as_deref().unwrap_or_else(|| self.base.row())
+    }
+
+    /// How the entity is now.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        Standing {
+            row: self.alive.then(|| Cow::Borrowed(self.row())),
+            version: self.base.version,
+            tick: self.tick,
+            touched: self.touched,
+            is_stuck: self.alive && self.row.is_none() && self.base.is_stuck,
+        }
+    }
+
+    /// The bytes of its frame with an operation, and of that operation's own.
+    pub(crate) fn bytes_with(&self, utterance: &Utterance<'_>) -> u64 {
+        let Utterance { source, saying, metadata, .. } = *utterance;
+        let left = if metadata.is_empty() { self.metadata.len() } else { metadata.len() };
+        let row = match saying.row() {
+            Some(row) => row.len(),
+            None if self.is_last(source) => 0,
+            None => self.row().len(),
+        };
+        frame_bytes(self.key.len(), left, row) + self.told_bytes(utterance)
+    }
+
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        let row = if self.alive { self.row().len() } else { 0 };
+        frame_bytes(self.key.len(), self.metadata.len(), row)
+    }
+
+    /// The version of the schema that the base's row is of.
+    fn schema_of_base(&self) -> u16 {
+        if self.base.schema == 0 { self.bound.version } else { self.base.schema }
+    }
+
+    /// Nobody would assert it without this source.
+    fn is_last(&self, source: u8) -> bool {
+        self.sources & !(1 << (source % 64)) == 0
+    }
+
+    /// Applies an operation, which has this number.
+    pub(crate) fn say(&mut self, utterance: &Utterance<'_>, tick: u64) {
+        let Utterance { source, saying, metadata, .. } = *utterance;
+        let bit = 1u64 << (source % 64);
+        match saying {
+            Saying::Assert(row) | Saying::Patch(row, _) => {
+                self.put_row(row);
+                self.alive = true;
+                self.sources |= bit;
+            }
+            Saying::Retract => {
+                self.sources &= !bit;
+                self.alive &= self.sources != 0;
+            }
+        }
+        (self.source, self.tick) = (source, tick);
+        self.touched |= bit;
+        if !metadata.is_empty() {
+            self.metadata.clear();
+            self.metadata.extend_from_slice(metadata);
+        }
+    }
+
+    fn put_row(&mut self, row: &[u8]) {
+        let mut kept = self.row.take().unwrap_or_else(|| std::mem::take(&mut self.spare));
+        if row == self.base.row() && !self.base.is_stuck {
+            self.spare = kept;
+            return;
+        }
+        kept.clear();
+        // Memory that was needed once is not held for ever.
+        kept.shrink_to(4 * row.len());
+        kept.extend_from_slice(row);
+        self.row = Some(kept);
+    }
+
+    /// How the entity is now against how it was: the operation, and which fields differ.
+    fn net(&self) -> Option<(RowOperation, u64)> {
+        match (self.base.alive, self.alive) {
+            (false, false) => None,
+            (false, true) => Some((RowOperation::Created, ALL_FIELDS)),
+            (true, false) => Some((RowOperation::Deleted, ALL_FIELDS)),
+            (true, true) => {
+                let differing = match &self.row {
+                    None => 0,
+                    Some(_) if self.base.is_stuck => ALL_FIELDS,
+                    Some(row) => changed(self.base.row(), row, &self.bound.fields),
+                };
+                match differing {
+                    0 if self.sources == self.base.sources => None,
+                    0 => Some((RowOperation::Sources, 0)),
+                    mask => Some((RowOperation::Updated, mask)),
+                }
+            }
+        }
+    }
+
+    /// The version that the entity has with this; `None`: that of the generation that it will be given. `first`: what
+    /// one begins with that the log does not know, and of which operations are told.
+    fn next_version(&self, operation: RowOperation, first: u64) -> Option<u64> {
+        if self.base.version == 0 {
+            return self.bound.events.map(|_| first);
+        }
+        let step = u64::from(operation != RowOperation::Sources);
+        let version = self.base.version + step;
+        // Of what was deleted compaction may forget how often it was there; its operations have said it then.
+        let may_be_forgotten = !self.base.alive && self.bound.events.is_some();
+        (version != self.base.generation + 1 || may_be_forgotten).then_some(version)
+    }
+
+    /// The version that the entity of a kind with events has behind the window.
+    pub(crate) fn version(&self, first: u64) -> u64 {
+        match self.net() {
+            None => self.base.version,
+            Some((operation, _)) => self.next_version(operation, first).unwrap_or(self.base.generation + 1),
+        }
+    }
+
+    /// Which fields an operation would change of the row as it is; `None`: there is none, or it retracts.
+    pub(crate) fn would_change(&self, saying: Saying<'_>) -> Option<u64> {
+        let row = saying.row().filter(|_| self.alive)?;
+        if self.row.is_none() && self.base.is_stuck {
+            return Some(ALL_FIELDS);
+        }
+        Some(changed(self.row(), row, &self.bound.fields))
+    }
+
+    /// What an operation that was applied tells.
+    pub(crate) fn spoken(&self, entity: u32, utterance: &Utterance<'_>, changed: Option<u64>) -> Spoken {
+        let Utterance { source, saying, metadata, suppressed } = *utterance;
+        let (operation, present) = match saying {
+            Saying::Assert(_) => (EventOperation::Assert, None),
+            Saying::Patch(_, present) => (EventOperation::Patch, Some(present)),
+            Saying::Retract => (EventOperation::Retract, None),
+        };
+        let row = saying.row().unwrap_or_default().to_vec();
+        let (sources, metadata) = (self.sources, metadata.to_vec());
+        Spoken { entity, operation, source, suppressed, sources, changed, present, row, metadata }
+    }
+
+    /// The frame of an operation, when the window comes to this version.
+    pub(crate) fn told<'a>(
+        &'a self,
+        spoken: &'a Spoken,
+        (kind, hash): (KindId, EntityHash),
+        version: u64,
+        sequence: (u64, u64),
+    ) -> OperationFrame<'a> {
+        let before = if self.base.alive { self.base.version } else { 0 };
+        let &Spoken { operation, source, suppressed, sources, changed, present, .. } = spoken;
+        let version_before = (before != version).then_some(before);
+        let schema = self.bound.version;
+        let mark = EventMark { schema, sources, changed, present, sequence, version, version_before };
+        let (key, metadata, payload) = (&*self.key, &*spoken.metadata, &*spoken.row);
+        OperationFrame { operation, kind, hash, key, metadata, payload, source, suppressed, mark }
+    }
+
+    /// What the frame of an operation takes of the log at most.
+    pub(crate) fn told_bytes(&self, utterance: &Utterance<'_>) -> u64 {
+        let row = utterance.saying.row().map_or(0, <[u8]>::len);
+        self.bound.events.map_or(0, |_| operation_bytes(self.key.len(), utterance.metadata.len(), row))
+    }
+
+    /// How the entity will be in the log, but for its version and its generation.
+    pub(crate) fn base_behind(&self) -> Base {
+        let (base, schema) = (self.base.clone(), self.bound.version);
+        let base = Base { alive: self.alive, sources: self.sources, ..base };
+        match self.net() {
+            Some((RowOperation::Deleted, _)) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
+            Some((RowOperation::Created | RowOperation::Updated, _)) => {
+                let row = BaseRow::Brought(self.row().to_vec());
+                Base { row, schema, is_stuck: false, ..base }
+            }
+            Some((RowOperation::Sources, _)) | None => base,
+        }
+    }
+
+    /// Comes to rest: in the log the entity is as it was, or as its frame says, if it was given one.
+    pub(crate) fn rest(&mut self, given: Option<(&Receipt, RowOperation)>, committed: Committed) {
+        if let Some((receipt, operation)) = given {
+            let (base, schema) = (&mut self.base, self.bound.version);
+            (base.alive, base.sources) = (self.alive, self.sources);
+            (base.version, base.generation) = (committed.version, receipt.generation.get());
+            if operation != RowOperation::Sources {
+                let row = self.row.take().filter(|_| self.alive);
+                let before = std::mem::replace(&mut base.row, row.map_or(BaseRow::None, BaseRow::Brought));
+                (base.schema, base.is_stuck) = (schema, false);
+                if let BaseRow::Brought(before) = before {
+                    self.spare = before;
+                }
+            }
+        }
+        (self.alive, self.sources, self.row) = (self.base.alive, self.base.sources, None);
+        (self.source, self.touched, self.tick) = (0, 0, 0);
+        self.metadata.clear();
+    }
+
+    /// Lets go of what an entity at rest should not hold. `None`: that is most of it.
+    pub(crate) fn slim(mut self: Box<Self>) -> Option<Box<Self>> {
+        if self.base.row().len() > ROW_BYTES_AT_REST {
+            return None;
+        }
+        // An entry of the log would keep its segment, also when that was compacted.
+        if let BaseRow::Logged(entry) = &self.base.row {
+            self.base.row = BaseRow::Brought(entry.payload().to_vec());
+        }
+        for room in [&mut self.spare, &mut self.metadata] {
+            room.clear();
+            room.shrink_to(ROW_BYTES_AT_REST);
+        }
+        if let BaseRow::Brought(row) = &mut self.base.row {
+            row.shrink_to(ROW_BYTES_AT_REST);
+        }
+        Some(self)
+    }
+
+    pub(crate) fn frame(&self, first: u64) -> Option<RowFrame<'_>> {
+        let (operation, changed) = self.net()?;
+        let payload = if operation == RowOperation::Deleted { &[][..] } else { self.row() };
+        Some(RowFrame {
+            operation,
+            kind: self.bound.id,
+            hash: self.hash,
+            key: &self.key,
+            metadata: &self.metadata,
+            payload,
+            source: self.source,
+            mark: RowMark {
+                schema: if self.row.is_some() { self.bound.version } else { self.schema_of_base() },
+                sources: self.sources,
+                changed,
+                version: self.next_version(operation, first),
+            },
+        })
+    }
+
+    /// What the window came to for it.
+    pub(crate) fn committed(&self, given: Option<(&Receipt, RowOperation)>, first: u64) -> Committed {
+        let Some((receipt, operation)) = given else {
+            return Committed { change: Made::Nothing, version: self.base.version, seq: None };
+        };
+        let version = self.next_version(operation, first).unwrap_or_else(|| receipt.generation.get());
+        let change = match operation {
+            RowOperation::Created => Made::Created,
+            RowOperation::Updated => Made::Updated,
+            RowOperation::Deleted => Made::Deleted,
+            RowOperation::Sources => Made::SourcesOnly,
+        };
+        Committed { change, version, seq: Some(receipt.seq) }
+    }
+}
+
+/// What a row frame takes of the log at most.
+pub(crate) fn frame_bytes(key: usize, metadata: usize, row: usize) -> u64 {
+    (FRAME_BYTES + ROW_EXTENSION_BYTES_MAX + key + metadata + row + 8) as u64
+}
