@@ -17,7 +17,7 @@
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
 //!   which a source asserted; [`endings`] — whose that is just now; [`presence`] — who comes and goes, as facts
-//! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
+//! * [`reading`] — point reads and scans; [`past`] — those of an earlier moment; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
 //! * [`operations`], [`event`], [`events`] — what was said, one by one, and who is told so
@@ -37,6 +37,7 @@ pub(crate) mod mirroring;
 pub(crate) mod net;
 pub(crate) mod operations;
 pub(crate) mod pack;
+pub(crate) mod past;
 pub(crate) mod presence;
 pub(crate) mod reading;
 pub(crate) mod recent;
