@@ -165,6 +165,11 @@ pub use disk::simulator::{Choose, Simulator};
 pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
+/// What [`kind!`] makes names these; no promise is made about it.
+#[doc(hidden)]
+pub mod kind_macro {
+    pub use serde as __esker_serde;
+}
 pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
@@ -219,6 +224,7 @@ pub use state::engine::{StateStats, StateTicket};
 pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::event::{Event, EventKind};
 pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
+pub use state::field::{Field, FieldFor, FieldOf};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
 pub use state::mirroring::{MirrorChanges, MirrorRows, MirrorTarget};
 pub use state::presence::{SessionEnd, SessionEvent};

@@ -11,7 +11,7 @@
 //! entities, and nothing of it is kept on the heap but the windows.
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
-//! * [`kind`], [`schema`] — the typed handle, and what it means in one store
+//! * [`kind`], [`schema`] — the typed handle, and what it means in one store; [`field`] — fields by name and type
 //! * [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — when that is appended, and who waits for it
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
@@ -31,6 +31,7 @@ pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod field;
 pub(crate) mod kind;
 pub(crate) mod liveness;
 pub(crate) mod mirroring;
