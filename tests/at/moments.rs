@@ -145,6 +145,42 @@ fn what_was_the_newest_then_and_was_dropped_since_is_not_told_as_if_it_had_not_b
 }
 
 #[test]
+fn what_stood_before_a_deletion_does_not_come_to_light_when_that_is_dropped_before_it() {
+    let store = Store::over(options().open_in(&Simulator::new()).unwrap());
+    let source = store.source("one").unwrap();
+    put(&store, &source, "a", 1);
+    // Of their segment too little is garbage to copy it.
+    for n in 0..95 {
+        store.append(TALLY, "t", &n).unwrap();
+    }
+    store.append(NOISE, "noise", &"n".repeat(1800)).unwrap();
+    source.retract(ROWS, "a").unwrap();
+    let deleted = flushed(&store);
+    let noise = store.journal().kind_named(NOISE.name()).unwrap().id;
+    for _ in 0..10 {
+        store.append(NOISE, "noise", &"n".repeat(1800)).unwrap();
+    }
+    let between = put(&store, &source, "b", 1);
+    put(&store, &source, "a", 2);
+    store.journal().keep(noise, Keep::Nothing).unwrap();
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
+    let rows = store.journal().kind_named(ROWS.name()).unwrap().id;
+    let left = store.journal().view();
+    let left: Vec<_> = left
+        .kind(rows)
+        .map(|entry| (entry.as_ref().unwrap().key().to_vec(), entry.unwrap().seq().get()))
+        .collect();
+    assert_eq!(left[0], (b"a".to_vec(), 1), "it is still there: {left:?}");
+    assert_ne!(left[1].1, deleted.get(), "and its deletion is not: {left:?}");
+
+    let view = store.at(between).unwrap();
+    assert_eq!(
+        (floor(view.get(ROWS, "a")), floor(view.rows(ROWS))),
+        (Some(between.get() + 1), Some(between.get() + 1))
+    );
+}
+
+#[test]
 fn a_deletion_is_told_at_a_moment_as_it_was_told_then() {
     let clock = ManualClock::new();
     let store = Store::over(options().clock(clock.clone()).in_memory().unwrap());
