@@ -66,8 +66,10 @@
 //!
 //! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
 //! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
-//! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind. A kind with
-//! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]).
+//! of one moment and every change behind it, or with [`Behind::Conflate`] the newest of each entity; [`Store::at`] is the
+//! state of an earlier moment, as far as compaction has left it. A [`Mirror`] keeps something outside equal to a kind. A
+//! kind with [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]). [`kind!`] makes a struct and
+//! its kind in one.
 //!
 //! # Guarantees
 //!

@@ -65,8 +65,7 @@ impl<T, V> fmt::Debug for Field<T, V> {
 
 mod sealed {
     pub trait Sealed {}
-    impl Sealed for &str {}
-    impl Sealed for &String {}
+    impl<S: AsRef<str> + ?Sized> Sealed for &S {}
     impl<T, V> Sealed for super::Field<T, V> {}
 }
 
@@ -83,15 +82,9 @@ pub trait FieldFor<V: ?Sized>: sealed::Sealed {
     fn field_name(&self) -> &str;
 }
 
-impl<T> FieldOf<T> for &str {
+impl<T, S: AsRef<str> + ?Sized> FieldOf<T> for &S {
     fn field_name(&self) -> &str {
-        self
-    }
-}
-
-impl<T> FieldOf<T> for &String {
-    fn field_name(&self) -> &str {
-        self
+        (*self).as_ref()
     }
 }
 
@@ -101,15 +94,9 @@ impl<T, V> FieldOf<T> for Field<T, V> {
     }
 }
 
-impl<V: ?Sized> FieldFor<V> for &str {
+impl<V: ?Sized, S: AsRef<str> + ?Sized> FieldFor<V> for &S {
     fn field_name(&self) -> &str {
-        self
-    }
-}
-
-impl<V: ?Sized> FieldFor<V> for &String {
-    fn field_name(&self) -> &str {
-        self
+        (*self).as_ref()
     }
 }
 

@@ -212,7 +212,7 @@ impl Store {
     }
 
     /// The store as it was at an earlier moment: behind the last whole batch up to a Seq, which a receipt names, or a
-    /// [`Token`](crate::Token); see [`StoreView::at`].
+    /// [`Token`](crate::Token); see [`StoreView::at`]. Sees what is visible, as [`view`](Self::view) does.
     ///
     /// # Errors
     ///

@@ -116,8 +116,9 @@ impl StoreView {
     /// `Compacted`, and names the entry from which on it can. That is a matter of each kind, and above its
     /// [floor](View::floor) of each entity: of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by default,
     /// what has changed since is `Compacted` once compaction has passed it. With [`Keep::All`](crate::Keep::All) a kind
-    /// can be read at every moment from then on, but for moments inside of batches that it shares with a kind that keeps
-    /// less. A kind of which nothing was ever dropped, in a store where nothing was, is `Compacted` never.
+    /// can be read at every moment, but where it shares a batch with entries of others that were dropped behind its own: from
+    /// there to the next entry that is left nobody knows where that batch ended. A store of which nothing was dropped tells
+    /// everything.
     ///
     /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view.
     ///
