@@ -1,12 +1,17 @@
 //! Who conflates has no backlog: the newest of each entity, however many changes there were.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use esker::{Behind, ChangeKind, CompactOptions, Marker, Simulator, StateItem, Store, Subscription};
+use esker::{
+    Behind, ChangeKind, CompactOptions, Durability, Marker, Options, Simulator, StateItem, Store,
+    Subscription, Window,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::harbour::{VESSEL, Vessel, change_often, open, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, change_often, open, options, store, told, vessel};
 
 fn conflating(store: &Store) -> Subscription<Vessel> {
     store.subscription(VESSEL).behind(Behind::Conflate).start().unwrap()
@@ -41,6 +46,85 @@ fn a_slow_reader_is_told_the_newest_of_each_entity_in_the_order_in_which_it_was_
     assert!(newest.advance().unwrap());
     change_often(&store, &radar, "joan", 3);
     assert_eq!(told(&mut newest), [r#"joan v6 updated ["heading"]"#, r#"joan v9 updated ["heading"]"#],);
+}
+
+#[test]
+fn in_a_mode_that_does_not_sync_nobody_syncs_for_who_conflates_and_a_token_is_durable() {
+    let options = options().durability(Durability::Os).segment_bytes(16384);
+    let store = Store::over(options.open_in(&Simulator::new()).unwrap());
+    let radar = store.source("radar").unwrap();
+    let mut newest = conflating(&store);
+    told(&mut newest);
+    let syncs = || store.journal().stats().syncs;
+    let before = syncs();
+    change_often(&store, &radar, "ada", 3);
+    assert_eq!(told(&mut newest), ["ada v3 created"]);
+    assert_eq!(syncs(), before);
+    let token = newest.token().unwrap().unwrap();
+    assert!(syncs() > before, "whoever takes a token away may rely on it");
+    assert_eq!(token.seq(), store.journal().view().last_seq().unwrap());
+}
+
+#[test]
+fn under_writers_a_fold_of_what_is_received_is_a_scan_and_less_is_received_than_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new().durability(Durability::Os).window(Window::Every(Duration::from_millis(1)));
+    let store = Store::over(options.open(directory.path().join("a.esker")).unwrap());
+    let ended = AtomicBool::new(false);
+    let (gathered, items) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut newest = conflating(&store);
+            let (mut gathered, mut items) = (BTreeMap::new(), 0u64);
+            loop {
+                let is_last = ended.load(Ordering::Acquire);
+                match newest.next_timeout(Duration::from_millis(20)).unwrap() {
+                    Some(StateItem::Marker(Marker::BootstrapBegin { .. })) => gathered.clear(),
+                    Some(StateItem::Change(change)) if change.kind() == ChangeKind::Deleted => {
+                        assert!(gathered.remove(change.key()).is_some(), "{change:?} was not there");
+                        items += 1;
+                    }
+                    Some(StateItem::Change(change)) => {
+                        let before = gathered.insert(change.key().to_vec(), change.version());
+                        assert_eq!(before.is_some(), change.kind() == ChangeKind::Updated, "{change:?}");
+                        assert!(before.is_none_or(|before| before < change.version()), "{change:?}");
+                        items += 1;
+                    }
+                    Some(_) => {}
+                    None if is_last => return (gathered, items),
+                    None => {}
+                }
+            }
+        });
+        let writers: Vec<_> = (0..4u16)
+            .map(|writer| {
+                let source = store.source(&format!("writer {writer}")).unwrap();
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..2000u16 {
+                        let key = format!("v{}", n.wrapping_mul(7 + writer) % 5);
+                        if n % 9 == 0 {
+                            source.retract(VESSEL, &key).unwrap();
+                        } else {
+                            source.assert(VESSEL, &key, &Vessel { heading: n, ..vessel("v", 1.0) }).unwrap();
+                        }
+                        if n % 50 == 0 {
+                            store.flush().unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        store.flush().unwrap();
+        ended.store(true, Ordering::Release);
+        reader.join().unwrap()
+    });
+    let expected: BTreeMap<_, _> =
+        rows(&store).into_iter().map(|(key, (version, _))| (key, version)).collect();
+    assert_eq!(gathered, expected);
+    let written = store.journal().view().last_seq().unwrap().unwrap().get();
+    assert!(items <= written, "{items} of {written}");
+    store.close().unwrap();
 }
 
 #[derive(Clone, Debug)]

@@ -79,7 +79,7 @@ impl Operation {
             5 => Self::Flush,
             6 => Self::Wait,
             7 => {
-                let behind = [Behind::Resume, Behind::Full, Behind::Conflate][below(3)];
+                let behind = [Behind::Resume, Behind::Full, Behind::Conflate, Behind::Full][below(4)];
                 Self::Follow { behind, capacity: if below(2) == 0 { 2 } else { 4096 }, resume: yes }
             }
             8 => Self::Read { items: below(12) },
