@@ -66,8 +66,10 @@
 //!
 //! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
 //! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
-//! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind. A kind with
-//! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]).
+//! of one moment and every change behind it, or with [`Behind::Conflate`] the newest of each entity; [`Store::at`] is the
+//! state of an earlier moment, as far as compaction has left it. A [`Mirror`] keeps something outside equal to a kind. A
+//! kind with [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]). [`kind!`] makes a struct and
+//! its kind in one.
 //!
 //! # Guarantees
 //!
@@ -165,6 +167,11 @@ pub use disk::simulator::{Choose, Simulator};
 pub mod simulator {
     pub use crate::format::mend::{judge_frame, mend_file, mend_frame};
 }
+/// What [`kind!`] makes names these; no promise is made about it.
+#[doc(hidden)]
+pub mod kind_macro {
+    pub use serde as __esker_serde;
+}
 pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
@@ -219,6 +226,7 @@ pub use state::engine::{StateStats, StateTicket};
 pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::event::{Event, EventKind};
 pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
+pub use state::field::{Field, FieldFor, FieldOf};
 pub use state::kind::{Kind, Patch, RowFields, Upcaster};
 pub use state::mirroring::{MirrorChanges, MirrorRows, MirrorTarget};
 pub use state::presence::{SessionEnd, SessionEvent};

@@ -141,6 +141,10 @@ fn imports_that_point_down_and_words_in_comments_and_strings_are_let_through() {
             "src/format/mod.rs",
             "const X: &str = r#\"a \" crate::log::x\"#; const Y: char = '\"'; fn f<'a>(_: &'a u8) {}",
         ),
+        (
+            "src/state/field.rs",
+            "macro_rules! kind { () => { const _: $crate::Kind<()> = $crate::Kind::new(); } }",
+        ),
         ("src/index/live.rs", "pub(crate) fn f() {}\nuse super::build::g;\npub(in crate::index) struct S;"),
     ];
     for (file, source) in fine {
@@ -304,7 +308,8 @@ fn check_imports(file: &str, tokens: &[Token]) -> Vec<String> {
             }
             "crate" | "self" | "super"
                 if text(at + 1) == "::"
-                    && (at == 0 || text(at - 1) != "::")
+                    // In a macro `$crate` is a name for whoever uses that.
+                    && (at == 0 || !matches!(text(at - 1), "::" | "$"))
                     && !is_visibility(tokens, at) =>
             {
                 let mut named = Vec::new();

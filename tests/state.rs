@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "state/batches.rs"]
 mod batches;
+#[path = "state/conflating.rs"]
+mod conflating;
 #[path = "state/epochs.rs"]
 mod epochs;
 #[path = "state/events.rs"]

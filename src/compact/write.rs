@@ -98,6 +98,7 @@ fn copy_kept(
 ) -> Result<()> {
     let opened = judged.section.open()?;
     let (index, first_seq) = (opened.index(), opened.first_seq());
+    let is_part = judged.section.cover.is_some();
     let doing = |e| Error::io("write a part", e).at(directory.path());
     for ordinal in (0..index.count()).filter(|ordinal| judged.keeps(*ordinal)) {
         let (offset, frame) = opened.frame(&index, first_seq, ordinal)?;
@@ -109,7 +110,10 @@ fn copy_kept(
         let more = frame.header.has(flag::MORE) && judged.keeps(ordinal + 1) && ordinal + 1 < index.count();
         let is_next = || index.seq(first_seq, ordinal + 1) == frame.header.seq.get() + 1;
         let more = if more && is_next() { flag::MORE } else { 0 };
-        part.push(&frame, frame.header.flags() & !flag::MORE | more).map_err(doing)?;
+        let ended = !frame.header.has(flag::MORE) && (!is_part || frame.header.has(flag::ENDS));
+        let ends = if ended { flag::ENDS } else { 0 };
+        let flags = frame.header.flags() & !(flag::MORE | flag::ENDS) | more | ends;
+        part.push(&frame, flags).map_err(doing)?;
         pace.copied(frame.len() as u64)?;
     }
     Ok(())

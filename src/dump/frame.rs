@@ -131,7 +131,7 @@ impl FrameInfo {
     pub fn is_plain(&self) -> bool {
         let aside = if self.event.is_some() { flag::ASIDE } else { 0 };
         let suppressed = if self.event.is_some() { flag::SYNTHETIC | flag::IN_EPOCH } else { 0 };
-        let flags = self.flags & !(flag::MORE | flag::FIRST | flag::TOMBSTONE | suppressed);
+        let flags = self.flags & !(flag::MORE | flag::ENDS | flag::FIRST | flag::TOMBSTONE | suppressed);
         let is_known = self.operation == FACT || self.row.is_some() || self.event.is_some();
         !self.is_system() && is_known && flags == aside && self.extensions_known
     }

@@ -274,6 +274,7 @@ fn flags_of(frame: &FrameInfo) -> Vec<String> {
     let named = [
         (frame.first, "first"),
         (frame.more, "more"),
+        (frame.flags & flag::ENDS != 0, "ends"),
         (frame.tombstone, "tombstone"),
         (frame.is_aside(), "aside"),
         (frame.is_in_epoch(), "in-epoch"),

@@ -33,8 +33,11 @@ pub(crate) mod flag {
     pub(crate) const IN_EPOCH: u16 = 1 << 4;
     /// The entity is no more: a later entry begins it again.
     pub(crate) const TOMBSTONE: u16 = 1 << 5;
+    /// Its batch ended with it: said of what compaction has copied, where a frame without [`MORE`] may as well be one
+    /// behind which the rest of its batch was dropped.
+    pub(crate) const ENDS: u16 = 1 << 6;
     /// All flags of this format.
-    pub(crate) const KNOWN: u16 = (1 << 6) - 1;
+    pub(crate) const KNOWN: u16 = (1 << 7) - 1;
     pub(crate) const BITS: u16 = (1 << 10) - 1;
     pub(crate) const SOURCE_SHIFT: u16 = 10;
 }

@@ -99,6 +99,11 @@ impl<'a> Entry<'a> {
         self.frame.header.has(flag::MORE)
     }
 
+    /// Its batch ended with it, for certain: see [`flag::ENDS`].
+    pub(crate) fn ends_batch(&self) -> bool {
+        self.frame.header.has(flag::ENDS)
+    }
+
     /// Its entity's history begins with it, or is dense from here on.
     #[must_use]
     #[inline]
@@ -147,6 +152,12 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn to_owned(&self) -> OwnedEntry {
         OwnedEntry { segment: Arc::clone(self.segment), offset: self.offset }
+    }
+
+    /// True if nothing of their entity stood between the one entry and this one: what compaction has left may be any
+    /// earlier one.
+    pub(crate) fn follows(&self, before: &Entry<'_>) -> bool {
+        !self.is_first() && before.generation().get() + 1 == self.generation().get()
     }
 
     pub(crate) fn frame(&self) -> &Frame<'a> {

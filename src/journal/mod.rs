@@ -69,6 +69,7 @@ pub(crate) mod lodger;
 mod newer;
 pub(crate) mod opening;
 mod pages;
+pub(crate) mod past;
 pub(crate) mod pins;
 mod planning;
 pub(crate) mod reader;

@@ -39,6 +39,8 @@ pub struct View {
     index: Arc<Index>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) mark: Position,
+    /// Nothing behind this Seq is shown: a view of the past ends there, and not at the mark.
+    pub(crate) through: u64,
 }
 
 impl View {
@@ -47,7 +49,7 @@ impl View {
         let catalog = index.catalog();
         // What was compacted since was durable, whatever the mark was a moment ago.
         let mark = mark.max(catalog.compacted_through());
-        Self { index, catalog, mark }
+        Self { index, catalog, mark, through: u64::MAX }
     }
 
     /// Where the view ends: every entry in it stands below.
@@ -63,6 +65,9 @@ impl View {
     /// `Compacted` if it was dropped; `Corrupt` if its bytes are damaged, `Io` if its segment cannot be
     /// opened.
     pub fn get(&self, seq: Seq) -> Result<Option<Entry<'_>>> {
+        if seq.get() > self.through {
+            return Ok(None);
+        }
         if let Some(section) = self.load(seq.get())?
             && let Some(ordinal) = section.ordinal(seq.get())
         {
@@ -102,7 +107,7 @@ impl View {
         let newest = self.last_seq_in_files()?;
         // Where nothing is left of the last ones, and the segment behind them went with a crash, no file tells of them.
         let dropped = self.catalog.compacted.covers.last().and_then(|cover| Seq::new(cover.last_seq));
-        Ok(newest.max(dropped))
+        Ok(newest.max(dropped).and_then(|newest| Seq::new(newest.get().min(self.through))))
     }
 
     fn last_seq_in_files(&self) -> Result<Option<Seq>> {
@@ -128,7 +133,7 @@ impl View {
     ///
     /// `Corrupt` with the lost numbers if damage took what held it.
     #[inline]
-    fn load(&self, seq: u64) -> Result<Option<Loaded<'_>>> {
+    pub(crate) fn load(&self, seq: u64) -> Result<Option<Loaded<'_>>> {
         let Some(at) = self.catalog.holding(seq) else { return Ok(None) };
         let Some(section) = Loaded::open(self, at)? else { return Ok(None) };
         if (section.first_seq..section.end()).contains(&seq) {
@@ -338,7 +343,7 @@ pub(crate) struct Loaded<'v> {
     /// The Seq behind the last that it holds, or held before it was compacted.
     end: u64,
     /// It is a part: its Seqs have gaps.
-    is_part: bool,
+    pub(crate) is_part: bool,
 }
 
 impl<'v> Loaded<'v> {
@@ -364,7 +369,15 @@ impl<'v> Loaded<'v> {
         let dense = first_seq.saturating_add(u64::from(count));
         let end = section.cover.map_or(dense, |cover| cover.last_seq + 1);
         let is_part = section.cover.is_some();
-        Ok(Some(Self { at, opened, index, first_seq, count, end, is_part }))
+        let loaded = Self { at, opened, index, first_seq, count, end, is_part };
+        Ok(if view.through < end { loaded.up_to(view.through) } else { Some(loaded) })
+    }
+
+    /// Without what lies behind a Seq; `None`: that is all of it.
+    #[cold]
+    fn up_to(self, seq: u64) -> Option<Self> {
+        let count = self.index.at_or_behind(self.first_seq, seq.saturating_add(1)).min(self.count);
+        (self.first_seq <= seq).then(|| Self { count, end: self.end.min(seq.saturating_add(1)), ..self })
     }
 
     pub(crate) fn first_seq(&self) -> u64 {
@@ -381,7 +394,7 @@ impl<'v> Loaded<'v> {
     }
 
     #[inline]
-    fn ordinal(&self, seq: u64) -> Option<u32> {
+    pub(crate) fn ordinal(&self, seq: u64) -> Option<u32> {
         if self.is_part {
             return self.at_or_behind(seq).filter(|ordinal| self.seq(*ordinal) == seq);
         }
@@ -402,7 +415,7 @@ impl<'v> Loaded<'v> {
 
     /// The last frame with this Seq or an earlier one.
     #[inline]
-    fn at_or_before(&self, seq: u64) -> Option<u32> {
+    pub(crate) fn at_or_before(&self, seq: u64) -> Option<u32> {
         let behind = self.index.at_or_behind(self.first_seq, seq.saturating_add(1));
         behind.min(self.count).checked_sub(1)
     }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::id::Seq;
+use crate::state::field::FieldOf;
 use crate::state::kind::Kind;
 use crate::state::reading::{OwnedRow, Row, SourceSet};
 use crate::state::row::value;
@@ -135,7 +136,8 @@ impl<'s, T> Change<'s, T> {
     /// all are; of one that was deleted, none. Where the row before is not there any more to compare with, and another
     /// version of the schema wrote the changes between, all are too.
     #[must_use]
-    pub fn has(&self, field: &str) -> bool {
+    pub fn has(&self, field: impl FieldOf<T>) -> bool {
+        let field = field.field_name();
         self.fields.iter().position(|name| name == field).is_some_and(|at| self.changed_mask() & 1 << at != 0)
     }
 

@@ -12,6 +12,7 @@ use crate::id::Seq;
 use crate::journal::core::Core;
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::view::View;
+use crate::state::field::FieldOf;
 use crate::state::kind::{Kind, RowFields};
 use crate::state::net::follows;
 use crate::state::reading::SourceSet;
@@ -150,8 +151,8 @@ impl<'e, T> Event<'e, T> {
     /// True if this field of the row is another one than before the operation. Of an entity that was created all are; of
     /// one that a source retracted, none. Where another version of the schema wrote the event, all are too.
     #[must_use]
-    pub fn has(&self, field: &str) -> bool {
-        self.bound.bits_of(std::iter::once(field)) & self.changed_mask() != 0
+    pub fn has(&self, field: impl FieldOf<T>) -> bool {
+        self.bound.bits_of(std::iter::once(field.field_name())) & self.changed_mask() != 0
     }
 
     /// The fields that are others than before the operation, by name.

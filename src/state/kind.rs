@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::field::FieldFor;
 use crate::state::pack;
 
 /// Brings a row from one version of a kind's schema to the next. It must answer the same for the same row,
@@ -146,13 +147,13 @@ impl Patch {
         Self::default()
     }
 
-    /// The value of a field.
+    /// The value of a field, which is named by a string, or by a [`Field`](crate::Field), whose type it then has.
     ///
     /// # Errors
     ///
     /// `Codec` if the value cannot be encoded.
-    pub fn set<V: Serialize + ?Sized>(mut self, field: &str, value: &V) -> Result<Self> {
-        self.fields.set(field, value)?;
+    pub fn set<V: Serialize + ?Sized>(mut self, field: impl FieldFor<V>, value: &V) -> Result<Self> {
+        self.fields.set(field.field_name(), value)?;
         Ok(self)
     }
 

@@ -11,14 +11,14 @@
 //! entities, and nothing of it is kept on the heap but the windows.
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
-//! * [`kind`], [`schema`] — the typed handle, and what it means in one store
+//! * [`kind`], [`schema`] — the typed handle, and what it means in one store; [`field`] — fields by name and type
 //! * [`pending`], [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — how they are accepted;
 //!   [`flushing`] — when that is appended, and who waits for it
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
 //!   which a source asserted; [`endings`] — whose that is just now; [`presence`] — who comes and goes, as facts
-//! * [`reading`] — point reads and scans; [`net`] — what a stretch of the log comes to; [`token`] — a position that
+//! * [`reading`] — point reads and scans; [`past`] — those of an earlier moment; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
 //! * [`operations`], [`event`], [`events`] — what was said, one by one, and who is told so
@@ -32,6 +32,7 @@ pub(crate) mod engine;
 pub(crate) mod epoch;
 pub(crate) mod event;
 pub(crate) mod events;
+pub(crate) mod field;
 pub(crate) mod flushing;
 pub(crate) mod kind;
 pub(crate) mod liveness;
@@ -39,6 +40,7 @@ pub(crate) mod mirroring;
 pub(crate) mod net;
 pub(crate) mod operations;
 pub(crate) mod pack;
+pub(crate) mod past;
 pub(crate) mod pending;
 pub(crate) mod presence;
 pub(crate) mod reading;

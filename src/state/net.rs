@@ -169,7 +169,7 @@ pub(crate) fn is_dropped_behind(view: &View, kind: KindId, seq: u64) -> bool {
 /// True if nothing of an entity stood between the one frame of it and the other: what compaction has left may be
 /// any earlier one.
 pub(crate) fn follows(next: &Entry<'_>, before: &Entry<'_>) -> bool {
-    !next.is_first() && before.generation().get() + 1 == next.generation().get()
+    next.follows(before)
 }
 
 /// What is known of an entity from before its newest frame.

@@ -25,6 +25,14 @@ pub enum Behind {
     /// It is told what the changes that it missed come to, entity by entity; where compaction has dropped what
     /// would tell that, it begins anew.
     Resume,
+    /// It has no backlog: whenever it comes to read, it is told one change of each entity that has changed since it had
+    /// read all, its newest, in the order in which those were written; what is written meanwhile comes behind that, in
+    /// the same way. So who reads slower than is written is told less, and nothing that had been replaced when it began
+    /// to read: the newest of each price, and not each price. Of what came to nothing it is told nothing.
+    ///
+    /// [`Resume`](Self::Resume) tells each change, and only of more than [`capacity`](SubscriptionBuilder::capacity) what
+    /// they come to. Where compaction has dropped what would tell that, this one begins anew too.
+    Conflate,
 }
 
 /// How to follow a kind: [`Store::subscription`](crate::Store::subscription) begins it, [`start`](Self::start) ends it.
@@ -85,7 +93,7 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     }
 
     /// How many changes of the kind may be unread, those of who asserts an entity included, counted from when it first
-    /// has caught up. Default: 4,096.
+    /// has caught up. Default: 4,096. With [`Behind::Conflate`] it is of no account.
     pub const fn capacity(mut self, changes: u64) -> Self {
         self.capacity = changes;
         self
@@ -166,6 +174,8 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
 
     fn choice(&self) -> Choice {
         let &Self { bootstrap, previous, sources, behind, capacity, bootstrap_hold, .. } = self;
+        // Not one change is told by itself.
+        let capacity = if behind == Behind::Conflate { 0 } else { capacity };
         Choice { bootstrap, previous, sources, behind, capacity, bootstrap_hold }
     }
 }

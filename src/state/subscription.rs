@@ -137,7 +137,9 @@ impl<T: DeserializeOwned> Subscription<T> {
         core.check_writable()?;
         let bound = State::of(core).schemas.bind(core, kind)?;
         let lag = if choice.behind == Behind::LiveOnly { Lag::Skip } else { Lag::Disconnect };
-        let options = SubscribeOptions::new().capacity(choice.capacity).on_lag(lag).spin(spin);
+        let options = SubscribeOptions::new().on_lag(lag).spin(spin);
+        let is_counted = choice.behind != Behind::Conflate;
+        let options = if is_counted { options.capacity(choice.capacity) } else { options };
         let live = journal.subscribe_with(Region::Kind(bound.id), options)?;
         let follower = Follower { core: Arc::clone(core), bound, choice, live, steps: 0 };
         let view = follower.durable_view()?;
@@ -243,7 +245,11 @@ impl<T: DeserializeOwned> Subscription<T> {
     fn next_round(&mut self) -> Result<()> {
         let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
         let capacity = self.follower.choice.capacity;
-        let view = self.follower.view_of_what_is_durable();
+        let view = match self.follower.choice.behind {
+            // It takes the place of what a live one is told, and shows as much: nobody syncs for its sake.
+            Behind::Conflate => self.follower.live.view()?,
+            _ => self.follower.view_of_what_is_durable(),
+        };
         if is_dropped_behind(&view, self.follower.bound.id, from) {
             // Of what it held back all the time only that can go which is more than it may hold.
             let because = if was_held { Because::HeldTooMuch } else { Because::Compacted };
@@ -285,6 +291,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     fn step_live(&mut self) -> Result<Option<bool>> {
+        let from = self.follower.live.looked();
         let stepped = match self.follower.live.advance() {
             Err(error) if error.kind() == ErrorKind::Lagged => return self.fell_behind(error),
             stepped => stepped?,
@@ -298,6 +305,10 @@ impl<T: DeserializeOwned> Subscription<T> {
         }
         if !stepped {
             return Ok(Some(false));
+        }
+        if self.follower.choice.behind == Behind::Conflate {
+            self.begin_round_behind(from);
+            return Ok(None);
         }
         let held = match self.follower.live.item() {
             Item::Missed(Missed { from, to, count, compacted }) => {
@@ -327,17 +338,17 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.has_begun = true;
         match self.follower.choice.behind {
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
-            Behind::Resume => {
-                self.phase = Phase::Round {
-                    from: looked,
-                    _pin: self.follower.pin(looked),
-                    was_held: false,
-                    told: u64::MAX,
-                };
+            Behind::Resume | Behind::Conflate => {
+                self.begin_round_behind(looked);
                 Ok(None)
             }
             Behind::End | Behind::LiveOnly => Err(error),
         }
+    }
+
+    fn begin_round_behind(&mut self, from: u64) {
+        let _pin = self.follower.pin(from);
+        self.phase = Phase::Round { from, _pin, was_held: false, told: u64::MAX };
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -438,7 +449,10 @@ impl<T: DeserializeOwned> Subscription<T> {
         let seq = match &self.phase {
             // Of a round's changes some are told, and nothing says which.
             Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
-            Phase::Round { from, .. } => *from,
+            Phase::Round { from, .. } => {
+                core.wait_durable(core.commit.visible())?;
+                *from
+            }
             Phase::Live { .. } => {
                 // In a mode that does not sync it may have been told what a power cut would take.
                 core.wait_durable(core.commit.visible())?;

@@ -27,7 +27,7 @@ use crate::codec;
 use crate::error::Result;
 use crate::fold::cache::Cache;
 use crate::format::system::Keep;
-use crate::id::{KindId, Position};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::erasing::Erasure;
 use crate::journal::record::{Expect, Receipt, Ticket};
@@ -209,6 +209,16 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> StoreView {
         StoreView::new(self.journal.core())
+    }
+
+    /// The store as it was at an earlier moment: behind the last whole batch up to a Seq, which a receipt names, or a
+    /// [`Token`](crate::Token); see [`StoreView::at`]. Sees what is visible, as [`view`](Self::view) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreView::at`].
+    pub fn at(&self, seq: impl Into<Option<Seq>>) -> Result<StoreView> {
+        self.view().at(seq)
     }
 
     /// The newest fact about an entity, or `None`.

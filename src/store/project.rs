@@ -70,7 +70,7 @@ impl StoreView {
         key: impl AsRef<[u8]>,
     ) -> Result<Projection<F::State>> {
         let mut folding = Folding::<F>::new();
-        if let Some(id) = self.find(kind)? {
+        if let Some(id) = self.find_entity(kind, key.as_ref())? {
             folding.go_on_in(self.entries(), named(kind), (id, key.as_ref()), u64::MAX)?;
         }
         Ok(folding.projection())

@@ -13,6 +13,7 @@ use crate::state::ending::Closing;
 use crate::state::engine::{State, StateStats, StateTicket};
 use crate::state::events::{EventWatcher, Events, EventsBuilder, without_events};
 use crate::state::kind::Kind;
+use crate::state::past::{Asked, check_entity, check_rows};
 use crate::state::presence::SessionEvent;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
 use crate::state::schema::readable;
@@ -300,20 +301,22 @@ impl StoreView {
     ///
     /// As [`Store::get`].
     pub fn get<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Option<Row<'_, T>>> {
-        match self.find_rows(kind)? {
-            Some(id) => reading::row(self.entries(), id, kind, key.as_ref()),
-            None => Ok(None),
-        }
+        let Some(id) = self.find_entity_of(kind, key.as_ref(), Asked::Row)? else { return Ok(None) };
+        reading::row(self.entries(), id, kind, key.as_ref())
     }
 
     /// How an entity is; see [`Store::status`].
+    ///
+    /// At an [earlier moment](Self::at) it is what it would have been answered then: a deletion is told if it was not older
+    /// than five minutes at that moment, however long ago that is, as long as compaction has left it.
     ///
     /// # Errors
     ///
     /// As [`Store::get`].
     pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
-        let Some(id) = self.find_rows(kind)? else { return Ok(Status::NotFound) };
-        reading::status(self.entries(), id, key.as_ref(), self.now(), TOMBSTONE_RETENTION)
+        let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
+        let Some(id) = found else { return Ok(Status::NotFound) };
+        reading::status(self.entries(), id, key.as_ref(), self.time()?, TOMBSTONE_RETENTION)
     }
 
     /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].
@@ -322,18 +325,35 @@ impl StoreView {
     ///
     /// As [`Store::versions`].
     pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
-        let Some(id) = self.find_rows(kind)? else { return Ok(Vec::new()) };
+        let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
+        let Some(id) = found else { return Ok(Vec::new()) };
         let history = self.entries().entity(id, key.as_ref());
         history.filter_map(|entry| entry.and_then(|entry| Version::of(kind, entry)).transpose()).collect()
     }
 
     /// The rows of a kind in this view.
     ///
+    /// At an [earlier moment](Self::at) of a kind of which something was dropped, this looks first at what has changed
+    /// since: so no row comes before it is known that none is missing.
+    ///
     /// # Errors
     ///
     /// As [`Store::get`].
     pub fn rows<T>(&self, kind: Kind<T>) -> Result<Rows<T>> {
-        Ok(Rows::new(kind, self.find_rows(kind)?, self.entries().clone()))
+        let id = self.find_rows(kind)?;
+        if let (Some(past), Some(id)) = (self.past(), id) {
+            check_rows(past, self.entries(), (id, kind.name()))?;
+        }
+        Ok(Rows::new(kind, id, self.entries().clone()))
+    }
+
+    /// The kind, if this view can tell what is asked of an entity.
+    fn find_entity_of<T>(&self, kind: Kind<T>, key: &[u8], asked: Asked) -> Result<Option<KindId>> {
+        let id = self.find_rows(kind)?;
+        if let (Some(past), Some(id)) = (self.past(), id) {
+            check_entity(past, self.entries(), (id, kind.name()), key, asked)?;
+        }
+        Ok(id)
     }
 
     fn find_rows<T>(&self, kind: Kind<T>) -> Result<Option<KindId>> {

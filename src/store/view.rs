@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::format::system::KindInfo;
-use crate::id::KindId;
+use crate::id::{KindId, Seq};
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
+use crate::journal::past::Past;
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::region::RegionEntries;
@@ -44,6 +45,8 @@ use crate::store::kinds;
 pub struct StoreView {
     view: View,
     names: Names,
+    /// Of a view of an earlier moment: what says whether all of it is left.
+    past: Option<Past>,
 }
 
 /// Who knows the kinds by name.
@@ -56,7 +59,7 @@ enum Names {
 
 impl StoreView {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Self { view: core.view(), names: Names::Writer(Arc::clone(core)) }
+        Self { view: core.view(), names: Names::Writer(Arc::clone(core)), past: None }
     }
 
     /// The typed view of a reader, which may be in another process than the store's writer.
@@ -79,7 +82,57 @@ impl StoreView {
     ///
     /// As [`Reader::view`].
     pub fn of(reader: &Reader) -> Result<Self> {
-        Ok(Self { view: reader.view()?, names: Names::Reader(reader.clone()) })
+        Ok(Self { view: reader.view()?, names: Names::Reader(reader.clone()), past: None })
+    }
+
+    /// The same as it was at an earlier moment: behind the last whole batch up to a Seq. A Seq in the middle of a batch
+    /// means the batch before it; none (`None`) the empty store. Rows and facts are read as ever:
+    ///
+    /// ```
+    /// use esker::{Facts, Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { knots: f32 }
+    /// const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// const NOTES: Facts<String> = Facts::new("note");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// radar.assert(VESSEL, "ada", &Vessel { knots: 11.2 })?;
+    /// store.flush()?;
+    /// let then = store.append(NOTES, "ada", &"leaves".to_owned())?.seq;
+    /// radar.retract(VESSEL, "ada")?;
+    /// store.flush()?;
+    /// store.append(NOTES, "ada", &"arrives".to_owned())?;
+    ///
+    /// let past = store.at(then)?;
+    /// assert_eq!(past.get(VESSEL, "ada")?.unwrap().value()?.knots, 11.2);
+    /// assert_eq!(past.latest(NOTES, "ada")?.unwrap().value()?, "leaves");
+    /// assert!(store.get(VESSEL, "ada")?.is_none());
+    /// assert_eq!(past.at(None)?.rows(VESSEL)?.count(), 0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// What compaction has dropped cannot be told, and is never answered as if it had not been there: a read is then
+    /// `Compacted`, and names the entry from which on it can. That is a matter of each kind, and above its
+    /// [floor](View::floor) of each entity: of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by default,
+    /// what has changed since is `Compacted` once compaction has passed it. With [`Keep::All`](crate::Keep::All) a kind
+    /// can be read at every moment, but where it shares a batch with entries of others that were dropped behind its own: from
+    /// there to the next entry that is left nobody knows where that batch ended. A store of which nothing was dropped tells
+    /// everything.
+    ///
+    /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` with both numbers for a Seq behind the end of this view; `Corrupt` or `Io` if nobody can tell
+    /// where a batch ends.
+    pub fn at(&self, seq: impl Into<Option<Seq>>) -> Result<Self> {
+        let seq = seq.into().map_or(0, Seq::get);
+        let (view, past) = match &self.past {
+            Some(past) => past.at(seq)?,
+            None => self.view.at(seq)?,
+        };
+        Ok(Self { view, names: self.names.clone(), past: Some(past) })
     }
 
     /// The facts of a kind, in the order of the log; double-ended. Segments without the kind
@@ -89,7 +142,13 @@ impl StoreView {
     /// which the iterator gives as its only item.
     #[must_use]
     pub fn facts<T>(&self, kind: Facts<T>) -> FactIter<'_, T> {
-        self.iter(kind, Region::kind)
+        let found = self.find(kind).and_then(|id| {
+            if let (Some(past), Some(id)) = (&self.past, id) {
+                past.check_kind(id, kind.name())?;
+            }
+            Ok(id.map(Region::kind))
+        });
+        self.iter(kind, found)
     }
 
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
@@ -97,7 +156,8 @@ impl StoreView {
     /// Errors are items, as in [`facts`](Self::facts).
     #[must_use]
     pub fn history<T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> FactIter<'_, T> {
-        self.iter(kind, |id| Region::entity(id, key))
+        let found = self.find_entity(kind, key.as_ref());
+        self.iter(kind, found.map(|id| id.map(|id| Region::entity(id, key))))
     }
 
     /// The newest fact about an entity, or `None` if there is none.
@@ -108,6 +168,16 @@ impl StoreView {
     /// damaged, `Io` if its segment cannot be opened.
     pub fn latest<T>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Option<Fact<'_, T>>> {
         self.history(kind, key).next_back().transpose()
+    }
+
+    /// The kind, if what this view has of an entity is all that there was at its moment.
+    pub(crate) fn find_entity<T>(&self, kind: Facts<T>, key: &[u8]) -> Result<Option<KindId>> {
+        let id = self.find(kind)?;
+        if let (Some(past), Some(id)) = (&self.past, id) {
+            past.check_kind(id, kind.name())?;
+            past.check_entity(&self.view, id, kind.name(), key)?;
+        }
+        Ok(id)
     }
 
     /// An entry as a fact of this kind; `None` if it is of another. For a walk over several
@@ -161,11 +231,20 @@ impl StoreView {
         self.named(kind.name()).map(|known| kinds::readable(&known)).transpose()
     }
 
-    /// Nanoseconds since 1970, by the store's clock. A reader does not know which one its writer has.
-    pub(crate) fn now(&self) -> i64 {
+    pub(crate) fn past(&self) -> Option<&Past> {
+        self.past.as_ref()
+    }
+
+    /// When this is the state, in nanoseconds since 1970: now, by the store's clock (a reader does not know which one its
+    /// writer has); of an earlier moment, when the newest entry was appended that is left of all up to then.
+    pub(crate) fn time(&self) -> Result<i64> {
         match &self.names {
-            Names::Writer(core) => core.options.clock.now(),
-            Names::Reader(_) => Clock::System.now(),
+            _ if self.past.is_some() => {
+                let newest = self.view.all_behind(0).next_back().transpose()?;
+                Ok(newest.map_or(i64::MIN, |newest| newest.time()))
+            }
+            Names::Writer(core) => Ok(core.options.clock.now()),
+            Names::Reader(_) => Ok(Clock::System.now()),
         }
     }
 
@@ -177,9 +256,9 @@ impl StoreView {
         }
     }
 
-    fn iter<T>(&self, kind: Facts<T>, region: impl FnOnce(KindId) -> Region) -> FactIter<'_, T> {
-        let (entries, refused) = match self.find(kind) {
-            Ok(id) => (id.map(|id| self.view.region(&region(id))), None),
+    fn iter<T>(&self, kind: Facts<T>, region: Result<Option<Region>>) -> FactIter<'_, T> {
+        let (entries, refused) = match region {
+            Ok(region) => (region.map(|region| self.view.region(&region)), None),
             Err(error) => (None, Some(error)),
         };
         FactIter { kind, entries, refused }

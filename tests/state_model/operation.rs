@@ -146,7 +146,7 @@ impl Operation {
             9 => Self::Flush,
             10 => Self::Wait,
             11 => {
-                let behind = if below(2) == 0 { Behind::Resume } else { Behind::Full };
+                let behind = [Behind::Resume, Behind::Full, Behind::Conflate, Behind::Full][below(4)];
                 Self::Follow { behind, capacity: if below(3) == 0 { 4096 } else { 1 }, resume: yes }
             }
             12 => Self::Read { items: below(12) },

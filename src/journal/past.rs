@@ -1,0 +1,187 @@
+//! A view of an earlier moment: the log as it was behind the last whole batch up to a Seq.
+//!
+//! Where nothing was compacted that is a matter of looking where a batch ends. Compaction leaves two questions, and what
+//! cannot be answered is `Compacted`, for the kind or the entity that it is about and for no other:
+//!
+//! * **Is everything there that was the newest then?** Of a kind everything from its floor on is there; but what stood
+//!   below it may have been dropped for something that came later than the moment. The entity's next entry tells: right
+//!   before it there has to be one.
+//! * **Where did the batch end?** A segment says so. What compaction has copied says of an entry that its batch ended with
+//!   it, or that it goes on with the next one; where neither is said, the rest was dropped, and nobody knows how far it
+//!   went. (What was copied before that was said: of two neighbours the first tells whether they are of one batch.)
+//!
+//! ```text
+//!   Seq       11    12    13    .     .     16    17
+//!             more  ends              14 and 15 were dropped: the batch of 13 ended with one of them, or
+//!                                     goes on with 16
+//!                   ^     at(12): all up to 12
+//!                   `------------ at(15): of a kind that has nothing from 13 to 15 the same; of another one nobody knows
+//! ```
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{KindId, Position, Seq};
+use crate::journal::entry::Entry;
+use crate::journal::region::Region;
+use crate::journal::view::{Loaded, View, compacted};
+
+/// An earlier moment, and what came behind it, which says whether what is left of it is all that there was.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    /// With all that came later.
+    whole: View,
+    /// The moment that was asked for.
+    asked: u64,
+    /// The last Seq up to then at which a batch ends for certain.
+    through: u64,
+}
+
+impl View {
+    /// The view as it was behind the last whole batch up to a Seq.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` with both numbers for a Seq that the view does not have; `Corrupt` or `Io` if nobody can tell where
+    /// a batch ends.
+    pub(crate) fn at(&self, seq: u64) -> Result<(Self, Past)> {
+        check_is_earlier(seq, self.last_seq()?.map_or(0, Seq::get))?;
+        let through = self.end_of_whole_batch(seq)?;
+        let past = Past { whole: self.clone(), asked: seq, through };
+        let mut view = self.clone();
+        (view.mark, view.through) = (self.end_behind(through)?, through);
+        Ok((view, past))
+    }
+
+    /// The last Seq up to this one at which a batch ends for certain; 0: there is none.
+    fn end_of_whole_batch(&self, seq: u64) -> Result<u64> {
+        let cover = self.catalog.compacted.holding(seq);
+        let before = match cover {
+            Some(cover) if cover.last_seq == seq => return Ok(seq),
+            // Nothing of it is left.
+            Some(cover) if cover.part.is_none() => return Ok(cover.first_seq - 1),
+            Some(cover) => cover.first_seq - 1,
+            None => 0,
+        };
+        let Some(section) = self.load(seq)? else { return Ok(seq) };
+        if section.is_part {
+            return Ok(end_in_part(&section, seq)?.unwrap_or(before));
+        }
+        // A gap that a repair left lies between batches.
+        let Some(newest) = section.ordinal(seq) else { return Ok(seq) };
+        for ordinal in (0..=newest).rev() {
+            if !section.entry(ordinal)?.has_more() {
+                return Ok(section.seq(ordinal));
+            }
+        }
+        Ok(section.first_seq().saturating_sub(1))
+    }
+
+    /// Where the log ends that ends with this Seq.
+    fn end_behind(&self, seq: u64) -> Result<Position> {
+        let Some(section) = self.load(seq)? else { return Ok(Position::ZERO) };
+        Ok(match section.ordinal(seq).filter(|_| !section.is_part) {
+            Some(ordinal) => {
+                let entry = section.entry(ordinal)?;
+                let start = entry.position();
+                Position::new(start.segment(), start.offset() + entry.frame_bytes() as u64)
+            }
+            // All that is left of what held it.
+            None => {
+                let section = self.catalog.sections.get(section.at);
+                section.map_or(Position::ZERO, |section| Position::new(section.number + 1, 0))
+            }
+        })
+    }
+}
+
+fn check_is_earlier(seq: u64, newest: u64) -> Result<()> {
+    if seq <= newest {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, "read what there was at an earlier moment")
+        .sides(format!("a Seq up to {newest}"), seq))
+}
+
+/// The last Seq up to one at which a batch ends for certain.
+fn end_in_part(part: &Loaded<'_>, seq: u64) -> Result<Option<u64>> {
+    let Some(newest) = part.at_or_before(seq) else { return Ok(None) };
+    for ordinal in (0..=newest).rev() {
+        let (here, entry) = (part.seq(ordinal), part.entry(ordinal)?);
+        let is_followed = || ordinal + 1 < part.count && part.seq(ordinal + 1) == here + 1;
+        if entry.ends_batch() || !entry.has_more() && is_followed() {
+            return Ok(Some(here));
+        }
+    }
+    Ok(None)
+}
+
+impl Past {
+    /// A view of a moment that is earlier still.
+    pub(crate) fn at(&self, seq: u64) -> Result<(View, Self)> {
+        check_is_earlier(seq, self.asked)?;
+        self.whole.at(seq)
+    }
+
+    /// The first entry of an entity behind the moment.
+    pub(crate) fn next_of(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
+        self.whole.entity_behind(kind, key, self.through).next().transpose()
+    }
+
+    /// The entries of a kind that came behind the moment, in order.
+    pub(crate) fn behind(&self, kind: KindId) -> impl Iterator<Item = Result<Entry<'_>>> {
+        self.whole.region_behind(&Region::Kind(kind), self.through)
+    }
+
+    /// True if something of a kind was dropped, whenever that was.
+    pub(crate) fn has_dropped(&self, kind: KindId) -> bool {
+        self.floor(kind) > 0
+    }
+
+    /// # Errors
+    ///
+    /// `Compacted` if nobody can tell any more what there was of a kind at the moment.
+    pub(crate) fn check_kind(&self, kind: KindId, name: &str) -> Result<()> {
+        let floor = self.floor(kind);
+        if self.asked.saturating_add(1) < floor {
+            return Err(self.dropped(name, floor));
+        }
+        if self.through == self.asked {
+            return Ok(());
+        }
+        // Somewhere between the two the batch ended. If nothing of the kind is there, and was, it does not matter where.
+        let next = self.behind(kind).next().transpose()?;
+        let is_same = next.is_none_or(|next| next.seq().get() > self.asked);
+        match self.whole.catalog.compacted.holding(self.asked) {
+            Some(cover) if !is_same || self.through.saturating_add(1) < floor => {
+                Err(self.dropped(name, cover.last_seq + 1))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// `Compacted` if what a view of the moment has as the newest entry of an entity may not be what it was.
+    pub(crate) fn check_entity(&self, view: &View, kind: KindId, name: &str, key: &[u8]) -> Result<()> {
+        let Some(next) = self.next_of(kind, key)? else { return Ok(()) };
+        let newest = view.latest(kind, key)?;
+        if next.is_first() || newest.is_some_and(|newest| next.follows(&newest)) {
+            return Ok(());
+        }
+        Err(self.dropped_before(name, &next))
+    }
+
+    /// What the first entry of an entity behind the moment goes on from is gone.
+    #[cold]
+    pub(crate) fn dropped_before(&self, name: &str, next: &Entry<'_>) -> Error {
+        self.dropped(&format!("{name}/{}", next.key().escape_ascii()), next.seq().get())
+    }
+
+    fn floor(&self, kind: KindId) -> u64 {
+        self.whole.catalog.compacted.floor(kind.0)
+    }
+
+    #[cold]
+    fn dropped(&self, what: &str, floor: u64) -> Error {
+        compacted(format!("read {what} as it was at entry {}", self.asked), floor)
+    }
+}

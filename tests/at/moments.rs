@@ -1,0 +1,214 @@
+//! Moments that are looked at one by one.
+
+use std::time::Duration;
+
+use esker::{
+    CompactOptions, ErrorKind, Facts, Fold, Keep, Kind, ManualClock, Options, Reader, Seq, Simulator, Source,
+    Status, Store, StoreView, Window,
+};
+
+use super::model::Row;
+
+const ROWS: Kind<Row> = Kind::new("row");
+const TALLY: Facts<u64> = Facts::new("tally");
+const NOISE: Facts<String> = Facts::new("noise");
+
+fn options() -> Options {
+    Options::new().background(false).window(Window::Manual).segment_bytes(8192)
+}
+
+/// Asserts a row in a flush of its own; answers where it stands.
+fn put(store: &Store, source: &Source, key: &str, a: u8) -> Seq {
+    source.assert(ROWS, key, &Row::new(a)).unwrap();
+    flushed(store)
+}
+
+fn flushed(store: &Store) -> Seq {
+    store.flush().unwrap();
+    store.journal().view().last_seq().unwrap().unwrap()
+}
+
+fn row(view: &StoreView, key: &str) -> Option<u8> {
+    view.get(ROWS, key).unwrap().map(|row| row.value().unwrap().a())
+}
+
+/// Fills segments with what is dropped, and compacts.
+fn compact(store: &Store) {
+    for _ in 0..20 {
+        store.append(NOISE, "noise", &"n".repeat(1500)).unwrap();
+    }
+    let noise = store.journal().kind_named(NOISE.name()).unwrap().id;
+    store.journal().keep(noise, Keep::Nothing).unwrap();
+    let options = CompactOptions::new().thorough(true).keep_tombstones_for(Duration::ZERO);
+    assert!(store.journal().compact(&options).unwrap().entries_dropped > 0);
+}
+
+/// The error of what cannot be told any more, and from where on it can.
+fn floor<T>(read: esker::Result<T>) -> Option<u64> {
+    let error = read.err().expect("it was dropped");
+    assert_eq!(error.kind(), ErrorKind::Compacted, "{error}");
+    error.floor()
+}
+
+struct Sum;
+
+impl Fold for Sum {
+    const NAME: &'static str = "sum";
+    const VERSION: u32 = 1;
+    type State = u64;
+    type Event = u64;
+
+    fn fold(state: &mut u64, event: u64, _: &esker::At) {
+        *state += event;
+    }
+}
+
+#[test]
+fn each_read_shows_the_moment_and_a_seq_in_the_middle_of_a_batch_means_the_batch_before() {
+    let store = Store::over(options().in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    let first = put(&store, &source, "a", 1);
+    let mut batch = store.batch();
+    batch.append(TALLY, "t", &1).unwrap();
+    batch.assert(&source, ROWS, "a", &Row::new(2)).unwrap();
+    batch.assert(&source, ROWS, "b", &Row::new(2)).unwrap();
+    batch.commit().unwrap();
+    let second = flushed(&store);
+    source.retract(ROWS, "a").unwrap();
+    let third = flushed(&store);
+    store.append(TALLY, "t", &41).unwrap();
+
+    let nothing = store.at(None).unwrap();
+    assert_eq!((nothing.rows(ROWS).unwrap().count(), nothing.entries().last_seq().unwrap()), (0, None));
+    for seq in first.get()..second.get() {
+        let view = store.at(Seq::new(seq)).unwrap();
+        assert_eq!((row(&view, "a"), row(&view, "b")), (Some(1), None), "at {seq}");
+        assert_eq!(view.facts(TALLY).count(), 0);
+        assert_eq!(view.entries().last_seq().unwrap(), Some(first));
+    }
+    let view = store.at(second).unwrap();
+    assert_eq!((row(&view, "a"), row(&view, "b")), (Some(2), Some(2)));
+    assert_eq!(view.versions(ROWS, "a").unwrap().len(), 2);
+    assert_eq!(view.latest(TALLY, "t").unwrap().unwrap().value().unwrap(), 1);
+    assert_eq!(view.project::<Sum>(TALLY, "t").unwrap().value, Some(1));
+    let view = store.at(third).unwrap();
+    assert_eq!(view.status(ROWS, "a").unwrap(), Status::Tombstone { version: 3 });
+    assert_eq!(view.project::<Sum>(TALLY, "t").unwrap().value, Some(1));
+    assert_eq!(
+        store.at(Seq::new(third.get() + 1)).unwrap().project::<Sum>(TALLY, "t").unwrap().value,
+        Some(42)
+    );
+    // An earlier moment than one is looked for in what that one shows.
+    assert_eq!(row(&view.at(first).unwrap(), "a"), Some(1));
+    for later in [view.at(Seq::new(third.get() + 1)), store.at(Seq::new(100))] {
+        let error = later.unwrap_err();
+        assert_eq!((error.kind(), error.actual().is_some()), (ErrorKind::InvalidInput, true), "{error}");
+    }
+}
+
+#[test]
+fn what_was_the_newest_then_and_was_dropped_since_is_not_told_as_if_it_had_not_been_there() {
+    let store = Store::over(options().open_in(&Simulator::new()).unwrap());
+    let source = store.source("one").unwrap();
+    store.append(TALLY, "t", &1).unwrap();
+    let stays = put(&store, &source, "stays", 1);
+    put(&store, &source, "changes", 1);
+    put(&store, &source, "between", 1);
+    let tally = store.journal().kind_named(TALLY.name()).unwrap().id;
+    store.journal().keep(tally, Keep::Latest).unwrap();
+    compact(&store);
+    // In segments of their own: nothing of what they replace lies above the floor.
+    let replaced = put(&store, &source, "changes", 2);
+    let born = put(&store, &source, "born", 1);
+    let counted = store.append(TALLY, "t", &2).unwrap().seq;
+    compact(&store);
+    assert!(store.journal().view().floor(&esker::Region::kind(tally)).unwrap() < replaced);
+
+    // The kind has a floor below this moment, and one of its entities has lost the row that it had then.
+    let view = store.at(Seq::new(replaced.get() - 1)).unwrap();
+    assert_eq!(row(&view, "stays"), Some(1));
+    assert_eq!((row(&view, "born"), row(&view, "never")), (None, None), "it was not there yet");
+    assert_eq!(floor(view.get(ROWS, "changes")), Some(replaced.get()));
+    assert_eq!(floor(view.status(ROWS, "changes")), Some(replaced.get()));
+    assert_eq!(floor(view.versions(ROWS, "changes")), Some(replaced.get()));
+    assert_eq!(floor(view.rows(ROWS)), Some(replaced.get()), "a scan would leave it out");
+    assert_eq!(floor(view.latest(TALLY, "t")), Some(counted.get()));
+    assert_eq!(floor(view.project::<Sum>(TALLY, "t")), Some(counted.get()));
+    // From there on all is there.
+    let view = store.at(replaced).unwrap();
+    assert_eq!(view.rows(ROWS).unwrap().count(), 3);
+    assert_eq!(row(&view, "changes"), Some(2));
+    assert!(store.at(born).unwrap().get(ROWS, "born").unwrap().is_some());
+    // Below its floor nothing of the kind is told, whatever is left of it.
+    let view = store.at(stays).unwrap();
+    assert!(floor(view.get(ROWS, "stays")).is_some_and(|floor| floor > stays.get() + 1));
+}
+
+#[test]
+fn what_stood_before_a_deletion_does_not_come_to_light_when_that_is_dropped_before_it() {
+    let store = Store::over(options().open_in(&Simulator::new()).unwrap());
+    let source = store.source("one").unwrap();
+    put(&store, &source, "a", 1);
+    // Of their segment too little is garbage to copy it.
+    for n in 0..95 {
+        store.append(TALLY, "t", &n).unwrap();
+    }
+    store.append(NOISE, "noise", &"n".repeat(1800)).unwrap();
+    source.retract(ROWS, "a").unwrap();
+    let deleted = flushed(&store);
+    let noise = store.journal().kind_named(NOISE.name()).unwrap().id;
+    for _ in 0..10 {
+        store.append(NOISE, "noise", &"n".repeat(1800)).unwrap();
+    }
+    let between = put(&store, &source, "b", 1);
+    put(&store, &source, "a", 2);
+    store.journal().keep(noise, Keep::Nothing).unwrap();
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
+    let rows = store.journal().kind_named(ROWS.name()).unwrap().id;
+    let left = store.journal().view();
+    let left: Vec<_> = left
+        .kind(rows)
+        .map(|entry| (entry.as_ref().unwrap().key().to_vec(), entry.unwrap().seq().get()))
+        .collect();
+    assert_eq!(left[0], (b"a".to_vec(), 1), "it is still there: {left:?}");
+    assert_ne!(left[1].1, deleted.get(), "and its deletion is not: {left:?}");
+
+    let view = store.at(between).unwrap();
+    assert_eq!(
+        (floor(view.get(ROWS, "a")), floor(view.rows(ROWS))),
+        (Some(between.get() + 1), Some(between.get() + 1))
+    );
+}
+
+#[test]
+fn a_deletion_is_told_at_a_moment_as_it_was_told_then() {
+    let clock = ManualClock::new();
+    let store = Store::over(options().clock(clock.clone()).in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    put(&store, &source, "a", 1);
+    source.retract(ROWS, "a").unwrap();
+    let deleted = flushed(&store);
+    clock.advance(Duration::from_secs(200));
+    let soon = put(&store, &source, "b", 1);
+    clock.advance(Duration::from_secs(200));
+    let late = put(&store, &source, "b", 2);
+    clock.advance(Duration::from_secs(100_000));
+    let status = |seq: Seq| store.at(seq).unwrap().status(ROWS, "a").unwrap();
+    assert_eq!(status(deleted), Status::Tombstone { version: 2 });
+    assert_eq!(status(soon), Status::Tombstone { version: 2 });
+    assert_eq!(status(late), Status::NotFound);
+    assert_eq!(store.status(ROWS, "a").unwrap(), Status::NotFound);
+}
+
+#[test]
+fn a_reader_sees_earlier_moments_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let source = store.source("one").unwrap();
+    let first = put(&store, &source, "a", 1);
+    put(&store, &source, "a", 2);
+    let view = StoreView::of(&Reader::open(&path).unwrap()).unwrap();
+    assert_eq!((row(&view, "a"), row(&view.at(first).unwrap(), "a")), (Some(2), Some(1)));
+    store.close().unwrap();
+}
