@@ -98,7 +98,7 @@ impl<'v, T> Row<'v, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` with the Seq, the kind and the cause, if it is not a value of `T`: other rows are not affected.
+    /// `Codec` with the Seq, the entity and the cause, if it is not a value of `T`: other rows are not affected.
     pub fn value(&self) -> Result<T>
     where
         T: DeserializeOwned,

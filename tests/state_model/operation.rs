@@ -58,6 +58,7 @@ pub(crate) enum Operation {
         behind: Behind,
         capacity: u64,
         resume: bool,
+        catches_up: bool,
     },
     Read {
         items: usize,
@@ -107,8 +108,8 @@ pub(crate) enum EpochEnd {
     Killed(u8),
 }
 
-/// How often each operation is drawn.
-const WEIGHTS: [usize; 21] = [28, 4, 12, 24, 4, 6, 10, 2, 3, 24, 4, 15, 14, 7, 4, 2, 2, 3, 1, 3, 4];
+/// How often each operation is drawn, of 256: what a byte can say.
+const WEIGHTS: [usize; 21] = [54, 8, 24, 46, 8, 12, 12, 2, 4, 26, 4, 15, 14, 8, 4, 2, 2, 3, 1, 3, 4];
 
 impl Operation {
     /// One from numbers: `below(n)` gives one below `n`.
@@ -147,7 +148,12 @@ impl Operation {
             10 => Self::Wait,
             11 => {
                 let behind = [Behind::Resume, Behind::Full, Behind::Conflate, Behind::Full][below(4)];
-                Self::Follow { behind, capacity: if below(3) == 0 { 4096 } else { 1 }, resume: yes }
+                Self::Follow {
+                    behind,
+                    capacity: if below(3) == 0 { 4096 } else { 1 },
+                    resume: yes,
+                    catches_up: a > 0,
+                }
             }
             12 => Self::Read { items: below(12) },
             13 => Self::StayAway { source, key, changes: byte(below(12)) },
