@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "state/batches.rs"]
 mod batches;
+#[path = "state/beside.rs"]
+mod beside;
 #[path = "state/epochs.rs"]
 mod epochs;
 #[path = "state/events.rs"]
