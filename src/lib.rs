@@ -13,7 +13,7 @@
 //! * [`Journal`] is for bytes: the same log with the same verbs, and a [`View`] to read it.
 //!
 //! They stand side by side: [`Store::journal`], [`Store::over`]. A [`Reader`] reads from another
-//! process while the writer runs, bytes or (with [`StoreView::of`]) facts.
+//! process while the writer runs: bytes, with [`StoreView::of`] facts and rows, and it follows live state.
 //!
 //! ```
 //! use esker::{Expect, Facts, IdempotencyKey, Store};
@@ -67,7 +67,8 @@
 //! A [`Kind<T>`](Kind) has rows: what is true now. A [`Source`] asserts, patches and retracts them; what the operations
 //! of a [`Window`] come to is one batch. [`Store::get`] and [`Store::scan`] read rows, a [`Subscription`] is told the rows
 //! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind. A kind with
-//! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]).
+//! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]). Another process follows by
+//! [`Reader::subscription`], [`Reader::events`] and [`Reader::mirror`].
 //!
 //! # Guarantees
 //!

@@ -25,6 +25,8 @@ mod harbour;
 mod liveness;
 #[path = "state/mirror.rs"]
 mod mirror;
+#[path = "state/mirror_beside.rs"]
+mod mirror_beside;
 #[path = "state/mirror_schema.rs"]
 mod mirror_schema;
 #[path = "state/reviewed.rs"]

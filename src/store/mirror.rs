@@ -332,7 +332,10 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
             }
             view => view?,
         };
-        if self.is_behind || view.next_of(&Region::Kind(self.bound.id), self.looked) != u64::MAX {
+        if self.renew()?
+            || self.is_behind
+            || view.next_of(&Region::Kind(self.bound.id), self.looked) != u64::MAX
+        {
             self.is_behind = true;
             return Ok(Some(()));
         }
@@ -403,10 +406,15 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
             viewed = self.waiting.source().whole_durable_view();
         }
         let view = viewed?;
-        if let Some(bound) = renewed(self.waiting.source(), &self.bound)? {
-            self.bound = bound;
-        }
+        self.renew()?;
         Ok(view)
+    }
+
+    /// What the kind means by now. True: something else than before.
+    fn renew(&mut self) -> Result<bool> {
+        let Some(bound) = renewed(self.waiting.source(), &self.bound)? else { return Ok(false) };
+        self.bound = bound;
+        Ok(true)
     }
 
     fn due(&self, known: Option<MirrorToken>, view: &View) -> Result<Due> {
