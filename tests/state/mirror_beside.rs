@@ -55,12 +55,18 @@ fn s27_a_mirror_beside_the_writer_goes_on_over_compaction_and_lives_and_its_toke
 fn s27_the_rows_that_a_mirror_beside_the_writer_hands_over_stay_although_their_files_go() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("harbour.esker");
-    let store = Store::over(options().segment_bytes(16384).open(&path).unwrap());
+    let open = || Store::over(options().segment_bytes(16384).open(&path).unwrap());
+    let store = open();
     let radar = store.source("radar").unwrap();
-    for _ in 0..10 {
-        fill(&store, &radar, 30);
+    // In each file there is something that goes.
+    for n in 0..30u8 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
         change_often(&store, &radar, "busy", 20);
     }
+    drop(radar);
+    store.close().unwrap();
+    let store = open();
+    let radar = store.source("radar").unwrap();
     let expected = rows(&store);
     let (writer, source) = (store.clone(), radar.clone());
     let during = move || {
