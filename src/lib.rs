@@ -13,7 +13,7 @@
 //! * [`Journal`] is for bytes: the same log with the same verbs, and a [`View`] to read it.
 //!
 //! They stand side by side: [`Store::journal`], [`Store::over`]. A [`Reader`] reads from another
-//! process while the writer runs, bytes or (with [`StoreView::of`]) facts.
+//! process while the writer runs: bytes, with [`StoreView::of`] facts and rows, and it follows live state.
 //!
 //! ```
 //! use esker::{Expect, Facts, IdempotencyKey, Store};
@@ -70,6 +70,7 @@
 //! state of an earlier moment, as far as compaction has left it. A [`Mirror`] keeps something outside equal to a kind. A
 //! kind with [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]). [`kind!`] makes a struct and
 //! its kind in one.
+//! Another process follows by [`Reader::subscription`], [`Reader::events`] and [`Reader::mirror`].
 //!
 //! # Guarantees
 //!

@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "state/batches.rs"]
 mod batches;
+#[path = "state/beside.rs"]
+mod beside;
 #[path = "state/conflating.rs"]
 mod conflating;
 #[path = "state/epochs.rs"]
@@ -25,6 +27,8 @@ mod harbour;
 mod liveness;
 #[path = "state/mirror.rs"]
 mod mirror;
+#[path = "state/mirror_beside.rs"]
+mod mirror_beside;
 #[path = "state/mirror_schema.rs"]
 mod mirror_schema;
 #[path = "state/reviewed.rs"]

@@ -178,6 +178,7 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
         last_seq: view.last_seq()?.map_or(0, Seq::get),
         life: None,
         sealed: false,
+        durable: view.mark,
         report: reader.recovery().clone(),
     };
     is_whole(backup, DOING, expected, &end)?;

@@ -81,6 +81,7 @@ mod reserve;
 pub(crate) mod rotation;
 pub(crate) mod rows;
 pub(crate) mod scan;
+pub(crate) mod source;
 pub(crate) mod stats;
 #[cfg(feature = "async")]
 pub(crate) mod stream;

@@ -32,6 +32,7 @@ use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::rows::learn_counts_behind;
 use crate::journal::view::{View, compacted};
+use crate::journal::waiting::Until;
 use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
 use crate::log::recovery::Purpose;
@@ -39,6 +40,19 @@ use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 
 /// A store, open for reading only, from any process.
+///
+/// # What is durable
+///
+/// A reader cannot ask for a sync, so it goes by what is said:
+///
+/// | the store | is durable |
+/// | --- | --- |
+/// | a writer lives | up to where it says so: with [`Durability::Sync`] that is what was acknowledged; with `Interval` it follows at the interval; with `Os` only where something in the writer's process asks for a sync, or a segment is full |
+/// | it was closed, or the machine was started anew since | all of it |
+/// | its writer was killed | up to where it had said so; the rest with the next opening, which makes it so |
+/// | a backup, or a copy of a directory | all of it |
+///
+/// [`Durability::Sync`]: crate::Durability::Sync
 ///
 /// ```
 /// use esker::{Journal, Reader, Record};
@@ -84,12 +98,18 @@ struct Follow {
     lock: Option<SeenLock>,
     /// What the last view showed.
     shown: Position,
+    /// A frame, or an index, says that everything below was durable.
+    said_durable: Position,
+    /// What is known to be durable of what there was at the last look.
+    durable: Position,
+    /// The last frame says that the writer has closed the store.
+    closed: bool,
     /// The compactions that the row of segments is as after.
     compactions: u64,
 }
 
 /// Opening races with a writer that unlinks dead segments: look again so often.
-const LOOKS: usize = 5;
+pub(crate) const LOOKS: usize = 5;
 /// Read behind the end in pieces of this size, or a whole batch.
 const PIECE: usize = 64 << 10;
 
@@ -161,7 +181,14 @@ impl Reader {
     /// after was never durable. `Compacted` if the writer has dropped what this reader had yet to read to
     /// follow the log. Open the reader again then. `Io` if a segment cannot be read.
     pub fn view(&self) -> Result<View> {
-        let mark = self.refresh()?;
+        self.view_until(Until::Visible)
+    }
+
+    pub(crate) fn view_until(&self, until: Until) -> Result<View> {
+        let mut follow = self.shared.follow.lock();
+        let mark = self.shared.limit(&mut follow, until)?;
+        // Under the lock: a compaction that another thread takes over meanwhile may have dropped what only an entry behind
+        // the mark makes superfluous.
         Ok(View::new(Arc::clone(&self.shared.index), mark))
     }
 
@@ -171,19 +198,22 @@ impl Reader {
     ///
     /// As [`view`](Self::view).
     pub fn refresh(&self) -> Result<Position> {
-        let mut follow = self.shared.follow.lock();
-        self.shared.read_new(&mut follow)?;
-        self.shared.follow_compaction(&mut follow)?;
-        let end = follow.segment.position(follow.at);
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
-        let limit = match marks {
-            // After a failed sync nobody may see more than what is durable.
-            Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
-            Some(LiveMarks { visible, .. }) => end.min(visible).max(follow.shown.min(end)),
-            None => end,
-        };
-        follow.shown = limit;
-        Ok(limit)
+        self.shared.look(&mut self.shared.follow.lock())
+    }
+
+    /// As [`refresh`](Self::refresh), up to what is durable.
+    pub(crate) fn refresh_durable(&self) -> Result<Position> {
+        self.shared.limit(&mut self.shared.follow.lock(), Until::Durable)
+    }
+
+    /// What was durable when somebody last looked for what is new.
+    pub(crate) fn was_durable(&self) -> Position {
+        self.shared.follow.lock().durable
+    }
+
+    /// The same store, opened again: for who was left behind by compaction, or whose log was rewound.
+    pub(crate) fn opened_again(&self) -> Result<Self> {
+        Self::open_in(Arc::clone(&self.shared.directory))
     }
 
     /// Waits until the log ends behind `position`, or for at most `timeout`. True: it does.
@@ -368,12 +398,38 @@ impl Follow {
             listed_in: None,
             lock,
             shown: Position::ZERO,
+            said_durable: opened.end.durable,
+            durable: Position::ZERO,
+            closed: opened.end.report.clean,
             compactions,
         })
     }
 }
 
 impl Shared {
+    fn limit(&self, follow: &mut Follow, until: Until) -> Result<Position> {
+        let limit = self.look(follow)?;
+        Ok(if until == Until::Durable { limit.min(follow.durable) } else { limit })
+    }
+
+    /// Reads what is new; answers how far it may be shown.
+    fn look(&self, follow: &mut Follow) -> Result<Position> {
+        self.read_new(follow)?;
+        self.follow_compaction(follow)?;
+        let end = follow.segment.position(follow.at);
+        // Behind the look at what was compacted: all that this was judged by is durable by now.
+        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let limit = match marks {
+            // After a failed sync nobody may see more than what is durable.
+            Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
+            Some(LiveMarks { visible, .. }) => end.min(visible).max(follow.shown.min(end)),
+            None => end,
+        };
+        follow.shown = limit;
+        follow.durable = durable_of(follow, marks, end);
+        Ok(limit)
+    }
+
     /// Reads whole batches behind the end until there is none.
     fn read_new(&self, follow: &mut Follow) -> Result<()> {
         loop {
@@ -419,8 +475,12 @@ impl Shared {
             let Some(frame) = Frame::parse(place) else { break };
             let position = follow.segment.position(follow.at);
             note(&live, &mut follow.began, position, &frame);
+            follow.said_durable = follow.said_durable.max(frame.header.durable());
+            follow.closed = false;
             if frame.header.is_system() {
-                follow.sealed = System::of(frame.header.operation) == Some(System::Seal);
+                let system = System::of(frame.header.operation);
+                follow.sealed = system == Some(System::Seal);
+                follow.closed = system == Some(System::Closed);
                 self.registry.write().learn_frame(&frame);
             } else {
                 let hash = self.index.hash(frame.header.kind.get(), frame.key());
@@ -584,6 +644,23 @@ impl Shared {
         let path = self.directory.path().join(file_name(segment.number()));
         Error::io(doing, error).at(path).place(segment.number(), offset)
     }
+}
+
+/// How far a log that was read to its `end` is known to be durable.
+fn durable_of(follow: &Follow, marks: Option<LiveMarks>, end: Position) -> Position {
+    if let Some(LiveMarks { durable, .. }) = marks {
+        return end.min(durable);
+    }
+    // A backup, or a copy: nobody has a part of it in a cache that is not on the disk.
+    let Some(lock) = &follow.lock else { return end };
+    let words = lock.last_words();
+    let is_closed = follow.closed && words.is_released;
+    // What is read behind a start of the machine comes from the disk.
+    if is_closed || words.is_of_another_boot {
+        return end;
+    }
+    // A writer that was killed has left in the cache what it had not synced. (Where a page cannot be shared, frames say it.)
+    end.min(words.durable.max(follow.said_durable))
 }
 
 /// False where the first frame is not there, or not whole in itself: no use to read on.

@@ -152,7 +152,8 @@ impl Registry {
     pub(crate) fn learn(&mut self, info: KindInfo) {
         match self.by_name.get(&info.name) {
             Some(at) => {
-                if let Some(slot) = self.kinds.get_mut(*at) {
+                // A preamble says again what is known: who has it from here has what is said still.
+                if let Some(slot) = self.kinds.get_mut(*at).filter(|known| ***known != info) {
                     *slot = Arc::new(info);
                 }
             }

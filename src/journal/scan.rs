@@ -112,6 +112,13 @@ impl Scan {
         self.is_spent = false;
     }
 
+    /// Goes on in another region behind a Seq; what was dropped of it behind that is told.
+    pub(crate) fn turn_to(&mut self, region: Region, looked: u64) {
+        let view = self.view.clone();
+        *self = Self { floor: 0, ..Self::new(region, view.clone(), looked) };
+        self.go_on_in(view);
+    }
+
     /// What was dropped before it could look at it; told once.
     pub(crate) fn take_dropped(&mut self) -> Result<Option<RangeInclusive<u64>>> {
         let dropped = self.dropped()?.cloned();

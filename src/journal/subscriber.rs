@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Seq;
+use crate::id::{Position, Seq};
 use crate::journal::Journal;
 use crate::journal::entry::Entry;
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
+use crate::journal::source::Source;
 use crate::journal::view::{View, compacted};
-use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
 use crate::options::Durability;
 
 /// Where a new reader begins.
@@ -282,6 +283,13 @@ impl Subscriber {
     pub fn advance(&mut self) -> Result<bool> {
         self.missed = None;
         self.waiting.check_not_forked()?;
+        match self.advance_in_log() {
+            Err(error) if error.kind() == ErrorKind::Compacted => self.go_on_behind_compaction(error),
+            advanced => advanced,
+        }
+    }
+
+    fn advance_in_log(&mut self) -> Result<bool> {
         if let Some(view) = self.waiting.view_short_of(self.scan.mark())? {
             self.scan.go_on_in(view);
         }
@@ -296,11 +304,8 @@ impl Subscriber {
             if self.comes.is_some_and(|end| self.scan.looked() >= end) {
                 self.has_come();
             }
-            if self.tell_dropped()? || self.comes.is_none() && self.skip()? {
-                return Ok(true);
-            }
         }
-        if self.step()? {
+        if self.tell_dropped()? || self.comes.is_none() && self.skip()? || self.step()? {
             return Ok(true);
         }
         if self.look_further()? && (self.tell_dropped()? || self.step()?) {
@@ -309,6 +314,26 @@ impl Subscriber {
         self.waiting.check_not_ended(self.scan.mark())?;
         self.has_come();
         Ok(false)
+    }
+
+    /// The writer, in another process, has removed what this one had yet to read: it goes on in the log as it is now, and is
+    /// told what was dropped.
+    fn go_on_behind_compaction(&mut self, error: Error) -> Result<bool> {
+        // What it was shown of a log that was not durable may not be what the log has there now.
+        if !self.waiting.source().was_durable(self.scan.mark()) {
+            return Err(error);
+        }
+        let view = match self.waiting.view() {
+            Err(error) if error.kind() == ErrorKind::Compacted => {
+                if !self.waiting.source_mut().open_again()? {
+                    return Err(error);
+                }
+                self.waiting.view()?
+            }
+            view => view?,
+        };
+        self.go_on_in(view);
+        self.advance_in_log()
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -394,16 +419,38 @@ impl Subscriber {
         self.comes.is_some()
     }
 
-    /// Stands behind a Seq in a view, with nothing missed, on its way to another. What is dropped since the view
-    /// was taken it is told.
-    pub(crate) fn begin_behind(&mut self, view: View, seq: u64, end: u64) {
-        let region = self.scan.region().clone();
+    /// Where its log is.
+    pub(crate) fn source(&self) -> &Source {
+        self.waiting.source()
+    }
+
+    pub(crate) fn source_mut(&mut self) -> &mut Source {
+        self.waiting.source_mut()
+    }
+
+    /// Goes on in another region behind a Seq that it has come to before.
+    pub(crate) fn turn_to(&mut self, region: Region, looked: u64) {
+        if let Some((_, ahead)) = &mut self.limit {
+            ahead.entries = 0;
+            ahead.scan.turn_to(region.clone(), looked);
+        }
+        self.scan.turn_to(region, looked);
+    }
+
+    /// Stands behind a Seq of a region in a view, with nothing missed, on its way to another. What is dropped since the
+    /// view was taken it is told.
+    pub(crate) fn begin_behind(&mut self, region: Region, view: View, seq: u64, end: u64) {
         if let Some((_, ahead)) = &mut self.limit {
             *ahead = Ahead { scan: Scan::new(region.clone(), view.clone(), seq), entries: 0 };
         }
         self.scan = Scan::new(region, view, seq);
         self.comes = Some(end).filter(|end| *end > seq);
         (self.missed, self.lagged, self.untold) = (None, None, None);
+    }
+
+    /// Where the log ended that it has looked at.
+    pub(crate) fn mark(&self) -> Position {
+        self.scan.mark()
     }
 
     /// Everything up to this Seq was looked at.
@@ -427,11 +474,15 @@ impl Subscriber {
     /// Takes in what the log has grown by. True: it has.
     fn look_further(&mut self) -> Result<bool> {
         let Some(view) = self.waiting.view_behind(self.scan.mark())? else { return Ok(false) };
+        self.go_on_in(view);
+        Ok(true)
+    }
+
+    fn go_on_in(&mut self, view: View) {
         if let Some((_, ahead)) = &mut self.limit {
             ahead.scan.go_on_in(view.clone());
         }
         self.scan.go_on_in(view);
-        Ok(true)
     }
 
     /// Says what compaction has dropped before it was looked at. True: something was.

@@ -300,6 +300,19 @@ impl View {
         !Arc::ptr_eq(&self.catalog.compacted, &self.index.catalog().compacted)
     }
 
+    /// Opens whatever it shows, so that it stays although its files are removed.
+    ///
+    /// # Errors
+    ///
+    /// `Compacted` for a file that is removed already. Damage is told where it is met.
+    pub(crate) fn map_all(&self) -> Result<()> {
+        let is_gone = |opened: &Result<_>| {
+            opened.as_ref().is_err_and(|error: &Error| error.kind() == ErrorKind::Compacted)
+        };
+        let mut sections = (0..self.catalog.sections.len()).map(|at| Loaded::open(self, at).map(drop));
+        sections.find(is_gone).unwrap_or(Ok(()))
+    }
+
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLockReadGuard;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::feed::shard::{Interest, Touched};
 use crate::feed::sleepers::{Bell, Sleeper, Sleepers};
 use crate::id::Position;
-use crate::index::finder::Index;
 use crate::journal::core::{Core, Item};
-use crate::journal::reader::Reader;
+use crate::journal::source::Source;
 use crate::journal::view::View;
 use crate::options::Durability;
 
@@ -58,57 +57,6 @@ impl Stopper {
             }
         }
         !self.is_stopped()
-    }
-}
-
-/// Where a reader's log is.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// In this process: whoever moves a mark wakes who waits for it.
-    Engine(Arc<Core>),
-    /// Written by another process, which knows of nobody: the reader looks again and again.
-    Reader(Reader),
-}
-
-impl Source {
-    /// How far a reader may see now.
-    #[inline]
-    fn limit(&self, until: Until) -> Result<Position> {
-        match (self, until) {
-            (Self::Engine(core), Until::Durable) => Ok(core.commit.durable()),
-            (Self::Engine(core), Until::Visible) => Ok(core.commit.readable()),
-            (Self::Reader(reader), Until::Visible) => reader.refresh(),
-            (Self::Reader(reader), Until::Durable) => {
-                // While nobody writes, nobody says what is durable.
-                Ok(reader.refresh()?.min(reader.durable().unwrap_or(Position::ZERO)))
-            }
-        }
-    }
-
-    fn index(&self) -> &Arc<Index> {
-        match self {
-            Self::Engine(core) => &core.index,
-            Self::Reader(reader) => reader.index(),
-        }
-    }
-
-    fn has_stopped(&self) -> bool {
-        matches!(self, Self::Engine(core) if core.commit.stopped().is_some())
-    }
-
-    /// Why nothing more will come, if so. Behind one writer of another process the next may come.
-    fn stopped(&self) -> Option<Error> {
-        match self {
-            Self::Engine(core) => core.commit.stopped().map(|stopped| core.stopped(stopped, "read on")),
-            Self::Reader(_) => None,
-        }
-    }
-
-    fn check_not_forked(&self, doing: &str) -> Result<()> {
-        match self {
-            Self::Engine(core) => core.check_not_forked(doing),
-            Self::Reader(_) => Ok(()),
-        }
     }
 }
 
@@ -206,23 +154,30 @@ impl Waiting {
 
     /// The log up to where the reader may see now.
     pub(crate) fn view(&self) -> Result<View> {
-        Ok(View::new(Arc::clone(self.source.index()), self.limit()?))
+        self.source.view_until(self.until)
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn source_mut(&mut self) -> &mut Source {
+        &mut self.source
     }
 
     /// The log in which a new reader's place is looked up: what was appended before it is not new,
     /// though it may be shown only later. Where another process's crash takes such a place back, the
     /// reader is told that the log was rewound.
     pub(crate) fn view_of_what_is_there(&self) -> Result<View> {
-        match &self.source {
-            Source::Engine(core) => Ok(core.view()),
-            Source::Reader(reader) => reader.view(),
-        }
+        self.source.view()
     }
 
     /// The log up to where the reader may see now, if that is behind `seen`.
     pub(crate) fn view_behind(&self, seen: Position) -> Result<Option<View>> {
-        let limit = self.limit()?;
-        Ok((limit > seen).then(|| View::new(Arc::clone(self.source.index()), limit)))
+        if self.limit()? <= seen {
+            return Ok(None);
+        }
+        self.view().map(Some)
     }
 
     /// A failed sync takes back what a view may still show: the log up to what is left, if so.
@@ -238,7 +193,7 @@ impl Waiting {
 
     /// Tells a reader that has seen everything up to `seen` that nothing more will come, if so.
     pub(crate) fn check_not_ended(&self, seen: Position) -> Result<()> {
-        match self.source.stopped() {
+        match self.source.stopped("read on") {
             Some(error) if self.limit()? <= seen => Err(error),
             _ => Ok(()),
         }
@@ -284,6 +239,14 @@ impl Place<'_> {
         self.has_more || self.waiting.limit().map_or(true, |limit| limit > self.seen)
     }
 
+    fn has_grown(&self) -> Result<bool> {
+        match self.waiting.limit() {
+            // Whoever looks is told why, or opens the log again.
+            Err(_) if self.is_polled() => Ok(true),
+            limit => Ok(limit? > self.seen),
+        }
+    }
+
     /// Nothing more will come: it was stopped, or the log has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.waiting.is_stopped() || self.waiting.source.has_stopped()
@@ -303,7 +266,7 @@ impl Place<'_> {
             if waiting.is_stopped() {
                 return Ok(false);
             }
-            if self.has_more || waiting.limit()? > self.seen {
+            if self.has_more || self.has_grown()? {
                 return Ok(true);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

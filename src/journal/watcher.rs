@@ -11,13 +11,14 @@ use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, Move};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::holds::lost;
-use crate::journal::pins::{Pin, PinnedBy, Pins};
+use crate::journal::pins::{Pin, PinnedBy};
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
+use crate::journal::source::Source;
 use crate::journal::subscriber::Start;
 use crate::journal::view::{View, compacted};
-use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
 
 /// How to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,8 +169,8 @@ impl Reader {
     /// Watches a region from another process than the writer's; see [`Journal::follow`]. There is no
     /// name to resume under, since that would be written down.
     ///
-    /// [`WatchOptions::until`] says how far it sees. By default that is what is durable, which only a
-    /// writer that lives can say: while there is none, it sees nothing more.
+    /// [`WatchOptions::until`] says how far it sees. By default that is what is [durable](Reader#what-is-durable), as far as the
+    /// writer has said so: it cannot be asked for a sync.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl Reader {
 impl Watcher {
     fn unnamed(source: Source, region: Region, options: &WatchOptions) -> Result<Self> {
         // Until it is known where it stands, nothing is dropped.
-        let pin = source_pins(&source).map(|pins| pins.pin(PinnedBy::Watcher, 0));
+        let pin = source.pins().map(|pins| pins.pin(PinnedBy::Watcher, 0));
         let waiting = Waiting::new(source, options.until, options.spin);
         let steady = waiting.steady();
         let looked = waiting.view_of_what_is_there()?.behind_start(options.start, &region)?;
@@ -322,6 +323,11 @@ impl Watcher {
         self.cursor("checkpoint")?.move_to(seq)
     }
 
+    /// Where its log is.
+    pub(crate) fn source(&self) -> &Source {
+        self.waiting.source()
+    }
+
     /// The name of its cursor, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -390,14 +396,6 @@ impl Watcher {
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         Ok(wait_until(self, deadline, |reader| Ok(reader.advance()?.then_some(())))?.is_some())
-    }
-}
-
-/// Where a reader without a name says what it has not seen; another process has nobody to say it to.
-fn source_pins(source: &Source) -> Option<&Arc<Pins>> {
-    match source {
-        Source::Engine(core) => Some(&core.pins),
-        Source::Reader(_) => None,
     }
 }
 

@@ -191,6 +191,17 @@ pub(crate) struct LiveMarks {
     pub(crate) compactions: u64,
 }
 
+/// What a lock page says where nobody can be told that holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastWords {
+    /// Everything below was durable, if it was said since the machine was started.
+    pub(crate) durable: Position,
+    /// The last writer has let go of the store.
+    pub(crate) is_released: bool,
+    /// The machine was started anew since.
+    pub(crate) is_of_another_boot: bool,
+}
+
 impl SeenLock {
     /// The lock page of a store, if there is one worth looking at. Nothing is locked or changed.
     pub(crate) fn look(directory: &dyn Directory, store: StoreId) -> Option<Self> {
@@ -231,6 +242,16 @@ impl SeenLock {
         };
         std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
         (self.page.load(Cell::Life) == life && holder.life == marks.life.0).then_some(marks)
+    }
+
+    /// What the last writer has left behind; a writer that comes just now may be in the middle of it.
+    pub(crate) fn last_words(&self) -> LastWords {
+        let holder = self.holder();
+        LastWords {
+            durable: Position::from_word(self.page.load(Cell::Durable)),
+            is_released: holder.as_ref().is_some_and(|holder| !holder.held),
+            is_of_another_boot: holder.is_some_and(|holder| holder.boot != boot_id()),
+        }
     }
 }
 

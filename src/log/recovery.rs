@@ -73,6 +73,8 @@ pub(crate) struct End {
     pub(crate) life: Option<Life>,
     /// The log ends with a seal: it goes on in a segment that was not there yet.
     pub(crate) sealed: bool,
+    /// What was read says that everything below was durable.
+    pub(crate) durable: Position,
     pub(crate) report: RecoveryReport,
 }
 
@@ -147,8 +149,11 @@ pub(crate) fn recover(
     }
     walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
+    // Indexes are made of what is durable.
+    let indexed = covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end));
+    let durable = walk.bound.max(indexed).min(walk.end);
     let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
-    Ok(End { position, last_seq: last_seq.unwrap_or(least_seq), life, sealed, report })
+    Ok(End { position, last_seq: last_seq.unwrap_or(least_seq), life, sealed, durable, report })
 }
 
 struct Walk<'a> {

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::operation::{EventMark, EventOperation};
 use crate::id::Seq;
-use crate::journal::core::Core;
 use crate::journal::entry::{Entry, OwnedEntry};
+use crate::journal::source::Source;
 use crate::journal::view::View;
 use crate::state::field::FieldOf;
 use crate::state::kind::{Kind, RowFields};
@@ -35,7 +35,7 @@ pub enum EventKind {
 /// [event stream](crate::Store::events) tells.
 pub struct Event<'e, T> {
     pub(crate) kind: Kind<T>,
-    pub(crate) core: &'e Arc<Core>,
+    pub(crate) log: &'e Source,
     pub(crate) bound: &'e Bound,
     pub(crate) entry: Entry<'e>,
     pub(crate) told: Told,
@@ -252,9 +252,9 @@ impl<'e, T> Event<'e, T> {
         let position = self.entry.position();
         // The log as it was: what came later is not walked over. No view ends in a part.
         let view = if position.is_in_part() {
-            self.core.view()
+            self.log.view()?
         } else {
-            View::new(Arc::clone(&self.core.index), position)
+            View::new(Arc::clone(self.log.index()), position)
         };
         let mut next = self.entry.to_owned();
         for before in view.entity_behind(self.entry.kind(), self.key(), 0).rev() {
@@ -281,7 +281,7 @@ impl<'e, T> Event<'e, T> {
         let mut before = view.entity_behind(rows, self.key(), 0).rev();
         let before = before.find(|row| row.as_ref().map_or(true, |row| row.seq() < self.seq()));
         let Some(row) = before.transpose()? else { return Ok(None) };
-        let now = self.core.view();
+        let now = self.log.view()?;
         let is_next = match now.entity_behind(rows, self.key(), self.seq().get()).next().transpose()? {
             Some(next) => follows(&next, &row),
             None => true,

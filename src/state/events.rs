@@ -10,45 +10,46 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{KindId, Seq};
-use crate::journal::Journal;
-use crate::journal::core::Core;
+use crate::id::Seq;
 use crate::journal::cursors::Hold;
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
+use crate::journal::source::Source;
 use crate::journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
-use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, wait_until};
 use crate::journal::watcher::{WatchOptions, Watcher};
-use crate::state::engine::State;
+use crate::state::door::{Door, renewed};
 use crate::state::event::{Event, Told};
 use crate::state::kind::Kind;
 use crate::state::schema::Bound;
 
-/// How to follow the events of a kind: [`Store::events`](crate::Store::events) begins it, [`start`](Self::start) or
-/// [`watch`](Self::watch) ends it.
+/// How to follow the events of a kind: [`Store::events`](crate::Store::events) begins it, or
+/// [`Reader::events`](crate::Reader::events); [`start`](Self::start) or [`watch`](Self::watch) ends it.
 #[derive(Clone)]
 #[must_use = "a stream of events begins with `start` or `watch`"]
 pub struct EventsBuilder<T> {
-    journal: Journal,
+    door: Door,
     kind: Kind<T>,
     start: Option<Start>,
     capacity: Option<u64>,
     lag: Lag,
     hold: Hold,
     synthetic: bool,
+    until: Option<Until>,
     spin: Duration,
 }
 
 impl<T: DeserializeOwned> EventsBuilder<T> {
-    pub(crate) fn new(journal: &Journal, kind: Kind<T>) -> Self {
+    pub(crate) fn new(door: Door, kind: Kind<T>) -> Self {
         Self {
-            journal: journal.clone(),
+            door,
             kind,
             start: None,
             capacity: None,
             lag: Lag::default(),
             hold: Hold::Forever,
             synthetic: false,
+            until: None,
             spin: Duration::ZERO,
         }
     }
@@ -84,27 +85,36 @@ impl<T: DeserializeOwned> EventsBuilder<T> {
         self
     }
 
+    /// How far it sees, without a name. Default: what is durable, but in the process that writes with another
+    /// [durability](crate::Durability) than `Sync`: there what is visible.
+    pub const fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
     /// So long a wait looks again and again before it sleeps. Default: none.
     pub const fn spin(mut self, budget: Duration) -> Self {
         self.spin = budget;
         self
     }
 
-    /// Begins a stream without a name. The kind is registered if this is its first use.
+    /// Begins a stream without a name. The kind is registered if this is its first use; beside a writer of another process
+    /// nothing is, and a kind without events has none until the writer uses it with them.
     ///
     /// # Errors
     ///
     /// `InvalidInput` for a handle without [events](Kind::events), or a start behind the end of the log; `Schema` or
     /// `KindMismatch` if the type does not fit the kind; `Poisoned`, `Closed`, `Forked`; `Io` or `Corrupt` if the start
-    /// cannot be looked up.
-    pub fn start(self) -> Result<Events<T>> {
-        let (stream, operations) = self.stream()?;
+    /// cannot be looked up; of a reader as [`Reader::view`](crate::Reader::view).
+    pub fn start(mut self) -> Result<Events<T>> {
+        self.door.refresh()?;
+        let stream = self.stream()?;
         let mut options =
             SubscribeOptions::new().from(self.start.unwrap_or_default()).on_lag(self.lag).spin(self.spin);
         if let Some(capacity) = self.capacity {
             options = options.capacity(capacity);
         }
-        let live = self.journal.subscribe_with(Region::Kind(operations), options)?;
+        let live = self.door.subscribe(stream.region(), options, self.until)?;
         Ok(Events { stream, live })
     }
 
@@ -113,27 +123,34 @@ impl<T: DeserializeOwned> EventsBuilder<T> {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start) and [`Journal::watch_with`].
+    /// As [`start`](Self::start) and [`Journal::watch_with`](crate::Journal::watch_with); `InvalidInput` in another process
+    /// than the writer's: a name is written down.
     pub fn watch(self, name: &str) -> Result<EventWatcher<T>> {
-        let (stream, operations) = self.stream()?;
+        let Door::Store(journal) = &self.door else { return Err(no_name(self.kind.name(), name)) };
+        let stream = self.stream()?;
         let options =
             WatchOptions::new().from(self.start.unwrap_or(Start::Oldest)).hold(self.hold).spin(self.spin);
-        let watcher = self.journal.watch_with(name, Region::Kind(operations), options)?;
+        let watcher = journal.watch_with(name, stream.region(), options)?;
         Ok(EventWatcher { stream, watcher })
     }
 
-    fn stream(&self) -> Result<(Stream<T>, KindId)> {
-        let core = self.journal.appending();
-        core.check_not_forked("follow events")?;
+    fn stream(&self) -> Result<Stream<T>> {
         // Looked at first: a handle without them would be registered as one of a kind without.
         if !self.kind.has_events() {
             return Err(without_events("follow", self.kind.name()));
         }
-        let bound = State::of(core).schemas.bind(core, self.kind)?;
-        let operations = bound.events.ok_or_else(|| without_events("follow", self.kind.name()))?;
-        let (kind, synthetic) = (self.kind, self.synthetic);
-        Ok((Stream { kind, core: Arc::clone(core), bound, synthetic }, operations))
+        let bound = self.door.bind("follow events", self.kind)?;
+        Ok(Stream { kind: self.kind, bound, synthetic: self.synthetic })
     }
+}
+
+fn no_name(kind: &str, name: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("follow the events of the kind {kind:?} as {name:?}"))
+        .sides("the process that writes the store, which writes down where a name is", "a reader beside it")
+        .noting(
+            "`start` a stream without a name, and keep the `Seq` of the last event to go on behind"
+                .to_owned(),
+        )
 }
 
 /// The kind's handle says nothing of events.
@@ -151,19 +168,30 @@ impl<T> fmt::Debug for EventsBuilder<T> {
 /// What makes events of operation frames.
 struct Stream<T> {
     kind: Kind<T>,
-    core: Arc<Core>,
     bound: Arc<Bound>,
     synthetic: bool,
 }
 
 impl<T> Stream<T> {
+    fn region(&self) -> Region {
+        Region::Kind(self.bound.operations())
+    }
+
+    /// What the kind means by now. True: it had no events before, and has.
+    fn renew(&mut self, source: &Source) -> Result<bool> {
+        let Some(bound) = renewed(source, &self.bound)? else { return Ok(false) };
+        let is_new = bound.operations() != self.bound.operations();
+        self.bound = bound;
+        Ok(is_new)
+    }
+
     fn shows(&self, entry: &Entry<'_>) -> Result<bool> {
         Ok(Told::of(entry)?.is_event() || self.synthetic)
     }
 
-    fn event<'s>(&'s self, entry: Entry<'s>) -> Event<'s, T> {
+    fn event<'s>(&'s self, log: &'s Source, entry: Entry<'s>) -> Event<'s, T> {
         let told = Told::of(&entry).unwrap_or_else(|_| panic!("it was read before"));
-        Event { kind: self.kind, core: &self.core, bound: &self.bound, entry, told }
+        Event { kind: self.kind, log, bound: &self.bound, entry, told }
     }
 }
 
@@ -199,15 +227,25 @@ impl<T> Events<T> {
     ///
     /// # Errors
     ///
-    /// As [`Subscriber::advance`].
+    /// As [`Subscriber::advance`]; and beside a writer of another process `Schema`, again and again, once that writes a newer
+    /// version of the kind or a type that does not fit.
     pub fn advance(&mut self) -> Result<bool> {
-        while self.live.advance()? {
+        loop {
+            let looked = self.live.looked();
+            let stepped = self.live.advance()?;
+            let is_new = self.stream.renew(self.live.source()).inspect_err(|_| self.live.go_back_to(looked));
+            if is_new? {
+                self.live.turn_to(self.stream.region(), looked);
+                continue;
+            }
+            if !stepped {
+                return Ok(false);
+            }
             match self.live.item() {
                 Item::Entry(entry) if !self.stream.shows(&entry)? => {}
                 _ => return Ok(true),
             }
         }
-        Ok(false)
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -218,7 +256,7 @@ impl<T> Events<T> {
     #[must_use]
     pub fn item(&self) -> EventItem<'_, T> {
         match self.live.item() {
-            Item::Entry(entry) => EventItem::Event(self.stream.event(entry)),
+            Item::Entry(entry) => EventItem::Event(self.stream.event(self.live.source(), entry)),
             Item::Missed(missed) => EventItem::Missed(missed),
         }
     }
@@ -303,7 +341,7 @@ impl<T> EventWatcher<T> {
     /// If the last call of `advance` did not answer `true`.
     #[must_use]
     pub fn event(&self) -> Event<'_, T> {
-        self.stream.event(self.watcher.entry())
+        self.stream.event(self.watcher.source(), self.watcher.entry())
     }
 
     /// The next event, if there is one now.

@@ -20,12 +20,14 @@
 //!   which a source asserted; [`endings`] — whose that is just now; [`presence`] — who comes and goes, as facts
 //! * [`reading`] — point reads and scans; [`past`] — those of an earlier moment; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
-//! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells
+//! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells; [`door`] — in
+//!   the process that writes, or beside it
 //! * [`operations`], [`event`], [`events`] — what was said, one by one, and who is told so
 //! * [`mirroring`] — what is handed to a target outside of the store
 
 pub(crate) mod batching;
 pub(crate) mod change;
+pub(crate) mod door;
 pub(crate) mod ending;
 pub(crate) mod endings;
 pub(crate) mod engine;

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::system::{Codec, FIELDS_MAX, KindInfo, Owner};
 use crate::id::KindId;
 use crate::journal::core::Core;
-use crate::journal::registry::{EVENTS_PREFIX, KindSpec, check};
+use crate::journal::registry::{EVENTS_PREFIX, KindSpec, Registry, check};
 use crate::state::kind::{Kind, Upcaster};
 use crate::state::pack::{Fields, may_hold_a_map};
 
@@ -31,7 +31,12 @@ pub(crate) struct Bound {
     pub(crate) fields: Vec<String>,
     /// What the type tells.
     told: &'static [&'static str],
+    /// What the store said of it, where this process only reads.
+    found: Option<Arc<KindInfo>>,
 }
+
+/// Of a kind that the store does not have yet: no entry is of it.
+const NOT_THERE: KindId = KindId(0);
 
 impl Bound {
     /// A kind of rows that are left as they were written, whatever type they are of.
@@ -39,7 +44,61 @@ impl Bound {
         let events = core.registry.read().events_of(&kind.name);
         let KindInfo { id, version, .. } = *kind;
         let (name, fields) = (Cow::Owned(kind.name.clone()), kind.fields.clone());
-        Self { id, events, name, version, steps: &[], fields, told: &[] }
+        Self { id, events, name, version, steps: &[], fields, told: &[], found: None }
+    }
+
+    /// What a handle means in a store that this process only reads: nothing is registered. A kind that is not there yet has no
+    /// rows until it is.
+    ///
+    /// Of the handle's version the store may have more fields, or fewer: a type reads those that it has. Rows of an older
+    /// version are brought to the handle's. What a newer one has made of the rows nobody here knows.
+    ///
+    /// # Errors
+    ///
+    /// `Schema` with both lists if it can be none of these; `KindMismatch` for a kind of facts.
+    pub(crate) fn found<T: DeserializeOwned>(registry: &Registry, kind: Kind<T>) -> Result<Self> {
+        let told = told_by::<T>(kind.name())?;
+        let (name, version, steps) = (Cow::Borrowed(kind.name()), kind.schema_version(), kind.steps());
+        let fields = texts(told);
+        Self { id: NOT_THERE, events: None, name, version, steps, fields, told, found: None }
+            .found_in(registry)
+    }
+
+    /// The same, where the store says something else by now.
+    pub(crate) fn renewed(&self, registry: &Registry) -> Result<Option<Self>> {
+        let is_as_it_was = match (registry.named(&self.name), &self.found) {
+            (Some(known), Some(found)) => Arc::ptr_eq(known, found),
+            (None, None) => true,
+            _ => false,
+        };
+        let has_no_more = || self.events.is_some() || registry.events_of(&self.name).is_none();
+        if is_as_it_was && has_no_more() { Ok(None) } else { self.found_in(registry).map(Some) }
+    }
+
+    fn found_in(&self, registry: &Registry) -> Result<Self> {
+        let &Self { version, steps, told, .. } = self;
+        let found = registry.named(&self.name).cloned();
+        let id = readable(found.as_deref())?.unwrap_or(NOT_THERE);
+        let mut fields = Vec::new();
+        if let Some(known) = &found {
+            check_readable(known, version, told)?;
+            if known.version == version {
+                fields.clone_from(&known.fields);
+            }
+        }
+        add_told(&mut fields, told);
+        let events = registry.events_of(&self.name);
+        Ok(Self { id, events, name: self.name.clone(), version, steps, fields, told, found })
+    }
+
+    /// The store does not have it yet.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.id == NOT_THERE
+    }
+
+    /// Its operations, if it has events; while it has none, no entry is one.
+    pub(crate) fn operations(&self) -> KindId {
+        self.events.unwrap_or(NOT_THERE)
     }
 
     /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything. Answers
@@ -147,17 +206,7 @@ impl Schemas {
         if let Some(bound) = self.bound.read().get(&handle) {
             return Ok(Arc::clone(bound));
         }
-        let told = match shape::<T>() {
-            Shape::Struct(fields) => fields,
-            Shape::Enum(_) => return Err(no_row(kind.name(), rust, "an enum")),
-            Shape::Other => {
-                return Err(no_row(
-                    kind.name(),
-                    rust,
-                    "a type that serde does not read as one (a tuple, a map, a flattened or tagged struct)",
-                ));
-            }
-        };
+        let told = told_by::<T>(kind.name())?;
         // Under the lock from here on: of two types under one name the second one sees the first.
         let mut bound = self.bound.write();
         if let Some(other) = bound.values().find(|other| other.name == kind.name()) {
@@ -203,10 +252,7 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
         // Another version counts its fields anew.
         _ => Vec::new(),
     };
-    let news =
-        told.iter().filter(|name| fields.iter().all(|known| known != *name)).map(|name| (*name).to_owned());
-    let news: Vec<String> = news.collect();
-    fields.extend(news);
+    add_told(&mut fields, told);
     if fields.len() > FIELDS_MAX {
         return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name()))
             .sides(format!("at most {FIELDS_MAX} fields"), fields.len()));
@@ -219,7 +265,31 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
     events.iter().try_for_each(check)?;
     let id = core.register(spec)?.id;
     let events = events.map(|spec| core.register_any(spec)).transpose()?.map(|events| events.id);
-    Ok(Bound { id, events, name: Cow::Borrowed(kind.name()), version, steps: kind.steps(), fields, told })
+    let (name, steps) = (Cow::Borrowed(kind.name()), kind.steps());
+    Ok(Bound { id, events, name, version, steps, fields, told, found: None })
+}
+
+/// The fields of a type, in the order in which it declares them.
+fn told_by<T: DeserializeOwned>(name: &str) -> Result<&'static [&'static str]> {
+    let rust = type_name::<T>();
+    match shape::<T>() {
+        Shape::Struct(fields) => Ok(fields),
+        Shape::Enum(_) => Err(no_row(name, rust, "an enum")),
+        Shape::Other => Err(no_row(
+            name,
+            rust,
+            "a type that serde does not read as one (a tuple, a map, a flattened or tagged struct)",
+        )),
+    }
+}
+
+/// Fields that are new come behind those that there are.
+fn add_told(fields: &mut Vec<String>, told: &[&str]) {
+    for name in told {
+        if fields.iter().all(|known| known != name) {
+            fields.push((*name).to_owned());
+        }
+    }
 }
 
 /// A version may gain fields. One that loses or renames some is another version.
@@ -230,6 +300,21 @@ fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result
     }
     Err(differs(kind.name(), (known.version, &known.fields), (kind.schema_version(), told))
         .noting(ANOTHER_VERSION.to_owned()))
+}
+
+/// A type may be one that knows fewer fields of its version than the store, or more. A step to a later version is known to
+/// those who have that.
+fn check_readable(known: &KindInfo, version: u16, told: &[&str]) -> Result<()> {
+    let clash = || differs(&known.name, (known.version, &known.fields), (version, told));
+    if known.version > version {
+        return Err(clash().noting(format!("read it with a program that knows version {}", known.version)));
+    }
+    let is_told = |field: &String| told.iter().any(|name| name == field);
+    let is_known = |name: &&str| known.fields.iter().any(|field| field == name);
+    if known.version < version || told.iter().all(is_known) || known.fields.iter().all(is_told) {
+        return Ok(());
+    }
+    Err(clash().noting(ANOTHER_VERSION.to_owned()))
 }
 
 /// A type that loses fields is another one.

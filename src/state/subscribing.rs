@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::journal::Journal;
+use crate::journal::waiting::Until;
+use crate::state::door::Door;
 use crate::state::kind::Kind;
 use crate::state::subscription::Subscription;
 use crate::state::token::Token;
@@ -35,11 +36,12 @@ pub enum Behind {
     Conflate,
 }
 
-/// How to follow a kind: [`Store::subscription`](crate::Store::subscription) begins it, [`start`](Self::start) ends it.
+/// How to follow a kind: [`Store::subscription`](crate::Store::subscription) begins it, or
+/// [`Reader::subscription`](crate::Reader::subscription); [`start`](Self::start) ends it.
 #[derive(Clone)]
 #[must_use = "a subscription begins with `start`"]
 pub struct SubscriptionBuilder<T> {
-    journal: Journal,
+    door: Door,
     kind: Kind<T>,
     bootstrap: bool,
     previous: bool,
@@ -48,13 +50,14 @@ pub struct SubscriptionBuilder<T> {
     capacity: u64,
     bootstrap_hold: u64,
     from: Option<Token>,
+    until: Option<Until>,
     spin: Duration,
 }
 
 impl<T: DeserializeOwned> SubscriptionBuilder<T> {
-    pub(crate) fn new(journal: &Journal, kind: Kind<T>) -> Self {
+    pub(crate) fn new(door: Door, kind: Kind<T>) -> Self {
         Self {
-            journal: journal.clone(),
+            door,
             kind,
             bootstrap: true,
             previous: false,
@@ -63,6 +66,7 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
             capacity: 4096,
             bootstrap_hold: 1 << 30,
             from: None,
+            until: None,
             spin: Duration::ZERO,
         }
     }
@@ -100,7 +104,8 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     }
 
     /// How many bytes of log it may hold back from compaction until it has caught up, also while nobody reads it. Past
-    /// that it begins anew. Default: 1 GiB.
+    /// that it begins anew. Default: 1 GiB. In another process than the writer's it holds nothing back, but has mapped the rows
+    /// that it is told: what compaction removes of their files the disk gives back only behind them.
     pub const fn bootstrap_hold(mut self, bytes: u64) -> Self {
         self.bootstrap_hold = bytes;
         self
@@ -156,20 +161,31 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
+    /// How far it sees once it has caught up: with [`Until::Visible`] it is told also what a power cut may yet take; the rows
+    /// that it begins with, and what changes come to, are those of a durable moment all the same. Default: `Durable`, but
+    /// in the process that writes with another [durability](crate::Durability) than `Sync`: there `Visible`.
+    pub const fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
     /// So long a wait looks again and again before it sleeps. Default: none.
     pub const fn spin(mut self, budget: Duration) -> Self {
         self.spin = budget;
         self
     }
 
-    /// Begins. The kind is registered if this is its first use.
+    /// Begins. The kind is registered if this is its first use; beside a writer of another process nothing is, and a kind that
+    /// the store does not have yet has no rows until it is there.
     ///
     /// # Errors
     ///
     /// `Schema` or `KindMismatch` if the type does not fit the kind; `Poisoned`, `Closed`, `Forked`; `Io` or
-    /// `Corrupt` if the log's end cannot be looked up.
-    pub fn start(self) -> Result<Subscription<T>> {
-        Subscription::begin(&self.journal, self.kind, self.choice(), self.from, self.spin)
+    /// `Corrupt` if the log's end cannot be looked up; of a reader as [`Reader::view`](crate::Reader::view).
+    pub fn start(mut self) -> Result<Subscription<T>> {
+        self.door.refresh()?;
+        let choice = self.choice();
+        Subscription::begin(&self.door, self.kind, choice, self.from, (self.until, self.spin))
     }
 
     fn choice(&self) -> Choice {

@@ -24,16 +24,16 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::row::RowOperation;
 use crate::id::Seq;
-use crate::journal::Journal;
-use crate::journal::core::Core;
 use crate::journal::entry::Entry;
 use crate::journal::pins::{Pin, PinnedBy};
+use crate::journal::reader::LOOKS;
 use crate::journal::region::Region;
+use crate::journal::source::Source;
 use crate::journal::subscriber::{Item, Lag, Missed, SubscribeOptions, Subscriber};
 use crate::journal::view::View;
-use crate::journal::waiting::{Place, Reading, Stopper, wait_until};
+use crate::journal::waiting::{Place, Reading, Stopper, Until, wait_until};
 use crate::state::change::{Change, ChangeKind, Marker, StateItem};
-use crate::state::engine::State;
+use crate::state::door::{Door, renewed};
 use crate::state::kind::Kind;
 use crate::state::net::{Net, follows, is_dropped_behind};
 use crate::state::reading::{OwnedRow, Row, Walk};
@@ -72,7 +72,6 @@ pub struct Subscription<T> {
 
 /// What does not depend on the type.
 struct Follower {
-    core: Arc<Core>,
     bound: Arc<Bound>,
     choice: Choice,
     live: Subscriber,
@@ -88,19 +87,19 @@ enum Phase {
     Rows {
         walk: Box<Walk>,
         through: u64,
-        _pin: Pin,
+        _pin: Option<Pin>,
     },
     /// A round is to begin behind this Seq. The one before told so many changes.
     Round {
         from: u64,
-        _pin: Pin,
+        _pin: Option<Pin>,
         /// What it is to tell was held back since before it was known to be all there.
         was_held: bool,
         told: u64,
     },
     Net {
         net: Box<Net>,
-        _pin: Pin,
+        _pin: Option<Pin>,
         told: u64,
     },
     /// What holds back what it has not read until it has caught up.
@@ -126,25 +125,23 @@ enum HeldBy {
 
 impl<T: DeserializeOwned> Subscription<T> {
     pub(crate) fn begin(
-        journal: &Journal,
+        door: &Door,
         kind: Kind<T>,
         choice: Choice,
         from: Option<Token>,
-        spin: Duration,
+        (until, spin): (Option<Until>, Duration),
     ) -> Result<Self> {
-        let core = journal.appending();
-        core.check_not_forked("subscribe")?;
-        core.check_writable()?;
-        let bound = State::of(core).schemas.bind(core, kind)?;
+        let bound = door.bind("subscribe", kind)?;
         let lag = if choice.behind == Behind::LiveOnly { Lag::Skip } else { Lag::Disconnect };
         let options = SubscribeOptions::new().on_lag(lag).spin(spin);
         let is_counted = choice.behind != Behind::Conflate;
         let options = if is_counted { options.capacity(choice.capacity) } else { options };
-        let live = journal.subscribe_with(Region::Kind(bound.id), options)?;
-        let follower = Follower { core: Arc::clone(core), bound, choice, live, steps: 0 };
-        let view = follower.durable_view()?;
+        let live = door.subscribe(Region::Kind(bound.id), options, until)?;
+        let follower = Follower { bound, choice, live, steps: 0 };
+        follower.source().sync()?;
+        let view = follower.source().durable_view()?;
         let newest = view.last_seq()?.map_or(0, Seq::get);
-        let started = from.unwrap_or_else(|| Token::of(core, newest));
+        let started = from.unwrap_or_else(|| follower.token(newest));
         let mut subscription = Self {
             kind,
             phase: Phase::Begin { because: None },
@@ -155,28 +152,27 @@ impl<T: DeserializeOwned> Subscription<T> {
             follower,
         };
         match from {
-            Some(token) => subscription.go_on_from(token, newest),
+            Some(token) => subscription.go_on_from(token)?,
             None if choice.bootstrap => {}
             None => {
-                subscription.follower.live.begin_behind(view, newest, newest);
+                let region = subscription.follower.region();
+                subscription.follower.live.begin_behind(region, view, newest, newest);
                 subscription.phase = Phase::Live { pin: None };
             }
         }
         Ok(subscription)
     }
 
-    fn go_on_from(&mut self, token: Token, newest: u64) {
+    fn go_on_from(&mut self, token: Token) -> Result<()> {
+        // It was durable when it was given out, also where this process does not know that yet.
+        let newest = self.follower.source().view()?.last_seq()?.map_or(0, Seq::get);
         self.status = SubscriptionStatus::CatchingUp;
-        self.phase = match token.trouble(&self.follower.core, newest) {
+        self.phase = match token.trouble(self.follower.source().manifest(), newest) {
             Some(because) => Phase::Begin { because: Some(because) },
             // Whether that can still be told is looked up when the round begins.
-            None => Phase::Round {
-                from: token.seq,
-                _pin: self.follower.pin(token.seq),
-                was_held: false,
-                told: u64::MAX,
-            },
+            None => self.follower.round_behind(token.seq),
         };
+        Ok(())
     }
 
     /// Steps to the next item. False: there is nothing more now. Never waits.
@@ -184,14 +180,40 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// # Errors
     ///
     /// `Lagged`, once and for all, under [`Behind::End`]; `Closed` or `Poisoned` when the log has ended and all of it
-    /// was seen; `Corrupt` or `Io` for a row that cannot be read, behind which the next call goes on.
+    /// was seen; `Corrupt` or `Io` for a row that cannot be read, behind which the next call goes on. Beside a writer of
+    /// another process also `Schema`, again and again, once that writes a newer version of the kind or a type that does not fit,
+    /// and as [`Reader::open`](crate::Reader::open) if the log has to be opened again and cannot be.
     pub fn advance(&mut self) -> Result<bool> {
         self.item = Held::None;
+        let mut looks = 0;
         loop {
-            if let Some(found) = self.step()? {
-                return Ok(found);
+            looks += 1;
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(found)) => return Ok(found),
+                Err(error) if looks < LOOKS => self.begin_anew(error)?,
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Another process's writer may take away what this one has yet to read, and what it has read: then it is told all the
+    /// rows that there are now.
+    fn begin_anew(&mut self, error: Error) -> Result<()> {
+        let because = match error.kind() {
+            ErrorKind::Compacted => Because::Compacted,
+            ErrorKind::Rewound => Because::Rewound,
+            _ => return Err(error),
+        };
+        if !self.follower.live.source_mut().open_again()? {
+            return Err(error);
+        }
+        // Where it was about to begin, that is why.
+        if !matches!(self.phase, Phase::Begin { .. }) {
+            self.has_begun = true;
+            self.phase = Phase::Begin { because: Some(because) };
+        }
+        Ok(())
     }
 
     /// `None`: it is in another phase now. A phase ends only where the next one begins: after an error it is where
@@ -209,6 +231,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     fn begin_rows(&mut self, because: Option<Because>) -> Result<bool> {
         self.phase = Phase::Begin { because };
         let (view, through, pin) = self.follower.hold_what_is_there()?;
+        self.follower.renew()?;
         let walk = Box::new(Walk::new(view, self.follower.bound.id));
         self.phase = Phase::Rows { walk, through, _pin: pin };
         self.status = SubscriptionStatus::Bootstrapping;
@@ -232,7 +255,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             };
             return Ok(true);
         }
-        let token = Token::of(&self.follower.core, through);
+        let token = self.follower.token(through);
         self.phase =
             Phase::Round { from: through, _pin: self.follower.pin(through), was_held: true, told: u64::MAX };
         self.status = SubscriptionStatus::CatchingUp;
@@ -248,21 +271,29 @@ impl<T: DeserializeOwned> Subscription<T> {
         let view = match self.follower.choice.behind {
             // It takes the place of what a live one is told, and shows as much: nobody syncs for its sake.
             Behind::Conflate => self.follower.live.view()?,
-            _ => self.follower.view_of_what_is_durable(),
+            _ => {
+                // Where nothing more becomes durable, that is told when all before it was.
+                let _ = self.follower.source().sync();
+                self.follower.source().durable_view()?
+            }
         };
+        self.follower.renew()?;
         if is_dropped_behind(&view, self.follower.bound.id, from) {
             // Of what it held back all the time only that can go which is more than it may hold.
-            let because = if was_held { Because::HeldTooMuch } else { Because::Compacted };
+            let is_held = was_held && self.follower.source().pins().is_some();
+            let because = if is_held { Because::HeldTooMuch } else { Because::Compacted };
             self.phase = Phase::Begin { because: Some(because) };
             return Ok(());
         }
         let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
         if through - from <= capacity || told < capacity {
-            self.follower.live.begin_behind(view, from, through);
-            self.phase = Phase::Live { pin: Some(self.follower.pin(from)) };
+            let region = self.follower.region();
+            self.follower.live.begin_behind(region, view, from, through);
+            self.phase = Phase::Live { pin: self.follower.pin(from) };
             self.status = SubscriptionStatus::Live;
             return Ok(());
         }
+        self.follower.source().keep_whole(&view)?;
         let choice = &self.follower.choice;
         let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), choice));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
@@ -291,11 +322,16 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     fn step_live(&mut self) -> Result<Option<bool>> {
-        let from = self.follower.live.looked();
+        let looked = self.follower.live.looked();
         let stepped = match self.follower.live.advance() {
             Err(error) if error.kind() == ErrorKind::Lagged => return self.fell_behind(error),
             stepped => stepped?,
         };
+        let is_new = self.follower.renew().inspect_err(|_| self.follower.live.go_back_to(looked));
+        if is_new? {
+            self.phase = self.follower.round_behind(looked);
+            return Ok(None);
+        }
         if let Phase::Live { pin } = &mut self.phase {
             if self.follower.live.is_on_its_way() {
                 pin.iter().for_each(|pin| pin.move_to(self.follower.live.looked()));
@@ -307,7 +343,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(Some(false));
         }
         if self.follower.choice.behind == Behind::Conflate {
-            self.begin_round_behind(from);
+            self.phase = self.follower.round_behind(looked);
             return Ok(None);
         }
         let held = match self.follower.live.item() {
@@ -339,16 +375,11 @@ impl<T: DeserializeOwned> Subscription<T> {
         match self.follower.choice.behind {
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
             Behind::Resume | Behind::Conflate => {
-                self.begin_round_behind(looked);
+                self.phase = self.follower.round_behind(looked);
                 Ok(None)
             }
             Behind::End | Behind::LiveOnly => Err(error),
         }
-    }
-
-    fn begin_round_behind(&mut self, from: u64) {
-        let _pin = self.follower.pin(from);
-        self.phase = Phase::Round { from, _pin, was_held: false, told: u64::MAX };
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -439,27 +470,22 @@ impl<T: DeserializeOwned> Subscription<T> {
 
     /// How far it has come: a place that is durable now, and that [`resume`](crate::SubscriptionBuilder::resume) takes.
     /// `None`: in the middle of a bootstrap, or of what the changes come to since a token or a lag, there is no such place;
-    /// there is one before it, and behind it.
+    /// there is one before it, and behind it. Beside a writer of another process, which cannot be asked for a sync, there is
+    /// none either while something that it was told is not known to be durable: only with [`Until::Visible`].
     ///
     /// # Errors
     ///
     /// `Poisoned` or `Closed` if what it was told is not durable, and will not be.
     pub fn token(&self) -> Result<Option<Token>> {
-        let core = &self.follower.core;
         let seq = match &self.phase {
             // Of a round's changes some are told, and nothing says which.
             Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
-            Phase::Round { from, .. } => {
-                core.wait_durable(core.commit.visible())?;
-                *from
-            }
-            Phase::Live { .. } => {
-                // In a mode that does not sync it may have been told what a power cut would take.
-                core.wait_durable(core.commit.visible())?;
-                self.follower.live.looked()
-            }
+            Phase::Round { from, .. } => *from,
+            Phase::Live { .. } => self.follower.live.looked(),
         };
-        Ok(Some(Token::of(core, seq)))
+        // In a mode that does not sync it may have been told what a power cut would take.
+        let live = &self.follower.live;
+        Ok(live.source().makes_durable(live.mark())?.then(|| self.follower.token(seq)))
     }
 
     /// Ends its waiting, from any thread.
@@ -470,29 +496,43 @@ impl<T: DeserializeOwned> Subscription<T> {
 }
 
 impl Follower {
-    /// The log up to what is durable; everything that is appended now is made so.
-    fn durable_view(&self) -> Result<View> {
-        self.core.wait_durable(self.core.commit.visible())?;
-        Ok(View::new(Arc::clone(&self.core.index), self.core.commit.durable()))
+    fn source(&self) -> &Source {
+        self.live.source()
     }
 
-    /// The same also where nothing more becomes durable: that is told when all before it was.
-    fn view_of_what_is_durable(&self) -> View {
-        let _ = self.core.wait_durable(self.core.commit.visible());
-        View::new(Arc::clone(&self.core.index), self.core.commit.durable())
+    fn region(&self) -> Region {
+        Region::Kind(self.bound.id)
+    }
+
+    fn token(&self, seq: u64) -> Token {
+        Token::of(self.source().manifest(), seq)
+    }
+
+    /// What the kind means by now. True: there was none before, and there is one.
+    fn renew(&mut self) -> Result<bool> {
+        let Some(bound) = renewed(self.source(), &self.bound)? else { return Ok(false) };
+        let is_new = self.bound.is_missing() && !bound.is_missing();
+        self.bound = bound;
+        Ok(is_new)
     }
 
     /// The log as it is, where it ends, and what holds it back from there.
-    fn hold_what_is_there(&self) -> Result<(View, u64, Pin)> {
+    fn hold_what_is_there(&self) -> Result<(View, u64, Option<Pin>)> {
         // Before it is known where it ends, nothing is dropped.
-        let _all = self.core.pins.pin(PinnedBy::Bootstrap, 0);
-        let view = self.durable_view()?;
+        let _all = self.source().pins().map(|pins| pins.pin(PinnedBy::Bootstrap, 0));
+        self.source().sync()?;
+        let view = self.source().whole_durable_view()?;
         let through = view.last_seq()?.map_or(0, Seq::get);
         Ok((view, through, self.pin(through)))
     }
 
-    fn pin(&self, behind: u64) -> Pin {
-        self.core.pins.pin_at_most(PinnedBy::Bootstrap, behind, self.choice.bootstrap_hold)
+    fn pin(&self, behind: u64) -> Option<Pin> {
+        let most = self.choice.bootstrap_hold;
+        self.source().pins().map(|pins| pins.pin_at_most(PinnedBy::Bootstrap, behind, most))
+    }
+
+    fn round_behind(&self, from: u64) -> Phase {
+        Phase::Round { from, _pin: self.pin(from), was_held: false, told: u64::MAX }
     }
 
     /// Looks now and then.
@@ -502,12 +542,12 @@ impl Follower {
         if !self.steps.is_multiple_of(EVERY) {
             return Ok(false);
         }
-        Ok(self.core.view().bytes_from(behind + 1)? > self.choice.bootstrap_hold)
+        Ok(self.source().view()?.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
     }
 
     /// The row that an entity had before an update, if it is still there: that of the frame right before.
     fn row_before<T>(&self, kind: Kind<T>, entry: &Entry<'_>) -> Result<Option<OwnedRow<T>>> {
-        let view = self.core.view();
+        let view = self.source().view()?;
         for before in view.entity_behind(self.bound.id, entry.key(), 0).rev() {
             let before = before?;
             if before.seq() < entry.seq() {

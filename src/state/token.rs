@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::manifest::Manifest;
 use crate::id::{KindId, Seq, StoreId};
-use crate::journal::core::Core;
 use crate::state::schema::Bound;
 
 /// How far somebody has followed live state: a position that may be kept outside of the store, with what tells
@@ -53,8 +53,8 @@ pub enum Because {
 }
 
 impl Token {
-    pub(crate) fn of(core: &Core, seq: u64) -> Self {
-        Self { store: core.manifest.store, era: core.manifest.era, seq }
+    pub(crate) fn of(manifest: &Manifest, seq: u64) -> Self {
+        Self { store: manifest.store, era: manifest.era, seq }
     }
 
     /// The last entry that was seen; `None`: there was none.
@@ -64,11 +64,11 @@ impl Token {
     }
 
     /// Why it means nothing here, if so: `newest` is the last Seq that the store has.
-    pub(crate) fn trouble(&self, core: &Core, newest: u64) -> Option<Because> {
-        if self.store != core.manifest.store {
+    pub(crate) fn trouble(&self, manifest: &Manifest, newest: u64) -> Option<Because> {
+        if self.store != manifest.store {
             return Some(Because::OtherStore);
         }
-        (self.era != core.manifest.era || self.seq > newest).then_some(Because::Rewound)
+        (self.era != manifest.era || self.seq > newest).then_some(Because::Rewound)
     }
 }
 
@@ -126,10 +126,10 @@ pub struct MirrorToken {
 
 impl MirrorToken {
     /// Everything of the kind up to this Seq was handed over.
-    pub(crate) fn of(core: &Core, bound: &Bound, seq: u64) -> Self {
+    pub(crate) fn of(manifest: &Manifest, bound: &Bound, seq: u64) -> Self {
         // At most `FIELDS_MAX`.
         let fields = u16::try_from(bound.fields.len()).unwrap_or(u16::MAX);
-        Self { token: Token::of(core, seq), kind: bound.id, schema: bound.version, fields }
+        Self { token: Token::of(manifest, seq), kind: bound.id, schema: bound.version, fields }
     }
 
     /// The position.
@@ -139,9 +139,9 @@ impl MirrorToken {
     }
 
     /// Why nothing can be handed over from here on but all the rows, if so: `newest` is the last Seq that the store has.
-    pub(crate) fn trouble(&self, core: &Core, bound: &Bound, newest: u64) -> Option<Because> {
-        self.token.trouble(core, newest).or_else(|| {
-            let now = Self::of(core, bound, self.token.seq);
+    pub(crate) fn trouble(&self, manifest: &Manifest, bound: &Bound, newest: u64) -> Option<Because> {
+        self.token.trouble(manifest, newest).or_else(|| {
+            let now = Self::of(manifest, bound, self.token.seq);
             if self.kind == now.kind {
                 (*self != now).then_some(Because::OtherSchema)
             } else {

@@ -23,13 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::feed::shard::Interest;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
-use crate::journal::core::Core;
 use crate::journal::cursors::{HeldCursor, Hold, region_of};
+use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
-use crate::journal::waiting::{Place, Reading, Source, Stopper, Until, Waiting, wait_until};
-use crate::state::engine::State;
+use crate::journal::waiting::{Place, Reading, Stopper, Until, Waiting, wait_until};
+use crate::state::door::{Door, renewed};
 use crate::state::kind::Kind;
 use crate::state::mirroring::{Handed, MirrorChanges, MirrorRows, MirrorTarget};
 use crate::state::net::is_dropped_behind;
@@ -45,14 +45,25 @@ const SAVE_EVERY: u64 = 1024;
 impl Store {
     /// Keeps something outside of the store equal to a kind; see [`Mirror`].
     pub fn mirror<T: DeserializeOwned>(&self, kind: Kind<T>) -> MirrorBuilder<T> {
-        MirrorBuilder { journal: self.journal.clone(), kind, named: None, hold: Hold::Forever }
+        MirrorBuilder { door: Door::Store(self.journal.clone()), kind, named: None, hold: Hold::Forever }
     }
 }
 
-/// How to mirror a kind: [`Store::mirror`] begins it, [`start`](Self::start) ends it.
+impl Reader {
+    /// Keeps something outside of the store equal to a kind, from another process than the writer's; see [`Mirror`]. It hands
+    /// over what is [durable](Reader#what-is-durable), looks for more again and again, with pauses of up to 20 milliseconds,
+    /// and goes on when one writer has ended and the next begins. It holds nothing back: a name would be written down.
+    ///
+    /// The target's token is the store's: whichever process runs the mirror goes on where the last one was.
+    pub fn mirror<T: DeserializeOwned>(&self, kind: Kind<T>) -> MirrorBuilder<T> {
+        MirrorBuilder { door: Door::Reader(self.clone()), kind, named: None, hold: Hold::Forever }
+    }
+}
+
+/// How to mirror a kind: [`Store::mirror`] begins it, or [`Reader::mirror`]; [`start`](Self::start) ends it.
 #[must_use = "a mirror begins with `start`"]
 pub struct MirrorBuilder<T> {
-    journal: Journal,
+    door: Door,
     kind: Kind<T>,
     named: Option<String>,
     hold: Hold,
@@ -74,24 +85,26 @@ impl<T: DeserializeOwned> MirrorBuilder<T> {
         self
     }
 
-    /// Begins. The kind is registered if this is its first use. The target is not asked yet.
+    /// Begins. The kind is registered if this is its first use, but not beside a writer of another process: there it has no rows
+    /// until the writer uses it. The target is not asked yet.
     ///
     /// # Errors
     ///
     /// `Schema` or `KindMismatch` if the type does not fit the kind; `CursorInUse` while something else of this process
-    /// has the cursor, `CursorMismatch` if it is about another region, `InvalidInput` for a name over its limit;
-    /// `Poisoned`, `Closed`, `Forked`; and what an append answers.
-    pub fn start<M: MirrorTarget<T>>(self, target: M) -> Result<Mirror<T, M>> {
-        let core = self.journal.appending();
-        core.check_not_forked("mirror a kind")?;
-        core.check_writable()?;
-        let bound = State::of(core).schemas.bind(core, self.kind)?;
-        let waiting = Waiting::new(Source::Engine(Arc::clone(core)), Until::Durable, Duration::ZERO);
-        let cursor = self.named.map(|name| Cursor::hold(&self.journal, bound.id, name, self.hold));
+    /// has the cursor, `CursorMismatch` if it is about another region, `InvalidInput` for a name over its limit, and for any
+    /// beside a writer of another process;
+    /// `Poisoned`, `Closed`, `Forked`; and what an append answers; of a reader as [`Reader::view`].
+    pub fn start<M: MirrorTarget<T>>(mut self, target: M) -> Result<Mirror<T, M>> {
+        self.door.refresh()?;
+        let bound = self.door.bind("mirror a kind", self.kind)?;
+        let waiting = Waiting::new(self.door.source()?, Until::Durable, Duration::ZERO);
+        let cursor = self.named.map(|name| match &self.door {
+            Door::Store(journal) => Cursor::hold(journal, bound.id, name, self.hold),
+            Door::Reader(_) => Err(no_name(self.kind, &name)),
+        });
         Ok(Mirror {
             kind: self.kind,
             target,
-            core: Arc::clone(core),
             bound,
             waiting,
             cursor: cursor.transpose()?,
@@ -101,7 +114,6 @@ impl<T: DeserializeOwned> MirrorBuilder<T> {
             quiet: None,
             shared: Arc::default(),
             retry: Retry::DEFAULT,
-            journal: self.journal,
         })
     }
 }
@@ -128,8 +140,6 @@ impl<T> fmt::Debug for MirrorBuilder<T> {
 pub struct Mirror<T, M> {
     kind: Kind<T>,
     target: M,
-    journal: Journal,
-    core: Arc<Core>,
     bound: Arc<Bound>,
     waiting: Waiting,
     cursor: Option<Cursor>,
@@ -287,14 +297,26 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
     }
 
     fn is_final(&self, error: &Error) -> bool {
-        let kinds = [ErrorKind::Poisoned, ErrorKind::Forked, ErrorKind::Corrupt, ErrorKind::UnknownCursor];
-        kinds.contains(&error.kind()) || self.core.check_writable().is_err()
+        let kinds = [
+            ErrorKind::Poisoned,
+            ErrorKind::Forked,
+            ErrorKind::Corrupt,
+            ErrorKind::UnknownCursor,
+            // The writer, in another process, has come to use a newer one.
+            ErrorKind::Schema,
+        ];
+        kinds.contains(&error.kind()) || self.waiting.source().has_stopped()
     }
 
     /// Waits before the next attempt, at most until stopped, or until the store has ended.
     fn pause(&self) {
         let failing = self.shared.lock().failing;
-        let until = Instant::now().checked_add(self.retry.pause(failing));
+        let pause = self.retry.pause(failing);
+        if self.place().is_polled() {
+            self.stopper().pause(pause);
+            return;
+        }
+        let until = Instant::now().checked_add(pause);
         // Nothing that is appended is a reason to try sooner.
         let place = Place { seen: Position::from_word(u64::MAX), has_more: false, ..self.place() };
         let _ = place.wait(until);
@@ -302,8 +324,18 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
 
     /// Looks whether something of the kind has become durable since, without asking the target.
     fn look(&mut self) -> Result<Option<()>> {
-        let view = self.waiting.view()?;
-        if self.is_behind || view.next_of(&Region::Kind(self.bound.id), self.looked) != u64::MAX {
+        let view = match self.waiting.view() {
+            // The next round opens it again.
+            Err(error) if self.waiting.source().has_lost_its_place(&error) => {
+                self.is_behind = true;
+                return Ok(Some(()));
+            }
+            view => view?,
+        };
+        if self.renew()?
+            || self.is_behind
+            || view.next_of(&Region::Kind(self.bound.id), self.looked) != u64::MAX
+        {
             self.is_behind = true;
             return Ok(Some(()));
         }
@@ -335,19 +367,19 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
     }
 
     fn round(&mut self) -> Result<MirrorOutcome> {
-        self.core.check_not_forked("bring the target of a mirror up to now")?;
+        self.waiting.source().check_not_forked("bring the target of a mirror up to now")?;
         if let Some(cursor) = &mut self.cursor {
-            cursor.renew_if_lost(&self.journal, self.bound.id)?;
+            cursor.renew_if_lost(self.bound.id)?;
         }
         // Asked before the log is looked at, it is never ahead of that.
         let known = self.ask()?;
         // Where nothing more becomes durable, what is durable is still handed over.
-        let waited = self.core.wait_durable(self.core.commit.visible());
-        let ended = self.core.commit.stopped().map(|stopped| self.core.stopped(stopped, "mirror a kind"));
-        let view = self.waiting.view()?;
+        let waited = self.waiting.source().sync();
+        let ended = self.waiting.source().stopped("mirror a kind");
+        let view = self.whole_view()?;
         let newest = last_seq(&view)?;
-        let token = MirrorToken::of(&self.core, &self.bound, newest);
-        let outcome = match self.due(known, &view, newest) {
+        let token = MirrorToken::of(self.waiting.source().manifest(), &self.bound, newest);
+        let outcome = match self.due(known, &view)? {
             Due::Nothing(token) => MirrorOutcome::Nothing { token },
             Due::Rows(because) => {
                 let mut rows = MirrorRows::new(self.kind, &self.bound, view.clone(), token);
@@ -366,22 +398,44 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
         ended.map_or(waited, Err).map(|()| outcome)
     }
 
-    fn due(&self, known: Option<MirrorToken>, view: &View, newest: u64) -> Due {
-        let Some(token) = known else { return Due::Rows(None) };
-        if let Some(because) = token.trouble(&self.core, &self.bound, newest) {
-            return Due::Rows(Some(because));
+    /// The log up to what is durable, of which nothing goes while it is handed over, and what the kind means in it.
+    fn whole_view(&mut self) -> Result<View> {
+        let mut viewed = self.waiting.source().whole_durable_view();
+        if viewed.as_ref().is_err_and(|error| self.waiting.source().has_lost_its_place(error)) {
+            self.waiting.source_mut().open_again()?;
+            viewed = self.waiting.source().whole_durable_view();
+        }
+        let view = viewed?;
+        self.renew()?;
+        Ok(view)
+    }
+
+    /// What the kind means by now. True: something else than before.
+    fn renew(&mut self) -> Result<bool> {
+        let Some(bound) = renewed(self.waiting.source(), &self.bound)? else { return Ok(false) };
+        self.bound = bound;
+        Ok(true)
+    }
+
+    fn due(&self, known: Option<MirrorToken>, view: &View) -> Result<Due> {
+        let Some(token) = known else { return Ok(Due::Rows(None)) };
+        let source = self.waiting.source();
+        // It was durable when it was given out, also where this process does not know that yet.
+        let newest = last_seq(&source.view()?)?;
+        if let Some(because) = token.trouble(source.manifest(), &self.bound, newest) {
+            return Ok(Due::Rows(Some(because)));
         }
         let from = match self.quiet {
             Some((known, through)) if known == token => through,
             _ => token.token().seq,
         };
         if is_dropped_behind(view, self.bound.id, from) {
-            return Due::Rows(Some(Because::Compacted));
+            return Ok(Due::Rows(Some(Because::Compacted)));
         }
         if view.next_of(&Region::Kind(self.bound.id), from) == u64::MAX {
-            return Due::Nothing(token);
+            return Ok(Due::Nothing(token));
         }
-        Due::Changes(from)
+        Ok(Due::Changes(from))
     }
 
     fn ask(&mut self) -> Result<Option<MirrorToken>> {
@@ -508,6 +562,12 @@ impl MirrorStatus {
     }
 }
 
+fn no_name<T>(kind: Kind<T>, name: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("mirror the kind {:?} under the name {name:?}", kind.name()))
+        .sides("the process that writes the store, which writes down where a cursor is", "a reader beside it")
+        .noting("leave the name out: the target's token says how far it is".to_owned())
+}
+
 fn failed<T>(kind: Kind<T>, doing: &str) -> Error {
     Error::new(ErrorKind::Target, format!("{doing}, in the target of a mirror of the kind {:?}", kind.name()))
 }
@@ -518,6 +578,7 @@ fn last_seq(view: &View) -> Result<u64> {
 
 /// What holds back from compaction what the target does not have.
 struct Cursor {
+    journal: Journal,
     name: String,
     hold: Hold,
     /// `None`: compaction has left it behind, and it was not put back yet.
@@ -529,17 +590,17 @@ struct Cursor {
 impl Cursor {
     fn hold(journal: &Journal, kind: KindId, name: String, hold: Hold) -> Result<Self> {
         let (held, at) = take(journal, kind, &name, hold)?;
-        Ok(Self { name, hold, held: Some(held), at })
+        Ok(Self { journal: journal.clone(), name, hold, held: Some(held), at })
     }
 
     /// What was lost is lost: what comes from now on is held back.
-    fn renew_if_lost(&mut self, journal: &Journal, kind: KindId) -> Result<()> {
+    fn renew_if_lost(&mut self, kind: KindId) -> Result<()> {
         if self.held.as_ref().is_some_and(|held| !held.is_lost()) {
             return Ok(());
         }
         // Whoever puts it back takes it in hand.
         self.held = None;
-        let (held, at) = take(journal, kind, &self.name, self.hold)?;
+        let (held, at) = take(&self.journal, kind, &self.name, self.hold)?;
         (self.held, self.at) = (Some(held), at);
         Ok(())
     }

@@ -7,8 +7,10 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::format::system::Keep;
 use crate::id::KindId;
+use crate::journal::reader::Reader;
 use crate::journal::registry::SESSIONS_NAME;
 use crate::journal::view::View;
+use crate::state::door::Door;
 use crate::state::ending::Closing;
 use crate::state::engine::{State, StateStats, StateTicket};
 use crate::state::events::{EventWatcher, Events, EventsBuilder, without_events};
@@ -269,7 +271,7 @@ impl Store {
     /// # Ok(()) }
     /// ```
     pub fn events<T: DeserializeOwned>(&self, kind: Kind<T>) -> EventsBuilder<T> {
-        EventsBuilder::new(self.journal(), kind)
+        EventsBuilder::new(Door::Store(self.journal().clone()), kind)
     }
 
     /// Says what compaction keeps of the operations of a kind with [events](Kind::events), from now on. All of them, unless
@@ -290,7 +292,55 @@ impl Store {
 
     /// How to follow a kind.
     pub fn subscription<T: DeserializeOwned>(&self, kind: Kind<T>) -> SubscriptionBuilder<T> {
-        SubscriptionBuilder::new(self.journal(), kind)
+        SubscriptionBuilder::new(Door::Store(self.journal().clone()), kind)
+    }
+}
+
+impl Reader {
+    /// How to follow a kind of live state from another process than the writer's: the rows that there are, and then each
+    /// change, as [`Store::subscription`] does it. It looks for more again and again, with pauses of up to 20
+    /// milliseconds, because nobody wakes it, and goes on when one writer has ended and the next begins.
+    ///
+    /// It is told what is [durable](Reader#what-is-durable), unless
+    /// [`until`](SubscriptionBuilder::until) says otherwise; its tokens are the store's. It registers nothing and holds nothing
+    /// back: where compaction has dropped what it had yet to see, it is told so as one that is too slow, or begins with
+    /// all the rows anew ([`Because::Compacted`](crate::Because::Compacted)); so it does if a crash took back what it was told
+    /// ([`Because::Rewound`](crate::Because::Rewound)).
+    ///
+    /// ```
+    /// use esker::{ChangeKind, Kind, Reader, StateItem, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("harbour.esker");
+    /// let store = Store::open(&path)?;                                // in one process
+    /// let radar = store.source("radar")?;
+    ///
+    /// let reader = Reader::open(&path)?;                              // in another, before there is such a kind
+    /// let mut vessels = reader.subscription(VESSEL).start()?;
+    /// radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into() })?;
+    /// store.flush()?;
+    /// let mut told = Vec::new();
+    /// while let Some(item) = vessels.try_next()? {                    // `next` waits for more
+    ///     if let StateItem::Change(change) = item {
+    ///         told.push((change.kind(), change.value()?.unwrap().name));
+    ///     }
+    /// }
+    /// assert_eq!(told, [(ChangeKind::Bootstrap, "Ada".to_owned())]);
+    /// # drop(radar);
+    /// # store.close() }
+    /// ```
+    pub fn subscription<T: DeserializeOwned>(&self, kind: Kind<T>) -> SubscriptionBuilder<T> {
+        SubscriptionBuilder::new(Door::Reader(self.clone()), kind)
+    }
+
+    /// What sources say of a kind with [events](Kind::events), from another process than the writer's; see
+    /// [`Store::events`], and [`subscription`](Self::subscription) for what differs here. There are no names:
+    /// [`from`](EventsBuilder::from) begins behind an event that was seen before.
+    pub fn events<T: DeserializeOwned>(&self, kind: Kind<T>) -> EventsBuilder<T> {
+        EventsBuilder::new(Door::Reader(self.clone()), kind)
     }
 }
 

@@ -5,15 +5,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use esker::{
-    AutoCompact, Because, Behind, ChangeKind, CompactOptions, Durability, ErrorKind, Marker, Options,
-    Simulator, StateItem, Store, SubscriptionStatus, Token, Window,
+    AutoCompact, Because, Behind, ChangeKind, CompactOptions, Durability, ErrorKind, Marker, Options, Reader,
+    Simulator, StateItem, Store, SubscriptionBuilder, SubscriptionStatus, Token, Until, Window,
 };
 
-use super::harbour::{VESSEL, Vessel, change_often, fill, follow, open, store, told, vessel};
+use super::harbour::{VESSEL, Vessel, change_often, fill, follow, open, options, store, told, vessel};
+
+/// Follows by a door that a statement does not know.
+type Follow<'a> = &'a dyn Fn() -> SubscriptionBuilder<Vessel>;
+
+/// Shows a statement in the process that writes, and beside it.
+fn by_both_doors(statement: impl Fn(Store, Follow<'_>)) {
+    let inside = store();
+    statement(inside.clone(), &|| inside.subscription(VESSEL));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let reader = Reader::open(&path).unwrap();
+    statement(store, &|| reader.subscription(VESSEL));
+}
 
 #[test]
 fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
-    let store = store();
+    by_both_doors(bootstrap_and_changes);
+}
+
+fn bootstrap_and_changes(store: Store, follow: Follow<'_>) {
     let radar = store.source("radar").unwrap();
     for name in ["ada", "grace", "joan"] {
         radar.assert(VESSEL, name, &vessel(name, 1.0)).unwrap();
@@ -21,7 +38,7 @@ fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
     store.flush().unwrap();
     radar.retract(VESSEL, "grace").unwrap();
     store.flush().unwrap();
-    let mut changes = store.subscribe(VESSEL).unwrap();
+    let mut changes = follow().start().unwrap();
     assert_eq!(changes.status(), SubscriptionStatus::Bootstrapping);
     assert!(changes.token().unwrap().is_none());
     assert_eq!(told(&mut changes), ["begin false None", "ada v1 is", "joan v1 is", "complete false"]);
@@ -36,10 +53,13 @@ fn a_bootstrap_is_the_rows_of_one_moment_and_then_every_change() {
 
 #[test]
 fn what_is_flushed_while_a_bootstrap_runs_comes_behind_it_once() {
-    let store = store();
+    by_both_doors(flushed_while_a_bootstrap_runs);
+}
+
+fn flushed_while_a_bootstrap_runs(store: Store, follow: Follow<'_>) {
     let radar = store.source("radar").unwrap();
     fill(&store, &radar, 20);
-    let mut changes = store.subscribe(VESSEL).unwrap();
+    let mut changes = follow().start().unwrap();
     for _ in 0..10 {
         assert!(changes.advance().unwrap());
     }
@@ -57,11 +77,11 @@ fn what_is_flushed_while_a_bootstrap_runs_comes_behind_it_once() {
     );
 }
 
-/// Rows by key: name and knots with the version.
-type Folded = BTreeMap<Vec<u8>, (u64, Vessel)>;
+/// Rows by key, with their versions.
+pub(crate) type Folded = BTreeMap<Vec<u8>, (u64, Vessel)>;
 
 /// What somebody has who does as he is told.
-fn fold(folded: &mut Folded, item: &StateItem<'_, Vessel>) {
+pub(crate) fn fold(folded: &mut Folded, item: &StateItem<'_, Vessel>) {
     match item {
         StateItem::Marker(Marker::BootstrapBegin { .. }) => folded.clear(),
         StateItem::Change(change) if change.kind() == ChangeKind::Deleted => {
@@ -80,7 +100,7 @@ fn fold(folded: &mut Folded, item: &StateItem<'_, Vessel>) {
     }
 }
 
-fn scanned(store: &Store) -> Folded {
+pub(crate) fn scanned(store: &Store) -> Folded {
     let rows = store.scan(VESSEL).unwrap().map(Result::unwrap);
     rows.map(|row| (row.key().to_vec(), (row.version(), row.value().unwrap()))).collect()
 }
@@ -90,7 +110,8 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
     let options =
         Options::new().durability(Durability::Os).window(Window::Every(std::time::Duration::from_millis(1)));
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::over(options.open(directory.path().join("harbour.esker")).unwrap());
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options.open(&path).unwrap());
     let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let folds: Vec<Folded> = std::thread::scope(|scope| {
         let mut writers = Vec::new();
@@ -110,15 +131,20 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
                 }
             }));
         }
-        let readers: Vec<_> = (0..3u64)
+        // Two of them beside the process that writes, as it were.
+        let readers: Vec<_> = (0..5u64)
             .map(|reader| {
-                let (store, ended) = (&store, &ended);
+                let (store, path, ended) = (&store, &path, &ended);
                 scope.spawn(move || {
-                    let behind = if reader == 2 { Behind::Full } else { Behind::Resume };
-                    // One is too slow for its capacity again and again.
-                    let capacity = if reader == 0 { 1 << 20 } else { 8 };
-                    let mut changes =
-                        store.subscription(VESSEL).behind(behind).capacity(capacity).start().unwrap();
+                    let behind = if reader % 3 == 2 { Behind::Full } else { Behind::Resume };
+                    // Some are too slow for their capacity again and again.
+                    let capacity = if reader % 3 == 0 { 1 << 20 } else { 8 };
+                    let builder = if reader < 3 {
+                        store.subscription(VESSEL)
+                    } else {
+                        Reader::open(path).unwrap().subscription(VESSEL).until(Until::Visible)
+                    };
+                    let mut changes = builder.behind(behind).capacity(capacity).start().unwrap();
                     let mut folded = Folded::new();
                     let mut items = 0u32;
                     loop {
@@ -152,14 +178,17 @@ fn s24_and_s29_a_fold_of_what_is_received_is_a_scan_under_ten_writers() {
 
 #[test]
 fn s25_who_is_too_far_behind_ends_or_is_told_exactly_what_it_comes_to() {
-    let store = store();
+    by_both_doors(too_far_behind);
+}
+
+fn too_far_behind(store: Store, follow: Follow<'_>) {
     let radar = store.source("radar").unwrap();
     for name in ["ada", "grace", "joan"] {
         radar.assert(VESSEL, name, &vessel(name, 1.0)).unwrap();
     }
     store.flush().unwrap();
     let slow = |behind| {
-        let mut changes = store.subscription(VESSEL).behind(behind).capacity(4).start().unwrap();
+        let mut changes = follow().behind(behind).capacity(4).start().unwrap();
         told(&mut changes);
         changes
     };
@@ -187,7 +216,7 @@ fn s25_who_is_too_far_behind_ends_or_is_told_exactly_what_it_comes_to() {
         "{last:?}"
     );
     // The token goes on where the one that ended was.
-    let mut resumed = store.subscription(VESSEL).resume(before).start().unwrap();
+    let mut resumed = follow().resume(before).start().unwrap();
     let again = told(&mut resumed);
     assert_eq!(again.len(), 9, "few enough to be told one by one: {again:?}");
 }
@@ -291,13 +320,15 @@ fn s26_a_scan_is_isolated_from_writers_and_from_compaction() {
 
 #[test]
 fn s30_bootstrap_with_live_only_and_s31_live_only_with_previous() {
-    let store = store();
+    by_both_doors(dashboard_and_driven);
+}
+
+fn dashboard_and_driven(store: Store, follow: Follow<'_>) {
     let radar = store.source("radar").unwrap();
     radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
     store.flush().unwrap();
-    let mut dashboard = store.subscription(VESSEL).behind(Behind::LiveOnly).capacity(2).start().unwrap();
-    let mut driven =
-        store.subscription(VESSEL).bootstrap(false).behind(Behind::LiveOnly).previous(true).start().unwrap();
+    let mut dashboard = follow().behind(Behind::LiveOnly).capacity(2).start().unwrap();
+    let mut driven = follow().bootstrap(false).behind(Behind::LiveOnly).previous(true).start().unwrap();
     assert_eq!(told(&mut dashboard), ["begin false None", "ada v1 is", "complete false"]);
     assert!(told(&mut driven).is_empty(), "what there was it is not told");
     change_often(&store, &radar, "ada", 5);
@@ -312,9 +343,12 @@ fn s30_bootstrap_with_live_only_and_s31_live_only_with_previous() {
 
 #[test]
 fn a_change_of_the_set_of_sources_is_told_to_who_asked() {
-    let store = store();
+    by_both_doors(only_the_set_changes);
+}
+
+fn only_the_set_changes(store: Store, follow: Follow<'_>) {
     let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
-    let mut asked = store.subscription(VESSEL).bootstrap(false).sources(true).start().unwrap();
+    let mut asked = follow().bootstrap(false).sources(true).start().unwrap();
     radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
     store.flush().unwrap();
     pilot.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
