@@ -138,6 +138,7 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backplane;
 mod clock;
 mod codec;
 mod compact;

@@ -80,6 +80,7 @@ mod reserve;
 pub(crate) mod rotation;
 pub(crate) mod rows;
 pub(crate) mod scan;
+pub(crate) mod stamped;
 pub(crate) mod stats;
 #[cfg(feature = "async")]
 pub(crate) mod stream;
