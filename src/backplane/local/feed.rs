@@ -1,7 +1,7 @@
 //! A feed over the journal: a reader of the kind, or of one entity, that holds nothing back.
 //!
 //! What compaction drops under it was hidden by a floor, of which it is told by the floor itself; or the kind was told to
-//! keep less, or an entity was erased: then it is `Lost`.
+//! keep less: then it is `Lost`.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
