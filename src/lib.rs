@@ -142,6 +142,9 @@ pub mod backplane;
 mod clock;
 mod codec;
 mod compact;
+#[cfg(feature = "conformance")]
+#[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
+pub mod conformance;
 mod cursor;
 mod disk;
 pub mod dump;
