@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker::backplane::{Backplane, InMemory, Local};
-use esker::conformance::doubles::{Doubles, Fault};
+use esker::conformance::doubles::{Double, Doubles, Fault};
 use esker::conformance::part_a::STATEMENTS;
 use esker::conformance::{Bench, Random, Settings, Statement, check, contract};
 use esker::{CompactOptions, Durability, Journal, Options, Simulator};
@@ -168,6 +168,6 @@ fn the_contract_is_one_call() {
 #[test]
 #[should_panic(expected = "the contract of a backplane is broken")]
 fn the_contract_panics_where_it_is_broken() {
-    // Each opening is of something else: what was committed is gone.
-    contract(&|| Arc::new(InMemory::new()));
+    let plane = InMemory::new();
+    contract(&|| Arc::new(Double::new(Arc::new(plane.reopened()), Fault::BlindPut, 1)));
 }

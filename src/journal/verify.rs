@@ -25,7 +25,7 @@ use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
-use crate::format::system::{Preamble, System};
+use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
 use crate::id::{EntryAt, Position, StoreId};
 use crate::index::EntityHasher;
@@ -463,7 +463,15 @@ impl<'a> Checking<'a> {
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
         let retired = std::mem::take(&mut here.retired);
-        if let Some(kind) = before.iter().find(|kind| restated.named(&kind.name) != Some(kind)) {
+        // What was said of a kind since may stand in what compaction has dropped; which one it is does not change.
+        let may_differ = self.kept.is_behind_a_cover;
+        let is_other = |kind: &&Arc<KindInfo>| match restated.named(&kind.name) {
+            Some(now) if may_differ => {
+                (now.id, now.owner) != (kind.id, kind.owner) || now.version < kind.version
+            }
+            now => now != Some(*kind),
+        };
+        if let Some(kind) = before.iter().find(is_other) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }
