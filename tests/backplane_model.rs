@@ -439,7 +439,7 @@ fn as_at_first(mut again: Done, first: &Done) -> Done {
 }
 
 fn cases() -> u32 {
-    std::env::var("ESKER_BACKPLANE_CASES").ok().map_or(96, |text| text.parse().unwrap())
+    std::env::var("ESKER_BACKPLANE_CASES").ok().map_or(512, |text| text.parse().unwrap())
 }
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);

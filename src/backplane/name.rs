@@ -173,6 +173,21 @@ impl fmt::Display for Stamp {
     }
 }
 
+impl FromStr for Stamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once(':').filter(|(writer, _)| writer.len() == 16);
+        let read =
+            parts.and_then(|(writer, n)| Some((u64::from_str_radix(writer, 16).ok()?, n.parse().ok()?)));
+        let (writer, n) = read.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "read a stamp")
+                .sides("16 hexadecimal digits, a colon and a number", format!("{text:?}"))
+        })?;
+        Ok(Self::new(WriterId(writer), n))
+    }
+}
+
 /// Which records are meant: those of a stream, or of one topic in it.
 ///
 /// ```
