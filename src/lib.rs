@@ -235,6 +235,7 @@ pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};
+pub use store::cell::{Cell, Cells, Loaded};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
 pub use store::mirror::{Mirror, MirrorBuilder, MirrorMonitor, MirrorOutcome, MirrorStatus};
@@ -242,6 +243,7 @@ pub use store::project::{DurableProjectionWatcher, ProjectionOptions, Projection
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::state::SESSIONS;
+pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

@@ -32,7 +32,7 @@ use crate::backplane::listen::{self, Listener};
 use crate::backplane::local::cells::CellBytes;
 use crate::backplane::local::feed::{LocalFeed, OpenFeeds};
 use crate::backplane::name::{Era, Filter, Offset, Revision, closed};
-use crate::backplane::record::Cell;
+use crate::backplane::record::CellState;
 use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::backplane::{Backplane, Compactor};
 use crate::error::{Error, ErrorKind, Result};
@@ -262,14 +262,14 @@ impl Backplane for Local {
         floors::lowest(&told(core), core, kind, filter)
     }
 
-    fn load(&self, cell: &[u8]) -> Result<Cell> {
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
         check_key("cell", cell)?;
         let core = self.core("load a cell")?;
-        let Some(kind) = self.journal.kind_named(cells::NAME) else { return Ok(Cell::default()) };
+        let Some(kind) = self.journal.kind_named(cells::NAME) else { return Ok(CellState::default()) };
         let view = told(core);
-        let Some(entry) = view.latest(kind.id, cell)? else { return Ok(Cell::default()) };
+        let Some(entry) = view.latest(kind.id, cell)? else { return Ok(CellState::default()) };
         let bytes = cells::value_of(&entry)?;
-        Ok(Cell::new(bytes.map(<[u8]>::to_vec), Revision::from_raw(entry.generation().get())))
+        Ok(CellState::new(bytes.map(<[u8]>::to_vec), Revision::from_raw(entry.generation().get())))
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {

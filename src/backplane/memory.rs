@@ -15,7 +15,7 @@ use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, closed, lost};
-use crate::backplane::record::{Cell, StreamRecord};
+use crate::backplane::record::{CellState, StreamRecord};
 use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::backplane::{Backplane, Compactor, PAYLOAD_BYTES_PORTABLE};
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ struct State {
     /// The last offset that was given, over all streams.
     last: u64,
     streams: BTreeMap<String, Stream>,
-    cells: BTreeMap<Vec<u8>, Cell>,
+    cells: BTreeMap<Vec<u8>, CellState>,
     done: BTreeMap<Name, (Content, StepDone)>,
     /// The feeds that wait, by number.
     sleeping: BTreeMap<u64, Waker>,
@@ -88,7 +88,7 @@ struct Before {
     name: Name,
     was_done: bool,
     last: u64,
-    cell: Option<Cell>,
+    cell: Option<CellState>,
 }
 
 /// What a step is known by: its stream, if it appends, its key and its stamp.
@@ -206,7 +206,7 @@ impl State {
                 .sides(format!("revision {}", put.expect), format!("revision {known}")));
         }
         let revision = Revision::from_raw(known.raw() + 1);
-        self.cells.insert(put.cell.to_vec(), Cell::new(put.value.map(<[u8]>::to_vec), revision));
+        self.cells.insert(put.cell.to_vec(), CellState::new(put.value.map(<[u8]>::to_vec), revision));
         Ok(revision)
     }
 
@@ -319,7 +319,7 @@ impl Backplane for InMemory {
         Ok(self.state("look up the oldest record")?.lowest(filter))
     }
 
-    fn load(&self, cell: &[u8]) -> Result<Cell> {
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
         check_key("cell", cell)?;
         Ok(self.state("load a cell")?.cells.get(cell).cloned().unwrap_or_default())
     }

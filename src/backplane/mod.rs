@@ -58,7 +58,7 @@ pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::Local;
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
-pub use crate::backplane::record::{Cell, StreamRecord};
+pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::Result;
 
@@ -134,7 +134,7 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// As [`head`](Self::head).
-    fn load(&self, cell: &[u8]) -> Result<Cell>;
+    fn load(&self, cell: &[u8]) -> Result<CellState>;
 
     /// Tells all who [listen](Self::listen) to a channel now; what is told is stored nowhere, and whoever comes later
     /// does not hear it. Answers how many listeners this process has. Best effort: a listener that is slow misses

@@ -123,14 +123,14 @@ impl fmt::Debug for StreamRecord {
 /// What a cell holds.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Cell {
+pub struct CellState {
     /// The bytes; `None`: it was never written, or what it held was taken out.
     pub bytes: Option<Vec<u8>>,
     /// [`Revision::NEVER`] for one that was never written.
     pub revision: Revision,
 }
 
-impl Cell {
+impl CellState {
     /// A cell at a revision.
     #[must_use]
     pub const fn new(bytes: Option<Vec<u8>>, revision: Revision) -> Self {

@@ -12,7 +12,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::backplane::{
-    Append, Backplane, Cell, Compactor, Done, Era, Feed, Filter, Listener, Offset, Put, Revision, Stamp,
+    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, Listener, Offset, Put, Revision, Stamp,
     Step, StepDone, StreamRecord, WriterId,
 };
 use crate::conformance::Bench;
@@ -359,7 +359,7 @@ impl Backplane for Double {
         Ok(lowest.max(floor))
     }
 
-    fn load(&self, cell: &[u8]) -> Result<Cell> {
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
         self.blips(|| self.inner.load(cell))
     }
 

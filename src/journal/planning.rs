@@ -151,13 +151,13 @@ impl<'a> Job<'a> {
             index: ground.index,
             keep,
             durable,
-            tombstones_before: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
-            found: std::cell::RefCell::default(),
-            erasing: rules_of(&view.catalog.compacted),
             floors: match what {
                 Do::Erase => HashMap::new(),
                 _ => floors_of(ground, view, durable)?,
             },
+            tombstones_before: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
+            found: std::cell::RefCell::default(),
+            erasing: rules_of(&view.catalog.compacted),
         };
         let mut job = Job { ground, rules, row: Vec::new(), free: Vec::new(), damaged: 0 };
         let limits = Limits {
