@@ -69,6 +69,13 @@
 //! of one moment and every change behind it, and a [`Mirror`] keeps something outside equal to a kind. A kind with
 //! [events](Kind::events) tells each operation too ([`Events`], [`EventWatcher`]).
 //!
+//! # Topics and cells
+//!
+//! What may run in one process or on a broker stands on a [`Backplane`](backplane::Backplane): an event log and
+//! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
+//! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
+//! values that are changed by whoever is first. `conformance` (feature `conformance`) tries an adapter of yours.
+//!
 //! # Guarantees
 //!
 //! * **Acknowledged is kept.** With [`Durability::Sync`], the default, an append returns when it
@@ -91,8 +98,8 @@
 //!     store              values of Rust types; the threads that react
 //!       |
 //!     fold    state      values derived from entries; what is true now, and who says so
-//!       |   /
-//!     codec              values to bytes and back
+//!       |   /     |
+//!     codec   backplane  values to bytes and back; an event log and cells behind one trait
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
 //!     |   |        |

@@ -46,7 +46,7 @@ fn on_the_store_s_own_journal_the_records_are_facts_that_the_tool_decodes() {
     let facts: Facts<String> = Facts::new("order").version(2);
     assert_eq!(store.latest(facts, "a").unwrap().unwrap().value().unwrap(), "placed");
     let kind = store.journal().kind_named("order").unwrap();
-    assert_eq!((kind.codec.clone(), kind.version), (Codec::MessagePack, 2));
+    assert_eq!((kind.codec, kind.version), (Codec::MessagePack, 2));
 
     let elsewhere = Store::in_memory().unwrap().with_backplane(Arc::new(InMemory::new()));
     elsewhere.topic(ORDERS, "a").unwrap().append(&"placed".to_owned()).unwrap();

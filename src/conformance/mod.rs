@@ -70,7 +70,7 @@ impl Settings {
     /// Sixteen schedules of each statement, and half a minute of patience.
     #[must_use]
     pub const fn new() -> Self {
-        Self { schedules: 16, seed: 0x6573_6b65_72, patience: Duration::from_secs(30) }
+        Self { schedules: 16, seed: 0x0065_736b_6572, patience: Duration::from_secs(30) }
     }
 
     /// So many random schedules of each statement.

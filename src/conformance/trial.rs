@@ -62,7 +62,7 @@ impl<'a> Trial<'a> {
 
     /// A key of which nothing is there yet. Any bytes may stand in it.
     pub(super) fn key(&mut self) -> Vec<u8> {
-        let mut key = self.unique().to_be_bytes().to_vec();
+        let mut key = self.unique().to_le_bytes().to_vec();
         let more = self.random.below(24);
         key.extend(self.random.bytes(more));
         // What has a meaning in the subjects of brokers, and in paths and terminals.
