@@ -256,6 +256,8 @@ impl Double {
 
     /// A swap, or an append, that takes whatever there is for what is expected.
     fn commit_blindly(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let swaps_only =
+            self.fault == Fault::BlindPut && steps.iter().all(|step| matches!(step, Step::Put(_)));
         loop {
             let mut blind = Vec::new();
             for step in steps {
@@ -270,7 +272,8 @@ impl Double {
                 });
             }
             match self.inner.commit(&blind) {
-                Err(error) if error.kind() == ErrorKind::Conflict && self.fault == Fault::BlindPut => {}
+                // Somebody else swapped meanwhile. An append that is refused would be so for ever.
+                Err(error) if error.kind() == ErrorKind::Conflict && swaps_only => {}
                 other => return other,
             }
         }
