@@ -109,6 +109,9 @@ pub enum ErrorKind {
     WouldDeadlock,
     /// A reaction panicked.
     Reaction,
+    /// The backplane could not be reached, or did not answer in time. What was asked for may have been done: the same
+    /// call again, with the same stamps, finds that out.
+    Disconnected,
     /// The target of a mirror answered an error, or panicked. The store is as it was.
     Target,
     /// What reactors append was reacted to so often that nothing else will come of it.
@@ -159,6 +162,7 @@ impl ErrorKind {
             Self::IsBackup => "a backup",
             Self::WouldDeadlock => "would wait for itself",
             Self::Reaction => "the reaction failed",
+            Self::Disconnected => "disconnected",
             Self::Target => "the target failed",
             Self::ReactionLoop => "reactions to reactions without an end",
         }
@@ -176,6 +180,7 @@ impl ErrorKind {
             }
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
+            Self::Disconnected => "outcome unknown: repeat the call with the same stamps",
             Self::Compacted => "read from the floor on, or from the newest entry backward",
             Self::Lost => {
                 "reset the cursor to the oldest entry that is left, and take what it missed for lost"
@@ -230,8 +235,10 @@ struct Inner {
 }
 
 impl Error {
-    /// Starts an error: the kind, and what was attempted ("append to kind 3").
-    pub(crate) fn new(kind: ErrorKind, attempted: impl Into<String>) -> Self {
+    /// Starts an error: the kind, and what was attempted ("append to kind 3"). For those who implement a trait of this
+    /// crate that answers with one.
+    #[must_use]
+    pub fn new(kind: ErrorKind, attempted: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind: Some(kind), attempted: attempted.into(), ..Inner::default() }))
     }
 
@@ -271,7 +278,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn floored_at(mut self, floor: u64) -> Self {
+    /// Says the first number from which on nothing was dropped: [`floor`](Self::floor).
+    #[must_use]
+    pub fn floored_at(mut self, floor: u64) -> Self {
         self.0.floor = Some(floor);
         self
     }
@@ -281,7 +290,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn sides(mut self, expected: impl fmt::Display, actual: impl fmt::Display) -> Self {
+    /// Says what was expected and what was found.
+    #[must_use]
+    pub fn sides(mut self, expected: impl fmt::Display, actual: impl fmt::Display) -> Self {
         self.0.expected = Some(expected.to_string());
         self.0.actual = Some(actual.to_string());
         self
@@ -292,7 +303,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    /// Says what it was caused by.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.cause = Some(cause.into());
         self
     }
@@ -349,7 +362,7 @@ impl Error {
         self.0.next_good
     }
 
-    /// The first Seq from which on nothing was dropped by compaction.
+    /// The first Seq (of a backplane, the first offset) from which on nothing was dropped by compaction.
     #[must_use]
     pub fn floor(&self) -> Option<u64> {
         self.0.floor

@@ -72,6 +72,13 @@
 //! its kind in one.
 //! Another process follows by [`Reader::subscription`], [`Reader::events`] and [`Reader::mirror`].
 //!
+//! # Topics and cells
+//!
+//! What may run in one process or on a broker stands on a [`Backplane`](backplane::Backplane): an event log and
+//! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
+//! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
+//! values that are changed by whoever is first. `conformance` (feature `conformance`) tries an adapter of yours.
+//!
 //! # Guarantees
 //!
 //! * **Acknowledged is kept.** With [`Durability::Sync`], the default, an append returns when it
@@ -94,8 +101,8 @@
 //!     store              values of Rust types; the threads that react
 //!       |
 //!     fold    state      values derived from entries; what is true now, and who says so
-//!       |   /
-//!     codec              values to bytes and back
+//!       |   /     |
+//!     codec   backplane  values to bytes and back; an event log and cells behind one trait
 //!       |
 //!    journal <- options  bytes; the one writer, the readers; the order of locks, and the threads
 //!     |   |        |
@@ -141,9 +148,13 @@
 //! with a signal (`SIGBUS`), and somebody who changes a store's files by other means breaks it.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backplane;
 mod clock;
 mod codec;
 mod compact;
+#[cfg(feature = "conformance")]
+#[cfg_attr(docsrs, doc(cfg(feature = "conformance")))]
+pub mod conformance;
 mod cursor;
 mod disk;
 pub mod dump;
@@ -240,6 +251,7 @@ pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};
+pub use store::cell::{Cell, Cells, Loaded};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
 pub use store::mirror::{Mirror, MirrorBuilder, MirrorMonitor, MirrorOutcome, MirrorStatus};
@@ -247,6 +259,7 @@ pub use store::project::{DurableProjectionWatcher, ProjectionOptions, Projection
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::state::SESSIONS;
+pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use esker::{
-    CompactOptions, Durability, ErrorKind, Expect, Hold, IdempotencyKey, Item, Journal, Keep, KindId,
-    Options, PinnedBy, Reader, Record, Region, Seq, Start, SubscribeOptions, WatchOptions, verify,
+    Check, CompactOptions, Durability, ErrorKind, Expect, Hold, IdempotencyKey, Item, Journal, Keep, KindId,
+    Options, PinnedBy, Reader, Record, Region, Seq, Start, SubscribeOptions, Verdict, WatchOptions, verify,
 };
 
 const PAYLOAD: usize = 200;
@@ -782,4 +782,23 @@ fn the_log_is_compacted_in_the_background_and_a_close_ends_that() {
     let refused = Options::new().background(false).auto_compact(esker::AutoCompact::every(Duration::ZERO));
     let refused = refused.open(directory.path().join("other")).unwrap_err();
     assert!(refused.to_string().contains("auto_compact") && refused.to_string().contains("interval"));
+}
+
+#[test]
+fn a_policy_that_was_said_in_a_segment_that_is_dropped_is_no_damage() {
+    let journal = Options::new().segment_bytes(8192).background(false).in_memory().unwrap();
+    let (row, note) = (journal.kind("row").unwrap(), journal.kind("note").unwrap());
+    let fill = |kind, segments| {
+        while journal.stats().segments < segments {
+            journal.append(Record::new(kind, b"k", &[7; 500])).unwrap();
+        }
+    };
+    // The first segment is kept, with what it says of the kind; the second says otherwise, and goes.
+    fill(note, 2);
+    journal.keep(row, Keep::Latest).unwrap();
+    fill(row, 4);
+    let done = journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+    assert!(done.entries_dropped > 0 && journal.stats().segments > 1, "{done:?}");
+    let found = journal.verify(Check::Full).unwrap();
+    assert_eq!(found.verdict, Verdict::Valid, "{:#?}", found.findings);
 }

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 /// The layers, from the top down. A module may name modules of lower lines, never of higher
 /// ones, and never a neighbour on its own line.
 const LAYERS: &[&[&str]] = &[
-    &["dump"],          // one line a frame; nobody here imports it
-    &["store"],         // the typed facade that most people open
-    &["fold", "state"], // values derived from entries; what is true now, and who says so
-    &["codec"],         // values to bytes and back
-    &["journal"],       // bytes; one writer; the lock order and the threads
+    &["dump", "conformance"], // one line a frame; what backplanes are tried with; nobody here imports them
+    &["store"],               // the typed facade that most people open
+    &["fold", "state"],       // values derived from entries; what is true now, and who says so
+    &["backplane", "codec"],  // events and cells behind one trait; values to bytes and back
+    &["journal"],             // bytes; one writer; the lock order and the threads
     &["options"],
     &["clock"],           // what time it is
     &["compact", "feed"], // what is dropped and kept; who sleeps for what, and is woken

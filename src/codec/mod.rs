@@ -53,6 +53,17 @@ pub(crate) fn encode<T: Serialize>(kind: &str, value: &T, buffer: &mut Vec<u8>) 
     })
 }
 
+/// Decodes bytes that are one value and nothing else.
+pub(crate) fn decode_bytes<'v, T: Deserialize<'v>>(bytes: &'v [u8]) -> Result<T, DecodeError> {
+    let mut bytes = rmp_serde::Deserializer::from_read_ref(bytes);
+    let value = T::deserialize(&mut bytes)?;
+    // A value that ends early is not what was written: nothing may follow but the end.
+    match IgnoredAny::deserialize(&mut bytes) {
+        Err(DecodeError::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(DecodeError::Syntax("the payload goes on behind the value".to_owned())),
+    }
+}
+
 /// Decodes an entry's payload in place: strings and bytes may be borrowed from the mapped file.
 pub(crate) fn decode<'v, T: Deserialize<'v>>(kind: &str, version: u16, entry: &Entry<'v>) -> Result<T> {
     let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
@@ -66,11 +77,5 @@ pub(crate) fn decode<'v, T: Deserialize<'v>>(kind: &str, version: u16, entry: &E
             .concerning(entry.seq().get())
             .because(cause)
     };
-    let mut bytes = rmp_serde::Deserializer::from_read_ref(entry.payload());
-    let value = T::deserialize(&mut bytes).map_err(|cause| failed(cause.into()))?;
-    // A value that ends early is not what was written: nothing may follow but the end.
-    match IgnoredAny::deserialize(&mut bytes) {
-        Err(DecodeError::InvalidMarkerRead(_)) => Ok(value),
-        _ => Err(failed("the payload goes on behind the value".into())),
-    }
+    decode_bytes(entry.payload()).map_err(|cause| failed(cause.into()))
 }

@@ -29,6 +29,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) tombstones_before: i64,
     /// Entities of which nothing up to a Seq may be left.
     pub(crate) erasing: HashMap<EntityHash, u64>,
+    /// Entities of which nothing below a Seq is shown any more.
+    pub(crate) floors: HashMap<EntityHash, u64>,
     /// The newest durable entries of entities that have newer ones, once they were looked up.
     pub(crate) found: RefCell<HashMap<EntityHash, EntryAt>>,
 }
@@ -85,6 +87,8 @@ impl Rules<'_> {
         let keeps_all = |kind| self.keep.get(&kind).is_none_or(|keep| *keep == Keep::All);
         index.kinds().iter().all(|count| keeps_all(count.kind.get()))
             && self.erasing.keys().all(|hash| index.find(*hash).is_none())
+            && (self.floors.is_empty()
+                || !index.entities().iter().any(|e| self.floors.contains_key(&e.hash())))
     }
 
     /// The header of an entity's newest entry in a segment, if it is what was written: by its checksum, and by
@@ -169,6 +173,15 @@ impl Rules<'_> {
         }
         let keep = self.keep.get(&kind).copied().unwrap_or_default();
         if keep == Keep::All {
+            if let Some(floor) = self.floors.get(&hash) {
+                let (first_seq, seqs) = (opened.first_seq(), opened.index());
+                // The newest one stays, wherever the floor is: it says how far the history has come.
+                let is_later = matches!(self.place_of_newest(section, hash)?, Newest::Later);
+                let may_go = if is_later { members.len() } else { members.len() - 1 };
+                let members = members.iter().take(may_go);
+                let below = members.take_while(|member| seqs.seq(first_seq, member.get()) < *floor);
+                below.for_each(|member| drop_entry(opened, index, *member, kind, judged));
+            }
             return Ok(());
         }
         let keeps_last = match self.place_of_newest(section, hash)? {

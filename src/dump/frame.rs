@@ -1,9 +1,11 @@
 //! One frame as a plain struct: what its header says, and copies of what it holds.
 
+use crate::backplane::Stamp;
 use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
+use crate::format::stamp::StampBytes;
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
 use crate::journal::entry::Entry;
@@ -58,6 +60,8 @@ pub struct FrameInfo {
     pub causation: Option<(u64, u8)>,
     /// The version of its kind's schema, if that was said.
     pub schema_version: Option<u16>,
+    /// Who appended it through a backplane, and as the how manieth of its entity.
+    pub stamp: Option<Stamp>,
     /// What a row of live state says beside its fields.
     pub row: Option<RowMark>,
     /// What an operation on live state says beside the row behind it.
@@ -101,6 +105,7 @@ impl FrameInfo {
             schema_version: find(extensions, Id::SchemaVersion)
                 .and_then(|version| version.try_into().ok())
                 .map(u16::from_le_bytes),
+            stamp: StampBytes::read(extensions).map(Stamp::of_bytes),
             row: RowOperation::of(header.operation).and_then(|_| RowMark::read(extensions)),
             event: EventOperation::of(header.operation).and_then(|_| EventMark::read(extensions)),
             head_good: frame.head_is_good(salt, position),
@@ -195,8 +200,13 @@ impl FrameInfo {
 fn only_known(mut row: &[u8], operation: u8) -> bool {
     let of_rows: &[(Id, u8)] = &[(Id::SourceSet, 8), (Id::ChangedMask, 8), (Id::Version, 8)];
     let of_events: &[(Id, u8)] = &[(Id::EventSequence, 16), (Id::PresenceMask, 8), (Id::VersionBefore, 8)];
-    let of_facts: &[(Id, u8)] =
-        &[(Id::Correlation, 16), (Id::Causation, 9), (Id::IdempotencyKey, 16), (Id::SchemaVersion, 2)];
+    let of_facts: &[(Id, u8)] = &[
+        (Id::Correlation, 16),
+        (Id::Causation, 9),
+        (Id::IdempotencyKey, 16),
+        (Id::SchemaVersion, 2),
+        (Id::Writer, 16),
+    ];
     let of_rows = if operation == FACT { &[] } else { of_rows };
     let of_events = if EventOperation::of(operation).is_none() { &[] } else { of_events };
     let mut seen = [false; u8::MAX as usize];

@@ -68,6 +68,8 @@ pub struct Fields {
     pub depth: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
     /// Who asserts the entity, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<u8>>,
@@ -237,6 +239,7 @@ impl Dump {
             cause: frame.causation.map(|(seq, _)| seq),
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
+            stamp: frame.stamp.map(|stamp| stamp.to_string()),
             sources: row.map(|row| row.sources).or(event.map(|event| event.sources)).map(ids),
             version: row
                 .and_then(|row| row.version.or(frame.generation.map(Generation::get)))

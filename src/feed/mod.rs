@@ -4,6 +4,7 @@
 //! All that is ever called is the waker of a runtime's task, which has a bell instead of a thread. A
 //! writer pays one load while nobody has ever asked to sleep.
 
+pub(crate) mod hub;
 pub(crate) mod shard;
 pub(crate) mod sleepers;
 

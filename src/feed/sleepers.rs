@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::feed::shard::{Interest, Shard, Touched, WORDS};
@@ -21,6 +22,12 @@ use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, fence};
 /// What is rung beside, or instead of, waking a thread.
 pub(crate) trait Bell: std::fmt::Debug + Send + Sync {
     fn ring(&self);
+}
+
+impl Bell for Waker {
+    fn ring(&self) {
+        self.wake_by_ref();
+    }
 }
 
 /// A thread that can be woken, or somebody with a bell.

@@ -52,7 +52,7 @@ impl Default for Extensions {
 }
 
 impl Extensions {
-    /// What this build writes at most: correlation, causation, key and schema version; or a key and
+    /// What this build writes at most: correlation, causation, key, stamp and schema version; or a key and
     /// what a row frame or an operation frame says.
     pub(crate) const BYTES_MAX: usize = 96;
 
@@ -105,7 +105,7 @@ impl Extensions {
 const _: () = assert!(18 + crate::format::row::ROW_EXTENSION_BYTES_MAX - 6 <= Extensions::BYTES_MAX);
 const _: () = assert!(18 + (4 + 5 * 10 + 18) <= Extensions::BYTES_MAX);
 const _: () = assert!(
-    (2 + 16) * 2 + (2 + 9) + (2 + 2) <= Extensions::BYTES_MAX && Extensions::BYTES_MAX.is_multiple_of(8)
+    (2 + 16) * 3 + (2 + 9) + (2 + 2) <= Extensions::BYTES_MAX && Extensions::BYTES_MAX.is_multiple_of(8)
 );
 
 /// Finds an extension in a frame's row.

@@ -1,8 +1,9 @@
-//! Batches that were given an idempotency key, told by their frames' headers alone.
+//! Batches that were given an idempotency key, and entries that have a stamp, told by their frames alone.
 
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Frame, Lengths, flag};
 use crate::format::index::Keyed;
+use crate::format::stamp::StampBytes;
 
 /// What a batch holds, in 64 bits: each frame's kind, operation, lengths and body checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +26,29 @@ impl Digest {
     }
 }
 
-/// Gathers a keyed batch from its frames, in order.
+/// Gathers a keyed batch from its frames, in order. An entry with a stamp is remembered by itself; no batch of such has
+/// a key.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedReader(Option<(Keyed, Digest)>);
 
 impl KeyedReader {
-    /// The keyed batch that this user frame completes.
+    /// The keyed batch that this user frame completes, or the stamped entry that it is.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>) -> Option<Keyed> {
         let header = frame.header;
         if let Some(key) = idempotency_key(frame.extensions()) {
             let (first_seq, time) = (header.seq.get(), header.time.get());
             self.0 = Some((Keyed { key, first_seq, frames: 0, digest: 0, time }, Digest::EMPTY));
         }
-        let (keyed, digest) = self.0.as_mut()?;
+        let sum = |digest: Digest| {
+            digest.with(header.kind.get(), header.operation, header.lengths(), header.body_crc.get())
+        };
+        let Some((keyed, digest)) = self.0.as_mut() else {
+            let key = StampBytes::read(frame.extensions())?.key_for(header.kind.get(), frame.key());
+            let (first_seq, time) = (header.seq.get(), header.time.get());
+            return Some(Keyed { key, first_seq, frames: 1, digest: sum(Digest::EMPTY).word(), time });
+        };
         keyed.frames += 1;
-        *digest = digest.with(header.kind.get(), header.operation, header.lengths(), header.body_crc.get());
+        *digest = sum(*digest);
         if header.has(flag::MORE) {
             return None;
         }

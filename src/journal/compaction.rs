@@ -600,6 +600,7 @@ mod tests {
                 durable,
                 tombstones_before: 0,
                 erasing: HashMap::new(),
+                floors: HashMap::new(),
                 found: std::cell::RefCell::default(),
             };
             rules.judge(&first, &|_, _| Ok(false)).unwrap().unwrap()

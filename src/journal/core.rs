@@ -12,6 +12,7 @@ use crate::disk::map::ForkGuard;
 use crate::disk::{Directory, Through};
 use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::feed::Feed;
+use crate::feed::hub::Hub;
 use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
 use crate::format::frame::flag;
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) keeper: Keeper,
     pub(crate) idle: Idle,
     pub(crate) feed: Feed,
+    /// Broadcasts, which nothing of the log knows of.
+    pub(crate) hub: Arc<Hub>,
     /// The names of the cursors that a watcher of this process has in hand,
     /// and how often in a row what reads under each has failed at one entry.
     pub(crate) cursors_held: Mutex<BTreeMap<String, u32>>,
@@ -164,7 +167,7 @@ pub(crate) struct Active {
 impl<'a> Item<'a> {
     /// Of a row frame. What it expects of its entity, its one writer knows.
     pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash) -> Self {
-        Self { draft, hash, expect: Expect::Any }
+        Self { draft, hash, expect: Expect::Any, stamp: None }
     }
 
     pub(crate) fn kind(&self) -> u16 {
@@ -230,6 +233,8 @@ pub(crate) struct Item<'a> {
     pub(crate) draft: Draft<'a>,
     hash: EntityHash,
     expect: Expect,
+    /// What it is remembered by.
+    pub(crate) stamp: Option<IdempotencyKey>,
 }
 
 impl Core {
@@ -264,6 +269,7 @@ impl Core {
             keeper: Keeper::default(),
             idle: Idle::default(),
             feed: Feed::default(),
+            hub: Arc::default(),
             cursors_held: Mutex::default(),
             tasks: Tasks::default(),
             pins: Arc::default(),
@@ -316,7 +322,8 @@ impl Core {
         let draft = record.draft()?;
         let hash = self.index.hash(record.kind.0, record.key);
         self.index.touch(hash)?;
-        Ok(Item { draft, hash, expect: record.expect })
+        let stamp = record.stamp.map(|stamp| stamp.key_for(record.kind.0, record.key));
+        Ok(Item { draft, hash, expect: record.expect, stamp })
     }
 
     /// Appends items, and in the same batch moves of cursors, which stand before them.
@@ -367,6 +374,10 @@ impl Core {
                     self.append_items(&[], Beside { moves, ..Beside::default() }, &mut |_| {})?.0,
                     true,
                 ));
+            }
+            if is_known(&writer, items) {
+                // Whoever appends stamped entries leaves out what is there, and comes again.
+                return Ok((self.commit.visible(), true));
             }
             self.check_expectations(&writer, items)?;
             cursors = self.states_behind(moves, writer.last_seq, time)?;
@@ -498,8 +509,8 @@ impl Core {
         }
     }
 
-    /// Answers a batch that was appended before.
-    fn repeat(
+    /// Answers a batch, or a stamped entry, that was appended before.
+    pub(crate) fn repeat(
         &self,
         first: Keyed,
         key: IdempotencyKey,
@@ -585,6 +596,14 @@ impl Core {
             let keyed = Keyed { key, first_seq, frames, digest: digest_of(items).word(), time };
             active.live.keyed.lock().push(keyed);
             writer.keyed.remember(start.segment(), keyed, time);
+        } else {
+            for (item, first_seq) in items.iter().zip(first_seq..) {
+                let Some(key) = item.stamp else { continue };
+                let digest = digest_of(std::slice::from_ref(item)).word();
+                let keyed = Keyed { key, first_seq, frames: 1, digest, time };
+                active.live.keyed.lock().push(keyed);
+                writer.keyed.remember(start.segment(), keyed, time);
+            }
         }
         if somebody_reads {
             self.feed.publish(&self.commit, end, |pending| touch(pending, items));
@@ -613,6 +632,13 @@ impl Writer {
     fn first_generation(&self, seq: u64) -> u64 {
         if self.forgot { seq } else { 1 }
     }
+}
+
+/// One of the stamped entries was appended before.
+#[inline]
+fn is_known(writer: &Writer, items: &[Item<'_>]) -> bool {
+    let mut stamps = items.iter().filter_map(|item| item.stamp.as_ref());
+    stamps.any(|stamp| writer.keyed.get(stamp).is_some())
 }
 
 fn cursor_bytes(state: &CursorState) -> u64 {

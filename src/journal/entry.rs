@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{Frame, flag};
+use crate::format::stamp::StampBytes;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position, Seq};
 use crate::journal::record::Causation;
 use crate::log::segment::Segment;
@@ -121,6 +122,10 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn idempotency_key(&self) -> Option<IdempotencyKey> {
         idempotency_key(self.frame.extensions())
+    }
+
+    pub(crate) fn stamp(&self) -> Option<StampBytes> {
+        StampBytes::read(self.frame.extensions())
     }
 
     /// What it belongs to, if that was said.

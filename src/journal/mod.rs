@@ -82,6 +82,7 @@ pub(crate) mod rotation;
 pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod source;
+pub(crate) mod stamped;
 pub(crate) mod stats;
 #[cfg(feature = "async")]
 pub(crate) mod stream;

@@ -12,6 +12,8 @@ use crate::compact::choose::{Worth, choose};
 use crate::compact::judge::{Judged, Rules};
 use crate::compact::policy::CompactOptions;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::floor::Floor;
+use crate::format::index::EntityHash;
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::KindInfo;
 use crate::id::{Position, Seq};
@@ -149,6 +151,10 @@ impl<'a> Job<'a> {
             index: ground.index,
             keep,
             durable,
+            floors: match what {
+                Do::Erase => HashMap::new(),
+                _ => floors_of(ground, view, durable)?,
+            },
             tombstones_before: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
             found: std::cell::RefCell::default(),
             erasing: rules_of(&view.catalog.compacted),
@@ -254,6 +260,24 @@ impl<'a> Job<'a> {
         outcome.bytes_after =
             outcome.bytes_after.saturating_sub(judged.iter().map(file_bytes).sum::<u64>()) + kept;
     }
+}
+
+/// The entities that have a floor, each with the first Seq that is still shown. Only what is durable says so: a power
+/// cut must not bring back a history without the floor that explains what is missing.
+fn floors_of(ground: &Ground<'_>, view: &View, durable: Position) -> Result<HashMap<EntityHash, u64>> {
+    let mut floors = HashMap::new();
+    let floored = ground.registry.read().floored();
+    for (kind, floors_kind) in floored {
+        for entry in view.kind(floors_kind) {
+            let entry = entry?;
+            let is_durable = entry.position().is_in_part() || entry.position() < durable;
+            if let Some(floor) = Floor::read(entry.payload()).filter(|_| is_durable) {
+                let first: &mut u64 = floors.entry(ground.index.hash(kind.0, entry.key())).or_default();
+                *first = (*first).max(floor.first);
+            }
+        }
+    }
+    Ok(floors)
 }
 
 /// How far a policy goes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
+use crate::format::stamp::StampBytes;
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
 use crate::journal::core::{Core, Item};
 use crate::journal::cursors::Move;
@@ -60,6 +61,7 @@ pub struct Record<'a> {
     pub(crate) schema_version: u16,
     pub(crate) correlation: Option<[u8; 16]>,
     pub(crate) causation: Option<Causation>,
+    pub(crate) stamp: Option<StampBytes>,
     pub(crate) tombstone: bool,
 }
 
@@ -86,6 +88,7 @@ impl<'a> Record<'a> {
             schema_version: 0,
             correlation: None,
             causation: None,
+            stamp: None,
             tombstone: false,
         }
     }
@@ -120,6 +123,12 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// By whom it is, and as the how manieth of its entity: it is appended once, like a keyed batch.
+    pub(crate) const fn stamped(mut self, stamp: StampBytes) -> Self {
+        self.stamp = Some(stamp);
+        self
+    }
+
     pub(crate) const fn schema_version(mut self, version: u16) -> Self {
         self.schema_version = version;
         self
@@ -142,7 +151,10 @@ impl<'a> Record<'a> {
     /// The frame as it is before the lock: checked, and its body summed.
     pub(crate) fn draft(&self) -> Result<Draft<'a>> {
         self.check()?;
-        let plain = self.correlation.is_none() && self.schema_version == 0 && self.causation.is_none();
+        let plain = self.correlation.is_none()
+            && self.schema_version == 0
+            && self.causation.is_none()
+            && self.stamp.is_none();
         let extensions = (!plain).then(|| Box::new(self.extensions()));
         let mut draft = Draft::new(FACT, self.kind.0, extensions, self.key, self.metadata, self.payload);
         draft.flags = if self.tombstone { flag::TOMBSTONE } else { 0 };
@@ -156,6 +168,9 @@ impl<'a> Record<'a> {
         }
         if let Some(cause) = &self.causation {
             extensions.push(Id::Causation, &causation_bytes((cause.seq.get(), cause.depth)));
+        }
+        if let Some(stamp) = self.stamp {
+            extensions.push(Id::Writer, &stamp.encode());
         }
         if self.schema_version != 0 {
             extensions.push(Id::SchemaVersion, &self.schema_version.to_le_bytes());

@@ -20,6 +20,11 @@ const RESERVED_PREFIX: &str = "esker.";
 /// What stands before the name of a kind of live state in that of its operations.
 pub(crate) const EVENTS_PREFIX: &str = "esker.events.";
 
+/// What stands before the name of a kind of facts in that of its floors: by key, below which entry nothing is shown any more.
+pub(crate) const FLOORS_PREFIX: &str = "esker.floors.";
+/// Cells: values that are compared and swapped.
+pub(crate) const CELLS_NAME: &str = "esker.cells";
+
 /// The facts of sources that come and go.
 pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
 
@@ -188,6 +193,13 @@ impl Registry {
         self.kinds.iter().filter(|kind| kind.owner == Owner::Events).map(|kind| kind.id.0).collect()
     }
 
+    /// The kinds of facts that have floors, each with the kind of these.
+    pub(crate) fn floored(&self) -> Vec<(KindId, KindId)> {
+        let facts =
+            |floors: &KindInfo| self.named(floors.name.strip_prefix(FLOORS_PREFIX)?).map(|kind| kind.id);
+        self.kinds.iter().filter_map(|floors| Some((facts(floors)?, floors.id))).collect()
+    }
+
     /// The kind of the operations of a kind of rows, if it has events.
     pub(crate) fn events_of(&self, rows: &str) -> Option<KindId> {
         self.named(&format!("{EVENTS_PREFIX}{rows}")).map(|events| events.id)
@@ -257,12 +269,13 @@ pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
 
 /// Refuses a kind under a name of the library's own that is none of its own kinds.
 pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
-    let is_own = match spec.owner {
-        Owner::Facts => spec.name == SESSIONS_NAME,
-        Owner::Events => spec.name.starts_with(EVENTS_PREFIX),
-        Owner::State => false,
+    let is_own = match (spec.owner, &spec.codec) {
+        (Owner::Facts, Codec::MessagePack) => spec.name == SESSIONS_NAME,
+        (Owner::Facts, Codec::Bytes) => spec.name == CELLS_NAME || spec.name.starts_with(FLOORS_PREFIX),
+        (Owner::Events, Codec::MessagePack) => spec.name.starts_with(EVENTS_PREFIX),
+        _ => false,
     };
-    if is_own && spec.codec == Codec::MessagePack {
+    if is_own {
         return Ok(());
     }
     check_not_reserved(&spec.name)

@@ -420,6 +420,7 @@ impl Core {
             self.lock.release().map_err(|e| Error::io("release the lock", e).at(self.directory.path()));
         // Last, and under no lock: a runtime's waker may do what it likes.
         self.feed.wake_all();
+        self.hub.close();
         ended.and(released)
     }
 

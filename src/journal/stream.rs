@@ -3,13 +3,12 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::sleepers::Bell;
 use crate::journal::entry::OwnedEntry;
 use crate::journal::subscriber::{Item, Missed, Subscriber};
 use crate::journal::waiting::{Place, Reading};
@@ -82,16 +81,6 @@ impl Subscriber {
     }
 }
 
-/// The task that waits.
-#[derive(Debug)]
-struct TaskBell(Waker);
-
-impl Bell for TaskBell {
-    fn ring(&self) {
-        self.0.wake_by_ref();
-    }
-}
-
 impl<R: Reading> ReaderStream<R> {
     /// The reader, to checkpoint or to look at. What is read through it the stream does not give.
     pub fn reader_mut(&mut self) -> &mut R {
@@ -134,7 +123,7 @@ impl<R: Reading> ReaderStream<R> {
                 }
             }
             // The bell before the bed: who wakes us finds it.
-            self.place().give_bell(Some(Arc::new(TaskBell(cx.waker().clone()))));
+            self.place().give_bell(Some(Arc::new(cx.waker().clone())));
             match self.place().lie_down() {
                 Ok(true) => return Poll::Pending,
                 Ok(false) => {}

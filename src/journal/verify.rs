@@ -466,12 +466,14 @@ impl<'a> Checking<'a> {
         }
         let Some((before, restated)) = here.to_restate.take() else { return };
         let retired = std::mem::take(&mut here.retired);
-        let is_restated = |kind: &Arc<KindInfo>| match restated.named(&kind.name) {
-            // What has changed it since may have stood in what was compacted.
-            Some(now) if here.is_behind_a_cover => now.id == kind.id && now.version >= kind.version,
-            now => now == Some(kind),
+        let is_other = |kind: &&Arc<KindInfo>| match restated.named(&kind.name) {
+            // What has changed it since may have stood in what was compacted; which one it is does not change.
+            Some(now) if here.is_behind_a_cover => {
+                (now.id, now.owner) != (kind.id, kind.owner) || now.version < kind.version
+            }
+            now => now != Some(*kind),
         };
-        if let Some(kind) = before.iter().find(|kind| !is_restated(kind)) {
+        if let Some(kind) = before.iter().find(is_other) {
             let found = restated.named(&kind.name).map_or_else(|| "nothing".into(), |k| format!("{k:?}"));
             self.damage(position, "a kind that a preamble restates".into(), format!("{kind:?}"), found);
         }

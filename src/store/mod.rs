@@ -4,7 +4,9 @@
 //! this layer adds: the codec, the registration of a kind at its first append, and the check
 //! that one name means one thing.
 
+mod author;
 pub(crate) mod batch;
+pub(crate) mod cell;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
@@ -15,14 +17,16 @@ pub(crate) mod react;
 pub(crate) mod reactor;
 mod retry;
 pub(crate) mod state;
+pub(crate) mod topic;
 pub(crate) mod view;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backplane::{Backplane, Local};
 use crate::codec;
 use crate::error::Result;
 use crate::fold::cache::Cache;
@@ -32,6 +36,7 @@ use crate::journal::Journal;
 use crate::journal::erasing::Erasure;
 use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
+use crate::store::author::Authors;
 use crate::store::batch::{StoreBatch, With};
 use crate::store::fact::OwnedFact;
 use crate::store::facts::Facts;
@@ -74,6 +79,10 @@ pub struct Store {
     journal: Journal,
     kinds: Arc<Kinds>,
     projections: Arc<Cache>,
+    /// The backplane that was given, or that of the journal once somebody asked for it.
+    backplane: Arc<OnceLock<Arc<dyn Backplane>>>,
+    backplane_is_given: bool,
+    authors: Arc<Authors>,
 }
 
 const _: () = {
@@ -117,7 +126,44 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
-        Self { journal, kinds: Arc::default(), projections: Arc::default() }
+        Self {
+            journal,
+            kinds: Arc::default(),
+            projections: Arc::default(),
+            backplane: Arc::default(),
+            backplane_is_given: false,
+            authors: Arc::default(),
+        }
+    }
+
+    /// The same store with topics and cells on another backplane than its own journal. Everything else stays where it is;
+    /// the backplane is closed by who opened it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use esker::{Store, backplane::InMemory};
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?.with_backplane(Arc::new(InMemory::new()));
+    /// # store.close() }
+    /// ```
+    #[must_use]
+    pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
+        let backplane = Arc::new(OnceLock::from(backplane));
+        Self { backplane, backplane_is_given: true, authors: Arc::default(), ..self }
+    }
+
+    /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Forked`.
+    pub fn backplane(&self) -> Result<&Arc<dyn Backplane>> {
+        if let Some(backplane) = self.backplane.get() {
+            return Ok(backplane);
+        }
+        // A guest's: what stands on the journal does not keep it open.
+        let local = Local::over(&self.journal.guest())?;
+        Ok(self.backplane.get_or_init(|| Arc::new(local)))
     }
 
     /// The log of bytes under this store.

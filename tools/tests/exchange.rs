@@ -186,6 +186,42 @@ fn a_batch_that_was_keyed_before_the_export_is_known_behind_the_import() {
 }
 
 #[test]
+fn what_a_backplane_wrote_comes_along_and_goes_on() {
+    use esker::backplane::{
+        Append, Backplane, Compactor, Filter, Local, Offset, Put, Revision, Stamp, Step, WriterId,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let paths = ["from.esker", "to.esker"].map(|name| place.path().join(name));
+    let [from, to] = paths.each_ref().map(|path| path.to_str().unwrap());
+    let stamp = |n| Stamp::new(WriterId::from_raw(u64::MAX), n);
+    let append = |n: u64| Step::Append(Append::new("order", b"a", b"payload", stamp(n)).schema(3));
+    let put = Put::new(b"cell", Revision::NEVER, Some(b"\xff"), stamp(1));
+    let commit = |plane: &Local| plane.commit(&[append(1), append(2), append(3), Step::Put(put)]).unwrap();
+    let plane = Local::open(from).unwrap();
+    let done = commit(&plane);
+    plane.compact("order", b"a", done.offset(1).unwrap()).unwrap();
+    plane.close().unwrap();
+    let text = export(from, &[]);
+    assert!(text.contains("\"stamp\":\"ffffffffffffffff:1\""), "{text}");
+    let exported = place.path().join("e.jsonl");
+    std::fs::write(&exported, &text).unwrap();
+    assert_eq!(run(&["import", exported.to_str().unwrap(), to]).code, Some(0));
+    assert_eq!(run(&["diff", from, to]).code, Some(0));
+    assert_eq!(run(&["verify", to]).code, Some(0));
+
+    let plane = Local::open(to).unwrap();
+    let again = commit(&plane);
+    assert_eq!((again.offset(2), again.revision(3)), (done.offset(2), done.revision(3)));
+    assert_eq!(plane.load(b"cell").unwrap().bytes.unwrap(), b"\xff");
+    let lost = plane.subscribe(Filter::topic("order", b"a"), Offset::BEGINNING).err().unwrap();
+    assert_eq!(lost.kind(), esker::ErrorKind::Lost);
+    let mut feed = plane.subscribe(Filter::topic("order", b"a"), done.offset(0).unwrap()).unwrap();
+    let record = feed.try_next().unwrap().unwrap();
+    assert_eq!((record.stamp(), record.schema()), (Some(stamp(2)), 3));
+    plane.close().unwrap();
+}
+
+#[test]
 fn what_is_kept_of_a_kind_its_tombstones_and_what_compaction_left_come_along() {
     let place = Place::new();
     let (path, copy) = (place.path("rows.esker"), place.path("copy.esker"));

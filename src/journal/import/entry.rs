@@ -5,6 +5,7 @@ use crate::format::extension::{Extensions, Id, causation_bytes};
 use crate::format::frame::{FACT, KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
+use crate::format::stamp::StampBytes;
 use crate::format::system::{Codec, Keep, Owner};
 use crate::id::{Generation, IdempotencyKey, KindId, SEQ_MAX, Seq};
 use crate::journal::copying::Numbered;
@@ -115,6 +116,7 @@ pub struct ImportEntry {
     pub(super) causation: Option<(u64, u8)>,
     pub(super) idempotency_key: Option<IdempotencyKey>,
     pub(super) schema_version: Option<u16>,
+    pub(super) stamp: Option<StampBytes>,
     pub(super) row: Option<(RowOperation, RowMark)>,
     pub(super) event: Option<(EventOperation, EventMark)>,
     pub(super) suppressed: u16,
@@ -138,6 +140,7 @@ impl ImportEntry {
             causation: None,
             idempotency_key: None,
             schema_version: None,
+            stamp: None,
             row: None,
             event: None,
             suppressed: 0,
@@ -219,6 +222,15 @@ impl ImportEntry {
         self
     }
 
+    /// Who appended it through a [backplane](crate::backplane), and as the how manieth of its entity.
+    pub const fn stamp(mut self, stamp: Option<(u64, u64)>) -> Self {
+        self.stamp = match stamp {
+            Some((writer, n)) => Some(StampBytes { writer, n }),
+            None => None,
+        };
+        self
+    }
+
     /// The version of its kind's schema.
     pub const fn schema_version(mut self, version: Option<u16>) -> Self {
         self.schema_version = version;
@@ -244,7 +256,7 @@ impl ImportEntry {
         if self.row.is_none() && self.event.is_none() {
             return Ok(());
         }
-        if self.correlation.is_some() || self.causation.is_some() {
+        if self.correlation.is_some() || self.causation.is_some() || self.stamp.is_some() {
             return Err(
                 refused(seq, "what it belongs to").sides("nothing, for a row or an operation", "something")
             );
@@ -270,6 +282,9 @@ impl ImportEntry {
         }
         if let Some(cause) = self.causation {
             row.push(Id::Causation, &causation_bytes(cause));
+        }
+        if let Some(stamp) = self.stamp {
+            row.push(Id::Writer, &stamp.encode());
         }
         match (self.row, self.event, self.schema_version) {
             (Some((_, mark)), ..) => mark.write(&mut row),

@@ -300,7 +300,7 @@ fn compare((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Du
     let kind =
         |frame: &FrameInfo, dump: &Dump| frame.kind.map(|kind| dump.kind_name(kind)).unwrap_or_default();
     let said = |value: Option<String>| value.unwrap_or_else(|| ABSENT.to_owned());
-    let fields: [Field<'_>; 15] = [
+    let fields: [Field<'_>; 16] = [
         ("kind", &kind),
         ("key", &|frame, _| key_text(&frame.key)),
         ("generation", &|frame, _| said(frame.generation.map(|generation| generation.to_string()))),
@@ -314,6 +314,7 @@ fn compare((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Du
         ("correlation", &|frame, _| said(frame.correlation.map(|id| hex(&id)))),
         ("cause", &|frame, _| said(frame.causation.map(|(seq, depth)| format!("{seq} at depth {depth}")))),
         ("schema_version", &|frame, _| said(frame.schema_version.map(|version| version.to_string()))),
+        ("stamp", &|frame, _| said(frame.stamp.map(|stamp| stamp.to_string()))),
         ("row", &|frame, _| said(frame.row.map(|row| format!("{row:x?}")))),
         ("event", &|frame, _| said(frame.event.map(|event| format!("{event:x?}")))),
     ];

@@ -482,6 +482,7 @@ fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
         ("cause", fields.cause.map(|seq| seq.to_string()).unwrap_or_default()),
         ("depth", fields.depth.map(|depth| depth.to_string()).unwrap_or_default()),
         ("schema_version", fields.schema_version.map(|version| version.to_string()).unwrap_or_default()),
+        ("stamp", fields.stamp.unwrap_or_default()),
         ("payload", dump.payload(frame).text()),
     ]
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use esker::backplane::Stamp;
 use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
 use esker::{
     Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Liveness, Origin,
@@ -148,6 +149,8 @@ pub struct Entry<'a> {
     depth: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schema_version: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     row: Option<Row>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -342,6 +345,7 @@ impl<'a> Entry<'a> {
             cause: frame.causation.map(|(seq, _)| seq),
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
+            stamp: frame.stamp.map(|stamp| stamp.to_string()),
             row: Row::of(frame),
             event: Event::of(frame),
             metadata_base64: metadata.is_none().then(|| base64(&frame.metadata)),
@@ -390,6 +394,11 @@ impl<'a> Entry<'a> {
         };
         let sixteen =
             |text: &Option<String>, field| text.as_ref().map(|text| sixteen(text, field)).transpose();
+        let stamp: Option<Stamp> = self
+            .stamp
+            .as_ref()
+            .map(|text| text.parse().map_err(|error: esker::Error| format!("`stamp`: {error}")))
+            .transpose()?;
         let idempotency_key = sixteen(&self.idempotency_key, "idempotency_key")?.map(IdempotencyKey);
         let entry = ImportEntry::new(seq, generation, kind, key, payload);
         let entry = match self.row.as_ref().map(|row| row.to_import(self.schema_version)).transpose()? {
@@ -412,6 +421,7 @@ impl<'a> Entry<'a> {
             .correlation(sixteen(&self.correlation, "correlation")?)
             .causation(cause)
             .idempotency_key(idempotency_key)
+            .stamp(stamp.map(|stamp| (stamp.writer.raw(), stamp.n)))
             .schema_version(self.schema_version))
     }
 }

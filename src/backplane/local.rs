@@ -1,0 +1,332 @@
+//! The backplane of one process: the journal.
+//!
+//! # Where things are
+//!
+//! | of the backplane | in the journal |
+//! | --- | --- |
+//! | stream, topic, record | kind of facts, entity, entry |
+//! | offset | Seq: offsets of all streams rise along the one log |
+//! | stamp | an extension of the entry's frame; the window of idempotency keys remembers it |
+//! | cell | entity of the kind `esker.cells`, of which the newest entry is kept; its revision is the generation |
+//! | floor of a topic | entity of the kind `esker.floors.` and the stream's name |
+//! | commit | one batch |
+//! | era | the store's identity and era |
+//!
+//! A floor is *logical*: from the moment at which its entry is durable, what stands below is shown to nobody. The bytes go
+//! with the prefix of the log when the journal is [compacted](crate::Journal::compact).
+
+mod cells;
+mod feed;
+mod floors;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
+use crate::backplane::feed::Feed;
+use crate::backplane::listen::{self, Listener};
+use crate::backplane::local::cells::CellBytes;
+use crate::backplane::local::feed::{LocalFeed, OpenFeeds};
+use crate::backplane::name::{Era, Filter, Offset, Revision, closed};
+use crate::backplane::record::CellState;
+use crate::backplane::step::{Append, Done, Put, Step, StepDone};
+use crate::backplane::{Backplane, Compactor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::feed::hub::Hub;
+use crate::format::frame::PAYLOAD_BYTES_MAX;
+use crate::format::stamp::mixed;
+use crate::format::system::{Codec, Keep, KindInfo, Owner};
+use crate::id::{Generation, KindId, Seq};
+use crate::journal::Journal;
+use crate::journal::core::Core;
+use crate::journal::record::{Expect, Record};
+use crate::journal::region::Region;
+use crate::journal::registry::{KindSpec, is_reserved};
+use crate::journal::stamped::{Placed, Stamped};
+use crate::journal::view::View;
+use crate::options::Durability;
+
+/// A backplane over a journal: durable as that is, and atomic.
+///
+/// Streams are kinds of facts, so a [`Store`](crate::Store) or a [`Reader`](crate::Reader) reads the same records, and
+/// what they append is delivered too (without a stamp). It remembers stamps as long as a batch's
+/// [idempotency key](crate::Batch::idempotency_key): those of the last 65,536 appends or of the last ten minutes, whichever
+/// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
+/// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped.
+///
+/// ```
+/// use esker::Journal;
+/// use esker::backplane::{Append, Backplane, Filter, Local, Offset, Put, Revision, Stamp, Step, WriterId};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// let journal = Journal::open(directory.path().join("shop.esker"))?;
+/// let plane = Local::over(&journal)?;
+/// let writer = WriterId::random()?;
+///
+/// // A record and a cell in one batch: both or neither.
+/// let shipped = Append::new("order", b"8812", b"shipped", Stamp::new(writer, 1)).expect(Offset::BEGINNING);
+/// let cursor = Put::new(b"cursor of shipping", Revision::NEVER, Some(b"1"), Stamp::new(writer, 1));
+/// let done = plane.commit(&[Step::Append(shipped), Step::Put(cursor)])?;
+/// assert_eq!(done.offset(0), Some(plane.head(Filter::stream("order"))?));
+/// plane.close()?;                  // the journal stays open: it is whose who opened it
+/// # journal.close() }
+/// ```
+pub struct Local {
+    journal: Journal,
+    /// It was opened here, and ends here.
+    owns: bool,
+    era: Era,
+    closed: AtomicBool,
+    feeds: OpenFeeds,
+    hub: Arc<Hub>,
+    /// Whoever registers a kind of ours or sets its policy.
+    registering: Mutex<()>,
+}
+
+impl Local {
+    /// The backplane of a journal that is open. Its [`close`](Backplane::close) leaves the journal open.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `Forked`.
+    pub fn over(journal: &Journal) -> Result<Self> {
+        let core = journal.core();
+        core.check_not_forked("open a backplane")?;
+        core.check_writable()?;
+        let mut identity = [0; 24];
+        let (store, era) = identity.split_at_mut(16);
+        store.copy_from_slice(core.manifest.store.bytes());
+        era.copy_from_slice(&core.manifest.era.to_le_bytes());
+        Ok(Self {
+            journal: journal.clone(),
+            owns: false,
+            era: Era::from_raw(mixed(&identity)),
+            closed: AtomicBool::new(false),
+            feeds: OpenFeeds::default(),
+            hub: Arc::clone(&core.hub),
+            registering: Mutex::default(),
+        })
+    }
+
+    /// The backplane of the store in a directory, which is made where there is none. Its
+    /// [`close`](Backplane::close) closes the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::owning(Journal::open(path)?)
+    }
+
+    /// The backplane of a journal, which its [`close`](Backplane::close) closes for all its clones.
+    ///
+    /// # Errors
+    ///
+    /// As [`over`](Self::over).
+    pub fn owning(journal: Journal) -> Result<Self> {
+        Ok(Self { owns: true, ..Self::over(&journal)? })
+    }
+
+    /// The journal behind it.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    fn core(&self, doing: &str) -> Result<&Arc<Core>> {
+        let core = self.journal.appending();
+        core.check_not_forked(doing)?;
+        if self.closed.load(Ordering::Acquire) || core.is_closed() {
+            return Err(closed(doing).at(core.directory.path()));
+        }
+        Ok(core)
+    }
+
+    fn known(&self, stream: &str) -> Result<Option<KindId>> {
+        self.journal.kind_named(stream).map(|kind| stream_of(&kind)).transpose()
+    }
+
+    /// The kind of a stream, which is registered if this is its first use.
+    fn stream(&self, stream: &str) -> Result<KindId> {
+        self.known(stream)?.map_or_else(|| self.journal.kind(stream), Ok)
+    }
+
+    /// A kind of the library's own.
+    fn own_kind(&self, name: String) -> Result<KindId> {
+        if let Some(kind) = self.journal.kind_named(&name).filter(|kind| kind.keep == Keep::Latest) {
+            return Ok(kind.id);
+        }
+        let _registering = self.registering.lock();
+        let core = self.journal.appending();
+        let spec =
+            KindSpec { name, version: 1, codec: Codec::Bytes, owner: Owner::Facts, fields: Vec::new() };
+        let kind = core.register_any(spec)?;
+        // Only what is newest says anything.
+        core.set_keep(kind.id, Keep::Latest)?;
+        Ok(kind.id)
+    }
+
+    fn wanted<'a>(&self, step: &'a Step<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
+        match step {
+            Step::Append(append) => self.appended(append),
+            Step::Put(put) => self.put(put, cell),
+        }
+    }
+
+    fn appended<'a>(&self, append: &'a Append<'_>) -> Result<Stamped<'a>> {
+        let kind = self.stream(append.stream)?;
+        let record = Record::new(kind, append.key, append.payload)
+            .stamped(append.stamp.bytes())
+            .schema_version(append.schema);
+        Ok(Stamped { record, newest: append.expect.map(Offset::raw) })
+    }
+
+    fn put<'a>(&self, put: &'a Put<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
+        let kind = self.own_kind(cells::NAME.to_owned())?;
+        let expect = Generation::new(put.expect.raw()).map_or(Expect::New, Expect::Generation);
+        let record = Record::new(kind, put.cell, cell.as_slice()).stamped(put.stamp.bytes()).expect(expect);
+        Ok(Stamped { record, newest: None })
+    }
+}
+
+/// The log as far as it may be told: what a power cut could take back is not, where appends wait for the disk.
+fn told(core: &Core) -> View {
+    let mark = match core.options.durability {
+        Durability::Sync => core.commit.durable(),
+        _ => core.commit.readable(),
+    };
+    View::new(Arc::clone(&core.index), mark)
+}
+
+/// The kind as a stream, if it may be one.
+fn stream_of(kind: &KindInfo) -> Result<KindId> {
+    if kind.owner == Owner::Facts && !is_reserved(&kind.name) {
+        return Ok(kind.id);
+    }
+    Err(Error::new(ErrorKind::OwnedByState, format!("use the kind {:?} as a stream", kind.name)))
+}
+
+impl Backplane for Local {
+    fn atomic(&self) -> bool {
+        true
+    }
+
+    fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
+        check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
+        let core = self.core("commit")?;
+        let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
+        let wanted: Vec<Stamped<'_>> =
+            steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
+        let (placed, end) = core.append_stamped(&wanted)?;
+        core.wait_as_configured(end)?;
+        Ok(Done::new(steps.iter().zip(placed).map(done).collect()))
+    }
+
+    fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
+        check_filter(filter)?;
+        let core = self.core("subscribe")?;
+        let newest = core.view().last_seq()?.map_or(0, Seq::get);
+        if from.raw() > newest {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("read {filter} behind an offset"))
+                .at(core.directory.path())
+                .sides(format!("one up to {newest}"), from));
+        }
+        // Somebody may wait for the first record of a stream.
+        let kind = self.stream(filter.stream)?;
+        let feed = LocalFeed::begin(&self.journal, &self.feeds, kind, filter, from)?;
+        // Whoever closes now has not seen it.
+        self.core("subscribe")?;
+        Ok(Box::new(feed))
+    }
+
+    fn head(&self, filter: Filter<'_>) -> Result<Offset> {
+        check_filter(filter)?;
+        let core = self.core("look up the head")?;
+        let Some(kind) = self.known(filter.stream)? else { return Ok(Offset::BEGINNING) };
+        let view = told(core);
+        let newest = match filter.key {
+            Some(key) => view.latest(kind, key)?,
+            None => view.kind(kind).next_back().transpose()?,
+        };
+        Ok(newest.map_or(Offset::BEGINNING, |entry| Offset::from_raw(entry.seq().get())))
+    }
+
+    fn lowest_retained(&self, filter: Filter<'_>) -> Result<Offset> {
+        check_filter(filter)?;
+        let core = self.core("look up the oldest record")?;
+        let Some(kind) = self.known(filter.stream)? else { return Ok(Offset::BEGINNING) };
+        floors::lowest(&told(core), core, kind, filter)
+    }
+
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
+        check_key("cell", cell)?;
+        let core = self.core("load a cell")?;
+        let Some(kind) = self.journal.kind_named(cells::NAME) else { return Ok(CellState::default()) };
+        let view = told(core);
+        let Some(entry) = view.latest(kind.id, cell)? else { return Ok(CellState::default()) };
+        let bytes = cells::value_of(&entry)?;
+        Ok(CellState::new(bytes.map(<[u8]>::to_vec), Revision::from_raw(entry.generation().get())))
+    }
+
+    fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
+        check_name("channel", channel)?;
+        self.core("broadcast")?;
+        listen::send(&self.hub, channel, bytes)
+    }
+
+    fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
+        check_name("channel", channel)?;
+        self.core("listen")?;
+        listen::listen(&self.hub, channel)
+    }
+
+    fn era(&self) -> Result<Era> {
+        self.core("look up the era").map(|_| self.era)
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.feeds.end();
+        if self.owns { self.journal.close() } else { Ok(()) }
+    }
+
+    fn compactor(&self) -> Option<&dyn Compactor> {
+        Some(self)
+    }
+}
+
+impl Compactor for Local {
+    fn compact(&self, stream: &str, key: &[u8], before: Offset) -> Result<()> {
+        let filter = Filter::topic(stream, key);
+        check_filter(filter)?;
+        let core = self.core("compact")?;
+        let Some(kind) = self.known(stream)? else { return Ok(()) };
+        let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
+        let floors = self.own_kind(floors::name_of(stream))?;
+        floors::put(core, floors, key, floor)
+    }
+}
+
+fn done((step, placed): (&Step<'_>, Placed)) -> StepDone {
+    let Placed { receipt, repeated } = placed;
+    match step {
+        Step::Append(_) => StepDone::Appended { offset: Offset::from_raw(receipt.seq.get()), repeated },
+        Step::Put(_) => StepDone::Put { revision: Revision::from_raw(receipt.generation.get()), repeated },
+    }
+}
+
+fn region_of(kind: KindId, filter: Filter<'_>) -> Region {
+    filter.key.map_or_else(|| Region::kind(kind), |key| Region::entity(kind, key))
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Local({}, era {})", self.journal.path().display(), self.era)
+    }
+}

@@ -1,0 +1,218 @@
+//! A feed over the journal: a reader of the kind, or of one entity, that holds nothing back.
+//!
+//! What compaction drops under it was hidden by a floor, of which it is told by the floor itself; or the kind was told to
+//! keep less: then it is `Lost`.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::backplane::feed::Feed;
+use crate::backplane::local::{floors, region_of, told};
+use crate::backplane::name::{Filter, Offset, closed};
+use crate::backplane::record::StreamRecord;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::KindId;
+use crate::journal::Journal;
+use crate::journal::core::Core;
+use crate::journal::entry::OwnedEntry;
+use crate::journal::subscriber::{Item, SubscribeOptions, Subscriber};
+use crate::journal::waiting::{Reading, Stopper};
+
+/// The feeds that a backplane has given out, to be ended with it.
+#[derive(Debug, Default)]
+pub(super) struct OpenFeeds {
+    state: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    ended: bool,
+    /// Those whose feed is gone are let go of when the list has doubled.
+    feeds: Vec<(Weak<()>, Stopper)>,
+    look_at: usize,
+}
+
+impl OpenFeeds {
+    fn add(&self, feed: &Arc<()>, stopper: Stopper) {
+        let mut state = self.state.lock();
+        if state.ended {
+            stopper.stop();
+        }
+        if state.feeds.len() >= state.look_at {
+            state.feeds.retain(|(feed, _)| feed.strong_count() > 0);
+            state.look_at = state.feeds.len() * 2 + 16;
+        }
+        state.feeds.push((Arc::downgrade(feed), stopper));
+    }
+
+    pub(super) fn end(&self) {
+        let feeds = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            std::mem::take(&mut state.feeds)
+        };
+        // Under no lock: it wakes somebody.
+        feeds.iter().for_each(|(_, stopper)| stopper.stop());
+    }
+}
+
+pub(super) struct LocalFeed {
+    core: Arc<Core>,
+    reader: Subscriber,
+    stopper: Stopper,
+    kind: KindId,
+    /// The kind of the floors of the stream, once it has any.
+    floors: Option<KindId>,
+    stream: String,
+    key: Option<Vec<u8>>,
+    position: Offset,
+    /// It ended with an error.
+    ended: bool,
+    _open: Arc<()>,
+}
+
+impl LocalFeed {
+    pub(super) fn begin(
+        journal: &Journal,
+        open: &OpenFeeds,
+        kind: KindId,
+        filter: Filter<'_>,
+        from: Offset,
+    ) -> Result<Self> {
+        let core = Arc::clone(journal.core());
+        let mut reader = journal.subscribe_with(region_of(kind, filter), SubscribeOptions::new())?;
+        // Nothing is dropped between the look and the place from which it is told what is.
+        let view = {
+            let _steady = core.compacting.steady.read();
+            let view = told(&core);
+            reader.begin_behind(region_of(kind, filter), view.clone(), from.raw(), from.raw());
+            view
+        };
+        let floors = floors::kind_of(&core, filter.stream);
+        let floor = floors::check_not_hidden(&view, (kind, floors), filter, from)?;
+        let info = core.known_kind(kind, "subscribe to")?;
+        floors::check_not_dropped(&view, &info, filter, from, floor)?;
+        let (token, stopper) = (Arc::new(()), reader.stopper());
+        open.add(&token, stopper.clone());
+        Ok(Self {
+            core,
+            reader,
+            stopper,
+            kind,
+            floors,
+            stream: filter.stream.to_owned(),
+            key: filter.key.map(<[u8]>::to_vec),
+            position: from,
+            ended: false,
+            _open: token,
+        })
+    }
+
+    fn filter(&self) -> Filter<'_> {
+        Filter { stream: &self.stream, key: self.key.as_deref() }
+    }
+
+    fn step(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        self.reader.place().get_up();
+        loop {
+            if let Some(record) = self.advance()? {
+                return Ok(Some(record));
+            }
+            // The bell before the bed: who wakes us finds it.
+            self.reader.place().give_bell(Some(Arc::new(waker.clone())));
+            if self.stopper.is_stopped() || !self.reader.place().lie_down()? {
+                continue;
+            }
+            // A floor wakes nobody: whoever has something behind it to read is not asleep.
+            return Ok(None);
+        }
+    }
+
+    /// The next record that is shown, if there is one.
+    fn advance(&mut self) -> Result<Option<StreamRecord>> {
+        loop {
+            if self.stopper.is_stopped() {
+                return Err(closed("read on"));
+            }
+            self.check_not_hidden()?;
+            if !self.reader.advance()? {
+                return Ok(None);
+            }
+            let entry: OwnedEntry = match self.reader.item() {
+                Item::Entry(entry) => entry.to_owned(),
+                Item::Missed(_) => {
+                    self.check_not_dropped()?;
+                    continue;
+                }
+            };
+            if self.is_hidden(&entry)? {
+                continue;
+            }
+            let record = StreamRecord::of_entry(entry);
+            self.position = record.offset();
+            return Ok(Some(record));
+        }
+    }
+
+    fn find_floors(&mut self) -> Option<KindId> {
+        if self.floors.is_none() {
+            self.floors = floors::kind_of(&self.core, &self.stream);
+        }
+        self.floors
+    }
+
+    /// For one topic: what is hidden behind the place of the feed is lost to it.
+    fn check_not_hidden(&mut self) -> Result<()> {
+        if self.key.is_none() || self.find_floors().is_none() {
+            return Ok(());
+        }
+        let view = told(&self.core);
+        floors::check_not_hidden(&view, (self.kind, self.floors), self.filter(), self.position).map(drop)
+    }
+
+    fn check_not_dropped(&mut self) -> Result<()> {
+        let (view, floors) = (told(&self.core), self.find_floors());
+        let floor = floors::check_not_hidden(&view, (self.kind, floors), self.filter(), self.position)?;
+        let info = self.core.known_kind(self.kind, "read on in")?;
+        floors::check_not_dropped(&view, &info, self.filter(), self.position, floor)
+    }
+
+    /// For a whole stream: below the floor of its topic a record is passed over.
+    fn is_hidden(&mut self, entry: &OwnedEntry) -> Result<bool> {
+        let Some(floors) = self.find_floors() else { return Ok(false) };
+        let floor = floors::floor_of(&told(&self.core), floors, entry.key())?;
+        Ok(entry.seq().get() < floor.first)
+    }
+}
+
+impl Feed for LocalFeed {
+    fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        if self.ended {
+            return Err(Error::new(ErrorKind::Closed, "read on behind an error")
+                .sides("a subscription anew, from the position of this one", "this one"));
+        }
+        let found = self.step(waker);
+        self.ended = found.is_err();
+        found
+    }
+
+    fn position(&self) -> Offset {
+        self.position
+    }
+}
+
+impl Drop for LocalFeed {
+    fn drop(&mut self) {
+        self.reader.place().give_bell(None);
+        self.reader.place().get_up();
+    }
+}
+
+impl fmt::Debug for LocalFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalFeed({}, behind {})", self.filter(), self.position)
+    }
+}

@@ -1,0 +1,487 @@
+//! Backplanes around another one: some do what a network does, and keep the contract; some break it, to show that this is
+//! found.
+//!
+//! Whatever runs on a backplane is to run on the first kind as on none; of the second kind it has to notice.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::backplane::{
+    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, Listener, Offset, Put, Revision, Stamp,
+    Step, StepDone, StreamRecord, WriterId,
+};
+use crate::conformance::Bench;
+use crate::conformance::random::Random;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a double does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Delivers records again.
+    Redeliver,
+    /// Ends feeds with `Disconnected`.
+    Disconnect,
+    /// Answers `Disconnected`, having done what was asked for or not.
+    Blip,
+    /// Has nothing to deliver yet, and wakes for it later.
+    Delay,
+    /// Delivers a record before the one that stands before it.
+    Reorder,
+    /// Leaves a record out.
+    DropOne,
+    /// Delivers the records of all topics to a feed of one.
+    ForeignKey,
+    /// Makes its streams anew, and says nothing of it.
+    Recreate,
+    /// Loses an acknowledgement, and the stamp with it.
+    AckLost,
+    /// Refuses commits, one after the other.
+    FailNext,
+    /// Delivers the newest payload with records of before.
+    Aliased,
+    /// Swaps a cell at whatever revision it is.
+    BlindPut,
+    /// Does not close.
+    DeafClose,
+    /// Acknowledges what it does not keep.
+    Unstored,
+    /// Appends behind whatever head there is.
+    BlindAppend,
+    /// Drops the newest record too.
+    Overeager,
+    /// Keeps floors in memory.
+    FloorInMemory,
+    /// Begins at the floor instead of below, and says nothing of it.
+    SilentFloor,
+}
+
+impl Fault {
+    /// Those that keep the contract.
+    pub const KEPT: &'static [Self] = &[Self::Redeliver, Self::Disconnect, Self::Blip, Self::Delay];
+
+    /// Those that break it.
+    pub const BROKEN: &'static [Self] = &[
+        Self::Recreate,
+        Self::FailNext,
+        Self::Reorder,
+        Self::DropOne,
+        Self::ForeignKey,
+        Self::Aliased,
+        Self::BlindPut,
+        Self::DeafClose,
+        Self::Unstored,
+        Self::AckLost,
+        Self::BlindAppend,
+        Self::Overeager,
+        Self::FloorInMemory,
+        Self::SilentFloor,
+    ];
+
+    /// The statement of part A that has to find it; `None`: it keeps the contract.
+    #[must_use]
+    pub const fn breaks(self) -> Option<u8> {
+        Some(match self {
+            Self::Redeliver | Self::Disconnect | Self::Blip | Self::Delay => return None,
+            Self::Recreate | Self::FailNext => 1,
+            Self::Reorder | Self::DropOne | Self::ForeignKey => 2,
+            Self::Aliased => 3,
+            Self::BlindPut => 4,
+            Self::DeafClose => 5,
+            Self::Unstored => 6,
+            Self::AckLost => 7,
+            Self::BlindAppend => 8,
+            Self::Overeager => 9,
+            Self::FloorInMemory => 10,
+            Self::SilentFloor => 11,
+        })
+    }
+}
+
+/// A bench whose backplanes are doubles of another's.
+pub struct Doubles<'a> {
+    bench: &'a dyn Bench,
+    fault: Fault,
+    random: Mutex<Random>,
+    /// What the last double was made around, to be killed.
+    around: Mutex<Option<Arc<dyn Backplane>>>,
+}
+
+impl<'a> Doubles<'a> {
+    /// Doubles of what a bench opens. What they do, and when, is made from a seed.
+    #[must_use]
+    pub fn new(bench: &'a dyn Bench, fault: Fault, seed: u64) -> Self {
+        Self { bench, fault, random: Mutex::new(Random::new(seed)), around: Mutex::default() }
+    }
+
+    fn around(&self, plane: Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        let seed = self.random.lock().next();
+        *self.around.lock() = Some(Arc::clone(&plane));
+        Arc::new(Double::new(plane, self.fault, seed))
+    }
+}
+
+impl Bench for Doubles<'_> {
+    fn open(&self) -> Arc<dyn Backplane> {
+        *self.around.lock() = None;
+        self.around(self.bench.open())
+    }
+
+    fn kill(&self, plane: Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        drop(plane);
+        let inner = self.around.lock().take();
+        self.around(inner.map_or_else(|| self.bench.open(), |inner| self.bench.kill(inner)))
+    }
+}
+
+impl fmt::Debug for Doubles<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Doubles({:?})", self.fault)
+    }
+}
+
+/// A backplane around another one.
+#[derive(Debug)]
+pub struct Double {
+    inner: Arc<dyn Backplane>,
+    fault: Fault,
+    random: Mutex<Random>,
+    state: Arc<State>,
+}
+
+/// What a double remembers, and forgets when it is opened again.
+#[derive(Debug, Default)]
+struct State {
+    /// How often streams were made anew.
+    made_anew: AtomicU64,
+    /// So many commits in a row are still refused.
+    refuses: AtomicU64,
+    newest_payload: Mutex<Vec<u8>>,
+    /// Of topics, by stream and key: nothing before is delivered.
+    floors: Mutex<BTreeMap<(String, Vec<u8>), Offset>>,
+}
+
+/// More than whoever is careful repeats a call.
+const REFUSALS: u64 = 20;
+
+impl Double {
+    /// A double of a backplane.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Backplane>, fault: Fault, seed: u64) -> Self {
+        Self { inner, fault, random: Mutex::new(Random::new(seed)), state: Arc::default() }
+    }
+
+    fn one_in(&self, times: usize) -> bool {
+        self.random.lock().one_in(times)
+    }
+
+    /// Says that the connection is gone, now and then, before or behind what is asked for.
+    fn blips<T>(&self, call: impl Fn() -> Result<T>) -> Result<T> {
+        if self.fault != Fault::Blip || !self.one_in(4) {
+            return call();
+        }
+        if self.one_in(2) {
+            // A close is no matter of the connection.
+            call()?;
+        }
+        self.inner.era()?;
+        Err(Error::new(ErrorKind::Disconnected, "reach the backplane"))
+    }
+
+    fn name(&self, stream: &str) -> String {
+        match self.state.made_anew.load(Ordering::Relaxed) {
+            0 => stream.to_owned(),
+            times => format!("{stream}-{times}"),
+        }
+    }
+
+    fn renamed<T>(&self, filter: Filter<'_>, call: impl Fn(Filter<'_>) -> Result<T>) -> Result<T> {
+        let name = self.name(filter.stream);
+        self.blips(|| call(Filter { stream: &name, key: filter.key }))
+    }
+
+    fn floor(&self, stream: &str, key: &[u8]) -> Offset {
+        let floors = self.state.floors.lock();
+        floors.get(&(stream.to_owned(), key.to_vec())).copied().unwrap_or_default()
+    }
+
+    /// A commit as a whole goes wrong, or one of its steps is not what it was.
+    fn commit_otherwise(&self, steps: &[Step<'_>]) -> Result<Done> {
+        match self.fault {
+            Fault::FailNext => {
+                if self.state.refuses.load(Ordering::Relaxed) == 0 && self.one_in(8) {
+                    self.state.refuses.store(REFUSALS, Ordering::Relaxed);
+                }
+                let left = self.state.refuses.load(Ordering::Relaxed);
+                if left > 0 {
+                    self.state.refuses.store(left - 1, Ordering::Relaxed);
+                    return Err(Error::new(ErrorKind::Disconnected, "reach the backplane"));
+                }
+            }
+            Fault::AckLost if self.one_in(4) => {
+                let others: Vec<Step<'_>> = steps.iter().map(|step| restamped(step, &self.random)).collect();
+                self.inner.commit(&others)?;
+                return Err(Error::new(ErrorKind::Disconnected, "hear of the backplane"));
+            }
+            Fault::Unstored if self.one_in(4) => return self.pretend(steps),
+            Fault::Recreate if self.state.made_anew.load(Ordering::Relaxed) < 2 && self.one_in(6) => {
+                self.state.made_anew.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        self.inner.commit(steps)
+    }
+
+    /// Answers as if it had been done.
+    fn pretend(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let mut done = Vec::new();
+        for step in steps {
+            done.push(match step {
+                Step::Append(append) => {
+                    let head = self.inner.head(Filter::stream(append.stream))?;
+                    StepDone::Appended { offset: Offset::from_raw(head.raw() + 1), repeated: false }
+                }
+                Step::Put(put) => {
+                    StepDone::Put { revision: Revision::from_raw(put.expect.raw() + 1), repeated: false }
+                }
+            });
+        }
+        Ok(Done::new(done))
+    }
+
+    /// A swap, or an append, that takes whatever there is for what is expected.
+    fn commit_blindly(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let swaps_only =
+            self.fault == Fault::BlindPut && steps.iter().all(|step| matches!(step, Step::Put(_)));
+        loop {
+            let mut blind = Vec::new();
+            for step in steps {
+                blind.push(match *step {
+                    Step::Put(put) if self.fault == Fault::BlindPut => {
+                        Step::Put(Put { expect: self.inner.load(put.cell)?.revision, ..put })
+                    }
+                    Step::Append(append) if self.fault == Fault::BlindAppend => {
+                        Step::Append(Append { expect: None, ..append })
+                    }
+                    other => other,
+                });
+            }
+            match self.inner.commit(&blind) {
+                // Somebody else swapped meanwhile. An append that is refused would be so for ever.
+                Err(error) if error.kind() == ErrorKind::Conflict && swaps_only => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+fn restamped<'a>(step: &Step<'a>, random: &Mutex<Random>) -> Step<'a> {
+    let stamp = Stamp::new(WriterId::from_raw(random.lock().next()), 1);
+    match *step {
+        Step::Append(append) => Step::Append(Append { stamp, ..append }),
+        Step::Put(put) => Step::Put(Put { stamp, ..put }),
+    }
+}
+
+impl Backplane for Double {
+    fn atomic(&self) -> bool {
+        self.inner.atomic()
+    }
+
+    fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let names: Vec<String> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Append(append) => self.name(append.stream),
+                Step::Put(_) => String::new(),
+            })
+            .collect();
+        let steps: Vec<Step<'_>> = steps
+            .iter()
+            .zip(&names)
+            .map(|(step, name)| match *step {
+                Step::Append(append) => Step::Append(Append { stream: name, ..append }),
+                Step::Put(put) => Step::Put(put),
+            })
+            .collect();
+        let done = match self.fault {
+            Fault::BlindPut | Fault::BlindAppend => self.commit_blindly(&steps),
+            Fault::Blip => self.blips(|| self.inner.commit(&steps)),
+            _ => self.commit_otherwise(&steps),
+        }?;
+        if let Some(Step::Append(append)) = steps.iter().rev().find(|step| matches!(step, Step::Append(_))) {
+            *self.state.newest_payload.lock() = append.payload.to_vec();
+        }
+        Ok(done)
+    }
+
+    fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
+        let feed = self.renamed(filter, |filter| {
+            // A feed of all its stream's topics is one of another filter.
+            let filter =
+                if self.fault == Fault::ForeignKey { Filter { key: None, ..filter } } else { filter };
+            match self.inner.subscribe(filter, from) {
+                Err(error) if self.fault == Fault::SilentFloor && error.kind() == ErrorKind::Lost => {
+                    self.inner.subscribe(filter, self.inner.lowest_retained(filter)?)
+                }
+                other => other,
+            }
+        })?;
+        let floor = filter.key.map_or(Offset::BEGINNING, |key| self.floor(filter.stream, key));
+        if self.fault == Fault::FloorInMemory && from < floor {
+            let below = format!("read {filter} behind offset {from}");
+            return Err(Error::new(ErrorKind::Lost, below).floored_at(floor.raw()));
+        }
+        Ok(Box::new(DoubleFeed {
+            inner: feed,
+            fault: self.fault,
+            random: Random::new(self.random.lock().next()),
+            state: Arc::clone(&self.state),
+            stream: filter.stream.to_owned(),
+            recent: Vec::new(),
+            ahead: Vec::new(),
+            position: from,
+        }))
+    }
+
+    fn head(&self, filter: Filter<'_>) -> Result<Offset> {
+        self.renamed(filter, |filter| self.inner.head(filter))
+    }
+
+    fn lowest_retained(&self, filter: Filter<'_>) -> Result<Offset> {
+        let floor = filter.key.map_or(Offset::BEGINNING, |key| self.floor(filter.stream, key));
+        let lowest = self.renamed(filter, |filter| self.inner.lowest_retained(filter))?;
+        if self.fault == Fault::Overeager && floor > self.inner.head(filter)? {
+            return Ok(Offset::BEGINNING);
+        }
+        Ok(lowest.max(floor))
+    }
+
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
+        self.blips(|| self.inner.load(cell))
+    }
+
+    fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
+        self.inner.broadcast(channel, bytes)
+    }
+
+    fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
+        self.inner.listen(channel)
+    }
+
+    fn era(&self) -> Result<Era> {
+        self.blips(|| self.inner.era())
+    }
+
+    fn close(&self) -> Result<()> {
+        if self.fault == Fault::DeafClose { Ok(()) } else { self.inner.close() }
+    }
+
+    fn compactor(&self) -> Option<&dyn Compactor> {
+        self.inner.compactor().map(|_| self as &dyn Compactor)
+    }
+}
+
+impl Compactor for Double {
+    fn compact(&self, stream: &str, key: &[u8], before: Offset) -> Result<()> {
+        let head = self.inner.head(Filter::topic(stream, key))?;
+        let floor = match self.fault {
+            Fault::FloorInMemory => Some(before.min(head)),
+            Fault::Overeager if before > head => Some(Offset::from_raw(head.raw() + 1)),
+            _ => None,
+        };
+        if let Some(floor) = floor {
+            let mut floors = self.state.floors.lock();
+            let known = floors.entry((stream.to_owned(), key.to_vec())).or_default();
+            *known = floor.max(*known);
+            return Ok(());
+        }
+        let name = self.name(stream);
+        let compactor = self.inner.compactor();
+        self.blips(|| compactor.map_or(Ok(()), |compactor| compactor.compact(&name, key, before)))
+    }
+}
+
+struct DoubleFeed {
+    inner: Box<dyn Feed>,
+    fault: Fault,
+    random: Random,
+    state: Arc<State>,
+    stream: String,
+    /// The last few that were delivered, oldest first.
+    recent: Vec<StreamRecord>,
+    /// What is delivered next, last first.
+    ahead: Vec<StreamRecord>,
+    position: Offset,
+}
+
+impl DoubleFeed {
+    /// The next one that the inner feed has and no floor hides.
+    fn pull(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        loop {
+            let Some(record) = self.inner.poll(waker)? else { return Ok(None) };
+            let floors = self.state.floors.lock();
+            let floor = floors.get(&(self.stream.clone(), record.key().to_vec())).copied();
+            if floor.is_none_or(|floor| record.offset() >= floor) {
+                return Ok(Some(record));
+            }
+        }
+    }
+
+    fn aliased(&self, record: &StreamRecord) -> StreamRecord {
+        let newest = self.state.newest_payload.lock().clone();
+        StreamRecord::new(record.offset(), record.stamp(), record.time(), record.key(), newest)
+            .with_schema(record.schema())
+    }
+}
+
+impl Feed for DoubleFeed {
+    fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        if let Some(record) = self.ahead.pop() {
+            self.position = self.position.max(record.offset());
+            return Ok(Some(record));
+        }
+        match self.fault {
+            Fault::Delay if self.random.one_in(2) => {
+                // It tells of an end at once: only what comes is late.
+                waker.wake_by_ref();
+                return Ok(None);
+            }
+            Fault::Disconnect if self.random.one_in(6) => {
+                return Err(Error::new(ErrorKind::Disconnected, "read on"));
+            }
+            Fault::Redeliver if !self.recent.is_empty() && self.random.one_in(4) => {
+                let from = self.random.below(self.recent.len());
+                self.ahead.extend(self.recent.iter().skip(from).rev().cloned());
+                return self.poll(waker);
+            }
+            _ => {}
+        }
+        let Some(mut record) = self.pull(waker)? else { return Ok(None) };
+        match self.fault {
+            Fault::DropOne if self.random.one_in(5) => return self.poll(waker),
+            Fault::Reorder => {
+                if let Some(second) = self.pull(waker)? {
+                    self.ahead.push(std::mem::replace(&mut record, second));
+                }
+            }
+            Fault::Aliased => record = self.aliased(&record),
+            _ => {}
+        }
+        self.recent.push(record.clone());
+        if self.recent.len() > 4 {
+            self.recent.remove(0);
+        }
+        self.position = self.position.max(record.offset());
+        Ok(Some(record))
+    }
+
+    fn position(&self) -> Offset {
+        self.position
+    }
+}

@@ -1,0 +1,188 @@
+//! Typed cells: values that are compared and swapped on a store's backplane.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backplane::{KEY_BYTES_MAX, Revision};
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+use crate::store::author::Wanted;
+use crate::store::retry::Retry;
+
+/// An update that others overtake is tried again so often.
+const TRIES: u32 = 100;
+const PAUSES: Retry = Retry { base: Duration::from_micros(100), max: Duration::from_millis(10) };
+
+/// The cells of a store, or of one scope in it.
+///
+/// ```
+/// use esker::Store;
+/// # fn main() -> esker::Result<()> {
+/// let store = Store::in_memory()?;
+/// let session = store.cells().scope("session 7")?;
+/// let basket = session.cell::<Vec<String>>("basket")?;
+/// basket.update(|basket| {
+///     let mut basket = basket.unwrap_or_default();
+///     basket.push("lamp".to_owned());
+///     Ok(Some(basket))
+/// })?;
+/// assert_eq!(basket.load()?.value.unwrap(), ["lamp"]);
+/// assert!(store.cells().cell::<Vec<String>>("basket")?.load()?.value.is_none(), "another scope");
+/// # store.close() }
+/// ```
+#[derive(Clone)]
+pub struct Cells {
+    store: Store,
+    /// The scopes, each with its length before it.
+    prefix: Vec<u8>,
+}
+
+/// One cell with values of type `T`: see [`Cells`].
+pub struct Cell<T> {
+    store: Store,
+    /// The scopes, a zero, and the key.
+    key: Vec<u8>,
+    makes: PhantomData<fn() -> T>,
+}
+
+/// What a cell holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loaded<T> {
+    /// The value; `None`: it was never written, or what it held was taken out.
+    pub value: Option<T>,
+    /// [`Revision::NEVER`] for one that was never written.
+    pub revision: Revision,
+}
+
+impl Store {
+    /// The cells of this store, on its [backplane](Self::backplane).
+    #[must_use]
+    pub fn cells(&self) -> Cells {
+        Cells { store: self.clone(), prefix: Vec::new() }
+    }
+}
+
+impl Cells {
+    /// The cells of a scope within this one: of a session, for example. No key of one scope is one of another.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a name that is empty or too long.
+    pub fn scope(&self, name: impl AsRef<[u8]>) -> Result<Self> {
+        let name = name.as_ref();
+        let length = u8::try_from(name.len()).ok().filter(|length| *length > 0);
+        let length = length.ok_or_else(|| too_long("a scope", name.len(), KEY_BYTES_MAX))?;
+        let prefix = [&*self.prefix, &[length], name].concat();
+        Ok(Self { store: self.store.clone(), prefix })
+    }
+
+    /// The cell of a key. All its scopes and it take at most 255 bytes, with one more for each.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a key that is empty or too long.
+    pub fn cell<T>(&self, key: impl AsRef<[u8]>) -> Result<Cell<T>> {
+        let key = key.as_ref();
+        let most = KEY_BYTES_MAX.saturating_sub(self.prefix.len() + 1);
+        if key.is_empty() || key.len() > most {
+            return Err(too_long("a cell", key.len(), most));
+        }
+        let key = [&*self.prefix, &[0], key].concat();
+        Ok(Cell { store: self.store.clone(), key, makes: PhantomData })
+    }
+}
+
+fn too_long(what: &str, found: usize, most: usize) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("use the key of {what}"))
+        .sides(format!("1 to {most} bytes"), format!("{found} bytes"))
+}
+
+impl<T> Cell<T> {
+    /// What the cell holds, asked of whoever decides.
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if that is no `T`; what [`load`](crate::backplane::Backplane::load) answers.
+    pub fn load(&self) -> Result<Loaded<T>>
+    where
+        T: DeserializeOwned,
+    {
+        let cell = self.store.backplane()?.load(&self.key)?;
+        let value = cell.bytes.as_deref().map(codec::decode_bytes).transpose();
+        let value =
+            value.map_err(|cause| Error::new(ErrorKind::Codec, self.doing("decode")).because(cause))?;
+        Ok(Loaded { value, revision: cell.revision })
+    }
+
+    /// Changes what the cell holds: loads, asks `change` what it is to hold (`None`: nothing), and swaps if nobody else has
+    /// meanwhile; else again, up to 100 times, with pauses from 100 microseconds to 10 milliseconds. So `change` may be
+    /// called several times. Answers what it holds then.
+    ///
+    /// # Errors
+    ///
+    /// What `change` answers: nothing is written then. `Conflict` if others were faster 100 times. `Codec` if what is there is no
+    /// `T`, which is never written over. What [`commit`](crate::backplane::Backplane::commit) answers.
+    pub fn update(&self, mut change: impl FnMut(Option<T>) -> Result<Option<T>>) -> Result<Loaded<T>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let plane = self.store.backplane()?;
+        let mut tries = 0;
+        loop {
+            let Loaded { value, revision } = self.load()?;
+            let value = change(value)?;
+            let mut bytes = Vec::new();
+            if let Some(value) = &value {
+                codec::encode("esker.cells", value, &mut bytes)?;
+            }
+            let wanted = Wanted::Put { value: value.as_ref().map(|_| &*bytes), expect: revision };
+            match self.store.authors.commit(&**plane, None, &self.key, wanted) {
+                Ok(revision) => return Ok(Loaded { value, revision: Revision::from_raw(revision) }),
+                Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES => {
+                    tries += 1;
+                    pause(PAUSES.pause(tries));
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    return Err(error.noting(format!("others were faster {TRIES} times")));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn doing(&self, verb: &str) -> String {
+        format!("{verb} the cell {}", String::from_utf8_lossy(&self.key).escape_debug())
+    }
+}
+
+fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        park_timeout(left);
+    }
+}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cells(in {})", String::from_utf8_lossy(&self.prefix).escape_debug())
+    }
+}
+
+impl<T> Clone for Cell<T> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), key: self.key.clone(), makes: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Cell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing("Cell:"))
+    }
+}

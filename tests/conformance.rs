@@ -1,0 +1,173 @@
+//! The contract of a backplane, on those of this crate, on doubles that keep it, and on doubles that break it: each
+//! statement is shown red by the doubles that it has to find, in the same run in which it is green.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use esker::backplane::{Backplane, InMemory, Local};
+use esker::conformance::doubles::{Double, Doubles, Fault};
+use esker::conformance::part_a::STATEMENTS;
+use esker::conformance::{Bench, Random, Settings, Statement, check, contract};
+use esker::{CompactOptions, Durability, Journal, Options, Simulator};
+
+/// A journal on a simulated disk: a crash takes what was not synced, in any of the ways in which a disk may. Each opening
+/// compacts, now and then.
+struct Disk {
+    disk: Mutex<Simulator>,
+    random: Mutex<Random>,
+}
+
+impl Disk {
+    fn new(seed: u64) -> Self {
+        Self { disk: Mutex::new(Simulator::new()), random: Mutex::new(Random::new(seed)) }
+    }
+
+    fn compacted(&self, journal: Journal) -> Journal {
+        if self.random.lock().unwrap().one_in(2) {
+            journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+        }
+        journal
+    }
+}
+
+impl Bench for Disk {
+    fn open(&self) -> Arc<dyn Backplane> {
+        let options = Options::new().segment_bytes(16 << 10).background(false);
+        let journal = options.open_in(&self.disk.lock().unwrap()).unwrap();
+        Arc::new(Local::owning(self.compacted(journal)).unwrap())
+    }
+
+    fn kill(&self, plane: Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        let crashed = {
+            let mut random = self.random.lock().unwrap();
+            let disk = self.disk.lock().unwrap();
+            disk.crash(disk.events(), &mut |n| random.below(n))
+        };
+        *self.disk.lock().unwrap() = crashed;
+        drop(plane);
+        self.open()
+    }
+}
+
+/// In memory: there is nothing that a crash could take.
+struct Memory(InMemory);
+
+impl Bench for Memory {
+    fn open(&self) -> Arc<dyn Backplane> {
+        Arc::new(self.0.reopened())
+    }
+}
+
+type MakeBench = fn(u64) -> Box<dyn Bench>;
+
+const BACKPLANES: &[(&str, MakeBench)] = &[
+    ("local", |seed| Box::new(Disk::new(seed))),
+    ("memory", |_| Box::new(Memory(InMemory::new()))),
+    ("stepwise", |_| Box::new(Memory(InMemory::stepwise()))),
+];
+
+fn schedules() -> u64 {
+    std::env::var("ESKER_CONFORMANCE_SCHEDULES").ok().map_or(6, |text| text.parse().unwrap())
+}
+
+/// One row of the table: a statement, and what became of it on each backplane.
+type Table = BTreeMap<(u8, String), Vec<String>>;
+
+#[test]
+fn every_statement_holds_on_every_backplane_and_kept_double_and_is_broken_by_those_that_it_names() {
+    let mut table = Table::new();
+    let mut problems = Vec::new();
+    let settings = Settings::new().schedules(schedules());
+    for (name, bench) in BACKPLANES {
+        let around = std::iter::once(None).chain(Fault::KEPT.iter().copied().map(Some));
+        for (at, fault) in around.enumerate() {
+            let bench = bench(at as u64);
+            let report = match fault {
+                None => check(&*bench, STATEMENTS, &settings),
+                Some(fault) => check(&Doubles::new(&*bench, fault, at as u64), STATEMENTS, &settings),
+            };
+            assert_eq!(report.tried.len(), STATEMENTS.len());
+            let column = fault.map_or("plain".to_owned(), |fault| format!("{fault:?}"));
+            for tried in &report.tried {
+                let is_green =
+                    tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
+                if !is_green {
+                    problems.push(format!("{name} {column} {tried:?}"));
+                }
+                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
+                table.entry((tried.number, column.clone())).or_default().push(said);
+            }
+        }
+        for fault in Fault::BROKEN {
+            let number = fault.breaks().unwrap();
+            let statement = STATEMENTS.iter().find(|statement| statement.number == number).unwrap();
+            let found = schedules_until_broken(bench, *fault, *statement);
+            if found.is_none() {
+                problems.push(format!("{name} {fault:?} is not found by statement {number}"));
+            }
+            let said = found.map_or("NOT FOUND".to_owned(), |schedules| format!("red at {schedules}"));
+            table.entry((number, format!("{fault:?}"))).or_default().push(said);
+        }
+    }
+    println!("{}", text_of(&table));
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+/// In how many schedules a statement finds a fault; `None`: in none.
+fn schedules_until_broken(bench: &MakeBench, fault: Fault, statement: Statement) -> Option<u64> {
+    // Nothing that is waited for comes there: a close that is deaf.
+    let settings = Settings::new().schedules(50).patience(Duration::from_millis(200));
+    let bench = bench(99);
+    let report = check(&Doubles::new(&*bench, fault, 1), &[statement], &settings);
+    report.broken().next().map(|tried| tried.schedules)
+}
+
+fn text_of(table: &Table) -> String {
+    let mut text = format!("{:>2} {:<14}", "", "double");
+    BACKPLANES.iter().for_each(|(name, _)| write!(text, " {name:>10}").unwrap());
+    for ((number, column), cells) in table {
+        write!(text, "\n{number:>2} {column:<14}").unwrap();
+        cells.iter().for_each(|cell| write!(text, " {cell:>10}").unwrap());
+    }
+    text
+}
+
+#[test]
+fn every_statement_is_named_by_a_double_that_breaks_it() {
+    for statement in STATEMENTS {
+        let named = Fault::BROKEN.iter().any(|fault| fault.breaks() == Some(statement.number));
+        assert!(named, "{statement:?} is one that nothing has ever failed");
+    }
+    assert!(Fault::KEPT.iter().all(|fault| fault.breaks().is_none()));
+}
+
+#[test]
+fn a_store_in_a_directory_keeps_the_contract_in_every_mode() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("contract.esker");
+        let open = || -> Arc<dyn Backplane> {
+            let options = Options::new().segment_bytes(64 << 10).durability(durability);
+            Arc::new(Local::owning(options.open(&path).unwrap()).unwrap())
+        };
+        let report = check(&open, STATEMENTS, &Settings::new().schedules(2).seed(7));
+        assert!(report.broken().next().is_none(), "{durability:?}\n{report}");
+    }
+}
+
+#[test]
+fn the_contract_is_one_call() {
+    let plane = InMemory::new();
+    contract(&|| Arc::new(plane.reopened()));
+}
+
+#[test]
+#[should_panic(expected = "the contract of a backplane is broken")]
+fn the_contract_panics_where_it_is_broken() {
+    let plane = InMemory::new();
+    contract(&|| Arc::new(Double::new(Arc::new(plane.reopened()), Fault::BlindPut, 1)));
+}

@@ -1,0 +1,195 @@
+//! Typed topics and cells, on a store's own journal and on other backplanes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+use std::sync::Arc;
+
+use esker::backplane::{Backplane, Filter, InMemory, Offset, Put, Revision, Stamp, Step, WriterId};
+use esker::conformance::doubles::{Double, Fault};
+use esker::{Codec, Error, ErrorKind, Facts, Store, Topic};
+
+const ORDERS: Topic<String> = Topic::new("order").version(2);
+
+fn stores() -> [Store; 2] {
+    [Store::in_memory().unwrap(), Store::in_memory().unwrap().with_backplane(Arc::new(InMemory::new()))]
+}
+
+#[test]
+fn events_are_read_as_they_were_appended_and_a_topic_ends_where_its_key_does() {
+    for store in stores() {
+        let (first, other) = (store.topic(ORDERS, "a").unwrap(), store.topic(ORDERS, "b").unwrap());
+        let placed = first.append(&"placed".to_owned()).unwrap();
+        other.append(&"elsewhere".to_owned()).unwrap();
+        let refused = first.append_if(Offset::BEGINNING, &"again".to_owned()).unwrap_err();
+        assert_eq!((refused.kind(), refused.actual()), (ErrorKind::Conflict, Some(&*placed.to_string())));
+        let shipped = first.append_if(placed, &"shipped".to_owned()).unwrap();
+        assert_eq!((first.head().unwrap(), first.lowest_retained().unwrap()), (shipped, placed));
+
+        let mut feed = first.read(Offset::BEGINNING).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| feed.try_next().unwrap()).collect();
+        let values: Vec<String> = all.iter().map(|event| event.value().unwrap()).collect();
+        assert_eq!(values, ["placed", "shipped"]);
+        let numbers: Vec<u64> = all.iter().map(|event| event.stamp().unwrap().n).collect();
+        assert_eq!((numbers, all[0].record().schema()), (vec![1, 2], 2));
+        assert_eq!(feed.position(), shipped);
+
+        first.compact(shipped).unwrap();
+        assert_eq!(first.read(Offset::BEGINNING).unwrap_err().kind(), ErrorKind::Lost);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn on_the_store_s_own_journal_the_records_are_facts_that_the_tool_decodes() {
+    let store = Store::in_memory().unwrap();
+    store.topic(ORDERS, "a").unwrap().append(&"placed".to_owned()).unwrap();
+    let facts: Facts<String> = Facts::new("order").version(2);
+    assert_eq!(store.latest(facts, "a").unwrap().unwrap().value().unwrap(), "placed");
+    let kind = store.journal().kind_named("order").unwrap();
+    assert_eq!((kind.codec, kind.version), (Codec::MessagePack, 2));
+
+    let elsewhere = Store::in_memory().unwrap().with_backplane(Arc::new(InMemory::new()));
+    elsewhere.topic(ORDERS, "a").unwrap().append(&"placed".to_owned()).unwrap();
+    assert!(elsewhere.journal().kind_named("order").is_none(), "nothing of it is in the journal");
+}
+
+#[test]
+fn an_event_of_another_type_is_an_error_with_both_versions() {
+    const NUMBERS: Topic<u64> = Topic::new("order");
+    let store = Store::in_memory().unwrap().with_backplane(Arc::new(InMemory::new()));
+    store.topic(ORDERS, "a").unwrap().append(&"placed".to_owned()).unwrap();
+    let event =
+        store.topic(NUMBERS, "a").unwrap().read(Offset::BEGINNING).unwrap().try_next().unwrap().unwrap();
+    let error = event.value().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Codec);
+    assert!(error.to_string().contains("written as version 2, read as version 1"), "{error}");
+}
+
+#[test]
+fn an_append_whose_fate_is_unknown_keeps_its_number_until_that_is_known() {
+    for seed in 0..50 {
+        let memory = InMemory::new();
+        let double = Double::new(Arc::new(memory.reopened()), Fault::Blip, seed);
+        let store = Store::in_memory().unwrap().with_backplane(Arc::new(double));
+        let topic = store.topic(ORDERS, "a").unwrap();
+        let outcomes: Vec<Result<Offset, Error>> = (0..60).map(|n| topic.append(&n.to_string())).collect();
+        let mut feed = memory.subscribe(Filter::stream("order"), Offset::BEGINNING).unwrap();
+        let records: Vec<_> = std::iter::from_fn(|| feed.try_next().unwrap()).collect();
+        let numbers = records.iter().map(|record| record.stamp().unwrap().n);
+        assert!(numbers.eq(1..=records.len() as u64), "seed {seed}: {records:?}");
+        let acknowledged: Vec<Offset> =
+            outcomes.iter().filter_map(|done| done.as_ref().ok().copied()).collect();
+        assert!(acknowledged.is_sorted_by(|before, next| before < next), "seed {seed}");
+        assert!(acknowledged.iter().all(|offset| records.iter().any(|record| record.offset() == *offset)));
+        let unknown = outcomes.len() - acknowledged.len();
+        assert!(records.len() - acknowledged.len() <= unknown, "seed {seed}: something is there twice");
+    }
+}
+
+#[test]
+fn many_who_update_a_cell_all_count() {
+    for store in stores() {
+        let counter = store.cells().cell::<u64>("counter").unwrap();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                let counter = counter.clone();
+                threads.spawn(move || {
+                    (0..25)
+                        .for_each(|_| _ = counter.update(|count| Ok(Some(count.unwrap_or(0) + 1))).unwrap());
+                });
+            }
+        });
+        assert_eq!(counter.load().unwrap().value, Some(100));
+        let emptied = counter.update(|_| Ok(None)).unwrap();
+        let loaded = counter.load().unwrap();
+        assert_eq!((loaded.value, loaded.revision), (None, emptied.revision));
+    }
+}
+
+#[test]
+fn a_change_that_fails_writes_nothing_and_what_cannot_be_decoded_is_not_written_over() {
+    for store in stores() {
+        let cell = store.cells().cell::<u64>("c").unwrap();
+        let before = cell.update(|_| Ok(Some(1))).unwrap();
+        let refused = cell.update(|_| Err(Error::new(ErrorKind::InvalidInput, "decide"))).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert_eq!(cell.load().unwrap(), before);
+
+        let text = store.cells().cell::<String>("c").unwrap();
+        let mut called = false;
+        let undecodable = text.update(|value| {
+            called = true;
+            Ok(value)
+        });
+        assert_eq!((undecodable.unwrap_err().kind(), called), (ErrorKind::Codec, false));
+        assert_eq!(cell.load().unwrap(), before);
+    }
+}
+
+#[test]
+fn no_key_of_one_scope_is_one_of_another() {
+    let store = Store::in_memory().unwrap();
+    let cells = store.cells();
+    let all = [
+        cells.cell::<u32>("ab").unwrap(),
+        cells.scope("a").unwrap().cell("b").unwrap(),
+        cells.scope("ab").unwrap().cell("b").unwrap(),
+        cells.scope("a").unwrap().scope("b").unwrap().cell("b").unwrap(),
+        cells.cell(b"\x01a\0b").unwrap(),
+        cells.scope("a").unwrap().cell(b"\0b").unwrap(),
+    ];
+    for (cell, n) in all.iter().zip(0..) {
+        cell.update(|found| {
+            assert_eq!(found, None);
+            Ok(Some(n))
+        })
+        .unwrap();
+    }
+    for (cell, n) in all.iter().zip(0..) {
+        assert_eq!(cell.load().unwrap().value, Some(n));
+    }
+    for bad in [
+        cells.cell::<u32>("").map(drop),
+        cells.cell::<u32>([1; 255]).map(drop),
+        cells.scope([1; 256]).map(drop),
+    ] {
+        let error = bad.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+#[test]
+fn an_update_that_is_always_overtaken_says_so() {
+    let memory = InMemory::new();
+    let store = Store::in_memory().unwrap().with_backplane(Arc::new(memory.reopened()));
+    let cell = store.cells().cell::<u64>("c").unwrap();
+    let mut overtaken = 0_u64;
+    let error = cell
+        .update(|_| {
+            // Somebody else is there each time, between the look and the swap.
+            let key = [b"\0", &b"c"[..]].concat();
+            overtaken += 1;
+            let stamp = Stamp::new(WriterId::from_raw(9), overtaken);
+            let put = Put::new(&key, Revision::from_raw(overtaken - 1), Some(b"\x07"), stamp);
+            memory.commit(&[Step::Put(put)]).unwrap();
+            Ok(Some(1))
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("100 times"), "{error}");
+    assert_eq!((overtaken, cell.load().unwrap().value), (101, Some(7)));
+}
+
+#[test]
+fn a_store_that_is_dropped_is_closed_though_its_backplane_was_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.esker");
+    let store = Store::open(&path).unwrap();
+    store.topic(ORDERS, "a").unwrap().append(&"placed".to_owned()).unwrap();
+    let cell = store.cells().cell::<u64>("c").unwrap();
+    let feed = store.topic(ORDERS, "a").unwrap().read(Offset::BEGINNING).unwrap();
+    drop((store, cell));
+    let store = Store::open(&path).expect("nobody holds it any more");
+    assert_eq!(store.topic(ORDERS, "a").unwrap().head().unwrap().raw(), 1);
+    drop(feed);
+}
