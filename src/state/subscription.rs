@@ -542,7 +542,12 @@ impl Follower {
         if !self.steps.is_multiple_of(EVERY) {
             return Ok(false);
         }
-        Ok(self.source().view()?.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
+        let view = match self.source().view() {
+            // The rows are mapped: they are told, and then what has become of the log.
+            Err(error) if self.source().has_lost_its_place(&error) => return Ok(false),
+            view => view?,
+        };
+        Ok(view.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
     }
 
     /// The row that an entity had before an update, if it is still there: that of the frame right before.

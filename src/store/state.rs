@@ -305,7 +305,8 @@ impl Reader {
     /// [`until`](SubscriptionBuilder::until) says otherwise; its tokens are the store's. It registers nothing and holds nothing
     /// back: where compaction has dropped what it had yet to see, it is told so as one that is too slow, or begins with
     /// all the rows anew ([`Because::Compacted`](crate::Because::Compacted)); so it does if a crash took back what it was told
-    /// ([`Because::Rewound`](crate::Because::Rewound)).
+    /// ([`Because::Rewound`](crate::Because::Rewound)). One that needs longer for all the rows than compaction for its next turn
+    /// begins again and again.
     ///
     /// ```
     /// use esker::{ChangeKind, Kind, Reader, StateItem, Store};
