@@ -1,5 +1,5 @@
-//! A subscriber that stands still inside its bootstrap costs those who write no memory, and no more disk than it may hold
-//! back; and when it goes on, it comes to what is there. Alone in its process, whose memory is looked at.
+//! While a subscriber stands still inside its bootstrap, memory does not grow with what it has not read, and the disk by
+//! little more than it may hold back; and when it goes on, it comes to what is there. Alone in its process, whose memory is looked at.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
