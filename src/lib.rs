@@ -127,7 +127,8 @@
 //! derived, checksummed, and made again when they are missing or in doubt.
 //!
 //! Live state is the newest row frame of each entity, found by the same index of entities: rows, versions and sets of
-//! sources are read from the mapped log, and the heap holds only the windows that are not appended yet. A
+//! sources are read from the mapped log, and the heap holds only the windows that are not appended yet: the one that is
+//! open, and one that is on its way into the log while operations go into the next. A
 //! subscription is a walk over the frames of a kind, then over those behind it, by the same index.
 //!
 //! Operations of a kind with events stand beside its rows, as frames of a kind of their own with a flag that keeps them out of
