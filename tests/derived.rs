@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use esker::{Durability, Expect, Generation, IdempotencyKey, Journal, Options, Record, Simulator};
+use esker::{
+    CompactOptions, Durability, Expect, Generation, IdempotencyKey, Journal, Keep, Options, Record, Simulator,
+};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -264,4 +266,27 @@ fn an_opening_learns_nothing_of_what_indexes_know() {
         journal.close().unwrap();
     }
     assert_eq!(esker::verify_in(&disk, esker::Check::Full).unwrap().verdict, esker::Verdict::Valid);
+}
+
+#[test]
+fn entities_whose_older_entries_were_compacted_are_counted() {
+    let disk = Simulator::new();
+    let journal = open(&disk);
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    let round = |journal: &Journal| {
+        for key in 0..10u8 {
+            journal.append(Record::new(row, &[key], &[0; 200])).unwrap();
+        }
+    };
+    while journal.stats().segments < 3 {
+        round(&journal);
+    }
+    round(&journal);
+    assert!(journal.compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
+    assert_eq!(journal.stats().entities, 10);
+    journal.close().unwrap();
+    let journal = open(&disk);
+    assert_eq!(journal.stats().entities_on_heap, 0, "the index of the segment that is left knows them");
+    assert_eq!(journal.stats().entities, 10);
 }

@@ -70,7 +70,7 @@ pub(crate) struct Entities {
     has_settled: AtomicBool,
     /// Entities that are on the heap.
     on_heap: AtomicU64,
-    /// Entities, there or in runs, that are not in the file.
+    /// Those of them that are in nothing that is settled.
     added: AtomicU64,
 }
 
@@ -83,9 +83,8 @@ impl Entities {
     pub(crate) fn new(settled: Settled) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
         let has_settled = AtomicBool::new(!settled.is_empty());
-        let added = AtomicU64::new(settled.added());
         let settled = RwLock::new(Arc::new(settled));
-        Self { shards, settled, has_settled, on_heap: AtomicU64::new(0), added }
+        Self { shards, settled, has_settled, on_heap: AtomicU64::new(0), added: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -218,7 +217,7 @@ impl Entities {
 
     /// Entities in all.
     pub(crate) fn count(&self) -> u64 {
-        self.settled.read().in_file() + self.added.load(Ordering::Relaxed)
+        self.settled().count() + self.added.load(Ordering::Relaxed)
     }
 
     /// Entities on the heap.
@@ -233,19 +232,19 @@ impl Entities {
     /// Goes on over a new file, whose pages were all checked, and forgets from the heap what
     /// it covers. One that covers less than the file before it is not used.
     pub(crate) fn use_file(&self, file: EntityFile) {
-        let (covered, entities) = (file.covered, file.entities);
-        let before = {
-            let mut current = self.settled.write();
-            if current.file.as_ref().is_some_and(|current| current.covered > covered) {
+        let covered = file.covered;
+        let (before, settled) = {
+            let before = self.settled();
+            if before.file.as_ref().is_some_and(|current| current.covered > covered) {
                 return;
             }
-            let before = current.in_file();
-            *current = Arc::new(current.with_file(file));
-            before
+            let settled = Arc::new(before.with_file(file));
+            *self.settled.write() = Arc::clone(&settled);
+            (before, settled)
         };
         self.has_settled.store(true, Ordering::Release);
         // What the file knows beyond the one before was counted as added when it was written.
-        self.no_longer_added(entities.saturating_sub(before));
+        self.no_longer_added(settled.count().saturating_sub(before.count()));
         for shard in &self.shards {
             let mut shard = shard.write();
             let length = shard.len();

@@ -468,7 +468,8 @@ fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose)
             _ => learned.push((section.number, opened)),
         }
     }
-    let entities = Entities::new(Settled::new(file, runs));
+    let is_compacted = !catalog.compacted.covers.is_empty();
+    let entities = Entities::new(Settled::new(file, runs, is_compacted));
     for (number, opened) in learned {
         learn_from(&entities, hasher, number, opened);
     }

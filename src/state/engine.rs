@@ -128,9 +128,10 @@ impl StateTicket {
     /// `NoSpace` or `Io`: it is still pending, and is tried again. `Poisoned`: the outcome is unknown. `Closed`:
     /// the store was closed before it could be appended.
     pub fn wait(&self, until: Until) -> Result<Committed> {
-        if self.outcome.of(self.entity).is_none() {
-            self.state.append(&self.core)?;
-        }
+        let tried = match self.outcome.of(self.entity) {
+            None => self.state.append(&self.core).map(drop),
+            Some(_) => Ok(()),
+        };
         match self.outcome.of(self.entity) {
             Some(Some((end, committed))) => {
                 if until == Until::Durable {
@@ -138,8 +139,8 @@ impl StateTicket {
                 }
                 Ok(committed)
             }
-            // Whatever refused it refuses everything.
-            _ => Err(self.core.stopped_now("flush a window")),
+            // Whatever was refused behind it is told to others. What refused it for good refuses everything.
+            _ => tried.and_then(|()| Err(self.core.stopped_now("flush a window"))),
         }
     }
 
@@ -226,9 +227,12 @@ impl Open {
 
     /// How an entity is with all that is pending, if anything of it is.
     fn pending(&self, hash: EntityHash) -> Option<Standing<'_>> {
-        let closed = self.closed.as_ref().map(|closed| &*closed.window);
-        let mut windows = [Some(&self.window), closed].into_iter().flatten();
-        windows.find_map(|window| Some(window.standing(window.find(hash)?)))
+        let closed = self.closed.as_ref().and_then(|closed| closed.window.standing_of(hash));
+        let open = self.window.standing_of(hash);
+        match (open, closed) {
+            (Some(open), Some(closed)) => Some(Standing { touched: open.touched | closed.touched, ..open }),
+            (open, closed) => open.or(closed),
+        }
     }
 
     /// An entity at rest, as it is in the log or will be behind the window that is on its way.
@@ -417,7 +421,7 @@ impl State {
         if let Some(base) = open.recent.get(hash) {
             return then(base.standing());
         }
-        // Nobody writes rows but under this lock.
+        // Nobody writes rows but under this lock, or by way of the closed window, which was asked before.
         then(base_of(core, bound, key)?.standing())
     }
 

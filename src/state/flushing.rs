@@ -12,6 +12,7 @@
 //! The thread that flushes when nobody waits is called *pulse*. It runs no code of the user.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Builder;
@@ -97,8 +98,8 @@ impl Open {
     /// Notes that a window is in the log, and how its entities are there now.
     fn note(&mut self, mut window: Window, log: InLog) -> Appended {
         let InLog { frames, rows, first_version, appended } = log;
-        // What failed before has been made good.
-        self.failure = None;
+        // What failed before has been made good, but for rows that cannot be read.
+        self.failure.take_if(|failure| !failure.is_corruption());
         self.end = appended.end;
         let Self { window: open, recent, .. } = self;
         let operations = window.flushed((&frames, &rows), first_version, appended.end, |entity| {
@@ -204,25 +205,42 @@ impl State {
         self.end_closed(core, open, window, appended)
     }
 
-    /// Closes the window and appends it, not under the lock.
+    /// Closes the window and appends it, not under the lock; first the one that could not be appended before.
     fn append_beside(&self, core: &Core, open: &mut MutexGuard<'_, Open>) -> Result<Position> {
         self.settle(open);
         open.last_flush = Instant::now();
-        if open.closed.is_none() {
-            if open.window.is_empty() {
-                return Ok(open.end);
-            }
+        if open.closed.is_some() {
+            self.send_closed(core, open)?;
+            // Others may have come in between.
+            self.settle(open);
+        }
+        if open.closed.is_none() && !open.window.is_empty() {
             let successor = open.window.successor();
             let window = Arc::new(std::mem::replace(&mut open.window, successor));
             open.is_full = false;
             open.closed = Some(Closed { window, is_on_its_way: false });
+            self.send_closed(core, open)?;
         }
-        let Some(closed) = &mut open.closed else { return Ok(open.end) };
+        Ok(open.end)
+    }
+
+    /// Appends the closed window, not under the lock.
+    fn send_closed(&self, core: &Core, open: &mut MutexGuard<'_, Open>) -> Result<()> {
+        let Some(closed) = &mut open.closed else { return Ok(()) };
         closed.is_on_its_way = true;
         let (window, end) = (Arc::clone(&closed.window), open.end);
-        let appended = MutexGuard::unlocked(open, || append(core, &window, end, Together::default()));
-        self.end_closed(core, open, window, appended)?;
-        Ok(open.end)
+        let appended = MutexGuard::unlocked(open, || {
+            catch_unwind(AssertUnwindSafe(|| append(core, &window, end, Together::default())))
+        });
+        match appended {
+            Ok(appended) => self.end_closed(core, open, window, appended),
+            Err(panic) => {
+                // Nobody waits for ever because of a bug: what was not stored is still pending, and where some of it was
+                // the store is poisoned.
+                self.keep_closed(core, open, window);
+                resume_unwind(panic)
+            }
+        }
     }
 
     /// The closed window is in the log, or stays to be tried again.
@@ -245,13 +263,19 @@ impl State {
                 Ok(())
             }
             Err(error) => {
-                open.closed = Some(Closed { window, is_on_its_way: false });
                 drop(closed);
-                open.reopen();
-                open.give_up(core);
+                self.keep_closed(core, open, window);
                 Err(error)
             }
         }
+    }
+
+    /// The closed window is not on its way any more, and not in the log.
+    fn keep_closed(&self, core: &Core, open: &mut Open, window: Arc<Window>) {
+        open.closed = Some(Closed { window, is_on_its_way: false });
+        self.settled.notify_all();
+        open.reopen();
+        open.give_up(core);
     }
 
     /// Waits until no window is on its way.

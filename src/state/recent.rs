@@ -1,8 +1,8 @@
 //! Entities that were touched a moment ago, at rest.
 //!
 //! The log says how they are too, and a window asks the log once for each entity that it touches. Those that are touched
-//! in window after window need not be looked up each time, nor given memory. Only rows are written through the state
-//! layer, and those under its lock, so what is here is what the log says.
+//! in window after window need not be looked up each time, nor given memory. Rows are written by the state layer alone, and
+//! what it writes outside of its lock is in the closed window, which is asked first: so what is here is what the log says.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -13,7 +13,7 @@ use crate::state::pending::{Base, Pending};
 use crate::state::schema::Bound;
 use crate::state::window::AsItIs;
 
-/// So many at most: with their rows, some 15 MB.
+/// So many at most: with short rows some 15 MB, and never more than 40.
 const ENTITIES_MAX: usize = 16_384;
 
 /// Some entities by their hash.

@@ -172,6 +172,11 @@ impl Window {
         self.entities.get(at as usize).map_or(Standing::NOWHERE, |pending| pending.standing())
     }
 
+    /// The same, if it was touched.
+    pub(crate) fn standing_of(&self, hash: EntityHash) -> Option<Standing<'_>> {
+        Some(self.standing(self.find(hash)?))
+    }
+
     /// Applies an operation of a source.
     pub(crate) fn say(&mut self, at: u32, utterance: &Utterance<'_>) {
         let Some(pending) = self.entities.get_mut(at as usize) else { return };

@@ -1,17 +1,23 @@
 //! What is said while a window is on its way comes to the same as what is said behind it.
 
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::disk::simulator::Simulator;
+use crate::disk::{Access, Directory, File, FileSystem, Hold, Name};
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::journal::entry::OwnedEntry;
 use crate::journal::waiting::Until;
 use crate::options::Options;
-use crate::state::engine::StateTicket;
+use crate::state::engine::{OnlyIf, Operation, StateTicket};
 use crate::state::kind::{Kind, Patch};
-use crate::state::sessions::{SourceOptions, Who};
+use crate::state::pending::Saying;
+use crate::state::sessions::{SourceOptions, Speaker, Who};
 use crate::state::source::Source;
 use crate::state::window::Made;
 
@@ -180,7 +186,6 @@ proptest! {
 fn who_expects_a_version_waits_for_the_window_that_is_on_its_way() {
     let harbour = Harbour::new();
     let radar = &harbour.sources[0];
-    let buoy = |depth| Buoy { is_lit: true, depth };
     radar.assert(QUIET, "ada", &buoy(1)).unwrap();
     harbour.flush();
     radar.assert(QUIET, "ada", &buoy(2)).unwrap();
@@ -203,35 +208,48 @@ fn who_expects_a_version_waits_for_the_window_that_is_on_its_way() {
     });
 }
 
+fn buoy(depth: u32) -> Buoy {
+    Buoy { is_lit: true, depth }
+}
+
+/// Metadata that fills a segment soon.
+const LONG: usize = 8 << 10;
+
+/// Fills the disk until a window that was closed cannot be appended. Answers what was said last before it was closed, and
+/// while it was on its way.
+fn stuck<F, T>(
+    harbour: &Harbour,
+    disk: &Simulator,
+    first: impl Fn(u32) -> F,
+    then: impl Fn(u32) -> T,
+) -> (F, T) {
+    harbour.sources[0].assert(QUIET, "ada", &buoy(0)).unwrap();
+    harbour.flush();
+    let mut depth = 0;
+    loop {
+        disk.limit_space(Some(0));
+        depth += 2;
+        let first = first(depth - 1);
+        let then = harbour.beside_a_flush(|| then(depth));
+        let failed = harbour.state.open.lock().failure.take();
+        if let Some(error) = failed {
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            return (first, then);
+        }
+        // Until the segment is full there is room for the first, and the second need not have any.
+        disk.limit_space(None);
+        harbour.flush();
+    }
+}
+
 #[test]
 fn a_window_that_could_not_be_appended_goes_before_what_was_said_since() {
     let disk = Simulator::new();
     let harbour = Harbour::over(|options| options.open_in(&disk));
-    let buoy = |depth| Buoy { is_lit: true, depth };
-    let say = |key: &str, depth| harbour.sources[0].assert(QUIET, key, &buoy(depth)).unwrap();
-    say("ada", 0);
-    harbour.flush();
-    disk.limit_space(Some(0));
-    // Until the segment is full there is room.
-    let mut depth = 0;
-    let (first, then) = loop {
-        depth += 2;
-        let first = say("ada", depth - 1);
-        let then = harbour.beside_a_flush(|| [say("ada", depth), say("grace", depth)]);
-        let failed = harbour.state.open.lock().failure.take();
-        match failed {
-            Some(error) => {
-                assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-                break (first, then);
-            }
-            // The first one still had room, and the second one need not: then it is no case for this test.
-            None => {
-                disk.limit_space(None);
-                harbour.flush();
-                disk.limit_space(Some(0));
-            }
-        }
-    };
+    let say =
+        |key: &str, depth| harbour.sources[0].assert_with(QUIET, key, &buoy(depth), &[0; LONG]).unwrap();
+    let (first, then) =
+        stuck(&harbour, &disk, |depth| say("ada", depth), |depth| [say("ada", depth), say("grace", depth)]);
     assert!(harbour.state.append(&harbour.core).is_err(), "as often as it is tried");
     assert_eq!(harbour.state.stats(&harbour.core).unwrap().pending, 3);
     disk.limit_space(None);
@@ -243,10 +261,112 @@ fn a_window_that_could_not_be_appended_goes_before_what_was_said_since() {
 }
 
 #[test]
+fn who_expects_a_version_is_told_of_what_others_have_pending_in_a_window_that_is_stuck() {
+    let disk = Simulator::new();
+    let harbour = Harbour::over(|options| options.open_in(&disk));
+    let (radar, camera) = (&harbour.sources[0], &harbour.sources[1]);
+    let said = |source: &Source, depth| source.assert_with(QUIET, "ada", &buoy(depth), &[0; LONG]).unwrap();
+    let _ = stuck(&harbour, &disk, |depth| said(camera, depth), |depth| said(radar, depth));
+    let kind = harbour.journal.kind_named("quiet").unwrap().id;
+    let view = harbour.journal.view();
+    let version = view.latest(kind, b"ada").unwrap().unwrap().generation().get();
+    let refused = radar.assert_if(QUIET, "ada", version, &buoy(1_000_000)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+}
+
+#[test]
+fn a_ticket_tells_what_became_of_its_own_window_also_where_the_next_one_is_stuck() {
+    let disk = Simulator::new();
+    let harbour = Harbour::over(|options| options.open_in(&disk));
+    let radar = &harbour.sources[0];
+    let said = |depth| radar.assert_with(QUIET, "ada", &buoy(depth), &[0; LONG]).unwrap();
+    let (first, _) = stuck(&harbour, &disk, said, said);
+    let last = (0..50u32).map(|n| radar.assert_with(QUIET, n.to_le_bytes(), &buoy(n), &[7; 65_000]).unwrap());
+    let last = last.last().unwrap();
+    // For one more segment, which the second window does not fit into.
+    disk.limit_space(Some(1 << 20));
+    assert_eq!(first.wait(Until::Visible).unwrap().change, Made::Updated);
+    assert_eq!(last.wait(Until::Visible).unwrap_err().kind(), ErrorKind::NoSpace);
+}
+
+/// A directory in which something is wrong with the code.
+#[derive(Debug)]
+struct Panics(Arc<dyn Directory>, AtomicBool);
+
+impl Directory for Panics {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    fn file_system(&self) -> FileSystem {
+        self.0.file_system()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
+    fn list(&self) -> io::Result<Vec<Name>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        self.0.open(name, access)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        assert!(!self.1.load(Ordering::Relaxed), "a bug in the append");
+        self.0.create(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn link(&self, name: &str, to: &Path) -> io::Result<()> {
+        self.0.link(name, to)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn hold(&self) -> io::Result<Option<Hold>> {
+        self.0.hold()
+    }
+    fn sync_parent(&self) -> io::Result<()> {
+        self.0.sync_parent()
+    }
+}
+
+#[test]
+fn a_panic_in_the_append_of_a_closed_window_leaves_it_pending_and_nobody_waiting() {
+    let directory = Arc::new(Panics(Simulator::new().directory(), false.into()));
+    let options = Options::new().background(false).window(Every::Manual);
+    let core = Arc::new(crate::journal::opening::open(Arc::<Panics>::clone(&directory), options).unwrap());
+    let state = State::of(&core);
+    let bound = state.schemas.bind(&core, QUIET).unwrap();
+    let claimed = state.claim(&core, Who::Named("radar"), SourceOptions::new()).unwrap();
+    let speaker = Speaker { source: claimed.id, session: claimed.session, name: &claimed.name };
+    let mut row = Vec::new();
+    let has_panicked = (0..1_000).any(|depth| {
+        row.clear();
+        crate::state::row::encode(&bound, b"ada", &buoy(depth), &mut row).unwrap();
+        let (saying, only_if) = (Saying::Assert(&row), OnlyIf::Whatever);
+        let operation = Operation { speaker, key: b"ada", saying, metadata: &[0; 60_000], only_if };
+        state.accept(&core, &bound, &operation).unwrap();
+        directory.1.store(true, Ordering::Relaxed);
+        let flushed = catch_unwind(AssertUnwindSafe(|| {
+            state.flush_for_nobody(&core, &mut state.open.lock());
+        }));
+        directory.1.store(false, Ordering::Relaxed);
+        flushed.is_err()
+    });
+    assert!(has_panicked, "a segment was made");
+    assert_eq!(state.stats(&core).unwrap().pending, 1);
+    state.flush(&core).unwrap();
+    assert_eq!(state.stats(&core).unwrap().pending, 0);
+    state.end(&core).unwrap();
+}
+
+#[test]
 fn a_close_waits_for_the_window_that_is_on_its_way_and_appends_what_was_said_since() {
     let disk = Simulator::new();
     let harbour = Harbour::over(|options| options.open_in(&disk));
-    let buoy = |depth| Buoy { is_lit: true, depth };
     let say = |depth| harbour.sources[0].assert(QUIET, "ada", &buoy(depth)).unwrap();
     say(1);
     std::thread::scope(|scope| {
