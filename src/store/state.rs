@@ -290,6 +290,30 @@ impl Store {
         self.journal().keep(operations, keep)
     }
 
+    /// Says what compaction keeps of the rows of a kind, from now on: the newest of each entity, unless it is told otherwise.
+    /// With [`Keep::All`] the past of a kind is there for [`at`](Self::at) and [`versions`](Self::versions).
+    ///
+    /// ```
+    /// use esker::{Keep, Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { name: String }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// store.keep_rows(VESSEL, Keep::All)?;
+    /// # assert_eq!(store.journal().kind_named("vessel").unwrap().keep, Keep::All);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `OwnedByState` for [`Keep::Nothing`], which state cannot do with, and what [`append`](Self::append) answers.
+    pub fn keep_rows<T: DeserializeOwned>(&self, kind: Kind<T>, keep: Keep) -> Result<()> {
+        let core = self.journal().appending();
+        let rows = State::of(core).schemas.bind(core, kind)?.id;
+        self.journal().keep(rows, keep)
+    }
+
     /// How to follow a kind.
     pub fn subscription<T: DeserializeOwned>(&self, kind: Kind<T>) -> SubscriptionBuilder<T> {
         SubscriptionBuilder::new(Door::Store(self.journal().clone()), kind)
