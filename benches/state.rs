@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench state                       # everything
-//! cargo bench --bench state -- operations reads   # some of it
+//! cargo bench --bench state -- operations idle    # some of it: operations, idle, or rows, reads, bootstrap, resume, open
 //! cargo bench --bench state -- stopped            # a subscriber that stands still, for some minutes
 //! ```
 //!
@@ -15,17 +15,25 @@
     reason = "a benchmark talks to the person who runs it"
 )]
 
+#[path = "state/memory.rs"]
+mod memory;
 #[path = "state/stopped.rs"]
 mod stopped;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use esker::{Behind, Facts, Kind, Patch, StateItem, Store};
+use memory::{Counting, anonymous_bytes};
 use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static HEAP: Counting = Counting::new();
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Default)]
 #[serde(default)]
@@ -43,6 +51,10 @@ const FACT: Facts<Vessel> = Facts::new("fact");
 
 const HOT: u64 = 10_000;
 const SECONDS: f64 = 3.0;
+/// So many entities are written to look at what the heap has of them.
+const TOUCHED: u64 = 1_000_000;
+/// Tells a process of its own that it is to open the store at this path.
+const OPENS: &str = "ESKER_BENCH_OPENS";
 
 fn vessel(n: u64) -> Vessel {
     let n16 = u16::try_from(n % 360).unwrap();
@@ -57,11 +69,17 @@ fn vessel(n: u64) -> Vessel {
 }
 
 fn main() {
+    let rows: u64 = std::env::var("ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
+    if let Some(path) = std::env::var_os(OPENS) {
+        return opened(path.as_ref(), rows);
+    }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
-    let rows: u64 = std::env::var("ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
     if is_wanted("operations") {
         operations();
+    }
+    if is_wanted("idle") {
+        idle();
     }
     if is_wanted("rows")
         || is_wanted("reads")
@@ -102,7 +120,10 @@ fn operations() {
     let keys: Vec<String> = (0..HOT).map(|n| format!("mmsi:{n:08}")).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut changes = store.subscription(VESSEL).behind(Behind::Resume).start().unwrap();
+            // A window of 20 ms has more changes than the 4,096 that may be unread by default: it would be behind with
+            // every flush, and told what the window came to instead of each change.
+            let subscription = store.subscription(VESSEL).behind(Behind::Resume).capacity(1 << 17);
+            let mut changes = subscription.start().unwrap();
             while !stop.load(Ordering::Relaxed) {
                 if let Some(StateItem::Change(change)) =
                     changes.next_timeout(Duration::from_millis(50)).unwrap()
@@ -147,6 +168,53 @@ fn operations() {
     store.close().unwrap();
     volatile(&keys);
     facts(&keys);
+}
+
+/// From an assert while nothing happens until a subscriber that sleeps has the change, in turn with one sync of the disk.
+fn idle() {
+    const TIMES: u16 = 100;
+    // Twice this is longer than a window: a write has nothing to wait for.
+    const REST: Duration = Duration::from_millis(15);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("idle.esker")).unwrap();
+    let source = store.source("producer").unwrap();
+    let disk = std::fs::File::create_new(directory.path().join("zeros")).unwrap();
+    (0..256).for_each(|page| disk.write_all_at(&[0; 4096], page * 4096).unwrap());
+    disk.sync_all().unwrap();
+    let (telling, told) = mpsc::channel();
+    let (mut changes, mut syncs) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        let mut subscription = store.subscription(VESSEL).bootstrap(false).start().unwrap();
+        scope.spawn(move || {
+            for _ in 0..TIMES {
+                let item = subscription.next().unwrap().unwrap();
+                assert!(matches!(item, StateItem::Change(_)), "{item:?}");
+                telling.send(Instant::now()).unwrap();
+            }
+        });
+        for n in 0..TIMES {
+            std::thread::sleep(REST);
+            let begun = Instant::now();
+            source.assert(VESSEL, "mmsi:00000001", &vessel(n.into())).unwrap();
+            changes.push(told.recv().unwrap() - begun);
+            std::thread::sleep(REST);
+            let begun = Instant::now();
+            disk.write_all_at(&[1; 160], u64::from(n) * 160).unwrap();
+            disk.sync_data().unwrap();
+            syncs.push(begun.elapsed());
+        }
+    });
+    changes.sort();
+    syncs.sort();
+    println!(
+        "change after an idle write {:>9.0?} p50, {:.0?} p99; one fdatasync {:.0?} p50, {:.0?} p99: {:.2} of it",
+        changes[50],
+        changes[98],
+        syncs[50],
+        syncs[98],
+        changes[50].as_secs_f64() / syncs[50].as_secs_f64()
+    );
+    store.close().unwrap();
 }
 
 /// The upper bound: a map in memory and a channel, nothing kept, nothing coalesced.
@@ -258,10 +326,41 @@ fn cold(rows: u64) {
     );
     drop((changes, resumed, source));
     store.close().unwrap();
-    let begun = Instant::now();
-    let store = Store::open(&path).unwrap();
+    // What was allocated and freed here would be taken again, and would not be seen to be.
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    let status = process.env(OPENS, &path).env("ROWS", rows.to_string()).status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// A process that does nothing else opens the store, reads a row, and writes to a million of its entities.
+fn opened(path: &Path, rows: u64) {
+    HEAP.begin();
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (before, begun) = (anonymous_bytes(), Instant::now());
+    let store = Store::open(path).unwrap();
     let row = store.get(VESSEL, 0u64.to_le_bytes()).unwrap();
-    println!("open, and a first get      {:>12.2?}", begun.elapsed());
+    let took = begun.elapsed();
+    let memory = anonymous_bytes().saturating_sub(before);
+    println!(
+        "open, and a first get      {took:>12.2?}   {:.1} MiB of anonymous memory, of {rows} entities",
+        mebibytes(memory)
+    );
     drop(row);
+
+    let touched = rows.min(TOUCHED);
+    let source = store.source("producer").unwrap();
+    let (heap, before) = (HEAP.bytes(), anonymous_bytes());
+    for n in 0..touched {
+        source.assert(VESSEL, n.to_le_bytes(), &vessel(n + 2)).unwrap();
+    }
+    store.flush().unwrap();
+    let each = |bytes: f64| bytes / touched as f64;
+    println!(
+        "  behind {touched} writes   {:>9.1} B of heap an entity touched, {:.1} B of anonymous memory; {} entities on the heap",
+        each((HEAP.bytes() - heap) as f64),
+        each(anonymous_bytes().saturating_sub(before) as f64),
+        store.journal().stats().entities_on_heap
+    );
+    drop(source);
     store.close().unwrap();
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use esker::{AutoCompact, Behind, ChangeKind, Keep, Marker, Options, StateItem, Store, Subscription};
 
+use super::memory::anonymous_bytes;
 use super::{Dice, FACT, HOT, VESSEL, Vessel, vessel};
 
 /// Each of so many asserts is timed: to look at the clock costs about as much as one.
@@ -84,13 +85,6 @@ impl Slices {
             self.disk >> 20,
         );
     }
-}
-
-/// What of this process is in memory and in no file.
-fn anonymous_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 fn disk_bytes(path: &Path) -> u64 {

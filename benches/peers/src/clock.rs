@@ -31,6 +31,18 @@ impl Clock {
     pub fn ticks(&self) -> u64 {
         ticks()
     }
+
+    /// The same once all loads before it are done: a short read behind a pause would else seem to take less than it does,
+    /// because the processor reads the counter before its answer is there.
+    #[inline]
+    pub fn ticks_behind_loads(&self) -> u64 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 processor has this instruction; it touches no memory.
+        unsafe {
+            core::arch::x86_64::_mm_lfence();
+        }
+        ticks()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

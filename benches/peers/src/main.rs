@@ -27,7 +27,9 @@
 //! of each change of a row that became durable. `sqlite` and `redb` write every upsert into the transaction of its
 //! group and log it there; `+window` gathers a group in a map and writes what it came to, as esker does by itself:
 //! so their consumers, as esker's, are told one change a key and group. What is in such a map is bytes: it has no versions,
-//! sources or types, and nobody can read what is pending. `map-channel` keeps nothing, and tells its consumer of every upsert. The consumer's rows are held against the store's behind each run.
+//! sources or types, and nobody can read what is pending: who reads beside a writer is shown a group before. `dashmap+channel` keeps nothing, and tells
+//! its consumer of every upsert. The consumer's rows are held against the store's behind each run. The `fdatasync` that a change
+//! behind an idle write is held against is one of a file beside the store, between two such writes.
 //!
 //! **How.** Every step of a run is a process of its own: for each work, the first run of all engines,
 //! then the second, so that drift of the machine falls on all. A process starts when the machine is quiet

@@ -23,25 +23,25 @@ pub const GROUP: Duration = Duration::from_millis(20);
 pub type Payload = [u8; PAYLOAD_BYTES];
 
 /// Keeps rows, and tells a consumer of each change of them that was made durable.
-pub trait LiveState: Sized {
+pub trait LiveState: Sized + Sync {
     /// The crate in `Cargo.lock` whose version is reported.
     const CRATE: &'static str;
 
     /// Whether it is measured in the works that only read, which do not depend on how rows are written.
-    const READS: bool = true;
+    const READS_ALONE: bool = true;
 
     type Consumer: Consumer;
 
     /// An empty store, and a consumer of every change of it.
     fn open(dir: &Path) -> Outcome<(Self, Self::Consumer)>;
 
-    /// Takes upserts, each as a call of its own.
-    fn accept<'a>(&mut self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome;
+    /// Takes upserts, each as a call of its own, from the only thread that writes.
+    fn accept<'a>(&self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome;
 
     /// Waits until all that was accepted is durable, where anything ever is, and can be consumed.
-    fn flush(&mut self) -> Outcome;
+    fn flush(&self) -> Outcome;
 
-    /// Shows the row of a key as it is now.
+    /// Shows the row of a key as it is now; in another thread while upserts are taken, as of some group before.
     fn get(&self, key: &Key, see: impl FnOnce(&[u8])) -> Outcome;
 
     /// Shows all rows of one moment.
@@ -86,7 +86,7 @@ impl<E: Transacts> LiveState for Direct<E> {
         Ok((Self(store), consumer))
     }
 
-    fn accept<'a>(&mut self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
+    fn accept<'a>(&self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
         let mut upserts = upserts.map(|event| (event.key, payload_of(&event))).peekable();
         while upserts.peek().is_some() {
             let until = Instant::now() + GROUP;
@@ -98,7 +98,7 @@ impl<E: Transacts> LiveState for Direct<E> {
         Ok(())
     }
 
-    fn flush(&mut self) -> Outcome {
+    fn flush(&self) -> Outcome {
         Ok(())
     }
 
@@ -143,7 +143,7 @@ const ROWS_MAX: usize = (64 << 20) / (size_of::<Key>() + PAYLOAD_BYTES);
 
 impl<E: Transacts> LiveState for Windowed<E> {
     const CRATE: &'static str = E::CRATE;
-    const READS: bool = false;
+    const READS_ALONE: bool = false;
 
     type Consumer = E::Consumer;
 
@@ -157,7 +157,7 @@ impl<E: Transacts> LiveState for Windowed<E> {
         Ok((Self { shared, writer }, consumer))
     }
 
-    fn accept<'a>(&mut self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
+    fn accept<'a>(&self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
         for event in upserts {
             let mut window = self.shared.window.lock();
             while window.rows.len() >= ROWS_MAX && !window.has_failed {
@@ -168,12 +168,16 @@ impl<E: Transacts> LiveState for Windowed<E> {
             if window.has_failed {
                 return Err("a group could not be written".into());
             }
+            // The first of a group may be due at once.
+            if window.rows.is_empty() {
+                self.shared.moved.notify_all();
+            }
             window.rows.insert(event.key, payload_of(&event));
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Outcome {
+    fn flush(&self) -> Outcome {
         let mut window = self.shared.window.lock();
         while (window.is_writing || !window.rows.is_empty()) && !window.has_failed {
             window.is_urgent = true;

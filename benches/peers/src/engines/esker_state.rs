@@ -2,7 +2,7 @@
 //!
 //! Configuration: everything as it comes, so `Durability::Sync` and a window of 20 ms. A row is a struct with one
 //! field, the payload, and is encoded and decoded as its type. The consumer is a subscription that is told every
-//! change, however far behind; rows are read as a bootstrap reads them.
+//! change, however far behind: a window has more of them here than the 4,096 that may be unread by default.
 
 use std::fmt;
 use std::path::Path;
@@ -42,14 +42,14 @@ impl LiveState for EskerState {
         Ok((Self { store, source }, consumer))
     }
 
-    fn accept<'a>(&mut self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
+    fn accept<'a>(&self, upserts: impl Iterator<Item = Event<'a>>) -> Outcome {
         for event in upserts {
             let _ticket = self.source.assert(ROW, event.key, &Row { payload: Bytes(payload_of(&event)) })?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Outcome {
+    fn flush(&self) -> Outcome {
         Ok(self.store.flush()?)
     }
 
@@ -60,11 +60,9 @@ impl LiveState for EskerState {
     }
 
     fn scan(&self, mut see: impl FnMut(&[u8], &[u8])) -> Outcome {
-        let mut bootstrap = self.store.subscribe(ROW)?;
-        while bootstrap.advance()? {
-            if let StateItem::Change(row) = bootstrap.item() {
-                see(row.key(), &row.value()?.ok_or("a row that is there was deleted")?.payload.0);
-            }
+        for row in self.store.scan(ROW)? {
+            let row = row?;
+            see(row.key(), &row.value()?.payload.0);
         }
         Ok(())
     }

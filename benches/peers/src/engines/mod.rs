@@ -3,6 +3,7 @@
 mod batpak;
 mod batpak_feed;
 mod crossbeam;
+mod dashmap;
 mod disruptor;
 #[cfg(feature = "esker")]
 mod esker;
@@ -15,9 +16,8 @@ mod floor;
 mod keyed_floor;
 mod layout;
 mod lmdb;
-mod map_channel;
 mod raft_engine;
-mod raw_fdatasync;
+pub mod raw_fdatasync;
 mod redb;
 mod redb_state;
 mod seglog;
@@ -109,7 +109,7 @@ rows! {
     "batpak-cursor": Peer Plain FeedOf<batpak_feed::Cursored>;
     "crossbeam-channel": Queue Plain FeedOf<crossbeam::Crossbeam>;
     "tokio-broadcast": Queue Plain FeedOf<tokio_broadcast::TokioBroadcast>;
-    "map-channel": Queue Plain StateOf<map_channel::MapChannel>;
+    "dashmap+channel": Queue Plain StateOf<dashmap::MapAndChannel>;
     "disruptor": Queue Plain FeedOf<disruptor::Disruptor>;
 }
 
@@ -301,7 +301,7 @@ impl<S> StateOf<S> {
 
 impl<S: LiveState> Adapter for StateOf<S> {
     fn offers(&self, work: Work) -> bool {
-        work.is_state() && (S::READS || !matches!(work, Work::StateGet | Work::StateScan))
+        work.is_state() && (S::READS_ALONE || !matches!(work, Work::StateGet | Work::StateScan))
     }
 
     fn most_events(&self, _work: Work) -> u64 {

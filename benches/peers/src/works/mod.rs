@@ -50,11 +50,13 @@ pub enum Work {
     StateHot,
     StateDistinct,
     StateGet,
+    StateGetUnderWrites,
     StateScan,
+    StateIdleChange,
 }
 
 impl Work {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::AppendNoSync,
         Self::AppendLatency,
         Self::AppendFourThreads,
@@ -86,7 +88,9 @@ impl Work {
         Self::StateHot,
         Self::StateDistinct,
         Self::StateGet,
+        Self::StateGetUnderWrites,
         Self::StateScan,
+        Self::StateIdleChange,
     ];
 
     pub fn name(self) -> &'static str {
@@ -122,7 +126,9 @@ impl Work {
             Self::StateHot => "state-10k-hot",
             Self::StateDistinct => "state-distinct",
             Self::StateGet => "state-get",
+            Self::StateGetUnderWrites => "state-get-under-writes",
             Self::StateScan => "state-scan",
+            Self::StateIdleChange => "state-idle-change",
         }
     }
 
@@ -195,7 +201,15 @@ impl Work {
             Self::StateGet => {
                 "a row by a random key, as it is now, of as many rows as events, from a warm cache"
             }
+            Self::StateGetUnderWrites => {
+                "the same while another thread upserts all the rows again and again, as fast as it can, beside a consumer of the \
+                 changes"
+            }
             Self::StateScan => "all rows of one moment, of as many as events, from a warm cache",
+            Self::StateIdleChange => {
+                "from before an upsert of an idle store until a consumer that sleeps is shown the change, and one `fdatasync` of \
+                 160 B on the same disk between any two of them"
+            }
         }
     }
 
@@ -239,7 +253,10 @@ impl Work {
             Self::AppendTenMillionEntities => 10_000_000,
             Self::EntityHistory => (events / 1_000).clamp(1, u64::from(u32::MAX)) as u32,
             Self::StateHot => 10_000,
-            Self::StateDistinct | Self::StateGet | Self::StateScan => events.min(u64::from(u32::MAX)) as u32,
+            Self::StateDistinct | Self::StateGet | Self::StateGetUnderWrites | Self::StateScan => {
+                events.min(u64::from(u32::MAX)) as u32
+            }
+            Self::StateIdleChange => 10,
             _ => 1_000,
         }
     }
@@ -381,7 +398,9 @@ impl Task {
             Work::StateHot => states::hot::<S>(self),
             Work::StateDistinct => states::distinct::<S>(self),
             Work::StateGet => states::gets::<S>(self),
+            Work::StateGetUnderWrites => states::gets_under_writes::<S>(self),
             Work::StateScan => states::scan::<S>(self),
+            Work::StateIdleChange => states::idle_change::<S>(self),
             _ => not_offered(),
         }
     }
