@@ -78,6 +78,11 @@ impl Source {
         }
     }
 
+    /// False: what is visible becomes durable when another process says so.
+    pub(crate) fn can_sync(&self) -> bool {
+        matches!(self, Self::Engine(_))
+    }
+
     /// The log up to what is durable.
     pub(crate) fn durable_view(&self) -> Result<View> {
         self.view_until(Until::Durable)

@@ -161,9 +161,11 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
-    /// How far it sees once it has caught up: with [`Until::Visible`] it is told also what a power cut may yet take; the rows
-    /// that it begins with, and what changes come to, are those of a durable moment all the same. Default: `Durable`, but
-    /// in the process that writes with another [durability](crate::Durability) than `Sync`: there `Visible`.
+    /// How far it sees once it has caught up: with [`Until::Visible`] it is told also what a power cut may yet take. The rows
+    /// that it begins with are those of a durable moment all the same; so is what changes come to, in the process that writes,
+    /// where it syncs for that, but not under [`Behind::Conflate`]; in another process it is told what is visible of them too.
+    /// Default: `Durable`, but in the process that writes with another [durability](crate::Durability) than `Sync`: there
+    /// `Visible`.
     pub const fn until(mut self, until: Until) -> Self {
         self.until = Some(until);
         self

@@ -268,15 +268,7 @@ impl<T: DeserializeOwned> Subscription<T> {
     fn next_round(&mut self) -> Result<()> {
         let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
         let capacity = self.follower.choice.capacity;
-        let view = match self.follower.choice.behind {
-            // It takes the place of what a live one is told, and shows as much: nobody syncs for its sake.
-            Behind::Conflate => self.follower.live.view()?,
-            _ => {
-                // Where nothing more becomes durable, that is told when all before it was.
-                let _ = self.follower.source().sync();
-                self.follower.source().durable_view()?
-            }
-        };
+        let view = self.follower.view_of_a_round()?;
         self.follower.renew()?;
         if is_dropped_behind(&view, self.follower.bound.id, from) {
             // Of what it held back all the time only that can go which is more than it may hold.
@@ -524,6 +516,18 @@ impl Follower {
         let view = self.source().whole_durable_view()?;
         let through = view.last_seq()?.map_or(0, Seq::get);
         Ok((view, through, self.pin(through)))
+    }
+
+    /// The log up to where a round goes. Where nobody can be asked for a sync, that is as far as the live part has seen: what
+    /// was too much for it has to lie before the end of the round.
+    fn view_of_a_round(&self) -> Result<View> {
+        // Who conflates is told what a live one is told, and nobody syncs for its sake.
+        if self.choice.behind == Behind::Conflate || !self.source().can_sync() {
+            return self.live.view();
+        }
+        // Where nothing more becomes durable, that is told when all before it was.
+        let _ = self.source().sync();
+        self.source().durable_view()
     }
 
     fn pin(&self, behind: u64) -> Option<Pin> {
