@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::row::RowOperation;
-use crate::id::{KindId, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
@@ -59,6 +59,11 @@ impl Net {
 
     pub(crate) fn through(&self) -> u64 {
         self.through
+    }
+
+    /// Where the stretch ends.
+    pub(crate) fn mark(&self) -> Position {
+        self.view.mark
     }
 
     /// The entity's newest frame.

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::row::RowOperation;
-use crate::id::Seq;
+use crate::id::{Position, Seq};
 use crate::journal::entry::Entry;
 use crate::journal::pins::{Pin, PinnedBy};
 use crate::journal::reader::LOOKS;
@@ -92,6 +92,8 @@ enum Phase {
     /// A round is to begin behind this Seq. The one before told so many changes.
     Round {
         from: u64,
+        /// What was told up to there was durable where this is.
+        mark: Position,
         _pin: Option<Pin>,
         /// What it is to tell was held back since before it was known to be all there.
         was_held: bool,
@@ -170,7 +172,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.phase = match token.trouble(self.follower.source().manifest(), newest) {
             Some(because) => Phase::Begin { because: Some(because) },
             // Whether that can still be told is looked up when the round begins.
-            None => self.follower.round_behind(token.seq),
+            None => self.follower.round_behind(token.seq, Position::ZERO),
         };
         Ok(())
     }
@@ -255,9 +257,9 @@ impl<T: DeserializeOwned> Subscription<T> {
             };
             return Ok(true);
         }
-        let token = self.follower.token(through);
-        self.phase =
-            Phase::Round { from: through, _pin: self.follower.pin(through), was_held: true, told: u64::MAX };
+        let (token, mark) = (self.follower.token(through), walk.mark());
+        let pin = self.follower.pin(through);
+        self.phase = Phase::Round { from: through, mark, _pin: pin, was_held: true, told: u64::MAX };
         self.status = SubscriptionStatus::CatchingUp;
         self.item = Held::Marker(Marker::BootstrapComplete { token, rebootstrap: self.has_begun });
         self.has_begun = true;
@@ -296,8 +298,8 @@ impl<T: DeserializeOwned> Subscription<T> {
     fn step_in_net(&mut self) -> Result<Option<bool>> {
         let Phase::Net { net, told, .. } = &mut self.phase else { return Ok(None) };
         let Some(netted) = net.advance()? else {
-            let (from, told) = (net.through(), *told);
-            self.phase = Phase::Round { from, _pin: self.follower.pin(from), was_held: true, told };
+            let (from, mark, told) = (net.through(), net.mark(), *told);
+            self.phase = Phase::Round { from, mark, _pin: self.follower.pin(from), was_held: true, told };
             return Ok(None);
         };
         *told += 1;
@@ -321,7 +323,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         };
         let is_new = self.follower.renew().inspect_err(|_| self.follower.live.go_back_to(looked));
         if is_new? {
-            self.phase = self.follower.round_behind(looked);
+            self.phase = self.follower.round_behind(looked, self.follower.live.mark());
             return Ok(None);
         }
         if let Phase::Live { pin } = &mut self.phase {
@@ -335,7 +337,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(Some(false));
         }
         if self.follower.choice.behind == Behind::Conflate {
-            self.phase = self.follower.round_behind(looked);
+            self.phase = self.follower.round_behind(looked, self.follower.live.mark());
             return Ok(None);
         }
         let held = match self.follower.live.item() {
@@ -367,7 +369,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         match self.follower.choice.behind {
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
             Behind::Resume | Behind::Conflate => {
-                self.phase = self.follower.round_behind(looked);
+                self.phase = self.follower.round_behind(looked, self.follower.live.mark());
                 Ok(None)
             }
             Behind::End | Behind::LiveOnly => Err(error),
@@ -469,15 +471,14 @@ impl<T: DeserializeOwned> Subscription<T> {
     ///
     /// `Poisoned` or `Closed` if what it was told is not durable, and will not be.
     pub fn token(&self) -> Result<Option<Token>> {
-        let seq = match &self.phase {
+        let (seq, mark) = match &self.phase {
             // Of a round's changes some are told, and nothing says which.
             Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
-            Phase::Round { from, .. } => *from,
-            Phase::Live { .. } => self.follower.live.looked(),
+            Phase::Round { from, mark, .. } => (*from, *mark),
+            Phase::Live { .. } => (self.follower.live.looked(), self.follower.live.mark()),
         };
         // In a mode that does not sync it may have been told what a power cut would take.
-        let live = &self.follower.live;
-        Ok(live.source().makes_durable(live.mark())?.then(|| self.follower.token(seq)))
+        Ok(self.follower.source().makes_durable(mark)?.then(|| self.follower.token(seq)))
     }
 
     /// Ends its waiting, from any thread.
@@ -535,8 +536,8 @@ impl Follower {
         self.source().pins().map(|pins| pins.pin_at_most(PinnedBy::Bootstrap, behind, most))
     }
 
-    fn round_behind(&self, from: u64) -> Phase {
-        Phase::Round { from, _pin: self.pin(from), was_held: false, told: u64::MAX }
+    fn round_behind(&self, from: u64, mark: Position) -> Phase {
+        Phase::Round { from, mark, _pin: self.pin(from), was_held: false, told: u64::MAX }
     }
 
     /// Looks now and then.

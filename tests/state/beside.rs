@@ -452,16 +452,18 @@ fn role_of_a_child_process() {
     match role.as_str() {
         "writes" => write_for_ever(path),
         "leaves what is not durable" => leave_what_is_not_durable(path),
+        "leaves what came while it was followed" => leave_what_came_while_it_was_followed(path),
         "follows" => follow_to_the_end(path),
         other => panic!("no role {other}"),
     }
 }
 
-fn start(role: &str, store: &Path) -> Child {
+pub(super) fn start(role: &str, store: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "beside::role_of_a_child_process", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env(PLACE, store)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -473,7 +475,7 @@ fn say(line: &str) {
 }
 
 /// The first line that begins so.
-fn heard(child: &mut Child, beginning: &str) -> String {
+pub(super) fn heard(child: &mut Child, beginning: &str) -> String {
     let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     lines.find_map(|line| line.unwrap().split_once(beginning).map(|(_, rest)| rest.to_owned())).unwrap()
 }
@@ -511,6 +513,20 @@ fn leave_what_is_not_durable(path: &Path) {
     store.journal().sync().unwrap();
     change_often(&store, &radar, "ada", 3);
     change_often(&store, &radar, "ghost", 1);
+    say("left");
+    std::process::abort();
+}
+
+/// One row that is durable; once it is told to go on, an update of it that is not.
+fn leave_what_came_while_it_was_followed(path: &Path) {
+    let store = open(path, Durability::Os);
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    store.journal().sync().unwrap();
+    say("begun");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    change_often(&store, &radar, "ada", 1);
     say("left");
     std::process::abort();
 }
@@ -642,6 +658,14 @@ fn what_a_killed_writer_left_is_told_once_it_is_durable() {
     store.close().unwrap();
 }
 
+/// What a power cut does to what was not durable.
+pub(super) fn lose(path: &Path, segment: u32, offset: u64) {
+    let file = path.join(format!("{segment:010}.seg"));
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    let zeros = vec![0; usize::try_from(file.metadata().unwrap().len() - offset).unwrap()];
+    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, offset).unwrap();
+}
+
 #[test]
 fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
     let directory = tempfile::tempdir().unwrap();
@@ -660,11 +684,7 @@ fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
     let view = reader.view().unwrap();
     let lost =
         view.get(esker::Seq::new(token.seq().unwrap().get() + 1).unwrap()).unwrap().unwrap().position();
-    let file = path.join(format!("{:010}.seg", lost.segment()));
-    let file = std::fs::File::options().write(true).open(file).unwrap();
-    let zeros = vec![0; usize::try_from(file.metadata().unwrap().len() - lost.offset()).unwrap()];
-    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, lost.offset()).unwrap();
-
+    lose(&path, lost.segment(), lost.offset());
     let store = open(&path, Durability::Sync);
     let radar = store.source("radar").unwrap();
     radar.assert(VESSEL, "grace", &vessel("Grace", 1.0)).unwrap();

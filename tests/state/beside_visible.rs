@@ -1,13 +1,15 @@
 //! Who asked, beside a writer that does not sync, for what is only visible.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use esker::{Behind, Durability, Reader, Store, Subscription, Until};
+use esker::{Behind, Durability, Reader, Seq, Store, Subscription, Until};
 
+use super::beside::{heard, lose, start};
 use super::following::{Folded, fold, scanned};
-use super::harbour::{VESSEL, Vessel, change_often, fill, options};
+use super::harbour::{VESSEL, Vessel, change_often, fill, options, told, vessel};
 
 /// What has not come to its end by then never will.
 const LONG: Duration = Duration::from_secs(60);
@@ -59,4 +61,34 @@ fn whoever_falls_behind_what_is_not_durable_catches_up_with_what_is_visible() {
             assert_eq!(changes.token().unwrap().unwrap().seq(), newest);
         }
     }
+}
+
+#[test]
+fn a_token_between_two_rounds_is_of_a_durable_moment_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let mut writer = start("leaves what came while it was followed", &path);
+    heard(&mut writer, "begun");
+    let mut changes = visible(&path, Behind::Conflate, 0);
+    assert!((0..3).all(|_| changes.advance().unwrap()), "all the rows");
+    writer.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+    heard(&mut writer, "left");
+    assert!(!writer.wait().unwrap().success());
+    assert!(changes.advance().unwrap(), "all of the round");
+    // A power cut takes the round, and for a while the log cannot be opened again.
+    let view = Reader::open(&path).unwrap().view().unwrap();
+    let lost = view.get(Seq::new(2).unwrap()).unwrap().unwrap().position();
+    lose(&path, lost.segment(), lost.offset());
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "grace", &vessel("Grace", 1.0)).unwrap();
+    store.flush().unwrap();
+    let (manifest, aside) = (path.join("MANIFEST"), path.join("aside"));
+    std::fs::rename(&manifest, &aside).unwrap();
+    let error = changes.advance().unwrap_err();
+    assert!(error.to_string().contains("MANIFEST"), "{error}");
+    let token = changes.token();
+    assert!(!matches!(token, Ok(Some(_))), "{token:?} of what is lost");
+    std::fs::rename(&aside, &manifest).unwrap();
+    assert_eq!(told(&mut changes)[0], "begin true Some(Rewound)");
 }
