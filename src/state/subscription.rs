@@ -540,19 +540,14 @@ impl Follower {
         Phase::Round { from, mark, _pin: self.pin(from), was_held: false, told: u64::MAX }
     }
 
-    /// Looks now and then.
+    /// Looks now and then, where it holds anything back.
     fn holds_too_much(&mut self, behind: u64) -> Result<bool> {
         const EVERY: u32 = 1024;
         self.steps = self.steps.wrapping_add(1);
-        if !self.steps.is_multiple_of(EVERY) {
+        if self.source().pins().is_none() || !self.steps.is_multiple_of(EVERY) {
             return Ok(false);
         }
-        let view = match self.source().view() {
-            // The rows are mapped: they are told, and then what has become of the log.
-            Err(error) if self.source().has_lost_its_place(&error) => return Ok(false),
-            view => view?,
-        };
-        Ok(view.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
+        Ok(self.source().view()?.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
     }
 
     /// The row that an entity had before an update, if it is still there: that of the frame right before.

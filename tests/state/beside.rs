@@ -297,6 +297,20 @@ fn the_rows_of_a_bootstrap_stay_although_compaction_removes_their_files() {
 }
 
 #[test]
+fn what_holds_nothing_back_does_not_hold_too_much() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 1500);
+    let reader = Reader::open(&path).unwrap();
+    let mut changes = reader.subscription(VESSEL).bootstrap_hold(1).start().unwrap();
+    assert!(changes.advance().unwrap());
+    change_often(&store, &radar, "ada", 2);
+    let told = told(&mut changes);
+    assert_eq!(told.iter().position(|line| line.starts_with("begin")), None);
+    assert_eq!(told.len(), 1500 + 1 + 2);
+}
+
+#[test]
 fn who_is_left_behind_by_compaction_is_told_so_as_it_chose_and_goes_on() {
     let (_directory, path, store) = begun(Durability::Sync);
     let radar = store.source("radar").unwrap();
