@@ -287,7 +287,8 @@ impl<T: DeserializeOwned> Subscription<T> {
             self.status = SubscriptionStatus::Live;
             return Ok(());
         }
-        self.follower.source().keep_whole(&view)?;
+        // What lies before it may be gone: then nobody knows the row before a change.
+        self.follower.source().keep_whole(&view, from)?;
         let choice = &self.follower.choice;
         let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), choice));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };

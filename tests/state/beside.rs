@@ -310,6 +310,32 @@ fn what_holds_nothing_back_does_not_hold_too_much() {
     assert_eq!(told.len(), 1500 + 1 + 2);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_round_opens_no_more_files_than_it_tells_of() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    change_often(&store, &radar, "busy", 1500);
+    let files = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+    let segments = files.filter(|file| file.extension().is_some_and(|end| end == "seg")).count();
+    assert!(segments > 8, "{segments}");
+    let token = store.subscription(VESSEL).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    change_often(&store, &radar, "busy", 1);
+    drop(radar);
+    store.close().unwrap();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let is_segment = |line: &&str| line.ends_with(".seg") && line.contains(path.to_str().unwrap());
+        maps.lines().filter(is_segment).count()
+    };
+    let before = mapped();
+    let builder = Reader::open(&path).unwrap().subscription(VESSEL).behind(Behind::Conflate);
+    let mut changes = builder.resume(token).start().unwrap();
+    assert_eq!(told(&mut changes).len(), 1);
+    let opened = mapped() - before;
+    assert!((1..=3).contains(&opened), "{opened} of {segments}");
+}
+
 #[test]
 fn who_is_left_behind_by_compaction_is_told_so_as_it_chose_and_goes_on() {
     let (_directory, path, store) = begun(Durability::Sync);
