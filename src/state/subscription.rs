@@ -224,7 +224,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         match &self.phase {
             Phase::Begin { because } => self.begin_rows(*because).map(Some),
             Phase::Rows { .. } => self.step_in_rows().map(Some),
-            Phase::Round { .. } => self.next_round().map(|()| None),
+            Phase::Round { .. } => self.next_round(),
             Phase::Net { .. } => self.step_in_net(),
             Phase::Live { .. } => self.step_live(),
         }
@@ -267,8 +267,8 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     /// Begins a round, or goes live where few changes can be left.
-    fn next_round(&mut self) -> Result<()> {
-        let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
+    fn next_round(&mut self) -> Result<Option<bool>> {
+        let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(None) };
         let capacity = self.follower.choice.capacity;
         let view = self.follower.view_of_a_round()?;
         self.follower.renew()?;
@@ -277,15 +277,19 @@ impl<T: DeserializeOwned> Subscription<T> {
             let is_held = was_held && self.follower.source().pins().is_some();
             let because = if is_held { Because::HeldTooMuch } else { Because::Compacted };
             self.phase = Phase::Begin { because: Some(because) };
-            return Ok(());
+            return Ok(None);
         }
         let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
-        if through - from <= capacity || told < capacity {
+        // What it has just looked through had nothing in it: else each entry of whatever kind that is appended meanwhile would
+        // be a round more, and a call without an end.
+        let is_idle = told == 0;
+        if through - from <= capacity || told < capacity || is_idle {
             let region = self.follower.region();
             self.follower.live.begin_behind(region, view, from, through);
-            self.phase = Phase::Live { pin: self.follower.pin(from) };
+            let pin = self.follower.live.is_on_its_way().then(|| self.follower.pin(from)).flatten();
+            self.phase = Phase::Live { pin };
             self.status = SubscriptionStatus::Live;
-            return Ok(());
+            return Ok(is_idle.then_some(false));
         }
         // What lies before it may be gone: then nobody knows the row before a change.
         self.follower.source().keep_whole(&view, from)?;
@@ -293,7 +297,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), choice));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
         self.status = SubscriptionStatus::CatchingUp;
-        Ok(())
+        Ok(None)
     }
 
     fn step_in_net(&mut self) -> Result<Option<bool>> {
