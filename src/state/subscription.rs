@@ -187,13 +187,15 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// and as [`Reader::open`](crate::Reader::open) if the log has to be opened again and cannot be.
     pub fn advance(&mut self) -> Result<bool> {
         self.item = Held::None;
-        let mut looks = 0;
+        let mut failures = 0;
         loop {
-            looks += 1;
             match self.step() {
                 Ok(None) => {}
                 Ok(Some(found)) => return Ok(found),
-                Err(error) if looks < LOOKS => self.begin_anew(error)?,
+                Err(error) if failures < LOOKS => {
+                    failures += 1;
+                    self.begin_anew(error)?;
+                }
                 Err(error) => return Err(error),
             }
         }
