@@ -53,7 +53,11 @@ fn whoever_falls_behind_what_is_not_durable_catches_up_with_what_is_visible() {
             // And who begins while there is as much.
             let (new, begun) = gathered(visible(&path, behind, capacity), Folded::new());
             for changes in [&changes, &new] {
-                assert_eq!(changes.token().unwrap(), None, "{behind:?}, {capacity}: it names what is durable");
+                assert_eq!(
+                    changes.token().unwrap(),
+                    None,
+                    "{behind:?}, {capacity}: it names what is durable"
+                );
             }
             // A scan syncs.
             assert_eq!([folded, begun], [scanned(&store), scanned(&store)], "{behind:?}, {capacity}");
