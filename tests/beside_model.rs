@@ -51,7 +51,9 @@ enum Operation {
         follower: usize,
         beside: bool,
         behind: Behind,
-        is_small: bool,
+        capacity: u64,
+        /// Beside the writer it asked for what is visible.
+        is_early: bool,
     },
     /// Takes so many steps of what it would be told beside the writer, and is gone: what it had gathered before is what counts.
     Stumble {
@@ -61,8 +63,15 @@ enum Operation {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let behind =
-        prop_oneof![Just(Behind::End), Just(Behind::Full), Just(Behind::Resume), Just(Behind::LiveOnly)];
+    let behind = prop_oneof![
+        Just(Behind::End),
+        Just(Behind::Full),
+        Just(Behind::Resume),
+        Just(Behind::LiveOnly),
+        Just(Behind::Conflate),
+    ];
+    let capacity = prop_oneof![Just(0u64), Just(1), Just(4096)];
+    let follow = (0..2usize, any::<bool>(), behind, capacity, any::<bool>());
     prop_oneof![
         20 => (0..KEYS.len(), proptest::option::weighted(0.7, 0..4u8)).prop_map(|(key, a)| Operation::Say { key, a }),
         12 => Just(Operation::Flush),
@@ -70,8 +79,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => Just(Operation::Compact),
         2 => Just(Operation::Reopen),
         3 => any::<(u8, bool)>().prop_map(|(seed, is_power_cut)| Operation::Crash { seed, is_power_cut }),
-        12 => (0..2usize, any::<bool>(), behind, any::<bool>()).prop_map(|(follower, beside, behind, is_small)| {
-            Operation::Follow { follower, beside, behind, is_small }
+        12 => follow.prop_map(|(follower, beside, behind, capacity, is_early)| {
+            Operation::Follow { follower, beside, behind, capacity, is_early }
         }),
         2 => (0..2usize, any::<u8>()).prop_map(|(follower, steps)| Operation::Stumble { follower, steps }),
     ]
@@ -190,11 +199,13 @@ impl World {
                 self.recognise()?;
             }
             Operation::Crash { seed, is_power_cut } => self.crash(seed, is_power_cut)?,
-            Operation::Follow { follower, beside, behind, is_small } => {
-                self.follow(follower, beside, behind, if is_small { 1 } else { 4096 }, usize::MAX)?;
+            Operation::Follow { follower, beside, behind, capacity, is_early } => {
+                let until = if is_early { Until::Visible } else { Until::Durable };
+                self.follow(follower, beside.then_some(until), behind, capacity, usize::MAX)?;
             }
             Operation::Stumble { follower, steps } => {
-                self.follow(follower, true, Behind::Resume, 2, usize::from(steps % 8))?;
+                let until = Some(Until::Durable);
+                self.follow(follower, until, Behind::Resume, 2, usize::from(steps % 8))?;
             }
         }
         Ok(())
@@ -258,24 +269,29 @@ impl World {
     /// Beside nobody: behind a crash, before the next opening.
     fn follow_at_rest(&mut self, follower: usize) -> Checked {
         let reader = Reader::open_on(&self.disk).unwrap();
-        self.gather(follower, reader.subscription(ROW).behind(Behind::Resume), usize::MAX)
+        self.gather(follower, reader.subscription(ROW).behind(Behind::Resume), usize::MAX).map(drop)
     }
 
+    /// `beside`: how far it sees of what another process writes; `None`: it is in the process that writes.
     fn follow(
         &mut self,
         follower: usize,
-        beside: bool,
+        beside: Option<Until>,
         behind: Behind,
         capacity: u64,
         steps: usize,
     ) -> Checked {
-        let reader = beside.then(|| Reader::open_on(&self.disk).unwrap());
-        let builder = match &reader {
-            Some(reader) => reader.subscription(ROW),
-            None => self.store().subscription(ROW),
+        let reader = beside.map(|_| Reader::open_on(&self.disk).unwrap());
+        let builder = match (&reader, beside) {
+            (Some(reader), Some(until)) => reader.subscription(ROW).until(until),
+            _ => self.store().subscription(ROW),
         };
-        self.gather(follower, builder.behind(behind).capacity(capacity), steps)?;
-        if !beside {
+        let gathered = self.gather(follower, builder.behind(behind).capacity(capacity), steps)?;
+        if beside != Some(Until::Durable) {
+            let now = rows(&self.store().view());
+            ensure(gathered.as_ref() == Some(&now), || format!("gathered {gathered:?} of {now:?}"))?;
+        }
+        if beside.is_none() {
             // It has asked for a sync.
             self.note();
         }
@@ -285,19 +301,29 @@ impl World {
         Ok(())
     }
 
-    /// Takes in what it is told, and keeps it if it comes to a place that a token names.
-    fn gather(&mut self, follower: usize, builder: SubscriptionBuilder<Row>, steps: usize) -> Checked {
+    /// Takes in what it is told, and keeps it if it comes to a place that a token names. Answers with it if it was told all.
+    fn gather(
+        &mut self,
+        follower: usize,
+        builder: SubscriptionBuilder<Row>,
+        steps: usize,
+    ) -> Result<Option<Moment>, String> {
         let Follower { gathered, token, .. } = &self.followers[follower];
         let builder = token.map_or(builder.clone(), |token| builder.resume(token));
         let mut changes = builder.start().unwrap();
         let mut gathered = gathered.clone();
+        let mut is_all = false;
         for _ in 0..steps {
-            let Some(item) = changes.try_next().unwrap() else { break };
+            let Some(item) = changes.try_next().unwrap() else {
+                is_all = true;
+                break;
+            };
             take_in(&mut gathered, &item)?;
         }
+        let told = is_all.then(|| gathered.clone());
         let Some(token) = changes.token().unwrap() else {
-            met("it was gone in the middle");
-            return Ok(());
+            met(if is_all { "it was told what is not durable" } else { "it was gone in the middle" });
+            return Ok(told);
         };
         let seq = token.seq().map_or(0, u64::from);
         let (_, expected) = self.moments.range(..=seq).next_back().unwrap();
@@ -305,7 +331,7 @@ impl World {
         let before = self.followers[follower].token.replace(token).and_then(|token| token.seq());
         ensure(before <= token.seq(), || format!("it went back from {before:?} to {token}"))?;
         self.followers[follower].gathered = gathered;
-        Ok(())
+        Ok(told)
     }
 
     /// Events are told without a hole, for all of them are kept, and those that were told as durable are never lost. (How far that
@@ -367,7 +393,7 @@ fn cases() -> u32 {
 }
 
 /// What the model must not miss.
-const RARE: [&str; 9] = [
+const RARE: [&str; 10] = [
     "Bootstrap",
     "Created",
     "Deleted",
@@ -376,6 +402,7 @@ const RARE: [&str; 9] = [
     "all the rows: None",
     "all the rows: Some(Compacted)",
     "it was gone in the middle",
+    "it was told what is not durable",
     "something was compacted",
 ];
 

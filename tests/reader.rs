@@ -52,6 +52,26 @@ fn a_reader_follows_appends_rotation_and_a_writer_that_comes_back() {
     assert_eq!(newest.payload(), (total - 1).to_le_bytes());
 }
 
+/// The word of the lock page that says how far the log is visible.
+const VISIBLE_AT: u64 = 512 + 8;
+
+#[test]
+fn what_is_durable_is_seen_although_the_writer_has_yet_to_say_that_it_is_visible() {
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.esker");
+    let journal = options().durability(Durability::Sync).open(&path).unwrap();
+    append(&journal, 0, 1);
+    let page = std::fs::File::options().read(true).write(true).open(path.join("LOCK")).unwrap();
+    let mut visible = [0; 8];
+    page.read_exact_at(&mut visible, VISIBLE_AT).unwrap();
+    append(&journal, 1, 1);
+    // The thread that appended waits for the processor, and another one has synced.
+    page.write_all_at(&visible, VISIBLE_AT).unwrap();
+    assert_eq!(seqs(&Reader::open(&path).unwrap()), [1, 2]);
+    journal.close().unwrap();
+}
+
 #[test]
 fn a_reader_needs_a_store_and_makes_none() {
     let directory = tempfile::tempdir().unwrap();

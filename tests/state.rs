@@ -9,6 +9,8 @@ mod bad_input;
 mod batches;
 #[path = "state/beside.rs"]
 mod beside;
+#[path = "state/beside_visible.rs"]
+mod beside_visible;
 #[path = "state/conflating.rs"]
 mod conflating;
 #[path = "state/epochs.rs"]

@@ -422,7 +422,10 @@ impl Shared {
         let limit = match marks {
             // After a failed sync nobody may see more than what is durable.
             Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
-            Some(LiveMarks { visible, .. }) => end.min(visible).max(follow.shown.min(end)),
+            // The writer says what is visible behind making it so: another thread of it may have synced that before.
+            Some(LiveMarks { visible, durable, .. }) => {
+                end.min(visible.max(durable)).max(follow.shown.min(end))
+            }
             None => end,
         };
         follow.shown = limit;

@@ -78,6 +78,11 @@ impl Source {
         }
     }
 
+    /// False: what is visible becomes durable when another process says so.
+    pub(crate) fn can_sync(&self) -> bool {
+        matches!(self, Self::Engine(_))
+    }
+
     /// The log up to what is durable.
     pub(crate) fn durable_view(&self) -> Result<View> {
         self.view_until(Until::Durable)
@@ -90,16 +95,16 @@ impl Source {
         }
     }
 
-    /// Sees to it that compaction takes nothing of a view away while somebody has it. In this process it is given what
+    /// Sees to it that compaction takes nothing of a view behind a Seq away while somebody has it. In this process it is given what
     /// its sections have mapped; what another one has unlinked stays as long as it is mapped here.
     ///
     /// # Errors
     ///
     /// `Compacted` if something was taken away before it could be mapped: a later view has what was kept of it.
-    pub(crate) fn keep_whole(&self, view: &View) -> Result<()> {
+    pub(crate) fn keep_whole(&self, view: &View, behind: u64) -> Result<()> {
         match self {
             Self::Engine(_) => Ok(()),
-            Self::Reader(_) => view.map_all(),
+            Self::Reader(_) => view.map_behind(behind),
         }
     }
 
@@ -109,7 +114,7 @@ impl Source {
         loop {
             looks += 1;
             let view = self.durable_view()?;
-            match self.keep_whole(&view) {
+            match self.keep_whole(&view, 0) {
                 Err(error) if error.kind() == ErrorKind::Compacted && looks < LOOKS => {}
                 kept => return kept.map(|()| view),
             }

@@ -279,7 +279,9 @@ impl Subscriber {
     ///
     /// `Lagged` with the Seq up to which it has looked, once and for all, under [`Lag::Disconnect`];
     /// `Closed` or `Poisoned` when the log has ended and all of it was seen; `Corrupt` or `Io` for an
-    /// entry that cannot be read, behind which the next call goes on.
+    /// entry that cannot be read, behind which the next call goes on. Beside a writer of another process also `Rewound`,
+    /// again and again, once a crash took back what this one had looked at; so is `Compacted`, if that was not known to be
+    /// durable: nobody can tell what of it is still so. A [`Reader`] that is opened then has what there is.
     pub fn advance(&mut self) -> Result<bool> {
         self.missed = None;
         self.waiting.check_not_forked()?;

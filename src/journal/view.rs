@@ -300,16 +300,17 @@ impl View {
         !Arc::ptr_eq(&self.catalog.compacted, &self.index.catalog().compacted)
     }
 
-    /// Opens whatever it shows, so that it stays although its files are removed.
+    /// Opens whatever it shows behind a Seq, so that it stays although its files are removed.
     ///
     /// # Errors
     ///
     /// `Compacted` for a file that is removed already. Damage is told where it is met.
-    pub(crate) fn map_all(&self) -> Result<()> {
+    pub(crate) fn map_behind(&self, seq: u64) -> Result<()> {
         let is_gone = |opened: &Result<_>| {
             opened.as_ref().is_err_and(|error: &Error| error.kind() == ErrorKind::Compacted)
         };
-        let mut sections = (0..self.catalog.sections.len()).map(|at| Loaded::open(self, at).map(drop));
+        let first = self.catalog.holding(seq.saturating_add(1)).unwrap_or(0);
+        let mut sections = (first..self.catalog.sections.len()).map(|at| Loaded::open(self, at).map(drop));
         sections.find(is_gone).unwrap_or(Ok(()))
     }
 

@@ -107,7 +107,9 @@ pub(crate) fn wait_until<R: Reading, T>(
         if let Some(found) = step(reader)? {
             return Ok(Some(found));
         }
-        if !reader.place().wait(deadline)? {
+        // Also where there is more to look at all the time, and nothing in it for this reader.
+        let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if is_over || !reader.place().wait(deadline)? {
             break;
         }
     }

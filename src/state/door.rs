@@ -26,12 +26,14 @@ pub(crate) enum Door {
 }
 
 impl Door {
-    /// Looks for what is new. A reader with which nobody has looked for long may have been left behind by compaction: then it
-    /// is opened again.
+    /// Looks for what is new. A reader with which nobody has looked for long may have been left behind by compaction, or have
+    /// seen what a crash took back: then it is opened again.
     pub(crate) fn refresh(&mut self) -> Result<()> {
         let Self::Reader(reader) = self else { return Ok(()) };
         match reader.refresh() {
-            Err(error) if error.kind() == ErrorKind::Compacted => *reader = reader.opened_again()?,
+            Err(error) if matches!(error.kind(), ErrorKind::Compacted | ErrorKind::Rewound) => {
+                *reader = reader.opened_again()?;
+            }
             looked => drop(looked?),
         }
         Ok(())

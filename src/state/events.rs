@@ -228,7 +228,8 @@ impl<T> Events<T> {
     /// # Errors
     ///
     /// As [`Subscriber::advance`]; and beside a writer of another process `Schema`, again and again, once that writes a newer
-    /// version of the kind or a type that does not fit.
+    /// version of the kind or a type that does not fit. Behind `Rewound` or `Compacted` another stream goes on:
+    /// [`start`](EventsBuilder::start) opens the log again.
     pub fn advance(&mut self) -> Result<bool> {
         loop {
             let looked = self.live.looked();

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::row::RowOperation;
-use crate::id::{KindId, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
@@ -59,6 +59,11 @@ impl Net {
 
     pub(crate) fn through(&self) -> u64 {
         self.through
+    }
+
+    /// Where the stretch ends.
+    pub(crate) fn mark(&self) -> Position {
+        self.view.mark
     }
 
     /// The entity's newest frame.
@@ -116,7 +121,11 @@ impl Net {
     /// The row of the frame right before one, if it is still there.
     fn frame_before(&self, next: &Entry<'_>) -> Result<Option<OwnedEntry>> {
         for entry in self.view.entity_behind(self.bound.id, next.key(), 0).rev() {
-            let entry = entry?;
+            let entry = match entry {
+                // Only the stretch is mapped: another process has removed the file that had it.
+                Err(error) if error.kind() == ErrorKind::Compacted => return Ok(None),
+                entry => entry?,
+            };
             if entry.seq() < next.seq() {
                 // What is left of the entity may be older than what it had then.
                 let is_it = follows(next, &entry) && Said::of(&entry)?.is_alive();

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::format::index::EntityHash;
 use crate::format::row::RowOperation;
-use crate::id::{KindId, Seq};
+use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
@@ -338,6 +338,11 @@ pub(crate) struct Walk {
 impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
         Self { scan: Scan::new(Region::Kind(id), view.clone(), 0), newest: Newest::new(view, id) }
+    }
+
+    /// Where the view ends whose rows they are.
+    pub(crate) fn mark(&self) -> Position {
+        self.scan.mark()
     }
 
     /// Steps to the next row that is alive. False: there is no more.

@@ -104,8 +104,9 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     }
 
     /// How many bytes of log it may hold back from compaction until it has caught up, also while nobody reads it. Past
-    /// that it begins anew. Default: 1 GiB. In another process than the writer's it holds nothing back, but has mapped the rows
-    /// that it is told: what compaction removes of their files the disk gives back only behind them.
+    /// that it begins anew. Default: 1 GiB. In another process than the writer's this is of no account: there it holds nothing
+    /// back, but has mapped the rows that it is told, and what compaction removes of their files the disk gives back only
+    /// behind them.
     pub const fn bootstrap_hold(mut self, bytes: u64) -> Self {
         self.bootstrap_hold = bytes;
         self
@@ -161,9 +162,11 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
-    /// How far it sees once it has caught up: with [`Until::Visible`] it is told also what a power cut may yet take; the rows
-    /// that it begins with, and what changes come to, are those of a durable moment all the same. Default: `Durable`, but
-    /// in the process that writes with another [durability](crate::Durability) than `Sync`: there `Visible`.
+    /// How far it sees once it has caught up: with [`Until::Visible`] it is told also what a power cut may yet take. The rows
+    /// that it begins with are those of a durable moment all the same; so is what changes come to, in the process that writes,
+    /// where it syncs for that, but not under [`Behind::Conflate`]; in another process it is told what is visible of them too.
+    /// Default: `Durable`, but in the process that writes with another [durability](crate::Durability) than `Sync`: there
+    /// `Visible`.
     pub const fn until(mut self, until: Until) -> Self {
         self.until = Some(until);
         self

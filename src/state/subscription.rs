@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::row::RowOperation;
-use crate::id::Seq;
+use crate::id::{Position, Seq};
 use crate::journal::entry::Entry;
 use crate::journal::pins::{Pin, PinnedBy};
 use crate::journal::reader::LOOKS;
@@ -92,6 +92,8 @@ enum Phase {
     /// A round is to begin behind this Seq. The one before told so many changes.
     Round {
         from: u64,
+        /// What was told up to there was durable where this is.
+        mark: Position,
         _pin: Option<Pin>,
         /// What it is to tell was held back since before it was known to be all there.
         was_held: bool,
@@ -170,7 +172,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         self.phase = match token.trouble(self.follower.source().manifest(), newest) {
             Some(because) => Phase::Begin { because: Some(because) },
             // Whether that can still be told is looked up when the round begins.
-            None => self.follower.round_behind(token.seq),
+            None => self.follower.round_behind(token.seq, Position::ZERO),
         };
         Ok(())
     }
@@ -185,13 +187,15 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// and as [`Reader::open`](crate::Reader::open) if the log has to be opened again and cannot be.
     pub fn advance(&mut self) -> Result<bool> {
         self.item = Held::None;
-        let mut looks = 0;
+        let mut failures = 0;
         loop {
-            looks += 1;
             match self.step() {
                 Ok(None) => {}
                 Ok(Some(found)) => return Ok(found),
-                Err(error) if looks < LOOKS => self.begin_anew(error)?,
+                Err(error) if failures < LOOKS => {
+                    failures += 1;
+                    self.begin_anew(error)?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -222,7 +226,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         match &self.phase {
             Phase::Begin { because } => self.begin_rows(*because).map(Some),
             Phase::Rows { .. } => self.step_in_rows().map(Some),
-            Phase::Round { .. } => self.next_round().map(|()| None),
+            Phase::Round { .. } => self.next_round(),
             Phase::Net { .. } => self.step_in_net(),
             Phase::Live { .. } => self.step_live(),
         }
@@ -255,9 +259,9 @@ impl<T: DeserializeOwned> Subscription<T> {
             };
             return Ok(true);
         }
-        let token = self.follower.token(through);
-        self.phase =
-            Phase::Round { from: through, _pin: self.follower.pin(through), was_held: true, told: u64::MAX };
+        let (token, mark) = (self.follower.token(through), walk.mark());
+        let pin = self.follower.pin(through);
+        self.phase = Phase::Round { from: through, mark, _pin: pin, was_held: true, told: u64::MAX };
         self.status = SubscriptionStatus::CatchingUp;
         self.item = Held::Marker(Marker::BootstrapComplete { token, rebootstrap: self.has_begun });
         self.has_begun = true;
@@ -265,47 +269,44 @@ impl<T: DeserializeOwned> Subscription<T> {
     }
 
     /// Begins a round, or goes live where few changes can be left.
-    fn next_round(&mut self) -> Result<()> {
-        let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(()) };
+    fn next_round(&mut self) -> Result<Option<bool>> {
+        let Phase::Round { from, told, was_held, .. } = self.phase else { return Ok(None) };
         let capacity = self.follower.choice.capacity;
-        let view = match self.follower.choice.behind {
-            // It takes the place of what a live one is told, and shows as much: nobody syncs for its sake.
-            Behind::Conflate => self.follower.live.view()?,
-            _ => {
-                // Where nothing more becomes durable, that is told when all before it was.
-                let _ = self.follower.source().sync();
-                self.follower.source().durable_view()?
-            }
-        };
+        let view = self.follower.view_of_a_round()?;
         self.follower.renew()?;
         if is_dropped_behind(&view, self.follower.bound.id, from) {
             // Of what it held back all the time only that can go which is more than it may hold.
             let is_held = was_held && self.follower.source().pins().is_some();
             let because = if is_held { Because::HeldTooMuch } else { Because::Compacted };
             self.phase = Phase::Begin { because: Some(because) };
-            return Ok(());
+            return Ok(None);
         }
         let through = view.last_seq()?.map_or(from, |seq| seq.get().max(from));
-        if through - from <= capacity || told < capacity {
+        // What it has just looked through had nothing in it: else each entry of whatever kind that is appended meanwhile would
+        // be a round more, and a call without an end.
+        let is_idle = told == 0;
+        if through - from <= capacity || told < capacity || is_idle {
             let region = self.follower.region();
             self.follower.live.begin_behind(region, view, from, through);
-            self.phase = Phase::Live { pin: self.follower.pin(from) };
+            let pin = self.follower.live.is_on_its_way().then(|| self.follower.pin(from)).flatten();
+            self.phase = Phase::Live { pin };
             self.status = SubscriptionStatus::Live;
-            return Ok(());
+            return Ok(is_idle.then_some(false));
         }
-        self.follower.source().keep_whole(&view)?;
+        // What lies before it may be gone: then nobody knows the row before a change.
+        self.follower.source().keep_whole(&view, from)?;
         let choice = &self.follower.choice;
         let net = Box::new(Net::new(view, Arc::clone(&self.follower.bound), (from, through), choice));
         self.phase = Phase::Net { net, _pin: self.follower.pin(from), told: 0 };
         self.status = SubscriptionStatus::CatchingUp;
-        Ok(())
+        Ok(None)
     }
 
     fn step_in_net(&mut self) -> Result<Option<bool>> {
         let Phase::Net { net, told, .. } = &mut self.phase else { return Ok(None) };
         let Some(netted) = net.advance()? else {
-            let (from, told) = (net.through(), *told);
-            self.phase = Phase::Round { from, _pin: self.follower.pin(from), was_held: true, told };
+            let (from, mark, told) = (net.through(), net.mark(), *told);
+            self.phase = Phase::Round { from, mark, _pin: self.follower.pin(from), was_held: true, told };
             return Ok(None);
         };
         *told += 1;
@@ -329,7 +330,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         };
         let is_new = self.follower.renew().inspect_err(|_| self.follower.live.go_back_to(looked));
         if is_new? {
-            self.phase = self.follower.round_behind(looked);
+            self.phase = self.follower.round_behind(looked, self.follower.live.mark());
             return Ok(None);
         }
         if let Phase::Live { pin } = &mut self.phase {
@@ -343,7 +344,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(Some(false));
         }
         if self.follower.choice.behind == Behind::Conflate {
-            self.phase = self.follower.round_behind(looked);
+            self.phase = self.follower.round_behind(looked, self.follower.live.mark());
             return Ok(None);
         }
         let held = match self.follower.live.item() {
@@ -375,7 +376,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         match self.follower.choice.behind {
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
             Behind::Resume | Behind::Conflate => {
-                self.phase = self.follower.round_behind(looked);
+                self.phase = self.follower.round_behind(looked, self.follower.live.mark());
                 Ok(None)
             }
             Behind::End | Behind::LiveOnly => Err(error),
@@ -477,15 +478,14 @@ impl<T: DeserializeOwned> Subscription<T> {
     ///
     /// `Poisoned` or `Closed` if what it was told is not durable, and will not be.
     pub fn token(&self) -> Result<Option<Token>> {
-        let seq = match &self.phase {
+        let (seq, mark) = match &self.phase {
             // Of a round's changes some are told, and nothing says which.
             Phase::Begin { .. } | Phase::Rows { .. } | Phase::Net { .. } => return Ok(None),
-            Phase::Round { from, .. } => *from,
-            Phase::Live { .. } => self.follower.live.looked(),
+            Phase::Round { from, mark, .. } => (*from, *mark),
+            Phase::Live { .. } => (self.follower.live.looked(), self.follower.live.mark()),
         };
         // In a mode that does not sync it may have been told what a power cut would take.
-        let live = &self.follower.live;
-        Ok(live.source().makes_durable(live.mark())?.then(|| self.follower.token(seq)))
+        Ok(self.follower.source().makes_durable(mark)?.then(|| self.follower.token(seq)))
     }
 
     /// Ends its waiting, from any thread.
@@ -526,28 +526,35 @@ impl Follower {
         Ok((view, through, self.pin(through)))
     }
 
+    /// The log up to where a round goes. Where nobody can be asked for a sync, that is as far as the live part has seen: what
+    /// was too much for it has to lie before the end of the round.
+    fn view_of_a_round(&self) -> Result<View> {
+        // Who conflates is told what a live one is told, and nobody syncs for its sake.
+        if self.choice.behind == Behind::Conflate || !self.source().can_sync() {
+            return self.live.view();
+        }
+        // Where nothing more becomes durable, that is told when all before it was.
+        let _ = self.source().sync();
+        self.source().durable_view()
+    }
+
     fn pin(&self, behind: u64) -> Option<Pin> {
         let most = self.choice.bootstrap_hold;
         self.source().pins().map(|pins| pins.pin_at_most(PinnedBy::Bootstrap, behind, most))
     }
 
-    fn round_behind(&self, from: u64) -> Phase {
-        Phase::Round { from, _pin: self.pin(from), was_held: false, told: u64::MAX }
+    fn round_behind(&self, from: u64, mark: Position) -> Phase {
+        Phase::Round { from, mark, _pin: self.pin(from), was_held: false, told: u64::MAX }
     }
 
-    /// Looks now and then.
+    /// Looks now and then, where it holds anything back.
     fn holds_too_much(&mut self, behind: u64) -> Result<bool> {
         const EVERY: u32 = 1024;
         self.steps = self.steps.wrapping_add(1);
-        if !self.steps.is_multiple_of(EVERY) {
+        if self.source().pins().is_none() || !self.steps.is_multiple_of(EVERY) {
             return Ok(false);
         }
-        let view = match self.source().view() {
-            // The rows are mapped: they are told, and then what has become of the log.
-            Err(error) if self.source().has_lost_its_place(&error) => return Ok(false),
-            view => view?,
-        };
-        Ok(view.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
+        Ok(self.source().view()?.bytes_from(behind + 1)? > self.choice.bootstrap_hold)
     }
 
     /// The row that an entity had before an update, if it is still there: that of the frame right before.

@@ -362,8 +362,10 @@ impl Reader {
     }
 
     /// What sources say of a kind with [events](Kind::events), from another process than the writer's; see
-    /// [`Store::events`], and [`subscription`](Self::subscription) for what differs here. There are no names:
-    /// [`from`](EventsBuilder::from) begins behind an event that was seen before.
+    /// [`Store::events`], and [`subscription`](Self::subscription) for how it sees and waits. There are no names:
+    /// [`from`](EventsBuilder::from) begins behind an event that was seen before. What compaction dropped before it was
+    /// seen is told as missed. A stream does not begin anew: once a crash took back what it had looked at, which of its events
+    /// that were is for the caller to find out, and it answers `Rewound` from then on; begin another one.
     pub fn events<T: DeserializeOwned>(&self, kind: Kind<T>) -> EventsBuilder<T> {
         EventsBuilder::new(Door::Reader(self.clone()), kind)
     }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use esker::{
     Because, Behind, CompactOptions, Durability, ErrorKind, EventItem, Keep, Kind, Marker, Options, Reader,
-    Start, StateItem, Store, Subscription, SubscriptionStatus, Token, Until, Window,
+    Region, Start, StateItem, Store, SubscribeOptions, Subscription, SubscriptionStatus, Token, Until,
+    Window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -297,6 +298,46 @@ fn the_rows_of_a_bootstrap_stay_although_compaction_removes_their_files() {
 }
 
 #[test]
+fn what_holds_nothing_back_does_not_hold_too_much() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 1500);
+    let reader = Reader::open(&path).unwrap();
+    let mut changes = reader.subscription(VESSEL).bootstrap_hold(1).start().unwrap();
+    assert!(changes.advance().unwrap());
+    change_often(&store, &radar, "ada", 2);
+    let told = told(&mut changes);
+    assert_eq!(told.iter().position(|line| line.starts_with("begin")), None);
+    assert_eq!(told.len(), 1500 + 1 + 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_round_opens_no_more_files_than_it_tells_of() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    change_often(&store, &radar, "busy", 1500);
+    let files = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+    let segments = files.filter(|file| file.extension().is_some_and(|end| end == "seg")).count();
+    assert!(segments > 8, "{segments}");
+    let token = store.subscription(VESSEL).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    change_often(&store, &radar, "busy", 1);
+    drop(radar);
+    store.close().unwrap();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let is_segment = |line: &&str| line.ends_with(".seg") && line.contains(path.to_str().unwrap());
+        maps.lines().filter(is_segment).count()
+    };
+    let before = mapped();
+    let builder = Reader::open(&path).unwrap().subscription(VESSEL).behind(Behind::Conflate);
+    let mut changes = builder.resume(token).start().unwrap();
+    assert_eq!(told(&mut changes).len(), 1);
+    let opened = mapped() - before;
+    assert!((1..=3).contains(&opened), "{opened} of {segments}");
+}
+
+#[test]
 fn who_is_left_behind_by_compaction_is_told_so_as_it_chose_and_goes_on() {
     let (_directory, path, store) = begun(Durability::Sync);
     let radar = store.source("radar").unwrap();
@@ -452,16 +493,18 @@ fn role_of_a_child_process() {
     match role.as_str() {
         "writes" => write_for_ever(path),
         "leaves what is not durable" => leave_what_is_not_durable(path),
+        "leaves what came while it was followed" => leave_what_came_while_it_was_followed(path),
         "follows" => follow_to_the_end(path),
         other => panic!("no role {other}"),
     }
 }
 
-fn start(role: &str, store: &Path) -> Child {
+pub(super) fn start(role: &str, store: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "beside::role_of_a_child_process", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
         .env(PLACE, store)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -473,7 +516,7 @@ fn say(line: &str) {
 }
 
 /// The first line that begins so.
-fn heard(child: &mut Child, beginning: &str) -> String {
+pub(super) fn heard(child: &mut Child, beginning: &str) -> String {
     let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     lines.find_map(|line| line.unwrap().split_once(beginning).map(|(_, rest)| rest.to_owned())).unwrap()
 }
@@ -511,6 +554,20 @@ fn leave_what_is_not_durable(path: &Path) {
     store.journal().sync().unwrap();
     change_often(&store, &radar, "ada", 3);
     change_often(&store, &radar, "ghost", 1);
+    say("left");
+    std::process::abort();
+}
+
+/// One row that is durable; once it is told to go on, an update of it that is not.
+fn leave_what_came_while_it_was_followed(path: &Path) {
+    let store = open(path, Durability::Os);
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    store.journal().sync().unwrap();
+    say("begun");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    change_often(&store, &radar, "ada", 1);
     say("left");
     std::process::abort();
 }
@@ -642,6 +699,14 @@ fn what_a_killed_writer_left_is_told_once_it_is_durable() {
     store.close().unwrap();
 }
 
+/// What a power cut does to what was not durable.
+pub(super) fn lose(path: &Path, segment: u32, offset: u64) {
+    let file = path.join(format!("{segment:010}.seg"));
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    let zeros = vec![0; usize::try_from(file.metadata().unwrap().len() - offset).unwrap()];
+    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, offset).unwrap();
+}
+
 #[test]
 fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
     let directory = tempfile::tempdir().unwrap();
@@ -652,6 +717,7 @@ fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
     let reader = Reader::open(&path).unwrap();
     let follow = |until| reader.subscription(VESSEL).until(until).start().unwrap();
     let (mut durable, mut visible) = (follow(Until::Durable), follow(Until::Visible));
+    let mut entries = reader.subscribe(Region::all(), SubscribeOptions::new()).unwrap();
     assert_eq!(told(&mut durable).len(), 3);
     assert_eq!(told(&mut visible).len(), 3 + 4);
     let token = durable.token().unwrap().unwrap();
@@ -660,11 +726,7 @@ fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
     let view = reader.view().unwrap();
     let lost =
         view.get(esker::Seq::new(token.seq().unwrap().get() + 1).unwrap()).unwrap().unwrap().position();
-    let file = path.join(format!("{:010}.seg", lost.segment()));
-    let file = std::fs::File::options().write(true).open(file).unwrap();
-    let zeros = vec![0; usize::try_from(file.metadata().unwrap().len() - lost.offset()).unwrap()];
-    std::os::unix::fs::FileExt::write_all_at(&file, &zeros, lost.offset()).unwrap();
-
+    lose(&path, lost.segment(), lost.offset());
     let store = open(&path, Durability::Sync);
     let radar = store.source("radar").unwrap();
     radar.assert(VESSEL, "grace", &vessel("Grace", 1.0)).unwrap();
@@ -681,7 +743,13 @@ fn a_follower_does_not_go_on_over_a_log_that_was_rewound() {
         gather(changes, &mut folded);
         assert_eq!(folded, scanned(&store));
     }
-    // The token is of a moment that was durable: it goes on from there.
-    let mut resumed = Reader::open(&path).unwrap().subscription(VESSEL).resume(token).start().unwrap();
-    assert_eq!(told(&mut resumed), ["grace v1 created", r#"ada v2 updated ["knots"]"#]);
+    for _ in 0..2 {
+        assert_eq!(entries.advance().unwrap_err().kind(), ErrorKind::Rewound, "entries are what they are");
+    }
+    assert_eq!(reader.view().map(drop).unwrap_err().kind(), ErrorKind::Rewound);
+    // The token is of a moment that was durable: it goes on from there, of whichever reader.
+    for reader in [reader, Reader::open(&path).unwrap()] {
+        let mut resumed = reader.subscription(VESSEL).resume(token).start().unwrap();
+        assert_eq!(told(&mut resumed), ["grace v1 created", r#"ada v2 updated ["knots"]"#]);
+    }
 }
