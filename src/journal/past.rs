@@ -33,6 +33,8 @@ pub(crate) struct Past {
     asked: u64,
     /// The last Seq up to then at which a batch ends for certain.
     through: u64,
+    /// The Seq is none of this store: an import or a repair left it out.
+    is_left_out: bool,
 }
 
 impl View {
@@ -44,11 +46,21 @@ impl View {
     /// a batch ends.
     pub(crate) fn at(&self, seq: u64) -> Result<(Self, Past)> {
         check_is_earlier(seq, self.last_seq()?.map_or(0, Seq::get))?;
-        let through = self.end_of_whole_batch(seq)?;
-        let past = Past { whole: self.clone(), asked: seq, through };
+        let is_left_out = self.is_left_out(seq)?;
+        // A gap lies between batches, whatever stands before it.
+        let through = if is_left_out { seq } else { self.end_of_whole_batch(seq)? };
+        let past = Past { whole: self.clone(), asked: seq, through, is_left_out };
         let mut view = self.clone();
         (view.mark, view.through) = (self.end_behind(through)?, through);
         Ok((view, past))
+    }
+
+    /// True in a gap that an import or a repair left.
+    fn is_left_out(&self, seq: u64) -> Result<bool> {
+        if seq == 0 || self.catalog.compacted.holding(seq).is_some() {
+            return Ok(false);
+        }
+        Ok(self.load(seq)?.is_none_or(|section| seq >= section.end()))
     }
 
     /// The last Seq up to this one at which a batch ends for certain; 0: there is none.
@@ -65,7 +77,6 @@ impl View {
         if section.is_part {
             return Ok(end_in_part(&section, seq)?.unwrap_or(before));
         }
-        // A gap that a repair left lies between batches.
         let Some(newest) = section.ordinal(seq) else { return Ok(seq) };
         for ordinal in (0..=newest).rev() {
             if !section.entry(ordinal)?.has_more() {
@@ -140,6 +151,9 @@ impl Past {
     ///
     /// `Compacted` if nobody can tell any more what there was of a kind at the moment.
     pub(crate) fn check_kind(&self, kind: KindId, name: &str) -> Result<()> {
+        if self.is_left_out {
+            return Err(self.dropped(name, self.behind_gap()?));
+        }
         let floor = self.floor(kind);
         if self.asked.saturating_add(1) < floor {
             return Err(self.dropped(name, floor));
@@ -174,6 +188,13 @@ impl Past {
     #[cold]
     pub(crate) fn dropped_before(&self, name: &str, next: &Entry<'_>) -> Error {
         self.dropped(&format!("{name}/{}", next.key().escape_ascii()), next.seq().get())
+    }
+
+    /// The first Seq behind the gap that the moment lies in.
+    #[cold]
+    fn behind_gap(&self) -> Result<u64> {
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        Ok(next.map_or(self.asked, |next| next.seq().get()))
     }
 
     fn floor(&self, kind: KindId) -> u64 {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use esker::{
-    CompactOptions, ErrorKind, Facts, Fold, Keep, Kind, ManualClock, Options, Reader, Seq, Simulator, Source,
-    Status, Store, StoreView, Window,
+    Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry, ImportKind, Keep, Kind,
+    KindId, ManualClock, Options, Origin, Reader, Seq, Simulator, Source, Status, Store, StoreId, StoreView,
+    Window,
 };
 
 use super::model::Row;
@@ -211,4 +212,46 @@ fn a_reader_sees_earlier_moments_too() {
     let view = StoreView::of(&Reader::open(&path).unwrap()).unwrap();
     assert_eq!((row(&view, "a"), row(&view.at(first).unwrap(), "a")), (Some(2), Some(1)));
     store.close().unwrap();
+}
+
+/// An entry of facts as another store had it.
+fn imported<T: serde::Serialize>(kind: KindId, key: &str, (seq, generation): (u64, u64), fact: &T) -> ImportEntry {
+    let fact = rmp_serde::to_vec_named(fact).unwrap();
+    let generation = Generation::new(generation).unwrap();
+    ImportEntry::new(Seq::new(seq).unwrap(), generation, kind, key.as_bytes().to_vec(), fact)
+}
+
+fn origin() -> Origin {
+    Origin::new(StoreId::from_bytes([7; 16]), 1, 0)
+}
+
+#[test]
+fn at_a_seq_that_an_import_left_out_nobody_can_tell_and_around_it_everybody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin()).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    let noise = import.kind(ImportKind::new(3, NOISE.name()).codec(Codec::MessagePack)).unwrap();
+    import.entry(imported(tally, "t", (1, 1), &1u64).more(true)).unwrap();
+    import.entry(imported(noise, "n", (2, 1), &"n".repeat(1500))).unwrap();
+    import.entry(imported(tally, "u", (40, 1), &40u64)).unwrap();
+    import.finish(Seq::new(40)).unwrap();
+    let store = Store::over(options().durability(Durability::Os).open(&path).unwrap());
+    for n in 0..300 {
+        store.append(TALLY, "z", &n).unwrap();
+    }
+    for is_compacted in [false, true] {
+        if is_compacted {
+            // The first batch loses its end: before the gap lies a part.
+            compact(&store);
+        }
+        for seq in [2, 40] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert_eq!(view.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap()), Some(1), "at {seq}");
+        }
+        for seq in [3, 20, 39] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert_eq!(floor(view.latest(TALLY, "t")), Some(40), "at {seq}, compacted: {is_compacted}");
+        }
+    }
 }
