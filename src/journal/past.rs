@@ -5,7 +5,7 @@
 //!
 //! * **Is everything there that was the newest then?** Of a kind everything from its floor on is there; but what stood
 //!   below it may have been dropped for something that came later than the moment. The entity's next entry tells: right
-//!   before it there has to be one.
+//!   before it there has to be one, or it is the first of all. Where nothing of an entity is left, nobody can tell.
 //! * **Where did the batch end?** A segment says so. What compaction has copied says of an entry that its batch ended with
 //!   it, or that it goes on with the next one; where neither is said, the rest was dropped, and nobody knows how far it
 //!   went. (What was copied before that was said: of two neighbours the first tells whether they are of one batch.)
@@ -18,8 +18,8 @@
 //!                   `------------ at(15): of a kind that has nothing from 13 to 15 the same; of another one nobody knows
 //! ```
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::id::{KindId, Position, Seq};
+use crate::error::{Error, ErrorKind, Result, entity_text};
+use crate::id::{Generation, KindId, Position, Seq};
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
 use crate::journal::view::{Loaded, View, compacted};
@@ -61,6 +61,32 @@ impl View {
             return Ok(false);
         }
         Ok(self.load(seq)?.is_none_or(|section| seq >= section.end()))
+    }
+
+    /// True if an import or a repair left out a Seq up to this one, or nobody can tell.
+    ///
+    /// A gap that compaction has made part of a stretch is none any more.
+    fn has_gap_up_to(&self, seq: u64) -> Result<bool> {
+        for (at, section) in self.catalog.sections.iter().enumerate() {
+            let first = section.first_seq()?;
+            let missing = match section.missing_before() {
+                Some(missing) => missing,
+                None if first <= 1 || self.catalog.compacted.holding(first - 1).is_some() => 0,
+                None => {
+                    let before = at.checked_sub(1).and_then(|before| self.catalog.end_of(before));
+                    first.saturating_sub(before.unwrap_or(1))
+                }
+            };
+            // The first that is missing.
+            let gap = first.saturating_sub(missing);
+            if missing > 0 && gap <= seq {
+                return Ok(true);
+            }
+            if first > seq {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     /// The last Seq up to this one at which a batch ends for certain; 0: there is none.
@@ -142,9 +168,35 @@ impl Past {
         self.whole.region_behind(&Region::Kind(kind), self.through)
     }
 
-    /// True if something of a kind was dropped, whenever that was.
-    pub(crate) fn has_dropped(&self, kind: KindId) -> bool {
-        self.floor(kind) > 0
+    /// True if nothing of a kind is missing that there was up to the moment.
+    fn is_whole(&self, kind: KindId) -> Result<bool> {
+        Ok(self.floor(kind) == 0 && !self.whole.has_gap_up_to(self.through)?)
+    }
+
+    /// True if something of a kind may be missing that there was up to the moment: its entities' next entries have to be asked.
+    pub(crate) fn may_miss(&self, kind: KindId) -> Result<bool> {
+        // A gap within what was compacted shows nowhere else.
+        Ok(!self.whole.catalog.compacted.is_empty() || !self.is_whole(kind)?)
+    }
+
+    /// True if an entity of which a view of the moment shows nothing had nothing, for all that there is to prove it: `next`
+    /// is its first entry behind the moment.
+    pub(crate) fn had_nothing(&self, kind: KindId, next: Option<&Entry<'_>>) -> Result<bool> {
+        match next {
+            Some(next) if next.generation() == Generation::FIRST => Ok(true),
+            // What begins behind a gap, and what begins anew when it was forgotten, look alike.
+            Some(next) => {
+                let begins = next.is_first() && next.generation().get() == next.seq().get();
+                Ok(begins && self.is_whole(kind)?)
+            }
+            // One that was dropped as a whole leaves no trace; of what was lost the present knows as little.
+            None => Ok(self.floor(kind) == 0 || self.is_the_newest()?),
+        }
+    }
+
+    /// True if there is nothing behind the moment.
+    fn is_the_newest(&self) -> Result<bool> {
+        Ok(self.whole.last_seq()?.is_none_or(|newest| newest.get() <= self.asked))
     }
 
     /// # Errors
@@ -176,18 +228,23 @@ impl Past {
     ///
     /// `Compacted` if what a view of the moment has as the newest entry of an entity may not be what it was.
     pub(crate) fn check_entity(&self, view: &View, kind: KindId, name: &str, key: &[u8]) -> Result<()> {
-        let Some(next) = self.next_of(kind, key)? else { return Ok(()) };
-        let newest = view.latest(kind, key)?;
-        if next.is_first() || newest.is_some_and(|newest| next.follows(&newest)) {
-            return Ok(());
-        }
-        Err(self.dropped_before(name, &next))
+        let next = self.next_of(kind, key)?;
+        let is_told = match (view.latest(kind, key)?, &next) {
+            (Some(newest), Some(next)) => next.follows(&newest),
+            (Some(_), None) => true,
+            (None, next) => self.had_nothing(kind, next.as_ref())?,
+        };
+        if is_told { Ok(()) } else { Err(self.dropped_of(name, key, next.as_ref())?) }
     }
 
-    /// What the first entry of an entity behind the moment goes on from is gone.
+    /// What an entity was is gone: what its first entry behind the moment goes on from, or all of it.
     #[cold]
-    pub(crate) fn dropped_before(&self, name: &str, next: &Entry<'_>) -> Error {
-        self.dropped(&format!("{name}/{}", next.key().escape_ascii()), next.seq().get())
+    pub(crate) fn dropped_of(&self, name: &str, key: &[u8], next: Option<&Entry<'_>>) -> Result<Error> {
+        let floor = match next {
+            Some(next) => Some(next.seq()),
+            None => self.whole.last_seq()?,
+        };
+        Ok(self.dropped(&entity_text(name, key), floor.map_or(self.asked, Seq::get)))
     }
 
     /// The first Seq behind the gap that the moment lies in.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use esker::{
     Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry, ImportKind, Keep, Kind,
-    KindId, ManualClock, Options, Origin, Reader, Seq, Simulator, Source, Status, Store, StoreId, StoreView,
+    KindId, ManualClock, Options, Origin, Owner, Reader,
+    RowMark, RowOperation, Seq, Simulator, Source, Status, Store, StoreId, StoreView,
     Window,
 };
 
@@ -12,6 +13,7 @@ use super::model::Row;
 
 const ROWS: Kind<Row> = Kind::new("row");
 const TALLY: Facts<u64> = Facts::new("tally");
+const OTHER: Facts<u64> = Facts::new("other");
 const NOISE: Facts<String> = Facts::new("noise");
 
 fn options() -> Options {
@@ -254,4 +256,75 @@ fn at_a_seq_that_an_import_left_out_nobody_can_tell_and_around_it_everybody() {
             assert_eq!(floor(view.latest(TALLY, "t")), Some(40), "at {seq}, compacted: {is_compacted}");
         }
     }
+}
+
+#[test]
+fn a_fact_of_which_nothing_is_left_is_not_told_as_if_it_had_never_been_there() {
+    for erases in [false, true] {
+        let store = Store::over(options().in_memory().unwrap());
+        store.append(TALLY, "t", &1).unwrap();
+        let then = store.append(OTHER, "o", &1).unwrap().seq;
+        let value = || Ok(store.at(then)?.latest(TALLY, "t")?.map(|fact| fact.value().unwrap()));
+        assert_eq!(value().unwrap(), Some(1));
+        let tally = store.journal().kind_named(TALLY.name()).unwrap().id;
+        if erases {
+            assert!(store.journal().erase(tally, b"t").unwrap().erased);
+        } else {
+            store.journal().keep(tally, Keep::Nothing).unwrap();
+        }
+        compact(&store);
+        for is_there_again in [false, true] {
+            if is_there_again {
+                store.append(TALLY, "t", &2).unwrap();
+            }
+            let now = store.journal().view().last_seq().unwrap().unwrap();
+            assert_eq!(floor(value()), Some(now.get()), "erased: {erases}");
+            assert!(floor(store.at(then).unwrap().history(TALLY, "t").collect::<esker::Result<Vec<_>>>()).is_some());
+            let latest = store.at(now).unwrap();
+            let latest = latest.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap());
+            assert_eq!(latest, is_there_again.then_some(2), "the present is what it is");
+            // What nothing was dropped of is told, although its numbers do not begin at one.
+            if !is_there_again {
+                store.append(OTHER, "new", &1).unwrap();
+            }
+            assert!(store.at(then).unwrap().latest(OTHER, "new").unwrap().is_none());
+        }
+    }
+}
+
+#[test]
+fn what_an_import_left_out_is_missed_by_who_looks_at_an_entity_and_by_who_looks_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin().forgot(true)).unwrap();
+    let rows = ImportKind::new(1, ROWS.name()).owner(Owner::State).codec(Codec::MessagePack);
+    let rows = import.kind(rows.fields(vec!["a".into(), "text".into()]).keep(Keep::Latest)).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    let radar = {
+        let store = Store::in_memory().unwrap();
+        let _radar = store.source("radar").unwrap();
+        store.journal().sources()[0].clone()
+    };
+    import.source(radar).unwrap();
+    let mark = RowMark { schema: 1, sources: 1, changed: 1, version: None };
+    import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
+    // 3 to 39 were dropped in the origin: rows and facts of the same entities among them.
+    import.entry(imported(tally, "v", (2, 1), &1u64)).unwrap();
+    import.entry(imported(tally, "v", (40, 2), &2u64)).unwrap();
+    import.entry(imported(rows, "a", (41, 5), &Row::new(5)).row(RowOperation::Updated, mark)).unwrap();
+    import.entry(imported(tally, "t", (42, 5), &5u64)).unwrap();
+    import.entry(imported(tally, "w", (43, 5), &5u64)).unwrap();
+    // Its generation may be one that its origin gave out for want of a memory, or not.
+    import.entry(imported(tally, "x", (44, 44), &5u64)).unwrap();
+    import.entry(imported(tally, "y", (45, 1), &5u64)).unwrap();
+    import.finish(Seq::new(45)).unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let view = store.at(Seq::new(40)).unwrap();
+    assert_eq!((floor(view.get(ROWS, "a")), floor(view.rows(ROWS))), (Some(41), Some(41)));
+    let latest = |key: &str| view.latest(TALLY, key).map(|fact| fact.map(|fact| fact.value().unwrap()));
+    assert_eq!([floor(latest("t")), floor(latest("w")), floor(latest("x"))], [Some(42), Some(43), Some(44)]);
+    assert_eq!((latest("y").unwrap(), latest("v").unwrap(), latest("never").unwrap()), (None, Some(2), None));
+    // Before the gap all is there.
+    let view = store.at(Seq::new(2)).unwrap();
+    assert!(view.latest(TALLY, "x").unwrap().is_none());
 }
