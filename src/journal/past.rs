@@ -63,11 +63,12 @@ impl View {
         Ok(self.load(seq)?.is_none_or(|section| seq >= section.end()))
     }
 
-    /// True if an import or a repair left out a Seq up to this one, or nobody can tell.
+    /// True if an import or a repair left out a Seq from one to another, both included, or nobody can tell.
     ///
     /// A gap that compaction has made part of a stretch is none any more.
-    fn has_gap_up_to(&self, seq: u64) -> Result<bool> {
-        for (at, section) in self.catalog.sections.iter().enumerate() {
+    fn has_gap(&self, (from, to): (u64, u64)) -> Result<bool> {
+        let holding = self.catalog.holding(from).unwrap_or(0);
+        for (at, section) in self.catalog.sections.iter().enumerate().skip(holding) {
             let first = section.first_seq()?;
             let missing = match section.missing_before() {
                 Some(missing) => missing,
@@ -79,10 +80,10 @@ impl View {
             };
             // The first that is missing.
             let gap = first.saturating_sub(missing);
-            if missing > 0 && gap <= seq {
+            if missing > 0 && gap <= to && first > from {
                 return Ok(true);
             }
-            if first > seq {
+            if first > to {
                 break;
             }
         }
@@ -170,13 +171,20 @@ impl Past {
 
     /// True if nothing of a kind is missing that there was up to the moment.
     fn is_whole(&self, kind: KindId) -> Result<bool> {
-        Ok(self.floor(kind) == 0 && !self.whole.has_gap_up_to(self.through)?)
+        Ok(self.floor(kind) == 0 && !self.whole.has_gap((1, self.through))?)
     }
 
     /// True if something of a kind may be missing that there was up to the moment: its entities' next entries have to be asked.
     pub(crate) fn may_miss(&self, kind: KindId) -> Result<bool> {
         // A gap within what was compacted shows nowhere else.
         Ok(!self.whole.catalog.compacted.is_empty() || !self.is_whole(kind)?)
+    }
+
+    /// True if what an entity's first entry behind the moment says of what stood before it is how it was at the moment:
+    /// nothing of it is missing in between, or nothing from before that.
+    pub(crate) fn leads_to(&self, next: &Entry<'_>) -> Result<bool> {
+        let between = (self.through.saturating_add(1), next.seq().get() - 1);
+        Ok(!self.whole.has_gap(between)? || self.is_whole(next.kind())?)
     }
 
     /// True if an entity of which a view of the moment shows nothing had nothing, for all that there is to prove it: `next`

@@ -85,7 +85,7 @@ fn is_told(
     let Some(next) = next else { return Ok(true) };
     // Of one that was deleted the deletion may have been dropped, and not yet what stood before it.
     let shows_none = newest.map(|newest| Said::of(&newest)).transpose()?.is_none_or(|said| !said.is_alive());
-    Ok(shows_none && Said::of(next)?.operation == RowOperation::Created)
+    Ok(shows_none && Said::of(next)?.operation == RowOperation::Created && past.leads_to(next)?)
 }
 
 /// Entities that were met, as far as they are remembered: each in the place that its hash names, until another takes that.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use esker::{
     Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry, ImportKind, Keep, Kind,
     KindId, ManualClock, Options, Origin, Owner, Reader,
-    RowMark, RowOperation, Seq, Simulator, Source, Status, Store, StoreId, StoreView,
+    RowMark, RowOperation, Seq, Simulator, Source, SourceInfo, Status, Store, StoreId, StoreView,
     Window,
 };
 
@@ -227,6 +227,12 @@ fn origin() -> Origin {
     Origin::new(StoreId::from_bytes([7; 16]), 1, 0)
 }
 
+fn radar() -> SourceInfo {
+    let store = Store::in_memory().unwrap();
+    let _radar = store.source("radar").unwrap();
+    store.journal().sources()[0].clone()
+}
+
 #[test]
 fn at_a_seq_that_an_import_left_out_nobody_can_tell_and_around_it_everybody() {
     let directory = tempfile::tempdir().unwrap();
@@ -300,12 +306,7 @@ fn what_an_import_left_out_is_missed_by_who_looks_at_an_entity_and_by_who_looks_
     let rows = ImportKind::new(1, ROWS.name()).owner(Owner::State).codec(Codec::MessagePack);
     let rows = import.kind(rows.fields(vec!["a".into(), "text".into()]).keep(Keep::Latest)).unwrap();
     let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
-    let radar = {
-        let store = Store::in_memory().unwrap();
-        let _radar = store.source("radar").unwrap();
-        store.journal().sources()[0].clone()
-    };
-    import.source(radar).unwrap();
+    import.source(radar()).unwrap();
     let mark = RowMark { schema: 1, sources: 1, changed: 1, version: None };
     import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
     // 3 to 39 were dropped in the origin: rows and facts of the same entities among them.
@@ -327,4 +328,33 @@ fn what_an_import_left_out_is_missed_by_who_looks_at_an_entity_and_by_who_looks_
     // Before the gap all is there.
     let view = store.at(Seq::new(2)).unwrap();
     assert!(view.latest(TALLY, "x").unwrap().is_none());
+}
+
+#[test]
+fn a_row_that_is_created_again_behind_a_gap_may_have_been_there_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin().forgot(true)).unwrap();
+    let rows = ImportKind::new(1, ROWS.name()).owner(Owner::State).codec(Codec::MessagePack);
+    let rows = import.kind(rows.fields(vec!["a".into(), "text".into()])).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    import.source(radar()).unwrap();
+    let mark = RowMark { schema: 1, sources: 1, changed: 3, version: None };
+    let created =
+        |key, numbers| imported(rows, key, numbers, &Row::new(1)).row(RowOperation::Created, mark.clone());
+    import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
+    // In the first gap it may have been created, in the second one it was deleted then.
+    import.entry(imported(tally, "t", (5, 2), &2u64)).unwrap();
+    import.entry(created("a", (9, 9))).unwrap();
+    import.entry(created("b", (10, 10))).unwrap();
+    import.entry(imported(tally, "t", (11, 3), &3u64)).unwrap();
+    import.entry(created("c", (12, 12))).unwrap();
+    import.finish(Seq::new(12)).unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let view = store.at(Seq::new(5)).unwrap();
+    assert_eq!((floor(view.get(ROWS, "a")), floor(view.rows(ROWS))), (Some(9), Some(9)));
+    let view = store.at(Seq::new(1)).unwrap();
+    assert_eq!((row(&view, "a"), view.rows(ROWS).unwrap().count()), (None, 0), "before both all is there");
+    let view = store.at(Seq::new(11)).unwrap();
+    assert_eq!((row(&view, "c"), view.rows(ROWS).unwrap().count()), (None, 2), "it was created right then");
 }
