@@ -90,6 +90,23 @@ impl View {
         Ok(false)
     }
 
+    /// The first Seq from this one on at which a batch ends for certain, as far as there is one.
+    #[cold]
+    fn next_end_of_batch(&self, seq: u64) -> Result<u64> {
+        let Some(section) = self.load(seq)? else { return Ok(seq) };
+        let Some(from) = section.at_or_behind(seq).filter(|_| seq < section.end()) else {
+            // A stretch that was compacted, and a gap, end between batches.
+            return Ok(self.catalog.compacted.holding(seq).map_or(seq, |cover| cover.last_seq));
+        };
+        for ordinal in from..section.count {
+            let (here, entry) = (section.seq(ordinal), section.entry(ordinal)?);
+            if if section.is_part { ends_in_part(&section, ordinal, &entry) } else { !entry.has_more() } {
+                return Ok(here);
+            }
+        }
+        Ok(section.end().saturating_sub(1).max(seq))
+    }
+
     /// The last Seq up to this one at which a batch ends for certain; 0: there is none.
     fn end_of_whole_batch(&self, seq: u64) -> Result<u64> {
         let cover = self.catalog.compacted.holding(seq);
@@ -143,13 +160,17 @@ fn check_is_earlier(seq: u64, newest: u64) -> Result<()> {
 fn end_in_part(part: &Loaded<'_>, seq: u64) -> Result<Option<u64>> {
     let Some(newest) = part.at_or_before(seq) else { return Ok(None) };
     for ordinal in (0..=newest).rev() {
-        let (here, entry) = (part.seq(ordinal), part.entry(ordinal)?);
-        let is_followed = || ordinal + 1 < part.count && part.seq(ordinal + 1) == here + 1;
-        if entry.ends_batch() || !entry.has_more() && is_followed() {
-            return Ok(Some(here));
+        if ends_in_part(part, ordinal, &part.entry(ordinal)?) {
+            return Ok(Some(part.seq(ordinal)));
         }
     }
     Ok(None)
+}
+
+/// True if a batch ends for certain with an entry of a part.
+fn ends_in_part(part: &Loaded<'_>, ordinal: u32, entry: &Entry<'_>) -> bool {
+    let is_followed = || ordinal + 1 < part.count && part.seq(ordinal + 1) == part.seq(ordinal) + 1;
+    entry.ends_batch() || !entry.has_more() && is_followed()
 }
 
 impl Past {
@@ -212,11 +233,11 @@ impl Past {
     /// `Compacted` if nobody can tell any more what there was of a kind at the moment.
     pub(crate) fn check_kind(&self, kind: KindId, name: &str) -> Result<()> {
         if self.is_left_out {
-            return Err(self.dropped(name, self.behind_gap()?));
+            return Err(self.dropped(name, self.behind_gap()?)?);
         }
         let floor = self.floor(kind);
         if self.asked.saturating_add(1) < floor {
-            return Err(self.dropped(name, floor));
+            return Err(self.dropped(name, floor - 1)?);
         }
         if self.through == self.asked {
             return Ok(());
@@ -226,7 +247,7 @@ impl Past {
         let is_same = next.is_none_or(|next| next.seq().get() > self.asked);
         match self.whole.catalog.compacted.holding(self.asked) {
             Some(cover) if !is_same || self.through.saturating_add(1) < floor => {
-                Err(self.dropped(name, cover.last_seq + 1))
+                Err(self.dropped(name, cover.last_seq)?)
             }
             _ => Ok(()),
         }
@@ -252,7 +273,7 @@ impl Past {
             Some(next) => Some(next.seq()),
             None => self.whole.last_seq()?,
         };
-        Ok(self.dropped(&entity_text(name, key), floor.map_or(self.asked, Seq::get)))
+        self.dropped(&entity_text(name, key), floor.map_or(self.asked, Seq::get))
     }
 
     /// The first Seq behind the gap that the moment lies in.
@@ -266,8 +287,10 @@ impl Past {
         self.whole.catalog.compacted.floor(kind.0)
     }
 
+    /// It can be told behind the batch with an entry.
     #[cold]
-    fn dropped(&self, what: &str, floor: u64) -> Error {
-        compacted(format!("read {what} as it was at entry {}", self.asked), floor)
+    fn dropped(&self, what: &str, from: u64) -> Result<Error> {
+        let floor = self.whole.next_end_of_batch(from)?;
+        Ok(compacted(format!("read {what} as it was at entry {}", self.asked), floor))
     }
 }

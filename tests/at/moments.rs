@@ -358,3 +358,47 @@ fn a_row_that_is_created_again_behind_a_gap_may_have_been_there_before_it() {
     let view = store.at(Seq::new(11)).unwrap();
     assert_eq!((row(&view, "c"), view.rows(ROWS).unwrap().count()), (None, 2), "it was created right then");
 }
+
+/// How often somebody who follows the errors is told another Seq, until a read is answered.
+fn steps_to(store: &Store, mut seq: u64, read: impl Fn(&StoreView) -> esker::Result<()>) -> usize {
+    for steps in 0.. {
+        let Err(error) = read(&store.at(Seq::new(seq)).unwrap()) else { return steps };
+        assert!(error.floor() > Some(seq), "{seq}: {error}");
+        seq = error.floor().unwrap();
+    }
+    unreachable!()
+}
+
+#[test]
+fn from_the_entry_on_that_an_error_names_an_entity_is_told() {
+    let store = Store::over(options().in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    for key in ["a", "b"] {
+        put(&store, &source, key, 1);
+    }
+    compact(&store);
+    let then = store.append(TALLY, "t", &1).unwrap().seq;
+    for key in ["a", "b"] {
+        source.assert(ROWS, key, &Row::new(2)).unwrap();
+    }
+    let both = flushed(&store);
+    for round in 0..2 {
+        if round == 1 {
+            put(&store, &source, "b", 3);
+        }
+        compact(&store);
+        if round == 0 {
+            // Of a batch of which all is there it is the end.
+            assert_eq!(floor(store.at(then).unwrap().get(ROWS, "a")), Some(both.get()));
+        }
+        let rows = store.journal().kind_named(ROWS.name()).unwrap().id;
+        let kind = store.journal().view().floor(&esker::Region::kind(rows)).unwrap().get();
+        for seq in 1..=both.get() {
+            for key in ["a", "b"] {
+                let steps = steps_to(&store, seq, |view| view.get(ROWS, key).map(drop));
+                assert!(steps <= 1 + usize::from(seq + 1 < kind), "{key} at {seq}, of a kind with floor {kind}");
+            }
+            steps_to(&store, seq, |view| view.rows(ROWS).map(drop));
+        }
+    }
+}
