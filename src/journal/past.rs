@@ -276,6 +276,30 @@ impl Past {
         self.dropped(&entity_text(name, key), floor.map_or(self.asked, Seq::get))
     }
 
+    /// Between which two times the moment was, which is shown by a view.
+    pub(crate) fn times(&self, view: &View, now: i64) -> Result<(i64, i64)> {
+        let newest = view.all_behind(0).next_back().transpose()?;
+        let from = newest.as_ref().map_or(i64::MIN, Entry::time);
+        let is_last = newest.is_some_and(|newest| newest.seq().get() == self.through);
+        // Where the batch has lost its end, nobody knows whether a later one was whole by then.
+        if is_last && (self.through == self.asked || self.whole.catalog.compacted.holding(self.asked).is_none()) {
+            return Ok((from, from));
+        }
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        Ok((from, next.map_or(now, |next| next.time())))
+    }
+
+    /// When the moment was is gone.
+    #[cold]
+    pub(crate) fn dropped_time(&self, name: &str, key: &[u8]) -> Result<Error> {
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        let next = match next {
+            Some(next) => Some(next.seq()),
+            None => self.whole.last_seq()?,
+        };
+        self.dropped(&entity_text(name, key), next.map_or(self.asked, Seq::get))
+    }
+
     /// The first Seq behind the gap that the moment lies in.
     #[cold]
     fn behind_gap(&self) -> Result<u64> {

@@ -243,17 +243,15 @@ impl StoreView {
         self.past.as_ref()
     }
 
-    /// When this is the state, in nanoseconds since 1970: now, by the store's clock (a reader does not know which one its
-    /// writer has); of an earlier moment, when the newest entry was appended that is left of all up to then.
-    pub(crate) fn time(&self) -> Result<i64> {
-        match &self.names {
-            _ if self.past.is_some() => {
-                let newest = self.view.all_behind(0).next_back().transpose()?;
-                Ok(newest.map_or(i64::MIN, |newest| newest.time()))
-            }
-            Names::Writer(core) => Ok(core.options.clock.now()),
-            Names::Reader(_) => Ok(Clock::System.now()),
-        }
+    /// Between which two times this is the state, in nanoseconds since 1970: now, by the store's clock (a reader does not
+    /// know which one its writer has). Of an earlier moment, when its last entry was appended; if that was dropped, behind the
+    /// newest that is left of all up to then, and before the next one.
+    pub(crate) fn times(&self) -> Result<(i64, i64)> {
+        let now = match &self.names {
+            Names::Writer(core) => core.options.clock.now(),
+            Names::Reader(_) => Clock::System.now(),
+        };
+        self.past.as_ref().map_or(Ok((now, now)), |past| past.times(&self.view, now))
     }
 
     /// What the registry says of a name.

@@ -402,3 +402,39 @@ fn from_the_entry_on_that_an_error_names_an_entity_is_told() {
         }
     }
 }
+
+#[test]
+fn a_deletion_is_not_told_by_the_time_of_an_entry_that_is_older_than_the_moment() {
+    let clock = ManualClock::new();
+    let store = Store::over(options().clock(clock.clone()).in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    put(&store, &source, "a", 1);
+    source.retract(ROWS, "a").unwrap();
+    flushed(&store);
+    store.append(OTHER, "o", &0).unwrap();
+    clock.advance(Duration::from_secs(200));
+    let soon = store.append(OTHER, "o", &1).unwrap().seq;
+    store.append(OTHER, "o", &2).unwrap();
+    clock.advance(Duration::from_secs(4000));
+    let late = store.append(OTHER, "o", &3).unwrap().seq;
+    clock.advance(Duration::from_secs(1));
+    let later = put(&store, &source, "b", 1);
+    let status = |seq: Seq| store.at(seq).unwrap().status(ROWS, "a");
+    let deleted = Status::Tombstone { version: 2 };
+    assert_eq!([soon, late, later].map(|seq| status(seq).unwrap()), [deleted, Status::NotFound, Status::NotFound]);
+    store.append(OTHER, "o", &4).unwrap();
+    let other = store.journal().kind_named(OTHER.name()).unwrap().id;
+    store.journal().keep(other, Keep::Latest).unwrap();
+    store.append(NOISE, "noise", &String::new()).unwrap();
+    let noise = store.journal().kind_named(NOISE.name()).unwrap().id;
+    store.journal().keep(noise, Keep::Nothing).unwrap();
+    for _ in 0..20 {
+        store.append(NOISE, "noise", &"n".repeat(1500)).unwrap();
+    }
+    // The deletion stays, and the entries between go.
+    let options = CompactOptions::new().thorough(true).keep_tombstones_for(Duration::from_secs(100_000));
+    assert!(store.journal().compact(&options).unwrap().entries_dropped > 0);
+    assert_eq!([soon, late].map(|seq| floor(status(seq))), [Some(later.get()); 2], "it was before then, or not");
+    assert_eq!(status(later).unwrap(), Status::NotFound);
+    assert_eq!(row(&store.at(soon).unwrap(), "a"), None, "that is certain");
+}
