@@ -119,6 +119,8 @@ pub(crate) struct Section {
     limit: OnceLock<Option<u64>>,
     /// The Seq that its preamble names, where the segment was asked for no more than that.
     begins_with: OnceLock<u64>,
+    /// How many Seqs its preamble says are missing before it.
+    missing: OnceLock<u64>,
     opening: Mutex<()>,
     opened: OnceLock<Opened>,
 }
@@ -158,6 +160,7 @@ impl Section {
             next: AtomicU32::new(next),
             limit: OnceLock::new(),
             begins_with: OnceLock::new(),
+            missing: OnceLock::new(),
             opening: Mutex::default(),
             opened: OnceLock::new(),
         }
@@ -229,6 +232,21 @@ impl Section {
             // Whatever is wrong with it, reading the segment will tell.
             None => Ok(self.open()?.first_seq()),
         }
+    }
+
+    /// How many Seqs an import or a repair left out right before it; `None` for a part, which has no preamble, and where
+    /// that cannot be read. Costs one small read on the first call.
+    pub(crate) fn missing_before(&self) -> Option<u64> {
+        if self.cover.is_some() {
+            return None;
+        }
+        if let Some(missing) = self.missing.get() {
+            return Some(*missing);
+        }
+        let Place { directory, store, .. } = &*self.place;
+        let lost = |frame: &Frame<'_>| Some(Preamble::read(frame.payload())?.lost);
+        let missing = look_at_preamble(&**directory, *store, self.number, lost)?;
+        Some(*self.missing.get_or_init(|| missing))
     }
 
     /// The segment and its index, opened on the first call.
@@ -553,7 +571,7 @@ impl Catalog {
     }
 
     /// The Seq behind the last one of a section, if it can be opened.
-    fn end_of(&self, at: usize) -> Option<u64> {
+    pub(crate) fn end_of(&self, at: usize) -> Option<u64> {
         let section = self.sections.get(at)?;
         if let Some(cover) = &section.cover {
             return Some(cover.last_seq + 1);

@@ -5,7 +5,7 @@
 //!
 //! * **Is everything there that was the newest then?** Of a kind everything from its floor on is there; but what stood
 //!   below it may have been dropped for something that came later than the moment. The entity's next entry tells: right
-//!   before it there has to be one.
+//!   before it there has to be one, or it is the first of all. Where nothing of an entity is left, nobody can tell.
 //! * **Where did the batch end?** A segment says so. What compaction has copied says of an entry that its batch ended with
 //!   it, or that it goes on with the next one; where neither is said, the rest was dropped, and nobody knows how far it
 //!   went. (What was copied before that was said: of two neighbours the first tells whether they are of one batch.)
@@ -18,8 +18,8 @@
 //!                   `------------ at(15): of a kind that has nothing from 13 to 15 the same; of another one nobody knows
 //! ```
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::id::{KindId, Position, Seq};
+use crate::error::{Error, ErrorKind, Result, entity_text};
+use crate::id::{Generation, KindId, Position, Seq};
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
 use crate::journal::view::{Loaded, View, compacted};
@@ -33,6 +33,8 @@ pub(crate) struct Past {
     asked: u64,
     /// The last Seq up to then at which a batch ends for certain.
     through: u64,
+    /// The Seq is none of this store: an import or a repair left it out.
+    is_left_out: bool,
 }
 
 impl View {
@@ -44,11 +46,65 @@ impl View {
     /// a batch ends.
     pub(crate) fn at(&self, seq: u64) -> Result<(Self, Past)> {
         check_is_earlier(seq, self.last_seq()?.map_or(0, Seq::get))?;
-        let through = self.end_of_whole_batch(seq)?;
-        let past = Past { whole: self.clone(), asked: seq, through };
+        let is_left_out = self.is_left_out(seq)?;
+        // A gap lies between batches, whatever stands before it.
+        let through = if is_left_out { seq } else { self.end_of_whole_batch(seq)? };
+        let past = Past { whole: self.clone(), asked: seq, through, is_left_out };
         let mut view = self.clone();
         (view.mark, view.through) = (self.end_behind(through)?, through);
         Ok((view, past))
+    }
+
+    /// True in a gap that an import or a repair left.
+    fn is_left_out(&self, seq: u64) -> Result<bool> {
+        if seq == 0 || self.catalog.compacted.holding(seq).is_some() {
+            return Ok(false);
+        }
+        Ok(self.load(seq)?.is_none_or(|section| seq >= section.end()))
+    }
+
+    /// True if an import or a repair left out a Seq from one to another, both included, or nobody can tell.
+    ///
+    /// A gap that compaction has made part of a stretch is none any more.
+    fn has_gap(&self, (from, to): (u64, u64)) -> Result<bool> {
+        let holding = self.catalog.holding(from).unwrap_or(0);
+        for (at, section) in self.catalog.sections.iter().enumerate().skip(holding) {
+            let first = section.first_seq()?;
+            let missing = match section.missing_before() {
+                Some(missing) => missing,
+                None if first <= 1 || self.catalog.compacted.holding(first - 1).is_some() => 0,
+                None => {
+                    let before = at.checked_sub(1).and_then(|before| self.catalog.end_of(before));
+                    first.saturating_sub(before.unwrap_or(1))
+                }
+            };
+            // The first that is missing.
+            let gap = first.saturating_sub(missing);
+            if missing > 0 && gap <= to && first > from {
+                return Ok(true);
+            }
+            if first > to {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// The first Seq from this one on at which a batch ends for certain, as far as there is one.
+    #[cold]
+    fn next_end_of_batch(&self, seq: u64) -> Result<u64> {
+        let Some(section) = self.load(seq)? else { return Ok(seq) };
+        let Some(from) = section.at_or_behind(seq).filter(|_| seq < section.end()) else {
+            // A stretch that was compacted, and a gap, end between batches.
+            return Ok(self.catalog.compacted.holding(seq).map_or(seq, |cover| cover.last_seq));
+        };
+        for ordinal in from..section.count {
+            let (here, entry) = (section.seq(ordinal), section.entry(ordinal)?);
+            if if section.is_part { ends_in_part(&section, ordinal, &entry) } else { !entry.has_more() } {
+                return Ok(here);
+            }
+        }
+        Ok(section.end().saturating_sub(1).max(seq))
     }
 
     /// The last Seq up to this one at which a batch ends for certain; 0: there is none.
@@ -65,7 +121,6 @@ impl View {
         if section.is_part {
             return Ok(end_in_part(&section, seq)?.unwrap_or(before));
         }
-        // A gap that a repair left lies between batches.
         let Some(newest) = section.ordinal(seq) else { return Ok(seq) };
         for ordinal in (0..=newest).rev() {
             if !section.entry(ordinal)?.has_more() {
@@ -105,13 +160,17 @@ fn check_is_earlier(seq: u64, newest: u64) -> Result<()> {
 fn end_in_part(part: &Loaded<'_>, seq: u64) -> Result<Option<u64>> {
     let Some(newest) = part.at_or_before(seq) else { return Ok(None) };
     for ordinal in (0..=newest).rev() {
-        let (here, entry) = (part.seq(ordinal), part.entry(ordinal)?);
-        let is_followed = || ordinal + 1 < part.count && part.seq(ordinal + 1) == here + 1;
-        if entry.ends_batch() || !entry.has_more() && is_followed() {
-            return Ok(Some(here));
+        if ends_in_part(part, ordinal, &part.entry(ordinal)?) {
+            return Ok(Some(part.seq(ordinal)));
         }
     }
     Ok(None)
+}
+
+/// True if a batch ends for certain with an entry of a part.
+fn ends_in_part(part: &Loaded<'_>, ordinal: u32, entry: &Entry<'_>) -> bool {
+    let is_followed = || ordinal + 1 < part.count && part.seq(ordinal + 1) == part.seq(ordinal) + 1;
+    entry.ends_batch() || !entry.has_more() && is_followed()
 }
 
 impl Past {
@@ -131,18 +190,54 @@ impl Past {
         self.whole.region_behind(&Region::Kind(kind), self.through)
     }
 
-    /// True if something of a kind was dropped, whenever that was.
-    pub(crate) fn has_dropped(&self, kind: KindId) -> bool {
-        self.floor(kind) > 0
+    /// True if nothing of a kind is missing that there was up to the moment.
+    fn is_whole(&self, kind: KindId) -> Result<bool> {
+        Ok(self.floor(kind) == 0 && !self.whole.has_gap((1, self.through))?)
+    }
+
+    /// True if something of a kind may be missing that there was up to the moment: its entities' next entries have to be asked.
+    pub(crate) fn may_miss(&self, kind: KindId) -> Result<bool> {
+        // A gap within what was compacted shows nowhere else.
+        Ok(!self.whole.catalog.compacted.is_empty() || !self.is_whole(kind)?)
+    }
+
+    /// True if what an entity's first entry behind the moment says of what stood before it is how it was at the moment:
+    /// nothing of it is missing in between, or nothing from before that.
+    pub(crate) fn leads_to(&self, next: &Entry<'_>) -> Result<bool> {
+        let between = (self.through.saturating_add(1), next.seq().get() - 1);
+        Ok(!self.whole.has_gap(between)? || self.is_whole(next.kind())?)
+    }
+
+    /// True if an entity of which a view of the moment shows nothing had nothing, for all that there is to prove it: `next`
+    /// is its first entry behind the moment.
+    pub(crate) fn had_nothing(&self, kind: KindId, next: Option<&Entry<'_>>) -> Result<bool> {
+        match next {
+            Some(next) if next.generation() == Generation::FIRST => Ok(true),
+            // What begins behind a gap, and what begins anew when it was forgotten, look alike.
+            Some(next) => {
+                let begins = next.is_first() && next.generation().get() == next.seq().get();
+                Ok(begins && self.is_whole(kind)?)
+            }
+            // One that was dropped as a whole leaves no trace; of what was lost the present knows as little.
+            None => Ok(self.floor(kind) == 0 || self.is_the_newest()?),
+        }
+    }
+
+    /// True if there is nothing behind the moment.
+    fn is_the_newest(&self) -> Result<bool> {
+        Ok(self.whole.last_seq()?.is_none_or(|newest| newest.get() <= self.asked))
     }
 
     /// # Errors
     ///
     /// `Compacted` if nobody can tell any more what there was of a kind at the moment.
     pub(crate) fn check_kind(&self, kind: KindId, name: &str) -> Result<()> {
+        if self.is_left_out {
+            return Err(self.dropped(name, self.behind_gap()?)?);
+        }
         let floor = self.floor(kind);
         if self.asked.saturating_add(1) < floor {
-            return Err(self.dropped(name, floor));
+            return Err(self.dropped(name, floor - 1)?);
         }
         if self.through == self.asked {
             return Ok(());
@@ -152,7 +247,7 @@ impl Past {
         let is_same = next.is_none_or(|next| next.seq().get() > self.asked);
         match self.whole.catalog.compacted.holding(self.asked) {
             Some(cover) if !is_same || self.through.saturating_add(1) < floor => {
-                Err(self.dropped(name, cover.last_seq + 1))
+                Err(self.dropped(name, cover.last_seq)?)
             }
             _ => Ok(()),
         }
@@ -162,26 +257,64 @@ impl Past {
     ///
     /// `Compacted` if what a view of the moment has as the newest entry of an entity may not be what it was.
     pub(crate) fn check_entity(&self, view: &View, kind: KindId, name: &str, key: &[u8]) -> Result<()> {
-        let Some(next) = self.next_of(kind, key)? else { return Ok(()) };
-        let newest = view.latest(kind, key)?;
-        if next.is_first() || newest.is_some_and(|newest| next.follows(&newest)) {
-            return Ok(());
-        }
-        Err(self.dropped_before(name, &next))
+        let next = self.next_of(kind, key)?;
+        let is_told = match (view.latest(kind, key)?, &next) {
+            (Some(newest), Some(next)) => next.follows(&newest),
+            (Some(_), None) => true,
+            (None, next) => self.had_nothing(kind, next.as_ref())?,
+        };
+        if is_told { Ok(()) } else { Err(self.dropped_of(name, key, next.as_ref())?) }
     }
 
-    /// What the first entry of an entity behind the moment goes on from is gone.
+    /// What an entity was is gone: what its first entry behind the moment goes on from, or all of it.
     #[cold]
-    pub(crate) fn dropped_before(&self, name: &str, next: &Entry<'_>) -> Error {
-        self.dropped(&format!("{name}/{}", next.key().escape_ascii()), next.seq().get())
+    pub(crate) fn dropped_of(&self, name: &str, key: &[u8], next: Option<&Entry<'_>>) -> Result<Error> {
+        let floor = match next {
+            Some(next) => Some(next.seq()),
+            None => self.whole.last_seq()?,
+        };
+        self.dropped(&entity_text(name, key), floor.map_or(self.asked, Seq::get))
+    }
+
+    /// Between which two times the moment was, which is shown by a view.
+    pub(crate) fn times(&self, view: &View, now: i64) -> Result<(i64, i64)> {
+        let newest = view.all_behind(0).next_back().transpose()?;
+        let from = newest.as_ref().map_or(i64::MIN, Entry::time);
+        let is_last = newest.is_some_and(|newest| newest.seq().get() == self.through);
+        // Where the batch has lost its end, nobody knows whether a later one was whole by then.
+        if is_last && (self.through == self.asked || self.whole.catalog.compacted.holding(self.asked).is_none()) {
+            return Ok((from, from));
+        }
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        Ok((from, next.map_or(now, |next| next.time())))
+    }
+
+    /// When the moment was is gone.
+    #[cold]
+    pub(crate) fn dropped_time(&self, name: &str, key: &[u8]) -> Result<Error> {
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        let next = match next {
+            Some(next) => Some(next.seq()),
+            None => self.whole.last_seq()?,
+        };
+        self.dropped(&entity_text(name, key), next.map_or(self.asked, Seq::get))
+    }
+
+    /// The first Seq behind the gap that the moment lies in.
+    #[cold]
+    fn behind_gap(&self) -> Result<u64> {
+        let next = self.whole.all_behind(self.asked).next().transpose()?;
+        Ok(next.map_or(self.asked, |next| next.seq().get()))
     }
 
     fn floor(&self, kind: KindId) -> u64 {
         self.whole.catalog.compacted.floor(kind.0)
     }
 
+    /// It can be told behind the batch with an entry.
     #[cold]
-    fn dropped(&self, what: &str, floor: u64) -> Error {
-        compacted(format!("read {what} as it was at entry {}", self.asked), floor)
+    fn dropped(&self, what: &str, from: u64) -> Result<Error> {
+        let floor = self.whole.next_end_of_batch(from)?;
+        Ok(compacted(format!("read {what} as it was at entry {}", self.asked), floor))
     }
 }

@@ -33,10 +33,11 @@ pub(crate) fn check_entity(
     asked: Asked,
 ) -> Result<()> {
     past.check_kind(kind, name)?;
-    match past.next_of(kind, key)? {
-        Some(next) if !agrees(view, &next, asked)? => Err(past.dropped_before(name, &next)),
-        _ => Ok(()),
+    let next = past.next_of(kind, key)?;
+    if is_told(past, view, (kind, key), next.as_ref(), asked)? {
+        return Ok(());
     }
+    Err(past.dropped_of(name, key, next.as_ref())?)
 }
 
 /// # Errors
@@ -44,34 +45,47 @@ pub(crate) fn check_entity(
 /// `Compacted` if a view of the moment may not have all rows that there were of a kind.
 pub(crate) fn check_rows(past: &Past, view: &View, (kind, name): (KindId, &str)) -> Result<()> {
     past.check_kind(kind, name)?;
-    if !past.has_dropped(kind) {
+    if !past.may_miss(kind)? {
         return Ok(());
     }
     let mut seen = Seen::default();
     for next in past.behind(kind) {
         let next = next?;
         let is_new = seen.is_new(view.index().hash(kind.0, next.key()));
-        if !is_new || agrees(view, &next, Asked::Row)? {
+        if !is_new || is_told(past, view, (kind, next.key()), Some(&next), Asked::Row)? {
             continue;
         }
         // One that was seen may have been forgotten since.
         if past.next_of(kind, next.key())?.is_some_and(|first| first.seq() == next.seq()) {
-            return Err(past.dropped_before(name, &next));
+            return Err(past.dropped_of(name, next.key(), Some(&next))?);
         }
     }
     Ok(())
 }
 
-/// True if what a view of the moment has as an entity's newest entry is what its next entry goes on from.
-fn agrees(view: &View, next: &Entry<'_>, asked: Asked) -> Result<bool> {
-    let newest = view.latest(next.kind(), next.key())?;
-    if newest.is_some_and(|newest| next.follows(&newest)) {
+/// True if what a view of the moment has as an entity's newest entry is what there was: its next entry goes on from that, or
+/// there is none.
+fn is_told(
+    past: &Past,
+    view: &View,
+    (kind, key): (KindId, &[u8]),
+    next: Option<&Entry<'_>>,
+    asked: Asked,
+) -> Result<bool> {
+    let newest = view.latest(kind, key)?;
+    if let Some(newest) = &newest
+        && next.is_none_or(|next| next.follows(newest))
+    {
         return Ok(true);
     }
+    if asked == Asked::History {
+        return Ok(newest.is_none() && past.had_nothing(kind, next)?);
+    }
+    // A row is dropped as a whole only behind its deletion.
+    let Some(next) = next else { return Ok(true) };
     // Of one that was deleted the deletion may have been dropped, and not yet what stood before it.
     let shows_none = newest.map(|newest| Said::of(&newest)).transpose()?.is_none_or(|said| !said.is_alive());
-    let is_created = Said::of(next)?.operation == RowOperation::Created;
-    Ok(is_created && shows_none && (asked == Asked::Row || next.is_first()))
+    Ok(shows_none && Said::of(next)?.operation == RowOperation::Created && past.leads_to(next)?)
 }
 
 /// Entities that were met, as far as they are remembered: each in the place that its hash names, until another takes that.

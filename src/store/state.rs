@@ -385,7 +385,9 @@ impl StoreView {
     /// How an entity is; see [`Store::status`].
     ///
     /// At an [earlier moment](Self::at) it is what it would have been answered then: a deletion is told if it was not older
-    /// than five minutes at that moment, however long ago that is, as long as compaction has left it.
+    /// than five minutes at that moment, however long ago that is. Where compaction has dropped the entry that says when
+    /// that was, and those around it do not agree, it is `Compacted`, as it is for an entity of which nothing is left that may
+    /// have been deleted.
     ///
     /// # Errors
     ///
@@ -393,7 +395,13 @@ impl StoreView {
     pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
         let Some(id) = found else { return Ok(Status::NotFound) };
-        reading::status(self.entries(), id, key.as_ref(), self.time()?, TOMBSTONE_RETENTION)
+        let status = |time| reading::status(self.entries(), id, key.as_ref(), time, TOMBSTONE_RETENTION);
+        let (from, to) = self.times()?;
+        let found = status(from)?;
+        match self.past() {
+            Some(past) if from != to && found != status(to)? => Err(past.dropped_time(kind.name(), key.as_ref())?),
+            _ => Ok(found),
+        }
     }
 
     /// The rows that an entity had, oldest first, and its deletions; see [`Store::versions`].

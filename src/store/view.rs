@@ -113,14 +113,21 @@ impl StoreView {
     /// ```
     ///
     /// What compaction has dropped cannot be told, and is never answered as if it had not been there: a read is then
-    /// `Compacted`, and names the entry from which on it can. That is a matter of each kind, and above its
-    /// [floor](View::floor) of each entity: of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by default,
-    /// what has changed since is `Compacted` once compaction has passed it. With [`Keep::All`](crate::Keep::All) a kind
-    /// can be read at every moment, but where it shares a batch with entries of others that were dropped behind its own: from
-    /// there to the next entry that is left nobody knows where that batch ended. A store of which nothing was dropped tells
-    /// everything.
+    /// `Compacted`, and names a later Seq: of a kind below its [floor](View::floor) the first at which others of it can be
+    /// told, else the one at which this entity can, unless more of it is lost. Whoever follows these comes to an answer. That is a matter of each
+    /// kind, and above its floor of each entity: of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by
+    /// default, what has changed since is `Compacted` once compaction has passed it; and once anything of a kind was
+    /// dropped, so is a fact, a status or a history of which nothing is left up to then, unless it is known to have begun
+    /// later: it may have been dropped as a whole. With [`Keep::All`](crate::Keep::All) a kind can be read at every
+    /// moment, but where it shares a batch with entries of others that were dropped behind its own: from there to the
+    /// next entry that is left nobody knows where that batch ended. A store of which nothing was dropped tells everything.
     ///
-    /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view.
+    /// What an import or a repair left out is missing at every moment as it is now, except that an entity is `Compacted`
+    /// where its next entry does not go on from what is there, and everything in the gap itself. A batch ends for an import
+    /// where it was told so. Of a gap between segments that compaction has made one nobody knows any more.
+    ///
+    /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view: behind the floor of
+    /// their kind all of it.
     ///
     /// # Errors
     ///
@@ -136,7 +143,7 @@ impl StoreView {
     }
 
     /// The facts of a kind, in the order of the log; double-ended. Segments without the kind
-    /// are passed over.
+    /// are passed over. Below the kind's [floor](View::floor) it is what compaction has kept, at an [earlier moment](Self::at) too.
     ///
     /// A kind of bytes (from [`Journal::kind`](crate::Journal::kind)) is a `KindMismatch`,
     /// which the iterator gives as its only item.
@@ -221,7 +228,8 @@ impl StoreView {
         Ok(self.find(kind)?.map(Region::kind))
     }
 
-    /// The same moment as entries of all kinds, with their bytes.
+    /// The same moment as entries of all kinds, with their bytes: what is left of them. A [`View`] of bytes does not look
+    /// what is missing at an [earlier moment](Self::at), and is not `Compacted` where the typed reads are.
     #[must_use]
     pub fn entries(&self) -> &View {
         &self.view
@@ -235,17 +243,15 @@ impl StoreView {
         self.past.as_ref()
     }
 
-    /// When this is the state, in nanoseconds since 1970: now, by the store's clock (a reader does not know which one its
-    /// writer has); of an earlier moment, when the newest entry was appended that is left of all up to then.
-    pub(crate) fn time(&self) -> Result<i64> {
-        match &self.names {
-            _ if self.past.is_some() => {
-                let newest = self.view.all_behind(0).next_back().transpose()?;
-                Ok(newest.map_or(i64::MIN, |newest| newest.time()))
-            }
-            Names::Writer(core) => Ok(core.options.clock.now()),
-            Names::Reader(_) => Ok(Clock::System.now()),
-        }
+    /// Between which two times this is the state, in nanoseconds since 1970: now, by the store's clock (a reader does not
+    /// know which one its writer has). Of an earlier moment, when its last entry was appended; if that was dropped, behind the
+    /// newest that is left of all up to then, and before the next one.
+    pub(crate) fn times(&self) -> Result<(i64, i64)> {
+        let now = match &self.names {
+            Names::Writer(core) => core.options.clock.now(),
+            Names::Reader(_) => Clock::System.now(),
+        };
+        self.past.as_ref().map_or(Ok((now, now)), |past| past.times(&self.view, now))
     }
 
     /// What the registry says of a name.

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use esker::{
-    CompactOptions, ErrorKind, Facts, Fold, Keep, Kind, ManualClock, Options, Reader, Seq, Simulator, Source,
-    Status, Store, StoreView, Window,
+    Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry, ImportKind, Keep, Kind,
+    KindId, ManualClock, Options, Origin, Owner, Reader,
+    RowMark, RowOperation, Seq, Simulator, Source, SourceInfo, Status, Store, StoreId, StoreView,
+    Window,
 };
 
 use super::model::Row;
 
 const ROWS: Kind<Row> = Kind::new("row");
 const TALLY: Facts<u64> = Facts::new("tally");
+const OTHER: Facts<u64> = Facts::new("other");
 const NOISE: Facts<String> = Facts::new("noise");
 
 fn options() -> Options {
@@ -211,4 +214,227 @@ fn a_reader_sees_earlier_moments_too() {
     let view = StoreView::of(&Reader::open(&path).unwrap()).unwrap();
     assert_eq!((row(&view, "a"), row(&view.at(first).unwrap(), "a")), (Some(2), Some(1)));
     store.close().unwrap();
+}
+
+/// An entry of facts as another store had it.
+fn imported<T: serde::Serialize>(kind: KindId, key: &str, (seq, generation): (u64, u64), fact: &T) -> ImportEntry {
+    let fact = rmp_serde::to_vec_named(fact).unwrap();
+    let generation = Generation::new(generation).unwrap();
+    ImportEntry::new(Seq::new(seq).unwrap(), generation, kind, key.as_bytes().to_vec(), fact)
+}
+
+fn origin() -> Origin {
+    Origin::new(StoreId::from_bytes([7; 16]), 1, 0)
+}
+
+fn radar() -> SourceInfo {
+    let store = Store::in_memory().unwrap();
+    let _radar = store.source("radar").unwrap();
+    store.journal().sources()[0].clone()
+}
+
+#[test]
+fn at_a_seq_that_an_import_left_out_nobody_can_tell_and_around_it_everybody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin()).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    let noise = import.kind(ImportKind::new(3, NOISE.name()).codec(Codec::MessagePack)).unwrap();
+    import.entry(imported(tally, "t", (1, 1), &1u64).more(true)).unwrap();
+    import.entry(imported(noise, "n", (2, 1), &"n".repeat(1500))).unwrap();
+    import.entry(imported(tally, "u", (40, 1), &40u64)).unwrap();
+    import.finish(Seq::new(40)).unwrap();
+    let store = Store::over(options().durability(Durability::Os).open(&path).unwrap());
+    for n in 0..300 {
+        store.append(TALLY, "z", &n).unwrap();
+    }
+    for is_compacted in [false, true] {
+        if is_compacted {
+            // The first batch loses its end: before the gap lies a part.
+            compact(&store);
+        }
+        for seq in [2, 40] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert_eq!(view.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap()), Some(1), "at {seq}");
+        }
+        for seq in [3, 20, 39] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert_eq!(floor(view.latest(TALLY, "t")), Some(40), "at {seq}, compacted: {is_compacted}");
+        }
+    }
+}
+
+#[test]
+fn a_fact_of_which_nothing_is_left_is_not_told_as_if_it_had_never_been_there() {
+    for erases in [false, true] {
+        let store = Store::over(options().in_memory().unwrap());
+        store.append(TALLY, "t", &1).unwrap();
+        let then = store.append(OTHER, "o", &1).unwrap().seq;
+        let value = || Ok(store.at(then)?.latest(TALLY, "t")?.map(|fact| fact.value().unwrap()));
+        assert_eq!(value().unwrap(), Some(1));
+        let tally = store.journal().kind_named(TALLY.name()).unwrap().id;
+        if erases {
+            assert!(store.journal().erase(tally, b"t").unwrap().erased);
+        } else {
+            store.journal().keep(tally, Keep::Nothing).unwrap();
+        }
+        compact(&store);
+        for is_there_again in [false, true] {
+            if is_there_again {
+                store.append(TALLY, "t", &2).unwrap();
+            }
+            let now = store.journal().view().last_seq().unwrap().unwrap();
+            assert_eq!(floor(value()), Some(now.get()), "erased: {erases}");
+            assert!(floor(store.at(then).unwrap().history(TALLY, "t").collect::<esker::Result<Vec<_>>>()).is_some());
+            let latest = store.at(now).unwrap();
+            let latest = latest.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap());
+            assert_eq!(latest, is_there_again.then_some(2), "the present is what it is");
+            // What nothing was dropped of is told, although its numbers do not begin at one.
+            if !is_there_again {
+                store.append(OTHER, "new", &1).unwrap();
+            }
+            assert!(store.at(then).unwrap().latest(OTHER, "new").unwrap().is_none());
+        }
+    }
+}
+
+#[test]
+fn what_an_import_left_out_is_missed_by_who_looks_at_an_entity_and_by_who_looks_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin().forgot(true)).unwrap();
+    let rows = ImportKind::new(1, ROWS.name()).owner(Owner::State).codec(Codec::MessagePack);
+    let rows = import.kind(rows.fields(vec!["a".into(), "text".into()]).keep(Keep::Latest)).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    import.source(radar()).unwrap();
+    let mark = RowMark { schema: 1, sources: 1, changed: 1, version: None };
+    import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
+    // 3 to 39 were dropped in the origin: rows and facts of the same entities among them.
+    import.entry(imported(tally, "v", (2, 1), &1u64)).unwrap();
+    import.entry(imported(tally, "v", (40, 2), &2u64)).unwrap();
+    import.entry(imported(rows, "a", (41, 5), &Row::new(5)).row(RowOperation::Updated, mark)).unwrap();
+    import.entry(imported(tally, "t", (42, 5), &5u64)).unwrap();
+    import.entry(imported(tally, "w", (43, 5), &5u64)).unwrap();
+    // Its generation may be one that its origin gave out for want of a memory, or not.
+    import.entry(imported(tally, "x", (44, 44), &5u64)).unwrap();
+    import.entry(imported(tally, "y", (45, 1), &5u64)).unwrap();
+    import.finish(Seq::new(45)).unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let view = store.at(Seq::new(40)).unwrap();
+    assert_eq!((floor(view.get(ROWS, "a")), floor(view.rows(ROWS))), (Some(41), Some(41)));
+    let latest = |key: &str| view.latest(TALLY, key).map(|fact| fact.map(|fact| fact.value().unwrap()));
+    assert_eq!([floor(latest("t")), floor(latest("w")), floor(latest("x"))], [Some(42), Some(43), Some(44)]);
+    assert_eq!((latest("y").unwrap(), latest("v").unwrap(), latest("never").unwrap()), (None, Some(2), None));
+    // Before the gap all is there.
+    let view = store.at(Seq::new(2)).unwrap();
+    assert!(view.latest(TALLY, "x").unwrap().is_none());
+}
+
+#[test]
+fn a_row_that_is_created_again_behind_a_gap_may_have_been_there_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin().forgot(true)).unwrap();
+    let rows = ImportKind::new(1, ROWS.name()).owner(Owner::State).codec(Codec::MessagePack);
+    let rows = import.kind(rows.fields(vec!["a".into(), "text".into()])).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    import.source(radar()).unwrap();
+    let mark = RowMark { schema: 1, sources: 1, changed: 3, version: None };
+    let created =
+        |key, numbers| imported(rows, key, numbers, &Row::new(1)).row(RowOperation::Created, mark.clone());
+    import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
+    // In the first gap it may have been created, in the second one it was deleted then.
+    import.entry(imported(tally, "t", (5, 2), &2u64)).unwrap();
+    import.entry(created("a", (9, 9))).unwrap();
+    import.entry(created("b", (10, 10))).unwrap();
+    import.entry(imported(tally, "t", (11, 3), &3u64)).unwrap();
+    import.entry(created("c", (12, 12))).unwrap();
+    import.finish(Seq::new(12)).unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let view = store.at(Seq::new(5)).unwrap();
+    assert_eq!((floor(view.get(ROWS, "a")), floor(view.rows(ROWS))), (Some(9), Some(9)));
+    let view = store.at(Seq::new(1)).unwrap();
+    assert_eq!((row(&view, "a"), view.rows(ROWS).unwrap().count()), (None, 0), "before both all is there");
+    let view = store.at(Seq::new(11)).unwrap();
+    assert_eq!((row(&view, "c"), view.rows(ROWS).unwrap().count()), (None, 2), "it was created right then");
+}
+
+/// How often somebody who follows the errors is told another Seq, until a read is answered.
+fn steps_to(store: &Store, mut seq: u64, read: impl Fn(&StoreView) -> esker::Result<()>) -> usize {
+    for steps in 0.. {
+        let Err(error) = read(&store.at(Seq::new(seq)).unwrap()) else { return steps };
+        assert!(error.floor() > Some(seq), "{seq}: {error}");
+        seq = error.floor().unwrap();
+    }
+    unreachable!()
+}
+
+#[test]
+fn from_the_entry_on_that_an_error_names_an_entity_is_told() {
+    let store = Store::over(options().in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    for key in ["a", "b"] {
+        put(&store, &source, key, 1);
+    }
+    compact(&store);
+    let then = store.append(TALLY, "t", &1).unwrap().seq;
+    for key in ["a", "b"] {
+        source.assert(ROWS, key, &Row::new(2)).unwrap();
+    }
+    let both = flushed(&store);
+    for round in 0..2 {
+        if round == 1 {
+            put(&store, &source, "b", 3);
+        }
+        compact(&store);
+        if round == 0 {
+            // Of a batch of which all is there it is the end.
+            assert_eq!(floor(store.at(then).unwrap().get(ROWS, "a")), Some(both.get()));
+        }
+        let rows = store.journal().kind_named(ROWS.name()).unwrap().id;
+        let kind = store.journal().view().floor(&esker::Region::kind(rows)).unwrap().get();
+        for seq in 1..=both.get() {
+            for key in ["a", "b"] {
+                let steps = steps_to(&store, seq, |view| view.get(ROWS, key).map(drop));
+                assert!(steps <= 1 + usize::from(seq + 1 < kind), "{key} at {seq}, of a kind with floor {kind}");
+            }
+            steps_to(&store, seq, |view| view.rows(ROWS).map(drop));
+        }
+    }
+}
+
+#[test]
+fn a_deletion_is_not_told_by_the_time_of_an_entry_that_is_older_than_the_moment() {
+    let clock = ManualClock::new();
+    let store = Store::over(options().clock(clock.clone()).in_memory().unwrap());
+    let source = store.source("one").unwrap();
+    put(&store, &source, "a", 1);
+    source.retract(ROWS, "a").unwrap();
+    flushed(&store);
+    store.append(OTHER, "o", &0).unwrap();
+    clock.advance(Duration::from_secs(200));
+    let soon = store.append(OTHER, "o", &1).unwrap().seq;
+    store.append(OTHER, "o", &2).unwrap();
+    clock.advance(Duration::from_secs(4000));
+    let late = store.append(OTHER, "o", &3).unwrap().seq;
+    clock.advance(Duration::from_secs(1));
+    let later = put(&store, &source, "b", 1);
+    let status = |seq: Seq| store.at(seq).unwrap().status(ROWS, "a");
+    let deleted = Status::Tombstone { version: 2 };
+    assert_eq!([soon, late, later].map(|seq| status(seq).unwrap()), [deleted, Status::NotFound, Status::NotFound]);
+    store.append(OTHER, "o", &4).unwrap();
+    let other = store.journal().kind_named(OTHER.name()).unwrap().id;
+    store.journal().keep(other, Keep::Latest).unwrap();
+    store.append(NOISE, "noise", &String::new()).unwrap();
+    let noise = store.journal().kind_named(NOISE.name()).unwrap().id;
+    store.journal().keep(noise, Keep::Nothing).unwrap();
+    for _ in 0..20 {
+        store.append(NOISE, "noise", &"n".repeat(1500)).unwrap();
+    }
+    // The deletion stays, and the entries between go.
+    let options = CompactOptions::new().thorough(true).keep_tombstones_for(Duration::from_secs(100_000));
+    assert!(store.journal().compact(&options).unwrap().entries_dropped > 0);
+    assert_eq!([soon, late].map(|seq| floor(status(seq))), [Some(later.get()); 2], "it was before then, or not");
+    assert_eq!(status(later).unwrap(), Status::NotFound);
+    assert_eq!(row(&store.at(soon).unwrap(), "a"), None, "that is certain");
 }
