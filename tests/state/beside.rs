@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::LOGGED;
 use super::following::{Folded, fold, scanned};
-use super::harbour::{VESSEL, Vessel, change_often, fill, options, told, vessel};
+use super::harbour::{VESSEL, Vessel, change_often, fill, line, options, told, vessel};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -335,6 +335,37 @@ fn a_round_opens_no_more_files_than_it_tells_of() {
     assert_eq!(told(&mut changes).len(), 1);
     let opened = mapped() - before;
     assert!((1..=3).contains(&opened), "{opened} of {segments}");
+}
+
+#[test]
+fn a_round_goes_on_where_the_row_before_a_change_is_removed_meanwhile() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    for n in 0..30u8 {
+        radar.assert(VESSEL, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+        change_often(&store, &radar, "busy", 20);
+    }
+    let token = store.subscription(VESSEL).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = open(&path, Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    for key in ["v00", "v15"] {
+        radar.assert(VESSEL, key, &vessel("v", 2.0)).unwrap();
+        store.flush().unwrap();
+    }
+    let builder = Reader::open(&path).unwrap().subscription(VESSEL).behind(Behind::Conflate).previous(true);
+    let mut changes = builder.resume(token).start().unwrap();
+    let mut previous = || match changes.try_next().unwrap() {
+        Some(StateItem::Change(change)) => {
+            (line(&change), change.previous().map(|row| row.value().unwrap().knots))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(previous(), (r#"v00 v2 updated ["knots"]"#.to_owned(), Some(1.0)));
+    change_often(&store, &radar, "busy", 300);
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 500);
+    assert_eq!(previous(), (r#"v15 v2 updated ["knots"]"#.to_owned(), None));
 }
 
 #[test]
