@@ -373,7 +373,9 @@ impl StoreView {
         let (from, to) = self.times()?;
         let found = status(from)?;
         match self.past() {
-            Some(past) if from != to && found != status(to)? => Err(past.dropped_time(kind.name(), key.as_ref())?),
+            Some(past) if from != to && found != status(to)? => {
+                Err(past.dropped_time(kind.name(), key.as_ref())?)
+            }
             _ => Ok(found),
         }
     }

@@ -124,7 +124,7 @@ impl StoreView {
     ///
     /// What an import or a repair left out is missing at every moment as it is now, except that an entity is `Compacted`
     /// where its next entry does not go on from what is there, and everything in the gap itself. A batch ends for an import
-    /// where it was told so. Of a gap between segments that compaction has made one nobody knows any more.
+    /// where it was told so.
     ///
     /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view: behind the floor of
     /// their kind all of it.

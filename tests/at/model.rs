@@ -478,8 +478,9 @@ impl World {
         let expected = moment.facts.get(&(at, key)).cloned().unwrap_or_default();
         let latest =
             self.answered(seq, |view| view.latest(kind, key)?.map(|fact| fact.value()).transpose())?;
-        let history =
-            self.answered_of_history(seq, |view| view.history(kind, key).map(|fact| fact?.value()).collect::<esker::Result<Vec<_>>>())?;
+        let history = self.answered_of_history(seq, |view| {
+            view.history(kind, key).map(|fact| fact?.value()).collect::<esker::Result<Vec<_>>>()
+        })?;
         if at != 1 || !self.has_erased {
             looked.read(at, &latest);
             looked.read(at, &history);
@@ -494,7 +495,11 @@ impl World {
                 format!("{kind:?}/{key} at {seq}: {latest:?}, expected {expected:?}")
             })?;
             if at == 2 && self.is_compacted {
-                met(if latest.is_some() { "a fact was told of a kind that keeps none" } else { "no fact was told" });
+                met(if latest.is_some() {
+                    "a fact was told of a kind that keeps none"
+                } else {
+                    "no fact was told"
+                });
             }
         } else if at == 2 {
             met("of a kind that keeps nothing a fact was compacted");
