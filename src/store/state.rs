@@ -394,7 +394,7 @@ impl StoreView {
 
     /// The rows of a kind in this view.
     ///
-    /// At an [earlier moment](Self::at) of a kind of which something was dropped, this looks first at what has changed
+    /// At an [earlier moment](Self::at) of a kind of which something was dropped or lost, this looks first at what has changed
     /// since: so no row comes before it is known that none is missing.
     ///
     /// # Errors
