@@ -410,7 +410,7 @@ pub(crate) fn entity_text(kind: &str, key: &[u8]) -> String {
     let text = String::from_utf8_lossy(key.get(..4 * CHARACTERS_SHOWN).unwrap_or(key));
     let shown: String = text.chars().take(CHARACTERS_SHOWN).collect();
     let entity = format!("{}/{}", kind.escape_debug(), shown.escape_debug());
-    if shown.len() < key.len() && text.chars().nth(CHARACTERS_SHOWN).is_some() {
+    if text.chars().nth(CHARACTERS_SHOWN).is_some() {
         format!("{entity}\u{2026} ({} bytes)", key.len())
     } else {
         entity

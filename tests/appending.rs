@@ -220,3 +220,18 @@ fn a_batch_that_was_not_appended_can_be_committed_again_and_one_that_was_is_empt
     }
     assert_eq!(journal.stats().entries, 3);
 }
+
+#[test]
+fn of_a_long_key_an_error_says_that_it_shows_the_beginning_whatever_bytes_it_is_of() {
+    let journal = Journal::in_memory().unwrap();
+    let kind = journal.kind("k").unwrap();
+    let shown = |key: &[u8]| {
+        journal.append(Record::new(kind, key, b"")).unwrap();
+        journal.append(Record::new(kind, key, b"").expect(Expect::New)).unwrap_err().to_string()
+    };
+    for byte in [b'x', 0xff] {
+        assert!(shown(&[byte; 100]).contains("\u{2026} (100 bytes)"), "of {byte}");
+        assert!(!shown(&[byte; 64]).contains('\u{2026}'), "of {byte}");
+    }
+    assert!(!shown("\u{e4}".repeat(64).as_bytes()).contains('\u{2026}'));
+}

@@ -17,7 +17,7 @@ kind! {
         name: String,
         /// How fast it is.
         pub(crate) knots: f32,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", alias = "skip")]
         r#type: Option<String>,
     }
 }
@@ -54,10 +54,14 @@ fn a_field_patches_and_asks_what_has_changed_as_its_name_does() {
     let Some(StateItem::Change(change)) = changes.try_next().unwrap() else { panic!("it has changed") };
     assert!(change.has(fields.knots) && change.has("knots") && change.has(&"knots".to_owned()));
     assert!(change.has(fields.r#type) && !change.has(fields.name) && !change.has("r#type"));
+    assert!(
+        !change.has("knotz") && !change.has(Field::<Vessel, f32>::new("knotz")),
+        "no field never changes"
+    );
     let found = change.value().unwrap().unwrap();
     assert_eq!((found.name(), found.knots, found.r#type.as_deref()), ("Ada", 12.0, Some("tug")));
     let Some(EventItem::Event(event)) = events.try_next().unwrap() else { panic!("it was said") };
-    assert!(event.has(fields.knots) && !event.has(fields.name));
+    assert!(event.has(fields.knots) && !event.has(fields.name) && !event.has("knotz"));
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(crate) struct Worth {
     pub(crate) must_go: bool,
     /// It may be touched.
     pub(crate) is_free: bool,
+    /// An import or a repair left out Seqs before it: what is one stretch has no gaps.
+    pub(crate) is_behind_gap: bool,
 }
 
 /// A segment with less garbage than one part in so many is left as it is.
@@ -47,7 +49,8 @@ pub(crate) fn choose(row: &[Worth], part_bytes: u64, thorough: bool) -> Vec<Rang
         let mut run = at..at;
         let (mut kept, mut garbage) = (0, 0);
         while let Some(worth) = row.get(run.end).filter(|worth| worth.is_wanted(thorough)) {
-            if kept > 0 && kept + worth.kept > part_bytes {
+            let begins_another = run.end > run.start && worth.is_behind_gap;
+            if begins_another || kept > 0 && kept + worth.kept > part_bytes {
                 break;
             }
             kept += worth.kept;
@@ -60,6 +63,7 @@ pub(crate) fn choose(row: &[Worth], part_bytes: u64, thorough: bool) -> Vec<Rang
             run.start.checked_sub(1).filter(|before| *before >= floor).and_then(|at| row.get(at))
             && before.is_part
             && before.is_free
+            && row.get(run.start).is_some_and(|first| !first.is_behind_gap)
             && before.kept <= garbage
             && kept + before.kept <= part_bytes
         {
@@ -78,7 +82,7 @@ mod tests {
     use super::*;
 
     fn segment(kept: u64, garbage: u64) -> Worth {
-        Worth { kept, garbage, is_part: false, must_go: false, is_free: true }
+        Worth { kept, garbage, is_part: false, must_go: false, is_free: true, is_behind_gap: false }
     }
 
     fn part(kept: u64, garbage: u64) -> Worth {
@@ -99,6 +103,13 @@ mod tests {
         assert!(choose(&[part(60, 40)], 1000, false).is_empty());
         assert_eq!(choose(&[part(40, 60)], 1000, false), [0..1]);
         assert_eq!(choose(&[Worth { must_go: true, ..part(90, 10) }], 1000, false), [0..1]);
+    }
+
+    #[test]
+    fn what_lies_on_the_two_sides_of_a_gap_is_never_one_run() {
+        let behind_gap = Worth { is_behind_gap: true, ..segment(0, 100) };
+        assert_eq!(choose(&[segment(0, 100), behind_gap, segment(0, 100)], 1000, false), [0..1, 1..3]);
+        assert_eq!(choose(&[part(30, 0), behind_gap], 1000, false), [1..2]);
     }
 
     #[test]

@@ -138,6 +138,17 @@ impl Compacted {
         self.covers.get(at).filter(|cover| cover.first_seq <= seq)
     }
 
+    /// Where the covers begin that lie right before a Seq, one after the other, as far back as another one; the Seq itself
+    /// if there is none.
+    pub(crate) fn dense_from(&self, mut seq: u64, back_to: u64) -> u64 {
+        while let Some(cover) =
+            seq.checked_sub(1).filter(|_| seq > back_to).and_then(|last| self.holding(last))
+        {
+            seq = cover.first_seq;
+        }
+        seq
+    }
+
     /// True if a cover stands for any of these Seqs.
     pub(crate) fn overlaps(&self, first: u64, last: u64) -> bool {
         self.covers.iter().any(|cover| cover.first_seq <= last && cover.last_seq >= first)
@@ -175,6 +186,8 @@ impl Compacted {
             (self.covers.get(at - 1).copied(), self.covers.get(at).copied())
         {
             let is_next = here.follows == Position::new(before.last, 0) || here.first == before.last + 1;
+            // A gap is not what was dropped.
+            let is_next = is_next && here.first_seq == before.last_seq + 1;
             if before.part.is_none() && here.part.is_none() && is_next {
                 let Cover { last, last_seq, .. } = here;
                 self.covers.remove(at);
@@ -366,6 +379,9 @@ mod tests {
         assert_eq!(compacted.covering(3).unwrap().part.unwrap().number, PART | 1);
         compacted.replace(cover(3, 3, None));
         assert_eq!(compacted.covers, [Cover { last: 5, last_seq: 59, ..cover(1, 2, None) }]);
+        let mut gap = compacted.clone();
+        gap.replace(Cover { first_seq: 63, ..cover(6, 7, None) });
+        assert_eq!((gap.covers.len(), gap.dense_from(80, 1), gap.dense_from(60, 1)), (2, 63, 10));
         assert!(compacted.covering(6).is_none() && compacted.holding(59).is_some());
         assert!(compacted.holding(60).is_none() && compacted.holding(9).is_none());
     }

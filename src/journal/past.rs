@@ -64,23 +64,18 @@ impl View {
     }
 
     /// True if an import or a repair left out a Seq from one to another, both included, or nobody can tell.
-    ///
-    /// A gap that compaction has made part of a stretch is none any more.
     fn has_gap(&self, (from, to): (u64, u64)) -> Result<bool> {
+        let meets =
+            |first: u64, missing: u64| missing > 0 && first > from && first - missing.min(first) <= to;
+        for cover in self.catalog.compacted.covers.iter().filter(|cover| cover.last_seq >= from) {
+            if meets(cover.first_seq, self.missing_before_cover(cover.first_seq)) {
+                return Ok(true);
+            }
+        }
         let holding = self.catalog.holding(from).unwrap_or(0);
-        for (at, section) in self.catalog.sections.iter().enumerate().skip(holding) {
+        for section in self.catalog.sections.iter().skip(holding).filter(|section| section.cover.is_none()) {
             let first = section.first_seq()?;
-            let missing = match section.missing_before() {
-                Some(missing) => missing,
-                None if first <= 1 || self.catalog.compacted.holding(first - 1).is_some() => 0,
-                None => {
-                    let before = at.checked_sub(1).and_then(|before| self.catalog.end_of(before));
-                    first.saturating_sub(before.unwrap_or(1))
-                }
-            };
-            // The first that is missing.
-            let gap = first.saturating_sub(missing);
-            if missing > 0 && gap <= to && first > from {
+            if first > from && meets(first, section.missing_before().unwrap_or(first)) {
                 return Ok(true);
             }
             if first > to {
@@ -88,6 +83,15 @@ impl View {
             }
         }
         Ok(false)
+    }
+
+    /// How many Seqs are missing before a stretch that was compacted, of which no preamble says it.
+    fn missing_before_cover(&self, first: u64) -> u64 {
+        if first <= 1 || self.catalog.compacted.holding(first - 1).is_some() {
+            return 0;
+        }
+        let before = self.catalog.holding(first - 1).and_then(|before| self.catalog.end_of(before));
+        first.saturating_sub(before.unwrap_or(1))
     }
 
     /// The first Seq from this one on at which a batch ends for certain, as far as there is one.
@@ -197,8 +201,7 @@ impl Past {
 
     /// True if something of a kind may be missing that there was up to the moment: its entities' next entries have to be asked.
     pub(crate) fn may_miss(&self, kind: KindId) -> Result<bool> {
-        // A gap within what was compacted shows nowhere else.
-        Ok(!self.whole.catalog.compacted.is_empty() || !self.is_whole(kind)?)
+        Ok(!self.is_whole(kind)?)
     }
 
     /// True if what an entity's first entry behind the moment says of what stood before it is how it was at the moment:
@@ -282,7 +285,9 @@ impl Past {
         let from = newest.as_ref().map_or(i64::MIN, Entry::time);
         let is_last = newest.is_some_and(|newest| newest.seq().get() == self.through);
         // Where the batch has lost its end, nobody knows whether a later one was whole by then.
-        if is_last && (self.through == self.asked || self.whole.catalog.compacted.holding(self.asked).is_none()) {
+        if is_last
+            && (self.through == self.asked || self.whole.catalog.compacted.holding(self.asked).is_none())
+        {
             return Ok((from, from));
         }
         let next = self.whole.all_behind(self.asked).next().transpose()?;

@@ -233,15 +233,25 @@ impl<'a> Job<'a> {
     }
 
     pub(crate) fn runs(&self, options: &CompactOptions) -> Vec<Range<usize>> {
-        let worth = |(judged, is_free): (&Judged, &bool)| Worth {
+        let worth = |at: usize, judged: &Judged, is_free: bool| Worth {
             kept: judged.bytes_kept,
             garbage: judged.garbage,
             is_part: judged.section.cover.is_some(),
             must_go: judged.must_go,
-            is_free: *is_free,
+            is_free,
+            is_behind_gap: self.is_behind_gap(at),
         };
-        let row: Vec<Worth> = self.row.iter().zip(&self.free).map(worth).collect();
+        let row = self.row.iter().zip(&self.free).enumerate();
+        let row: Vec<Worth> = row.map(|(at, (judged, is_free))| worth(at, judged, *is_free)).collect();
         choose(&row, self.ground.segment_bytes, options.thorough)
+    }
+
+    /// True if Seqs that nothing stands for lie between one of the row and the one before.
+    fn is_behind_gap(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).and_then(|at| end_of(&self.row.get(at)?.section).ok());
+        let first = self.row.get(at).and_then(|judged| judged.section.first_seq().ok());
+        let (Some(before), Some(first)) = (before, first) else { return false };
+        self.rules.index.catalog().compacted.dense_from(first, before) > before
     }
 
     /// What a run would come to.

@@ -149,7 +149,8 @@ impl<'e, T> Event<'e, T> {
     }
 
     /// True if this field of the row is another one than before the operation. Of an entity that was created all are; of
-    /// one that a source retracted, none. Where another version of the schema wrote the event, all are too.
+    /// one that a source retracted, none. Where another version of the schema wrote the event, all are too. A name that is no
+    /// field is never one of them.
     #[must_use]
     pub fn has(&self, field: impl FieldOf<T>) -> bool {
         self.bound.bits_of(std::iter::once(field.field_name())) & self.changed_mask() != 0

@@ -26,7 +26,8 @@ pub struct Field<T, V> {
 }
 
 impl<T, V> Field<T, V> {
-    /// The field of this name, as serde has it.
+    /// The field of this name, as serde has it. Nobody looks here whether there is one: a patch with a field that the kind
+    /// does not have is refused, and asked whether it has changed ([`Change::has`](crate::Change::has)), it never has.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self { name, of: PhantomData }
@@ -150,9 +151,32 @@ impl<T, F: Borrow<V>, V: Serialize + ?Sized> FieldFor<V> for Field<T, F> {
 /// }
 /// ```
 ///
+/// ```compile_fail
+/// mod tenfold {
+///     pub fn serialize<S: serde::Serializer>(value: &i64, to: S) -> Result<S::Ok, S::Error> {
+///         to.serialize_i64(value * 10)
+///     }
+///     pub fn deserialize<'d, D: serde::Deserializer<'d>>(from: D) -> Result<i64, D::Error> {
+///         Ok(<i64 as serde::Deserialize>::deserialize(from)? / 10)
+///     }
+/// }
+/// esker::kind! { struct Ware: "ware" { #[serde(with = "tenfold")] price: i64 } }
+/// ```
+///
+/// ```compile_fail
+/// esker::kind! { struct Ware: "ware" { price: i64, #[serde(default, skip)] cached: u32 } }
+/// ```
+///
+/// ```compile_fail
+/// esker::kind! { struct Ware: "ware" { #[serde(flatten)] more: std::collections::BTreeMap<String, i64> } }
+/// ```
+///
 /// Attributes, comments and visibilities are those of the struct that is made. It has serde's `Serialize` and
 /// `Deserialize` from the serde that this crate uses, and nobody who writes `kind!` needs one of their own; `#[serde(…)]` works as ever,
-/// but `rename` and `rename_all`: a field has the name that stands here, which is what stands on disk. Behind the kind's
+/// where a field stays what stands here, under its own name and as its own type encodes it: a patch writes it so. What makes
+/// another thing of it does not compile: of a field `rename`, `with`, `serialize_with`, `deserialize_with`, `skip`,
+/// `skip_serializing`, `skip_deserializing`, `flatten` and `getter`, of the struct `rename_all`, `transparent`, `from`, `try_from`
+/// and `into`. (Within a `cfg_attr` nobody looks for them.) Behind the kind's
 /// name comes whatever [`Kind`](crate::Kind) has to say of it: `.version(2)`, `.upcasts(&[…])`, `.events()`. Type parameters
 /// it has none.
 ///
@@ -162,10 +186,10 @@ impl<T, F: Borrow<V>, V: Serialize + ?Sized> FieldFor<V> for Field<T, F> {
 #[macro_export]
 macro_rules! kind {
     (
-        $(#[$attribute:meta])*
+        $(#[$($attribute:tt)*])*
         $visible:vis struct $name:ident: $on_disk:literal $(.$option:ident($($said:tt)*))* {
             $(
-                $(#[$field_attribute:meta])*
+                $(#[$($field_attribute:tt)*])*
                 $field_visible:vis $field:ident: $value:ty
             ),* $(,)?
         }
@@ -176,15 +200,18 @@ macro_rules! kind {
 
         #[derive($crate::kind_macro::__esker_serde::Serialize, $crate::kind_macro::__esker_serde::Deserialize)]
         #[serde(crate = "__esker_serde")]
-        $(#[$attribute])*
+        $(#[$($attribute)*])*
         $visible struct $name {
             $(
-                $(#[$field_attribute])*
+                $(#[$($field_attribute)*])*
                 $field_visible $field: $value,
             )*
         }
 
         const _: () = {
+            $($crate::__kind_attribute! { $($attribute)* })*
+            $($($crate::__kind_attribute! { $($field_attribute)* })*)*
+
             /// The fields of a row, by name and type.
             #[derive(Clone, Copy, Debug)]
             #[allow(dead_code, missing_docs, unreachable_pub, reason = "as visible as the struct's own")]
@@ -202,5 +229,48 @@ macro_rules! kind {
                 };
             }
         };
+    };
+}
+
+/// Refuses what makes another thing of a field than its name and type say.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind_attribute {
+    (serde($($said:tt)*)) => { $crate::__kind_serde! { $($said)* } };
+    ($($other:tt)*) => {};
+}
+
+/// The same, word by word.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind_serde {
+    () => {};
+    (rename $($rest:tt)*) => { $crate::__kind_refuse! { rename } };
+    (with $($rest:tt)*) => { $crate::__kind_refuse! { with } };
+    (serialize_with $($rest:tt)*) => { $crate::__kind_refuse! { serialize_with } };
+    (deserialize_with $($rest:tt)*) => { $crate::__kind_refuse! { deserialize_with } };
+    (skip $($rest:tt)*) => { $crate::__kind_refuse! { skip } };
+    (skip_serializing $($rest:tt)*) => { $crate::__kind_refuse! { skip_serializing } };
+    (skip_deserializing $($rest:tt)*) => { $crate::__kind_refuse! { skip_deserializing } };
+    (flatten $($rest:tt)*) => { $crate::__kind_refuse! { flatten } };
+    (getter $($rest:tt)*) => { $crate::__kind_refuse! { getter } };
+    (rename_all $($rest:tt)*) => { $crate::__kind_refuse! { rename_all } };
+    (transparent $($rest:tt)*) => { $crate::__kind_refuse! { transparent } };
+    (from $($rest:tt)*) => { $crate::__kind_refuse! { from } };
+    (try_from $($rest:tt)*) => { $crate::__kind_refuse! { try_from } };
+    (into $($rest:tt)*) => { $crate::__kind_refuse! { into } };
+    ($other:tt $($rest:tt)*) => { $crate::__kind_serde! { $($rest)* } };
+}
+
+/// Says what is refused.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind_refuse {
+    ($word:ident) => {
+        compile_error!(concat!(
+            "kind! does not take #[serde(",
+            stringify!($word),
+            ")]: a patch writes a field under the name that stands here, as its type encodes it"
+        ));
     };
 }

@@ -399,7 +399,9 @@ impl StoreView {
         let (from, to) = self.times()?;
         let found = status(from)?;
         match self.past() {
-            Some(past) if from != to && found != status(to)? => Err(past.dropped_time(kind.name(), key.as_ref())?),
+            Some(past) if from != to && found != status(to)? => {
+                Err(past.dropped_time(kind.name(), key.as_ref())?)
+            }
             _ => Ok(found),
         }
     }
@@ -418,7 +420,7 @@ impl StoreView {
 
     /// The rows of a kind in this view.
     ///
-    /// At an [earlier moment](Self::at) of a kind of which something was dropped, this looks first at what has changed
+    /// At an [earlier moment](Self::at) of a kind of which something was dropped or lost, this looks first at what has changed
     /// since: so no row comes before it is known that none is missing.
     ///
     /// # Errors

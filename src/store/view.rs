@@ -113,21 +113,23 @@ impl StoreView {
     /// ```
     ///
     /// What compaction has dropped cannot be told, and is never answered as if it had not been there: a read is then
-    /// `Compacted`, and names a later Seq: of a kind below its [floor](View::floor) the first at which others of it can be
-    /// told, else the one at which this entity can, unless more of it is lost. Whoever follows these comes to an answer. That is a matter of each
-    /// kind, and above its floor of each entity: of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by
-    /// default, what has changed since is `Compacted` once compaction has passed it; and once anything of a kind was
-    /// dropped, so is a fact, a status or a history of which nothing is left up to then, unless it is known to have begun
-    /// later: it may have been dropped as a whole. With [`Keep::All`](crate::Keep::All) a kind can be read at every
-    /// moment, but where it shares a batch with entries of others that were dropped behind its own: from there to the
-    /// next entry that is left nobody knows where that batch ended. A store of which nothing was dropped tells everything.
+    /// `Compacted`, and the [floor](crate::Error::floor) of the error is a later Seq. Of a kind below its
+    /// [floor](View::floor) that is the first at which the kind can be read, above it the one at which the entity can; who
+    /// follows them comes to an answer.
     ///
-    /// What an import or a repair left out is missing at every moment as it is now, except that an entity is `Compacted`
-    /// where its next entry does not go on from what is there, and everything in the gap itself. A batch ends for an import
-    /// where it was told so. Of a gap between segments that compaction has made one nobody knows any more.
+    /// * Of a kind with [`Keep::Latest`](crate::Keep::Latest), as rows are by default, what has changed since is
+    ///   `Compacted` once compaction has passed it.
+    /// * Once anything of a kind was dropped, a fact, a status or versions of which nothing is left up to the moment are
+    ///   `Compacted`, unless the entity is known to have begun later: they may have been dropped as a whole.
+    /// * With [`Keep::All`](crate::Keep::All) a kind can be read at every moment, but where it shares a batch with entries
+    ///   of others that were dropped behind its own: from there to the next entry that is left nobody knows where that batch
+    ///   ended.
+    /// * In a gap that an import or a repair left nothing can be told. Behind it what was lost is missing as it is in the
+    ///   present, and an entity is `Compacted` where its next entry does not go on from what is there. A batch ends for an
+    ///   import where it was told so.
     ///
-    /// [`entries`](Self::entries) and [`facts`](Self::facts) show what is left, as in any other view: behind the floor of
-    /// their kind all of it.
+    /// A store of which nothing was dropped or lost tells everything. [`entries`](Self::entries) and [`facts`](Self::facts)
+    /// show what is left, as in any other view, and a history begins where that of the present does.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    CompactOptions, Durability, ErrorKind, Facts, Keep, Kind, Options, Seq, Simulator, Source, Status, Store,
-    StoreView, Version, Window,
+    CompactOptions, Durability, ErrorKind, Facts, Keep, Kind, ManualClock, Options, Seq, Simulator, Source,
+    Status, Store, StoreView, Version, Window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,8 @@ impl Row {
 
 /// Of one kind the newest row of each entity is kept, of the other one all.
 const ROWS: [Kind<Row>; 2] = [Kind::new("newest"), Kind::new("all")];
-/// Of these too, and of the last nothing: it makes the log long.
-const FACTS: [Facts<u64>; 2] = [Facts::new("newest fact"), Facts::new("every fact")];
+/// Of these too, of the third one nothing, and of the noise, which makes the log long.
+const FACTS: [Facts<u64>; 3] = [Facts::new("newest fact"), Facts::new("every fact"), Facts::new("no fact")];
 const NOISE: Facts<String> = Facts::new("noise");
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 const SOURCES: [&str; 2] = ["one", "two"];
@@ -65,6 +65,13 @@ pub(crate) enum Operation {
     Compact {
         thorough: bool,
     },
+    /// Of the kind of which all else is kept, so that it is told apart.
+    Erase {
+        key: usize,
+    },
+    Wait {
+        seconds: u64,
+    },
     Close,
     Crash {
         seed: u64,
@@ -75,7 +82,7 @@ pub(crate) enum Operation {
 }
 
 /// How often each operation is drawn.
-const WEIGHTS: [usize; 10] = [6, 3, 6, 3, 4, 3, 3, 1, 1, 4];
+const WEIGHTS: [usize; 12] = [6, 3, 6, 4, 4, 3, 3, 1, 1, 1, 2, 4];
 
 impl Operation {
     /// One from numbers: `below(n)` gives one below `n`.
@@ -92,12 +99,14 @@ impl Operation {
             0 => Self::Assert { source, kind, key, a },
             1 => Self::Retract { source, kind, key },
             2 => Self::Flush,
-            3 => Self::Fact { kind, key },
+            3 => Self::Fact { kind: (kind + below(2)) % FACTS.len(), key },
             4 => Self::Noise { bytes: 1000 + 2000 * usize::from(yes) },
             5 => Self::Batch { key, other: below(KEYS.len()), a, noise_first: yes },
             6 => Self::Compact { thorough: yes },
             7 => Self::Close,
             8 => Self::Crash { seed: (0..4).fold(1, |seed, _| seed << 8 | below(256) as u64) },
+            9 => Self::Erase { key },
+            10 => Self::Wait { seconds: 1 + 400 * u64::from(yes) },
             _ => Self::Look { at: below(256) << 8 | below(256) },
         }
     }
@@ -133,7 +142,11 @@ pub(crate) struct World {
     /// Each entry is a batch by itself, so that none is told to be compacted for what another kind has lost.
     alone: bool,
     disk: Simulator,
+    clock: ManualClock,
     store: Store,
+    /// Facts of this kind were erased.
+    has_erased: bool,
+    has_waited: bool,
     sources: Vec<Source>,
     /// One behind each batch, the empty store first.
     moments: Vec<Moment>,
@@ -144,10 +157,10 @@ pub(crate) struct World {
     said: u32,
 }
 
-fn open(disk: &Simulator, durability: Durability) -> Store {
+fn open(disk: &Simulator, clock: &ManualClock, durability: Durability) -> Store {
     let options =
         Options::new().durability(durability).background(false).window(Window::Manual).segment_bytes(16384);
-    Store::over(options.open_in(disk).unwrap())
+    Store::over(options.clock(clock.clone()).open_in(disk).unwrap())
 }
 
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
@@ -158,24 +171,19 @@ fn text(error: esker::Error) -> String {
     error.to_string()
 }
 
-/// What is answered; `None`: it was compacted, and the error says from where on it is not.
-fn answered<T>(read: esker::Result<T>) -> Result<Option<T>, String> {
-    match read {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == ErrorKind::Compacted && error.floor().is_some() => Ok(None),
-        Err(error) => Err(text(error)),
-    }
-}
-
 impl World {
     pub(crate) fn new(durability: Durability, alone: bool) -> Self {
         let disk = Simulator::new();
-        let store = open(&disk, durability);
+        let clock = ManualClock::new();
+        let store = open(&disk, &clock, durability);
         let mut world = Self {
             durability,
             alone,
             disk,
+            clock,
             store,
+            has_erased: false,
+            has_waited: false,
             sources: Vec::new(),
             moments: vec![Moment::default()],
             is_compacted: false,
@@ -188,14 +196,17 @@ impl World {
             world.sources[0].assert(kind, KEYS[0], &Row::new(0)).unwrap();
             world.flush().unwrap();
         }
-        world.store.append(FACTS[0], KEYS[0], &0).unwrap();
-        world.note_fact(0, KEYS[0], 0);
+        for kind in [0, 2] {
+            world.store.append(FACTS[kind], KEYS[0], &0).unwrap();
+            world.note_fact(kind, KEYS[0], 0);
+        }
         world.store.append(NOISE, "noise", &String::new()).unwrap();
         world.note();
         let journal = world.store.journal();
         let id = |name| journal.kind_named(name).unwrap().id;
         journal.keep(id(ROWS[1].name()), Keep::All).unwrap();
         journal.keep(id(FACTS[0].name()), Keep::Latest).unwrap();
+        journal.keep(id(FACTS[2].name()), Keep::Nothing).unwrap();
         journal.keep(id(NOISE.name()), Keep::Nothing).unwrap();
         world.store.sync().unwrap();
         world
@@ -241,6 +252,20 @@ impl World {
                 let options = CompactOptions::new().thorough(*thorough).keep_tombstones_for(Duration::ZERO);
                 let done = self.store.journal().compact(&options).map_err(text)?;
                 self.is_compacted |= done.entries_dropped > 0;
+                Ok(())
+            }
+            Operation::Erase { key } => {
+                self.flush()?;
+                let Some(kind) = self.store.journal().kind_named(FACTS[1].name()) else { return Ok(()) };
+                let erasure = self.store.journal().erase(kind.id, KEYS[*key].as_bytes()).map_err(text)?;
+                self.has_erased |= erasure.through.is_some();
+                self.is_compacted |= erasure.through.is_some();
+                Ok(())
+            }
+            Operation::Wait { seconds } => {
+                self.flush()?;
+                self.has_waited = true;
+                self.clock.advance(Duration::from_secs(*seconds));
                 Ok(())
             }
             Operation::Close => {
@@ -295,7 +320,7 @@ impl World {
         if noise_first {
             batch.append(NOISE, "noise", &noise).map_err(text)?;
         }
-        for (kind, facts) in FACTS.into_iter().enumerate() {
+        for (kind, facts) in FACTS.into_iter().take(2).enumerate() {
             batch.append(facts, if kind == 0 { key } else { other }, &self.facts).map_err(text)?;
         }
         batch.assert(&self.sources[0], ROWS[0], key, &Row::new(a)).map_err(text)?;
@@ -349,7 +374,7 @@ impl World {
     fn reopen(&mut self, disk: Simulator) -> Result<(), String> {
         self.sources.clear();
         self.disk = disk;
-        self.store = open(&self.disk, self.durability);
+        self.store = open(&self.disk, &self.clock, self.durability);
         self.said = 0;
         let newest = self.newest();
         let there = self.moments.len();
@@ -370,6 +395,37 @@ impl World {
         ensure(beyond.kind() == ErrorKind::InvalidInput, || beyond.to_string())
     }
 
+    /// The same of a history, which has no beginning in the present either once that was dropped.
+    fn answered_of_history<T>(
+        &self,
+        seq: u64,
+        read: impl Fn(&StoreView) -> esker::Result<T>,
+    ) -> Result<Option<T>, String> {
+        match read(&self.store.at(Seq::new(seq)).map_err(text)?) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == ErrorKind::Compacted && error.floor().is_some() => Ok(None),
+            Err(error) => Err(text(error)),
+        }
+    }
+
+    /// What is answered at a moment; `None`: it was compacted. Whoever follows the errors comes to an answer.
+    fn answered<T>(
+        &self,
+        seq: u64,
+        read: impl Fn(&StoreView) -> esker::Result<T>,
+    ) -> Result<Option<T>, String> {
+        let mut at = seq;
+        loop {
+            match read(&self.store.at(Seq::new(at)).map_err(text)?) {
+                Ok(found) => return Ok(Some(found).filter(|_| at == seq)),
+                Err(error) if error.kind() == ErrorKind::Compacted && error.floor() > Some(at) => {
+                    at = error.floor().unwrap_or(at);
+                }
+                Err(error) => return Err(format!("at {seq}, and then at {at}: {error}")),
+            }
+        }
+    }
+
     /// Compares every read of a moment with what it was.
     fn look(&self, seq: u64) -> Result<(), String> {
         let view = self.store.at(Seq::new(seq)).map_err(text)?;
@@ -378,9 +434,9 @@ impl World {
         for (at, kind) in ROWS.into_iter().enumerate() {
             let mut of_kind = 0;
             for key in KEYS {
-                of_kind += u32::from(self.look_at_entity(&view, (at, kind), key, moment, &mut looked)?);
+                of_kind += u32::from(self.look_at_entity(seq, (at, kind), key, moment, &mut looked)?);
             }
-            let rows = answered(view.rows(kind).and_then(Iterator::collect::<esker::Result<Vec<_>>>))?;
+            let rows = self.answered(seq, |view| view.rows(kind)?.collect::<esker::Result<Vec<_>>>())?;
             looked.read(at, &rows);
             looked.kinds[at] = of_kind + u32::from(rows.is_some());
             if let Some(rows) = rows {
@@ -402,24 +458,7 @@ impl World {
         }
         for (at, kind) in FACTS.into_iter().enumerate() {
             for key in KEYS {
-                let expected = moment.facts.get(&(at, key)).cloned().unwrap_or_default();
-                let latest =
-                    answered(view.latest(kind, key).map(|fact| fact.map(|fact| fact.value().unwrap())))?;
-                looked.read(at, &latest);
-                if let Some(latest) = latest {
-                    ensure(latest == expected.last().copied(), || {
-                        format!("{kind:?}/{key} at {seq}: {latest:?}, expected {expected:?}")
-                    })?;
-                }
-                let history =
-                    view.history(kind, key).map(|fact| fact?.value()).collect::<esker::Result<Vec<_>>>();
-                let history = answered(history)?;
-                looked.read(at, &history);
-                if let Some(history) = history {
-                    ensure(history == expected, || {
-                        format!("history of {kind:?}/{key} at {seq}: {history:?}, expected {expected:?}")
-                    })?;
-                }
+                self.look_at_facts(seq, (at, kind), key, moment, &mut looked)?;
             }
         }
         ensure(!self.alone || looked.lost_of_whole_kinds == 0, || {
@@ -428,10 +467,62 @@ impl World {
         looked.check(self.is_compacted, seq, moment.through)
     }
 
+    fn look_at_facts(
+        &self,
+        seq: u64,
+        (at, kind): (usize, Facts<u64>),
+        key: &'static str,
+        moment: &Moment,
+        looked: &mut Looked,
+    ) -> Result<(), String> {
+        let expected = moment.facts.get(&(at, key)).cloned().unwrap_or_default();
+        let latest =
+            self.answered(seq, |view| view.latest(kind, key)?.map(|fact| fact.value()).transpose())?;
+        let history = self.answered_of_history(seq, |view| {
+            view.history(kind, key).map(|fact| fact?.value()).collect::<esker::Result<Vec<_>>>()
+        })?;
+        if at != 1 || !self.has_erased {
+            looked.read(at, &latest);
+            looked.read(at, &history);
+        }
+        // The present is what is left.
+        let (now, is_present) = (self.store.view(), seq == self.newest());
+        if is_present && let Some(latest) = latest {
+            let left = now.latest(kind, key).map_err(text)?.map(|fact| fact.value().unwrap());
+            ensure(latest == left, || format!("{kind:?}/{key} in the present: {latest:?}, not {left:?}"))?;
+        } else if let Some(latest) = latest {
+            ensure(latest == expected.last().copied(), || {
+                format!("{kind:?}/{key} at {seq}: {latest:?}, expected {expected:?}")
+            })?;
+            if at == 2 && self.is_compacted {
+                met(if latest.is_some() {
+                    "a fact was told of a kind that keeps none"
+                } else {
+                    "no fact was told"
+                });
+            }
+        } else if at == 2 {
+            met("of a kind that keeps nothing a fact was compacted");
+        }
+        if let Some(history) = history {
+            // One that was dropped as a whole begins anew, as in the present.
+            let may_begin_anew = at == 2 || at == 1 && self.has_erased;
+            let is_it = if may_begin_anew && (is_present || !history.is_empty()) {
+                expected.ends_with(&history)
+            } else {
+                expected == history
+            };
+            ensure(is_it, || {
+                format!("history of {kind:?}/{key} at {seq}: {history:?}, expected {expected:?}")
+            })?;
+        }
+        Ok(())
+    }
+
     /// True if it was answered.
     fn look_at_entity(
         &self,
-        view: &StoreView,
+        seq: u64,
         (at, kind): (usize, Kind<Row>),
         key: &'static str,
         moment: &Moment,
@@ -439,29 +530,32 @@ impl World {
     ) -> Result<bool, String> {
         let through = moment.through;
         let expected = moment.entities.get(&(at, key)).cloned().unwrap_or_default();
-        let row = answered(view.get(kind, key).map(|row| row.map(|row| row.value().unwrap())))?;
+        let row = self.answered(seq, |view| view.get(kind, key)?.map(|row| row.value()).transpose())?;
         looked.read(at, &row);
         if let Some(row) = &row {
             ensure(*row == expected.row, || {
                 format!("{kind:?}/{key} at {through}: {row:?}, expected {expected:?}")
             })?;
         }
-        let status = answered(view.status(kind, key))?;
-        looked.read(at, &status);
+        let status = self.answered(seq, |view| view.status(kind, key))?;
+        // When a moment was may be gone with an entry of another kind.
+        if !self.has_waited {
+            looked.read(at, &status);
+        }
         if let Some(status) = status {
             // Compaction forgets that there was a deletion, as it does in the present.
             let was = expected.status.unwrap_or(Status::NotFound);
             let is_forgotten =
-                self.is_compacted && matches!((status, was), (Status::NotFound, Status::Tombstone { .. }));
+                seq == self.newest() && matches!((status, was), (Status::NotFound, Status::Tombstone { .. }));
             ensure(status == was || is_forgotten, || {
                 format!("{kind:?}/{key} at {through}: {status:?}, was {was:?}")
             })?;
-            if matches!(status, Status::Tombstone { .. }) {
+            if matches!(status, Status::Tombstone { .. }) && seq < self.newest() {
                 met("a deletion was told at a moment");
             }
             ensure(row.is_some(), || format!("{kind:?}/{key} at {through} has a status, and no answer"))?;
         }
-        let versions = answered(view.versions(kind, key))?;
+        let versions = self.answered_of_history(seq, |view| view.versions(kind, key))?;
         looked.read(at, &versions);
         if let Some(versions) = versions {
             let found: Vec<_> = versions.iter().map(version).collect();

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use esker::{
-    Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry, ImportKind, Keep, Kind,
-    KindId, ManualClock, Options, Origin, Owner, Reader,
-    RowMark, RowOperation, Seq, Simulator, Source, SourceInfo, Status, Store, StoreId, StoreView,
-    Window,
+    Check, Codec, CompactOptions, Durability, ErrorKind, Facts, Fold, Generation, Import, ImportEntry,
+    ImportKind, Keep, Kind, KindId, ManualClock, Options, Origin, Owner, Reader, RowMark, RowOperation, Seq,
+    Simulator, Source, SourceInfo, Status, Store, StoreId, StoreView, Verdict, Window, verify,
 };
 
 use super::model::Row;
@@ -217,7 +216,12 @@ fn a_reader_sees_earlier_moments_too() {
 }
 
 /// An entry of facts as another store had it.
-fn imported<T: serde::Serialize>(kind: KindId, key: &str, (seq, generation): (u64, u64), fact: &T) -> ImportEntry {
+fn imported<T: serde::Serialize>(
+    kind: KindId,
+    key: &str,
+    (seq, generation): (u64, u64),
+    fact: &T,
+) -> ImportEntry {
     let fact = rmp_serde::to_vec_named(fact).unwrap();
     let generation = Generation::new(generation).unwrap();
     ImportEntry::new(Seq::new(seq).unwrap(), generation, kind, key.as_bytes().to_vec(), fact)
@@ -255,7 +259,11 @@ fn at_a_seq_that_an_import_left_out_nobody_can_tell_and_around_it_everybody() {
         }
         for seq in [2, 40] {
             let view = store.at(Seq::new(seq)).unwrap();
-            assert_eq!(view.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap()), Some(1), "at {seq}");
+            assert_eq!(
+                view.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap()),
+                Some(1),
+                "at {seq}"
+            );
         }
         for seq in [3, 20, 39] {
             let view = store.at(Seq::new(seq)).unwrap();
@@ -285,7 +293,10 @@ fn a_fact_of_which_nothing_is_left_is_not_told_as_if_it_had_never_been_there() {
             }
             let now = store.journal().view().last_seq().unwrap().unwrap();
             assert_eq!(floor(value()), Some(now.get()), "erased: {erases}");
-            assert!(floor(store.at(then).unwrap().history(TALLY, "t").collect::<esker::Result<Vec<_>>>()).is_some());
+            assert!(
+                floor(store.at(then).unwrap().history(TALLY, "t").collect::<esker::Result<Vec<_>>>())
+                    .is_some()
+            );
             let latest = store.at(now).unwrap();
             let latest = latest.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap());
             assert_eq!(latest, is_there_again.then_some(2), "the present is what it is");
@@ -396,7 +407,10 @@ fn from_the_entry_on_that_an_error_names_an_entity_is_told() {
         for seq in 1..=both.get() {
             for key in ["a", "b"] {
                 let steps = steps_to(&store, seq, |view| view.get(ROWS, key).map(drop));
-                assert!(steps <= 1 + usize::from(seq + 1 < kind), "{key} at {seq}, of a kind with floor {kind}");
+                assert!(
+                    steps <= 1 + usize::from(seq + 1 < kind),
+                    "{key} at {seq}, of a kind with floor {kind}"
+                );
             }
             steps_to(&store, seq, |view| view.rows(ROWS).map(drop));
         }
@@ -421,7 +435,10 @@ fn a_deletion_is_not_told_by_the_time_of_an_entry_that_is_older_than_the_moment(
     let later = put(&store, &source, "b", 1);
     let status = |seq: Seq| store.at(seq).unwrap().status(ROWS, "a");
     let deleted = Status::Tombstone { version: 2 };
-    assert_eq!([soon, late, later].map(|seq| status(seq).unwrap()), [deleted, Status::NotFound, Status::NotFound]);
+    assert_eq!(
+        [soon, late, later].map(|seq| status(seq).unwrap()),
+        [deleted, Status::NotFound, Status::NotFound]
+    );
     store.append(OTHER, "o", &4).unwrap();
     let other = store.journal().kind_named(OTHER.name()).unwrap().id;
     store.journal().keep(other, Keep::Latest).unwrap();
@@ -434,7 +451,50 @@ fn a_deletion_is_not_told_by_the_time_of_an_entry_that_is_older_than_the_moment(
     // The deletion stays, and the entries between go.
     let options = CompactOptions::new().thorough(true).keep_tombstones_for(Duration::from_secs(100_000));
     assert!(store.journal().compact(&options).unwrap().entries_dropped > 0);
-    assert_eq!([soon, late].map(|seq| floor(status(seq))), [Some(later.get()); 2], "it was before then, or not");
+    assert_eq!(
+        [soon, late].map(|seq| floor(status(seq))),
+        [Some(later.get()); 2],
+        "it was before then, or not"
+    );
     assert_eq!(status(later).unwrap(), Status::NotFound);
     assert_eq!(row(&store.at(soon).unwrap(), "a"), None, "that is certain");
+}
+
+#[test]
+fn a_gap_between_two_segments_is_one_when_both_were_compacted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("copy.esker");
+    let mut import = Import::begin(&path, origin()).unwrap();
+    let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
+    let noise = import.kind(ImportKind::new(3, NOISE.name()).codec(Codec::MessagePack)).unwrap();
+    let noise = |seq, generation| imported(noise, "n", (seq, generation), &"n".repeat(1500));
+    import.entry(noise(1, 1)).unwrap();
+    import.entry(imported(tally, "t", (2, 1), &1u64)).unwrap();
+    import.entry(noise(40, 2)).unwrap();
+    // Its generation is its Seq, as that of one is that a store knows nothing of.
+    import.entry(imported(tally, "u", (41, 41), &41u64)).unwrap();
+    // Nothing is left of this one.
+    import.entry(noise(60, 3)).unwrap();
+    import.entry(imported(tally, "u", (70, 42), &70u64)).unwrap();
+    import.finish(Seq::new(70)).unwrap();
+    let store = Store::over(options().durability(Durability::Os).open(&path).unwrap());
+    for _ in 0..2 {
+        for seq in [3, 20, 39, 42, 59, 61, 69] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert!(floor(view.latest(TALLY, "t")) > Some(seq), "at {seq}");
+        }
+        for seq in [2, 40, 41, 60, 70] {
+            let view = store.at(Seq::new(seq)).unwrap();
+            assert_eq!(
+                view.latest(TALLY, "t").unwrap().map(|fact| fact.value().unwrap()),
+                Some(1),
+                "at {seq}"
+            );
+        }
+        assert_eq!(floor(store.at(Seq::new(40)).unwrap().latest(TALLY, "u")), Some(41));
+        assert!(store.at(Seq::new(2)).unwrap().latest(TALLY, "u").unwrap().is_none());
+        compact(&store);
+        store.sync().unwrap();
+        assert_eq!(verify(&path, Check::Full).unwrap().verdict, Verdict::Valid);
+    }
 }
