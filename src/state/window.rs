@@ -97,6 +97,10 @@ type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
 /// The operations since the last flush.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
+    #[allow(
+        clippy::vec_box,
+        reason = "an entity goes from window to rest and back, and is not copied for that"
+    )]
     entities: Vec<Box<Pending>>,
     by_hash: ByHash,
     /// The operations on kinds with events.

@@ -31,6 +31,9 @@ struct Buoy {
 const QUIET: Kind<Buoy> = Kind::new("quiet");
 const TOLD: Kind<Buoy> = Kind::new("told").events();
 
+/// Generation and kind, operation, key, extensions and payload of a frame.
+type Logged = (u64, u8, Vec<u8>, Vec<u8>, Vec<u8>);
+
 struct Harbour {
     journal: Journal,
     core: Arc<Core>,
@@ -94,7 +97,7 @@ impl Harbour {
     }
 
     /// All that the log has of both kinds and their operations.
-    fn log(&self) -> Vec<(u64, u8, Vec<u8>, Vec<u8>, Vec<u8>)> {
+    fn log(&self) -> Vec<Logged> {
         let frame = |entry: OwnedEntry| {
             let entry = entry.entry();
             let frame = entry.frame();
