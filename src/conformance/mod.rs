@@ -16,8 +16,10 @@
 
 pub mod doubles;
 pub mod part_a;
+pub mod part_b;
 mod random;
 mod reading;
+mod tamper;
 mod trial;
 
 use std::fmt;

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::image::Subject;
 use crate::fold::pool::Pool;
-use crate::fold::projector::{Projector, Shown};
+use crate::fold::projector::{Held, Projector, Shown};
 use crate::fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded};
 use crate::fold::working::Setting;
 
@@ -60,7 +60,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// # store.close() }
 /// ```
 pub struct TopicFold<F: Fold> {
-    projector: Arc<Projector<F>>,
+    projector: Arc<Held<F>>,
     /// Of the first value that was seen.
     era: OnceLock<Era>,
 }
@@ -177,7 +177,7 @@ impl<F: Fold> Clone for TopicFold<F> {
 
 impl<F: Fold> fmt::Debug for TopicFold<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TopicFold({:?})", self.projector)
+        write!(f, "TopicFold({:?})", **self.projector)
     }
 }
 
@@ -228,7 +228,7 @@ impl<F: Fold> FoldWatcher<F> {
 
 impl<F: Fold> fmt::Debug for FoldWatcher<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FoldWatcher({:?}, told {:?})", self.fold.projector, self.told)
+        write!(f, "FoldWatcher({:?}, told {:?})", **self.fold.projector, self.told)
     }
 }
 
@@ -272,7 +272,7 @@ impl Projectors {
         let mut table = self.by_topic.lock();
         let known = table.projectors.get(&name).and_then(Weak::upgrade);
         // The key names the type. One that has halted is not taken up again, but tried anew.
-        let known = known.and_then(|known| known.downcast::<Projector<F>>().ok());
+        let known = known.and_then(|known| known.downcast::<Held<F>>().ok());
         if let Some(projector) = known.filter(|known| known.shown().halt.is_none()) {
             return Ok(TopicFold { projector, era: OnceLock::new() });
         }

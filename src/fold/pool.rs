@@ -6,7 +6,8 @@
 //! A waker only puts a number into a queue. It may be called under locks of whoever wakes, so it owns no task: what it
 //! would drop with one could need those locks.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
@@ -39,11 +40,20 @@ pub(crate) enum Next {
 /// The threads and their tasks.
 pub(crate) struct Pool {
     inner: Arc<Inner>,
+    /// A child that was forked has none of the threads, and whatever locks they held.
+    process: u32,
+}
+
+thread_local! {
+    /// This thread is one of a pool's.
+    static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
+    /// A turn has ended, of a task that somebody waits to be rid of.
+    ended: Condvar,
     threads_max: usize,
 }
 
@@ -52,6 +62,8 @@ struct State {
     tasks: HashMap<u64, Slot>,
     /// Those whose turn it is, each once.
     ready: VecDeque<u64>,
+    /// Those that have their turn.
+    running: HashSet<u64>,
     timers: BTreeSet<(Instant, u64)>,
     last: u64,
     threads: usize,
@@ -69,8 +81,9 @@ struct Slot {
 
 impl Pool {
     pub(crate) fn new(threads_max: usize) -> Self {
-        let (state, changed) = (Mutex::default(), Condvar::new());
-        Self { inner: Arc::new(Inner { state, changed, threads_max: threads_max.max(1) }) }
+        let (state, changed, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let inner = Inner { state, changed, ended, threads_max: threads_max.max(1) };
+        Self { inner: Arc::new(inner), process: std::process::id() }
     }
 
     /// Takes a task on, and gives it a first turn. Answers its number.
@@ -108,15 +121,26 @@ impl Pool {
         state.tasks.get(&number).is_none_or(|slot| slot.work.is_some() && !slot.is_woken)
     }
 
-    /// Lets go of a task; of one that has its turn behind that.
+    /// Lets go of a task, behind the turn that it has, so that nothing of it is in use then. Only in a turn itself that is not
+    /// waited for.
     pub(crate) fn remove(&self, number: u64) {
+        if self.is_forked() {
+            return;
+        }
         let mut state = self.inner.state.lock();
         let gone = state.remove(number);
         if state.tasks.is_empty() {
             self.inner.changed.notify_all();
         }
+        while state.running.contains(&number) && !IS_OF_A_POOL.get() {
+            self.inner.ended.wait(&mut state);
+        }
         drop(state);
         drop(gone);
+    }
+
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// How many threads there are now, and how many tasks.
@@ -129,6 +153,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if self.is_forked() {
+            return;
+        }
         let mut state = self.inner.state.lock();
         let gone = std::mem::take(&mut state.tasks);
         state.ready.clear();
@@ -235,11 +262,20 @@ impl Inner {
     }
 
     fn work(self: Arc<Self>) {
+        IS_OF_A_POOL.set(true);
         while let Some((number, mut work, waker)) = self.take() {
             // A panic of a task is its end; those of what it calls it catches itself.
             let next = guarded(|| work.run(&waker)).unwrap_or(Next::Done);
-            let gone = self.state.lock().put_back(number, work, next);
+            let mut state = self.state.lock();
+            let gone = state.put_back(number, work, next);
+            if gone.is_none() {
+                state.running.remove(&number);
+                continue;
+            }
+            drop(state);
             let _ = guarded(|| drop(gone));
+            self.state.lock().running.remove(&number);
+            self.ended.notify_all();
         }
     }
 
@@ -256,7 +292,9 @@ impl Inner {
                 let Some(slot) = state.tasks.get_mut(&number) else { continue };
                 slot.is_woken = false;
                 let Some(work) = slot.work.take() else { continue };
-                return Some((number, work, slot.waker.clone()));
+                let waker = slot.waker.clone();
+                state.running.insert(number);
+                return Some((number, work, waker));
             }
             state.waiting += 1;
             match timer {

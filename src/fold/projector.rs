@@ -5,6 +5,7 @@
 //! clones nothing. Lock order: `working`, then `shown`; calls of the backplane are made under `working` alone.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
@@ -34,6 +35,25 @@ pub(crate) struct Projector<F: Fold> {
     task: OnceLock<u64>,
 }
 
+/// What handles have of a projector. With the last of them its task goes, and nothing of it is in use any more.
+pub(crate) struct Held<F: Fold>(Arc<Projector<F>>);
+
+impl<F: Fold> Deref for Held<F> {
+    type Target = Projector<F>;
+
+    fn deref(&self) -> &Projector<F> {
+        &self.0
+    }
+}
+
+impl<F: Fold> Drop for Held<F> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.task.get() {
+            self.0.pool.remove(*task);
+        }
+    }
+}
+
 /// What readers see.
 pub(super) struct Shown<S> {
     value: Option<S>,
@@ -53,8 +73,8 @@ pub(super) struct Shown<S> {
 const FAILURES_TOLD: u32 = 4;
 
 impl<F: Fold> Projector<F> {
-    /// Starts the projector of a fold over a topic. It goes when it is dropped.
-    pub(crate) fn start(pool: &Arc<Pool>, setting: Setting) -> Result<Arc<Self>> {
+    /// Starts the projector of a fold over a topic.
+    pub(crate) fn start(pool: &Arc<Pool>, setting: Setting) -> Result<Arc<Held<F>>> {
         let shown = Shown {
             value: None,
             offset: Offset::BEGINNING,
@@ -79,7 +99,7 @@ impl<F: Fold> Projector<F> {
         });
         let task = pool.add(Box::new(Task(Arc::downgrade(&projector))))?;
         projector.task.get_or_init(|| task);
-        Ok(projector)
+        Ok(Arc::new(Held(projector)))
     }
 
     fn run(&self, waker: &Waker) -> Next {
@@ -264,14 +284,6 @@ impl<S> Shown<S> {
     /// Behind which record the value is, if there is one.
     pub(super) fn offset(&self) -> Option<Offset> {
         self.value.as_ref().map(|_| self.offset)
-    }
-}
-
-impl<F: Fold> Drop for Projector<F> {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.get() {
-            self.pool.remove(*task);
-        }
     }
 }
 
