@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Append, Backplane, Filter, Offset, Stamp, Step};
+use crate::backplane::{Append, Backplane, Filter, Offset, Step, WriterId};
 use crate::codec;
-use crate::conformance::random::Random;
+use crate::conformance::folds::{Digest, Digests, EVENTS, Forged, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::tamper::Tampered;
 use crate::conformance::trial::{Author, Trial, append, careful};
 use crate::conformance::{Broken, Held, Statement};
@@ -21,9 +21,7 @@ use crate::error::{ErrorKind, Result};
 use crate::fold::handle::TopicFold;
 use crate::fold::topic::{FoldOptions, FoldStatus, Folded, HaltReason, Verify};
 use crate::fold::{At, Fold};
-use crate::options::Options;
-use crate::store::Store;
-use crate::store::topic::{Topic, TopicHandle};
+use crate::store::topic::Topic;
 
 macro_rules! demand {
     ($holds:expr, $($told:tt)+) => {
@@ -98,115 +96,6 @@ pub const NO_OTHER_DIGEST: Statement = Statement {
     needs_compactor: false,
     run: no_other_digest,
 };
-
-const EVENTS: Topic<u64> = Topic::new("conformance-folds");
-
-/// What a list of numbers comes to: any other list, or order, comes to something else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Digest {
-    count: u64,
-    chain: u64,
-}
-
-impl Digest {
-    fn take(&mut self, number: u64) {
-        self.count += 1;
-        self.chain = Random::new(self.chain ^ Random::new(number).next()).next();
-    }
-
-    fn of(numbers: &[u64]) -> Self {
-        let mut digest = Self::default();
-        numbers.iter().for_each(|number| digest.take(*number));
-        digest
-    }
-}
-
-struct Digests;
-impl Fold for Digests {
-    type State = Digest;
-    type Event = u64;
-    const NAME: &'static str = "conformance digest";
-    const VERSION: u32 = 1;
-    fn fold(digest: &mut Digest, number: u64, _: &At) {
-        digest.take(number);
-    }
-}
-
-/// A fold of the same name that comes to what the other one never can.
-struct Forged;
-impl Fold for Forged {
-    type State = Digest;
-    type Event = u64;
-    const NAME: &'static str = Digests::NAME;
-    const VERSION: u32 = Digests::VERSION;
-    fn fold(digest: &mut Digest, _: u64, _: &At) {
-        digest.count += 1 << 40;
-    }
-}
-
-const NO_IMAGES: FoldOptions = FoldOptions::new().images_every(0);
-
-/// A store on a backplane, with nothing of its own.
-fn store_on(plane: Arc<dyn Backplane>) -> Result<Store> {
-    let journal = Options::new().segment_bytes(16 << 10).background(false).in_memory()?;
-    Ok(Store::over(journal).with_backplane(plane))
-}
-
-/// What was appended to one topic.
-struct Sent {
-    key: Vec<u8>,
-    numbers: Vec<u64>,
-    offsets: Vec<Offset>,
-    stamps: Vec<Stamp>,
-}
-
-impl Sent {
-    fn new(trial: &mut Trial<'_>) -> Self {
-        Self { key: trial.key(), numbers: Vec::new(), offsets: Vec::new(), stamps: Vec::new() }
-    }
-
-    fn send(&mut self, trial: &mut Trial<'_>, plane: &dyn Backplane, author: &mut Author) -> Held {
-        let number = trial.random.next();
-        let (key, stamp) = (self.key.clone(), author.next(&self.key));
-        let sent = append(plane, EVENTS.name(), stamp, &key, encoded(&number)?)?;
-        self.numbers.push(number);
-        self.offsets.push(sent.offset);
-        self.stamps.push(stamp);
-        Ok(())
-    }
-
-    fn send_some(
-        &mut self,
-        trial: &mut Trial<'_>,
-        plane: &dyn Backplane,
-        author: &mut Author,
-        count: usize,
-    ) -> Held {
-        (0..count).try_for_each(|_| self.send(trial, plane, author))
-    }
-
-    fn last(&self) -> Offset {
-        self.offsets.last().copied().unwrap_or_default()
-    }
-
-    fn topic<'s>(&self, store: &'s Store) -> Result<TopicHandle<'s, u64>> {
-        store.topic(EVENTS, &self.key)
-    }
-
-    /// Demands the value of everything that was sent.
-    fn expect_all<F: Fold<State = Digest>>(&self, trial: &Trial<'_>, fold: &TopicFold<F>) -> Held {
-        let folded = fold.read_after(self.last(), trial.patience)?;
-        let wanted = Digest::of(&self.numbers);
-        demand!(folded.value == wanted, "a fold came to {folded:?} for {wanted:?}: {:?}", fold.stats());
-        Ok(())
-    }
-}
-
-fn encoded<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    codec::encode(EVENTS.name(), value, &mut bytes)?;
-    Ok(bytes)
-}
 
 /// Demands that a fold has halted for a reason, with the value of the first records or with none.
 fn is_halted<F: Fold<State = Digest>>(
@@ -657,10 +546,11 @@ pub fn no_other_digest(trial: &mut Trial<'_>) -> Held {
     let options = FoldOptions::new().images_every(3);
     let store = store_on(Arc::clone(&plane))?;
     let live = sent.topic(&store)?.fold_with::<Digests>(options)?;
-    let mut seen = Vec::new();
+    let (mut seen, mut stored) = (Vec::new(), Stored::default());
     for round in 0..4 {
         let count = trial.random.between(1, 6);
         send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
+        stored.read_on(&*plane, &sent.key);
         seen.extend(value_of(&live, sent.last()));
         // One that begins now, from an image where there is one.
         let other = store_on(Arc::clone(&plane))?;
@@ -674,10 +564,9 @@ pub fn no_other_digest(trial: &mut Trial<'_>) -> Held {
             let _ = compactor.compact(EVENTS.name(), &sent.key, sent.last());
         }
     }
-    let stored = stored(&*plane, &sent.key);
     for folded in seen {
         let count = usize::try_from(folded.value.count).unwrap_or(usize::MAX);
-        let is_of_it = [&sent.numbers, &stored]
+        let is_of_it = [&sent.numbers, &stored.numbers]
             .into_iter()
             .any(|numbers| numbers.get(..count).is_some_and(|first| Digest::of(first) == folded.value));
         demand!(is_of_it, "a fold came to {folded:?} over {:?}", sent.numbers);
@@ -717,18 +606,31 @@ fn send_whatever_happens(
     Ok(())
 }
 
-/// What is in the topic, if that can be read without something missing: acknowledgements that were lost made it longer.
-fn stored(plane: &dyn Backplane, key: &[u8]) -> Vec<u64> {
-    let Ok(mut feed) = plane.subscribe(Filter::topic(EVENTS.name(), key), Offset::BEGINNING) else {
-        return Vec::new();
-    };
-    let (mut numbers, mut last) = (Vec::new(), BTreeMap::new());
-    while let Ok(Some(record)) = feed.try_next() {
-        let Some(stamp) = record.stamp().filter(|_| record.key() == key) else { continue };
-        if last.insert(stamp.writer, stamp.n).unwrap_or(0) + 1 != stamp.n {
-            return Vec::new();
+/// What is in a topic, as far as it can be read with nothing missing: where an acknowledgement was lost that is more than
+/// what was sent.
+#[derive(Default)]
+struct Stored {
+    at: Offset,
+    numbers: Vec<u64>,
+    last: BTreeMap<WriterId, u64>,
+    is_broken: bool,
+}
+
+impl Stored {
+    fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
+        let feed = careful(|| plane.subscribe(Filter::topic(EVENTS.name(), key), self.at));
+        let Ok(mut feed) = feed else { return self.is_broken = true };
+        while let Ok(Some(record)) = feed.try_next() {
+            let Some(stamp) = record.stamp().filter(|_| record.key() == key) else { continue };
+            if record.offset() <= self.at {
+                continue;
+            }
+            self.is_broken |= self.last.insert(stamp.writer, stamp.n).unwrap_or(0) + 1 != stamp.n;
+            if self.is_broken {
+                return;
+            }
+            self.at = record.offset();
+            self.numbers.extend(codec::decode_bytes::<u64>(record.payload()).ok());
         }
-        numbers.extend(codec::decode_bytes::<u64>(record.payload()).ok());
     }
-    numbers
 }

@@ -33,19 +33,23 @@ pub(super) enum Judged {
 impl Continuity {
     /// Judges a record that stands behind all that were taken.
     pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
-        let place = record.place_in_topic();
-        if place.is_some_and(|place| place.is_first) {
-            return if self.count == 0 { self.judge_stamp(record.stamp()) } else { Judged::Anew };
+        // Where the log says the place, that is the proof: behind an erasure its writers do not begin at 1.
+        let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
+        if place.is_first {
+            return if self.count == 0 { Judged::Next } else { Judged::Anew };
         }
-        if let Some(place) = place
-            && place.generation != self.count.saturating_add(1)
-        {
+        if place.generation != self.count.saturating_add(1) {
             return Judged::Gap {
                 expected: format!("generation {}", self.count.saturating_add(1)),
                 found: format!("generation {}", place.generation),
             };
         }
-        self.judge_stamp(record.stamp())
+        if self.has_taken(record.stamp()) { Judged::Again } else { Judged::Next }
+    }
+
+    fn has_taken(&self, stamp: Option<Stamp>) -> bool {
+        let last = stamp.and_then(|stamp| self.writers.get(&stamp.writer));
+        last.zip(stamp).is_some_and(|(last, stamp)| stamp.n <= *last)
     }
 
     fn judge_stamp(&self, stamp: Option<Stamp>) -> Judged {

@@ -29,8 +29,10 @@ use crate::format::stamp::mixed;
 const PIECE_BYTES_MIN: usize = 256;
 /// A call whose outcome is unknown is repeated so often.
 const TRIES: usize = 4;
+/// A feed that ends is taken up so often, before all is read anew later.
+const FEEDS_MAX: usize = 16;
 /// What was acknowledged and is not delivered within this time is asked for again later.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A fold over a topic, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,14 +209,15 @@ impl Pieces {
 /// Hands on the records of a key of the stream of images, up to what is newest now. Answers whether damage ended it.
 fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<bool> {
     let filter = Filter::topic(IMAGES_STREAM, key);
-    let head = plane.head(filter)?;
+    let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
         return Ok(false);
     }
     // Behind the one before the oldest that there is.
-    let lowest = plane.lowest_retained(filter)?;
+    let lowest = repeated(|| plane.lowest_retained(filter))?;
     let mut last = Offset::from_raw(lowest.raw().saturating_sub(1));
-    let mut feed = plane.subscribe(filter, last)?;
+    let mut feed = repeated(|| plane.subscribe(filter, last))?;
+    let mut tries = FEEDS_MAX;
     while last < head {
         let record = match feed.next_timeout(PATIENCE) {
             Ok(Some(record)) => record,
@@ -223,6 +226,11 @@ fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecor
                     .sides(format!("records up to {head}"), format!("none behind {last}")));
             }
             Err(error) if is_damage(&error) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
+                tries -= 1;
+                feed = repeated(|| plane.subscribe(filter, last))?;
+                continue;
+            }
             Err(error) => return Err(error),
         };
         if record.offset() > last && record.key() == key {
@@ -286,13 +294,17 @@ fn append_pieces(plane: &dyn Backplane, key: &[u8], bytes: &[u8], piece_bytes: u
 
 fn append(plane: &dyn Backplane, key: &[u8], payload: &[u8], stamp: Stamp) -> Result<Offset> {
     let step = Step::Append(Append::new(IMAGES_STREAM, key, payload, stamp));
+    Ok(repeated(|| plane.commit(&[step]))?.offset(0).unwrap_or_default())
+}
+
+/// Repeats a call whose outcome is unknown.
+pub(super) fn repeated<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        match plane.commit(&[step]) {
-            Ok(done) => return Ok(done.offset(0).unwrap_or_default()),
+        match call() {
             Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {}
-            Err(error) => return Err(error),
+            other => return other,
         }
     }
 }
@@ -330,7 +342,7 @@ pub(super) fn marked(plane: &dyn Backplane, subject: &Subject) -> Result<Option<
 /// Refuses to drop records of a topic of which a fold diverged: they are what shows why.
 pub(crate) fn check_not_marked(plane: &dyn Backplane, topic: Filter<'_>) -> Result<()> {
     let key = marks_key(topic);
-    if plane.head(Filter::topic(IMAGES_STREAM, &key))? == Offset::BEGINNING {
+    if repeated(|| plane.head(Filter::topic(IMAGES_STREAM, &key)))? == Offset::BEGINNING {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Halted, format!("compact {topic}"))

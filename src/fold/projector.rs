@@ -110,8 +110,7 @@ impl<F: Fold> Projector<F> {
         let is_drained = matches!(outcome, Ok(Turn::Drained));
         let is_wanted = self.waiting.load(Ordering::SeqCst) > 0;
         let is_read = is_wanted || is_drained && self.read_since.swap(false, Ordering::SeqCst);
-        // The last one that it will come to; of one that has diverged nobody knows which is right.
-        let is_last = matches!(&outcome, Err(Trouble::Halt(halt)) if halt.why != HaltReason::Diverged);
+        let is_last = matches!(&outcome, Err(Trouble::Halt(_)));
         let cloned = if is_read || is_last { self.show_value(&working, is_last) } else { Ok(()) };
         let mut next = self.show_outcome(&working, outcome);
         if let Err(halt) = cloned {
@@ -138,7 +137,7 @@ impl<F: Fold> Projector<F> {
 
     /// Clones what is folded for those who read, if they may see it. A value that cannot be cloned is none.
     fn show_value(&self, working: &Working<F>, is_last: bool) -> Result<(), Halt> {
-        let Some(value) = working.value.as_ref().filter(|_| is_last || working.has_caught_up()) else {
+        let Some(value) = working.undisputed().filter(|_| is_last || working.has_caught_up()) else {
             return Ok(());
         };
         {
@@ -147,7 +146,7 @@ impl<F: Fold> Projector<F> {
                 return Ok(());
             }
         }
-        let cloned = guarded(|| value.first.clone());
+        let cloned = guarded(|| value.clone());
         let value = cloned.map_err(|panic| Halt::new(HaltReason::Panicked, working.at, panic))?;
         let mut shown = self.shown.lock();
         let before = shown.value.replace(value);

@@ -1,5 +1,7 @@
 //! The value of a fold over a topic on its way, alone or beside a second one that has to come to the same.
 
+use std::mem::discriminant;
+
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +82,7 @@ fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Resu
             record.schema()
         )));
     }
-    codec::decode_bytes(record.payload()).map_err(|error| {
+    let decoded = codec::decode_bytes(record.payload()).map_err(|error| {
         let text = format!("written as version {}, read as version {schema}: {error}", record.schema());
         if codec::is_unknown_variant(&error) {
             return Unfit::Newer(text);
@@ -89,7 +91,30 @@ fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Resu
             Ok(_) => Unfit::Schema(text),
             Err(_) => Unfit::Undecodable(text),
         }
-    })
+    });
+    match decoded {
+        Err(Unfit::Schema(text)) => as_other(record.payload()).ok_or(Unfit::Schema(text)),
+        other => other,
+    }
+}
+
+/// An event of a variant that its type does not know and has a `#[serde(other)]` for, where it has content: serde leaves that
+/// to be read as nothing, and the decoder refuses to.
+///
+/// The name alone is decoded, and has to come to the same variant as a name that no type has: a variant that is known is
+/// never taken for another one.
+fn as_other<'r, T: Deserialize<'r>>(payload: &'r [u8]) -> Option<T> {
+    const NAME_OF_NONE: &[u8] = b"\xa1\0";
+    const MAP_OF_ONE: u8 = 0x81;
+    let (&[MAP_OF_ONE, marker], rest) = payload.split_first_chunk::<2>()? else { return None };
+    let length = match marker {
+        0xa0..=0xbf => usize::from(marker & 0x1f),
+        0xd9 => 1 + usize::from(*rest.first()?),
+        _ => return None,
+    };
+    let named: T = codec::decode_bytes(payload.get(1..2 + length)?).ok()?;
+    let other: T = codec::decode_bytes(NAME_OF_NONE).ok()?;
+    (discriminant(&named) == discriminant(&other)).then_some(named)
 }
 
 /// An encoded value with the entries of each map in one order.
@@ -184,6 +209,7 @@ mod tests {
     #[derive(Deserialize, Debug, PartialEq)]
     enum Tolerant {
         Placed(u32),
+        Known,
         #[serde(other)]
         Other,
     }
@@ -192,6 +218,8 @@ mod tests {
     enum Later {
         Placed(u32),
         Shipped,
+        Pair { first: u32 },
+        Known(u32),
     }
 
     fn record(payload: Vec<u8>, schema: u16) -> StreamRecord {
@@ -207,6 +235,11 @@ mod tests {
         assert!(matches!(decode::<Known>(&record(shipped.clone(), 1), 1), Err(Unfit::Newer(_))));
         assert_eq!(decode::<Tolerant>(&record(shipped.clone(), 1), 1), Ok(Tolerant::Other));
         assert!(matches!(decode::<u32>(&record(shipped.clone(), 1), 1), Err(Unfit::Schema(_))));
+        let pair = encoded(&Later::Pair { first: 1 }).unwrap();
+        assert_eq!(decode::<Tolerant>(&record(pair.clone(), 1), 1), Ok(Tolerant::Other));
+        assert!(matches!(decode::<Known>(&record(pair, 1), 1), Err(Unfit::Newer(_))));
+        let known = encoded(&Later::Known(5)).unwrap();
+        assert!(matches!(decode::<Tolerant>(&record(known, 1), 1), Err(Unfit::Schema(_))), "it is no other");
         let cut = shipped[..shipped.len() - 1].to_vec();
         assert!(matches!(decode::<Known>(&record(cut, 1), 1), Err(Unfit::Undecodable(_))));
         let longer = [shipped, vec![1]].concat();

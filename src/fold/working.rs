@@ -23,7 +23,7 @@ use std::task::Waker;
 use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::continuity::{Continuity, Judged};
-use crate::fold::image::{self, Image, Subject};
+use crate::fold::image::{self, Image, Subject, repeated};
 use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
 use crate::fold::value::{Unfit, Value};
@@ -119,6 +119,11 @@ impl<F: Fold> Working<F> {
         self.value.is_some() && self.target.is_none()
     }
 
+    /// The value, unless nobody knows whether it is the right one.
+    pub(super) fn undisputed(&self) -> Option<&F::State> {
+        self.value.as_ref().filter(|_| !self.has_diverged).map(|value| &value.first)
+    }
+
     /// Goes on for a turn. Behind trouble the next one begins with a new feed.
     pub(super) fn turn(&mut self, setting: &Setting, waker: &Waker) -> Result<Turn, Trouble> {
         let turn = self.go_on(setting, waker);
@@ -169,7 +174,7 @@ impl<F: Fold> Working<F> {
             && turn == Turn::Drained
         {
             // It may have been erased meanwhile.
-            self.target = Some(setting.plane.head(setting.subject.filter())?);
+            self.target = Some(repeated(|| setting.plane.head(setting.subject.filter()))?);
         }
         self.target = self.target.filter(|target| self.at < *target);
         Ok(())
@@ -177,7 +182,7 @@ impl<F: Fold> Working<F> {
 
     /// Begins, or goes on from where it stands.
     fn connect(&mut self, setting: &Setting) -> Result<(), Trouble> {
-        let era = setting.plane.era()?;
+        let era = repeated(|| setting.plane.era())?;
         if self.era.is_some_and(|known| known != era) {
             self.stats.era_resets += 1;
             self.forget();
@@ -186,7 +191,7 @@ impl<F: Fold> Working<F> {
         if self.value.is_none() {
             self.begin(setting, era)?;
         } else {
-            match setting.plane.subscribe(setting.subject.filter(), self.at) {
+            match repeated(|| setting.plane.subscribe(setting.subject.filter(), self.at)) {
                 Ok(feed) => self.feed = Some(feed),
                 Err(error) if error.kind() == ErrorKind::Lost => self.bridge(setting, &error)?,
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {
@@ -196,7 +201,7 @@ impl<F: Fold> Working<F> {
             }
         }
         // What was subscribed to may be of a later one.
-        if setting.plane.era()? == era { Ok(()) } else { Err(Trouble::Anew) }
+        if repeated(|| setting.plane.era())? == era { Ok(()) } else { Err(Trouble::Anew) }
     }
 
     fn forget(&mut self) {
@@ -217,7 +222,7 @@ impl<F: Fold> Working<F> {
         }
         let found = image::load(plane, subject, era)?;
         self.stats.images_bad += found.bad;
-        let head = plane.head(subject.filter())?;
+        let head = repeated(|| plane.head(subject.filter()))?;
         self.target = Some(head);
         let mut unusable = found.bad;
         // Where there is no record at all the topic was erased, and images of it say nothing.
@@ -229,7 +234,7 @@ impl<F: Fold> Working<F> {
                 return Ok(());
             }
         }
-        let feed = match plane.subscribe(subject.filter(), Offset::BEGINNING) {
+        let feed = match repeated(|| plane.subscribe(subject.filter(), Offset::BEGINNING)) {
             Err(error) if error.kind() == ErrorKind::Lost => {
                 let text = format!(
                     "{unusable} images could not be used, {} are of other eras: {error}",
@@ -259,7 +264,7 @@ impl<F: Fold> Working<F> {
             self.stats.images_bad += 1;
             return Ok(false);
         };
-        match setting.plane.subscribe(setting.subject.filter(), image.offset) {
+        match repeated(|| setting.plane.subscribe(setting.subject.filter(), image.offset)) {
             Ok(feed) => self.feed = Some(feed),
             Err(error) if error.kind() == ErrorKind::Lost => return Ok(false),
             Err(error) => return Err(error.into()),
