@@ -15,6 +15,8 @@ pub(super) struct Continuity {
     pub(super) count: u64,
     /// The last number of each writer.
     pub(super) writers: BTreeMap<WriterId, u64>,
+    /// It begins behind an erasure: there a writer does not begin at 1.
+    pub(super) is_anew: bool,
 }
 
 /// How a record stands to what was folded.
@@ -33,7 +35,6 @@ pub(super) enum Judged {
 impl Continuity {
     /// Judges a record that stands behind all that were taken.
     pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
-        // Where the log says the place, that is the proof: behind an erasure its writers do not begin at 1.
         let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
         if place.is_first {
             return if self.count == 0 { Judged::Next } else { Judged::Anew };
@@ -44,12 +45,8 @@ impl Continuity {
                 found: format!("generation {}", place.generation),
             };
         }
-        if self.has_taken(record.stamp()) { Judged::Again } else { Judged::Next }
-    }
-
-    fn has_taken(&self, stamp: Option<Stamp>) -> bool {
-        let last = stamp.and_then(|stamp| self.writers.get(&stamp.writer));
-        last.zip(stamp).is_some_and(|(last, stamp)| stamp.n <= *last)
+        let is_known = record.stamp().is_some_and(|stamp| self.writers.contains_key(&stamp.writer));
+        if is_known || !self.is_anew { self.judge_stamp(record.stamp()) } else { Judged::Next }
     }
 
     fn judge_stamp(&self, stamp: Option<Stamp>) -> Judged {
@@ -68,6 +65,10 @@ impl Continuity {
     /// Takes a record for folded.
     pub(super) fn take(&mut self, record: &StreamRecord) {
         self.count = self.count_with(record);
+        if let Some(place) = record.place_in_topic().filter(|place| place.is_first) {
+            // The first history that there is begins at 1.
+            self.is_anew = place.generation > 1;
+        }
         if let Some(stamp) = record.stamp() {
             let last = self.writers.entry(stamp.writer).or_default();
             *last = stamp.n.max(*last);

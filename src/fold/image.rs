@@ -64,6 +64,7 @@ struct Head {
     offset: u64,
     count: u64,
     writers: Vec<(u64, u64)>,
+    is_anew: bool,
 }
 
 /// A fold diverged.
@@ -124,6 +125,7 @@ impl Image {
             offset: self.offset.raw(),
             count: self.continuity.count,
             writers: self.continuity.writers.iter().map(|(writer, n)| (writer.raw(), *n)).collect(),
+            is_anew: self.continuity.is_anew,
         };
         let mut bytes = vec![0; 4];
         codec::encode(IMAGES_STREAM, &head, &mut bytes)?;
@@ -149,7 +151,7 @@ impl Image {
         is_of_it.then(|| Self {
             era: Era::from_raw(u128::from(head.era[0]) | u128::from(head.era[1]) << 64),
             offset: Offset::from_raw(head.offset),
-            continuity: Continuity { count: head.count, writers },
+            continuity: Continuity { count: head.count, writers, is_anew: head.is_anew },
             value: value.to_vec(),
         })
     }
@@ -363,7 +365,7 @@ mod tests {
         Image {
             era: Era::from_raw(u128::MAX - 5),
             offset: Offset::from_raw(offset),
-            continuity: Continuity { count: 4, writers },
+            continuity: Continuity { count: 4, writers, is_anew: true },
             value: vec![offset.to_le_bytes()[0]; bytes],
         }
     }
