@@ -37,7 +37,11 @@ impl Continuity {
     pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
         let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
         if place.is_first {
-            return if self.count == 0 { Judged::Next } else { Judged::Anew };
+            return match (self.count, place.generation) {
+                (0, 1) => self.judge_stamp(record.stamp()),
+                (0, _) => Judged::Next,
+                _ => Judged::Anew,
+            };
         }
         if place.generation != self.count.saturating_add(1) {
             return Judged::Gap {
