@@ -112,6 +112,10 @@ pub enum ErrorKind {
     /// The backplane could not be reached, or did not answer in time. What was asked for may have been done: the same
     /// call again, with the same stamps, finds that out.
     Disconnected,
+    /// A fold over a topic cannot go on, or not without folding what is not so. The text says why.
+    Halted,
+    /// What was waited for did not come in time.
+    Timeout,
     /// The target of a mirror answered an error, or panicked. The store is as it was.
     Target,
     /// What reactors append was reacted to so often that nothing else will come of it.
@@ -163,6 +167,8 @@ impl ErrorKind {
             Self::WouldDeadlock => "would wait for itself",
             Self::Reaction => "the reaction failed",
             Self::Disconnected => "disconnected",
+            Self::Halted => "halted",
+            Self::Timeout => "the time is over",
             Self::Target => "the target failed",
             Self::ReactionLoop => "reactions to reactions without an end",
         }

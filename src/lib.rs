@@ -77,7 +77,8 @@
 //! What may run in one process or on a broker stands on a [`Backplane`](backplane::Backplane): an event log and
 //! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
-//! values that are changed by whoever is first. `conformance` (feature `conformance`) tries an adapter of yours.
+//! values that are changed by whoever is first. A [`TopicFold`] ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to
+//! date, saves images of it, and halts where it cannot be whole. `conformance` (feature `conformance`) tries an adapter of yours.
 //!
 //! # Guarantees
 //!
@@ -189,6 +190,8 @@ pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;
+pub use fold::handle::{FoldWatcher, TopicFold};
+pub use fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded, Halt, HaltReason, Verify};
 pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};

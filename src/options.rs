@@ -50,6 +50,7 @@ pub struct Options {
     pub(crate) auto_compact: Option<AutoCompact>,
     pub(crate) window: Window,
     pub(crate) clock: Clock,
+    pub(crate) fold_threads: usize,
     pub(crate) presence: Presence,
 }
 
@@ -100,6 +101,7 @@ impl Options {
             auto_compact: None,
             window: Window::Every(Duration::from_millis(20)),
             clock: Clock::System,
+            fold_threads: 2,
             presence: Presence::OpenOrCreate,
         }
     }
@@ -160,6 +162,13 @@ impl Options {
         self
     }
 
+    /// How many threads fold topics for those who read them ([`TopicFold`](crate::TopicFold)), at most. They are there while
+    /// somebody does. Default: 2.
+    pub const fn fold_threads(mut self, threads: usize) -> Self {
+        self.fold_threads = threads;
+        self
+    }
+
     /// Open a store on a network file system, whose locks and mappings may not be coherent
     /// with other machines. Default: false, which is an error there.
     pub const fn allow_network_file_system(mut self, allow: bool) -> Self {
@@ -196,6 +205,9 @@ impl Options {
             && !(INTERVAL_MIN..=WINDOW_MAX).contains(&every)
         {
             problems.push(format!("the window is {every:?}, outside {INTERVAL_MIN:?}..={WINDOW_MAX:?}"));
+        }
+        if self.fold_threads == 0 {
+            problems.push("fold_threads is 0, and topics are folded by at least one".to_owned());
         }
         if let Some(auto) = &self.auto_compact {
             if auto.interval < INTERVAL_MIN {

@@ -7,6 +7,7 @@
 //! | stream, topic, record | kind of facts, entity, entry |
 //! | offset | Seq: offsets of all streams rise along the one log |
 //! | stamp | an extension of the entry's frame; the window of idempotency keys remembers it |
+//! | image of a fold | record of the kind `esker.images`, as of a stream |
 //! | cell | entity of the kind `esker.cells`, of which the newest entry is kept; its revision is the generation |
 //! | floor of a topic | entity of the kind `esker.floors.` and the stream's name |
 //! | commit | one batch |
@@ -45,7 +46,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::record::{Expect, Record};
 use crate::journal::region::Region;
-use crate::journal::registry::{KindSpec, is_reserved};
+use crate::journal::registry::{IMAGES_NAME, KindSpec, is_reserved};
 use crate::journal::stamped::{Placed, Stamped};
 use crate::journal::view::View;
 use crate::options::Durability;
@@ -152,7 +153,16 @@ impl Local {
 
     /// The kind of a stream, which is registered if this is its first use.
     fn stream(&self, stream: &str) -> Result<KindId> {
-        self.known(stream)?.map_or_else(|| self.journal.kind(stream), Ok)
+        if let Some(kind) = self.known(stream)? {
+            return Ok(kind);
+        }
+        if stream == IMAGES_NAME { self.register_own(stream.to_owned()) } else { self.journal.kind(stream) }
+    }
+
+    fn register_own(&self, name: String) -> Result<KindId> {
+        let spec =
+            KindSpec { name, version: 1, codec: Codec::Bytes, owner: Owner::Facts, fields: Vec::new() };
+        Ok(self.journal.appending().register_any(spec)?.id)
     }
 
     /// A kind of the library's own.
@@ -161,13 +171,10 @@ impl Local {
             return Ok(kind.id);
         }
         let _registering = self.registering.lock();
-        let core = self.journal.appending();
-        let spec =
-            KindSpec { name, version: 1, codec: Codec::Bytes, owner: Owner::Facts, fields: Vec::new() };
-        let kind = core.register_any(spec)?;
+        let kind = self.register_own(name)?;
         // Only what is newest says anything.
-        core.set_keep(kind.id, Keep::Latest)?;
-        Ok(kind.id)
+        self.journal.appending().set_keep(kind, Keep::Latest)?;
+        Ok(kind)
     }
 
     fn wanted<'a>(&self, step: &'a Step<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
@@ -204,7 +211,7 @@ fn told(core: &Core) -> View {
 
 /// The kind as a stream, if it may be one.
 fn stream_of(kind: &KindInfo) -> Result<KindId> {
-    if kind.owner == Owner::Facts && !is_reserved(&kind.name) {
+    if kind.owner == Owner::Facts && (kind.name == IMAGES_NAME || !is_reserved(&kind.name)) {
         return Ok(kind.id);
     }
     Err(Error::new(ErrorKind::OwnedByState, format!("use the kind {:?} as a stream", kind.name)))

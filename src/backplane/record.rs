@@ -16,6 +16,15 @@ pub struct StreamRecord {
     bytes: Bytes,
 }
 
+/// A place in the history of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlaceInTopic {
+    /// Dense, from the first on.
+    pub(crate) generation: u64,
+    /// Nothing stands before it: there was nothing, or it was erased.
+    pub(crate) is_first: bool,
+}
+
 /// The key and the payload.
 #[derive(Clone)]
 enum Bytes {
@@ -83,6 +92,13 @@ impl StreamRecord {
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         self.stamp
+    }
+
+    /// Where it stands in the history of its topic, if the log says that.
+    pub(crate) fn place_in_topic(&self) -> Option<PlaceInTopic> {
+        let Bytes::Mapped(owned) = &self.bytes else { return None };
+        let entry = owned.entry();
+        Some(PlaceInTopic { generation: entry.generation().get(), is_first: entry.is_first() })
     }
 
     /// The version of what the payload is; 0: that was not said.

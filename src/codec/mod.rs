@@ -64,6 +64,13 @@ pub(crate) fn decode_bytes<'v, T: Deserialize<'v>>(bytes: &'v [u8]) -> Result<T,
     }
 }
 
+/// True if a value names a variant that its type does not have.
+///
+/// serde's derive says it in these words ([`serde::de::Error::unknown_variant`]), and the decoder keeps nothing but them.
+pub(crate) fn is_unknown_variant(error: &DecodeError) -> bool {
+    matches!(error, DecodeError::Syntax(text) if text.starts_with("unknown variant `"))
+}
+
 /// Decodes an entry's payload in place: strings and bytes may be borrowed from the mapped file.
 pub(crate) fn decode<'v, T: Deserialize<'v>>(kind: &str, version: u16, entry: &Entry<'v>) -> Result<T> {
     let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {

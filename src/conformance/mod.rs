@@ -10,14 +10,19 @@
 //! esker::conformance::contract(&|| Arc::new(plane.reopened()));       // the same storage each time
 //! ```
 //!
+//! Part B is about what runs on a backplane ([`part_b`]): so far, folds over topics.
+//!
 //! A test that cannot fail shows nothing. [`doubles`] has backplanes that each break one rule on purpose: each statement
 //! names those that it has to find ([`Fault::breaks`](doubles::Fault::breaks)). And it has some that only do what a
 //! network does, which no statement may mind.
 
 pub mod doubles;
+mod folds;
 pub mod part_a;
+pub mod part_b;
 mod random;
 mod reading;
+mod tamper;
 mod trial;
 
 use std::fmt;

@@ -1,11 +1,22 @@
 //! Folds: values derived from the facts about one entity, in order, and always rebuildable.
 
 pub(crate) mod cache;
+mod continuity;
 pub(crate) mod folding;
+pub(crate) mod handle;
+pub(crate) mod image;
+pub(crate) mod panics;
+mod pool;
+mod projector;
+pub(crate) mod retry;
+pub(crate) mod topic;
+mod value;
+mod working;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backplane::StreamRecord;
 use crate::id::{Generation, Seq};
 use crate::journal::entry::Entry;
 
@@ -70,9 +81,9 @@ pub trait Fold: 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct At {
-    /// Its place in the log.
+    /// Its place in the log; of a record of a topic, its offset as a number.
     pub seq: Seq,
-    /// Its place in its entity's history.
+    /// Its place in its entity's history; of a record of a topic that is not in this process's own log, the how manieth it is.
     pub generation: Generation,
     /// The wall clock when it was appended, in nanoseconds since 1970.
     pub time: i64,
@@ -87,6 +98,20 @@ impl At {
             generation: entry.generation(),
             time: entry.time(),
             schema_version: entry.schema_version().unwrap_or(1),
+        }
+    }
+
+    /// Of the so manieth record of a topic.
+    fn of_record(record: &StreamRecord, count: u64) -> Self {
+        const FIRST: (Seq, Generation) = match (Seq::new(1), Generation::new(1)) {
+            (Some(seq), Some(generation)) => (seq, generation),
+            _ => panic!("one is a number"),
+        };
+        Self {
+            seq: Seq::new(record.offset().raw()).unwrap_or(FIRST.0),
+            generation: Generation::new(count).unwrap_or(FIRST.1),
+            time: record.time(),
+            schema_version: record.schema().max(1),
         }
     }
 }

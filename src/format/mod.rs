@@ -47,6 +47,7 @@
 //! against somebody who wants to deceive.
 
 pub(crate) mod checksum;
+pub(crate) mod chunk;
 pub(crate) mod compacted;
 pub(crate) mod count;
 pub(crate) mod cursor;

@@ -25,6 +25,9 @@ pub(crate) const FLOORS_PREFIX: &str = "esker.floors.";
 /// Cells: values that are compared and swapped.
 pub(crate) const CELLS_NAME: &str = "esker.cells";
 
+/// The values of folds over topics.
+pub(crate) const IMAGES_NAME: &str = "esker.images";
+
 /// The facts of sources that come and go.
 pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
 
@@ -271,7 +274,9 @@ pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
 pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
     let is_own = match (spec.owner, &spec.codec) {
         (Owner::Facts, Codec::MessagePack) => spec.name == SESSIONS_NAME,
-        (Owner::Facts, Codec::Bytes) => spec.name == CELLS_NAME || spec.name.starts_with(FLOORS_PREFIX),
+        (Owner::Facts, Codec::Bytes) => {
+            [CELLS_NAME, IMAGES_NAME].contains(&&*spec.name) || spec.name.starts_with(FLOORS_PREFIX)
+        }
         (Owner::Events, Codec::MessagePack) => spec.name.starts_with(EVENTS_PREFIX),
         _ => false,
     };

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use crate::backplane::{KEY_BYTES_MAX, Revision};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::retry::Retry;
 use crate::store::Store;
 use crate::store::author::Wanted;
-use crate::store::retry::Retry;
 
 /// An update that others overtake is tried again so often.
 const TRIES: u32 = 100;

@@ -21,6 +21,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::shard::Interest;
+use crate::fold::panics::guarded;
+use crate::fold::retry::Retry;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::cursors::{HeldCursor, Hold, region_of};
@@ -36,8 +38,6 @@ use crate::state::net::is_dropped_behind;
 use crate::state::schema::Bound;
 use crate::state::token::{Because, MirrorToken};
 use crate::store::Store;
-use crate::store::panics::guarded;
-use crate::store::retry::Retry;
 
 /// While there is always more, the cursor is written down after so many entries of the log.
 const SAVE_EVERY: u64 = 1024;

@@ -11,11 +11,9 @@ pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
 pub(crate) mod mirror;
-mod panics;
 pub(crate) mod project;
 pub(crate) mod react;
 pub(crate) mod reactor;
-mod retry;
 pub(crate) mod state;
 pub(crate) mod topic;
 pub(crate) mod view;
@@ -30,6 +28,7 @@ use crate::backplane::{Backplane, Local};
 use crate::codec;
 use crate::error::Result;
 use crate::fold::cache::Cache;
+use crate::fold::handle::Projectors;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
@@ -83,6 +82,7 @@ pub struct Store {
     backplane: Arc<OnceLock<Arc<dyn Backplane>>>,
     backplane_is_given: bool,
     authors: Arc<Authors>,
+    projectors: Arc<Projectors>,
 }
 
 const _: () = {
@@ -126,6 +126,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
+        let projectors = Arc::new(Projectors::new(journal.core().options.fold_threads));
         Self {
             journal,
             kinds: Arc::default(),
@@ -133,6 +134,7 @@ impl Store {
             backplane: Arc::default(),
             backplane_is_given: false,
             authors: Arc::default(),
+            projectors,
         }
     }
 
@@ -149,7 +151,8 @@ impl Store {
     #[must_use]
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
-        Self { backplane, backplane_is_given: true, authors: Arc::default(), ..self }
+        let projectors = Arc::new(Projectors::new(self.journal.core().options.fold_threads));
+        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
     }
 
     /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::retry::Retry;
 use crate::id::{IdempotencyKey, Seq};
 use crate::journal::cursors::Hold;
 use crate::journal::entry::Entry;
@@ -25,7 +26,6 @@ use crate::store::fact::Fact;
 use crate::store::facts::Facts;
 use crate::store::kinds;
 use crate::store::reactor::{Lossy, Reactor, Runner, start};
-use crate::store::retry::Retry;
 
 /// The most facts that one reaction may put out.
 pub const REACTION_ENTRIES_MAX: usize = 256;

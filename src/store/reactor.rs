@@ -9,6 +9,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::panics;
+use crate::fold::retry::Retry;
 use crate::id::{Position, Seq};
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
@@ -18,9 +20,7 @@ use crate::journal::waiting::Stopper;
 use crate::journal::watcher::Watcher;
 use crate::store::Store;
 use crate::store::batch::StoreBatch;
-use crate::store::panics;
 use crate::store::react::{Out, Reaction};
-use crate::store::retry::Retry;
 
 /// What was reacted to and put nothing out is written down after this long without more.
 const SAVE_AFTER: Duration = Duration::from_secs(1);

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::backplane::{Compactor, Feed, Filter, Offset, Stamp, StreamRecord};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::Fold;
+use crate::fold::handle::TopicFold;
+use crate::fold::image;
+use crate::fold::topic::FoldOptions;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -167,16 +171,38 @@ impl<T> TopicHandle<'_, T> {
         Ok(TopicFeed { feed, topic: self.topic })
     }
 
-    /// Drops the events before an offset; see [`Compactor::compact`].
+    /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
     ///
     /// # Errors
     ///
-    /// As [`Compactor::compact`]; `InvalidInput` on a backplane that drops nothing.
+    /// `Closed`; `Io` if no thread can be started.
+    pub fn fold<F: Fold<Event = T>>(&self) -> Result<TopicFold<F>> {
+        self.fold_with(FoldOptions::new())
+    }
+
+    /// The same, with images and verification as the options say.
+    ///
+    /// # Errors
+    ///
+    /// As [`fold`](Self::fold).
+    pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
+        let topic = (self.topic.name, &*self.key);
+        self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
+    }
+
+    /// Drops the events before an offset; see [`Compactor::compact`]. A fold that has no image from behind there, such as
+    /// [`TopicFold::save_image`] saves, cannot begin any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Compactor::compact`]; `InvalidInput` on a backplane that drops nothing. `Halted` if a fold over this topic
+    /// [diverged](crate::Verify): its events are kept.
     pub fn compact(&self, before: Offset) -> Result<()> {
         let compactor: &dyn Compactor = self.store.backplane()?.compactor().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("compact {}", self.filter()))
                 .sides("a backplane with a compactor", "one without")
         })?;
+        image::check_not_marked(&**self.store.backplane()?, self.filter())?;
         compactor.compact(self.topic.name, &self.key, before)
     }
 

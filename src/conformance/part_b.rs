@@ -1,0 +1,636 @@
+//! Part B: what runs on a backplane, statement by statement. So far: folds over topics.
+//!
+//! Each is tried on a backplane as it is, and on the doubles that keep the contract; on those that break it
+//! [`NO_OTHER_DIGEST`] has to hold: a fold may halt, lag or begin anew, and its value is never another than that of the first
+//! records of its topic, in their order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backplane::{Append, Backplane, Filter, Offset, Step, WriterId};
+use crate::codec;
+use crate::conformance::folds::{Digest, Digests, EVENTS, Forged, NO_IMAGES, Sent, encoded, store_on};
+use crate::conformance::tamper::Tampered;
+use crate::conformance::trial::{Author, Trial, append, careful};
+use crate::conformance::{Broken, Held, Statement};
+use crate::error::{ErrorKind, Result};
+use crate::fold::handle::TopicFold;
+use crate::fold::topic::{FoldOptions, FoldStatus, Folded, HaltReason, Verify};
+use crate::fold::{At, Fold};
+use crate::store::topic::Topic;
+
+macro_rules! demand {
+    ($holds:expr, $($told:tt)+) => {
+        if !$holds {
+            return Err(Broken(format!($($told)+)));
+        }
+    };
+}
+
+/// Those of part B.
+pub const STATEMENTS: &[Statement] = &[
+    Statement {
+        number: 12,
+        says: "interleaved keys never halt a fold, and one record that is missing always does",
+        needs_compactor: false,
+        run: statement_12_a_missing_record_is_always_found,
+    },
+    Statement {
+        number: 14,
+        says: "a crash between an image and the compaction behind it loses nothing",
+        needs_compactor: true,
+        run: statement_14_a_crash_between_image_and_compaction,
+    },
+    Statement {
+        number: 15,
+        says: "a cold start takes the image and folds only what is behind it",
+        needs_compactor: false,
+        run: statement_15_a_cold_start_folds_only_the_tail,
+    },
+    Statement {
+        number: 16,
+        says: "a record of another type halts a fold, also behind a restart",
+        needs_compactor: false,
+        run: statement_16_another_schema_halts,
+    },
+    Statement {
+        number: 17,
+        says: "an image that is damaged or cannot be read is never taken for none",
+        needs_compactor: true,
+        run: statement_17_a_bad_image_is_never_nothing,
+    },
+    Statement {
+        number: 18,
+        says: "a gap is bridged by an image, and what was appended again is folded once",
+        needs_compactor: false,
+        run: statement_18_a_gap_is_bridged_and_a_repetition_left_out,
+    },
+    Statement {
+        number: 19,
+        says: "when the era changes a fold begins anew, and halts where it cannot",
+        needs_compactor: true,
+        run: statement_19_another_era,
+    },
+    Statement {
+        number: 20,
+        says: "what a later build wrote halts an earlier one, and the later one goes on from there",
+        needs_compactor: false,
+        run: statement_20_versions_and_variants,
+    },
+    Statement {
+        number: 21,
+        says: "a fold that is no pure function halts for good, and its topic keeps everything",
+        needs_compactor: true,
+        run: statement_21_verification,
+    },
+];
+
+/// What holds also on a backplane that breaks its contract.
+pub const NO_OTHER_DIGEST: Statement = Statement {
+    number: 18,
+    says: "no fold has another value than that of the first records of its topic",
+    needs_compactor: false,
+    run: no_other_digest,
+};
+
+/// Demands that a fold has halted for a reason, with the value of the first records or with none.
+fn is_halted<F: Fold<State = Digest>>(
+    trial: &Trial<'_>,
+    fold: &TopicFold<F>,
+    behind: Offset,
+    why: &[HaltReason],
+    first: Option<&[u64]>,
+) -> Held {
+    match fold.read_after(behind, trial.patience) {
+        Err(error) if error.kind() == ErrorKind::Halted => {}
+        other => return Err(Broken(format!("a fold that has to halt for {why:?} answers {other:?}"))),
+    }
+    match (fold.read(), first) {
+        (Ok(Folded { value, status: FoldStatus::Halted(halt), .. }), Some(first)) => {
+            demand!(why.contains(&halt.why), "it halted for {halt} and not for {why:?}");
+            let wanted = Digest::of(first);
+            demand!(value == wanted, "halted for {halt} it shows {value:?} for {wanted:?}");
+            Ok(())
+        }
+        (Err(error), None) if error.kind() == ErrorKind::Halted => Ok(()),
+        (other, _) => Err(Broken(format!("a fold that halted for {why:?} is read as {other:?}"))),
+    }
+}
+
+fn compact(plane: &dyn Backplane, sent: &Sent, before: Offset) -> Held {
+    let compactor = plane.compactor().ok_or_else(|| Broken("the compactor is gone".to_owned()))?;
+    Ok(careful(|| compactor.compact(EVENTS.name(), &sent.key, before))?)
+}
+
+/// 12: records of other keys in between are no gaps; one record that is taken out, at the beginning or in the middle, halts a
+/// fold right before it.
+pub fn statement_12_a_missing_record_is_always_found(trial: &mut Trial<'_>) -> Held {
+    let tampered = Tampered::around(trial.open());
+    let plane: Arc<dyn Backplane> = tampered.clone();
+    let mut authors = [trial.author(), trial.author()];
+    let mut topics = [Sent::new(trial), Sent::new(trial), Sent::new(trial)];
+    for _ in 0..trial.random.between(6, 24) {
+        let (at, author) = (trial.random.below(topics.len()), trial.random.below(authors.len()));
+        if let (Some(topic), Some(author)) = (topics.get_mut(at), authors.get_mut(author)) {
+            topic.send(trial, &*plane, author)?;
+        }
+    }
+    let [topic, others @ ..] = &mut topics;
+    // At least one is there that others of its writer stand behind.
+    topic.send_some(trial, &*plane, &mut authors[0], 2)?;
+    let store = store_on(Arc::clone(&plane))?;
+    for sent in others.iter().chain([&*topic]) {
+        let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+        sent.expect_all(trial, &fold)?;
+        demand!(fold.stats().gaps == 0, "without a gap it found some: {:?}", fold.stats());
+    }
+    let is_followed = |at: &usize| {
+        let writer = topic.stamps.get(*at).map(|stamp| stamp.writer);
+        topic.stamps.iter().skip(at + 1).any(|stamp| Some(stamp.writer) == writer)
+    };
+    let found: Vec<usize> = (0..topic.stamps.len()).filter(is_followed).collect();
+    let missing = found.get(trial.random.below(found.len())).copied().unwrap_or_default();
+    let gone = topic.offsets.get(missing).copied().unwrap_or_default();
+    tampered.change(|rules| _ = rules.without.insert(gone));
+    let store = store_on(plane)?;
+    let fold = topic.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+    let is_error = fold.read_after(topic.last(), trial.patience).err().map(|error| error.kind());
+    demand!(is_error == Some(ErrorKind::Halted), "without record {missing} a fold answers {is_error:?}");
+    let folded = fold.read()?;
+    // Others of other writers may stand between it and the proof; where the log is one's own there are none.
+    let FoldStatus::Halted(halt) = &folded.status else {
+        return Err(Broken(format!("without record {missing} a fold is {:?}", folded.status)));
+    };
+    demand!(halt.why == HaltReason::Gap, "without record {missing} a fold halted for {halt}");
+    let left: Vec<u64> = topic
+        .numbers
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != missing)
+        .map(|(_, number)| *number)
+        .collect();
+    let count = usize::try_from(folded.value.count).unwrap_or(usize::MAX);
+    let is_known = left.get(..count).is_some_and(|first| Digest::of(first) == folded.value);
+    demand!(is_known, "without record {missing} a fold came to {folded:?}");
+    Ok(tampered.close()?)
+}
+
+/// 14: an image was saved, and the process ends before the topic is compacted, or right behind that.
+pub fn statement_14_a_crash_between_image_and_compaction(trial: &mut Trial<'_>) -> Held {
+    let mut plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    for _ in 0..trial.random.between(1, 3) {
+        let count = trial.random.between(2, 9);
+        sent.send_some(trial, &*plane, &mut author, count)?;
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+        sent.expect_all(trial, &fold)?;
+        let image = careful(|| fold.save_image())?;
+        drop((fold, store));
+        let compacts_first = trial.random.one_in(2);
+        if compacts_first {
+            compact(&*plane, &sent, image)?;
+        }
+        plane = trial.kill(plane);
+        let tail = trial.random.below(4);
+        sent.send_some(trial, &*plane, &mut author, tail)?;
+        if !compacts_first {
+            compact(&*plane, &sent, image)?;
+        }
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+        sent.expect_all(trial, &fold)?;
+        let stats = fold.stats();
+        demand!(stats.folded == tail as u64 && stats.images_used > 0, "{tail} behind the image: {stats:?}");
+    }
+    Ok(plane.close()?)
+}
+
+/// 15: shown with an image that the fold cannot have come to.
+pub fn statement_15_a_cold_start_folds_only_the_tail(trial: &mut Trial<'_>) -> Held {
+    let plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let (before, behind) = (trial.random.between(1, 9), trial.random.below(9));
+    sent.send_some(trial, &*plane, &mut author, before)?;
+    let store = store_on(Arc::clone(&plane))?;
+    let forged = sent.topic(&store)?.fold_with::<Forged>(NO_IMAGES)?;
+    forged.read_after(sent.last(), trial.patience)?;
+    careful(|| forged.save_image())?;
+    drop(forged);
+    sent.send_some(trial, &*plane, &mut author, behind)?;
+    let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+    let folded = fold.read_after(sent.last(), trial.patience)?;
+    let mut wanted = Digest { count: (before as u64) << 40, chain: 0 };
+    sent.numbers.iter().skip(before).for_each(|number| wanted.take(*number));
+    demand!(folded.value == wanted, "a cold start came to {folded:?} for {wanted:?}");
+    let stats = fold.stats();
+    demand!(stats.folded == behind as u64 && stats.images_used == 1, "{behind} behind the image: {stats:?}");
+    Ok(plane.close()?)
+}
+
+/// 16: a value of another type stands among the events.
+pub fn statement_16_another_schema_halts(trial: &mut Trial<'_>) -> Held {
+    let mut plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let count = trial.random.below(6);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    if trial.random.one_in(2) {
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+        fold.read_after(sent.last(), trial.patience)?;
+        careful(|| fold.save_image())?;
+    }
+    let key = sent.key.clone();
+    let stamp = author.next(&key);
+    let other = append(&*plane, EVENTS.name(), stamp, &key, encoded(&"another type")?)?;
+    let first = sent.numbers.clone();
+    sent.send(trial, &*plane, &mut author)?;
+    for _ in 0..3 {
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+        is_halted(trial, &fold, other.offset, &[HaltReason::Schema], Some(&first))?;
+        drop((fold, store));
+        plane = if trial.random.one_in(2) { trial.reopen(plane)? } else { trial.kill(plane) };
+    }
+    Ok(plane.close()?)
+}
+
+/// 17: over a whole history it is folded from the beginning, and counted; over one that is not whole a fold halts. What cannot
+/// be read now is read later.
+pub fn statement_17_a_bad_image_is_never_nothing(trial: &mut Trial<'_>) -> Held {
+    let tampered = Tampered::around(trial.open());
+    let plane: Arc<dyn Backplane> = tampered.clone();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let count = trial.random.between(3, 9);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    let store = store_on(Arc::clone(&plane))?;
+    let cold = || sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES);
+    let image = {
+        let fold = cold()?;
+        fold.read_after(sent.last(), trial.patience)?;
+        careful(|| fold.save_image())?
+    };
+    let is_read_error = trial.random.one_in(2);
+    let damage = |tampered: &Tampered| {
+        tampered.change(|rules| match is_read_error {
+            true => rules.failing_images = Some((u32::MAX, ErrorKind::Corrupt)),
+            false => rules.flips_images = true,
+        });
+    };
+    damage(&tampered);
+    let fold = cold()?;
+    sent.expect_all(trial, &fold)?;
+    let stats = fold.stats();
+    demand!(stats.refolded > 0 && stats.images_bad > 0, "a bad image went unnoticed: {stats:?}");
+    drop(fold);
+    compact(&*plane, &sent, image)?;
+    is_halted(trial, &cold()?, sent.last(), &[HaltReason::Unbridgeable], None)?;
+    tampered.change(|rules| (rules.flips_images, rules.failing_images) = (false, None));
+    let fold = cold()?;
+    sent.expect_all(trial, &fold)?;
+    drop(fold);
+    tampered.change(|rules| rules.failing_images = Some((2, ErrorKind::Io)));
+    let fold = cold()?;
+    sent.expect_all(trial, &fold)?;
+    demand!(fold.stats().images_used == 1, "behind two failures it was not read again: {:?}", fold.stats());
+    drop(fold);
+    Ok(tampered.close()?)
+}
+
+/// 18: what a feed leaves out is bridged by an image that somebody else saved behind it; what comes further on under a stamp
+/// that was folded is left out.
+pub fn statement_18_a_gap_is_bridged_and_a_repetition_left_out(trial: &mut Trial<'_>) -> Held {
+    let plane = trial.open();
+    let tampered = Tampered::around(Arc::clone(&plane));
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let count = trial.random.between(1, 6);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    let (store, clean) = (store_on(tampered.clone())?, store_on(Arc::clone(&plane))?);
+    let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+    sent.expect_all(trial, &fold)?;
+    let stands = sent.last();
+    tampered.change(|rules| rules.hold_behind = Some(stands));
+    let count = trial.random.between(2, 6);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    {
+        let other = sent.topic(&clean)?.fold_with::<Digests>(NO_IMAGES)?;
+        sent.expect_all(trial, &other)?;
+        careful(|| other.save_image())?;
+    }
+    let count_behind = trial.random.below(3);
+    sent.send_some(trial, &*plane, &mut author, count_behind)?;
+    let at = sent.offsets.len() - count_behind - count + trial.random.below(count - 1);
+    let gone = sent.offsets.get(at).copied().unwrap_or_default();
+    tampered.change(|rules| {
+        rules.without.insert(gone);
+        rules.hold_behind = None;
+    });
+    sent.expect_all(trial, &fold)?;
+    let stats = fold.stats();
+    demand!(stats.gaps > 0 && stats.images_used > 0, "the gap at {gone} went unnoticed: {stats:?}");
+    // An event that was folded, once more further on.
+    let (mut stranger, repeated) = (trial.author(), sent.stamps.first().copied());
+    let key = sent.key.clone();
+    tampered.change(|rules| rules.hold_behind = Some(sent.last()));
+    let stamp = stranger.next(&key);
+    let again = append(&*plane, EVENTS.name(), stamp, &key, encoded(&sent.numbers.first())?)?;
+    tampered.change(|rules| {
+        rules.stamps.extend(repeated.map(|stamp| (again.offset, stamp)));
+        rules.hold_behind = None;
+    });
+    let folded = fold.read_after(again.offset, trial.patience)?;
+    let wanted = Digest::of(&sent.numbers);
+    demand!(folded.value == wanted, "what was appended again was folded again: {folded:?} for {wanted:?}");
+    Ok(plane.close()?)
+}
+
+/// 19: in either direction, live and while nobody was there.
+pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
+    let tampered = Tampered::around(trial.open());
+    let plane: Arc<dyn Backplane> = tampered.clone();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let count = trial.random.between(3, 9);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    let store = store_on(Arc::clone(&plane))?;
+    let cold = || sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES);
+    let fold = cold()?;
+    sent.expect_all(trial, &fold)?;
+    let image = careful(|| fold.save_image())?;
+    // Live, over a whole history: what offsets were handed out before does not count any more.
+    tampered.change(|rules| rules.era_shift = 1);
+    // One that is not there yet, so that it is waited for.
+    let behind = Offset::from_raw(sent.last().raw() + 1_000_000);
+    match fold.read_after(behind, trial.patience) {
+        Err(error) if error.kind() == ErrorKind::EraChanged => {}
+        other => return Err(Broken(format!("over a change of the era it is read as {other:?}"))),
+    }
+    let again = cold()?;
+    let read = careful(|| again.read())?;
+    demand!(read.value == Digest::of(&sent.numbers), "in another era it came to {read:?}");
+    demand!(again.stats().era_resets == 1, "it was reset {} times", again.stats().era_resets);
+    drop((fold, again));
+    // While nobody was there: the image is of another era, and the records before it are gone.
+    compact(&*plane, &sent, image)?;
+    is_halted(trial, &cold()?, sent.last(), &[HaltReason::EraChanged], None)?;
+    tampered.change(|rules| rules.era_shift = 0);
+    let fold = cold()?;
+    sent.expect_all(trial, &fold)?;
+    drop(fold);
+    Ok(tampered.close()?)
+}
+
+#[derive(Serialize, Deserialize)]
+enum Earlier {
+    Number(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+enum Tolerant {
+    Number(u64),
+    #[serde(other)]
+    Other,
+}
+
+/// As both, with a field more and a variant more.
+#[derive(Serialize, Deserialize)]
+enum Later {
+    Number(u64),
+    Pair {
+        first: u64,
+        #[serde(default)]
+        second: u64,
+    },
+    Nothing,
+}
+
+macro_rules! fold_of_versions {
+    ($fold:ident, $event:ty, $name:literal, $taken:expr) => {
+        struct $fold;
+        impl Fold for $fold {
+            type State = Digest;
+            type Event = $event;
+            const NAME: &'static str = $name;
+            const VERSION: u32 = 1;
+            fn fold(digest: &mut Digest, event: $event, _: &At) {
+                let taken: fn($event) -> Vec<u64> = $taken;
+                taken(event).into_iter().for_each(|number| digest.take(number));
+            }
+        }
+    };
+}
+fold_of_versions!(EarlierFold, Earlier, "conformance versions", |Earlier::Number(number)| vec![number]);
+fold_of_versions!(LaterFold, Later, "conformance versions", |event| match event {
+    Later::Number(number) => vec![number],
+    Later::Pair { first, second } => vec![first, second],
+    Later::Nothing => vec![],
+});
+fold_of_versions!(TolerantFold, Tolerant, "conformance tolerant", |event| match event {
+    Tolerant::Number(number) => vec![number],
+    Tolerant::Other => vec![],
+});
+
+/// 20: an earlier build halts at a variant, or a version, that it does not know, and does so again behind a restart; a later
+/// one goes on from its image, and folds everything once. Who asks for it leaves out what it does not know.
+pub fn statement_20_versions_and_variants(trial: &mut Trial<'_>) -> Held {
+    const NAME: &str = "conformance-versions";
+    let mut plane = trial.open();
+    let (key, mut author) = (trial.key(), trial.author());
+    let mut send = |plane: &dyn Backplane, event: &Later, schema: u16| -> Result<Offset, Broken> {
+        let (payload, stamp) = (encoded(event)?, author.next(&key));
+        let append = Append::new(NAME, &key, &payload, stamp).schema(schema);
+        let done = careful(|| plane.commit(&[Step::Append(append)]))?;
+        Ok(done.offset(0).unwrap_or_default())
+    };
+    let numbers: Vec<u64> = (0..trial.random.between(1, 5)).map(|_| trial.random.next()).collect();
+    for number in &numbers {
+        send(&*plane, &Later::Number(*number), 1)?;
+    }
+    // A variant that is new, or a version that is.
+    let is_variant = trial.random.one_in(2);
+    let (event, more) = match is_variant {
+        true => (Later::Pair { first: 7, second: 8 }, vec![7, 8]),
+        false => (Later::Number(9), vec![9]),
+    };
+    let unknown = send(&*plane, &event, if is_variant { 1 } else { 2 })?;
+    let last = send(&*plane, &Later::Nothing, 2)?;
+    for _ in 0..2 {
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = store.topic(Topic::<Earlier>::new(NAME), &key)?.fold_with::<EarlierFold>(NO_IMAGES)?;
+        is_halted(trial, &fold, unknown, &[HaltReason::ForwardIncompatible], Some(&numbers))?;
+        drop((fold, store));
+        plane = trial.kill(plane);
+    }
+    {
+        // An earlier build with an image behind what it knows.
+        let options = FoldOptions::new().images_every(1);
+        let store = store_on(Arc::clone(&plane))?;
+        let fold = store.topic(Topic::<Earlier>::new(NAME), &key)?.fold_with::<EarlierFold>(options)?;
+        is_halted(trial, &fold, unknown, &[HaltReason::ForwardIncompatible], Some(&numbers))?;
+    }
+    let store = store_on(Arc::clone(&plane))?;
+    let later = store.topic(Topic::<Later>::new(NAME).version(2), &key)?.fold_with::<LaterFold>(NO_IMAGES)?;
+    let folded = later.read_after(last, trial.patience)?;
+    let all: Vec<u64> = numbers.iter().chain(&more).copied().collect();
+    demand!(folded.value == Digest::of(&all), "the later build came to {folded:?}");
+    let tolerant =
+        store.topic(Topic::<Tolerant>::new(NAME).version(2), &key)?.fold_with::<TolerantFold>(NO_IMAGES)?;
+    let folded = tolerant.read_after(last, trial.patience)?;
+    let known = if is_variant { numbers } else { all };
+    demand!(folded.value == Digest::of(&known), "who leaves out what it does not know came to {folded:?}");
+    Ok(plane.close()?)
+}
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// No pure function.
+struct Impure;
+impl Fold for Impure {
+    type State = Digest;
+    type Event = u64;
+    const NAME: &'static str = "conformance impure";
+    const VERSION: u32 = 1;
+    fn fold(digest: &mut Digest, number: u64, _: &At) {
+        digest.take(number ^ CALLS.fetch_add(1, Ordering::Relaxed));
+    }
+}
+
+/// 21: a fold that counts its calls is found by folding twice, also behind a restart, also by who does not fold twice; a pure
+/// one comes to the same with and without.
+pub fn statement_21_verification(trial: &mut Trial<'_>) -> Held {
+    let mut plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let count = trial.random.between(2, 9);
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    {
+        let store = store_on(Arc::clone(&plane))?;
+        for verify in [Verify::Nothing, Verify::Images, Verify::Each] {
+            let options = FoldOptions::new().images_every(2).verify(verify);
+            let fold = sent.topic(&store)?.fold_with::<Digests>(options)?;
+            sent.expect_all(trial, &fold)?;
+        }
+        let verify = if trial.random.one_in(2) { Verify::Each } else { Verify::Images };
+        let options = FoldOptions::new().images_every(1).verify(verify);
+        let fold = sent.topic(&store)?.fold_with::<Impure>(options)?;
+        has_diverged(trial, &fold, sent.last())?;
+    }
+    for _ in 0..2 {
+        plane = trial.kill(plane);
+        let store = store_on(Arc::clone(&plane))?;
+        let topic = sent.topic(&store)?;
+        has_diverged(trial, &topic.fold_with::<Impure>(NO_IMAGES)?, sent.last())?;
+        let refused = careful(|| topic.compact(sent.last())).map_err(|error| error.kind());
+        demand!(refused == Err(ErrorKind::Halted), "behind a divergence a compaction answers {refused:?}");
+        sent.expect_all(trial, &topic.fold_with::<Digests>(NO_IMAGES)?)?;
+    }
+    Ok(plane.close()?)
+}
+
+fn has_diverged(trial: &Trial<'_>, fold: &TopicFold<Impure>, behind: Offset) -> Held {
+    let error = match fold.read_after(behind, trial.patience) {
+        Err(error) if error.kind() == ErrorKind::Halted => error,
+        other => return Err(Broken(format!("an impure fold answers {other:?}"))),
+    };
+    let told = error.to_string();
+    demand!(told.contains("came to two values"), "an impure fold halted for another reason: {told}");
+    Ok(())
+}
+
+/// Whatever the backplane does: each value is that of the first records of the topic.
+pub fn no_other_digest(trial: &mut Trial<'_>) -> Held {
+    let plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let options = FoldOptions::new().images_every(3);
+    let store = store_on(Arc::clone(&plane))?;
+    let live = sent.topic(&store)?.fold_with::<Digests>(options)?;
+    let (mut seen, mut stored) = (Vec::new(), Stored::default());
+    for round in 0..4 {
+        let count = trial.random.between(1, 6);
+        send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
+        stored.read_on(&*plane, &sent.key);
+        seen.extend(value_of(&live, sent.last()));
+        // One that begins now, from an image where there is one.
+        let other = store_on(Arc::clone(&plane))?;
+        let cold =
+            sent.topic(&other)?.fold_with::<Digests>(if round % 2 == 0 { NO_IMAGES } else { options })?;
+        seen.extend(value_of(&cold, sent.last()));
+        let _ = cold.save_image();
+        if trial.random.one_in(3)
+            && let Some(compactor) = plane.compactor()
+        {
+            let _ = compactor.compact(EVENTS.name(), &sent.key, sent.last());
+        }
+    }
+    for folded in seen {
+        let count = usize::try_from(folded.value.count).unwrap_or(usize::MAX);
+        let is_of_it = [&sent.numbers, &stored.numbers]
+            .into_iter()
+            .any(|numbers| numbers.get(..count).is_some_and(|first| Digest::of(first) == folded.value));
+        demand!(is_of_it, "a fold came to {folded:?} over {:?}", sent.numbers);
+    }
+    Ok(())
+}
+
+fn value_of(fold: &TopicFold<Digests>, behind: Offset) -> Vec<Folded<Digest>> {
+    // It may never come there.
+    let patience = Duration::from_millis(30);
+    let waited = fold.read_after(behind, patience);
+    let shown = match &waited {
+        Err(error) if error.kind() == ErrorKind::Halted => fold.read().ok(),
+        Err(_) => fold.watch().next_timeout(Duration::ZERO).ok().flatten(),
+        Ok(_) => None,
+    };
+    waited.ok().into_iter().chain(shown).collect()
+}
+
+fn send_whatever_happens(
+    trial: &mut Trial<'_>,
+    sent: &mut Sent,
+    plane: &dyn Backplane,
+    author: &mut Author,
+    count: usize,
+) -> Held {
+    for _ in 0..count {
+        let (number, stamp) = (trial.random.next(), author.next(&sent.key));
+        let payload = encoded(&number)?;
+        // One that stays unknown would leave a gap of our own making.
+        let done = (0..8).find_map(|_| append(plane, EVENTS.name(), stamp, &sent.key, payload.clone()).ok());
+        let done = done.ok_or_else(|| Broken("an append failed without an end".to_owned()))?;
+        sent.numbers.push(number);
+        sent.offsets.push(done.offset);
+        sent.stamps.push(stamp);
+    }
+    Ok(())
+}
+
+/// What is in a topic, as far as it can be read with nothing missing: where an acknowledgement was lost that is more than
+/// what was sent.
+#[derive(Default)]
+struct Stored {
+    at: Offset,
+    numbers: Vec<u64>,
+    last: BTreeMap<WriterId, u64>,
+    is_broken: bool,
+}
+
+impl Stored {
+    fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
+        let feed = careful(|| plane.subscribe(Filter::topic(EVENTS.name(), key), self.at));
+        let Ok(mut feed) = feed else { return self.is_broken = true };
+        while let Ok(Some(record)) = feed.try_next() {
+            let Some(stamp) = record.stamp().filter(|_| record.key() == key) else { continue };
+            if record.offset() <= self.at {
+                continue;
+            }
+            self.is_broken |= self.last.insert(stamp.writer, stamp.n).unwrap_or(0) + 1 != stamp.n;
+            if self.is_broken {
+                return;
+            }
+            self.at = record.offset();
+            self.numbers.extend(codec::decode_bytes::<u64>(record.payload()).ok());
+        }
+    }
+}

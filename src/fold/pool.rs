@@ -1,0 +1,390 @@
+//! A few threads for many tasks, each of which sleeps until it is woken.
+//!
+//! A task that sleeps is an entry in a table: it has no thread and no timer. Threads are started when there is
+//! something to do, up to a number, and end with the last task.
+//!
+//! A waker only puts a number into a queue. It may be called under locks of whoever wakes, so it owns no task: what it
+//! would drop with one could need those locks.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::fold::panics::guarded;
+
+/// What a task does when it is its turn.
+pub(crate) trait Work: Send {
+    /// Does a part of it, and says what then. The waker is the task's own.
+    fn run(&mut self, waker: &Waker) -> Next;
+}
+
+/// What comes after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing until it is woken; it may have been already.
+    Asleep,
+    /// Another turn, behind those who wait for theirs.
+    Again,
+    /// Another turn after so long, or when it is woken.
+    After(Duration),
+    /// Nothing any more.
+    Done,
+}
+
+/// The threads and their tasks.
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+    /// A child that was forked has none of the threads, and whatever locks they held.
+    process: u32,
+}
+
+thread_local! {
+    /// This thread is one of a pool's.
+    static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Inner {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// A turn has ended, of a task that somebody waits to be rid of.
+    ended: Condvar,
+    threads_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<u64, Slot>,
+    /// Those whose turn it is, each once.
+    ready: VecDeque<u64>,
+    /// Those that have their turn.
+    running: HashSet<u64>,
+    timers: BTreeSet<(Instant, u64)>,
+    last: u64,
+    threads: usize,
+    waiting: usize,
+}
+
+struct Slot {
+    /// `None` while it runs.
+    work: Option<Box<dyn Work>>,
+    /// It stands in `ready`, or will when it has run.
+    is_woken: bool,
+    timer: Option<Instant>,
+    waker: Waker,
+}
+
+impl Pool {
+    pub(crate) fn new(threads_max: usize) -> Self {
+        let (state, changed, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let inner = Inner { state, changed, ended, threads_max: threads_max.max(1) };
+        Self { inner: Arc::new(inner), process: std::process::id() }
+    }
+
+    /// Takes a task on, and gives it a first turn. Answers its number.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if there is no thread and none can be started.
+    pub(crate) fn add(&self, work: Box<dyn Work>) -> Result<u64> {
+        let mut state = self.inner.state.lock();
+        state.last += 1;
+        let number = state.last;
+        let waker = Waker::from(Arc::new(Bell { pool: Arc::downgrade(&self.inner), number }));
+        state.tasks.insert(number, Slot { work: Some(work), is_woken: true, timer: None, waker });
+        state.ready.push_back(number);
+        let started = self.inner.call_a_thread(&mut state);
+        if state.threads > 0 {
+            return Ok(number);
+        }
+        let gone = state.tasks.remove(&number);
+        state.ready.retain(|ready| *ready != number);
+        drop(state);
+        drop(gone);
+        started.map(|()| number)
+    }
+
+    /// Gives a task another turn.
+    #[cfg(test)]
+    fn wake(&self, number: u64) {
+        self.inner.wake(number);
+    }
+
+    /// True if a task waits for somebody to wake it: it has seen all that there was.
+    pub(crate) fn is_asleep(&self, number: u64) -> bool {
+        let state = self.inner.state.lock();
+        state.tasks.get(&number).is_none_or(|slot| slot.work.is_some() && !slot.is_woken)
+    }
+
+    /// Lets go of a task, behind the turn that it has, so that nothing of it is in use then. Only in a turn itself that is not
+    /// waited for.
+    pub(crate) fn remove(&self, number: u64) {
+        if self.is_forked() {
+            return;
+        }
+        let mut state = self.inner.state.lock();
+        let gone = state.remove(number);
+        if state.tasks.is_empty() {
+            self.inner.changed.notify_all();
+        }
+        while state.running.contains(&number) && !IS_OF_A_POOL.get() {
+            self.inner.ended.wait(&mut state);
+        }
+        drop(state);
+        drop(gone);
+    }
+
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// How many threads there are now, and how many tasks.
+    #[cfg(test)]
+    fn size(&self) -> (usize, usize) {
+        let state = self.inner.state.lock();
+        (state.threads, state.tasks.len())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.is_forked() {
+            return;
+        }
+        let mut state = self.inner.state.lock();
+        let gone = std::mem::take(&mut state.tasks);
+        state.ready.clear();
+        state.timers.clear();
+        self.inner.changed.notify_all();
+        drop(state);
+        drop(gone);
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inner.state.lock();
+        write!(
+            f,
+            "Pool({} tasks, {} of {} threads)",
+            state.tasks.len(),
+            state.threads,
+            self.inner.threads_max
+        )
+    }
+}
+
+impl State {
+    fn remove(&mut self, number: u64) -> Option<Slot> {
+        let slot = self.tasks.remove(&number)?;
+        if let Some(timer) = slot.timer {
+            self.timers.remove(&(timer, number));
+        }
+        self.ready.retain(|ready| *ready != number);
+        Some(slot)
+    }
+
+    /// Wakes those whose time has come; answers when the next one's will.
+    fn look_at_the_clock(&mut self) -> Option<Instant> {
+        while let Some((timer, number)) = self.timers.first().copied() {
+            if timer > Instant::now() {
+                return Some(timer);
+            }
+            self.timers.pop_first();
+            if let Some(slot) = self.tasks.get_mut(&number) {
+                slot.timer = None;
+            }
+            self.wake(number);
+        }
+        None
+    }
+
+    /// Answers whether a thread has something to do by it.
+    fn wake(&mut self, number: u64) -> bool {
+        let Some(slot) = self.tasks.get_mut(&number) else { return false };
+        if std::mem::replace(&mut slot.is_woken, true) || slot.work.is_none() {
+            return false;
+        }
+        if let Some(timer) = slot.timer.take() {
+            self.timers.remove(&(timer, number));
+        }
+        self.ready.push_back(number);
+        true
+    }
+
+    /// Puts a task back that had its turn. What is answered is dropped under no lock.
+    fn put_back(&mut self, number: u64, work: Box<dyn Work>, next: Next) -> Option<Box<dyn Work>> {
+        // It may have been removed meanwhile.
+        let Some(slot) = self.tasks.get_mut(&number) else { return Some(work) };
+        if next == Next::Done {
+            return self.remove(number).map(|_| work);
+        }
+        slot.work = Some(work);
+        if slot.is_woken || next == Next::Again {
+            slot.is_woken = true;
+            self.ready.push_back(number);
+        } else if let Next::After(pause) = next {
+            let timer = Instant::now() + pause;
+            slot.timer = Some(timer);
+            self.timers.insert((timer, number));
+        }
+        None
+    }
+}
+
+impl Inner {
+    fn wake(self: &Arc<Self>, number: u64) {
+        let mut state = self.state.lock();
+        if state.wake(number) {
+            // Where none can be started, one of those that there are will come to it.
+            let _ = self.call_a_thread(&mut state);
+        }
+    }
+
+    fn call_a_thread(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<()> {
+        if state.waiting > 0 {
+            self.changed.notify_one();
+            return Ok(());
+        }
+        if state.threads >= self.threads_max {
+            return Ok(());
+        }
+        let inner = Arc::clone(self);
+        let started = std::thread::Builder::new().name("esker-fold".to_owned()).spawn(move || inner.work());
+        started.map_err(|cause| Error::io("start a thread that folds", cause))?;
+        state.threads += 1;
+        Ok(())
+    }
+
+    fn work(self: Arc<Self>) {
+        IS_OF_A_POOL.set(true);
+        while let Some((number, mut work, waker)) = self.take() {
+            // A panic of a task is its end; those of what it calls it catches itself.
+            let next = guarded(|| work.run(&waker)).unwrap_or(Next::Done);
+            let mut state = self.state.lock();
+            let gone = state.put_back(number, work, next);
+            if gone.is_none() {
+                state.running.remove(&number);
+                continue;
+            }
+            drop(state);
+            let _ = guarded(|| drop(gone));
+            self.state.lock().running.remove(&number);
+            self.ended.notify_all();
+        }
+    }
+
+    /// Waits for somebody's turn; `None`: nobody is left.
+    fn take(&self) -> Option<(u64, Box<dyn Work>, Waker)> {
+        let mut state = self.state.lock();
+        loop {
+            if state.tasks.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+            let timer = state.look_at_the_clock();
+            if let Some(number) = state.ready.pop_front() {
+                let Some(slot) = state.tasks.get_mut(&number) else { continue };
+                slot.is_woken = false;
+                let Some(work) = slot.work.take() else { continue };
+                let waker = slot.waker.clone();
+                state.running.insert(number);
+                return Some((number, work, waker));
+            }
+            state.waiting += 1;
+            match timer {
+                Some(timer) => _ = self.changed.wait_until(&mut state, timer),
+                None => self.changed.wait(&mut state),
+            }
+            state.waiting -= 1;
+        }
+    }
+}
+
+struct Bell {
+    pool: Weak<Inner>,
+    number: u64,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.wake(self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Says that it had its turn, and does then what it is told.
+    struct Told {
+        turns: Sender<Waker>,
+        next: Receiver<Next>,
+    }
+
+    impl Work for Told {
+        fn run(&mut self, waker: &Waker) -> Next {
+            self.turns.send(waker.clone()).unwrap();
+            self.next.recv().unwrap_or(Next::Done)
+        }
+    }
+
+    fn told() -> (Box<dyn Work>, Receiver<Waker>, Sender<Next>) {
+        let ((turns, had), (tell, next)) = (channel(), channel());
+        (Box::new(Told { turns, next }), had, tell)
+    }
+
+    #[test]
+    fn a_task_that_was_woken_in_its_turn_has_another_one_and_threads_end_with_the_last_task() {
+        let pool = Pool::new(2);
+        let (work, had, tell) = told();
+        let number = pool.add(work).unwrap();
+        let waker = had.recv().unwrap();
+        waker.wake_by_ref();
+        tell.send(Next::Asleep).unwrap();
+        had.recv().unwrap();
+        tell.send(Next::After(Duration::from_millis(1))).unwrap();
+        had.recv().unwrap();
+        tell.send(Next::After(Duration::from_secs(3600))).unwrap();
+        while !pool.is_asleep(number) {
+            std::thread::yield_now();
+        }
+        pool.wake(number);
+        had.recv().unwrap();
+        tell.send(Next::Again).unwrap();
+        had.recv().unwrap();
+        tell.send(Next::Done).unwrap();
+        while pool.size() != (0, 0) {
+            std::thread::yield_now();
+        }
+        waker.wake();
+        assert_eq!(pool.size(), (0, 0), "nobody is there to be woken");
+    }
+
+    #[test]
+    fn a_task_is_dropped_with_the_pool_also_in_its_turn_and_no_more_threads_run_than_may() {
+        let pool = Pool::new(2);
+        let mut all: Vec<_> = (0..5)
+            .map(|_| {
+                let (work, had, tell) = told();
+                pool.add(work).unwrap();
+                (had, tell)
+            })
+            .collect();
+        let busy = all.iter().filter(|(had, _)| had.recv_timeout(Duration::from_millis(50)).is_ok()).count();
+        assert_eq!((busy, pool.size()), (2, (2, 5)));
+        drop(pool);
+        // Those in their turn are told to end it; the others were never asked.
+        all.iter().for_each(|(_, tell)| _ = tell.send(Next::Again));
+        all.drain(..).for_each(|(had, _)| while had.recv().is_ok() {});
+    }
+}

@@ -1,0 +1,318 @@
+//! The projector of a fold over a topic: a task that folds, and what it shows to those who read.
+//!
+//! The task has the value that is folded into; readers see a clone of it, which is made when there is nothing more to
+//! fold and somebody has read since the last one. So no reader sees the middle of a batch, and a fold that nobody reads
+//! clones nothing. Lock order: `working`, then `shown`; calls of the backplane are made under `working` alone.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::backplane::{Era, Offset};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fold::Fold;
+use crate::fold::panics::guarded;
+use crate::fold::pool::{Next, Pool, Work};
+use crate::fold::retry::Retry;
+use crate::fold::topic::{FoldStats, FoldStatus, Folded, Halt, HaltReason};
+use crate::fold::working::{Setting, Trouble, Turn, Working};
+
+pub(crate) struct Projector<F: Fold> {
+    pub(super) setting: Setting,
+    working: Mutex<Working<F>>,
+    shown: Mutex<Shown<F::State>>,
+    changed: Condvar,
+    /// The number of what `working` has.
+    number: AtomicU64,
+    read_since: AtomicBool,
+    waiting: AtomicUsize,
+    pool: Arc<Pool>,
+    task: OnceLock<u64>,
+}
+
+/// What handles have of a projector. With the last of them its task goes, and nothing of it is in use any more.
+pub(crate) struct Held<F: Fold>(Arc<Projector<F>>);
+
+impl<F: Fold> Deref for Held<F> {
+    type Target = Projector<F>;
+
+    fn deref(&self) -> &Projector<F> {
+        &self.0
+    }
+}
+
+impl<F: Fold> Drop for Held<F> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.task.get() {
+            self.0.pool.remove(*task);
+        }
+    }
+}
+
+/// What readers see.
+pub(super) struct Shown<S> {
+    value: Option<S>,
+    offset: Offset,
+    number: u64,
+    pub(super) halt: Option<Halt>,
+    /// So many turns failed, one behind the other, the last with this.
+    failures: u32,
+    failure: Option<(ErrorKind, String)>,
+    pub(super) era: Option<Era>,
+    pub(super) stats: FoldStats,
+    /// Rises with each turn.
+    turn: u64,
+}
+
+/// Whoever reads before there is a value is told what fails, when it has failed so often.
+const FAILURES_TOLD: u32 = 4;
+
+impl<F: Fold> Projector<F> {
+    /// Starts the projector of a fold over a topic.
+    pub(crate) fn start(pool: &Arc<Pool>, setting: Setting) -> Result<Arc<Held<F>>> {
+        let shown = Shown {
+            value: None,
+            offset: Offset::BEGINNING,
+            number: 0,
+            halt: None,
+            failures: 0,
+            failure: None,
+            era: None,
+            stats: FoldStats::default(),
+            turn: 0,
+        };
+        let projector = Arc::new(Self {
+            setting,
+            working: Mutex::new(Working::new()),
+            shown: Mutex::new(shown),
+            changed: Condvar::new(),
+            number: AtomicU64::new(0),
+            read_since: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            pool: Arc::clone(pool),
+            task: OnceLock::new(),
+        });
+        let task = pool.add(Box::new(Task(Arc::downgrade(&projector))))?;
+        projector.task.get_or_init(|| task);
+        Ok(Arc::new(Held(projector)))
+    }
+
+    fn run(&self, waker: &Waker) -> Next {
+        let mut working = self.working.lock();
+        let outcome = guarded(|| working.turn(&self.setting, waker))
+            .unwrap_or_else(|panic| Err(Trouble::Halt(Halt::new(HaltReason::Panicked, working.at, panic))));
+        self.number.store(working.number, Ordering::Release);
+        let is_drained = matches!(outcome, Ok(Turn::Drained));
+        let is_wanted = self.waiting.load(Ordering::SeqCst) > 0;
+        let is_read = is_wanted || is_drained && self.read_since.swap(false, Ordering::SeqCst);
+        let is_last = matches!(&outcome, Err(Trouble::Halt(_)));
+        let cloned = if is_read || is_last { self.show_value(&working, is_last) } else { Ok(()) };
+        let mut next = self.show_outcome(&working, outcome);
+        if let Err(halt) = cloned {
+            next = self.show_outcome(&working, Err(Trouble::Halt(halt)));
+        }
+        drop(working);
+        // Whoever waits looks again, and now finds `working` free.
+        self.shown.lock().turn += 1;
+        self.changed.notify_all();
+        next
+    }
+
+    fn show_outcome(&self, working: &Working<F>, outcome: Result<Turn, Trouble>) -> Next {
+        let mut shown = self.shown.lock();
+        let of_another_era = shown.era.is_some() && shown.era != working.era;
+        let forgotten = if of_another_era { shown.value.take() } else { None };
+        shown.era = working.era;
+        shown.stats = working.stats;
+        let next = shown.take_in(outcome);
+        drop(shown);
+        let _ = guarded(|| drop(forgotten));
+        next
+    }
+
+    /// Clones what is folded for those who read, if they may see it. A value that cannot be cloned is none.
+    fn show_value(&self, working: &Working<F>, is_last: bool) -> Result<(), Halt> {
+        let Some(value) = working.undisputed().filter(|_| is_last || working.has_caught_up()) else {
+            return Ok(());
+        };
+        {
+            let shown = self.shown.lock();
+            if shown.halt.is_some() || shown.value.is_some() && shown.number == working.number {
+                return Ok(());
+            }
+        }
+        let cloned = guarded(|| value.clone());
+        let value = cloned.map_err(|panic| Halt::new(HaltReason::Panicked, working.at, panic))?;
+        let mut shown = self.shown.lock();
+        let before = shown.value.replace(value);
+        (shown.offset, shown.number, shown.era) = (working.at, working.number, working.era);
+        drop(shown);
+        let _ = guarded(|| drop(before));
+        Ok(())
+    }
+
+    /// Brings what is shown up to what is folded, unless that is under way.
+    fn refresh(&self) {
+        if let Some(working) = self.working.try_lock()
+            && let Err(halt) = self.show_value(&working, false)
+        {
+            self.show_outcome(&working, Err(Trouble::Halt(halt)));
+        }
+    }
+
+    /// Waits until what is shown is as it is asked for.
+    pub(super) fn wait<T>(
+        &self,
+        deadline: Instant,
+        mut ready: impl FnMut(&Shown<F::State>) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let _waiting = Waiting::begin(&self.waiting);
+        loop {
+            let turn = self.shown.lock().turn;
+            self.refresh();
+            let mut shown = self.shown.lock();
+            if let Some(found) = ready(&shown)? {
+                return Ok(found);
+            }
+            while shown.turn == turn {
+                if self.changed.wait_until(&mut shown, deadline).timed_out() && shown.turn == turn {
+                    let (kind, text) = shown.failure.clone().unwrap_or((ErrorKind::Timeout, String::new()));
+                    let error = Error::new(ErrorKind::Timeout, format!("wait for the fold {:?}", F::NAME))
+                        .sides("what was asked for", format!("a value behind offset {}", shown.offset));
+                    return Err(if kind == ErrorKind::Timeout { error } else { error.because(text) });
+                }
+            }
+        }
+    }
+
+    /// Hands on the value that is shown, if it is there.
+    pub(super) fn with_value<R>(
+        &self,
+        shown: &Shown<F::State>,
+        then: impl FnOnce(&F::State, Offset, FoldStatus) -> R,
+    ) -> Result<R> {
+        self.read_since.store(true, Ordering::SeqCst);
+        if let Some(halt) = shown.halt.as_ref().filter(|halt| halt.why == HaltReason::Closed) {
+            return Err(halt.as_error(F::NAME));
+        }
+        let halted = || {
+            shown
+                .halt
+                .as_ref()
+                .map_or_else(|| Error::new(ErrorKind::Halted, "read"), |halt| halt.as_error(F::NAME))
+        };
+        let value = shown.value.as_ref().ok_or_else(halted)?;
+        Ok(then(value, shown.offset, self.status(shown)))
+    }
+
+    pub(super) fn folded(&self, shown: &Shown<F::State>) -> Result<Folded<F::State>> {
+        self.with_value(shown, |value, offset, status| Folded { value: value.clone(), offset, status })
+    }
+
+    fn status(&self, shown: &Shown<F::State>) -> FoldStatus {
+        if let Some(halt) = &shown.halt {
+            return FoldStatus::Halted(halt.clone());
+        }
+        let is_asleep = self.task.get().is_some_and(|task| self.pool.is_asleep(*task));
+        let is_newest = shown.number == self.number.load(Ordering::Acquire);
+        if is_asleep && is_newest && shown.failures == 0 { FoldStatus::Live } else { FoldStatus::Lagging }
+    }
+
+    /// Saves an image of what is folded, in the caller's thread.
+    pub(super) fn save(&self) -> Result<Offset> {
+        let mut working = self.working.lock();
+        if let Some(halt) = &self.shown.lock().halt {
+            return Err(halt.as_error(F::NAME));
+        }
+        match working.compare(&self.setting) {
+            Ok(()) => working.save_now(&self.setting),
+            Err(Trouble::Error(error)) => Err(error),
+            Err(Trouble::Anew) => Err(Error::new(ErrorKind::Halted, "save an image")),
+            Err(Trouble::Halt(halt)) => {
+                let error = halt.as_error(F::NAME);
+                // The task tells it to all.
+                self.show_outcome(&working, Err(Trouble::Halt(halt)));
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn shown(&self) -> parking_lot::MutexGuard<'_, Shown<F::State>> {
+        self.shown.lock()
+    }
+}
+
+impl<S> Shown<S> {
+    fn take_in(&mut self, outcome: Result<Turn, Trouble>) -> Next {
+        match outcome {
+            Ok(turn) => {
+                (self.failures, self.failure) = (0, None);
+                if turn == Turn::Drained { Next::Asleep } else { Next::Again }
+            }
+            Err(Trouble::Anew) => Next::Again,
+            Err(Trouble::Error(error)) => {
+                self.failures = self.failures.saturating_add(1);
+                self.failure = Some((error.kind(), error.to_string()));
+                Next::After(Retry::DEFAULT.pause(self.failures))
+            }
+            Err(Trouble::Halt(halt)) => {
+                self.halt = Some(halt);
+                Next::Done
+            }
+        }
+    }
+
+    /// There is something to read: a value, or the reason why there is none.
+    pub(super) fn is_told(&self, fold: &str) -> Result<bool> {
+        if self.halt.is_some() || self.value.is_some() {
+            return Ok(true);
+        }
+        match &self.failure {
+            Some((kind, text)) if self.failures >= FAILURES_TOLD => {
+                Err(Error::new(*kind, format!("read the fold {fold:?}")).because(text.clone()))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Behind which record the value is, if there is one.
+    pub(super) fn offset(&self) -> Option<Offset> {
+        self.value.as_ref().map(|_| self.offset)
+    }
+}
+
+impl<F: Fold> fmt::Debug for Projector<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.shown.lock();
+        write!(f, "{:?} of {} behind {}", F::NAME, self.setting.subject.filter(), shown.offset)
+    }
+}
+
+/// What the pool has of a projector: nothing that keeps it.
+struct Task<F: Fold>(Weak<Projector<F>>);
+
+impl<F: Fold> Work for Task<F> {
+    fn run(&mut self, waker: &Waker) -> Next {
+        self.0.upgrade().map_or(Next::Done, |projector| projector.run(waker))
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

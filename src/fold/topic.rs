@@ -1,0 +1,187 @@
+//! What a fold over a topic answers, and how it is asked to work.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backplane::Offset;
+use crate::error::{Error, ErrorKind};
+
+/// How a fold over a topic works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct FoldOptions {
+    pub(super) images_every: u32,
+    pub(super) verify: Verify,
+}
+
+impl Default for FoldOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FoldOptions {
+    /// An image every 64 folds, and no verification.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { images_every: 64, verify: Verify::Nothing }
+    }
+
+    /// Saves an image when so many records were folded since the last one, and as many bytes as that has. 0: never.
+    #[must_use]
+    pub const fn images_every(mut self, folds: u32) -> Self {
+        self.images_every = folds;
+        self
+    }
+
+    /// Whether to fold twice, and compare.
+    #[must_use]
+    pub const fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+}
+
+/// When the values of a fold are compared with second ones, which each record is folded into beside them.
+///
+/// They differ if the fold is no pure function. It halts then, for good: a mark in the stream of images says so to every
+/// process, until the fold has another [`VERSION`](crate::Fold::VERSION); and the topic drops no records any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Verify {
+    /// There are no second ones.
+    #[default]
+    Nothing,
+    /// Before an image is saved.
+    Images,
+    /// Behind each record.
+    Each,
+}
+
+/// What a fold over a topic has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Folded<S> {
+    /// The value.
+    pub value: S,
+    /// Every record up to here is in it.
+    pub offset: Offset,
+    /// Whether there is more.
+    pub status: FoldStatus,
+}
+
+/// How a value stands to its topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FoldStatus {
+    /// Everything that had come is in it.
+    Live,
+    /// There is more, or could be: it is being folded, or the backplane cannot be reached.
+    Lagging,
+    /// Nothing more will be in it.
+    Halted(Halt),
+}
+
+/// Why a fold over a topic does not go on. It takes no record that could make its value another than that of all records in
+/// their order. Whoever takes it up anew, when nobody holds it any more, tries again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Halt {
+    /// What kind of reason it is.
+    pub why: HaltReason,
+    /// Behind which record it stands.
+    pub offset: Offset,
+    text: Arc<str>,
+}
+
+/// Kinds of reasons why a fold over a topic does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HaltReason {
+    /// A record is missing, and no image bridges that.
+    Gap,
+    /// Records were dropped that it would need, and there is no image that can be used.
+    Unbridgeable,
+    /// What offsets mean has changed, and records were dropped that it would need.
+    EraChanged,
+    /// A later build wrote the record: with a higher version, or a variant that this one does not know. A type with a variant
+    /// that is `#[serde(other)]` takes what it does not know for that.
+    ForwardIncompatible,
+    /// The record is a value of another type.
+    Schema,
+    /// The record is no value that any build can have written.
+    Undecodable,
+    /// The fold panicked, again behind the last image.
+    Panicked,
+    /// Folded twice it came to two values: see [`Verify`].
+    Diverged,
+    /// A record cannot be read: it is damaged.
+    Damaged,
+    /// The backplane takes no such stream or key, or does not let it be read.
+    Refused,
+    /// The backplane was closed.
+    Closed,
+}
+
+impl Halt {
+    pub(super) fn new(why: HaltReason, offset: Offset, text: impl Into<Arc<str>>) -> Self {
+        Self { why, offset, text: text.into() }
+    }
+
+    pub(super) fn as_error(&self, fold: &str) -> Error {
+        let kind = match self.why {
+            HaltReason::Closed => ErrorKind::Closed,
+            _ => ErrorKind::Halted,
+        };
+        Error::new(kind, format!("read the fold {fold:?}"))
+            .concerning(self.offset.raw())
+            .because(self.to_string())
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            HaltReason::Gap => "a record is missing",
+            HaltReason::Unbridgeable => "records were dropped, and no image bridges that",
+            HaltReason::EraChanged => "the era of the backplane has changed",
+            HaltReason::ForwardIncompatible => "a later build wrote the record",
+            HaltReason::Schema => "the record is of another type",
+            HaltReason::Undecodable => "the record is no value",
+            HaltReason::Panicked => "the fold panicked",
+            HaltReason::Diverged => "the fold came to two values",
+            HaltReason::Damaged => "the record is damaged",
+            HaltReason::Refused => "the backplane refuses",
+            HaltReason::Closed => "the backplane is closed",
+        };
+        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)
+    }
+}
+
+/// What a fold over a topic has done since somebody took it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FoldStats {
+    /// Records that it took in.
+    pub folded: u64,
+    /// Records that were appended again, and left out.
+    pub repeated: u64,
+    /// Images that it began with, or was brought over something missing by.
+    pub images_used: u64,
+    /// Images that it saved.
+    pub images_written: u64,
+    /// Images that could not be saved.
+    pub images_failed: u64,
+    /// Images that could not be used: cut, damaged, or of a value that is no value of this type.
+    pub images_bad: u64,
+    /// Times that it began at the beginning though there were images.
+    pub refolded: u64,
+    /// Times that a record was missing.
+    pub gaps: u64,
+    /// Times that what offsets mean had changed.
+    pub era_resets: u64,
+    /// Calls of the backplane that failed, and were repeated.
+    pub retries: u64,
+}
