@@ -284,12 +284,12 @@ fn a_ticket_tells_what_became_of_its_own_window_also_where_the_next_one_is_stuck
     let radar = &harbour.sources[0];
     let said = |depth| radar.assert_with(QUIET, "ada", &buoy(depth), &[0; LONG]).unwrap();
     let (first, _) = stuck(&harbour, &disk, said, said);
-    let last = (0..50u32).map(|n| radar.assert_with(QUIET, n.to_le_bytes(), &buoy(n), &[7; 65_000]).unwrap());
-    let last = last.last().unwrap();
+    let more = |n: u32| radar.assert_with(QUIET, n.to_le_bytes(), &buoy(n), &[7; 65_000]).unwrap();
+    let more: Vec<StateTicket> = (0..50).map(more).collect();
     // For one more segment, which the second window does not fit into.
     disk.limit_space(Some(1 << 20));
     assert_eq!(first.wait(Until::Visible).unwrap().change, Made::Updated);
-    assert_eq!(last.wait(Until::Visible).unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(more[49].wait(Until::Visible).unwrap_err().kind(), ErrorKind::NoSpace);
 }
 
 /// A directory in which something is wrong with the code.
