@@ -84,12 +84,10 @@ fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Resu
     }
     let decoded = codec::decode_bytes(record.payload()).map_err(|error| {
         let text = format!("written as version {}, read as version {schema}: {error}", record.schema());
-        if codec::is_unknown_variant(&error) {
-            return Unfit::Newer(text);
-        }
         match codec::decode_bytes::<serde::de::IgnoredAny>(record.payload()) {
-            Ok(_) => Unfit::Schema(text),
             Err(_) => Unfit::Undecodable(text),
+            Ok(_) if codec::is_unknown_variant(&error) => Unfit::Newer(text),
+            Ok(_) => Unfit::Schema(text),
         }
     });
     match decoded {
