@@ -351,8 +351,7 @@ fn a_row_that_is_created_again_behind_a_gap_may_have_been_there_before_it() {
     let tally = import.kind(ImportKind::new(2, TALLY.name()).codec(Codec::MessagePack)).unwrap();
     import.source(radar()).unwrap();
     let mark = RowMark { schema: 1, sources: 1, changed: 3, version: None };
-    let created =
-        |key, numbers| imported(rows, key, numbers, &Row::new(1)).row(RowOperation::Created, mark.clone());
+    let created = |key, numbers| imported(rows, key, numbers, &Row::new(1)).row(RowOperation::Created, mark);
     import.entry(imported(tally, "t", (1, 1), &1u64)).unwrap();
     // In the first gap it may have been created, in the second one it was deleted then.
     import.entry(imported(tally, "t", (5, 2), &2u64)).unwrap();
