@@ -68,14 +68,16 @@ impl View {
         let meets =
             |first: u64, missing: u64| missing > 0 && first > from && first - missing.min(first) <= to;
         for cover in self.catalog.compacted.covers.iter().filter(|cover| cover.last_seq >= from) {
-            if meets(cover.first_seq, self.missing_before_cover(cover.first_seq)) {
+            if meets(cover.first_seq, self.missing_between(cover.first_seq)) {
                 return Ok(true);
             }
         }
         let holding = self.catalog.holding(from).unwrap_or(0);
         for section in self.catalog.sections.iter().skip(holding).filter(|section| section.cover.is_none()) {
             let first = section.first_seq()?;
-            if first > from && meets(first, section.missing_before().unwrap_or(first)) {
+            if first > from
+                && meets(first, section.missing_before().unwrap_or_else(|| self.missing_between(first)))
+            {
                 return Ok(true);
             }
             if first > to {
@@ -85,8 +87,8 @@ impl View {
         Ok(false)
     }
 
-    /// How many Seqs are missing before a stretch that was compacted, of which no preamble says it.
-    fn missing_before_cover(&self, first: u64) -> u64 {
+    /// How many Seqs are missing between one and what stands before it, where no preamble says it.
+    fn missing_between(&self, first: u64) -> u64 {
         if first <= 1 || self.catalog.compacted.holding(first - 1).is_some() {
             return 0;
         }
@@ -291,7 +293,9 @@ impl Past {
             return Ok((from, from));
         }
         let next = self.whole.all_behind(self.asked).next().transpose()?;
-        Ok((from, next.map_or(now, |next| next.time())))
+        // Behind which there is nothing, that is the present.
+        let to = next.map_or(now, |next| next.time());
+        Ok(if self.is_the_newest()? { (now, now) } else { (from, to) })
     }
 
     /// When the moment was is gone.
