@@ -62,6 +62,8 @@ pub(super) struct Shown<S> {
     pub(super) halt: Option<Halt>,
     /// So many turns failed, one behind the other, the last with this.
     failures: u32,
+    /// Where it stood when it failed first.
+    failed_at: Offset,
     failure: Option<(ErrorKind, String)>,
     pub(super) era: Option<Era>,
     pub(super) stats: FoldStats,
@@ -81,6 +83,7 @@ impl<F: Fold> Projector<F> {
             number: 0,
             halt: None,
             failures: 0,
+            failed_at: Offset::BEGINNING,
             failure: None,
             era: None,
             stats: FoldStats::default(),
@@ -129,6 +132,10 @@ impl<F: Fold> Projector<F> {
         let forgotten = if of_another_era { shown.value.take() } else { None };
         shown.era = working.era;
         shown.stats = working.stats;
+        if shown.failed_at != working.at {
+            // It has come on since: what fails now and then is no reason to tell of.
+            (shown.failures, shown.failed_at) = (0, working.at);
+        }
         let next = shown.take_in(outcome);
         drop(shown);
         let _ = guarded(|| drop(forgotten));
