@@ -168,10 +168,12 @@ mod id;
 mod index;
 mod journal;
 mod log;
+mod meter;
 mod options;
 mod state;
 mod store;
 mod sync;
+mod trace;
 
 #[cfg(feature = "simulator")]
 pub use disk::simulator::{Choose, Simulator};
@@ -221,7 +223,7 @@ pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
-pub use journal::stats::Stats;
+pub use journal::stats::{CursorPin, Stats};
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
@@ -235,6 +237,7 @@ pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
+pub use meter::{FoldCounts, FoldDigest, FoldReading, Histogram};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::ending::Closing;

@@ -2,6 +2,7 @@
 //! log whose disk has failed.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::feed::shard::Touched;
@@ -64,13 +65,14 @@ impl Core {
         let mut segments = self.unsynced.lock().clone();
         // A mark at the start of a segment is one at the end of the segment before.
         segments.retain(|segment| segment.position(0) < end);
+        let begun = Instant::now();
         for segment in &segments {
             segment.file.sync().map_err(|error| {
                 let path = self.directory.path().join(file_name(segment.number()));
                 format!("sync {}: {error}", path.display())
             })?;
         }
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.counters.syncs.count(begun.elapsed());
         self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
         if segments.first().is_some_and(|first| first.number() < end.segment()) {
             // There is something to index.

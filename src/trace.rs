@@ -1,0 +1,1 @@
+//! What an operator wants to be told, for whoever subscribes.
