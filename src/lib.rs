@@ -169,6 +169,7 @@ mod index;
 mod journal;
 mod log;
 mod meter;
+pub mod metrics;
 mod options;
 mod state;
 mod store;

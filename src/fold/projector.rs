@@ -22,6 +22,7 @@ use crate::fold::retry::Retry;
 use crate::fold::topic::{FoldStats, FoldStatus, Folded, Halt, HaltReason};
 use crate::fold::working::{Setting, Trouble, Turn, Working};
 use crate::meter::{FoldMeter, Meter};
+use crate::trace;
 
 pub(crate) struct Projector<F: Fold> {
     pub(super) setting: Setting,
@@ -162,6 +163,8 @@ impl<F: Fold> Projector<F> {
             && shown.halt.is_none()
         {
             self.own.halts(halt.why.word());
+            let topic = self.setting.subject.filter().to_string();
+            trace::fold_halted(F::NAME, F::VERSION, &topic, halt.offset.raw(), &halt.to_string());
             self.meter.add_counts(halt.why.counts());
         }
     }

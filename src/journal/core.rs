@@ -104,6 +104,8 @@ pub(crate) struct Counters {
     pub(crate) syncs: Syncs,
     pub(crate) rotations: AtomicU64,
     pub(crate) last_append: AtomicU64,
+    /// Whoever subscribes was told of the poison.
+    pub(crate) poison_told: AtomicBool,
 }
 
 impl Counters {

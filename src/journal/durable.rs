@@ -10,7 +10,9 @@ use crate::format::lock::Cell;
 use crate::format::segment::file_name;
 use crate::id::Position;
 use crate::journal::core::Core;
+use crate::log::commit::Stopped;
 use crate::options::Durability;
+use crate::trace;
 
 impl Core {
     /// Waits as the journal's durability says.
@@ -72,7 +74,9 @@ impl Core {
                 format!("sync {}: {error}", path.display())
             })?;
         }
-        self.counters.syncs.count(begun.elapsed());
+        let took = begun.elapsed();
+        self.counters.syncs.count(took);
+        trace::synced(self.directory.path(), took);
         self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
         if segments.first().is_some_and(|first| first.number() < end.segment()) {
             // There is something to index.
@@ -97,6 +101,11 @@ impl Drop for TellOfPoison<'_> {
         if core.commit.is_poisoned() {
             core.lock.show(Cell::Poison, 1);
             core.feed.wake_all();
+            if !core.counters.poison_told.swap(true, Ordering::Relaxed)
+                && let Some(Stopped::Poisoned(why)) = core.commit.stopped()
+            {
+                trace::poisoned(core.directory.path(), &why);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::journal::pins::PinnedBy;
 use crate::journal::region::Region;
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
+use crate::trace;
 
 /// Something that compaction may not pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -180,7 +181,9 @@ impl Core {
     /// not hold it back any more.
     pub(crate) fn leave_behind(&self, holds: &Holds, through: u64) -> Result<()> {
         for state in holds.are_over(self, &self.view()) {
+            let name = state.name.clone();
             self.move_cursors(&[Move { state, how: How::Lose { through } }])?;
+            trace::cursor_lost(self.directory.path(), &name);
         }
         Ok(())
     }
