@@ -177,7 +177,7 @@ proptest! {
         let (mut entries, mut syncs) = (0, 0);
         for (size, is_synced) in &batches {
             let mut batch = journal.batch();
-            (0..*size).for_each(|_| batch.push(Record::new(note, b"a", b"1")));
+            (0..*size).for_each(|_| _ = batch.push(Record::new(note, b"a", b"1")));
             batch.commit().unwrap();
             entries += *size as u64;
             if *is_synced {
