@@ -248,40 +248,37 @@ fn what_subscribers_miss_and_those_that_are_ended_are_counted() {
     let stats = journal.stats();
     assert_eq!((stats.subscribers_missed, stats.subscribers_disconnected), (90, 1));
 
-    // And what compaction took.
-    let mut old = journal
-        .subscribe_with(
-            Region::all(),
-            SubscribeOptions::new().from(Start::Oldest).until(esker::Until::Visible),
-        )
-        .unwrap();
+    // And what compaction took before it was looked at.
+    let mut late =
+        journal.subscribe_with(Region::all(), SubscribeOptions::new().until(esker::Until::Visible)).unwrap();
+    (0..100).for_each(|_| _ = journal.append(Record::new(note, b"a", &[1; 300])).unwrap());
     journal.keep(note, Keep::Latest).unwrap();
     let dropped = journal.compact(&CompactOptions::new()).unwrap().entries_dropped;
     let mut told = 0;
-    while old.advance().unwrap() {
-        if let Item::Missed(gap) = old.item() {
+    while late.advance().unwrap() {
+        if let Item::Missed(gap) = late.item() {
             told += gap.count;
         }
     }
-    assert!(dropped > 0 && told == dropped, "{told} of {dropped}");
-    assert_eq!(journal.stats().subscribers_missed, 90 + dropped);
+    assert!(told > 0 && told < dropped, "{told} of {dropped}");
+    assert_eq!(journal.stats().subscribers_missed, 90 + told);
 }
 
 #[test]
 fn why_folds_halt_is_counted_once_each_and_outlives_them() {
     let store = Store::over(small().in_memory().unwrap()).with_backplane(Arc::new(InMemory::new()));
     let writer = WriterId::random().unwrap();
-    let put = |key: &[u8], n, payload: &[u8], schema| {
-        let append = Append::new("number", key, payload, Stamp::new(writer, n)).schema(schema);
+    let put = |key: &[u8], payload: &[u8], schema| {
+        let append = Append::new("number", key, payload, Stamp::new(writer, 1)).schema(schema);
         store.backplane().unwrap().commit(&[Step::Append(append)]).unwrap().offset(0)
     };
     let fold = |key: &str| store.topic(NUMBERS, key).unwrap().fold::<Sum>().unwrap();
 
-    put(b"undecodable", 1, b"\xc1", 1);
+    put(b"undecodable", b"\xc1", 1);
     assert_eq!(halted(&fold("undecodable")), HaltReason::Undecodable);
-    put(b"schema", 2, b"\xa1x", 1);
+    put(b"schema", b"\xa1x", 1);
     assert_eq!(halted(&fold("schema")), HaltReason::Schema);
-    put(b"newer", 3, b"\x01", 9);
+    put(b"newer", b"\x01", 9);
     assert_eq!(halted(&fold("newer")), HaltReason::ForwardIncompatible);
     let gone = store.topic(NUMBERS, "gone").unwrap();
     (0..10).for_each(|n| _ = gone.append(&n).unwrap());
@@ -330,12 +327,15 @@ fn a_fold_that_diverges_is_counted_and_equal_values_have_equal_digests() {
         let fold =
             store.topic(NUMBERS, "a").unwrap().fold_with::<Sum>(FoldOptions::new().images_every(0)).unwrap();
         fold.read_after(last, PATIENCE).unwrap();
-        assert_eq!(store.journal().stats().fold_readings[0].digest, None, "nothing was encoded");
-        fold.save_image().unwrap();
-        store.journal().stats().fold_readings[0].digest.unwrap()
+        let digest = || store.journal().stats().fold_readings[0].digest;
+        // The second begins with the image of the first.
+        if digest().is_none() {
+            fold.save_image().unwrap();
+        }
+        (digest().unwrap(), store.journal().stats().folds.images_written)
     });
-    assert_eq!(digests[0], digests[1]);
-    assert_eq!(digests[0].offset, last.raw());
+    assert_eq!(digests[0].0, digests[1].0);
+    assert_eq!((digests[0].0.offset, digests[0].1, digests[1].1), (last.raw(), 1, 0));
 
     let fold = topic.fold_with::<Impure>(FoldOptions::new().verify(Verify::Each)).unwrap();
     assert_eq!(halted(&fold), HaltReason::Diverged);

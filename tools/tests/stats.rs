@@ -1,5 +1,10 @@
 //! What `stats` tells, in each of its forms.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "a panic is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a panic is a failed test"
+)]
 #![allow(clippy::float_cmp, reason = "they are whole numbers")]
 
 #[path = "../../tests/exposition/mod.rs"]
@@ -41,7 +46,11 @@ fn all_forms_tell_the_same_and_so_does_the_process() {
         assert_eq!(json[row[0]].to_string(), row[1], "{row:?}");
     }
     let both = |name: &str, metric: &str| {
-        assert_eq!(json[name].as_u64().map(|n| n.to_string()), Some(exposed.get(metric).to_string()), "{name}");
+        assert_eq!(
+            json[name].as_u64().map(|n| n.to_string()),
+            Some(exposed.get(metric).to_string()),
+            "{name}"
+        );
     };
     both("entries", "esker_entries");
     both("segments", "esker_segments");
