@@ -200,6 +200,16 @@ fn a_fold_that_halts_is_told_once() {
         "{:?}",
         told("")
     );
+
+    // The end of the store is no halt to be told of.
+    let other = store.topic(Topic::<u64>::new("number"), "b").unwrap().fold::<Sum>().unwrap();
+    other.read().unwrap();
+    store.close().unwrap();
+    while other.read().is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(told("message=a fold halted").len(), 1, "{:?}", told(""));
+    assert_eq!(store.journal().stats().folds.halts, 1);
 }
 
 #[test]

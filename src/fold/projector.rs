@@ -161,6 +161,8 @@ impl<F: Fold> Projector<F> {
         }
         if let Err(Trouble::Halt(halt)) = outcome
             && shown.halt.is_none()
+            // The end of the backplane is no key that is stuck: whoever closed it knows, and poison tells itself.
+            && halt.why != HaltReason::Closed
         {
             self.own.halts(halt.why.word());
             let topic = self.setting.subject.filter().to_string();

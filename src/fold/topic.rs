@@ -144,11 +144,11 @@ impl HaltReason {
         }
     }
 
-    /// What it counts as. The end of the backplane is none: whoever closes it knows.
+    /// What it counts as.
     pub(super) fn counts(self) -> FoldCounts {
         let is = |any: &[Self]| u64::from(any.contains(&self));
         FoldCounts {
-            halts: 1 - is(&[Self::Closed]),
+            halts: 1,
             divergences: is(&[Self::Diverged]),
             gap_halts: is(&[Self::Gap, Self::Unbridgeable]),
             undecodable: is(&[Self::Undecodable, Self::Schema]),
