@@ -42,6 +42,7 @@ impl Histogram {
 }
 
 /// Entries of a batch: each bound is twice the one before, so that a place is found without a search.
+#[allow(clippy::indexing_slicing, reason = "a panic here is an error of the build")]
 const BATCH_BOUNDS: [u64; 17] = {
     let mut bounds = [1; 17];
     let mut at = 1;
@@ -115,6 +116,7 @@ const SYNC_BOUNDS: [u64; 18] = [
     10 * SECOND,
 ];
 
+#[allow(clippy::indexing_slicing, reason = "a panic here is an error of the build")]
 const _: () = {
     let mut at = 1;
     while at < SYNC_BOUNDS.len() {
