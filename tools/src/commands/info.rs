@@ -3,7 +3,6 @@
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
-use serde::Serialize;
 use serde_json::json;
 
 use super::listing::optional;
