@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a text says.
 #[derive(Debug, Default)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     /// By name.
-    pub types: BTreeMap<String, String>,
+    pub(crate) types: BTreeMap<String, String>,
     /// By name with labels, as written.
-    pub series: BTreeMap<String, f64>,
+    pub(crate) series: BTreeMap<String, f64>,
 }
 
 impl Exposition {
     /// Reads a text; what is wrong with it is a panic that shows the line.
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let mut found = Self::default();
         let (mut helped, mut ended) = (BTreeSet::new(), BTreeSet::new());
         let mut current = String::new();
@@ -48,7 +48,7 @@ impl Exposition {
     }
 
     /// The value of a series.
-    pub fn get(&self, series: &str) -> f64 {
+    pub(crate) fn get(&self, series: &str) -> f64 {
         *self.series.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.series))
     }
 
