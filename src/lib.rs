@@ -96,9 +96,19 @@
 //!   superfluous; who asks for what was dropped is told so ([`ErrorKind::Compacted`], with the floor).
 //! * **One writer.** A second opening is refused with the name of the holder.
 //!
+//! # What it tells of itself
+//!
+//! [`Journal::stats`] is always counted and cheap; [`metrics`] gives it names, says what to alert on and what that costs, and writes
+//! it as text or, with the feature `metrics`, hands it to the facade of that name. With the feature `tracing`, events and spans
+//! under the target `esker` tell of openings and what recovery cut, compaction, cursors that are lost, syncs of a second and more,
+//! poison, folds that halt and reactors that are stuck; of an append, nothing. Whoever subscribes is called under locks, and
+//! must not call the store. The library prints nothing.
+//!
 //! # How it is built
 //!
 //! ```text
+//!    metrics             what is counted, by name
+//!       |
 //!     store              values of Rust types; the threads that react
 //!       |
 //!     fold    state      values derived from entries; what is true now, and who says so
@@ -119,7 +129,7 @@
 //!       |
 //!    format              bytes <-> meaning: pure functions
 //!       |
-//!  error -> id -> sync
+//!  error -> id -> sync, meter, trace    what is counted, and what is told
 //! ```
 //!
 //! Modules import downward only. A frame is written once, into mapped memory, and published
@@ -168,10 +178,13 @@ mod id;
 mod index;
 mod journal;
 mod log;
+mod meter;
+pub mod metrics;
 mod options;
 mod state;
 mod store;
 mod sync;
+mod trace;
 
 #[cfg(feature = "simulator")]
 pub use disk::simulator::{Choose, Simulator};
@@ -221,7 +234,7 @@ pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
 pub use journal::repair::{Repair, repair};
-pub use journal::stats::Stats;
+pub use journal::stats::{CursorPin, Stats};
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
@@ -235,6 +248,7 @@ pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
+pub use meter::{FoldCounts, FoldDigest, FoldReading, Histogram};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::ending::Closing;

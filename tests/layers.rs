@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// The layers, from the top down. A module may name modules of lower lines, never of higher
 /// ones, and never a neighbour on its own line.
 const LAYERS: &[&[&str]] = &[
-    &["dump", "conformance"], // one line a frame; what backplanes are tried with; nobody here imports them
+    &["metrics"],             // what is counted, by name; nobody here imports it
+    &["dump", "conformance"], // one line a frame; what backplanes are tried with
     &["store"],               // the typed facade that most people open
     &["fold", "state"],       // values derived from entries; what is true now, and who says so
     &["backplane", "codec"],  // events and cells behind one trait; values to bytes and back
@@ -27,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["format"], // bytes and their meaning
     &["error"],
     &["id"],
-    &["sync"],
+    &["sync", "meter", "trace"], // locks and atomics; what is counted, and what is told
 ];
 
 /// The one file that may say `unsafe`.

@@ -82,9 +82,19 @@ impl Cursors {
         self.retired
     }
 
-    /// The one that has seen least, of those that hold anything back.
-    pub(crate) fn farthest_behind(&self) -> Option<&CursorState> {
-        self.iter().filter(|cursor| !cursor.lost).min_by_key(|cursor| cursor.seq)
+    /// Those that have seen least, of those that hold anything back: at most so many, the farthest behind last.
+    pub(crate) fn farthest_behind(&self, most: usize) -> Vec<&CursorState> {
+        // By name where they stand at one place, so that two looks agree.
+        fn place(cursor: &CursorState) -> (u64, &str) {
+            (cursor.seq, &cursor.name)
+        }
+        let mut holding: Vec<&CursorState> = self.iter().filter(|cursor| !cursor.lost).collect();
+        if holding.len() > most {
+            holding.select_nth_unstable_by(most, |a, b| place(a).cmp(&place(b)));
+            holding.truncate(most);
+        }
+        holding.sort_by(|a, b| place(b).cmp(&place(a)));
+        holding
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -16,6 +16,7 @@ use crate::fold::pool::Pool;
 use crate::fold::projector::{Held, Projector, Shown};
 use crate::fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded};
 use crate::fold::working::Setting;
+use crate::meter::Meter;
 
 /// Whoever reads waits so long for a value that is being folded from the beginning.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
@@ -235,6 +236,7 @@ impl<F: Fold> fmt::Debug for FoldWatcher<F> {
 /// The projectors of one store, each as long as somebody has it.
 pub(crate) struct Projectors {
     pool: Arc<Pool>,
+    meter: Arc<Meter>,
     by_topic: Mutex<Table>,
 }
 
@@ -255,8 +257,8 @@ struct Key {
 }
 
 impl Projectors {
-    pub(crate) fn new(threads_max: usize) -> Self {
-        Self { pool: Arc::new(Pool::new(threads_max)), by_topic: Mutex::default() }
+    pub(crate) fn new(threads_max: usize, meter: Arc<Meter>) -> Self {
+        Self { pool: Arc::new(Pool::new(threads_max)), meter, by_topic: Mutex::default() }
     }
 
     /// The fold over a topic, whose events are read as of this version.
@@ -279,7 +281,7 @@ impl Projectors {
         let subject =
             Subject { fold: F::NAME, version: F::VERSION, stream: stream.to_owned(), key: key.to_vec() };
         let setting = Setting { plane: Arc::clone(plane), subject, schema, options };
-        let projector = Projector::<F>::start(&self.pool, setting)?;
+        let projector = Projector::<F>::start(&self.pool, &self.meter, setting)?;
         let shared: Arc<dyn Any + Send + Sync> = projector.clone();
         if table.projectors.len() >= table.look_at {
             table.projectors.retain(|_, projector| projector.strong_count() > 0);

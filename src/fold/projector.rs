@@ -21,6 +21,8 @@ use crate::fold::pool::{Next, Pool, Work};
 use crate::fold::retry::Retry;
 use crate::fold::topic::{FoldStats, FoldStatus, Folded, Halt, HaltReason};
 use crate::fold::working::{Setting, Trouble, Turn, Working};
+use crate::meter::{FoldMeter, Meter};
+use crate::trace;
 
 pub(crate) struct Projector<F: Fold> {
     pub(super) setting: Setting,
@@ -33,6 +35,8 @@ pub(crate) struct Projector<F: Fold> {
     waiting: AtomicUsize,
     pool: Arc<Pool>,
     task: OnceLock<u64>,
+    meter: Arc<Meter>,
+    own: Arc<FoldMeter>,
 }
 
 /// What handles have of a projector. With the last of them its task goes, and nothing of it is in use any more.
@@ -76,7 +80,9 @@ const FAILURES_TOLD: u32 = 4;
 
 impl<F: Fold> Projector<F> {
     /// Starts the projector of a fold over a topic.
-    pub(crate) fn start(pool: &Arc<Pool>, setting: Setting) -> Result<Arc<Held<F>>> {
+    pub(crate) fn start(pool: &Arc<Pool>, meter: &Arc<Meter>, setting: Setting) -> Result<Arc<Held<F>>> {
+        let subject = &setting.subject;
+        let own = meter.add_fold(F::NAME, F::VERSION, &subject.stream, &subject.key);
         let shown = Shown {
             value: None,
             offset: Offset::BEGINNING,
@@ -99,6 +105,8 @@ impl<F: Fold> Projector<F> {
             waiting: AtomicUsize::new(0),
             pool: Arc::clone(pool),
             task: OnceLock::new(),
+            meter: Arc::clone(meter),
+            own,
         });
         let task = pool.add(Box::new(Task(Arc::downgrade(&projector))))?;
         projector.task.get_or_init(|| task);
@@ -131,7 +139,7 @@ impl<F: Fold> Projector<F> {
         let of_another_era = shown.era.is_some() && shown.era != working.era;
         let forgotten = if of_another_era { shown.value.take() } else { None };
         shown.era = working.era;
-        shown.stats = working.stats;
+        self.count(working, &mut shown, &outcome);
         if shown.failed_at != working.at {
             // It has come on since: what fails now and then is no reason to tell of.
             (shown.failures, shown.failed_at) = (0, working.at);
@@ -140,6 +148,27 @@ impl<F: Fold> Projector<F> {
         drop(shown);
         let _ = guarded(|| drop(forgotten));
         next
+    }
+
+    /// Counts what was done since it was last shown, and how that ended.
+    fn count(&self, working: &Working<F>, shown: &mut Shown<F::State>, outcome: &Result<Turn, Trouble>) {
+        self.meter.add_counts(working.stats.counts_since(&shown.stats));
+        shown.stats = working.stats;
+        let is_up = !matches!(outcome, Err(Trouble::Error(_)));
+        self.own.stands(working.at.raw(), is_up, working.stats.reconnects);
+        if let Some((offset, crc)) = working.digest {
+            self.own.sample(offset.raw(), crc);
+        }
+        if let Err(Trouble::Halt(halt)) = outcome
+            && shown.halt.is_none()
+            // The end of the backplane is no key that is stuck: whoever closed it knows, and poison tells itself.
+            && halt.why != HaltReason::Closed
+        {
+            self.own.halts(halt.why.word());
+            let topic = self.setting.subject.filter().to_string();
+            trace::fold_halted(F::NAME, F::VERSION, &topic, halt.offset.raw(), &halt.to_string());
+            self.meter.add_counts(halt.why.counts());
+        }
     }
 
     /// Clones what is folded for those who read, if they may see it. A value that cannot be cloned is none.
@@ -237,7 +266,11 @@ impl<F: Fold> Projector<F> {
             return Err(halt.as_error(F::NAME));
         }
         match working.compare(&self.setting) {
-            Ok(()) => working.save_now(&self.setting),
+            Ok(()) => {
+                let saved = working.save_now(&self.setting);
+                self.count(&working, &mut self.shown.lock(), &Ok(Turn::More));
+                saved
+            }
             Err(Trouble::Error(error)) => Err(error),
             Err(Trouble::Anew) => Err(Error::new(ErrorKind::Halted, "save an image")),
             Err(Trouble::Halt(halt)) => {

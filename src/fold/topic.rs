@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backplane::Offset;
 use crate::error::{Error, ErrorKind};
+use crate::meter::FoldCounts;
 
 /// How a fold over a topic works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +126,55 @@ pub enum HaltReason {
     Closed,
 }
 
+impl HaltReason {
+    /// In one word, for a label.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Unbridgeable => "unbridgeable",
+            Self::EraChanged => "era_changed",
+            Self::ForwardIncompatible => "forward_incompatible",
+            Self::Schema => "schema",
+            Self::Undecodable => "undecodable",
+            Self::Panicked => "panicked",
+            Self::Diverged => "diverged",
+            Self::Damaged => "damaged",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// What it counts as.
+    pub(super) fn counts(self) -> FoldCounts {
+        let is = |any: &[Self]| u64::from(any.contains(&self));
+        FoldCounts {
+            halts: 1,
+            divergences: is(&[Self::Diverged]),
+            gap_halts: is(&[Self::Gap, Self::Unbridgeable]),
+            undecodable: is(&[Self::Undecodable, Self::Schema]),
+            forward_incompatible: is(&[Self::ForwardIncompatible]),
+            unbridgeable: is(&[Self::Unbridgeable]),
+            ..FoldCounts::default()
+        }
+    }
+}
+
+impl FoldStats {
+    /// What was done since `before`, in what all folds count.
+    pub(super) fn counts_since(&self, before: &Self) -> FoldCounts {
+        FoldCounts {
+            folded: self.folded - before.folded,
+            reseeds: self.reseeds - before.reseeds,
+            era_resets: self.era_resets - before.era_resets,
+            images_written: self.images_written - before.images_written,
+            image_bytes: self.image_bytes - before.image_bytes,
+            images_failed: self.images_failed - before.images_failed,
+            reconnects: self.reconnects - before.reconnects,
+            ..FoldCounts::default()
+        }
+    }
+}
+
 impl Halt {
     pub(super) fn new(why: HaltReason, offset: Offset, text: impl Into<Arc<str>>) -> Self {
         Self { why, offset, text: text.into() }
@@ -172,6 +222,8 @@ pub struct FoldStats {
     pub images_used: u64,
     /// Images that it saved.
     pub images_written: u64,
+    /// Bytes of values in them.
+    pub image_bytes: u64,
     /// Images that could not be saved.
     pub images_failed: u64,
     /// Images that could not be used: cut, damaged, or of a value that is no value of this type.
@@ -180,8 +232,12 @@ pub struct FoldStats {
     pub refolded: u64,
     /// Times that a record was missing.
     pub gaps: u64,
+    /// Times that an image brought it over records that were missing.
+    pub reseeds: u64,
     /// Times that what offsets mean had changed.
     pub era_resets: u64,
+    /// Times that it subscribed anew, from where it stood.
+    pub reconnects: u64,
     /// Calls of the backplane that failed, and were repeated.
     pub retries: u64,
 }

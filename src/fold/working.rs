@@ -28,6 +28,7 @@ use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
 use crate::fold::value::{Unfit, Value};
 use crate::fold::{At, Fold};
+use crate::format::checksum::crc;
 
 /// So many records are folded in one turn.
 const TURN_RECORDS: usize = 256;
@@ -65,6 +66,8 @@ pub(super) struct Working<F: Fold> {
     last_image: Option<Offset>,
     piece_bytes: usize,
     pub(super) stats: FoldStats,
+    /// Of the last image, and behind which record that is.
+    pub(super) digest: Option<(Offset, u32)>,
     /// Rises with each change of the value or the place.
     pub(super) number: u64,
 }
@@ -110,6 +113,7 @@ impl<F: Fold> Working<F> {
             last_image: None,
             piece_bytes: image::PIECE_BYTES,
             stats: FoldStats::default(),
+            digest: None,
             number: 0,
         }
     }
@@ -192,7 +196,10 @@ impl<F: Fold> Working<F> {
             self.begin(setting, era)?;
         } else {
             match repeated(|| setting.plane.subscribe(setting.subject.filter(), self.at)) {
-                Ok(feed) => self.feed = Some(feed),
+                Ok(feed) => {
+                    self.feed = Some(feed);
+                    self.stats.reconnects += 1;
+                }
                 Err(error) if error.kind() == ErrorKind::Lost => self.bridge(setting, &error)?,
                 Err(error) if error.kind() == ErrorKind::InvalidInput => {
                     return Err(self.halt(HaltReason::Gap, format!("the log ends before it: {error}")));
@@ -271,6 +278,7 @@ impl<F: Fold> Working<F> {
         }
         self.stats.images_used += 1;
         self.image_bytes = image.value.len() as u64;
+        self.digest = Some((image.offset, crc(&[&image.value])));
         (self.folds, self.bytes) = (0, 0);
         self.value = Some(value);
         self.at = image.offset;
@@ -292,6 +300,7 @@ impl<F: Fold> Working<F> {
         let found = image::load(&*setting.plane, &setting.subject, era)?;
         for image in found.images {
             if image.offset > self.at && self.take_up(setting, image)? {
+                self.stats.reseeds += 1;
                 return Ok(true);
             }
         }
@@ -405,13 +414,15 @@ impl<F: Fold> Working<F> {
         };
         let encoded = guarded(|| value.encode());
         let value = encoded.map_err(|panic| Error::new(ErrorKind::Codec, doing()).because(panic))??;
-        let image_bytes = value.len() as u64;
+        let (image_bytes, digest) = (value.len() as u64, crc(&[&value]));
         let image = Image { era, offset: self.at, continuity: self.continuity.clone(), value };
         let (plane, subject) = (&*setting.plane, &setting.subject);
         let first = image::save(plane, subject, &image, &mut self.piece_bytes)?;
         self.image_bytes = image_bytes;
         (self.folds, self.bytes) = (0, 0);
         self.stats.images_written += 1;
+        self.stats.image_bytes += image_bytes;
+        self.digest = Some((self.at, digest));
         if let Some(before) = self.last_image.replace(first) {
             // The next one will see to it that they go.
             let _ = image::forget_before(plane, subject, before);

@@ -39,6 +39,7 @@ use crate::journal::holds::{HeldBack, Holds};
 use crate::journal::opening::read_manifest;
 use crate::journal::planning::{Ground, Job, log_bytes};
 use crate::log::lock::random;
+use crate::trace;
 
 /// What a compaction did, or would do. Sizes are bytes of the files of segments and parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -173,13 +174,25 @@ impl Core {
     /// Compacts if that frees so many bytes at least, and counts what fails.
     pub(crate) fn compact_if(&self, options: &CompactOptions, min_garbage: u64) -> Result<Compaction> {
         let done = self.compact(options, Do::IfItFrees(min_garbage));
-        let is_failure = done.as_ref().is_err_and(|error| error.kind() != ErrorKind::Closed);
-        self.compacting.failed.fetch_add(u64::from(is_failure), Ordering::Relaxed);
+        if let Some(error) = done.as_ref().err().filter(|error| error.kind() != ErrorKind::Closed) {
+            self.compacting.failed.fetch_add(1, Ordering::Relaxed);
+            trace::not_compacted(self.directory.path(), &error.to_string());
+        }
         done
     }
 
     pub(crate) fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         self.check_not_forked("compact the log")?;
+        let _span = trace::compacting(self.directory.path());
+        let done = self.compact_now(options, what)?;
+        if done.entries_dropped > 0 && what != Do::Nothing {
+            let (before, after) = (done.bytes_before, done.bytes_after);
+            trace::compacted(self.directory.path(), done.entries_dropped, before, after);
+        }
+        Ok(done)
+    }
+
+    fn compact_now(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
         if self.compacting.unsure.load(Ordering::Acquire) {

@@ -44,6 +44,7 @@ use crate::log::lock::HeldLock;
 use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
 use crate::log::writer::{ActiveSegment, Draft, Numbers};
+use crate::meter::{Batches, Meter, Syncs, add};
 use crate::options::{Durability, Options};
 
 /// The engine. The lock order stands in [`crate::journal`].
@@ -87,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
+    /// What those above count.
+    pub(crate) meter: Arc<Meter>,
     pub(crate) closed: AtomicBool,
     /// The system refused a thread: the appending calls do its work.
     pub(crate) alone: AtomicBool,
@@ -95,12 +98,14 @@ pub(crate) struct Core {
 /// What is counted, for `stats()`.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) appends: AtomicU64,
-    pub(crate) batches: AtomicU64,
+    /// Entries and batches, in one: a batch is one more of its size.
+    pub(crate) batches: Batches,
     pub(crate) appended_bytes: AtomicU64,
-    pub(crate) syncs: AtomicU64,
+    pub(crate) syncs: Syncs,
     pub(crate) rotations: AtomicU64,
     pub(crate) last_append: AtomicU64,
+    /// Whoever subscribes was told of the poison.
+    pub(crate) poison_told: AtomicBool,
 }
 
 impl Counters {
@@ -108,11 +113,7 @@ impl Counters {
     /// is meanwhile, and a plain store is enough.
     #[inline]
     fn appended(&self, entries: u64, bytes: u64, time: i64) {
-        let add = |counter: &AtomicU64, more: u64| {
-            counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-        };
-        add(&self.appends, entries);
-        add(&self.batches, 1);
+        self.batches.count(entries);
         add(&self.appended_bytes, bytes);
         self.last_append.store(time.cast_unsigned(), Ordering::Relaxed);
     }
@@ -280,6 +281,7 @@ impl Core {
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),
+            meter: Arc::default(),
             closed: AtomicBool::new(false),
             alone: AtomicBool::new(false),
         }

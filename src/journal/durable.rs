@@ -2,6 +2,7 @@
 //! log whose disk has failed.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::feed::shard::Touched;
@@ -9,7 +10,9 @@ use crate::format::lock::Cell;
 use crate::format::segment::file_name;
 use crate::id::Position;
 use crate::journal::core::Core;
+use crate::log::commit::Stopped;
 use crate::options::Durability;
+use crate::trace;
 
 impl Core {
     /// Waits as the journal's durability says.
@@ -64,13 +67,16 @@ impl Core {
         let mut segments = self.unsynced.lock().clone();
         // A mark at the start of a segment is one at the end of the segment before.
         segments.retain(|segment| segment.position(0) < end);
+        let begun = Instant::now();
         for segment in &segments {
             segment.file.sync().map_err(|error| {
                 let path = self.directory.path().join(file_name(segment.number()));
                 format!("sync {}: {error}", path.display())
             })?;
         }
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        let took = begun.elapsed();
+        self.counters.syncs.count(took);
+        trace::synced(self.directory.path(), took);
         self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
         if segments.first().is_some_and(|first| first.number() < end.segment()) {
             // There is something to index.
@@ -95,6 +101,11 @@ impl Drop for TellOfPoison<'_> {
         if core.commit.is_poisoned() {
             core.lock.show(Cell::Poison, 1);
             core.feed.wake_all();
+            if !core.counters.poison_told.swap(true, Ordering::Relaxed)
+                && let Some(Stopped::Poisoned(why)) = core.commit.stopped()
+            {
+                trace::poisoned(core.directory.path(), &why);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What holds compaction back: what cursors have not seen, and what is pinned without a name.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -9,7 +10,8 @@ use crate::cursor::Incarnation;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Cover;
 use crate::format::cursor::CursorState;
-use crate::id::Seq;
+use crate::id::{Position, Seq};
+use crate::index::catalog::Section;
 use crate::journal::core::Core;
 use crate::journal::cursors::{How, Move, region_of};
 use crate::journal::entry::Entry;
@@ -17,6 +19,7 @@ use crate::journal::pins::PinnedBy;
 use crate::journal::region::Region;
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
+use crate::trace;
 
 /// Something that compaction may not pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -178,7 +181,9 @@ impl Core {
     /// not hold it back any more.
     pub(crate) fn leave_behind(&self, holds: &Holds, through: u64) -> Result<()> {
         for state in holds.are_over(self, &self.view()) {
+            let name = state.name.clone();
             self.move_cursors(&[Move { state, how: How::Lose { through } }])?;
+            trace::cursor_lost(self.directory.path(), &name);
         }
         Ok(())
     }
@@ -224,19 +229,46 @@ impl View {
     }
 
     pub(crate) fn bytes_from(&self, seq: u64) -> Result<u64> {
+        Ok(self.bytes_from_each(&[seq])?.first().copied().unwrap_or(0))
+    }
+
+    /// The same for many, of which none is greater than the one before it: a segment is looked at once for all of them.
+    pub(crate) fn bytes_from_each(&self, seqs: &[u64]) -> Result<Vec<u64>> {
+        let mut found = Vec::with_capacity(seqs.len());
         let mut bytes = 0;
         for section in self.catalog.sections.iter().rev().filter(|s| s.number <= self.mark.segment()) {
+            if found.len() == seqs.len() {
+                break;
+            }
             let Ok(opened) = section.open() else { continue };
             let is_last = section.number == self.mark.segment();
             let end = if is_last { self.mark.offset() } else { opened.segment.map.limit() as u64 };
-            if section.first_seq()? <= seq {
+            let first_seq = section.first_seq()?;
+            while let Some(seq) = seqs.get(found.len()).filter(|seq| first_seq <= **seq) {
                 let index = opened.index();
-                let at = index.at_or_behind(opened.first_seq(), seq);
+                let at = index.at_or_behind(opened.first_seq(), *seq);
                 let from = index.offset(at).filter(|_| at < index.count()).unwrap_or(end);
-                return Ok(bytes + end.saturating_sub(from));
+                found.push(bytes + end.saturating_sub(from));
             }
             bytes += end;
         }
-        Ok(bytes)
+        found.resize(seqs.len(), bytes);
+        Ok(found)
+    }
+
+    /// Bytes of log between two places in it. What cannot be opened counts as none.
+    pub(crate) fn bytes_between(&self, from: Position, to: Position) -> u64 {
+        let numbers = from.segment()..=to.segment();
+        let sections = self.catalog.sections.iter().filter(|section| numbers.contains(&section.number));
+        let bytes_of = |section: &Arc<Section>| {
+            let begin = if section.number == from.segment() { from.offset() } else { 0 };
+            let end = match section.open() {
+                _ if section.number == to.segment() => to.offset(),
+                Ok(opened) => opened.segment.map.limit() as u64,
+                Err(_) => begin,
+            };
+            end.saturating_sub(begin)
+        };
+        sections.map(bytes_of).sum()
     }
 }

@@ -40,6 +40,7 @@ use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Making, Segment, Zeros, make};
 use crate::options::{Durability, Options, Presence};
+use crate::trace;
 
 /// Opens or makes the store in a directory of the file system.
 pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
@@ -83,6 +84,7 @@ const LOG_BYTES_MAX: u64 = 1 << 62;
 /// Opens or makes the store in a directory.
 pub(crate) fn open(directory: Arc<dyn Directory>, options: Options) -> Result<Core> {
     options.validate()?;
+    let _span = trace::opening(directory.path());
     let (manifest, lock) = match read_manifest(&*directory)? {
         Some(manifest) => {
             may_be_written(&*directory, &manifest, &options)?;
@@ -153,6 +155,7 @@ fn start(
     core.learn_counts(&preamble)?;
     core.compacting.begin(parts_numbered, &left);
     *core.left.lock() = left;
+    core.report.tell(core.directory.path());
     Ok(core)
 }
 

@@ -93,7 +93,9 @@ impl Core {
         if error.kind() != ErrorKind::NoSpace {
             return error;
         }
-        let farthest = self.registry.read().cursors.farthest_behind().map(|c| (c.name.clone(), c.seq));
+        let registry = self.registry.read();
+        let farthest = registry.cursors.farthest_behind(1).first().map(|c| (c.name.clone(), c.seq));
+        drop(registry);
         let Some((name, seq)) = farthest else { return error };
         match self.view().bytes_from(seq + 1) {
             Ok(bytes) if bytes > 0 => error.noting(format!(

@@ -24,6 +24,7 @@ use crate::journal::opening::zeros_for;
 use crate::log::lock::now;
 use crate::log::segment::{Making, Segment, Zeros, make};
 use crate::log::writer::{ActiveSegment, Draft, Numbers, RESERVED_BYTES};
+use crate::trace;
 
 /// A segment that was filled in less was too small: the next one should last longer than it
 /// takes to make one.
@@ -421,6 +422,7 @@ impl Core {
         // Last, and under no lock: a runtime's waker may do what it likes.
         self.feed.wake_all();
         self.hub.close();
+        trace::closed(self.directory.path());
         ended.and(released)
     }
 

@@ -7,6 +7,7 @@
 //! | the log | is one | may have to be opened again: compaction has left the reader behind, or a crash rewound it |
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
@@ -17,6 +18,7 @@ use crate::journal::pins::Pins;
 use crate::journal::reader::{LOOKS, Reader};
 use crate::journal::view::View;
 use crate::journal::waiting::Until;
+use crate::meter::Meter;
 
 /// Where a follower's log is.
 #[derive(Clone, Debug)]
@@ -28,6 +30,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// Counts what became of a reader of this process. What is read in another one, its writer knows nothing of.
+    pub(crate) fn count(&self, counter: impl FnOnce(&Meter) -> &AtomicU64, more: u64) {
+        if let Self::Engine(core) = self {
+            counter(&core.meter).fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
     /// How far a reader may see now.
     #[inline]
     pub(crate) fn limit(&self, until: Until) -> Result<Position> {

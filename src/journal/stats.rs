@@ -2,9 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::id::Position;
 use crate::journal::core::Core;
+use crate::journal::view::View;
+use crate::meter::{FoldCounts, FoldReading, Histogram};
+
+/// So many cursors are named at most: those that are farthest behind.
+const CURSORS_LISTED_MAX: usize = 64;
+/// So many folds over topics are named at most: those that halted or are cut off, and then the oldest.
+const FOLDS_LISTED_MAX: usize = 256;
 
 /// Numbers about a store and this opening of it. Sizes are bytes, times nanoseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -28,8 +36,20 @@ pub struct Stats {
     pub batches: u64,
     /// Bytes of frames appended by this opening.
     pub appended_bytes: u64,
+    /// Entries of the batches that this opening appended. A batch that only moves a cursor has none.
+    pub batch_entries: Histogram,
     /// Syncs of segment files by this opening.
     pub syncs: u64,
+    /// Nanoseconds that each of them took.
+    pub sync_nanos: Histogram,
+    /// Readers of this process may see everything below.
+    #[serde(serialize_with = "as_text")]
+    pub visible: Position,
+    /// Everything below survives a power cut.
+    #[serde(serialize_with = "as_text")]
+    pub durable: Position,
+    /// Bytes of log from there to what is visible: what a power cut takes.
+    pub undurable_bytes: u64,
     /// Segments left for the next one by this opening.
     pub rotations: u64,
     /// Idempotency keys that are remembered.
@@ -40,6 +60,12 @@ pub struct Stats {
     pub parts: u64,
     /// Bytes that compaction could have freed when it was last asked to, or to plan.
     pub reclaimable: u64,
+    /// Cursors that there are.
+    pub cursors: u64,
+    /// Those of them that compaction went past, and that must be reset.
+    pub cursors_lost: u64,
+    /// The cursors that are farthest behind in the log, at most 64, the farthest first.
+    pub pins: Vec<CursorPin>,
     /// The cursor that is farthest behind in the log; [`Journal::cursors`](crate::Journal::cursors) says for
     /// each what it really holds back.
     pub pinned_by: Option<String>,
@@ -51,6 +77,20 @@ pub struct Stats {
     pub compactions: u64,
     /// Compactions in the background that failed.
     pub compactions_failed: u64,
+    /// Entries that subscribers of this process were told they missed.
+    pub subscribers_missed: u64,
+    /// Subscribers of this process that were ended because they lagged.
+    pub subscribers_disconnected: u64,
+    /// Folds over topics that somebody holds and that go on.
+    pub folds_running: u64,
+    /// Folds over topics that somebody holds and that have halted.
+    pub folds_halted: u64,
+    /// Folds over topics whose backplane did not answer when they last asked.
+    pub folds_down: u64,
+    /// What folds over topics have come to in this opening.
+    pub folds: FoldCounts,
+    /// How folds over topics stand that somebody holds, at most 256: first those that halted or are cut off.
+    pub fold_readings: Vec<FoldReading>,
     /// When the last entry was appended by this opening; zero: none was.
     pub last_append: i64,
     /// A sync failed in this opening.
@@ -59,7 +99,26 @@ pub struct Stats {
     pub free_bytes: u64,
 }
 
+/// A cursor, and how much log is behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CursorPin {
+    /// Its name.
+    pub name: String,
+    /// Everything of its region up to this Seq was seen; zero: nothing yet.
+    pub seq: u64,
+    /// Bytes of log behind that, of whatever region; [`Journal::cursors`](crate::Journal::cursors) reads on and says what it
+    /// really holds back.
+    pub bytes: u64,
+}
+
+fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(position)
+}
+
 impl Stats {
+    /// Takes as long as there are segments behind the farthest cursor, and folds over topics; never as long as there are
+    /// entries.
     pub(crate) fn of(core: &Core) -> Self {
         let (entries, log_bytes, keyed) = {
             let writer = core.writer.lock();
@@ -68,15 +127,31 @@ impl Stats {
         };
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let view = core.view();
-        let farthest = core.registry.read().cursors.farthest_behind().map(|c| (c.name.clone(), c.seq));
-        let (pinned_by, behind) = farthest.map_or((None, u64::MAX), |(name, seq)| (Some(name), seq));
+        let (cursors, cursors_lost, pins) = cursors_of(core, &view);
+        let farthest = pins.first();
+        let (visible, durable) = (core.commit.visible(), core.commit.durable());
+        let folds = core.meter.folds_now(FOLDS_LISTED_MAX);
+        let (batch_entries, sync_nanos) = (core.counters.batches.read(), core.counters.syncs.read());
         let compacted = &view.catalog.compacted;
         Self {
             floor: compacted.floor_of_all(),
             parts: compacted.parts().count() as u64,
             reclaimable: load(&core.compacting.reclaimable),
-            pinned_bytes: view.bytes_from(behind.saturating_add(1)).unwrap_or(0),
-            pinned_by,
+            pinned_bytes: farthest.map_or(0, |cursor| cursor.bytes),
+            pinned_by: farthest.map(|cursor| cursor.name.clone()),
+            cursors,
+            cursors_lost,
+            pins,
+            visible,
+            durable,
+            undurable_bytes: view.bytes_between(durable, visible),
+            subscribers_missed: load(&core.meter.missed),
+            subscribers_disconnected: load(&core.meter.disconnected),
+            folds_running: folds.running,
+            folds_halted: folds.halted,
+            folds_down: folds.down,
+            folds: core.meter.fold_counts(),
+            fold_readings: folds.readings,
             unlinked_bytes: core.index.unlinked_bytes(),
             compactions: load(&core.compacting.done),
             compactions_failed: load(&core.compacting.failed),
@@ -86,10 +161,12 @@ impl Stats {
             kinds: core.registry.read().iter().count() as u64,
             segments: core.index.catalog().sections.len() as u64,
             log_bytes,
-            appends: load(&core.counters.appends),
-            batches: load(&core.counters.batches),
+            appends: batch_entries.sum,
+            batches: batch_entries.count(),
+            batch_entries,
             appended_bytes: load(&core.counters.appended_bytes),
-            syncs: load(&core.counters.syncs),
+            syncs: sync_nanos.count(),
+            sync_nanos,
             rotations: load(&core.counters.rotations),
             keyed_batches: keyed,
             last_append: load(&core.counters.last_append).cast_signed(),
@@ -97,4 +174,23 @@ impl Stats {
             free_bytes: core.directory.free_bytes().unwrap_or(0),
         }
     }
+}
+
+/// How many cursors there are, how many are lost, and those that are farthest behind.
+fn cursors_of(core: &Core, view: &View) -> (u64, u64, Vec<CursorPin>) {
+    let registry = core.registry.read();
+    let cursors = &registry.cursors;
+    let (all, lost) = (cursors.len() as u64, cursors.iter().filter(|cursor| cursor.lost).count() as u64);
+    let farthest = cursors.farthest_behind(CURSORS_LISTED_MAX);
+    let mut pins: Vec<CursorPin> = farthest
+        .iter()
+        .map(|cursor| CursorPin { name: cursor.name.clone(), seq: cursor.seq, bytes: 0 })
+        .collect();
+    drop(registry);
+    let behind: Vec<u64> = pins.iter().map(|cursor| cursor.seq.saturating_add(1)).collect();
+    // What cannot be told counts as nothing; `Journal::cursors` says why.
+    let bytes = view.bytes_from_each(&behind).unwrap_or_default();
+    pins.iter_mut().zip(bytes).for_each(|(cursor, bytes)| cursor.bytes = bytes);
+    pins.reverse();
+    (all, lost, pins)
 }

@@ -499,9 +499,11 @@ impl Subscriber {
         if self.lag == Lag::Disconnect {
             let last = self.scan.looked();
             self.lagged = Some(last);
+            self.waiting.source().count(|meter| &meter.disconnected, 1);
             return Err(lagged(last));
         }
         self.missed = Some(Missed { from, to, count, compacted: true });
+        self.waiting.source().count(|meter| &meter.missed, count);
         Ok(true)
     }
 
@@ -523,6 +525,7 @@ impl Subscriber {
         if self.lag == Lag::Disconnect {
             let last = self.scan.looked();
             self.lagged = Some(last);
+            self.waiting.source().count(|meter| &meter.disconnected, 1);
             return Err(lagged(last));
         }
         let mut missed: Option<Missed> = None;
@@ -541,6 +544,7 @@ impl Subscriber {
             (missed.to, missed.count) = (seq, missed.count + 1);
         }
         self.missed = missed;
+        self.waiting.source().count(|meter| &meter.missed, missed.map_or(0, |missed| missed.count));
         Ok(missed.is_some())
     }
 }

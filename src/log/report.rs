@@ -1,6 +1,10 @@
 //! What a recovery has to say.
 
+use std::path::Path;
+
 use serde::Serialize;
+
+use crate::trace;
 
 /// What opening a store found out about the end of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +30,16 @@ pub struct RecoveryReport {
     pub unreadable: u64,
     /// Damage below the end, where the caller asked for what is left.
     pub damage: Vec<Damage>,
+}
+
+impl RecoveryReport {
+    /// Tells an operator what the opening of a store found.
+    pub(crate) fn tell(&self, store: &Path) {
+        if self.cut > 0 || self.valid_after_hole > 0 || self.ambiguous {
+            trace::cut(store, self.cut, self.valid_after_hole, self.ambiguous);
+        }
+        trace::opened(store, self.clean, self.segments_scanned, self.bytes_scanned);
+    }
 }
 
 /// A range of the log that cannot be read.

@@ -126,7 +126,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
-        let projectors = Arc::new(Projectors::new(journal.core().options.fold_threads));
+        let projectors = projectors_of(&journal);
         Self {
             journal,
             kinds: Arc::default(),
@@ -151,7 +151,7 @@ impl Store {
     #[must_use]
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
-        let projectors = Arc::new(Projectors::new(self.journal.core().options.fold_threads));
+        let projectors = projectors_of(&self.journal);
         Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
     }
 
@@ -395,4 +395,10 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({})", self.journal.path().display())
     }
+}
+
+/// Folds over topics, counted with what the journal counts.
+fn projectors_of(journal: &Journal) -> Arc<Projectors> {
+    let core = journal.core();
+    Arc::new(Projectors::new(core.options.fold_threads, Arc::clone(&core.meter)))
 }

@@ -21,6 +21,7 @@ use crate::journal::watcher::Watcher;
 use crate::store::Store;
 use crate::store::batch::StoreBatch;
 use crate::store::react::{Out, Reaction};
+use crate::trace;
 
 /// What was reacted to and put nothing out is written down after this long without more.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
@@ -160,6 +161,9 @@ impl Shared {
     }
 
     fn failed(&self, why: String, state: ReactorState) {
+        if let ReactorState::Retrying { seq, failures } = state {
+            trace::reactor_stuck(&self.name, seq.get(), failures, &why);
+        }
         self.note(|status| {
             status.state = state;
             status.failures += 1;

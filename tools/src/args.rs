@@ -43,7 +43,13 @@ pub(crate) enum Command {
     Get(Get),
     /// The bytes of a segment or a part, with the names of their fields
     Hex(Hex),
-    /// Numbers about a store
+    /// Numbers about a store, for a person and for what watches
+    ///
+    /// Tells what the files say, whether a process has the store open or not: entries, sizes, cursors and what they hold back,
+    /// damage. It reads every frame. What is only in the memory of the process that has it open it cannot tell: how many
+    /// entries that has appended, how long its syncs take, what is visible and not durable, whether it is poisoned, what its
+    /// subscribers missed, and how its folds and backplanes are. Those the process itself tells, under names of the same
+    /// family (`Journal::stats`, and the module `esker::metrics` with what to alert on)
     Stats(Stats),
     /// The cursors: where each is, what it has not seen, what it holds back; with thresholds a health check
     Cursors(Cursors),
@@ -399,13 +405,14 @@ pub(crate) struct Upgrade {
 pub(crate) struct Stats {
     #[command(flatten)]
     pub(crate) store: Store,
-    /// The form
+    /// The form: a table, JSON lines, or the text exposition format 0.0.4
     #[arg(long, value_enum, default_value_t = StatsFormat::Table)]
     pub(crate) format: StatsFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatsFormat {
+    #[value(alias = "text")]
     Table,
     Json,
     Prometheus,

@@ -55,7 +55,7 @@ fn run(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
     let interrupt = outcome::Interrupt::catch(args.command.ends_in_order())?;
     match &args.command {
         Command::Info(at) => commands::info::info(at, output),
-        Command::Stats(stats) => commands::info::stats(stats, output),
+        Command::Stats(stats) => commands::stats::stats(stats, output),
         Command::Segments(at) => commands::listing::segments(at, output),
         Command::Kinds(at) => commands::listing::kinds(at, output),
         Command::Entities(entities) => commands::listing::entities(entities, output),

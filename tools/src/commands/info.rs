@@ -1,15 +1,12 @@
-//! `info` and `stats`: a store summed up, for a person and for a machine.
-
-use std::collections::HashSet;
+//! `info`: a store summed up, for a person.
 
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
-use serde::Serialize;
 use serde_json::json;
 
-use super::listing::{optional, over_all};
-use crate::args::{self, StatsFormat};
+use super::listing::optional;
+use crate::args;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::store::{self, Opened};
@@ -213,17 +210,17 @@ impl CursorSum {
 
 /// What the segments add up to.
 #[derive(Debug, Default)]
-struct Sums {
+pub(super) struct Sums {
     first_seq: Option<u64>,
-    last_seq: Option<u64>,
+    pub(super) last_seq: Option<u64>,
     entries: u64,
-    segments: u64,
+    pub(super) segments: u64,
     files: u64,
-    used: u64,
-    file: u64,
-    unfinished: u64,
+    pub(super) used: u64,
+    pub(super) file: u64,
+    pub(super) unfinished: u64,
     damaged: u64,
-    parts: u64,
+    pub(super) parts: u64,
     /// Entries that there were where compaction went, and those of them that were kept.
     compacted: u64,
     kept: u64,
@@ -232,7 +229,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(opened: &Opened) -> Result<Self> {
+    pub(super) fn of(opened: &Opened) -> Result<Self> {
         let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
         opened.segments()?.iter().for_each(|segment| sums.add(segment));
         Ok(sums)
@@ -266,7 +263,7 @@ impl Sums {
 
 impl Sums {
     /// Entries that compaction dropped, as far as what is damaged does not hide it.
-    fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.compacted - self.kept.min(self.compacted)
     }
 
@@ -285,100 +282,4 @@ impl Sums {
         };
         format!("{}{parts} in the log, {} files", self.segments, self.files)
     }
-}
-
-/// Numbers about a store. Sizes are bytes.
-#[derive(Debug, Serialize)]
-struct Numbers {
-    entries: u64,
-    last_seq: u64,
-    entities: u64,
-    kinds: u64,
-    batches: u64,
-    payload_bytes: u64,
-    log_bytes: u64,
-    segment_file_bytes: u64,
-    segments: u64,
-    parts: u64,
-    floor: u64,
-    dropped: u64,
-    unfinished_bytes: u64,
-    last_write_seconds: u64,
-    live: u64,
-    damaged: u64,
-}
-
-impl Numbers {
-    /// Each with its name and what it counts.
-    fn named(&self) -> [(&'static str, u64, &'static str); 16] {
-        [
-            ("entries", self.entries, "Entries that can be read"),
-            ("last_seq", self.last_seq, "Number of the last entry"),
-            ("entities", self.entities, "Entities that have an entry"),
-            ("kinds", self.kinds, "Kinds that are registered"),
-            ("batches", self.batches, "Batches of entries; a single append is one"),
-            ("payload_bytes", self.payload_bytes, "Bytes of payloads"),
-            ("log_bytes", self.log_bytes, "Bytes of log in use"),
-            ("segment_file_bytes", self.segment_file_bytes, "Bytes of segment files"),
-            ("segments", self.segments, "Segments of the log"),
-            ("parts", self.parts, "Files with what compaction kept"),
-            ("floor", self.floor, "Number of the entry from which on none was dropped; 0: none was"),
-            ("dropped", self.dropped, "Entries that compaction dropped"),
-            ("unfinished_bytes", self.unfinished_bytes, "Bytes behind the end of the log"),
-            ("last_write_seconds", self.last_write_seconds, "Unix time of the last entry; 0: none"),
-            ("live", self.live, "1 if a process has the store open for writing"),
-            ("damaged", self.damaged, "Places that cannot be read"),
-        ]
-    }
-}
-
-pub(crate) fn stats(args: &args::Stats, output: &mut Output) -> Result<Outcome> {
-    if args.format == StatsFormat::Json {
-        output.use_json();
-    }
-    let opened = store::open(&args.store.path, "stats", output)?;
-    let sums = Sums::of(&opened)?;
-    let (mut entities, mut batches, mut payload_bytes, mut last) = (HashSet::new(), 0, 0, 0);
-    let mut entries = 0;
-    let damaged = over_all(&opened, output, |frame| {
-        let Some(kind) = frame.kind else { return };
-        entries += 1;
-        batches += u64::from(frame.batch == Some(frame.position));
-        payload_bytes += frame.payload.len() as u64;
-        last = frame.time;
-        if !entities.contains(&(kind, frame.key.clone())) {
-            entities.insert((kind, frame.key.clone()));
-        }
-    })?;
-    let numbers = Numbers {
-        entries,
-        last_seq: sums.last_seq.unwrap_or(0),
-        entities: entities.len() as u64,
-        kinds: opened.reader.kinds().len() as u64,
-        batches,
-        payload_bytes,
-        log_bytes: sums.used,
-        segment_file_bytes: sums.file,
-        segments: sums.segments,
-        parts: sums.parts,
-        floor: opened.reader.view()?.floor(&Region::All).map_or(0, esker::Seq::get),
-        dropped: sums.dropped(),
-        unfinished_bytes: sums.unfinished,
-        last_write_seconds: u64::try_from(last / 1_000_000_000).unwrap_or(0),
-        live: u64::from(opened.writer.is_some()),
-        damaged,
-    };
-    if output.is_json() {
-        output.typed("stats", &numbers)?;
-        output.typed("summary", &json!({ "damaged": damaged }))?;
-    } else if args.format == StatsFormat::Prometheus {
-        for (name, value, help) in numbers.named() {
-            output.line(&format!("# HELP esker_{name} {help}."))?;
-            output.line(&format!("# TYPE esker_{name} gauge"))?;
-            output.line(&format!("esker_{name} {value}"))?;
-        }
-    } else {
-        output.pairs(&numbers.named().map(|(name, value, _)| (name, value.to_string())))?;
-    }
-    Ok(Outcome::of_findings(damaged))
 }

@@ -12,4 +12,5 @@ pub(crate) mod hex;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
+pub(crate) mod stats;
 pub(crate) mod upgrade;
