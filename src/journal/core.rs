@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) lock: HeldLock,
     pub(crate) fork: ForkGuard,
     pub(crate) counters: Counters,
+    /// Rises with each floor of a topic that is put: who has looked at them since need not look again.
+    pub(crate) floors_put: AtomicU64,
     pub(crate) closed: AtomicBool,
     /// The system refused a thread: the appending calls do its work.
     pub(crate) alone: AtomicBool,
@@ -280,6 +282,7 @@ impl Core {
             lock,
             fork: ForkGuard::new(),
             counters: Counters::default(),
+            floors_put: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             alone: AtomicBool::new(false),
         }
