@@ -6,11 +6,12 @@
 //! nobody can tell those from saved ones, and they may neither panic nor hang nor take memory that is not there.
 #![no_main]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use esker::backplane::{
-    Append, Backplane, Filter, IMAGES_STREAM, InMemory, Offset, Stamp, Step, StreamRecord, WriterId,
+    Append, Backplane, Filter, IMAGES_STREAM, Local, Offset, Stamp, Step, StreamRecord, WriterId,
 };
 use esker::{At, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Options, Store, Topic};
 use libfuzzer_sys::fuzz_target;
@@ -56,13 +57,14 @@ impl Fold for All {
     const VERSION: u32 = 1;
     fn fold((all, text): &mut Self::State, number: u64, _: &At) {
         all.push(number);
-        text.push_str(&number.to_string().repeat(9));
+        text.push_str(&number.to_string().repeat(300));
     }
 }
 
 fuzz_target!(|input: Input| {
-    let plane = InMemory::new();
-    let store = store_on(&plane);
+    let journal = Options::new().segment_bytes(8 << 10).background(false).in_memory().unwrap();
+    let plane = Arc::new(Local::over(&journal).unwrap());
+    let store = Store::over(journal.clone()).with_backplane(plane.clone());
     let topic = store.topic(NUMBERS, KEY).unwrap();
     let (mut wanted, mut last, mut saved) = (Default::default(), Offset::BEGINNING, None);
     for number in 1..=RECORDS {
@@ -83,7 +85,7 @@ fuzz_target!(|input: Input| {
         topic.compact(saved).unwrap();
     }
     // In another process: nothing is left of the fold that saved them.
-    let store = store_on(&plane);
+    let store = Store::over(journal).with_backplane(plane);
     let fold = store.topic(NUMBERS, KEY).unwrap().fold_with::<All>(NO_IMAGES).unwrap();
     match fold.read_after(last, PATIENCE) {
         Ok(folded) => {
@@ -103,21 +105,16 @@ fuzz_target!(|input: Input| {
 
 fn fold(state: &mut <All as Fold>::State, number: u64) {
     state.0.push(number);
-    state.1.push_str(&number.to_string().repeat(9));
+    state.1.push_str(&number.to_string().repeat(300));
 }
 
-fn store_on(plane: &InMemory) -> Store {
-    let journal = Options::new().segment_bytes(16 << 10).background(false).in_memory().unwrap();
-    Store::over(journal).with_backplane(std::sync::Arc::new(plane.reopened()))
-}
-
-fn pieces(plane: &InMemory) -> Vec<StreamRecord> {
+fn pieces(plane: &Local) -> Vec<StreamRecord> {
     let mut feed = plane.subscribe(Filter::stream(IMAGES_STREAM), Offset::BEGINNING).unwrap();
     std::iter::from_fn(|| feed.try_next().unwrap()).collect()
 }
 
 /// Appends what a change says to the images. True: it could be one that was saved.
-fn apply(plane: &InMemory, pieces: &[StreamRecord], change: &Change) -> bool {
+fn apply(plane: &Local, pieces: &[StreamRecord], change: &Change) -> bool {
     let piece = |piece: &u8| pieces.get(usize::from(*piece) % pieces.len().max(1));
     let Some(any) = pieces.first() else { return false };
     let append = |payload: &[u8]| {
