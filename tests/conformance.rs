@@ -217,7 +217,7 @@ const BREAKING_FOLDS: &[Fault] = &[
 fn a_record_that_is_missing_is_found_in_each_of_many_schedules() {
     let schedules = std::env::var("ESKER_GAP_SCHEDULES").ok().map_or(500, |text| text.parse().unwrap());
     let statement = part_b::STATEMENTS.iter().find(|statement| statement.number == 12).unwrap();
-    for (name, bench) in &BACKPLANES[1..2] {
+    for (name, bench) in BACKPLANES {
         let report = check(&*bench(1), &[*statement], &Settings::new().schedules(schedules));
         assert!(report.broken().next().is_none(), "{name} {report}");
     }
