@@ -11,6 +11,7 @@ use esker::{
     At, CompactOptions, Facts, Fold, FoldOptions, FoldStatus, Folded, Options, Simulator, Store, Topic,
     TopicFold, Verify,
 };
+use esker_fuzz::wait_for_threads_that_fold;
 use libfuzzer_sys::fuzz_target;
 
 const NUMBERS: Topic<u64> = Topic::new("number");
@@ -98,6 +99,8 @@ fuzz_target!(|input: Input| {
     }
     (0..KEYS).for_each(|at| world.read(at));
     world.store.close().expect("a healthy disk closes");
+    drop(world);
+    wait_for_threads_that_fold();
 });
 
 fn open(disk: &Simulator) -> Store {

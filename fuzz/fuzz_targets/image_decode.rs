@@ -14,6 +14,7 @@ use esker::backplane::{
     Append, Backplane, Filter, IMAGES_STREAM, Local, Offset, Stamp, Step, StreamRecord, WriterId,
 };
 use esker::{At, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Options, Store, Topic};
+use esker_fuzz::wait_for_threads_that_fold;
 use libfuzzer_sys::fuzz_target;
 
 const NUMBERS: Topic<u64> = Topic::new("number");
@@ -62,6 +63,11 @@ impl Fold for All {
 }
 
 fuzz_target!(|input: Input| {
+    run(&input);
+    wait_for_threads_that_fold();
+});
+
+fn run(input: &Input) {
     let journal = Options::new().segment_bytes(8 << 10).background(false).in_memory().unwrap();
     let plane = Arc::new(Local::over(&journal).unwrap());
     let store = Store::over(journal.clone()).with_backplane(plane.clone());
@@ -101,7 +107,7 @@ fuzz_target!(|input: Input| {
             assert!(is_forged, "{error}: {:?}", fold.stats());
         }
     }
-});
+}
 
 fn fold(state: &mut <All as Fold>::State, number: u64) {
     state.0.push(number);
