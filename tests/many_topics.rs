@@ -82,7 +82,7 @@ fn folding() -> BTreeMap<(String, String), u64> {
 }
 
 fn key(topic: u64) -> [u8; 8] {
-    topic.to_be_bytes()
+    topic.to_le_bytes()
 }
 
 /// Half of the events go to one topic in a hundred, so that some folds save images and most never do.
