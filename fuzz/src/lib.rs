@@ -364,3 +364,21 @@ fn seen_keys(view: &View) -> Vec<Vec<u8>> {
     keys.dedup();
     keys
 }
+
+/// Waits until no thread folds any more: what a thread still has in its last moments would look like a leak.
+///
+/// # Panics
+///
+/// If the system does not tell of threads.
+pub fn wait_for_threads_that_fold() {
+    let is_folding = |task: &std::path::Path| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "esker-fold")
+    };
+    let are_there = || {
+        let mut tasks = std::fs::read_dir("/proc/self/task").expect("threads of this process");
+        tasks.any(|task| task.is_ok_and(|task| is_folding(&task.path())))
+    };
+    while are_there() {
+        std::thread::yield_now();
+    }
+}

@@ -109,7 +109,7 @@ fn is_halted<F: Fold<State = Digest>>(
         Err(error) if error.kind() == ErrorKind::Halted => {}
         other => return Err(Broken(format!("a fold that has to halt for {why:?} answers {other:?}"))),
     }
-    match (fold.read(), first) {
+    match (fold.read_within(trial.patience), first) {
         (Ok(Folded { value, status: FoldStatus::Halted(halt), .. }), Some(first)) => {
             demand!(why.contains(&halt.why), "it halted for {halt} and not for {why:?}");
             let wanted = Digest::of(first);
@@ -160,7 +160,7 @@ pub fn statement_12_a_missing_record_is_always_found(trial: &mut Trial<'_>) -> H
     let fold = topic.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
     let is_error = fold.read_after(topic.last(), trial.patience).err().map(|error| error.kind());
     demand!(is_error == Some(ErrorKind::Halted), "without record {missing} a fold answers {is_error:?}");
-    let folded = fold.read()?;
+    let folded = fold.read_within(trial.patience)?;
     // Others of other writers may stand between it and the proof; where the log is one's own there are none.
     let FoldStatus::Halted(halt) = &folded.status else {
         return Err(Broken(format!("without record {missing} a fold is {:?}", folded.status)));
@@ -189,7 +189,7 @@ pub fn statement_14_a_crash_between_image_and_compaction(trial: &mut Trial<'_>) 
         let store = store_on(Arc::clone(&plane))?;
         let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
         sent.expect_all(trial, &fold)?;
-        let image = careful(|| fold.save_image())?;
+        let image = careful(|| fold.save_image_within(trial.patience))?;
         drop((fold, store));
         let compacts_first = trial.random.one_in(2);
         if compacts_first {
@@ -219,7 +219,7 @@ pub fn statement_15_a_cold_start_folds_only_the_tail(trial: &mut Trial<'_>) -> H
     let store = store_on(Arc::clone(&plane))?;
     let forged = sent.topic(&store)?.fold_with::<Forged>(NO_IMAGES)?;
     forged.read_after(sent.last(), trial.patience)?;
-    careful(|| forged.save_image())?;
+    careful(|| forged.save_image_within(trial.patience))?;
     drop(forged);
     sent.send_some(trial, &*plane, &mut author, behind)?;
     let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
@@ -242,7 +242,7 @@ pub fn statement_16_another_schema_halts(trial: &mut Trial<'_>) -> Held {
         let store = store_on(Arc::clone(&plane))?;
         let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
         fold.read_after(sent.last(), trial.patience)?;
-        careful(|| fold.save_image())?;
+        careful(|| fold.save_image_within(trial.patience))?;
     }
     let key = sent.key.clone();
     let stamp = author.next(&key);
@@ -272,7 +272,7 @@ pub fn statement_17_a_bad_image_is_never_nothing(trial: &mut Trial<'_>) -> Held 
     let image = {
         let fold = cold()?;
         fold.read_after(sent.last(), trial.patience)?;
-        careful(|| fold.save_image())?
+        careful(|| fold.save_image_within(trial.patience))?
     };
     let is_read_error = trial.random.one_in(2);
     let damage = |tampered: &Tampered| {
@@ -319,7 +319,7 @@ pub fn statement_18_a_gap_is_bridged_and_a_repetition_left_out(trial: &mut Trial
     {
         let other = sent.topic(&clean)?.fold_with::<Digests>(NO_IMAGES)?;
         sent.expect_all(trial, &other)?;
-        careful(|| other.save_image())?;
+        careful(|| other.save_image_within(trial.patience))?;
     }
     let count_behind = trial.random.below(3);
     sent.send_some(trial, &*plane, &mut author, count_behind)?;
@@ -359,7 +359,7 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
     let cold = || sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES);
     let fold = cold()?;
     sent.expect_all(trial, &fold)?;
-    let image = careful(|| fold.save_image())?;
+    let image = careful(|| fold.save_image_within(trial.patience))?;
     // Live, over a whole history: what offsets were handed out before does not count any more.
     tampered.change(|rules| rules.era_shift = 1);
     // One that is not there yet, so that it is waited for.
@@ -369,7 +369,8 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
         other => return Err(Broken(format!("over a change of the era it is read as {other:?}"))),
     }
     let again = cold()?;
-    let read = careful(|| again.read())?;
+    // Not `read`: that tells what fails again and again while there is no value, as it may here for a while.
+    let read = again.read_after(Offset::BEGINNING, trial.patience)?;
     demand!(read.value == Digest::of(&sent.numbers), "in another era it came to {read:?}");
     demand!(again.stats().era_resets == 1, "it was reset {} times", again.stats().era_resets);
     drop((fold, again));
@@ -557,7 +558,7 @@ pub fn no_other_digest(trial: &mut Trial<'_>) -> Held {
         let cold =
             sent.topic(&other)?.fold_with::<Digests>(if round % 2 == 0 { NO_IMAGES } else { options })?;
         seen.extend(value_of(&cold, sent.last()));
-        let _ = cold.save_image();
+        let _ = cold.save_image_within(NEVER);
         if trial.random.one_in(3)
             && let Some(compactor) = plane.compactor()
         {
@@ -574,12 +575,13 @@ pub fn no_other_digest(trial: &mut Trial<'_>) -> Held {
     Ok(())
 }
 
+/// So long it is waited for what may never come: a fold over a backplane that breaks its contract.
+const NEVER: Duration = Duration::from_millis(30);
+
 fn value_of(fold: &TopicFold<Digests>, behind: Offset) -> Vec<Folded<Digest>> {
-    // It may never come there.
-    let patience = Duration::from_millis(30);
-    let waited = fold.read_after(behind, patience);
+    let waited = fold.read_after(behind, NEVER);
     let shown = match &waited {
-        Err(error) if error.kind() == ErrorKind::Halted => fold.read().ok(),
+        Err(error) if error.kind() == ErrorKind::Halted => fold.read_within(NEVER).ok(),
         Err(_) => fold.watch().next_timeout(Duration::ZERO).ok().flatten(),
         Ok(_) => None,
     };

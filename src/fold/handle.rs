@@ -76,7 +76,12 @@ impl<F: Fold> TopicFold<F> {
     /// backplane answers, if it does so again and again and there is no value yet. `Timeout` if there is none behind half a
     /// minute. `Closed`.
     pub fn read(&self) -> Result<Folded<F::State>> {
-        self.wait_for_a_value(|shown| self.projector.folded(shown))
+        self.read_within(READ_PATIENCE)
+    }
+
+    /// The same, with as much patience as is given.
+    pub(crate) fn read_within(&self, patience: Duration) -> Result<Folded<F::State>> {
+        self.wait_for_a_value(patience, |shown| self.projector.folded(shown))
     }
 
     /// Hands on the value without a clone. Whoever folds waits meanwhile.
@@ -86,7 +91,7 @@ impl<F: Fold> TopicFold<F> {
     /// As [`read`](Self::read).
     pub fn read_with<R>(&self, then: impl FnOnce(&F::State, Offset, FoldStatus) -> R) -> Result<R> {
         let mut then = Some(then);
-        let read = self.wait_for_a_value(|shown| {
+        let read = self.wait_for_a_value(READ_PATIENCE, |shown| {
             self.projector.with_value(shown, |value, offset, status| {
                 then.take().map(|then| then(value, offset, status))
             })
@@ -126,7 +131,12 @@ impl<F: Fold> TopicFold<F> {
     ///
     /// `Halted`; what [`read`](Self::read) and [`commit`](Backplane::commit) answer.
     pub fn save_image(&self) -> Result<Offset> {
-        self.wait_for_a_value(|_| Ok(()))?;
+        self.save_image_within(READ_PATIENCE)
+    }
+
+    /// The same, with as much patience as is given for a value to save.
+    pub(crate) fn save_image_within(&self, patience: Duration) -> Result<Offset> {
+        self.wait_for_a_value(patience, |_| Ok(()))?;
         self.projector.save()
     }
 
@@ -136,8 +146,12 @@ impl<F: Fold> TopicFold<F> {
         self.projector.shown().stats
     }
 
-    fn wait_for_a_value<R>(&self, mut then: impl FnMut(&Shown<F::State>) -> Result<R>) -> Result<R> {
-        self.projector.wait(deadline(READ_PATIENCE), |shown| {
+    fn wait_for_a_value<R>(
+        &self,
+        patience: Duration,
+        mut then: impl FnMut(&Shown<F::State>) -> Result<R>,
+    ) -> Result<R> {
+        self.projector.wait(deadline(patience), |shown| {
             if !shown.is_told(F::NAME)? {
                 return Ok(None);
             }

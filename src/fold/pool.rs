@@ -185,7 +185,7 @@ impl State {
         if let Some(timer) = slot.timer {
             self.timers.remove(&(timer, number));
         }
-        self.ready.retain(|ready| *ready != number);
+        // In `ready` it may still stand: whose turn it is finds that it is gone.
         Some(slot)
     }
 

@@ -30,7 +30,8 @@ impl FoldOptions {
         Self { images_every: 64, verify: Verify::Nothing }
     }
 
-    /// Saves an image when so many records were folded since the last one, and as many bytes as that has. 0: never.
+    /// Saves an image when so many records were folded since the last one, and as many bytes as that has; while there is more to
+    /// fold at once, when 65,536 were. 0: never.
     #[must_use]
     pub const fn images_every(mut self, folds: u32) -> Self {
         self.images_every = folds;

@@ -32,6 +32,8 @@ use crate::format::checksum::crc;
 
 /// So many records are folded in one turn.
 const TURN_RECORDS: usize = 256;
+/// An image costs syncs, and as many folds as are done meanwhile: with more to fold, one is saved behind so many.
+const IMAGE_FOLDS_BEHIND: u32 = 1 << 16;
 /// What is missing at one place is asked for again so often.
 const GAP_TRIES: u32 = 3;
 
@@ -149,7 +151,7 @@ impl<F: Fold> Working<F> {
         }
         let turn = self.fold_what_comes(setting, waker)?;
         self.look_for_the_target(setting, turn)?;
-        if self.is_image_due(setting) {
+        if self.is_image_due(setting, turn) {
             self.save(setting)?;
         }
         Ok(turn)
@@ -387,9 +389,10 @@ impl<F: Fold> Working<F> {
         Err(Trouble::Anew)
     }
 
-    fn is_image_due(&self, setting: &Setting) -> bool {
+    fn is_image_due(&self, setting: &Setting, turn: Turn) -> bool {
         let every = setting.options.images_every;
-        every > 0 && self.folds >= every && self.bytes >= self.image_bytes
+        let folds = if turn == Turn::More { every.max(IMAGE_FOLDS_BEHIND) } else { every };
+        every > 0 && self.folds >= folds && self.bytes >= self.image_bytes
     }
 
     /// Saves an image if that can be done now.

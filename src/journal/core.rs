@@ -90,6 +90,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// What those above count.
     pub(crate) meter: Arc<Meter>,
+    /// Rises with each floor of a topic that is put: who has looked at them since need not look again.
+    pub(crate) floors_put: AtomicU64,
     pub(crate) closed: AtomicBool,
     /// The system refused a thread: the appending calls do its work.
     pub(crate) alone: AtomicBool,
@@ -282,6 +284,7 @@ impl Core {
             fork: ForkGuard::new(),
             counters: Counters::default(),
             meter: Arc::default(),
+            floors_put: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             alone: AtomicBool::new(false),
         }

@@ -33,6 +33,8 @@ pub(crate) struct Scan {
     here: Option<Here>,
     /// For an entity: its next entries, by the index.
     found: VecDeque<u64>,
+    /// So many are looked up next.
+    wanted: usize,
     /// There are no more of them in this view.
     is_searched: bool,
     /// The view has nothing more.
@@ -54,8 +56,9 @@ struct Here {
     offset: u64,
 }
 
-/// How many entries of an entity are looked up at a time.
-const FOUND_AT_ONCE: usize = 256;
+/// How many entries of an entity are looked up at a time, at first and at most: in a segment that is being written each look-up
+/// begins with the newest, so that many of them for a long history would be as many walks over all of it.
+const FOUND_AT_ONCE: RangeInclusive<usize> = 256..=1 << 16;
 
 impl Scan {
     /// Behind `looked`, in a view.
@@ -76,6 +79,7 @@ impl Scan {
             dropped: None,
             here: None,
             found: VecDeque::new(),
+            wanted: *FOUND_AT_ONCE.start(),
             is_searched: false,
             is_spent,
         }
@@ -210,7 +214,8 @@ impl Scan {
             self.find_more()?;
         }
         let Some(seq) = self.found.pop_front() else {
-            // Nothing of it is between here and the end of the view.
+            // Nothing of it is between here and the end of the view. Whoever lies idle takes no more than a place.
+            self.found = VecDeque::new();
             self.looked = self.view.last_seq()?.map_or(self.looked, |last| last.get().max(self.looked));
             return Ok(false);
         };
@@ -225,7 +230,8 @@ impl Scan {
     /// Looks up the entity's next entries behind what was looked at.
     fn find_more(&mut self) -> Result<()> {
         let Region::Entity(kind, key) = &self.region else { return Ok(()) };
-        for entry in self.view.entity_behind(*kind, key, self.looked).take(FOUND_AT_ONCE) {
+        let wanted = self.wanted;
+        for entry in self.view.entity_behind(*kind, key, self.looked).take(wanted) {
             match entry {
                 Ok(entry) => self.found.push_back(entry.seq().get()),
                 Err(error) if self.found.is_empty() => return Err(error),
@@ -233,7 +239,13 @@ impl Scan {
                 Err(_) => return Ok(()),
             }
         }
-        self.is_searched = self.found.len() < FOUND_AT_ONCE;
+        self.is_searched = self.found.len() < wanted;
+        if self.is_searched {
+            // What it took for the many is given back before it lies idle.
+            self.wanted = *FOUND_AT_ONCE.start();
+        } else {
+            self.wanted = (wanted * 2).min(*FOUND_AT_ONCE.end());
+        }
         Ok(())
     }
 

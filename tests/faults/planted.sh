@@ -5,8 +5,9 @@
 # classic mistake into the sources; its first line says what it is, its second which tests are
 # to fail with it. Usage: [JOBS=N] tests/faults/planted.sh [PATCH...]
 #
-# JOBS workers, by default one a core and at most 4, take the patches from one queue. Each has a
-# copy of the tree and a target directory of its own, $CARGO_TARGET_DIR/planted/N, which is kept for the next run.
+# JOBS workers, by default one a core and at most 4, take the patches from one queue, those of the same tests together, so
+# that few of them build the same test. Each has a copy of the tree and a target directory of its own,
+# $CARGO_TARGET_DIR/planted/N, which are kept for the next run. The last line names the patches that were not caught.
 set -euo pipefail
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -19,12 +20,14 @@ if ! [[ $jobs =~ ^[1-9][0-9]{0,2}$ ]]; then
     exit 2
 fi
 
-# Copies, the temporary files of the tests, and what was found. Workers are groups of processes, so that none of
+# The temporary files of the tests, and what was found. Workers are groups of processes, and so is each test, so that none of
 # theirs outlives them; what is killed here has nothing to lose.
 work=$(mktemp -d)
 workers=()
+kill_group() { kill -KILL -- "-$1" 2>/dev/null || true; }
 clean_up() {
-    for worker in ${workers[@]+"${workers[@]}"}; do kill -KILL -- "-$worker" 2>/dev/null || true; done
+    for worker in ${workers[@]+"${workers[@]}"}; do kill_group "$worker"; done
+    for test in "$work"/tests/*; do [ ! -f "$test" ] || kill_group "$(cat "$test")"; done
     wait 2>/dev/null
     rm -rf "$work"
 }
@@ -33,12 +36,16 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-mkdir "$work/tmp" "$work/taken" "$work/caught"
+mkdir "$work/tmp" "$work/tests" "$work/taken" "$work/caught"
 export TMPDIR="$work/tmp"
 target=${CARGO_TARGET_DIR:-$root/target}/planted
 export ESKER_CRASH_STATES=${ESKER_CRASH_STATES:-60000} ESKER_MIRROR_CASES=${ESKER_MIRROR_CASES:-4000}
 # There is a build for each patch: only what it changes is compiled again, and nobody looks at it with a debugger.
 export CARGO_INCREMENTAL=1 CARGO_PROFILE_TEST_DEBUG=false CARGO_PROFILE_DEV_DEBUG=false
+# That it fails is enough: nobody wants the smallest case.
+export PROPTEST_MAX_SHRINK_ITERS=0
+
+caught_by() { sed -n '2s/^caught by: //p' "$1"; }
 
 # say COPY LINE [LOG]: in one piece, whoever else has something to say.
 say() {
@@ -46,11 +53,30 @@ say() {
     flock "$work/saying" cat "$1/said" >&2
 }
 
+# fails COPY TESTS: true once one of them has failed, and no test behind it is waited for. Its name is in `failed`.
+fails() {
+    local pid status=0
+    set -m
+    # shellcheck disable=SC2086 # the arguments of cargo are several words
+    (cd "$1" && exec cargo test $2) >"$1/log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    echo "$pid" >"$work/tests/${1##*/}"
+    while kill -0 "$pid" 2>/dev/null && ! grep -q '^test .*FAILED$' "$1/log"; do sleep 0.1; done
+    failed=$(sed -n '/^test .*FAILED$/{s/^test \(.*\) \.\.\. FAILED$/\1/p;q}' "$1/log")
+    [ -z "$failed" ] || kill_group "$pid"
+    wait "$pid" 2>/dev/null || status=$?
+    rm -f "$work/tests/${1##*/}"
+    # What ends it without the name of a test, as an abort does, is told by its last words.
+    [ "$status" -eq 0 ] || [ -n "$failed" ] || failed=$(tail -n 1 "$1/log" | cut -c1-160)
+    [ "$status" -ne 0 ]
+}
+
 # plant COPY PLACE PATCH: what became of it is told, and marked if it was caught.
 plant() {
-    local copy=$1 name tests
+    local copy=$1 name tests begun=$SECONDS built failed=
     name=$(basename "$3" .patch)
-    tests=$(sed -n '2s/^caught by: //p' "$3")
+    tests=$(caught_by "$3")
     rm -rf "$copy/src"
     cp -R "$copy/unplanted" "$copy/src"
     if ! (cd "$copy" && git apply -p1 "$3") 2>"$copy/log"; then
@@ -63,34 +89,44 @@ plant() {
         say "$copy" "$name: does not compile" "$copy/log"
         return
     fi
-    # shellcheck disable=SC2086
-    if (cd "$copy" && cargo test --quiet $tests) >"$copy/log" 2>&1; then
-        say "$copy" "$name: SURVIVED $tests"
-    else
-        say "$copy" "$name: caught: $(grep -m1 -A1 'panicked at' "$copy/log" | tail -1 | cut -c1-160)"
+    built=$((SECONDS - begun))
+    if fails "$copy" "$tests"; then
         : >"$work/caught/$2"
+        say "$copy" "$name: caught in $built + $((SECONDS - begun - built)) s: $failed"
+    else
+        say "$copy" "$name: SURVIVED $tests"
     fi
 }
 
-# work_through NUMBER PATCH...: takes those that no other has taken; of two that make a directory one fails.
+# work_through NUMBER PATCH...: takes the patches of a test that no other has taken; of two that make a directory one fails.
 work_through() {
-    local copy=$work/$1 place=0 patch
+    local copy=$target/tree-$1 begin tried place
     export CARGO_TARGET_DIR="$target/$1"
+    begin=$((($1 - 1) * ($# - 1) / jobs))
     shift
-    # A copy of what is there now, committed or not; built where the tree itself is not.
-    mkdir "$copy"
+    # A copy of what is there now, committed or not, at a place that a later run finds built; built where the tree itself is not.
+    rm -rf "$copy"
+    mkdir -p "$copy"
     (cd "$root" && tar -cf - --exclude='*/target' Cargo.toml Cargo.lock README.md src tests tools benches examples) |
         tar -xf - -C "$copy"
     cp -R "$copy/src" "$copy/unplanted"
     # A patch that is amiss is told of, and the others are still tried: one run tells everything.
-    for patch in "$@"; do
-        place=$((place + 1))
-        if mkdir "$work/taken/$place" 2>/dev/null; then plant "$copy" "$place" "$patch"; fi
+    for tried in $(seq 0 $(($# - 1))); do
+        place=$(((begin + tried) % $# + 1))
+        if mkdir "$work/taken/$place" 2>/dev/null; then plant "$copy" "$place" "${!place}"; fi
     done
 }
 
+# Those of one test stand together, and each worker begins with tests of its own.
+patches=()
+while IFS= read -r patch; do patches+=("$patch"); done < <(
+    for patch in "$@"; do printf '%s\t%s\n' "$(caught_by "$patch")" "$patch"; done | sort | cut -f 2
+)
+set -- "${patches[@]}"
+
+jobs=$((jobs < $# ? jobs : $#))
 set -m
-for number in $(seq "$((jobs < $# ? jobs : $#))"); do
+for number in $(seq "$jobs"); do
     work_through "$number" "$@" </dev/null &
     workers+=("$!")
 done
@@ -98,11 +134,17 @@ set +m
 for worker in "${workers[@]}"; do
     wait "$worker" || {
         echo "a worker failed with status $?: what it had taken counts as not caught" >&2
-        kill -KILL -- "-$worker" 2>/dev/null || true
+        kill_group "$worker"
     }
 done
 workers=()
 
+place=0
+survived=
+for patch in "$@"; do
+    place=$((place + 1))
+    [ -f "$work/caught/$place" ] || survived+="${survived:+,}\"$(basename "$patch" .patch)\""
+done
 caught=$(find "$work/caught" -type f | wc -l)
-echo "{\"rung\":\"R2\",\"planted\":$#,\"planted_caught\":$((caught))}"
+echo "{\"rung\":\"R2\",\"planted\":$#,\"planted_caught\":$((caught)),\"survived\":[$survived]}"
 [ "$#" -eq "$caught" ]

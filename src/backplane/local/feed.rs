@@ -4,6 +4,7 @@
 //! keep less: then it is `Lost`.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -66,9 +67,13 @@ pub(super) struct LocalFeed {
     kind: KindId,
     /// The kind of the floors of the stream, once it has any.
     floors: Option<KindId>,
+    /// How many floors had been put when it looked at them last.
+    floors_seen: u64,
     stream: String,
     key: Option<Vec<u8>>,
     position: Offset,
+    /// It waits to be woken, unless it has been.
+    lies: bool,
     /// It ended with an error.
     ended: bool,
     _open: Arc<()>,
@@ -83,6 +88,8 @@ impl LocalFeed {
         from: Offset,
     ) -> Result<Self> {
         let core = Arc::clone(journal.core());
+        // Before the look: what is put meanwhile is looked at again.
+        let floors_seen = core.floors_put.load(Ordering::Acquire);
         let mut reader = journal.subscribe_with(region_of(kind, filter), SubscribeOptions::new())?;
         // Nothing is dropped between the look and the place from which it is told what is.
         let view = {
@@ -103,9 +110,11 @@ impl LocalFeed {
             stopper,
             kind,
             floors,
+            floors_seen,
             stream: filter.stream.to_owned(),
             key: filter.key.map(<[u8]>::to_vec),
             position: from,
+            lies: false,
             ended: false,
             _open: token,
         })
@@ -116,7 +125,9 @@ impl LocalFeed {
     }
 
     fn step(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
-        self.reader.place().get_up();
+        if std::mem::take(&mut self.lies) {
+            self.reader.place().get_up();
+        }
         loop {
             if let Some(record) = self.advance()? {
                 return Ok(Some(record));
@@ -127,6 +138,7 @@ impl LocalFeed {
                 continue;
             }
             // A floor wakes nobody: whoever has something behind it to read is not asleep.
+            self.lies = true;
             return Ok(None);
         }
     }
@@ -137,7 +149,9 @@ impl LocalFeed {
             if self.stopper.is_stopped() {
                 return Err(closed("read on"));
             }
-            self.check_not_hidden()?;
+            if self.have_floors_moved() {
+                self.check_not_hidden()?;
+            }
             if !self.reader.advance()? {
                 return Ok(None);
             }
@@ -157,6 +171,11 @@ impl LocalFeed {
         }
     }
 
+    fn have_floors_moved(&mut self) -> bool {
+        let put = self.core.floors_put.load(Ordering::Acquire);
+        std::mem::replace(&mut self.floors_seen, put) != put
+    }
+
     fn find_floors(&mut self) -> Option<KindId> {
         if self.floors.is_none() {
             self.floors = floors::kind_of(&self.core, &self.stream);
@@ -166,7 +185,7 @@ impl LocalFeed {
 
     /// For one topic: what is hidden behind the place of the feed is lost to it.
     fn check_not_hidden(&mut self) -> Result<()> {
-        if self.key.is_none() || self.find_floors().is_none() {
+        if self.find_floors().is_none() || self.key.is_none() {
             return Ok(());
         }
         let view = told(&self.core);
@@ -180,9 +199,10 @@ impl LocalFeed {
         floors::check_not_dropped(&view, &info, self.filter(), self.position, floor)
     }
 
-    /// For a whole stream: below the floor of its topic a record is passed over.
-    fn is_hidden(&mut self, entry: &OwnedEntry) -> Result<bool> {
-        let Some(floors) = self.find_floors() else { return Ok(false) };
+    /// For a whole stream: below the floor of its topic a record is passed over. Behind the place of a feed of one topic nothing
+    /// is hidden, as far as was looked.
+    fn is_hidden(&self, entry: &OwnedEntry) -> Result<bool> {
+        let (None, Some(floors)) = (&self.key, self.floors) else { return Ok(false) };
         let floor = floors::floor_of(&told(&self.core), floors, entry.key())?;
         Ok(entry.seq().get() < floor.first)
     }

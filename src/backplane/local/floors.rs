@@ -1,5 +1,7 @@
 //! Floors: below which entry nothing of a topic is shown any more.
 
+use std::sync::atomic::Ordering;
+
 use crate::backplane::local::region_of;
 use crate::backplane::name::{Filter, Offset, lost};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,6 +81,13 @@ fn known_floor(view: &View, core: &Core, stream: &str, key: &[u8]) -> Result<Flo
 /// Writes a floor down, unless there is a higher one, and waits until it is durable whatever the journal's durability
 /// is: only then does anything go.
 pub(super) fn put(core: &Core, floors: KindId, key: &[u8], floor: Floor) -> Result<()> {
+    put_durably(core, floors, key, floor)?;
+    // Behind it, so that whoever sees that there is one finds it.
+    core.floors_put.fetch_add(1, Ordering::Release);
+    Ok(())
+}
+
+fn put_durably(core: &Core, floors: KindId, key: &[u8], floor: Floor) -> Result<()> {
     loop {
         let view = core.view();
         let newest = view.latest(floors, key)?.map(|entry| entry.generation());
