@@ -276,8 +276,7 @@ impl Projectors {
         if let Some(projector) = known.filter(|known| known.shown().halt.is_none()) {
             return Ok(TopicFold { projector, era: OnceLock::new() });
         }
-        let subject =
-            Subject { fold: F::NAME, version: F::VERSION, stream: stream.to_owned(), key: key.to_vec() };
+        let subject = Subject::of::<F>(stream, key);
         let setting = Setting { plane: Arc::clone(plane), subject, schema, options };
         let projector = Projector::<F>::start(&self.pool, setting)?;
         let shared: Arc<dyn Any + Send + Sync> = projector.clone();

@@ -21,6 +21,7 @@ use crate::backplane::{
 };
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::Fold;
 use crate::fold::continuity::Continuity;
 use crate::format::chunk::{Chunk, HEAD_BYTES, PIECES_MAX};
 use crate::format::stamp::mixed;
@@ -63,8 +64,10 @@ struct Head {
     era: [u64; 2],
     offset: u64,
     count: u64,
+    /// In the order in which they appended last.
     writers: Vec<(u64, u64)>,
-    is_anew: bool,
+    is_partial: bool,
+    begun_anew: u64,
 }
 
 /// A fold diverged.
@@ -84,9 +87,16 @@ pub(super) struct Found {
     pub(super) bad: u64,
     /// So many are of another era.
     pub(super) of_other_eras: u64,
+    /// The most that one of any era says how often it was begun anew.
+    begun_anew: u64,
 }
 
 impl Subject {
+    /// A fold over the topic of a key.
+    pub(crate) fn of<F: Fold>(stream: &str, key: &[u8]) -> Self {
+        Self { fold: F::NAME, version: F::VERSION, stream: stream.to_owned(), key: key.to_vec() }
+    }
+
     pub(super) fn filter(&self) -> Filter<'_> {
         Filter::topic(&self.stream, &self.key)
     }
@@ -124,8 +134,9 @@ impl Image {
             era: [half(era), half(era >> 64)],
             offset: self.offset.raw(),
             count: self.continuity.count,
-            writers: self.continuity.writers.iter().map(|(writer, n)| (writer.raw(), *n)).collect(),
-            is_anew: self.continuity.is_anew,
+            writers: self.continuity.writers(),
+            is_partial: self.continuity.is_partial,
+            begun_anew: self.continuity.begun_anew,
         };
         let mut bytes = vec![0; 4];
         codec::encode(IMAGES_STREAM, &head, &mut bytes)?;
@@ -147,11 +158,12 @@ impl Image {
             && head.version == subject.version
             && head.stream == subject.stream
             && head.key == subject.key;
-        let writers = head.writers.iter().map(|(writer, n)| (WriterId::from_raw(*writer), *n)).collect();
+        let Head { count, is_partial, begun_anew, .. } = head;
+        let continuity = Continuity { count, is_partial, begun_anew, ..Continuity::default() };
         is_of_it.then(|| Self {
             era: Era::from_raw(u128::from(head.era[0]) | u128::from(head.era[1]) << 64),
             offset: Offset::from_raw(head.offset),
-            continuity: Continuity { count: head.count, writers, is_anew: head.is_anew },
+            continuity: continuity.with_writers(&head.writers),
             value: value.to_vec(),
         })
     }
@@ -172,7 +184,10 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
         })?;
     found.bad += u64::from(is_damaged) + pieces.bad;
     for whole in pieces.whole.into_iter().rev() {
-        match Image::read(subject, &whole) {
+        let image = Image::read(subject, &whole);
+        found.begun_anew =
+            image.iter().map(|image| image.continuity.begun_anew).fold(found.begun_anew, u64::max);
+        match image {
             None => found.bad += 1,
             Some(image) if image.era != era => found.of_other_eras += 1,
             Some(image) => found.images.push(image),
@@ -215,10 +230,8 @@ fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecor
     if head == Offset::BEGINNING {
         return Ok(false);
     }
-    // Behind the one before the oldest that there is.
-    let lowest = repeated(|| plane.lowest_retained(filter))?;
-    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1));
-    let mut feed = repeated(|| plane.subscribe(filter, last))?;
+    let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
+    let mut last = feed.position();
     let mut tries = FEEDS_MAX;
     while last < head {
         let record = match feed.next_timeout(PATIENCE) {
@@ -351,6 +364,60 @@ pub(crate) fn check_not_marked(plane: &dyn Backplane, topic: Filter<'_>) -> Resu
         .sides("a topic of which no fold has diverged", "one of which one did: its records are kept"))
 }
 
+/// Saves an image of nothing right before the oldest record of a topic that is left, where there is none that can be used and
+/// the history is not whole: what was dropped is taken for lost.
+///
+/// # Errors
+///
+/// `InvalidInput` where a fold can begin. `Halted` where it diverged.
+pub(crate) fn begin_anew(
+    plane: &dyn Backplane,
+    subject: &Subject,
+    nothing: Vec<u8>,
+    is_value: &dyn Fn(&[u8]) -> bool,
+) -> Result<()> {
+    let doing = || format!("begin the fold {:?} of {} anew", subject.fold, subject.filter());
+    if let Some(offset) = marked(plane, subject)? {
+        return Err(Error::new(ErrorKind::Halted, doing())
+            .sides("a fold that has not diverged", format!("one that has, behind offset {offset}")));
+    }
+    let era = repeated(|| plane.era())?;
+    let found = load(plane, subject, era)?;
+    let head = repeated(|| plane.head(subject.filter()))?;
+    let usable = found.images.iter().filter(|image| image.offset <= head && is_value(&image.value));
+    for from in usable.map(|image| image.offset).chain([Offset::BEGINNING]) {
+        match repeated(|| plane.subscribe(subject.filter(), from)) {
+            Err(error) if error.kind() == ErrorKind::Lost => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return Err(Error::new(ErrorKind::InvalidInput, doing()).sides(
+                    "records that were dropped, and no image that bridges that",
+                    format!("all records behind {from}, from which it goes on by itself"),
+                ));
+            }
+        }
+    }
+    let mut feed = repeated(|| plane.subscribe_oldest(subject.filter()))?;
+    let first = feed.next_timeout(PATIENCE)?;
+    let place = first.as_ref().and_then(StreamRecord::place_in_topic);
+    let known = Continuity {
+        // What it has to follow, where the log says it.
+        count: place.map_or(0, |place| place.generation.saturating_sub(1)),
+        is_partial: true,
+        begun_anew: found.begun_anew + 1,
+        ..Continuity::default()
+    };
+    let before = |record: StreamRecord| Offset::from_raw(record.offset().raw().saturating_sub(1));
+    let offset = first.map(before).ok_or_else(|| {
+        Error::new(ErrorKind::Disconnected, doing()).sides(format!("records up to {head}"), "none")
+    })?;
+    if repeated(|| plane.era())? != era {
+        return Err(Error::new(ErrorKind::EraChanged, doing()));
+    }
+    let image = Image { era, offset, continuity: known, value: nothing };
+    save(plane, subject, &image, &mut PIECE_BYTES.clone()).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,11 +428,11 @@ mod tests {
     }
 
     fn image(offset: u64, bytes: usize) -> Image {
-        let writers = [(WriterId::from_raw(7), 3), (WriterId::from_raw(u64::MAX), 1)].into_iter().collect();
+        let known = Continuity { count: 4, is_partial: true, begun_anew: 2, ..Continuity::default() };
         Image {
             era: Era::from_raw(u128::MAX - 5),
             offset: Offset::from_raw(offset),
-            continuity: Continuity { count: 4, writers, is_anew: true },
+            continuity: known.with_writers(&[(u64::MAX, 1), (7, 3)]),
             value: vec![offset.to_le_bytes()[0]; bytes],
         }
     }

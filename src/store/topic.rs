@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Compactor, Feed, Filter, Offset, Stamp, StreamRecord};
+use crate::backplane::{Compactor, Feed, Filter, IMAGES_STREAM, Offset, Stamp, StreamRecord};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::handle::TopicFold;
-use crate::fold::image;
+use crate::fold::image::{self, Subject};
 use crate::fold::topic::FoldOptions;
 use crate::store::Store;
 use crate::store::author::Wanted;
@@ -152,7 +152,8 @@ impl<T> TopicHandle<'_, T> {
         self.store.backplane()?.head(self.filter())
     }
 
-    /// The offset of the oldest event that is left.
+    /// The offset of the oldest event that is left. [`read`](Self::read) would begin behind it, and leave it out:
+    /// [`read_oldest`](Self::read_oldest) begins with it.
     ///
     /// # Errors
     ///
@@ -165,9 +166,33 @@ impl<T> TopicHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](crate::backplane::Backplane::subscribe).
+    /// `Lost` if the topic was [compacted](Self::compact) past it, also for [`Offset::BEGINNING`]; as
+    /// [`subscribe`](crate::backplane::Backplane::subscribe).
     pub fn read(&self, from: Offset) -> Result<TopicFeed<T>> {
         let feed = self.store.backplane()?.subscribe(self.filter(), from)?;
+        Ok(TopicFeed { feed, topic: self.topic })
+    }
+
+    /// The events from the oldest on that is left, which is the first one if nothing was dropped, and then those that come.
+    ///
+    /// ```
+    /// # use esker::{Store, Topic};
+    /// # const ORDERS: Topic<String> = Topic::new("order");
+    /// # fn main() -> esker::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let order = store.topic(ORDERS, "8812")?;
+    /// order.append(&"placed".to_owned())?;
+    /// let shipped = order.append(&"shipped".to_owned())?;
+    /// order.compact(shipped)?;
+    /// assert_eq!(order.read_oldest()?.next()?.value()?, "shipped");
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe_oldest`](crate::backplane::Backplane::subscribe_oldest).
+    pub fn read_oldest(&self) -> Result<TopicFeed<T>> {
+        let feed = self.store.backplane()?.subscribe_oldest(self.filter())?;
         Ok(TopicFeed { feed, topic: self.topic })
     }
 
@@ -188,6 +213,23 @@ impl<T> TopicHandle<'_, T> {
     pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
         let topic = (self.topic.name, &*self.key);
         self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
+    }
+
+    /// Takes the events that were dropped for lost to a fold, which cannot begin without them: it has halted, as
+    /// [`EraChanged`](crate::HaltReason::EraChanged) or [`Unbridgeable`](crate::HaltReason::Unbridgeable). Whoever takes it up
+    /// [behind this](Self::fold), in any process, has the value of the events that are left, from the oldest on, and
+    /// [`FoldStats::begun_anew`](crate::FoldStats::begun_anew) says how often that was done to it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it can begin: with an image, or as all events are there. `Halted` if it [diverged](crate::Verify). What the
+    /// backplane answers.
+    pub fn begin_anew<F: Fold<Event = T>>(&self) -> Result<()> {
+        let mut nothing = Vec::new();
+        codec::encode(IMAGES_STREAM, &F::State::default(), &mut nothing)?;
+        let subject = Subject::of::<F>(self.topic.name, &self.key);
+        let is_value = |bytes: &[u8]| codec::decode_bytes::<F::State>(bytes).is_ok();
+        image::begin_anew(&**self.store.backplane()?, &subject, nothing, &is_value)
     }
 
     /// Drops the events before an offset; see [`Compactor::compact`]. A fold that has no image from behind there, such as

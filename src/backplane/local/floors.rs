@@ -106,10 +106,17 @@ pub(super) fn check_not_hidden(
 ) -> Result<Floor> {
     let (Some(key), Some(floors)) = (filter.key, floors) else { return Ok(Floor::default()) };
     let floor = floor_of(view, floors, key)?;
-    if from.raw() < floor.hidden {
+    if from.raw() < floor.hidden && !begins_anew(view, kind, key, floor)? {
         return Err(lost(filter, from, lowest_of(view, kind, key, floor)?));
     }
     Ok(floor)
+}
+
+/// True if nothing is left of the history that a floor is of: it was erased, and there is another, or none yet. (The newest
+/// record is never hidden.)
+fn begins_anew(view: &View, kind: KindId, key: &[u8], floor: Floor) -> Result<bool> {
+    let oldest = view.entity_behind(kind, key, floor.first.saturating_sub(1)).next().transpose()?;
+    Ok(oldest.is_none_or(|entry| entry.is_first() && entry.generation().get() > floor.generation))
 }
 
 /// Refuses a place behind which something was dropped that no floor hides: by what the kind keeps, or erased.
