@@ -255,7 +255,7 @@ pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};
-pub use store::cell::{Cell, Cells, Loaded};
+pub use store::cell::{Cell, CellWatcher, Cells, Loaded};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
 pub use store::mirror::{Mirror, MirrorBuilder, MirrorMonitor, MirrorOutcome, MirrorStatus};

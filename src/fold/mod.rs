@@ -6,7 +6,7 @@ pub(crate) mod folding;
 pub(crate) mod handle;
 pub(crate) mod image;
 pub(crate) mod panics;
-mod pool;
+pub(crate) mod pool;
 mod projector;
 pub(crate) mod retry;
 pub(crate) mod topic;

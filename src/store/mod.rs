@@ -7,6 +7,7 @@
 mod author;
 pub(crate) mod batch;
 pub(crate) mod cell;
+mod copies;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
@@ -37,6 +38,7 @@ use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
 use crate::store::author::Authors;
 use crate::store::batch::{StoreBatch, With};
+use crate::store::copies::Copies;
 use crate::store::fact::OwnedFact;
 use crate::store::facts::Facts;
 use crate::store::kinds::Kinds;
@@ -83,6 +85,7 @@ pub struct Store {
     backplane_is_given: bool,
     authors: Arc<Authors>,
     projectors: Arc<Projectors>,
+    copies: Arc<Copies>,
 }
 
 const _: () = {
@@ -126,7 +129,7 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
-        let projectors = Arc::new(Projectors::new(journal.core().options.fold_threads));
+        let (projectors, copies) = tasks_of(&journal);
         Self {
             journal,
             kinds: Arc::default(),
@@ -135,6 +138,7 @@ impl Store {
             backplane_is_given: false,
             authors: Arc::default(),
             projectors,
+            copies,
         }
     }
 
@@ -151,8 +155,8 @@ impl Store {
     #[must_use]
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
-        let projectors = Arc::new(Projectors::new(self.journal.core().options.fold_threads));
-        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
+        let (projectors, copies) = tasks_of(&self.journal);
+        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, copies, ..self }
     }
 
     /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.
@@ -383,6 +387,14 @@ impl Store {
     fn bind<'t, T: Deserialize<'t>>(&self, kind: Facts<T>) -> Result<KindId> {
         self.kinds.bind(&self.journal, kind)
     }
+}
+
+/// What works for a store on its backplane, on the same threads.
+fn tasks_of(journal: &Journal) -> (Arc<Projectors>, Arc<Copies>) {
+    let options = &journal.core().options;
+    let projectors = Projectors::new(options.fold_threads);
+    let copies = Copies::new(Arc::clone(projectors.pool()), options.cell_sweep);
+    (Arc::new(projectors), Arc::new(copies))
 }
 
 impl From<Journal> for Store {
