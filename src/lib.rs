@@ -263,7 +263,7 @@ pub use store::project::{DurableProjectionWatcher, ProjectionOptions, Projection
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::state::SESSIONS;
-pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord};
+pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord, TopicTicket};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker::backplane::{Backplane, Filter, InMemory, Offset, Put, Revision, Stamp, Step, WriterId};
 use esker::conformance::doubles::{Double, Fault};
-use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic};
+use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic, TopicTicket};
 
 const ORDERS: Topic<String> = Topic::new("order").version(2);
 
@@ -263,4 +263,47 @@ fn appends_of_many_threads_to_one_topic_never_conflict_and_each_is_there_once() 
         let behind = values.iter().filter(|value| *value == "behind the newest").count() as u64;
         assert_eq!(behind, conditional.into_inner());
     }
+}
+
+#[test]
+fn an_append_that_is_not_waited_for_has_its_place_and_comes_to_be_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.esker");
+    let store = Store::open(&path).unwrap();
+    let topic = store.topic(ORDERS, "a").unwrap();
+    let tickets: Vec<_> = (0..20).map(|n| topic.append_nowait(&n.to_string()).unwrap()).collect();
+    assert!(tickets.is_sorted_by(|before, next| before.offset() < next.offset()));
+    let last = tickets[19].wait_durable().unwrap();
+    assert!(tickets.iter().all(TopicTicket::is_durable), "those before it too");
+    assert_eq!(topic.head().unwrap(), last);
+    // An append behind them waits for all.
+    let unwaited = topic.append_nowait(&"20".to_owned()).unwrap();
+    topic.append(&"21".to_owned()).unwrap();
+    assert!(unwaited.is_durable());
+    let closed = topic.append_nowait(&"22".to_owned()).unwrap();
+    store.close().unwrap();
+    assert_eq!(closed.wait_durable().unwrap(), closed.offset(), "a close syncs");
+    let refused = topic.append_nowait(&"23".to_owned()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    let store = Store::open(&path).unwrap();
+    let mut feed = store.topic(ORDERS, "a").unwrap().read(Offset::BEGINNING).unwrap();
+    let values = std::iter::from_fn(|| feed.try_next().unwrap()).map(|event| event.value().unwrap());
+    assert!(values.eq((0..=22).map(|n| n.to_string())));
+}
+
+#[test]
+fn threads_that_append_to_one_topic_wait_for_the_disk_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("s.esker")).unwrap();
+    let before = store.journal().stats().syncs;
+    std::thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                let topic = store.topic(ORDERS, "hot").unwrap();
+                (0..20).for_each(|n| _ = topic.append(&n.to_string()).unwrap());
+            });
+        }
+    });
+    let syncs = store.journal().stats().syncs - before;
+    assert!(syncs < 320, "{syncs} syncs for 320 appends: each waited for its own");
 }

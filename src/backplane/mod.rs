@@ -44,9 +44,10 @@
 mod check;
 mod feed;
 mod listen;
-mod local;
+pub(crate) mod local;
 mod memory;
 mod name;
+mod pending;
 mod record;
 mod step;
 mod waiting;
@@ -58,6 +59,7 @@ pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::Local;
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
+pub use crate::backplane::pending::{Awaited, Pending};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::{ErrorKind, Result};
@@ -106,6 +108,17 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     /// find it out. `Closed`. Behind an error of another kind nothing was done where commits are [atomic](Self::atomic),
     /// and else nothing of the step that failed, and of those behind it.
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done>;
+
+    /// The same, but for waiting until it is durable, where that can be told apart: it returns when the steps have their places, in
+    /// the order of the calls. If it never comes to be durable, neither does anything that is committed later. As it is here it
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), but for those of waiting.
+    fn commit_nowait(&self, steps: &[Step<'_>]) -> Result<Pending> {
+        self.commit(steps).map(Pending::durable)
+    }
 
     /// Delivers the records of a stream, or of one topic, behind an offset: those that are there, and then those
     /// that come. [`Offset::BEGINNING`] is before all of them; one less than the offset of a record is before that record and

@@ -167,7 +167,7 @@ pub(crate) struct Active {
 impl<'a> Item<'a> {
     /// Of a row frame. What it expects of its entity, its one writer knows.
     pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash) -> Self {
-        Self { draft, hash, expect: Expect::Any, stamp: None }
+        Self { draft, hash, expect: Expect::Any, stamp: None, is_own: false }
     }
 
     pub(crate) fn kind(&self) -> u16 {
@@ -235,6 +235,8 @@ pub(crate) struct Item<'a> {
     expect: Expect,
     /// What it is remembered by.
     pub(crate) stamp: Option<IdempotencyKey>,
+    /// Nobody asks whether its kind may be written.
+    pub(crate) is_own: bool,
 }
 
 impl Core {
@@ -323,7 +325,7 @@ impl Core {
         let hash = self.index.hash(record.kind.0, record.key);
         self.index.touch(hash)?;
         let stamp = record.stamp.map(|stamp| stamp.key_for(record.kind.0, record.key));
-        Ok(Item { draft, hash, expect: record.expect, stamp })
+        Ok(Item { draft, hash, expect: record.expect, stamp, is_own: record.is_own })
     }
 
     /// Appends items, and in the same batch moves of cursors, which stand before them.

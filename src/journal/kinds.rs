@@ -119,7 +119,7 @@ impl Core {
         let known = 1..=self.kinds_through.load(Ordering::Acquire);
         items.iter().try_for_each(|item| {
             let kind = item.draft.kind;
-            if item.draft.operation == FACT {
+            if item.draft.operation == FACT && !item.is_own {
                 if self.state_kinds.contains(kind) {
                     return Err(self.owned_by_state(kind, "append to"));
                 }

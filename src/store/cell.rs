@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backplane::{CellState, KEY_BYTES_MAX, Revision};
+use crate::backplane::{CELLS_CHANNEL, CellState, KEY_BYTES_MAX, Revision};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::retry::Retry;
@@ -171,6 +171,40 @@ impl<T> Cell<T> {
         Ok(copy)
     }
 
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Refuses a cell that no batch of a store reaches.
+    pub(crate) fn check_of(&self, store: &Store) -> Result<()> {
+        store.check_own_backplane(&self.doing("put out a change of"))?;
+        self.store.check_own_backplane(&self.doing("put out a change of"))?;
+        if Arc::ptr_eq(self.store.journal().core(), store.journal().core()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, self.doing("put out a change of"))
+            .sides("a cell of the store that reacts", "one of another"))
+    }
+
+    /// What `change` makes of encoded bytes.
+    pub(crate) fn changed(
+        &self,
+        now: Option<&[u8]>,
+        change: impl FnOnce(Option<T>) -> Result<Option<T>>,
+    ) -> Result<Option<Vec<u8>>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let now = now.map(codec::decode_bytes).transpose();
+        let now = now.map_err(|cause| Error::new(ErrorKind::Codec, self.doing("decode")).because(cause))?;
+        let encoded = |value: T| {
+            let mut bytes = Vec::new();
+            codec::encode(CELLS_CHANNEL, &value, &mut bytes)?;
+            Ok(bytes)
+        };
+        change(now)?.map(encoded).transpose()
+    }
+
     /// Changes what the cell holds: loads, asks `change` what it is to hold (`None`: nothing), and swaps if nobody else has
     /// meanwhile; else again, up to 100 times, with pauses from 100 microseconds to 10 milliseconds. So `change` may be
     /// called several times. Answers what it holds then.
@@ -190,11 +224,11 @@ impl<T> Cell<T> {
             let value = change(value)?;
             let mut bytes = Vec::new();
             if let Some(value) = &value {
-                codec::encode("esker.cells", value, &mut bytes)?;
+                codec::encode(CELLS_CHANNEL, value, &mut bytes)?;
             }
             let wanted = Wanted::Put { value: value.as_ref().map(|_| &*bytes), expect: revision };
             match self.store.authors.commit(&**plane, None, &self.key, wanted) {
-                Ok(revision) => {
+                Ok((revision, _)) => {
                     let revision = Revision::from_raw(revision);
                     let cell = CellState::new(value.as_ref().map(|_| bytes), revision);
                     self.store.copies.changed(&**plane, &self.key, &cell);

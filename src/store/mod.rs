@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Backplane, Local};
 use crate::codec;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
 use crate::fold::handle::Projectors;
 use crate::format::system::Keep;
@@ -171,6 +171,15 @@ impl Store {
         // A guest's: what stands on the journal does not keep it open.
         let local = Local::over(&self.journal.guest())?;
         Ok(self.backplane.get_or_init(|| Arc::new(local)))
+    }
+
+    /// Refuses what only the journal can do, where topics and cells are elsewhere.
+    pub(crate) fn check_own_backplane(&self, doing: &str) -> Result<()> {
+        if !self.backplane_is_given {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, doing)
+            .sides("topics and cells of the store's own journal", "those of another backplane"))
     }
 
     /// The log of bytes under this store.

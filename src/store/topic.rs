@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Compactor, Feed, Filter, IMAGES_STREAM, Offset, Stamp, StreamRecord};
+use crate::backplane::{Compactor, Feed, Filter, IMAGES_STREAM, Offset, Pending, Stamp, StreamRecord};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
@@ -58,6 +58,11 @@ impl<T> Topic<T> {
         self
     }
 
+    /// The same events, as facts of the store's own journal.
+    pub(crate) const fn as_facts(&self) -> Facts<T> {
+        Facts::new(self.name).version(self.version)
+    }
+
     /// The name of the stream.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -99,7 +104,7 @@ impl Store {
     {
         if !self.backplane_is_given {
             // So that the tool decodes it without the application.
-            self.bind(Facts::<T>::new(topic.name).version(topic.version))?;
+            self.bind(topic.as_facts())?;
         }
         Ok(TopicHandle { store: self, topic, key: key.as_ref().to_vec() })
     }
@@ -116,6 +121,32 @@ impl<T> TopicHandle<'_, T> {
     where
         T: Serialize,
     {
+        self.append_behind(None, event)?.acknowledged()
+    }
+
+    /// Appends an event without waiting until it is durable. Events of one topic come to stand in the order of the calls, and none
+    /// survives a crash that one before it did not survive. Where appends of a backplane cannot be told from waiting, it waits.
+    ///
+    /// ```
+    /// # use esker::{Store, Topic};
+    /// # const READINGS: Topic<f64> = Topic::new("reading");
+    /// # fn main() -> esker::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let sensor = store.topic(READINGS, "sensor-7")?;
+    /// let tickets = [20.5, 20.7, 21.0].map(|degrees| sensor.append_nowait(&degrees));
+    /// let [.., last] = tickets;
+    /// let last = last?.wait_durable()?;                    // and those before it
+    /// assert_eq!(last, sensor.head()?);
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), but for those of waiting.
+    pub fn append_nowait(&self, event: &T) -> Result<TopicTicket>
+    where
+        T: Serialize,
+    {
         self.append_behind(None, event)
     }
 
@@ -128,18 +159,19 @@ impl<T> TopicHandle<'_, T> {
     where
         T: Serialize,
     {
-        self.append_behind(Some(newest), event)
+        self.append_behind(Some(newest), event)?.acknowledged()
     }
 
-    fn append_behind(&self, expect: Option<Offset>, event: &T) -> Result<Offset>
+    fn append_behind(&self, expect: Option<Offset>, event: &T) -> Result<TopicTicket>
     where
         T: Serialize,
     {
         codec::encoded(self.topic.name, event, |payload| {
             let wanted = Wanted::Append { payload, expect, schema: self.topic.version };
             let plane = self.store.backplane()?;
-            let offset = self.store.authors.commit(&**plane, Some(self.topic.name), &self.key, wanted)?;
-            Ok(Offset::from_raw(offset))
+            let (offset, pending) =
+                self.store.authors.commit(&**plane, Some(self.topic.name), &self.key, wanted)?;
+            Ok(TopicTicket { offset: Offset::from_raw(offset), pending })
         })
     }
 
@@ -256,6 +288,41 @@ impl<T> TopicHandle<'_, T> {
 impl<T> fmt::Debug for TopicHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TopicHandle({})", self.filter())
+    }
+}
+
+/// An event that has its place, and will be durable: [`TopicHandle::append_nowait`].
+#[derive(Clone, Debug)]
+#[must_use = "an append that nobody waits for may be lost to a power cut"]
+pub struct TopicTicket {
+    offset: Offset,
+    pending: Pending,
+}
+
+impl TopicTicket {
+    /// Its place in the topic.
+    #[must_use]
+    pub const fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// True once it is durable.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.pending.is_durable()
+    }
+
+    /// Waits until it is as durable as the backplane can make it: on a store's own journal, until it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if that failed: it may be there or not. `Closed`.
+    pub fn wait_durable(&self) -> Result<Offset> {
+        self.pending.wait_durable().map(|_| self.offset)
+    }
+
+    fn acknowledged(&self) -> Result<Offset> {
+        self.pending.wait_acknowledged().map(|_| self.offset)
     }
 }
 
