@@ -185,6 +185,21 @@ impl Local {
         Ok((kind, cell_in(&core.view(), kind, key)?))
     }
 
+    /// Compacts topics of a stream, each to before its offset, and waits for the disk once.
+    pub(crate) fn compact_all(&self, stream: &str, topics: &[(Vec<u8>, Offset)]) -> Result<()> {
+        let core = self.core("compact")?;
+        let Some(kind) = self.known(stream)? else { return Ok(()) };
+        let view = told(core);
+        let mut end = None;
+        for (key, before) in topics {
+            if let Some(floor) = floors::raised(&view, core, kind, Filter::topic(stream, key), *before)? {
+                let floors = self.own_kind(floors::name_of(stream))?;
+                end = Some(floors::put(core, floors, key, floor)?);
+            }
+        }
+        end.map_or(Ok(()), |end| core.wait_durable(end))
+    }
+
     /// Appends steps; answers where the log ends behind them.
     fn place(&self, steps: &[Step<'_>]) -> Result<(Done, &Arc<Core>, Position)> {
         check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
@@ -359,7 +374,7 @@ impl Compactor for Local {
         let Some(kind) = self.known(stream)? else { return Ok(()) };
         let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
         let floors = self.own_kind(floors::name_of(stream))?;
-        floors::put(core, floors, key, floor)
+        core.wait_durable(floors::put(core, floors, key, floor)?)
     }
 }
 

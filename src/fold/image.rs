@@ -103,9 +103,12 @@ impl Subject {
 
     /// The key of its images. Not keyed by the store: every process has to come to the same.
     pub(super) fn images_key(&self) -> [u8; 16] {
-        let version = self.version.to_le_bytes();
-        key_of(b"image", &[self.fold.as_bytes(), &version, self.stream.as_bytes(), &self.key])
+        images_key(self.fold, self.version, &self.stream, &self.key)
     }
+}
+
+fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> [u8; 16] {
+    key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes(), stream.as_bytes(), key])
 }
 
 /// The key of the marks of a topic.
@@ -113,13 +116,54 @@ fn marks_key(topic: Filter<'_>) -> [u8; 16] {
     key_of(b"marks", &[topic.stream.as_bytes(), topic.key.unwrap_or_default()])
 }
 
-fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut bytes = what.to_vec();
     for part in parts {
         bytes.extend((part.len() as u64).to_le_bytes());
         bytes.extend(*part);
     }
     mixed(&bytes).to_le_bytes()
+}
+
+impl Head {
+    /// The head, and the value behind it; `None`: it is no image.
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (head, value) = rest.split_at_checked(length)?;
+        Some((codec::decode_bytes(head).ok()?, value))
+    }
+
+    fn era(&self) -> Era {
+        Era::from_raw(u128::from(self.era[0]) | u128::from(self.era[1]) << 64)
+    }
+}
+
+/// What an image says that it is of.
+pub(super) struct Covers {
+    pub(super) fold: String,
+    pub(super) version: u32,
+    pub(super) stream: String,
+    pub(super) key: Vec<u8>,
+    pub(super) era: Era,
+    pub(super) offset: Offset,
+}
+
+impl Covers {
+    /// `None`: it is no image, or none that stands where those of its fold do.
+    pub(super) fn read(key: &[u8], bytes: &[u8]) -> Option<Self> {
+        let (head, _) = Head::read(bytes)?;
+        let (era, offset) = (head.era(), Offset::from_raw(head.offset));
+        let Head { fold, version, stream, key: of, .. } = head;
+        (images_key(&fold, version, &stream, &of) == key).then_some(Self {
+            fold,
+            version,
+            stream,
+            key: of,
+            era,
+            offset,
+        })
+    }
 }
 
 impl Image {
@@ -150,10 +194,7 @@ impl Image {
 
     /// `None`: it is none of this fold over this topic.
     fn read(subject: &Subject, bytes: &[u8]) -> Option<Self> {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (head, value) = rest.split_at_checked(length)?;
-        let head: Head = codec::decode_bytes(head).ok()?;
+        let (head, value) = Head::read(bytes)?;
         let is_of_it = head.fold == subject.fold
             && head.version == subject.version
             && head.stream == subject.stream
@@ -161,7 +202,7 @@ impl Image {
         let Head { count, is_partial, begun_anew, .. } = head;
         let continuity = Continuity { count, is_partial, begun_anew, ..Continuity::default() };
         is_of_it.then(|| Self {
-            era: Era::from_raw(u128::from(head.era[0]) | u128::from(head.era[1]) << 64),
+            era: head.era(),
             offset: Offset::from_raw(head.offset),
             continuity: continuity.with_writers(&head.writers),
             value: value.to_vec(),
@@ -199,15 +240,15 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
 
 /// Values that are put together from their pieces.
 #[derive(Default)]
-struct Pieces {
+pub(super) struct Pieces {
     open: BTreeMap<u64, BTreeMap<u32, Vec<u8>>>,
     /// The oldest first.
-    whole: Vec<Vec<u8>>,
+    pub(super) whole: Vec<Vec<u8>>,
     bad: u64,
 }
 
 impl Pieces {
-    fn take(&mut self, chunk: Chunk<'_>) {
+    pub(super) fn take(&mut self, chunk: Chunk<'_>) {
         let pieces = self.open.entry(chunk.value).or_default();
         pieces.insert(chunk.index, chunk.bytes.to_vec());
         if pieces.len() as u64 != u64::from(chunk.count) {
@@ -225,7 +266,15 @@ impl Pieces {
 
 /// Hands on the records of a key of the stream of images, up to what is newest now. Answers whether damage ended it.
 fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<bool> {
-    let filter = Filter::topic(IMAGES_STREAM, key);
+    read_filtered(plane, Filter::topic(IMAGES_STREAM, key), each)
+}
+
+/// The same of a filter.
+pub(super) fn read_filtered(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<bool> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
         return Ok(false);
@@ -248,7 +297,7 @@ fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecor
             }
             Err(error) => return Err(error),
         };
-        if record.offset() > last && record.key() == key {
+        if record.offset() > last && filter.matches(record.key()) {
             last = record.offset();
             each(&record);
         }
@@ -307,6 +356,14 @@ fn append_pieces(plane: &dyn Backplane, key: &[u8], bytes: &[u8], piece_bytes: u
     Ok(first.unwrap_or_default())
 }
 
+/// Appends a value that is one piece.
+pub(super) fn append_whole(plane: &dyn Backplane, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let writer = WriterId::random()?;
+    let whole_crc = crc32fast::hash(bytes);
+    let chunk = Chunk { value: writer.raw(), index: 0, count: 1, whole_crc, bytes };
+    append(plane, key, &chunk.encode(), Stamp::new(writer, 1)).map(drop)
+}
+
 fn append(plane: &dyn Backplane, key: &[u8], payload: &[u8], stamp: Stamp) -> Result<Offset> {
     let step = Step::Append(Append::new(IMAGES_STREAM, key, payload, stamp));
     Ok(repeated(|| plane.commit(&[step]))?.offset(0).unwrap_or_default())
@@ -335,10 +392,7 @@ pub(super) fn mark(plane: &dyn Backplane, subject: &Subject, offset: Offset) -> 
     let mark = Mark { fold: subject.fold.to_owned(), version: subject.version, offset: offset.raw() };
     let mut bytes = Vec::new();
     codec::encode(IMAGES_STREAM, &mark, &mut bytes)?;
-    let writer = WriterId::random()?;
-    let whole_crc = crc32fast::hash(&bytes);
-    let chunk = Chunk { value: writer.raw(), index: 0, count: 1, whole_crc, bytes: &bytes };
-    append(plane, &marks_key(subject.filter()), &chunk.encode(), Stamp::new(writer, 1)).map(drop)
+    append_whole(plane, &marks_key(subject.filter()), &bytes)
 }
 
 /// Behind which record a fold diverged, if it did. A mark that cannot be read is one of every fold.

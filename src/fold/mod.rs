@@ -5,6 +5,7 @@ mod continuity;
 pub(crate) mod folding;
 pub(crate) mod handle;
 pub(crate) mod image;
+pub(crate) mod keeping;
 pub(crate) mod panics;
 pub(crate) mod pool;
 mod projector;

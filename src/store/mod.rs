@@ -30,6 +30,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
 use crate::fold::handle::Projectors;
+use crate::fold::keeping::Keeping;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
@@ -130,6 +131,8 @@ impl Store {
     #[must_use]
     pub fn over(journal: Journal) -> Self {
         let (projectors, copies) = tasks_of(&journal);
+        // Another store over the same journal says the same.
+        journal.core().raises_floors.get_or_init(|| Box::new(Keeping(journal.downgrade())));
         Self {
             journal,
             kinds: Arc::default(),

@@ -14,7 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::handle::TopicFold;
 use crate::fold::image::{self, Subject};
+use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
+use crate::format::system::Keep;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -104,9 +106,25 @@ impl Store {
     {
         if !self.backplane_is_given {
             // So that the tool decodes it without the application.
-            self.bind(topic.as_facts())?;
+            let is_new = self.journal.core().registry.read().named(topic.name).is_none();
+            let kind = self.bind(topic.as_facts())?;
+            if is_new {
+                self.journal.keep(kind, Keep::Fold)?;
+            }
         }
         Ok(TopicHandle { store: self, topic, key: key.as_ref().to_vec() })
+    }
+}
+
+impl Store {
+    /// Takes a fold for one that nobody folds a topic's stream by any more: compaction keeps nothing for it. If somebody takes it up
+    /// again it is [registered](TopicHandle::fold) again.
+    ///
+    /// # Errors
+    ///
+    /// What [`append`](Self::append) answers.
+    pub fn retire_fold<T>(&self, topic: Topic<T>, name: &str) -> Result<()> {
+        self.projectors.retire(&**self.backplane()?, topic.name, name)
     }
 }
 
@@ -230,9 +248,15 @@ impl<T> TopicHandle<'_, T> {
 
     /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
     ///
+    /// On the store's own journal the fold is registered with the stream when it is first taken up: from then on compaction keeps the
+    /// events that it needs ([`Keep::Fold`]), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
+    /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
+    /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
+    /// thought of yet keeps [all](Keep::All).
+    ///
     /// # Errors
     ///
-    /// `Closed`; `Io` if no thread can be started.
+    /// `Closed`; `Io` if no thread can be started; where it is registered, what [`append`](Self::append) answers.
     pub fn fold<F: Fold<Event = T>>(&self) -> Result<TopicFold<F>> {
         self.fold_with(FoldOptions::new())
     }
@@ -244,6 +268,9 @@ impl<T> TopicHandle<'_, T> {
     /// As [`fold`](Self::fold).
     pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
         let topic = (self.topic.name, &*self.key);
+        if !self.store.backplane_is_given {
+            self.store.projectors.register::<F>(&**self.store.backplane()?, self.topic.name)?;
+        }
         self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
     }
 
@@ -276,7 +303,8 @@ impl<T> TopicHandle<'_, T> {
             Error::new(ErrorKind::InvalidInput, format!("compact {}", self.filter()))
                 .sides("a backplane with a compactor", "one without")
         })?;
-        image::check_not_marked(&**self.store.backplane()?, self.filter())?;
+        let plane = &**self.store.backplane()?;
+        let before = keeping::may_go_before(plane, self.filter(), before)?;
         compactor.compact(self.topic.name, &self.key, before)
     }
 

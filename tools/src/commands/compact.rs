@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Seq};
+use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Seq, Store};
 use serde::Serialize;
 use serde_json::json;
 
@@ -106,7 +106,9 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     let path = &args.store.path;
     let opened = store::open(path, "compact", output)?;
     let (what, compaction) = if args.execute {
-        let journal = Options::new().open_existing(path)?;
+        // A store knows what topics keep for their folds.
+        let store = Store::over(Options::new().open_existing(path)?);
+        let journal = store.journal();
         let done = busy("compacting", || journal.compact(&args.options()))?;
         journal.close()?;
         ("compaction", done)
