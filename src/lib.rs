@@ -77,8 +77,9 @@
 //! What may run in one process or on a broker stands on a [`Backplane`](backplane::Backplane): an event log and
 //! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
-//! values that are changed by whoever is first. A [`TopicFold`] ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to
-//! date, saves images of it, and halts where it cannot be whole. `conformance` (feature `conformance`) tries an adapter of yours.
+//! values that are changed by whoever is first; [`Cell::get`] reads what this process knows of one. A [`TopicFold`]
+//! ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to date, saves images of it, and halts where it cannot be whole. What
+//! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). `conformance` (feature `conformance`) tries an adapter of yours.
 //!
 //! # Guarantees
 //!

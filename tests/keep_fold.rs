@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -144,7 +143,11 @@ fn a_kind_that_is_told_to_keeps_all_and_rows_cannot_keep_for_folds() {
     assert_eq!(left(&store, 0).len(), 10);
     assert!(store.topic(NUMBERS, [0]).is_ok());
     assert_eq!(store.journal().kind_named("number").unwrap().keep, Keep::All, "what was said is not unsaid");
-    let rows = esker::Kind::<BTreeMap<String, u8>>::new("row");
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Row {
+        number: u8,
+    }
+    let rows = esker::Kind::<Row>::new("row");
     let error = store.keep_rows(rows, Keep::Fold).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }

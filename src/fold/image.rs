@@ -275,9 +275,20 @@ pub(super) fn read_filtered(
     filter: Filter<'_>,
     each: &mut dyn FnMut(&StreamRecord),
 ) -> Result<bool> {
+    match read_to_the_head(plane, filter, each) {
+        Err(error) if is_damage(&error) => Ok(true),
+        other => other.map(|()| false),
+    }
+}
+
+fn read_to_the_head(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<()> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
-        return Ok(false);
+        return Ok(());
     }
     let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
     let mut last = feed.position();
@@ -289,7 +300,6 @@ pub(super) fn read_filtered(
                 return Err(Error::new(ErrorKind::Disconnected, format!("read {filter}"))
                     .sides(format!("records up to {head}"), format!("none behind {last}")));
             }
-            Err(error) if is_damage(&error) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
                 tries -= 1;
                 feed = repeated(|| plane.subscribe(filter, last))?;
@@ -302,7 +312,7 @@ pub(super) fn read_filtered(
             each(&record);
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// True where another try would find the same.
@@ -511,6 +521,21 @@ mod tests {
         let bytes = image(1, 1).encode(&other).unwrap();
         append_pieces(&plane, &subject.images_key(), &bytes, 100).unwrap();
         assert_eq!(load(&plane, &subject, era).unwrap().bad, 2);
+    }
+
+    #[test]
+    fn an_image_is_written_as_it_was_before_and_found_by_what_it_is_of() {
+        let bytes = image(5, 3).encode(&subject()).unwrap();
+        let shown: String = bytes.iter().flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+        assert_eq!(shown, include_str!("image.golden").trim_end());
+        let covers = Covers::read(&subject().images_key(), &bytes).unwrap();
+        let found = (&*covers.fold, covers.version, &*covers.stream, &*covers.key);
+        assert_eq!(found, ("total", 3, "order", &b"8812"[..]));
+        assert_eq!((covers.era, covers.offset), (image(5, 3).era, Offset::from_raw(5)));
+        assert!(Covers::read(&marks_key(subject().filter()), &bytes).is_none(), "it stands elsewhere");
+        assert!(
+            (0..bytes.len() - 3).all(|cut| Covers::read(&subject().images_key(), &bytes[..cut]).is_none())
+        );
     }
 
     #[test]

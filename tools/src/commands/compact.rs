@@ -115,7 +115,13 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     } else {
         ("plan", busy("planning", || opened.reader.plan_compaction(&args.options()))?)
     };
-    let advice = advice(&compaction, &opened, path);
+    let mut advice = advice(&compaction, &opened, path);
+    if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
+        // What that comes to takes a reading of all images, and a write.
+        advice.push(
+            "more may go of kinds that keep what folds need: that is looked up when it is done".to_owned(),
+        );
+    }
     let end = match (args.execute, opened.reader.is_backup()) {
         (true, _) => ("done", "compacted".to_owned()),
         (false, true) => ("next", format!("esker restore {} NEW, and compact that", path_of(path))),
