@@ -527,7 +527,13 @@ mod tests {
     fn an_image_is_written_as_it_was_before_and_found_by_what_it_is_of() {
         let bytes = image(5, 3).encode(&subject()).unwrap();
         let shown: String = bytes.iter().flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
-        assert_eq!(shown, include_str!("image.golden").trim_end());
+        let expected = [
+            r"\x80\x00\x00\x00\x8a\xa4fold\xa5total\xa7version\x03\xa6stream\xa5order\xa3key\x948812",
+            r"\xa3era\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xfa\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+            r"\xa6offset\x05\xa5count\x04\xa7writers\x92\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xff\x01\x92\x07\x03",
+            r"\xaais_partial\xc3\xaabegun_anew\x02\x05\x05\x05",
+        ];
+        assert_eq!(shown, expected.concat());
         let covers = Covers::read(&subject().images_key(), &bytes).unwrap();
         let found = (&*covers.fold, covers.version, &*covers.stream, &*covers.key);
         assert_eq!(found, ("total", 3, "order", &b"8812"[..]));
