@@ -58,7 +58,8 @@ use crate::options::Durability;
 /// what they append is delivered too (without a stamp). It remembers stamps as long as a batch's
 /// [idempotency key](crate::Batch::idempotency_key): those of the last 65,536 appends or of the last ten minutes, whichever
 /// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
-/// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped.
+/// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped: by its floor, where it keeps
+/// what its folds need ([`Keep::Fold`]).
 ///
 /// ```
 /// use esker::Journal;

@@ -142,6 +142,7 @@ impl Continuity {
 mod tests {
     use super::*;
     use crate::backplane::{Append, Backplane, Filter, Local, Offset, Step};
+    use crate::journal::Journal;
 
     fn record(offset: u64, writer: u64, n: u64) -> StreamRecord {
         let stamp = Stamp::new(WriterId::from_raw(writer), n);
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(known.writers.len(), WRITERS_MAX * 3, "without generations a number is the only proof");
         assert_eq!(known.judge(&record(writers + 1, 1, 1)), Judged::Again);
 
-        let journal = crate::Journal::in_memory().unwrap();
+        let journal = Journal::in_memory().unwrap();
         let plane = Local::over(&journal).unwrap();
         for writer in 1..=writers {
             let stamp = Stamp::new(WriterId::from_raw(writer), 1);
