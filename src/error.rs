@@ -86,8 +86,8 @@ pub enum ErrorKind {
     /// Compaction has dropped what was asked for. [`Error::floor`] is the first entry from which on all
     /// are there.
     Compacted,
-    /// A cursor held back as much as it may, and compaction went past it. [`Error::floor`] is the first
-    /// entry from which on all of its region are there.
+    /// A cursor held back as much as it may, and compaction went past it; or records of a topic were dropped that come
+    /// next. [`Error::floor`] is the first entry, or record, from which on all are there.
     Lost,
     /// A reader stood past the point from which the writer went on after a crash.
     Rewound,
@@ -156,7 +156,7 @@ impl ErrorKind {
             Self::Forked => "used in a forked process",
             Self::UnsupportedFileSystem => "unsupported file system",
             Self::Compacted => "compacted",
-            Self::Lost => "the cursor was left behind by compaction",
+            Self::Lost => "what comes next was dropped",
             Self::Rewound => "the log was rewound by a crash",
             Self::CursorInUse => "another watcher has the cursor",
             Self::CursorMismatch => "the cursor is about another region",
@@ -189,7 +189,8 @@ impl ErrorKind {
             Self::Disconnected => "outcome unknown: repeat the call with the same stamps",
             Self::Compacted => "read from the floor on, or from the newest entry backward",
             Self::Lost => {
-                "reset the cursor to the oldest entry that is left, and take what it missed for lost"
+                "take what was dropped for lost, and begin with the oldest that is left: reset the cursor to it, or read \
+                 the topic by `read_oldest`"
             }
             Self::Rewound => "open the reader again",
             Self::EraChanged => {

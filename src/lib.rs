@@ -77,8 +77,9 @@
 //! What may run in one process or on a broker stands on a [`Backplane`](backplane::Backplane): an event log and
 //! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
-//! values that are changed by whoever is first. A [`TopicFold`] ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to
-//! date, saves images of it, and halts where it cannot be whole. `conformance` (feature `conformance`) tries an adapter of yours.
+//! values that are changed by whoever is first; [`Cell::get`] reads what this process knows of one. A [`TopicFold`]
+//! ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to date, saves images of it, and halts where it cannot be whole. What
+//! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). `conformance` (feature `conformance`) tries an adapter of yours.
 //!
 //! # Guarantees
 //!
@@ -269,7 +270,7 @@ pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::batch::{StoreBatch, With};
-pub use store::cell::{Cell, Cells, Loaded};
+pub use store::cell::{Cell, CellWatcher, Cells, Loaded};
 pub use store::fact::{Fact, OwnedFact};
 pub use store::facts::Facts;
 pub use store::mirror::{Mirror, MirrorBuilder, MirrorMonitor, MirrorOutcome, MirrorStatus};
@@ -277,7 +278,7 @@ pub use store::project::{DurableProjectionWatcher, ProjectionOptions, Projection
 pub use store::react::{Out, REACTION_DEPTH_MAX, REACTION_ENTRIES_MAX, ReactOptions, Reaction};
 pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::state::SESSIONS;
-pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord};
+pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord, TopicTicket};
 pub use store::view::{FactIter, StoreView};
 
 /// The examples of the README, compiled and run.

@@ -51,6 +51,7 @@ pub struct Options {
     pub(crate) window: Window,
     pub(crate) clock: Clock,
     pub(crate) fold_threads: usize,
+    pub(crate) cell_sweep: Duration,
     pub(crate) presence: Presence,
 }
 
@@ -102,6 +103,7 @@ impl Options {
             window: Window::Every(Duration::from_millis(20)),
             clock: Clock::System,
             fold_threads: 2,
+            cell_sweep: Duration::from_secs(5),
             presence: Presence::OpenOrCreate,
         }
     }
@@ -166,6 +168,14 @@ impl Options {
     /// somebody does. Default: 2.
     pub const fn fold_threads(mut self, threads: usize) -> Self {
         self.fold_threads = threads;
+        self
+    }
+
+    /// How often the cells that somebody of this process follows ([`Cell::get`](crate::Cell::get),
+    /// [`Cell::watch`](crate::Cell::watch)) are looked up on the backplane, beside what is told of them. Zero: never, so that what
+    /// was not told is not known. Default: 5 seconds.
+    pub const fn cell_sweep(mut self, interval: Duration) -> Self {
+        self.cell_sweep = interval;
         self
     }
 

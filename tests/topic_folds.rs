@@ -231,8 +231,6 @@ proptest! {
         let options = FoldOptions::new().images_every(4);
         let (mut store, mut next) = (open(), 0);
         let mut plain: [(Vec<u64>, Offset); 3] = Default::default();
-        // A topic with a floor that is erased is `Lost` from the beginning.
-        let mut has_floor = [false; 3];
         let mut folds: [Option<esker::TopicFold<All>>; 3] = Default::default();
         for operation in operations {
             match operation {
@@ -252,7 +250,6 @@ proptest! {
                     let topic = store.topic(NUMBERS, [key]).unwrap();
                     let fold = topic.fold_with::<All>(options).unwrap();
                     if !plain[usize::from(key)].0.is_empty() {
-                        has_floor[usize::from(key)] = true;
                         topic.compact(fold.save_image().unwrap()).unwrap();
                     }
                 }
@@ -265,7 +262,6 @@ proptest! {
                 Operation::CompactJournal => {
                     store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
                 }
-                Operation::Erase(key) if has_floor[usize::from(key)] => {}
                 Operation::Erase(key) => {
                     // A fold that is held learns of it by the next event.
                     folds[usize::from(key)] = None;

@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker::backplane::{Backplane, Filter, InMemory, Offset, Put, Revision, Stamp, Step, WriterId};
 use esker::conformance::doubles::{Double, Fault};
-use esker::{Codec, Error, ErrorKind, Facts, Store, Topic};
+use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic, TopicTicket};
 
 const ORDERS: Topic<String> = Topic::new("order").version(2);
 
@@ -34,9 +35,39 @@ fn events_are_read_as_they_were_appended_and_a_topic_ends_where_its_key_does() {
         assert_eq!(feed.position(), shipped);
 
         first.compact(shipped).unwrap();
-        assert_eq!(first.read(Offset::BEGINNING).unwrap_err().kind(), ErrorKind::Lost);
+        let lost = first.read(Offset::BEGINNING).unwrap_err();
+        assert_eq!((lost.kind(), lost.floor()), (ErrorKind::Lost, Some(shipped.raw())));
+        assert!(lost.to_string().contains("`read_oldest`"), "{lost}");
+        assert_eq!(first.read_oldest().unwrap().next().unwrap().offset(), shipped, "it is not left out");
+        assert_eq!(other.read_oldest().unwrap().next().unwrap().value().unwrap(), "elsewhere");
         store.close().unwrap();
     }
+}
+
+#[test]
+fn a_topic_that_is_erased_begins_anew_whatever_floor_it_had() {
+    let store = Store::in_memory().unwrap();
+    let topic = store.topic(ORDERS, "a").unwrap();
+    topic.append(&"placed".to_owned()).unwrap();
+    let mut stands_below = topic.read(Offset::BEGINNING).unwrap();
+    let shipped = topic.append(&"shipped".to_owned()).unwrap();
+    topic.compact(shipped).unwrap();
+    assert_eq!(topic.read(Offset::BEGINNING).unwrap_err().kind(), ErrorKind::Lost);
+    let kind = store.journal().kind_named("order").unwrap().id;
+    assert!(store.journal().erase(kind, b"a").unwrap().erased);
+    assert!(topic.read(Offset::BEGINNING).unwrap().try_next().unwrap().is_none());
+    assert!(topic.read_oldest().unwrap().try_next().unwrap().is_none());
+    let anew = topic.append(&"placed again".to_owned()).unwrap();
+    for mut feed in [topic.read(Offset::BEGINNING).unwrap(), topic.read_oldest().unwrap()] {
+        assert_eq!(feed.next().unwrap().offset(), anew);
+        assert!(feed.try_next().unwrap().is_none());
+    }
+    assert_eq!(stands_below.next().unwrap().offset(), anew, "its history is another one");
+    // The next floor is one of the new history.
+    let last = topic.append(&"shipped again".to_owned()).unwrap();
+    topic.compact(last).unwrap();
+    assert_eq!(topic.read(Offset::BEGINNING).unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(topic.read_oldest().unwrap().next().unwrap().offset(), last);
 }
 
 #[test]
@@ -192,4 +223,87 @@ fn a_store_that_is_dropped_is_closed_though_its_backplane_was_used() {
     let store = Store::open(&path).expect("nobody holds it any more");
     assert_eq!(store.topic(ORDERS, "a").unwrap().head().unwrap().raw(), 1);
     drop(feed);
+}
+
+#[test]
+fn appends_of_many_threads_to_one_topic_never_conflict_and_each_is_there_once() {
+    const THREADS: u64 = 16;
+    let journal = Options::new().durability(Durability::Os).segment_bytes(64 << 10).in_memory().unwrap();
+    let shared = InMemory::new();
+    let over = |plane: InMemory| Store::in_memory().unwrap().with_backplane(Arc::new(plane));
+    // Two who count for themselves, on one log each.
+    for stores in [
+        [Store::over(journal.clone()), Store::over(journal)],
+        [over(shared.reopened()), over(shared.reopened())],
+    ] {
+        let conditional = AtomicU64::new(0);
+        std::thread::scope(|threads| {
+            for thread in 0..THREADS {
+                let (store, conditional) = (&stores[usize::from(thread % 2 == 0)], &conditional);
+                threads.spawn(move || {
+                    let topic = store.topic(ORDERS, "hot").unwrap();
+                    for n in 0..60 {
+                        topic.append(&format!("{thread} {n}")).unwrap();
+                        match topic.append_if(topic.head().unwrap(), &"behind the newest".to_owned()) {
+                            Ok(_) => _ = conditional.fetch_add(1, Ordering::Relaxed),
+                            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        let mut feed = stores[0].topic(ORDERS, "hot").unwrap().read_oldest().unwrap();
+        let values: Vec<String> =
+            std::iter::from_fn(|| feed.try_next().unwrap()).map(|record| record.value().unwrap()).collect();
+        for thread in 0..THREADS {
+            let prefix = format!("{thread} ");
+            let own = values.iter().filter_map(|value| value.strip_prefix(&prefix)?.parse::<u64>().ok());
+            assert!(own.eq(0..60), "thread {thread}: {values:?}");
+        }
+        let behind = values.iter().filter(|value| *value == "behind the newest").count() as u64;
+        assert_eq!(behind, conditional.into_inner());
+    }
+}
+
+#[test]
+fn an_append_that_is_not_waited_for_has_its_place_and_comes_to_be_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.esker");
+    let store = Store::open(&path).unwrap();
+    let topic = store.topic(ORDERS, "a").unwrap();
+    let tickets: Vec<_> = (0..20).map(|n| topic.append_nowait(&n.to_string()).unwrap()).collect();
+    assert!(tickets.is_sorted_by(|before, next| before.offset() < next.offset()));
+    let last = tickets[19].wait_durable().unwrap();
+    assert!(tickets.iter().all(TopicTicket::is_durable), "those before it too");
+    assert_eq!(topic.head().unwrap(), last);
+    // An append behind them waits for all.
+    let unwaited = topic.append_nowait(&"20".to_owned()).unwrap();
+    topic.append(&"21".to_owned()).unwrap();
+    assert!(unwaited.is_durable());
+    let closed = topic.append_nowait(&"22".to_owned()).unwrap();
+    store.close().unwrap();
+    assert_eq!(closed.wait_durable().unwrap(), closed.offset(), "a close syncs");
+    let refused = topic.append_nowait(&"23".to_owned()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    let store = Store::open(&path).unwrap();
+    let mut feed = store.topic(ORDERS, "a").unwrap().read(Offset::BEGINNING).unwrap();
+    let values = std::iter::from_fn(|| feed.try_next().unwrap()).map(|event| event.value().unwrap());
+    assert!(values.eq((0..=22).map(|n| n.to_string())));
+}
+
+#[test]
+fn threads_that_append_to_one_topic_wait_for_the_disk_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("s.esker")).unwrap();
+    let before = store.journal().stats().syncs;
+    std::thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                let topic = store.topic(ORDERS, "hot").unwrap();
+                (0..20).for_each(|n| _ = topic.append(&n.to_string()).unwrap());
+            });
+        }
+    });
+    let syncs = store.journal().stats().syncs - before;
+    assert!(syncs < 320, "{syncs} syncs for 320 appends: each waited for its own");
 }

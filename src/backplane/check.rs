@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::backplane::name::Filter;
 use crate::backplane::step::Step;
-use crate::backplane::{IMAGES_STREAM, KEY_BYTES_MAX, STEPS_MAX, STREAM_NAME_BYTES_MAX};
+use crate::backplane::{CELLS_CHANNEL, IMAGES_STREAM, KEY_BYTES_MAX, STEPS_MAX, STREAM_NAME_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Names of the library's own.
+/// Names of the library's own,
 const RESERVED_PREFIX: &str = "esker.";
+/// and those of them that may be used.
+const OWN: [(&str, &str); 2] = [("stream", IMAGES_STREAM), ("channel", CELLS_CHANNEL)];
 
 fn check_length(what: &str, most: usize, found: usize) -> Result<()> {
     if (1..=most).contains(&found) {
@@ -21,7 +23,7 @@ fn check_length(what: &str, most: usize, found: usize) -> Result<()> {
 /// The name of a stream, or of a channel.
 pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
     check_length(&format!("the name of a {what}"), STREAM_NAME_BYTES_MAX, name.len())?;
-    if name.starts_with(RESERVED_PREFIX) && name != IMAGES_STREAM {
+    if name.starts_with(RESERVED_PREFIX) && !OWN.contains(&(what, name)) {
         return Err(Error::new(ErrorKind::InvalidInput, format!("use the name of a {what}"))
             .sides(format!("one that does not start with {RESERVED_PREFIX:?}"), format!("{name:?}")));
     }

@@ -16,7 +16,7 @@
 //! A floor is *logical*: from the moment at which its entry is durable, what stands below is shown to nobody. The bytes go
 //! with the prefix of the log when the journal is [compacted](crate::Journal::compact).
 
-mod cells;
+pub(crate) mod cells;
 mod feed;
 mod floors;
 
@@ -33,6 +33,7 @@ use crate::backplane::listen::{self, Listener};
 use crate::backplane::local::cells::CellBytes;
 use crate::backplane::local::feed::{LocalFeed, OpenFeeds};
 use crate::backplane::name::{Era, Filter, Offset, Revision, closed};
+use crate::backplane::pending::{Awaited, Pending};
 use crate::backplane::record::CellState;
 use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::backplane::{Backplane, Compactor};
@@ -41,7 +42,7 @@ use crate::feed::hub::Hub;
 use crate::format::frame::PAYLOAD_BYTES_MAX;
 use crate::format::stamp::mixed;
 use crate::format::system::{Codec, Keep, KindInfo, Owner};
-use crate::id::{Generation, KindId, Seq};
+use crate::id::{Generation, KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::record::{Expect, Record};
@@ -57,7 +58,8 @@ use crate::options::Durability;
 /// what they append is delivered too (without a stamp). It remembers stamps as long as a batch's
 /// [idempotency key](crate::Batch::idempotency_key): those of the last 65,536 appends or of the last ten minutes, whichever
 /// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
-/// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped.
+/// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped: by its floor, where it keeps
+/// what its folds need ([`Keep::Fold`]).
 ///
 /// ```
 /// use esker::Journal;
@@ -177,6 +179,39 @@ impl Local {
         Ok(kind)
     }
 
+    /// The kind of the cells, and what one of them holds as far as anybody can see: for who changes it in a batch of its own.
+    pub(crate) fn cell(&self, key: &[u8]) -> Result<(KindId, CellState)> {
+        let core = self.core("load a cell")?;
+        let kind = self.own_kind(cells::NAME.to_owned())?;
+        Ok((kind, cell_in(&core.view(), kind, key)?))
+    }
+
+    /// Compacts topics of a stream, each to before its offset, and waits for the disk once.
+    pub(crate) fn compact_all(&self, stream: &str, topics: &[(Vec<u8>, Offset)]) -> Result<()> {
+        let core = self.core("compact")?;
+        let Some(kind) = self.known(stream)? else { return Ok(()) };
+        let view = told(core);
+        let mut end = None;
+        for (key, before) in topics {
+            if let Some(floor) = floors::raised(&view, core, kind, Filter::topic(stream, key), *before)? {
+                let floors = self.own_kind(floors::name_of(stream))?;
+                end = Some(floors::put(core, floors, key, floor)?);
+            }
+        }
+        end.map_or(Ok(()), |end| floors::settle(core, end))
+    }
+
+    /// Appends steps; answers where the log ends behind them.
+    fn place(&self, steps: &[Step<'_>]) -> Result<(Done, &Arc<Core>, Position)> {
+        check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
+        let core = self.core("commit")?;
+        let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
+        let wanted: Vec<Stamped<'_>> =
+            steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
+        let (placed, end) = core.append_stamped(&wanted)?;
+        Ok((Done::new(steps.iter().zip(placed).map(done).collect()), core, end))
+    }
+
     fn wanted<'a>(&self, step: &'a Step<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
         match step {
             Step::Append(append) => self.appended(append),
@@ -200,6 +235,26 @@ impl Local {
     }
 }
 
+/// Where the log has to be durable.
+struct Until {
+    core: Arc<Core>,
+    end: Position,
+}
+
+impl Awaited for Until {
+    fn is_durable(&self) -> bool {
+        self.core.commit.durable() >= self.end
+    }
+
+    fn wait_durable(&self) -> Result<()> {
+        self.core.wait_durable(self.end)
+    }
+
+    fn wait_acknowledged(&self) -> Result<()> {
+        self.core.wait_as_configured(self.end)
+    }
+}
+
 /// The log as far as it may be told: what a power cut could take back is not, where appends wait for the disk.
 fn told(core: &Core) -> View {
     let mark = match core.options.durability {
@@ -207,6 +262,12 @@ fn told(core: &Core) -> View {
         _ => core.commit.readable(),
     };
     View::new(Arc::clone(&core.index), mark)
+}
+
+fn cell_in(view: &View, kind: KindId, key: &[u8]) -> Result<CellState> {
+    let Some(entry) = view.latest(kind, key)? else { return Ok(CellState::default()) };
+    let bytes = cells::value_of(&entry)?;
+    Ok(CellState::new(bytes.map(<[u8]>::to_vec), Revision::from_raw(entry.generation().get())))
 }
 
 /// The kind as a stream, if it may be one.
@@ -223,14 +284,15 @@ impl Backplane for Local {
     }
 
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
-        check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
-        let core = self.core("commit")?;
-        let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
-        let wanted: Vec<Stamped<'_>> =
-            steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
-        let (placed, end) = core.append_stamped(&wanted)?;
+        let (done, core, end) = self.place(steps)?;
         core.wait_as_configured(end)?;
-        Ok(Done::new(steps.iter().zip(placed).map(done).collect()))
+        Ok(done)
+    }
+
+    fn commit_nowait(&self, steps: &[Step<'_>]) -> Result<Pending> {
+        let (done, core, end) = self.place(steps)?;
+        core.want_sync_for_readers();
+        Ok(Pending::new(done, Until { core: Arc::clone(core), end }))
     }
 
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
@@ -273,10 +335,7 @@ impl Backplane for Local {
         check_key("cell", cell)?;
         let core = self.core("load a cell")?;
         let Some(kind) = self.journal.kind_named(cells::NAME) else { return Ok(CellState::default()) };
-        let view = told(core);
-        let Some(entry) = view.latest(kind.id, cell)? else { return Ok(CellState::default()) };
-        let bytes = cells::value_of(&entry)?;
-        Ok(CellState::new(bytes.map(<[u8]>::to_vec), Revision::from_raw(entry.generation().get())))
+        cell_in(&told(core), kind.id, cell)
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
@@ -316,7 +375,7 @@ impl Compactor for Local {
         let Some(kind) = self.known(stream)? else { return Ok(()) };
         let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
         let floors = self.own_kind(floors::name_of(stream))?;
-        floors::put(core, floors, key, floor)
+        floors::settle(core, floors::put(core, floors, key, floor)?)
     }
 }
 

@@ -44,9 +44,10 @@
 mod check;
 mod feed;
 mod listen;
-mod local;
+pub(crate) mod local;
 mod memory;
 mod name;
+mod pending;
 mod record;
 mod step;
 mod waiting;
@@ -58,14 +59,18 @@ pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::Local;
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
+pub use crate::backplane::pending::{Awaited, Pending};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
-use crate::error::Result;
-use crate::journal::registry::IMAGES_NAME;
+use crate::error::{ErrorKind, Result};
+use crate::journal::registry::{CELLS_NAME, IMAGES_NAME};
 
 /// The stream of the images of folds (see [`TopicFold`](crate::TopicFold)): the one of the library's own names that a backplane
 /// takes.
 pub const IMAGES_STREAM: &str = IMAGES_NAME;
+/// The channel on which a store says which cell it has changed, and to what revision, so that others look it up (see
+/// [`Cell`](crate::Cell)): the one of the library's own names that a backplane takes for one.
+pub const CELLS_CHANNEL: &str = CELLS_NAME;
 /// A stream's name has at most so many bytes. It has at least one, and does not begin with `esker.`, but for [`IMAGES_STREAM`].
 pub const STREAM_NAME_BYTES_MAX: usize = 200;
 /// The key of a topic or of a cell has at most so many bytes, and at least one. Any bytes may stand in it.
@@ -104,8 +109,20 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     /// and else nothing of the step that failed, and of those behind it.
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done>;
 
+    /// The same, but for waiting until it is durable, where that can be told apart: it returns when the steps have their places, in
+    /// the order of the calls. If it never comes to be durable, neither does anything that is committed later. As it is here it
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit), but for those of waiting.
+    fn commit_nowait(&self, steps: &[Step<'_>]) -> Result<Pending> {
+        self.commit(steps).map(Pending::durable)
+    }
+
     /// Delivers the records of a stream, or of one topic, behind an offset: those that are there, and then those
-    /// that come. [`Offset::BEGINNING`] is before all of them. A stream or topic of which there is nothing yet has no
+    /// that come. [`Offset::BEGINNING`] is before all of them; one less than the offset of a record is before that record and
+    /// behind those before it, whether or not a record has it. A stream or topic of which there is nothing yet has no
     /// records, and may get some.
     ///
     /// One feed serves all keys of a stream: whoever follows many topics takes the stream and looks at
@@ -116,6 +133,26 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     /// `Lost` with the floor ([`Error::floor`](crate::Error::floor)) for a topic of which a record behind `from` was
     /// dropped. `InvalidInput` or `EraChanged` for an offset behind the end of the log. `Disconnected`, `Closed`.
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>>;
+
+    /// The same, from the oldest record on that is left: what was dropped is not asked for. Behind what a topic is being
+    /// compacted to meanwhile, it begins with what is left then.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe); `Lost` only if what is left has a hole.
+    fn subscribe_oldest(&self, filter: Filter<'_>) -> Result<Box<dyn Feed>> {
+        let mut tried = None;
+        loop {
+            let oldest = self.lowest_retained(filter)?;
+            // A place need not be that of a record: this one is right before it.
+            match self.subscribe(filter, Offset::from_raw(oldest.raw().saturating_sub(1))) {
+                Err(error) if error.kind() == ErrorKind::Lost && tried != Some(oldest) => {
+                    tried = Some(oldest)
+                }
+                other => return other,
+            }
+        }
+    }
 
     /// The offset of the newest record of a stream or topic; [`Offset::BEGINNING`] if there never was one. It is at
     /// least that of every append that was acknowledged before the call, and it never goes back within an era.

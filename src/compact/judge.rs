@@ -84,7 +84,7 @@ impl Judged {
 impl Rules<'_> {
     /// True if nothing of these kinds is ever dropped: there is no need to look.
     fn keep_all_of(&self, index: &SealedIndex) -> bool {
-        let keeps_all = |kind| self.keep.get(&kind).is_none_or(|keep| *keep == Keep::All);
+        let keeps_all = |kind| self.keep.get(&kind).is_none_or(|keep| keep.goes_by_floors());
         index.kinds().iter().all(|count| keeps_all(count.kind.get()))
             && self.erasing.keys().all(|hash| index.find(*hash).is_none())
             && (self.floors.is_empty()
@@ -172,7 +172,7 @@ impl Rules<'_> {
             return Ok(());
         }
         let keep = self.keep.get(&kind).copied().unwrap_or_default();
-        if keep == Keep::All {
+        if keep.goes_by_floors() {
             if let Some(floor) = self.floors.get(&hash) {
                 let (first_seq, seqs) = (opened.first_seq(), opened.index());
                 // The newest one stays, wherever the floor is: it says how far the history has come.

@@ -643,5 +643,8 @@ pub fn statement_11_below_the_floor_is_lost(trial: &mut Trial<'_>) -> Held {
     let behind: Vec<&Sent> = sent.iter().filter(|sent| sent.offset > floor).collect();
     stands_behind.expect(behind.iter().copied())?;
     trial.read(&plane, Some(&key), floor).expect(behind.iter().copied())?;
+    // One less is a place before it, as `subscribe_oldest` relies on.
+    let left = sent.iter().filter(|sent| sent.offset >= floor);
+    trial.read(&plane, Some(&key), Offset::from_raw(floor.raw() - 1)).expect(left)?;
     Ok(plane.close()?)
 }

@@ -356,8 +356,8 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
     let count = trial.random.between(3, 9);
     sent.send_some(trial, &*plane, &mut author, count)?;
     let store = store_on(Arc::clone(&plane))?;
-    let cold = || sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES);
-    let fold = cold()?;
+    let cold = |sent: &Sent| sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES);
+    let fold = cold(&sent)?;
     sent.expect_all(trial, &fold)?;
     let image = careful(|| fold.save_image_within(trial.patience))?;
     // Live, over a whole history: what offsets were handed out before does not count any more.
@@ -368,7 +368,7 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
         Err(error) if error.kind() == ErrorKind::EraChanged => {}
         other => return Err(Broken(format!("over a change of the era it is read as {other:?}"))),
     }
-    let again = cold()?;
+    let again = cold(&sent)?;
     // Not `read`: that tells what fails again and again while there is no value, as it may here for a while.
     let read = again.read_after(Offset::BEGINNING, trial.patience)?;
     demand!(read.value == Digest::of(&sent.numbers), "in another era it came to {read:?}");
@@ -376,9 +376,28 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
     drop((fold, again));
     // While nobody was there: the image is of another era, and the records before it are gone.
     compact(&*plane, &sent, image)?;
-    is_halted(trial, &cold()?, sent.last(), &[HaltReason::EraChanged], None)?;
+    is_halted(trial, &cold(&sent)?, sent.last(), &[HaltReason::EraChanged], None)?;
+    // Whoever says so takes what is gone for lost, for all and for ever, and that is counted.
+    careful(|| sent.topic(&store)?.begin_anew::<Digests>())?;
+    let left = sent.offsets.iter().zip(&sent.numbers).filter(|(offset, _)| **offset >= image);
+    let mut left: Vec<u64> = left.map(|(_, number)| *number).collect();
+    let known = sent.numbers.len();
+    sent.send_some(trial, &*plane, &mut author, count)?;
+    left.extend(sent.numbers.iter().skip(known));
+    for _ in 0..2 {
+        let fold = cold(&sent)?;
+        let folded = fold.read_after(sent.last(), trial.patience)?;
+        demand!(folded.value == Digest::of(&left), "begun anew with {left:?} it came to {folded:?}");
+        let begun = fold.stats().begun_anew;
+        demand!(begun == 1, "it was begun anew once, and counted {begun} times");
+        careful(|| fold.save_image())?;
+    }
+    match careful(|| sent.topic(&store)?.begin_anew::<Digests>()) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {}
+        other => return Err(Broken(format!("a fold that goes on is begun anew: {other:?}"))),
+    }
     tampered.change(|rules| rules.era_shift = 0);
-    let fold = cold()?;
+    let fold = cold(&sent)?;
     sent.expect_all(trial, &fold)?;
     drop(fold);
     Ok(tampered.close()?)

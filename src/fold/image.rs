@@ -21,6 +21,7 @@ use crate::backplane::{
 };
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::Fold;
 use crate::fold::continuity::Continuity;
 use crate::format::chunk::{Chunk, HEAD_BYTES, PIECES_MAX};
 use crate::format::stamp::mixed;
@@ -63,8 +64,10 @@ struct Head {
     era: [u64; 2],
     offset: u64,
     count: u64,
+    /// In the order in which they appended last.
     writers: Vec<(u64, u64)>,
-    is_anew: bool,
+    is_partial: bool,
+    begun_anew: u64,
 }
 
 /// A fold diverged.
@@ -84,18 +87,28 @@ pub(super) struct Found {
     pub(super) bad: u64,
     /// So many are of another era.
     pub(super) of_other_eras: u64,
+    /// The most that one of any era says how often it was begun anew.
+    begun_anew: u64,
 }
 
 impl Subject {
+    /// A fold over the topic of a key.
+    pub(crate) fn of<F: Fold>(stream: &str, key: &[u8]) -> Self {
+        Self { fold: F::NAME, version: F::VERSION, stream: stream.to_owned(), key: key.to_vec() }
+    }
+
     pub(super) fn filter(&self) -> Filter<'_> {
         Filter::topic(&self.stream, &self.key)
     }
 
     /// The key of its images. Not keyed by the store: every process has to come to the same.
     pub(super) fn images_key(&self) -> [u8; 16] {
-        let version = self.version.to_le_bytes();
-        key_of(b"image", &[self.fold.as_bytes(), &version, self.stream.as_bytes(), &self.key])
+        images_key(self.fold, self.version, &self.stream, &self.key)
     }
+}
+
+fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> [u8; 16] {
+    key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes(), stream.as_bytes(), key])
 }
 
 /// The key of the marks of a topic.
@@ -103,13 +116,54 @@ fn marks_key(topic: Filter<'_>) -> [u8; 16] {
     key_of(b"marks", &[topic.stream.as_bytes(), topic.key.unwrap_or_default()])
 }
 
-fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut bytes = what.to_vec();
     for part in parts {
         bytes.extend((part.len() as u64).to_le_bytes());
         bytes.extend(*part);
     }
     mixed(&bytes).to_le_bytes()
+}
+
+impl Head {
+    /// The head, and the value behind it; `None`: it is no image.
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (head, value) = rest.split_at_checked(length)?;
+        Some((codec::decode_bytes(head).ok()?, value))
+    }
+
+    fn era(&self) -> Era {
+        Era::from_raw(u128::from(self.era[0]) | u128::from(self.era[1]) << 64)
+    }
+}
+
+/// What an image says that it is of.
+pub(super) struct Covers {
+    pub(super) fold: String,
+    pub(super) version: u32,
+    pub(super) stream: String,
+    pub(super) key: Vec<u8>,
+    pub(super) era: Era,
+    pub(super) offset: Offset,
+}
+
+impl Covers {
+    /// `None`: it is no image, or none that stands where those of its fold do.
+    pub(super) fn read(key: &[u8], bytes: &[u8]) -> Option<Self> {
+        let (head, _) = Head::read(bytes)?;
+        let (era, offset) = (head.era(), Offset::from_raw(head.offset));
+        let Head { fold, version, stream, key: of, .. } = head;
+        (images_key(&fold, version, &stream, &of) == key).then_some(Self {
+            fold,
+            version,
+            stream,
+            key: of,
+            era,
+            offset,
+        })
+    }
 }
 
 impl Image {
@@ -124,8 +178,9 @@ impl Image {
             era: [half(era), half(era >> 64)],
             offset: self.offset.raw(),
             count: self.continuity.count,
-            writers: self.continuity.writers.iter().map(|(writer, n)| (writer.raw(), *n)).collect(),
-            is_anew: self.continuity.is_anew,
+            writers: self.continuity.writers(),
+            is_partial: self.continuity.is_partial,
+            begun_anew: self.continuity.begun_anew,
         };
         let mut bytes = vec![0; 4];
         codec::encode(IMAGES_STREAM, &head, &mut bytes)?;
@@ -139,19 +194,17 @@ impl Image {
 
     /// `None`: it is none of this fold over this topic.
     fn read(subject: &Subject, bytes: &[u8]) -> Option<Self> {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (head, value) = rest.split_at_checked(length)?;
-        let head: Head = codec::decode_bytes(head).ok()?;
+        let (head, value) = Head::read(bytes)?;
         let is_of_it = head.fold == subject.fold
             && head.version == subject.version
             && head.stream == subject.stream
             && head.key == subject.key;
-        let writers = head.writers.iter().map(|(writer, n)| (WriterId::from_raw(*writer), *n)).collect();
+        let Head { count, is_partial, begun_anew, .. } = head;
+        let continuity = Continuity { count, is_partial, begun_anew, ..Continuity::default() };
         is_of_it.then(|| Self {
-            era: Era::from_raw(u128::from(head.era[0]) | u128::from(head.era[1]) << 64),
+            era: head.era(),
             offset: Offset::from_raw(head.offset),
-            continuity: Continuity { count: head.count, writers, is_anew: head.is_anew },
+            continuity: continuity.with_writers(&head.writers),
             value: value.to_vec(),
         })
     }
@@ -172,7 +225,10 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
         })?;
     found.bad += u64::from(is_damaged) + pieces.bad;
     for whole in pieces.whole.into_iter().rev() {
-        match Image::read(subject, &whole) {
+        let image = Image::read(subject, &whole);
+        found.begun_anew =
+            image.iter().map(|image| image.continuity.begun_anew).fold(found.begun_anew, u64::max);
+        match image {
             None => found.bad += 1,
             Some(image) if image.era != era => found.of_other_eras += 1,
             Some(image) => found.images.push(image),
@@ -184,15 +240,15 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
 
 /// Values that are put together from their pieces.
 #[derive(Default)]
-struct Pieces {
+pub(super) struct Pieces {
     open: BTreeMap<u64, BTreeMap<u32, Vec<u8>>>,
     /// The oldest first.
-    whole: Vec<Vec<u8>>,
+    pub(super) whole: Vec<Vec<u8>>,
     bad: u64,
 }
 
 impl Pieces {
-    fn take(&mut self, chunk: Chunk<'_>) {
+    pub(super) fn take(&mut self, chunk: Chunk<'_>) {
         let pieces = self.open.entry(chunk.value).or_default();
         pieces.insert(chunk.index, chunk.bytes.to_vec());
         if pieces.len() as u64 != u64::from(chunk.count) {
@@ -210,15 +266,32 @@ impl Pieces {
 
 /// Hands on the records of a key of the stream of images, up to what is newest now. Answers whether damage ended it.
 fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<bool> {
-    let filter = Filter::topic(IMAGES_STREAM, key);
+    read_filtered(plane, Filter::topic(IMAGES_STREAM, key), each)
+}
+
+/// The same of a filter.
+pub(super) fn read_filtered(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<bool> {
+    match read_to_the_head(plane, filter, each) {
+        Err(error) if is_damage(&error) => Ok(true),
+        other => other.map(|()| false),
+    }
+}
+
+fn read_to_the_head(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<()> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
-        return Ok(false);
+        return Ok(());
     }
-    // Behind the one before the oldest that there is.
-    let lowest = repeated(|| plane.lowest_retained(filter))?;
-    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1));
-    let mut feed = repeated(|| plane.subscribe(filter, last))?;
+    let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
+    let mut last = feed.position();
     let mut tries = FEEDS_MAX;
     while last < head {
         let record = match feed.next_timeout(PATIENCE) {
@@ -227,7 +300,6 @@ fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecor
                 return Err(Error::new(ErrorKind::Disconnected, format!("read {filter}"))
                     .sides(format!("records up to {head}"), format!("none behind {last}")));
             }
-            Err(error) if is_damage(&error) => return Ok(true),
             Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
                 tries -= 1;
                 feed = repeated(|| plane.subscribe(filter, last))?;
@@ -235,12 +307,12 @@ fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecor
             }
             Err(error) => return Err(error),
         };
-        if record.offset() > last && record.key() == key {
+        if record.offset() > last && filter.matches(record.key()) {
             last = record.offset();
             each(&record);
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// True where another try would find the same.
@@ -294,6 +366,14 @@ fn append_pieces(plane: &dyn Backplane, key: &[u8], bytes: &[u8], piece_bytes: u
     Ok(first.unwrap_or_default())
 }
 
+/// Appends a value that is one piece.
+pub(super) fn append_whole(plane: &dyn Backplane, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let writer = WriterId::random()?;
+    let whole_crc = crc32fast::hash(bytes);
+    let chunk = Chunk { value: writer.raw(), index: 0, count: 1, whole_crc, bytes };
+    append(plane, key, &chunk.encode(), Stamp::new(writer, 1)).map(drop)
+}
+
 fn append(plane: &dyn Backplane, key: &[u8], payload: &[u8], stamp: Stamp) -> Result<Offset> {
     let step = Step::Append(Append::new(IMAGES_STREAM, key, payload, stamp));
     Ok(repeated(|| plane.commit(&[step]))?.offset(0).unwrap_or_default())
@@ -322,10 +402,7 @@ pub(super) fn mark(plane: &dyn Backplane, subject: &Subject, offset: Offset) -> 
     let mark = Mark { fold: subject.fold.to_owned(), version: subject.version, offset: offset.raw() };
     let mut bytes = Vec::new();
     codec::encode(IMAGES_STREAM, &mark, &mut bytes)?;
-    let writer = WriterId::random()?;
-    let whole_crc = crc32fast::hash(&bytes);
-    let chunk = Chunk { value: writer.raw(), index: 0, count: 1, whole_crc, bytes: &bytes };
-    append(plane, &marks_key(subject.filter()), &chunk.encode(), Stamp::new(writer, 1)).map(drop)
+    append_whole(plane, &marks_key(subject.filter()), &bytes)
 }
 
 /// Behind which record a fold diverged, if it did. A mark that cannot be read is one of every fold.
@@ -351,6 +428,60 @@ pub(crate) fn check_not_marked(plane: &dyn Backplane, topic: Filter<'_>) -> Resu
         .sides("a topic of which no fold has diverged", "one of which one did: its records are kept"))
 }
 
+/// Saves an image of nothing right before the oldest record of a topic that is left, where there is none that can be used and
+/// the history is not whole: what was dropped is taken for lost.
+///
+/// # Errors
+///
+/// `InvalidInput` where a fold can begin. `Halted` where it diverged.
+pub(crate) fn begin_anew(
+    plane: &dyn Backplane,
+    subject: &Subject,
+    nothing: Vec<u8>,
+    is_value: &dyn Fn(&[u8]) -> bool,
+) -> Result<()> {
+    let doing = || format!("begin the fold {:?} of {} anew", subject.fold, subject.filter());
+    if let Some(offset) = marked(plane, subject)? {
+        return Err(Error::new(ErrorKind::Halted, doing())
+            .sides("a fold that has not diverged", format!("one that has, behind offset {offset}")));
+    }
+    let era = repeated(|| plane.era())?;
+    let found = load(plane, subject, era)?;
+    let head = repeated(|| plane.head(subject.filter()))?;
+    let usable = found.images.iter().filter(|image| image.offset <= head && is_value(&image.value));
+    for from in usable.map(|image| image.offset).chain([Offset::BEGINNING]) {
+        match repeated(|| plane.subscribe(subject.filter(), from)) {
+            Err(error) if error.kind() == ErrorKind::Lost => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return Err(Error::new(ErrorKind::InvalidInput, doing()).sides(
+                    "records that were dropped, and no image that bridges that",
+                    format!("all records behind {from}, from which it goes on by itself"),
+                ));
+            }
+        }
+    }
+    let mut feed = repeated(|| plane.subscribe_oldest(subject.filter()))?;
+    let first = feed.next_timeout(PATIENCE)?;
+    let place = first.as_ref().and_then(StreamRecord::place_in_topic);
+    let known = Continuity {
+        // What it has to follow, where the log says it.
+        count: place.map_or(0, |place| place.generation.saturating_sub(1)),
+        is_partial: true,
+        begun_anew: found.begun_anew + 1,
+        ..Continuity::default()
+    };
+    let before = |record: StreamRecord| Offset::from_raw(record.offset().raw().saturating_sub(1));
+    let offset = first.map(before).ok_or_else(|| {
+        Error::new(ErrorKind::Disconnected, doing()).sides(format!("records up to {head}"), "none")
+    })?;
+    if repeated(|| plane.era())? != era {
+        return Err(Error::new(ErrorKind::EraChanged, doing()));
+    }
+    let image = Image { era, offset, continuity: known, value: nothing };
+    save(plane, subject, &image, &mut PIECE_BYTES.clone()).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,11 +492,11 @@ mod tests {
     }
 
     fn image(offset: u64, bytes: usize) -> Image {
-        let writers = [(WriterId::from_raw(7), 3), (WriterId::from_raw(u64::MAX), 1)].into_iter().collect();
+        let known = Continuity { count: 4, is_partial: true, begun_anew: 2, ..Continuity::default() };
         Image {
             era: Era::from_raw(u128::MAX - 5),
             offset: Offset::from_raw(offset),
-            continuity: Continuity { count: 4, writers, is_anew: true },
+            continuity: known.with_writers(&[(u64::MAX, 1), (7, 3)]),
             value: vec![offset.to_le_bytes()[0]; bytes],
         }
     }
@@ -390,6 +521,27 @@ mod tests {
         let bytes = image(1, 1).encode(&other).unwrap();
         append_pieces(&plane, &subject.images_key(), &bytes, 100).unwrap();
         assert_eq!(load(&plane, &subject, era).unwrap().bad, 2);
+    }
+
+    #[test]
+    fn an_image_is_written_as_it_was_before_and_found_by_what_it_is_of() {
+        let bytes = image(5, 3).encode(&subject()).unwrap();
+        let shown: String = bytes.iter().flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
+        let expected = [
+            r"\x80\x00\x00\x00\x8a\xa4fold\xa5total\xa7version\x03\xa6stream\xa5order\xa3key\x948812",
+            r"\xa3era\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xfa\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+            r"\xa6offset\x05\xa5count\x04\xa7writers\x92\x92\xcf\xff\xff\xff\xff\xff\xff\xff\xff\x01\x92\x07\x03",
+            r"\xaais_partial\xc3\xaabegun_anew\x02\x05\x05\x05",
+        ];
+        assert_eq!(shown, expected.concat());
+        let covers = Covers::read(&subject().images_key(), &bytes).unwrap();
+        let found = (&*covers.fold, covers.version, &*covers.stream, &*covers.key);
+        assert_eq!(found, ("total", 3, "order", &b"8812"[..]));
+        assert_eq!((covers.era, covers.offset), (image(5, 3).era, Offset::from_raw(5)));
+        assert!(Covers::read(&marks_key(subject().filter()), &bytes).is_none(), "it stands elsewhere");
+        assert!(
+            (0..bytes.len() - 3).all(|cut| Covers::read(&subject().images_key(), &bytes[..cut]).is_none())
+        );
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub enum FoldStatus {
 }
 
 /// Why a fold over a topic does not go on. It takes no record that could make its value another than that of all records in
-/// their order. Whoever takes it up anew, when nobody holds it any more, tries again.
+/// their order. Whoever takes it up anew, when nobody holds it any more, tries again. Where records were dropped that it would need
+/// (`Unbridgeable`, `EraChanged`), [`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew) takes them for lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Halt {
@@ -239,6 +240,9 @@ pub struct FoldStats {
     pub era_resets: u64,
     /// Times that it subscribed anew, from where it stood.
     pub reconnects: u64,
+    /// Times that records were taken for lost that had been dropped, and the value begun without them
+    /// ([`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew)): of this value, also before somebody took it up.
+    pub begun_anew: u64,
     /// Calls of the backplane that failed, and were repeated.
     pub retries: u64,
 }

@@ -15,7 +15,9 @@
 //! | damage | halt |
 //! | anything else that fails | the same again, later |
 //!
-//! So a value is always that of all records of the topic, in their order, up to the offset beside it.
+//! Whoever is told to begin anew, and take what was dropped for lost, takes up an image of nothing from right before what is left.
+//!
+//! So a value is always that of all records of the topic, in their order, up to the offset beside it; or, if somebody said so, of all that were left then.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -217,6 +219,7 @@ impl<F: Fold> Working<F> {
         self.value = None;
         self.at = Offset::BEGINNING;
         self.continuity = Continuity::default();
+        self.stats.begun_anew = 0;
         self.last_image = None;
         self.gaps = 0;
         self.number += 1;
@@ -279,6 +282,7 @@ impl<F: Fold> Working<F> {
             Err(error) => return Err(error.into()),
         }
         self.stats.images_used += 1;
+        self.stats.begun_anew = image.continuity.begun_anew;
         self.image_bytes = image.value.len() as u64;
         self.digest = Some((image.offset, crc(&[&image.value])));
         (self.folds, self.bytes) = (0, 0);

@@ -206,6 +206,17 @@ pub enum Keep {
     Latest,
     /// Nothing.
     Nothing,
+    /// Of facts that are a [`Topic`](crate::Topic)'s, those that its folds still need: every event behind the last that is in the newest
+    /// image of each [registered](crate::TopicHandle::fold) fold, and every event of a key of which one of them has none. The
+    /// newest event always. It is what a kind keeps that is first used as a topic.
+    Fold,
+}
+
+impl Keep {
+    /// Nothing goes but what a floor of its topic hides.
+    pub(crate) const fn goes_by_floors(self) -> bool {
+        matches!(self, Self::All | Self::Fold)
+    }
 }
 
 /// What the registry says of a kind: enough to decode its payloads without the application.
@@ -266,6 +277,7 @@ impl KindInfo {
                 Keep::All => 0,
                 Keep::Latest => 1,
                 Keep::Nothing => 2,
+                Keep::Fold => 3,
             },
             field_count: u8::try_from(self.fields.len()).unwrap_or(u8::MAX),
         };
@@ -301,6 +313,7 @@ impl KindInfo {
                 0 => Keep::All,
                 1 => Keep::Latest,
                 2 => Keep::Nothing,
+                3 => Keep::Fold,
                 _ => return None,
             },
             fields,

@@ -146,6 +146,9 @@ impl Journal {
     /// everything that [`CompactOptions`], cursors, readers and backups hold on to. One at a time; others
     /// wait for their turn.
     ///
+    /// Where a kind keeps what its folds need ([`Keep::Fold`]), floors rise first to what their images cover; that is done for a
+    /// journal under a [`Store`](crate::Store).
+    ///
     /// Segments that are being written are not touched, so of a log within one segment nothing is dropped.
     /// Everything appended before is made durable first, in every mode.
     ///
@@ -160,7 +163,7 @@ impl Journal {
 
     /// Says what [`compact`](Self::compact) would do, and drops nothing; what was appended is made durable,
     /// and indexed. What it would free is an estimate: the newest entries of entities that older parts still
-    /// know stay.
+    /// know stay, and floors that would rise first have not.
     ///
     /// # Errors
     ///
@@ -183,6 +186,10 @@ impl Core {
 
     pub(crate) fn compact(&self, options: &CompactOptions, what: Do) -> Result<Compaction> {
         self.check_not_forked("compact the log")?;
+        if matches!(what, Do::Everything | Do::IfItFrees(_)) {
+            self.check_writable()?;
+            self.raise_floors()?;
+        }
         let _span = trace::compacting(self.directory.path());
         let done = self.compact_now(options, what)?;
         if done.entries_dropped > 0 && what != Do::Nothing {

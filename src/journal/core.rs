@@ -31,7 +31,7 @@ use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
 use crate::journal::kinds::{KindSet, is_guarded};
-use crate::journal::lodger::Lodger;
+use crate::journal::lodger::{Lodger, RaisesFloors};
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) state_kinds: KindSet,
     /// What stands on the journal, and ends before it does.
     pub(crate) lodger: OnceLock<Arc<dyn Lodger>>,
+    /// Who knows what topics still need.
+    pub(crate) raises_floors: OnceLock<Box<dyn RaisesFloors>>,
     /// Segments with bytes that are not durable, oldest first; the last one is active.
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
@@ -170,7 +172,7 @@ pub(crate) struct Active {
 impl<'a> Item<'a> {
     /// Of a row frame. What it expects of its entity, its one writer knows.
     pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash) -> Self {
-        Self { draft, hash, expect: Expect::Any, stamp: None }
+        Self { draft, hash, expect: Expect::Any, stamp: None, is_own: false }
     }
 
     pub(crate) fn kind(&self) -> u16 {
@@ -238,6 +240,8 @@ pub(crate) struct Item<'a> {
     expect: Expect,
     /// What it is remembered by.
     pub(crate) stamp: Option<IdempotencyKey>,
+    /// Nobody asks whether its kind may be written.
+    pub(crate) is_own: bool,
 }
 
 impl Core {
@@ -267,6 +271,7 @@ impl Core {
             kinds_through: AtomicU16::new(registry.dense_through()),
             state_kinds: registry.iter().filter(|kind| is_guarded(kind)).map(|kind| kind.id).collect(),
             lodger: OnceLock::new(),
+            raises_floors: OnceLock::new(),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
             keeper: Keeper::default(),
@@ -328,7 +333,7 @@ impl Core {
         let hash = self.index.hash(record.kind.0, record.key);
         self.index.touch(hash)?;
         let stamp = record.stamp.map(|stamp| stamp.key_for(record.kind.0, record.key));
-        Ok(Item { draft, hash, expect: record.expect, stamp })
+        Ok(Item { draft, hash, expect: record.expect, stamp, is_own: record.is_own })
     }
 
     /// Appends items, and in the same batch moves of cursors, which stand before them.

@@ -99,6 +99,13 @@ impl Core {
             if known.owner == Owner::State && keep == Keep::Nothing {
                 return Err(self.owned_by_state(kind.0, "keep nothing of"));
             }
+            if known.owner != Owner::Facts && keep == Keep::Fold {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("keep of {:?} what folds need", known.name),
+                )
+                .sides("a kind of facts", format!("owner {:?}", known.owner)));
+            }
             if known.keep == keep {
                 return Ok(self.commit.visible());
             }
@@ -119,7 +126,7 @@ impl Core {
         let known = 1..=self.kinds_through.load(Ordering::Acquire);
         items.iter().try_for_each(|item| {
             let kind = item.draft.kind;
-            if item.draft.operation == FACT {
+            if item.draft.operation == FACT && !item.is_own {
                 if self.state_kinds.contains(kind) {
                     return Err(self.owned_by_state(kind, "append to"));
                 }

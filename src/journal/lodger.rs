@@ -4,8 +4,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::format::system::Keep;
 use crate::journal::core::Core;
+
+/// Says how far the floors of topics may rise ([`Keep::Fold`](crate::Keep::Fold)), and has them rise: asked before a compaction.
+pub(crate) trait RaisesFloors: Send + Sync {
+    /// When it returns, the floors are durable.
+    fn raise(&self) -> Result<()>;
+}
 
 /// One for each engine, made by the first who needs it.
 pub(crate) trait Lodger: Any + Send + Sync {
@@ -18,6 +25,16 @@ pub(crate) trait Lodger: Any + Send + Sync {
 }
 
 impl Core {
+    /// Has floors rise, if somebody knows how far. What fails for a full disk is done another time: compaction is what frees some.
+    pub(crate) fn raise_floors(&self) -> Result<()> {
+        let keeps_for_folds = self.registry.read().iter().any(|kind| kind.keep == Keep::Fold);
+        let raised = match self.raises_floors.get() {
+            Some(raises) if keeps_for_folds => raises.raise(),
+            _ => Ok(()),
+        };
+        raised.or_else(|error| if error.kind() == ErrorKind::NoSpace { Ok(()) } else { Err(error) })
+    }
+
     /// The lodger, which `make` makes if there is none.
     pub(crate) fn lodger<L: Lodger>(&self, make: impl FnOnce() -> L) -> Arc<L> {
         let lodger = Arc::clone(self.lodger.get_or_init(|| Arc::new(make())));

@@ -100,7 +100,7 @@ pub(crate) mod window;
 use std::mem::ManuallyDrop;
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::disk::memory::MemoryDirectory;
 use crate::error::{Error, ErrorKind, Result};
@@ -151,6 +151,17 @@ pub struct Journal {
 /// The share of those who keep a journal open; the last one closes it.
 #[derive(Debug)]
 struct KeepsOpen(Arc<Engine>);
+
+/// A journal, for what stands in it and may outlive it.
+#[derive(Debug)]
+pub(crate) struct WeakJournal(Weak<Engine>);
+
+impl WeakJournal {
+    /// A guest's handle, if the journal is there.
+    pub(crate) fn upgrade(&self) -> Option<Journal> {
+        self.0.upgrade().map(|engine| Journal { engine, _open: None })
+    }
+}
 
 /// The engine and its threads.
 #[derive(Debug)]
@@ -432,6 +443,10 @@ impl Journal {
     /// A handle for the journal's own threads, which does not keep it open.
     pub(crate) fn guest(&self) -> Self {
         Self { engine: Arc::clone(&self.engine), _open: None }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakJournal {
+        WeakJournal(Arc::downgrade(&self.engine))
     }
 
     /// The core, with the threads that an appending journal needs.

@@ -63,6 +63,8 @@ pub struct Record<'a> {
     pub(crate) causation: Option<Causation>,
     pub(crate) stamp: Option<StampBytes>,
     pub(crate) tombstone: bool,
+    /// It is the library's, which may append to kinds of its own.
+    pub(crate) is_own: bool,
 }
 
 /// What an entry was caused by.
@@ -90,6 +92,7 @@ impl<'a> Record<'a> {
             causation: None,
             stamp: None,
             tombstone: false,
+            is_own: false,
         }
     }
 
@@ -126,6 +129,12 @@ impl<'a> Record<'a> {
     /// By whom it is, and as the how manieth of its entity: it is appended once, like a keyed batch.
     pub(crate) const fn stamped(mut self, stamp: StampBytes) -> Self {
         self.stamp = Some(stamp);
+        self
+    }
+
+    /// Of the library itself.
+    pub(crate) const fn own(mut self) -> Self {
+        self.is_own = true;
         self
     }
 

@@ -284,7 +284,7 @@ impl Kinds {
     /// Where nobody says any more what was dropped, everything may have been that need not be kept.
     fn floors_of(&self, compacted: &mut Compacted) {
         let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
-        for kind in self.registry.iter().filter(|kind| kind.keep != Keep::All) {
+        for kind in self.registry.iter().filter(|kind| !kind.keep.goes_by_floors()) {
             compacted.raise_floor(kind.id.get(), last);
         }
         compacted.aside = self.registry.aside();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::backplane::{Append, Backplane, Offset, Put, Revision, Stamp, Step, WriterId};
+use crate::backplane::{Append, Backplane, Offset, Pending, Put, Revision, Stamp, Step, WriterId};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Of so many keys it is known how far they are counted. When there are more, those that nobody uses are forgotten, and
@@ -54,14 +54,14 @@ pub(crate) enum Wanted<'a> {
 
 impl Authors {
     /// Commits one step on a topic (of a stream) or a cell (without one), under the next number. Answers the offset or the
-    /// revision as a number.
+    /// revision as a number. Who appends waits for the disk together with others, also of the same topic.
     pub(crate) fn commit(
         &self,
         plane: &dyn Backplane,
         stream: Option<&str>,
         key: &[u8],
         wanted: Wanted<'_>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Pending)> {
         let count = self.count(stream, key)?;
         // One after the other: the numbers are dense in the order of the log.
         let mut count = count.lock();
@@ -109,7 +109,7 @@ impl Count {
         stream: Option<&str>,
         key: &[u8],
         wanted: Wanted<'_>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Pending)> {
         let stamp = Stamp::new(self.writer, self.n + 1);
         let step = match (wanted, stream) {
             (Wanted::Append { payload, expect, schema }, Some(stream)) => {
@@ -122,13 +122,20 @@ impl Count {
         let mut tries = TRIES;
         loop {
             tries -= 1;
-            match plane.commit(&[step]) {
-                Ok(done) => {
+            let outcome = match step {
+                Step::Append(_) => plane.commit_nowait(&[step]),
+                // Who swaps it next has to see it first.
+                Step::Put(_) => plane.commit(&[step]).map(Pending::durable),
+            };
+            match outcome {
+                Ok(pending) => {
+                    let done = pending.done();
                     let number = done.offset(0).map(Offset::raw).or(done.revision(0).map(Revision::raw));
-                    return number.ok_or_else(|| {
+                    let number = number.ok_or_else(|| {
                         Error::new(ErrorKind::Io, "commit a step")
                             .sides("what it came to", format!("{:?}", done.steps))
-                    });
+                    })?;
+                    return Ok((number, pending));
                 }
                 Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {}
                 Err(error) => return Err(error),

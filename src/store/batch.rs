@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::backplane::local::cells::payload_of;
+use crate::backplane::{CellState, Local, Revision};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Generation, IdempotencyKey, KindId, Position, Seq};
@@ -127,6 +129,19 @@ pub struct StoreBatch<'s> {
     moves: Vec<Move>,
     /// The operations on live state.
     said: Vec<InBatch>,
+    /// The changes of cells, one for each.
+    cells: Vec<CellChange>,
+}
+
+/// A change of a cell, on the store's own journal.
+struct CellChange {
+    kind: KindId,
+    key: Vec<u8>,
+    /// What it holds then.
+    value: Option<Vec<u8>>,
+    /// The same as the payload of its entry.
+    payload: Vec<u8>,
+    expect: Expect,
 }
 
 /// A fact of the batch; its bytes are the next of the buffer.
@@ -152,6 +167,7 @@ impl<'s> StoreBatch<'s> {
             key: None,
             moves: Vec::new(),
             said: Vec::new(),
+            cells: Vec::new(),
         }
     }
 
@@ -323,13 +339,35 @@ impl<'s> StoreBatch<'s> {
         Ok(self)
     }
 
-    /// How many facts and operations there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.facts.len() + self.said.len()
+    /// Adds that a cell of the store's own journal comes to hold what `change` makes of what it holds now, or comes to hold by what
+    /// the batch has of it already. If it is another then, nothing of the batch is appended.
+    pub(crate) fn change_cell(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
+    ) -> Result<()> {
+        let earlier = self.cells.iter_mut().find(|cell| cell.key == key);
+        if let Some(cell) = earlier {
+            cell.value = change(cell.value.as_deref())?;
+            cell.payload = payload_of(cell.value.as_deref());
+            return Ok(());
+        }
+        let (kind, now) = Local::over(self.store.journal())?.cell(key)?;
+        let value = change(now.bytes.as_deref())?;
+        let payload = payload_of(value.as_deref());
+        let expect = Generation::new(now.revision.raw()).map_or(Expect::New, Expect::Generation);
+        Record::new(kind, key, &payload).check()?;
+        self.cells.push(CellChange { kind, key: key.to_vec(), value, payload, expect });
+        Ok(())
     }
 
-    /// True if there is no fact and no operation yet.
+    /// How many facts, operations and changes of cells there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.facts.len() + self.said.len() + self.cells.len()
+    }
+
+    /// True if there is none yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -346,8 +384,9 @@ impl<'s> StoreBatch<'s> {
     /// does not fit its row, `SourceEnded` for a session that was closed, and what a flush of what was said before
     /// answers.
     pub fn commit(&mut self) -> Result<BatchReceipt> {
-        let (done, _, end) = self.append_all()?;
+        let AppendedAll { done, end, cells, .. } = self.append_all()?;
         self.store.journal().core().wait_as_configured(end)?;
+        self.store.tell_of_cells(&cells);
         self.clear();
         Ok(done)
     }
@@ -359,7 +398,8 @@ impl<'s> StoreBatch<'s> {
     /// As [`commit`](Self::commit), but for those of waiting.
     pub fn commit_nowait(&mut self) -> Result<(BatchReceipt, Ticket)> {
         let core = self.store.journal().core();
-        let (done, last, end) = self.append_all()?;
+        // What came of cells is found out by the sweep, once it is durable.
+        let AppendedAll { done, last, end, .. } = self.append_all()?;
         core.want_sync_for_readers();
         // Operations may come to nothing: it stands where the log ended then.
         let receipt = last.or(done.receipts.last().copied()).unwrap_or(Receipt {
@@ -371,12 +411,12 @@ impl<'s> StoreBatch<'s> {
         Ok((done, ticket))
     }
 
-    /// Appends all of it. Answers where the last frame was, if there was one, and where the log ends behind it.
-    pub(crate) fn append_all(&mut self) -> Result<(BatchReceipt, Option<Receipt>, Position)> {
+    /// Appends all of it.
+    pub(crate) fn append_all(&mut self) -> Result<AppendedAll> {
         if self.said.is_empty() {
             let (done, end) = self.records().append()?;
             let last = done.receipts.last().copied();
-            return Ok((done, last, end));
+            return Ok(self.appended(done, last, end));
         }
         if self.key.is_some() {
             return Err(Error::new(ErrorKind::InvalidInput, "append a batch with an idempotency key")
@@ -386,7 +426,17 @@ impl<'s> StoreBatch<'s> {
         let (facts, moves) = self.records().into_parts()?;
         let appended = State::of(core).append_together(core, &self.said, facts, &moves)?;
         let Appended { facts: receipts, last, end } = appended;
-        Ok((BatchReceipt { receipts, repeated: false }, last, end))
+        Ok(self.appended(BatchReceipt { receipts, repeated: false }, last, end))
+    }
+
+    /// What came of it: the receipts of the cells stand behind those of the facts.
+    fn appended(&self, mut done: BatchReceipt, last: Option<Receipt>, end: Position) -> AppendedAll {
+        let of_cells = done.receipts.split_off(self.facts.len().min(done.receipts.len()));
+        let states = self.cells.iter().zip(of_cells).map(|(cell, receipt)| {
+            let revision = Revision::from_raw(receipt.generation.get());
+            (cell.key.clone(), CellState::new(cell.value.clone(), revision))
+        });
+        AppendedAll { cells: states.collect(), done, last, end }
     }
 
     fn clear(&mut self) {
@@ -395,6 +445,7 @@ impl<'s> StoreBatch<'s> {
         self.facts.clear();
         self.moves.clear();
         self.said.clear();
+        self.cells.clear();
         self.key = None;
     }
 
@@ -417,7 +468,31 @@ impl<'s> StoreBatch<'s> {
             let with = With { expect, metadata, correlation, causation };
             batch.push(with.record(fact.kind, fact.version, key, payload));
         }
+        for cell in &self.cells {
+            batch.push(Record::new(cell.kind, &cell.key, &cell.payload).expect(cell.expect).own());
+        }
         batch
+    }
+}
+
+/// What came of a batch.
+pub(crate) struct AppendedAll {
+    /// Of the facts.
+    pub(crate) done: BatchReceipt,
+    /// Where the last frame was, if there was one.
+    pub(crate) last: Option<Receipt>,
+    /// Where the log ends behind it.
+    pub(crate) end: Position,
+    /// What cells have come to hold, to be told when it is durable.
+    pub(crate) cells: Vec<(Vec<u8>, CellState)>,
+}
+
+impl Store {
+    /// Tells what cells have come to hold.
+    pub(crate) fn tell_of_cells(&self, cells: &[(Vec<u8>, CellState)]) {
+        if let Some(plane) = self.backplane.get() {
+            cells.iter().for_each(|(key, cell)| self.copies.changed(&**plane, key, cell));
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod author;
 pub(crate) mod batch;
 pub(crate) mod cell;
+mod copies;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
@@ -26,9 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Backplane, Local};
 use crate::codec;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
 use crate::fold::handle::Projectors;
+use crate::fold::keeping::Keeping;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
@@ -37,6 +39,7 @@ use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
 use crate::store::author::Authors;
 use crate::store::batch::{StoreBatch, With};
+use crate::store::copies::Copies;
 use crate::store::fact::OwnedFact;
 use crate::store::facts::Facts;
 use crate::store::kinds::Kinds;
@@ -83,6 +86,7 @@ pub struct Store {
     backplane_is_given: bool,
     authors: Arc<Authors>,
     projectors: Arc<Projectors>,
+    copies: Arc<Copies>,
 }
 
 const _: () = {
@@ -126,7 +130,9 @@ impl Store {
     /// ```
     #[must_use]
     pub fn over(journal: Journal) -> Self {
-        let projectors = projectors_of(&journal);
+        let (projectors, copies) = tasks_of(&journal);
+        // Another store over the same journal says the same.
+        journal.core().raises_floors.get_or_init(|| Box::new(Keeping(journal.downgrade())));
         Self {
             journal,
             kinds: Arc::default(),
@@ -135,6 +141,7 @@ impl Store {
             backplane_is_given: false,
             authors: Arc::default(),
             projectors,
+            copies,
         }
     }
 
@@ -151,8 +158,8 @@ impl Store {
     #[must_use]
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
-        let projectors = projectors_of(&self.journal);
-        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
+        let (projectors, copies) = tasks_of(&self.journal);
+        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, copies, ..self }
     }
 
     /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.
@@ -167,6 +174,15 @@ impl Store {
         // A guest's: what stands on the journal does not keep it open.
         let local = Local::over(&self.journal.guest())?;
         Ok(self.backplane.get_or_init(|| Arc::new(local)))
+    }
+
+    /// Refuses what only the journal can do, where topics and cells are elsewhere.
+    pub(crate) fn check_own_backplane(&self, doing: &str) -> Result<()> {
+        if !self.backplane_is_given {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, doing)
+            .sides("topics and cells of the store's own journal", "those of another backplane"))
     }
 
     /// The log of bytes under this store.
@@ -385,6 +401,16 @@ impl Store {
     }
 }
 
+/// What works for a store on its backplane, on the same threads.
+fn tasks_of(journal: &Journal) -> (Arc<Projectors>, Arc<Copies>) {
+    let core = journal.core();
+    let options = &core.options;
+    // Counted with what the journal counts.
+    let projectors = Projectors::new(options.fold_threads, Arc::clone(&core.meter));
+    let copies = Copies::new(Arc::clone(projectors.pool()), options.cell_sweep);
+    (Arc::new(projectors), Arc::new(copies))
+}
+
 impl From<Journal> for Store {
     fn from(journal: Journal) -> Self {
         Self::over(journal)
@@ -395,10 +421,4 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Store({})", self.journal.path().display())
     }
-}
-
-/// Folds over topics, counted with what the journal counts.
-fn projectors_of(journal: &Journal) -> Arc<Projectors> {
-    let core = journal.core();
-    Arc::new(Projectors::new(core.options.fold_threads, Arc::clone(&core.meter)))
 }

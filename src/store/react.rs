@@ -22,10 +22,12 @@ use crate::state::kind::{Kind, Patch};
 use crate::state::source::Source;
 use crate::store::Store;
 use crate::store::batch::{StoreBatch, With};
+use crate::store::cell::Cell;
 use crate::store::fact::Fact;
 use crate::store::facts::Facts;
 use crate::store::kinds;
 use crate::store::reactor::{Lossy, Reactor, Runner, start};
+use crate::store::topic::Topic;
 
 /// The most facts that one reaction may put out.
 pub const REACTION_ENTRIES_MAX: usize = 256;
@@ -171,7 +173,8 @@ impl Store {
     }
 }
 
-/// What one reaction puts out: facts, and operations on live state, that are appended together, or not at all.
+/// What one reaction puts out: facts, events of topics, operations on live state, and changes of cells, that are appended together,
+/// or not at all.
 ///
 /// Facts carry the correlation of the entry that was reacted to, its Seq as their cause, and a depth
 /// of one more than its own.
@@ -298,6 +301,70 @@ impl<'s> Out<'s> {
         Ok(self)
     }
 
+    /// Puts out an event of a topic of this store's own journal.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the store was given another backplane, which no batch of its journal reaches; and as
+    /// [`append`](Self::append).
+    pub fn append_event<'t, T>(
+        &mut self,
+        topic: Topic<T>,
+        key: impl AsRef<[u8]>,
+        event: &T,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + Deserialize<'t>,
+    {
+        self.store.check_own_backplane("put out an event of a topic")?;
+        self.append(topic.as_facts(), key, event)
+    }
+
+    /// Puts out that a cell of this store's own journal comes to hold what `change` makes of what it holds, or comes to hold by this
+    /// reaction; `None`: nothing. If somebody else changes it meanwhile, nothing of what this reaction put out is appended, and it is
+    /// called again. So the change is made once for each entry, whatever happens.
+    ///
+    /// ```
+    /// use esker::{Facts, Store};
+    /// # fn main() -> esker::Result<()> {
+    /// const ORDERS: Facts<u64> = Facts::new("order");          // cents
+    /// let store = Store::in_memory()?;
+    /// let counting = store.react("counting", store.region(ORDERS)?, |entry, out| {
+    ///     let Some(order) = out.fact(ORDERS, entry)? else { return Ok(()) };
+    ///     let cents = order.value()?;
+    ///     let turnover = out.store().cells().cell::<u64>("turnover")?;
+    ///     out.update(&turnover, |known| Ok(Some(known.unwrap_or(0) + cents)))?;
+    ///     Ok(())
+    /// })?;
+    /// store.append(ORDERS, "8812", &990)?;
+    /// store.append(ORDERS, "8813", &10)?;
+    /// let mut watcher = store.cells().cell::<u64>("turnover")?.watch()?;
+    /// while watcher.next()?.value != Some(1000) {}
+    /// # counting.stop();
+    /// # counting.join()
+    /// # }
+    /// ```
+    ///
+    /// A cell that the closure brings along keeps the store open, as a [`Store`] does; those of [`store`](Self::store) do not.
+    ///
+    /// # Errors
+    ///
+    /// What `change` answers; `Codec` if what the cell holds is no `T`. `InvalidInput` for a cell of another store, or if the store was
+    /// given another backplane. `LimitReached` as [`append`](Self::append).
+    pub fn update<T>(
+        &mut self,
+        cell: &Cell<T>,
+        change: impl FnOnce(Option<T>) -> Result<Option<T>>,
+    ) -> Result<&mut Self>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.has_room()?;
+        cell.check_of(self.store)?;
+        self.batch.change_cell(cell.key(), |now| cell.changed(now, change))?;
+        Ok(self)
+    }
+
     fn has_room(&self) -> Result<()> {
         if self.batch.len() < REACTION_ENTRIES_MAX {
             return Ok(());
@@ -339,7 +406,7 @@ impl<'s> Out<'s> {
         IdempotencyKey(core.index.hash(u16::MAX, &name).to_le_bytes())
     }
 
-    /// How many facts and operations there are.
+    /// How many of all these there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.batch.len()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::backplane::CellState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::panics;
 use crate::fold::retry::Retry;
@@ -19,7 +20,7 @@ use crate::journal::tasks::Progress as Done;
 use crate::journal::waiting::Stopper;
 use crate::journal::watcher::Watcher;
 use crate::store::Store;
-use crate::store::batch::StoreBatch;
+use crate::store::batch::{AppendedAll, StoreBatch};
 use crate::store::react::{Out, Reaction};
 use crate::trace;
 
@@ -288,6 +289,8 @@ pub(crate) struct Runner<F> {
     saved: u64,
     /// The last batch that was put out, until it is durable.
     put_out: Option<Position>,
+    /// What cells came to hold by them, which is told then.
+    cells: Vec<(Vec<u8>, CellState)>,
     since: u64,
 }
 
@@ -311,6 +314,7 @@ impl<F> Runner<F> {
             done,
             saved: seq,
             put_out: None,
+            cells: Vec::new(),
             since: 0,
         }
     }
@@ -423,9 +427,10 @@ where
         if !batch.is_empty() {
             batch.move_cursor(&self.watcher, seq).map_err(judge)?;
             appended = batch.len();
-            let (_, _, end) = batch.append_all().map_err(judge)?;
+            let AppendedAll { end, cells, .. } = batch.append_all().map_err(judge)?;
             self.store.journal().core().want_sync_for_readers();
             self.put_out = Some(end);
+            self.cells.extend(cells);
             self.saved = seq.get();
         }
         self.done.done.store(seq.get(), Ordering::Release);
@@ -436,10 +441,11 @@ where
     /// Waits until what was put out is durable, if the journal's appends wait for that.
     fn settle(&mut self) -> Result<()> {
         self.since = 0;
-        match self.put_out.take() {
-            Some(end) => self.store.journal().core().wait_as_configured(end),
-            None => Ok(()),
+        if let Some(end) = self.put_out.take() {
+            self.store.journal().core().wait_as_configured(end)?;
         }
+        self.store.tell_of_cells(&std::mem::take(&mut self.cells));
+        Ok(())
     }
 
     /// Writes down how far it has come.

@@ -8,13 +8,15 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Compactor, Feed, Filter, Offset, Stamp, StreamRecord};
+use crate::backplane::{Compactor, Feed, Filter, IMAGES_STREAM, Offset, Pending, Stamp, StreamRecord};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::handle::TopicFold;
-use crate::fold::image;
+use crate::fold::image::{self, Subject};
+use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
+use crate::format::system::Keep;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -58,6 +60,11 @@ impl<T> Topic<T> {
         self
     }
 
+    /// The same events, as facts of the store's own journal.
+    pub(crate) const fn as_facts(&self) -> Facts<T> {
+        Facts::new(self.name).version(self.version)
+    }
+
     /// The name of the stream.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -99,9 +106,25 @@ impl Store {
     {
         if !self.backplane_is_given {
             // So that the tool decodes it without the application.
-            self.bind(Facts::<T>::new(topic.name).version(topic.version))?;
+            let is_new = self.journal.core().registry.read().named(topic.name).is_none();
+            let kind = self.bind(topic.as_facts())?;
+            if is_new {
+                self.journal.keep(kind, Keep::Fold)?;
+            }
         }
         Ok(TopicHandle { store: self, topic, key: key.as_ref().to_vec() })
+    }
+}
+
+impl Store {
+    /// Takes a fold for one that nobody folds a topic's stream by any more: compaction keeps nothing for it. If somebody takes it up
+    /// again it is [registered](TopicHandle::fold) again.
+    ///
+    /// # Errors
+    ///
+    /// What [`append`](Self::append) answers.
+    pub fn retire_fold<T>(&self, topic: Topic<T>, name: &str) -> Result<()> {
+        self.projectors.retire(&**self.backplane()?, topic.name, name)
     }
 }
 
@@ -113,6 +136,32 @@ impl<T> TopicHandle<'_, T> {
     /// `Codec` if the event cannot be encoded; what [`commit`](crate::backplane::Backplane::commit) answers. Behind `Disconnected`
     /// or `Poisoned` it may be there: the next append to this topic through this store finds that out first.
     pub fn append(&self, event: &T) -> Result<Offset>
+    where
+        T: Serialize,
+    {
+        self.append_behind(None, event)?.acknowledged()
+    }
+
+    /// Appends an event without waiting until it is durable. Events of one topic come to stand in the order of the calls, and none
+    /// survives a crash that one before it did not survive. Where appends of a backplane cannot be told from waiting, it waits.
+    ///
+    /// ```
+    /// # use esker::{Store, Topic};
+    /// # const READINGS: Topic<f64> = Topic::new("reading");
+    /// # fn main() -> esker::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let sensor = store.topic(READINGS, "sensor-7")?;
+    /// let tickets = [20.5, 20.7, 21.0].map(|degrees| sensor.append_nowait(&degrees));
+    /// let [.., last] = tickets;
+    /// let last = last?.wait_durable()?;                    // and those before it
+    /// assert_eq!(last, sensor.head()?);
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), but for those of waiting.
+    pub fn append_nowait(&self, event: &T) -> Result<TopicTicket>
     where
         T: Serialize,
     {
@@ -128,18 +177,19 @@ impl<T> TopicHandle<'_, T> {
     where
         T: Serialize,
     {
-        self.append_behind(Some(newest), event)
+        self.append_behind(Some(newest), event)?.acknowledged()
     }
 
-    fn append_behind(&self, expect: Option<Offset>, event: &T) -> Result<Offset>
+    fn append_behind(&self, expect: Option<Offset>, event: &T) -> Result<TopicTicket>
     where
         T: Serialize,
     {
         codec::encoded(self.topic.name, event, |payload| {
             let wanted = Wanted::Append { payload, expect, schema: self.topic.version };
             let plane = self.store.backplane()?;
-            let offset = self.store.authors.commit(&**plane, Some(self.topic.name), &self.key, wanted)?;
-            Ok(Offset::from_raw(offset))
+            let (offset, pending) =
+                self.store.authors.commit(&**plane, Some(self.topic.name), &self.key, wanted)?;
+            Ok(TopicTicket { offset: Offset::from_raw(offset), pending })
         })
     }
 
@@ -152,7 +202,8 @@ impl<T> TopicHandle<'_, T> {
         self.store.backplane()?.head(self.filter())
     }
 
-    /// The offset of the oldest event that is left.
+    /// The offset of the oldest event that is left. [`read`](Self::read) would begin behind it, and leave it out:
+    /// [`read_oldest`](Self::read_oldest) begins with it.
     ///
     /// # Errors
     ///
@@ -165,17 +216,47 @@ impl<T> TopicHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](crate::backplane::Backplane::subscribe).
+    /// `Lost` if the topic was [compacted](Self::compact) past it, also for [`Offset::BEGINNING`]; as
+    /// [`subscribe`](crate::backplane::Backplane::subscribe).
     pub fn read(&self, from: Offset) -> Result<TopicFeed<T>> {
         let feed = self.store.backplane()?.subscribe(self.filter(), from)?;
         Ok(TopicFeed { feed, topic: self.topic })
     }
 
-    /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
+    /// The events from the oldest on that is left, which is the first one if nothing was dropped, and then those that come.
+    ///
+    /// ```
+    /// # use esker::{Store, Topic};
+    /// # const ORDERS: Topic<String> = Topic::new("order");
+    /// # fn main() -> esker::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let order = store.topic(ORDERS, "8812")?;
+    /// order.append(&"placed".to_owned())?;
+    /// let shipped = order.append(&"shipped".to_owned())?;
+    /// order.compact(shipped)?;
+    /// assert_eq!(order.read_oldest()?.next()?.value()?, "shipped");
+    /// # store.close() }
+    /// ```
     ///
     /// # Errors
     ///
-    /// `Closed`; `Io` if no thread can be started.
+    /// As [`subscribe_oldest`](crate::backplane::Backplane::subscribe_oldest).
+    pub fn read_oldest(&self) -> Result<TopicFeed<T>> {
+        let feed = self.store.backplane()?.subscribe_oldest(self.filter())?;
+        Ok(TopicFeed { feed, topic: self.topic })
+    }
+
+    /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
+    ///
+    /// On the store's own journal the fold is registered with the stream when it is first taken up: from then on compaction keeps the
+    /// events that it needs ([`Keep::Fold`]), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
+    /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
+    /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
+    /// thought of yet keeps [all](Keep::All).
+    ///
+    /// # Errors
+    ///
+    /// `Closed`; `Io` if no thread can be started; where it is registered, what [`append`](Self::append) answers.
     pub fn fold<F: Fold<Event = T>>(&self) -> Result<TopicFold<F>> {
         self.fold_with(FoldOptions::new())
     }
@@ -187,7 +268,27 @@ impl<T> TopicHandle<'_, T> {
     /// As [`fold`](Self::fold).
     pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
         let topic = (self.topic.name, &*self.key);
+        if !self.store.backplane_is_given {
+            self.store.projectors.register::<F>(&**self.store.backplane()?, self.topic.name)?;
+        }
         self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
+    }
+
+    /// Takes the events that were dropped for lost to a fold, which cannot begin without them: it has halted, as
+    /// [`EraChanged`](crate::HaltReason::EraChanged) or [`Unbridgeable`](crate::HaltReason::Unbridgeable). Whoever takes it up
+    /// [behind this](Self::fold), in any process, has the value of the events that are left, from the oldest on, and
+    /// [`FoldStats::begun_anew`](crate::FoldStats::begun_anew) says how often that was done to it.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it can begin: with an image, or as all events are there. `Halted` if it [diverged](crate::Verify). What the
+    /// backplane answers.
+    pub fn begin_anew<F: Fold<Event = T>>(&self) -> Result<()> {
+        let mut nothing = Vec::new();
+        codec::encode(IMAGES_STREAM, &F::State::default(), &mut nothing)?;
+        let subject = Subject::of::<F>(self.topic.name, &self.key);
+        let is_value = |bytes: &[u8]| codec::decode_bytes::<F::State>(bytes).is_ok();
+        image::begin_anew(&**self.store.backplane()?, &subject, nothing, &is_value)
     }
 
     /// Drops the events before an offset; see [`Compactor::compact`]. A fold that has no image from behind there, such as
@@ -202,7 +303,8 @@ impl<T> TopicHandle<'_, T> {
             Error::new(ErrorKind::InvalidInput, format!("compact {}", self.filter()))
                 .sides("a backplane with a compactor", "one without")
         })?;
-        image::check_not_marked(&**self.store.backplane()?, self.filter())?;
+        let plane = &**self.store.backplane()?;
+        let before = keeping::may_go_before(plane, self.filter(), before)?;
         compactor.compact(self.topic.name, &self.key, before)
     }
 
@@ -214,6 +316,41 @@ impl<T> TopicHandle<'_, T> {
 impl<T> fmt::Debug for TopicHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TopicHandle({})", self.filter())
+    }
+}
+
+/// An event that has its place, and will be durable: [`TopicHandle::append_nowait`].
+#[derive(Clone, Debug)]
+#[must_use = "an append that nobody waits for may be lost to a power cut"]
+pub struct TopicTicket {
+    offset: Offset,
+    pending: Pending,
+}
+
+impl TopicTicket {
+    /// Its place in the topic.
+    #[must_use]
+    pub const fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// True once it is durable.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.pending.is_durable()
+    }
+
+    /// Waits until it is as durable as the backplane can make it: on a store's own journal, until it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned` if that failed: it may be there or not. `Closed`.
+    pub fn wait_durable(&self) -> Result<Offset> {
+        self.pending.wait_durable().map(|_| self.offset)
+    }
+
+    fn acknowledged(&self) -> Result<Offset> {
+        self.pending.wait_acknowledged().map(|_| self.offset)
     }
 }
 

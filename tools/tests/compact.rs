@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use esker::{CompactOptions, Journal, Keep, Record, Region, Seq, Start};
+use esker::{At, CompactOptions, Fold, Journal, Keep, Record, Region, Seq, Start, Store, Topic};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::{Run, Sample, on, run, tool};
@@ -626,4 +626,43 @@ fn a_writer_that_compacts_all_the_time_is_never_taken_for_damage() {
         assert!(bad.is_empty(), "{} of 270:\n{}", bad.len(), bad.join("\n"));
     });
     journal.close().unwrap();
+}
+
+#[test]
+fn what_every_fold_has_in_its_image_goes_and_the_application_need_not_be_there() {
+    const NUMBERS: Topic<String> = Topic::new("number");
+    struct Count;
+    impl Fold for Count {
+        type State = u64;
+        type Event = String;
+        const NAME: &'static str = "count";
+        const VERSION: u32 = 1;
+        fn fold(count: &mut u64, _: String, _: &At) {
+            *count += 1;
+        }
+    }
+    let sample = Sample::empty();
+    let store = Store::over(sample.open());
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    (0..200).for_each(|n| _ = topic.append(&format!("{n} {}", "x".repeat(200))).unwrap());
+    let fold = topic.fold::<Count>().unwrap();
+    fold.save_image().unwrap();
+    let (other, last) = (store.topic(NUMBERS, "b").unwrap(), topic.head().unwrap());
+    (0..200).for_each(|n| _ = other.append(&format!("{n} {}", "y".repeat(200))).unwrap());
+    drop(fold);
+    store.close().unwrap();
+
+    let path = sample.text();
+    let plan = on(&["compact"], &path, &[]);
+    assert!(value(&plan, "advice").contains("when it is done"), "{}", plan.stdout);
+    let done = on(&["compact"], &path, &["--thorough", "--execute"]);
+    assert_eq!((done.code, number(&done, "entries dropped")), (Some(0), 199), "{}", done.stdout);
+    assert!(on(&["kinds"], &path, &[]).stdout.contains("fold"));
+
+    let store = Store::over(sample.open());
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    assert_eq!(topic.lowest_retained().unwrap(), last);
+    assert_eq!(topic.fold::<Count>().unwrap().read().unwrap().value, 200);
+    assert_eq!(store.topic(NUMBERS, "b").unwrap().fold::<Count>().unwrap().read().unwrap().value, 200);
+    store.close().unwrap();
 }

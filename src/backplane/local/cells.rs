@@ -19,14 +19,19 @@ pub(super) struct CellBytes(Vec<u8>);
 impl CellBytes {
     pub(super) fn of(step: &Step<'_>) -> Self {
         let Step::Put(put) = step else { return Self(Vec::new()) };
-        Self(match put.value {
-            Some(value) => [&[VALUE], value].concat(),
-            None => vec![NOTHING],
-        })
+        Self(payload_of(put.value))
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// The payload of an entry of a cell that comes to hold this.
+pub(crate) fn payload_of(value: Option<&[u8]>) -> Vec<u8> {
+    match value {
+        Some(value) => [&[VALUE], value].concat(),
+        None => vec![NOTHING],
     }
 }
 

@@ -6,8 +6,8 @@ use crate::backplane::local::region_of;
 use crate::backplane::name::{Filter, Offset, lost};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::floor::Floor;
-use crate::format::system::{Keep, KindInfo};
-use crate::id::{KindId, Seq};
+use crate::format::system::KindInfo;
+use crate::id::{KindId, Position, Seq};
 use crate::journal::core::{Beside, Core};
 use crate::journal::entry::Entry;
 use crate::journal::record::{Expect, Record};
@@ -78,32 +78,33 @@ fn known_floor(view: &View, core: &Core, stream: &str, key: &[u8]) -> Result<Flo
     kind_of(core, stream).map_or(Ok(Floor::default()), |floors| floor_of(view, floors, key))
 }
 
-/// Writes a floor down, unless there is a higher one, and waits until it is durable whatever the journal's durability
-/// is: only then does anything go.
-pub(super) fn put(core: &Core, floors: KindId, key: &[u8], floor: Floor) -> Result<()> {
-    put_durably(core, floors, key, floor)?;
-    // Behind it, so that whoever sees that there is one finds it.
-    core.floors_put.fetch_add(1, Ordering::Release);
-    Ok(())
-}
-
-fn put_durably(core: &Core, floors: KindId, key: &[u8], floor: Floor) -> Result<()> {
+/// Writes a floor down, unless there is a higher one. Answers where the log has to be durable before anything goes, whatever the
+/// journal's durability is.
+pub(super) fn put(core: &Core, floors: KindId, key: &[u8], floor: Floor) -> Result<Position> {
     loop {
         let view = core.view();
         let newest = view.latest(floors, key)?.map(|entry| entry.generation());
         if floor_of(&view, floors, key)?.first >= floor.first {
-            return core.wait_durable(view.end());
+            return Ok(view.end());
         }
         let payload = floor.encode();
         let expect = newest.map_or(Expect::New, Expect::Generation);
         let item = core.item(&Record::new(floors, key, &payload).expect(expect))?;
         match core.append_checked(std::slice::from_ref(&item), Beside::default(), &mut |_| {}) {
-            Ok((end, _)) => return core.wait_durable(end),
+            Ok((end, _)) => return Ok(end),
             // Somebody else put one.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Waits until floors that were put are durable; then feeds look at them.
+pub(super) fn settle(core: &Core, end: Position) -> Result<()> {
+    core.wait_durable(end)?;
+    // Behind it, so that whoever sees that there is one finds it.
+    core.floors_put.fetch_add(1, Ordering::Release);
+    Ok(())
 }
 
 /// Refuses a place behind which something of a topic is hidden.
@@ -115,10 +116,17 @@ pub(super) fn check_not_hidden(
 ) -> Result<Floor> {
     let (Some(key), Some(floors)) = (filter.key, floors) else { return Ok(Floor::default()) };
     let floor = floor_of(view, floors, key)?;
-    if from.raw() < floor.hidden {
+    if from.raw() < floor.hidden && !begins_anew(view, kind, key, floor)? {
         return Err(lost(filter, from, lowest_of(view, kind, key, floor)?));
     }
     Ok(floor)
+}
+
+/// True if nothing is left of the history that a floor is of: it was erased, and there is another, or none yet. (The newest
+/// record is never hidden.)
+fn begins_anew(view: &View, kind: KindId, key: &[u8], floor: Floor) -> Result<bool> {
+    let oldest = view.entity_behind(kind, key, floor.first.saturating_sub(1)).next().transpose()?;
+    Ok(oldest.is_none_or(|entry| entry.is_first() && entry.generation().get() > floor.generation))
 }
 
 /// Refuses a place behind which something was dropped that no floor hides: by what the kind keeps, or erased.
@@ -133,7 +141,7 @@ pub(super) fn check_not_dropped(
     let is_whole = match filter.key {
         _ if from.raw().saturating_add(1) >= dropped_below => true,
         // What goes of a kind that keeps all was hidden by the floors of its topics.
-        None => kind.keep == Keep::All,
+        None => kind.keep.goes_by_floors(),
         Some(key) => {
             let mut next: Option<Entry<'_>> = None;
             for entry in view.entity_behind(kind.id, key, from.raw()).rev() {
@@ -144,7 +152,7 @@ pub(super) fn check_not_dropped(
                 next = Some(entry);
             }
             match next {
-                None => kind.keep == Keep::All,
+                None => kind.keep.goes_by_floors(),
                 Some(first) => {
                     // The one before it is there, or it is the last of what the floor hides, or there never was one.
                     let before = entry_before(view, kind.id, key, 0, first.seq().get())?;

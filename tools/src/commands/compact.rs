@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Seq};
+use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Seq, Store};
 use serde::Serialize;
 use serde_json::json;
 
@@ -106,14 +106,22 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     let path = &args.store.path;
     let opened = store::open(path, "compact", output)?;
     let (what, compaction) = if args.execute {
-        let journal = Options::new().open_existing(path)?;
+        // A store knows what topics keep for their folds.
+        let store = Store::over(Options::new().open_existing(path)?);
+        let journal = store.journal();
         let done = busy("compacting", || journal.compact(&args.options()))?;
         journal.close()?;
         ("compaction", done)
     } else {
         ("plan", busy("planning", || opened.reader.plan_compaction(&args.options()))?)
     };
-    let advice = advice(&compaction, &opened, path);
+    let mut advice = advice(&compaction, &opened, path);
+    if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
+        // What that comes to takes a reading of all images, and a write.
+        advice.push(
+            "more may go of kinds that keep what folds need: that is looked up when it is done".to_owned(),
+        );
+    }
     let end = match (args.execute, opened.reader.is_backup()) {
         (true, _) => ("done", "compacted".to_owned()),
         (false, true) => ("next", format!("esker restore {} NEW, and compact that", path_of(path))),

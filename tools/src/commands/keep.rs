@@ -34,6 +34,8 @@ enum What {
     Latest,
     /// Nothing
     Nothing,
+    /// Of a topic, what its folds still need
+    Fold,
 }
 
 impl From<What> for Keep {
@@ -42,6 +44,7 @@ impl From<What> for Keep {
             What::All => Self::All,
             What::Latest => Self::Latest,
             What::Nothing => Self::Nothing,
+            What::Fold => Self::Fold,
         }
     }
 }
@@ -52,6 +55,7 @@ pub(crate) fn word(keep: Keep) -> &'static str {
         Keep::All => "all",
         Keep::Latest => "latest",
         Keep::Nothing => "nothing",
+        Keep::Fold => "fold",
         // A later library's.
         _ => "other",
     }
@@ -62,6 +66,9 @@ fn meaning(keep: Keep) -> &'static str {
         Keep::All => "every entry stays",
         Keep::Latest => "of what is compacted, the newest entry of each entity stays",
         Keep::Nothing => "of what is compacted, nothing stays",
+        Keep::Fold => {
+            "of what is compacted, the events that a fold still needs stay, and the newest of each key"
+        }
         _ => "as a later version says",
     }
 }

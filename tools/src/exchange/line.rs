@@ -311,6 +311,7 @@ impl Kind {
             "all" => Keep::All,
             "latest" => Keep::Latest,
             "nothing" => Keep::Nothing,
+            "fold" => Keep::Fold,
             other => {
                 return Err(format!(
                     "of the kind {name:?} {other:?} is kept, which this build does not know"
