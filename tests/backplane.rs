@@ -334,3 +334,47 @@ fn an_append_that_expects_the_head_of_a_journal_s_topic_is_compared_with_it() {
     assert_eq!(if_head(seq.get(), 1).unwrap().offset(0), Some(done), "its own success is no conflict");
     assert_eq!(journal.region(&Region::kind(order)).unwrap().len(), 2);
 }
+
+#[test]
+fn who_waits_for_a_stream_does_not_make_it_and_is_woken_by_its_first_record() {
+    const ORDERS: esker::Topic<i64> = esker::Topic::new("order");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.esker");
+    for opening in 0..2_i64 {
+        let store = Store::open(&path).unwrap();
+        let plane = store.backplane().unwrap().clone();
+        let newest = plane.head(Filter::stream("order")).unwrap();
+        let filters = [Filter::stream("order"), Filter::topic("order", b"k")];
+        let mut feeds = filters.map(|filter| plane.subscribe(filter, newest).unwrap());
+        let mut never = plane.subscribe(Filter::stream("odrer"), Offset::BEGINNING).unwrap();
+        assert!(feeds.iter_mut().chain([&mut never]).all(|feed| feed.try_next().unwrap().is_none()));
+        assert_eq!(store.journal().kind_named("order").is_some(), opening > 0);
+        let at = std::thread::scope(|threads| {
+            let waiting = feeds.map(|mut feed| threads.spawn(move || feed.next().unwrap()));
+            // Others come before it.
+            store.topic(esker::Topic::<String>::new("other"), "k").unwrap().append(&"x".to_owned()).unwrap();
+            let at = store.topic(ORDERS, "k").unwrap().append(&opening).unwrap();
+            for waits in waiting {
+                assert_eq!(waits.join().unwrap().offset(), at);
+            }
+            at
+        });
+        let mut late = plane.subscribe(Filter::topic("order", b"k"), newest).unwrap();
+        assert_eq!(late.next().unwrap().offset(), at);
+        assert!(never.try_next().unwrap().is_none() && store.journal().kind_named("odrer").is_none());
+        plane.close().unwrap();
+        assert_eq!(never.try_next().unwrap_err().kind(), ErrorKind::Closed);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn an_append_that_expects_a_record_of_a_stream_that_is_not_there_does_not_make_it() {
+    let journal = Journal::in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    plane.commit(&[put(b"c", 1, 0, None)]).unwrap();
+    let step = Append::new("order", b"a", b"x", Stamp::new(ME, 1)).expect(Offset::from_raw(1));
+    let refused = plane.commit(&[Step::Append(step)]).unwrap_err();
+    assert_eq!((refused.kind(), refused.actual()), (ErrorKind::Conflict, Some("0")), "{refused}");
+    assert!(journal.kind_named("order").is_none());
+}

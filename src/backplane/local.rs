@@ -204,11 +204,23 @@ impl Local {
     }
 
     fn appended<'a>(&self, append: &'a Append<'_>) -> Result<Stamped<'a>> {
+        self.check_may_begin(append)?;
         let kind = self.stream(append.stream)?;
         let record = Record::new(kind, append.key, append.payload)
             .stamped(append.stamp.bytes())
             .schema_version(append.schema);
         Ok(Stamped { record, newest: append.expect.map(Offset::raw) })
+    }
+
+    /// Refuses what expects a record of a stream of which there is none, before that is made.
+    fn check_may_begin(&self, append: &Append<'_>) -> Result<()> {
+        match append.expect.filter(|newest| *newest != Offset::BEGINNING) {
+            Some(newest) if self.known(append.stream)?.is_none() => {
+                let doing = format!("append to {}", Filter::topic(append.stream, append.key));
+                Err(Error::new(ErrorKind::Conflict, doing).sides(newest, Offset::BEGINNING))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put<'a>(&self, put: &'a Put<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
@@ -288,9 +300,7 @@ impl Backplane for Local {
                 .at(core.directory.path())
                 .sides(format!("one up to {newest}"), from));
         }
-        // Somebody may wait for the first record of a stream.
-        let kind = self.stream(filter.stream)?;
-        let feed = LocalFeed::begin(&self.journal, &self.feeds, kind, filter, from)?;
+        let feed = LocalFeed::begin(&self.journal, &self.feeds, filter, from)?;
         // Whoever closes now has not seen it.
         self.core("subscribe")?;
         Ok(Box::new(feed))

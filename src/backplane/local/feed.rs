@@ -10,14 +10,15 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::backplane::feed::Feed;
-use crate::backplane::local::{floors, region_of, told};
+use crate::backplane::local::{floors, region_of, stream_of, told};
 use crate::backplane::name::{Filter, Offset, closed};
 use crate::backplane::record::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::KindId;
+use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::entry::OwnedEntry;
+use crate::journal::region::Region;
 use crate::journal::subscriber::{Item, SubscribeOptions, Subscriber};
 use crate::journal::waiting::{Reading, Stopper};
 
@@ -63,7 +64,9 @@ pub(super) struct LocalFeed {
     core: Arc<Core>,
     reader: Subscriber,
     stopper: Stopper,
-    kind: KindId,
+    /// The kind of the stream, once it has one: whoever waits for a stream does not make it, or what it is made as would be
+    /// decided by who knows least about it.
+    kind: Option<KindId>,
     /// The kind of the floors of the stream, once it has any.
     floors: Option<KindId>,
     stream: String,
@@ -78,37 +81,53 @@ impl LocalFeed {
     pub(super) fn begin(
         journal: &Journal,
         open: &OpenFeeds,
-        kind: KindId,
         filter: Filter<'_>,
         from: Offset,
     ) -> Result<Self> {
-        let core = Arc::clone(journal.core());
-        let mut reader = journal.subscribe_with(region_of(kind, filter), SubscribeOptions::new())?;
-        // Nothing is dropped between the look and the place from which it is told what is.
-        let view = {
-            let _steady = core.compacting.steady.read();
-            let view = told(&core);
-            reader.begin_behind(region_of(kind, filter), view.clone(), from.raw(), from.raw());
-            view
-        };
-        let floors = floors::kind_of(&core, filter.stream);
-        let floor = floors::check_not_hidden(&view, (kind, floors), filter, from)?;
-        let info = core.known_kind(kind, "subscribe to")?;
-        floors::check_not_dropped(&view, &info, filter, from, floor)?;
+        let reader = journal.subscribe_with(Region::all(), SubscribeOptions::new())?;
         let (token, stopper) = (Arc::new(()), reader.stopper());
-        open.add(&token, stopper.clone());
-        Ok(Self {
-            core,
+        let mut feed = Self {
+            core: Arc::clone(journal.core()),
             reader,
-            stopper,
-            kind,
-            floors,
+            stopper: stopper.clone(),
+            kind: None,
+            floors: None,
             stream: filter.stream.to_owned(),
             key: filter.key.map(<[u8]>::to_vec),
             position: from,
             ended: false,
-            _open: token,
-        })
+            _open: Arc::clone(&token),
+        };
+        feed.find_kind()?;
+        open.add(&token, stopper);
+        Ok(feed)
+    }
+
+    /// The kind of the stream, if it has one. Then the reader stands in it, else at the end of the log, where it is woken
+    /// by whatever comes.
+    fn find_kind(&mut self) -> Result<Option<KindId>> {
+        if self.kind.is_some() {
+            return Ok(self.kind);
+        }
+        let core = Arc::clone(&self.core);
+        // Nothing is dropped between the look and the place from which it is told what is.
+        let steady = core.compacting.steady.read();
+        // The log first: of a kind that comes to be behind this look there is nothing in it.
+        let view = told(&core);
+        let info = core.registry.read().named(&self.stream).cloned();
+        let Some(info) = info else {
+            let newest = view.last_seq()?.map_or(0, Seq::get);
+            self.reader.begin_behind(Region::all(), view, newest, newest);
+            return Ok(None);
+        };
+        let (kind, from) = (stream_of(&info)?, self.position);
+        self.reader.begin_behind(region_of(kind, self.filter()), view.clone(), from.raw(), from.raw());
+        drop(steady);
+        let floors = self.find_floors();
+        let floor = floors::check_not_hidden(&view, (kind, floors), self.filter(), from)?;
+        floors::check_not_dropped(&view, &info, self.filter(), from, floor)?;
+        self.kind = Some(kind);
+        Ok(self.kind)
     }
 
     fn filter(&self) -> Filter<'_> {
@@ -137,14 +156,21 @@ impl LocalFeed {
             if self.stopper.is_stopped() {
                 return Err(closed("read on"));
             }
-            self.check_not_hidden()?;
+            let Some(kind) = self.find_kind()? else {
+                // What came meanwhile is of other streams, or the first of this one.
+                if self.reader.advance()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            self.check_not_hidden(kind)?;
             if !self.reader.advance()? {
                 return Ok(None);
             }
             let entry: OwnedEntry = match self.reader.item() {
                 Item::Entry(entry) => entry.to_owned(),
                 Item::Missed(_) => {
-                    self.check_not_dropped()?;
+                    self.check_not_dropped(kind)?;
                     continue;
                 }
             };
@@ -165,18 +191,18 @@ impl LocalFeed {
     }
 
     /// For one topic: what is hidden behind the place of the feed is lost to it.
-    fn check_not_hidden(&mut self) -> Result<()> {
+    fn check_not_hidden(&mut self, kind: KindId) -> Result<()> {
         if self.key.is_none() || self.find_floors().is_none() {
             return Ok(());
         }
         let view = told(&self.core);
-        floors::check_not_hidden(&view, (self.kind, self.floors), self.filter(), self.position).map(drop)
+        floors::check_not_hidden(&view, (kind, self.floors), self.filter(), self.position).map(drop)
     }
 
-    fn check_not_dropped(&mut self) -> Result<()> {
+    fn check_not_dropped(&mut self, kind: KindId) -> Result<()> {
         let (view, floors) = (told(&self.core), self.find_floors());
-        let floor = floors::check_not_hidden(&view, (self.kind, floors), self.filter(), self.position)?;
-        let info = self.core.known_kind(self.kind, "read on in")?;
+        let floor = floors::check_not_hidden(&view, (kind, floors), self.filter(), self.position)?;
+        let info = self.core.known_kind(kind, "read on in")?;
         floors::check_not_dropped(&view, &info, self.filter(), self.position, floor)
     }
 
