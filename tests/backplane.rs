@@ -378,3 +378,19 @@ fn an_append_that_expects_a_record_of_a_stream_that_is_not_there_does_not_make_i
     assert_eq!((refused.kind(), refused.actual()), (ErrorKind::Conflict, Some("0")), "{refused}");
     assert!(journal.kind_named("order").is_none());
 }
+
+#[test]
+fn a_close_ends_the_listeners_of_its_handle_and_of_no_other() {
+    let journal = Journal::in_memory().unwrap();
+    let (ends, stays) = (Local::over(&journal).unwrap(), Local::over(&journal).unwrap());
+    let mut ending = ends.listen("news").unwrap();
+    let mut staying = stays.listen("news").unwrap();
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(move || ending.next_timeout(std::time::Duration::from_secs(60)));
+        ends.close().unwrap();
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    });
+    assert_eq!(ends.listen("news").err().map(|error| error.kind()), Some(ErrorKind::Closed));
+    assert_eq!(stays.broadcast("news", b"x").unwrap(), 1, "it is told to those who are left");
+    assert_eq!(staying.try_next().unwrap(), Some(Broadcast::Message(b"x"[..].into())));
+}

@@ -82,7 +82,7 @@ pub struct Local {
     /// It was opened here, and ends here.
     owns: bool,
     era: Era,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
     feeds: OpenFeeds,
     hub: Arc<Hub>,
     /// Whoever registers a kind of ours or sets its policy.
@@ -107,7 +107,7 @@ impl Local {
             journal: journal.clone(),
             owns: false,
             era: Era::from_raw(mixed(&identity)),
-            closed: AtomicBool::new(false),
+            closed: Arc::default(),
             feeds: OpenFeeds::default(),
             hub: Arc::clone(&core.hub),
             registering: Mutex::default(),
@@ -341,7 +341,7 @@ impl Backplane for Local {
     fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
         check_name("channel", channel)?;
         self.core("listen")?;
-        listen::listen(&self.hub, channel)
+        listen::listen(&self.hub, channel, &self.closed)
     }
 
     fn era(&self) -> Result<Era> {
@@ -353,6 +353,7 @@ impl Backplane for Local {
             return Ok(());
         }
         self.feeds.end();
+        self.hub.tell_ended();
         if self.owns { self.journal.close() } else { Ok(()) }
     }
 
