@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
+use crate::backplane::check::{check_broadcast, check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::local::cells::CellBytes;
@@ -333,7 +333,7 @@ impl Backplane for Local {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
-        check_name("channel", channel)?;
+        check_broadcast(channel, bytes)?;
         self.core("broadcast")?;
         listen::send(&self.hub, channel, bytes)
     }
