@@ -394,3 +394,24 @@ fn a_close_ends_the_listeners_of_its_handle_and_of_no_other() {
     assert_eq!(stays.broadcast("news", b"x").unwrap(), 1, "it is told to those who are left");
     assert_eq!(staying.try_next().unwrap(), Some(Broadcast::Message(b"x"[..].into())));
 }
+
+#[test]
+fn the_same_append_behind_the_same_head_from_many_at_a_time_is_no_conflict_with_itself() {
+    let journal = Journal::in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    let mut head = Offset::BEGINNING;
+    for n in 1..=500 {
+        let step = Append::new("order", b"k", b"x", Stamp::new(ME, n)).expect(head);
+        let together = std::sync::Barrier::new(4);
+        let offsets: Vec<Offset> = std::thread::scope(|threads| {
+            let run = || {
+                together.wait();
+                plane.commit(&[Step::Append(step)]).unwrap().offset(0).unwrap()
+            };
+            let handles: Vec<_> = (0..4).map(|_| threads.spawn(run)).collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+        });
+        assert!(offsets.iter().all(|offset| *offset == offsets[0] && *offset > head), "{offsets:?}");
+        head = offsets[0];
+    }
+}
