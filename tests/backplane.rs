@@ -415,3 +415,55 @@ fn the_same_append_behind_the_same_head_from_many_at_a_time_is_no_conflict_with_
         head = offsets[0];
     }
 }
+
+/// How often some bytes are in the files of a directory.
+fn found_in(path: &std::path::Path, bytes: &[u8]) -> usize {
+    let files = std::fs::read_dir(path).unwrap().map(|file| std::fs::read(file.unwrap().path()));
+    files.map(|file| file.unwrap_or_default().windows(bytes.len()).filter(|found| *found == bytes).count()).sum()
+}
+
+struct Texts;
+impl esker::Fold for Texts {
+    type State = Vec<String>;
+    type Event = String;
+    const NAME: &'static str = "texts";
+    const VERSION: u32 = 1;
+    fn fold(texts: &mut Vec<String>, text: String, _: &esker::At) {
+        texts.push(text);
+    }
+}
+
+#[test]
+fn of_a_topic_that_is_erased_neither_images_nor_its_floor_stay() {
+    const PEOPLE: esker::Topic<String> = esker::Topic::new("person");
+    const FACTS: Facts<String> = Facts::new("person");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = Store::open(&path).unwrap();
+    let people = ["ada.lovelace", "charles.babbage"].map(|key| store.topic(PEOPLE, key).unwrap());
+    for (person, address) in people.iter().zip(["St James's Square 12", "Dorset Street 1"]) {
+        person.append(&"born".to_owned()).unwrap();
+        let moved = person.append(&address.to_owned()).unwrap();
+        let fold = person.fold::<Texts>().unwrap();
+        fold.read_after(moved, std::time::Duration::from_secs(60)).unwrap();
+        fold.save_image().unwrap();
+        drop(fold);
+        person.compact(moved).unwrap();
+    }
+    assert!(found_in(&path, b"St James's Square 12") >= 2 && found_in(&path, b"ada.lovelace") >= 3);
+    let erasure = store.erase(FACTS, "ada.lovelace").unwrap();
+    assert!(erasure.erased && erasure.waiting_for.is_empty(), "{erasure:?}");
+    let left = [&b"St James's Square 12"[..], b"ada.lovelace"].map(|bytes| found_in(&path, bytes));
+    assert_eq!(left, [0, 0]);
+    assert!(store.erase(FACTS, "ada.lovelace").unwrap().erased, "again it does nothing");
+
+    // It begins anew, and the other one is as it was.
+    let back = people[0].append(&"back".to_owned()).unwrap();
+    let read = |person: &esker::TopicHandle<'_, String>, at| {
+        let fold = person.fold::<Texts>().unwrap();
+        fold.read_after(at, std::time::Duration::from_secs(60)).unwrap().value
+    };
+    assert_eq!(read(&people[0], back), ["back"]);
+    assert_eq!(read(&people[1], people[1].head().unwrap()), ["born", "Dorset Street 1"]);
+    store.close().unwrap();
+}

@@ -47,7 +47,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::record::{Expect, Record};
 use crate::journal::region::Region;
-use crate::journal::registry::{IMAGES_NAME, KindSpec, is_reserved};
+use crate::journal::registry::{IMAGES_NAME, KindSpec, floors_name, is_reserved};
 use crate::journal::stamped::{Placed, Stamped};
 use crate::journal::view::View;
 use crate::options::Durability;
@@ -369,7 +369,7 @@ impl Compactor for Local {
         let core = self.core("compact")?;
         let Some(kind) = self.known(stream)? else { return Ok(()) };
         let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
-        let floors = self.own_kind(floors::name_of(stream))?;
+        let floors = self.own_kind(floors_name(stream))?;
         floors::put(core, floors, key, floor)
     }
 }
