@@ -419,7 +419,9 @@ fn the_same_append_behind_the_same_head_from_many_at_a_time_is_no_conflict_with_
 /// How often some bytes are in the files of a directory.
 fn found_in(path: &std::path::Path, bytes: &[u8]) -> usize {
     let files = std::fs::read_dir(path).unwrap().map(|file| std::fs::read(file.unwrap().path()));
-    files.map(|file| file.unwrap_or_default().windows(bytes.len()).filter(|found| *found == bytes).count()).sum()
+    files
+        .map(|file| file.unwrap_or_default().windows(bytes.len()).filter(|found| *found == bytes).count())
+        .sum()
 }
 
 struct Texts;

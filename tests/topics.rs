@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use esker::backplane::{
-    Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Offset, Put, Revision, Stamp,
-    Step, WriterId,
+    Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Offset, Put, Revision,
+    Stamp, Step, WriterId,
 };
 use esker::conformance::doubles::{Double, Fault};
 use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic, TopicTicket};

@@ -108,7 +108,11 @@ impl InMemory {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let era = Era::from_raw(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)));
-        Self { shared: Arc::new(Shared { state: Mutex::default(), era, hub: Arc::default() }), door: Arc::default(), atomic: true }
+        Self {
+            shared: Arc::new(Shared { state: Mutex::default(), era, hub: Arc::default() }),
+            door: Arc::default(),
+            atomic: true,
+        }
     }
 
     /// One whose commits are not [atomic](Backplane::atomic): a step that fails leaves those before it done.

@@ -45,7 +45,9 @@ impl Core {
             let left = match self.items_left(wanted, &known) {
                 // Whoever was first with the same is not in its way, also where it was done between the two looks.
                 Err(error)
-                    if error.kind() == ErrorKind::Conflict && tries > 0 && self.known_of(wanted)? != known =>
+                    if error.kind() == ErrorKind::Conflict
+                        && tries > 0
+                        && self.known_of(wanted)? != known =>
                 {
                     continue;
                 }

@@ -279,7 +279,8 @@ mod tests {
         let mut count = count.lock();
         let stamp = count.next_stamp().unwrap();
         let content = Wanted::Append { payload, expect: None, schema: 1 }.content().unwrap();
-        count.doubt(Unknown { content, stamp, until: Instant::now() + authors.limits.window }, authors.limits);
+        count
+            .doubt(Unknown { content, stamp, until: Instant::now() + authors.limits.window }, authors.limits);
         count.begin_anew();
         stamp
     }

@@ -4,6 +4,7 @@
 //! keep less: then it is `Lost`.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -14,12 +15,14 @@ use crate::backplane::local::{floors, region_of, stream_of, told};
 use crate::backplane::name::{Filter, Offset, closed};
 use crate::backplane::record::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::system::KindInfo;
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::entry::OwnedEntry;
 use crate::journal::region::Region;
 use crate::journal::subscriber::{Item, SubscribeOptions, Subscriber};
+use crate::journal::view::View;
 use crate::journal::waiting::{Reading, Stopper};
 
 /// The feeds that a backplane has given out, to be ended with it.
@@ -72,6 +75,8 @@ pub(super) struct LocalFeed {
     stream: String,
     key: Option<Vec<u8>>,
     position: Offset,
+    /// How often something had been put in place when it looked at the log.
+    changes: u64,
     /// It ended with an error.
     ended: bool,
     _open: Arc<()>,
@@ -95,6 +100,7 @@ impl LocalFeed {
             stream: filter.stream.to_owned(),
             key: filter.key.map(<[u8]>::to_vec),
             position: from,
+            changes: 0,
             ended: false,
             _open: Arc::clone(&token),
         };
@@ -111,23 +117,39 @@ impl LocalFeed {
         }
         let core = Arc::clone(&self.core);
         // Nothing is dropped between the look and the place from which it is told what is.
-        let steady = core.compacting.steady.read();
+        let _steady = core.compacting.steady.read();
         // The log first: of a kind that comes to be behind this look there is nothing in it.
         let view = told(&core);
-        let info = core.registry.read().named(&self.stream).cloned();
-        let Some(info) = info else {
+        let Some(info) = core.registry.read().named(&self.stream).cloned() else {
             let newest = view.last_seq()?.map_or(0, Seq::get);
             self.reader.begin_behind(Region::all(), view, newest, newest);
             return Ok(None);
         };
-        let (kind, from) = (stream_of(&info)?, self.position);
-        self.reader.begin_behind(region_of(kind, self.filter()), view.clone(), from.raw(), from.raw());
-        drop(steady);
-        let floors = self.find_floors();
-        let floor = floors::check_not_hidden(&view, (kind, floors), self.filter(), from)?;
-        floors::check_not_dropped(&view, &info, self.filter(), from, floor)?;
+        let kind = stream_of(&info)?;
+        self.stand_in(&view, &info)?;
         self.kind = Some(kind);
         Ok(self.kind)
+    }
+
+    /// Stands at its place in the log as it is in a view, while nothing is put in place.
+    fn stand_in(&mut self, view: &View, info: &KindInfo) -> Result<()> {
+        let from = self.position;
+        self.changes = self.core.compacting.changes.load(Ordering::Acquire);
+        self.reader.begin_behind(region_of(info.id, self.filter()), view.clone(), from.raw(), from.raw());
+        let floors = self.find_floors();
+        let floor = floors::check_not_hidden(view, (info.id, floors), self.filter(), from)?;
+        floors::check_not_dropped(view, info, self.filter(), from, floor)
+    }
+
+    /// What was erased since it looked is shown to it no more, though its view still has it.
+    fn look_anew_behind_compaction(&mut self, kind: KindId) -> Result<()> {
+        if self.core.compacting.changes.load(Ordering::Acquire) == self.changes {
+            return Ok(());
+        }
+        let core = Arc::clone(&self.core);
+        let _steady = core.compacting.steady.read();
+        let info = core.known_kind(kind, "read on in")?;
+        self.stand_in(&told(&core), &info)
     }
 
     fn filter(&self) -> Filter<'_> {
@@ -163,6 +185,7 @@ impl LocalFeed {
                 }
                 return Ok(None);
             };
+            self.look_anew_behind_compaction(kind)?;
             self.check_not_hidden(kind)?;
             if !self.reader.advance()? {
                 return Ok(None);
