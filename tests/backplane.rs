@@ -369,13 +369,17 @@ fn who_waits_for_a_stream_does_not_make_it_and_is_woken_by_its_first_record() {
 }
 
 #[test]
-fn an_append_that_expects_a_record_of_a_stream_that_is_not_there_does_not_make_it() {
+fn an_append_that_is_refused_for_what_it_expects_or_its_size_does_not_make_its_stream() {
     let journal = Journal::in_memory().unwrap();
     let plane = Local::over(&journal).unwrap();
     plane.commit(&[put(b"c", 1, 0, None)]).unwrap();
     let step = Append::new("order", b"a", b"x", Stamp::new(ME, 1)).expect(Offset::from_raw(1));
     let refused = plane.commit(&[Step::Append(step)]).unwrap_err();
     assert_eq!((refused.kind(), refused.actual()), (ErrorKind::Conflict, Some("0")), "{refused}");
+    let large = vec![0; 15 << 20];
+    let steps = [1, 2].map(|n| append(b"a", n, &large));
+    let refused = plane.commit(&steps).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BatchTooLarge, "{refused}");
     assert!(journal.kind_named("order").is_none());
 }
 

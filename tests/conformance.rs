@@ -265,6 +265,14 @@ fn a_store_in_a_directory_keeps_the_contract_in_every_mode() {
 }
 
 #[test]
+fn a_backplane_over_a_journal_that_stays_open_keeps_the_contract() {
+    let journal = Journal::in_memory().unwrap();
+    let open = || -> Arc<dyn Backplane> { Arc::new(Local::over(&journal).unwrap()) };
+    let report = check(&open, STATEMENTS, &Settings::new().schedules(schedules()));
+    assert!(report.broken().next().is_none(), "{report}");
+}
+
+#[test]
 fn the_contract_is_one_call() {
     let plane = InMemory::new();
     contract(&|| Arc::new(plane.reopened()));

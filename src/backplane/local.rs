@@ -60,6 +60,10 @@ use crate::options::Durability;
 /// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
 /// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped.
 ///
+/// The [era](Backplane::era) is that of the store, which a crash leaves as it is. Under [`Durability::Sync`] nothing is told
+/// that a crash could take back. Under the other durabilities records are told before they are durable: behind a power cut
+/// an offset that was told may name another record, in the same era.
+///
 /// ```
 /// use esker::Journal;
 /// use esker::backplane::{Append, Backplane, Filter, Local, Offset, Put, Revision, Stamp, Step, WriterId};
@@ -189,6 +193,7 @@ impl Local {
     fn place(&self, steps: &[Step<'_>]) -> Result<(Done, &Arc<Core>, Position)> {
         check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
         let core = self.core("commit")?;
+        check_fits(core, steps)?;
         let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
         let wanted: Vec<Stamped<'_>> =
             steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
@@ -229,6 +234,20 @@ impl Local {
         let record = Record::new(kind, put.cell, cell.as_slice()).stamped(put.stamp.bytes()).expect(expect);
         Ok(Stamped { record, newest: None })
     }
+}
+
+/// Refuses what fits no batch, before a stream is made for it.
+fn check_fits(core: &Core, steps: &[Step<'_>]) -> Result<()> {
+    let bytes_of = |step: &Step<'_>| match step {
+        Step::Append(append) => append.payload.len(),
+        Step::Put(put) => put.value.map_or(0, <[u8]>::len),
+    };
+    let (bytes, most) = (steps.iter().map(bytes_of).sum::<usize>() as u64, core.options.batch_bytes_max());
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::BatchTooLarge, format!("commit {} steps", steps.len()))
+        .sides(format!("at most {most} bytes"), format!("{bytes} bytes")))
 }
 
 /// Where the log has to be durable.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::backplane::{
-    Append, Backplane, Broadcast, Filter, KEY_BYTES_MAX, Offset, PAYLOAD_BYTES_PORTABLE, Put, Revision,
-    STEPS_MAX, STREAM_NAME_BYTES_MAX, Stamp, Step,
+    Append, Backplane, Broadcast, Feed, Filter, KEY_BYTES_MAX, Listener, Offset, PAYLOAD_BYTES_PORTABLE, Put,
+    Revision, STEPS_MAX, STREAM_NAME_BYTES_MAX, Stamp, Step,
 };
 use crate::conformance::part_a::demand;
 use crate::conformance::reading::Reading;
@@ -68,6 +68,42 @@ impl Alarm {
         let mut rung = self.rung.lock();
         let _ = self.rings.wait_while_for(&mut rung, |rung| !*rung, patience);
         *rung
+    }
+}
+
+/// A feed and a listener that wait for certain: they were asked, and there is nothing.
+pub(super) struct Asleep {
+    feed: Box<dyn Feed>,
+    listener: Box<dyn Listener>,
+    alarms: Vec<Arc<Alarm>>,
+}
+
+impl Asleep {
+    pub(super) fn fall(trial: &Trial<'_>, plane: &dyn Backplane, behind: Offset) -> Result<Self, Broken> {
+        let mut feed = careful(|| plane.subscribe(trial.all(), behind))?;
+        let mut listener = careful(|| plane.listen(&trial.stream))?;
+        let (reads, listens) = (Arc::new(Alarm::default()), Arc::new(Alarm::default()));
+        let mut alarms = vec![Arc::clone(&listens)];
+        // One that was disconnected waits for nothing.
+        if matches!(feed.poll(&Waker::from(Arc::clone(&reads))), Ok(None)) {
+            alarms.push(reads);
+        }
+        let heard = listener.poll(&Waker::from(listens))?;
+        demand!(heard.is_none(), "nothing was told, and a listener heard {heard:?}");
+        Ok(Self { feed, listener, alarms })
+    }
+
+    pub(super) fn have_been_woken_to_the_end(mut self, patience: Duration) -> Held {
+        for alarm in &self.alarms {
+            demand!(alarm.rings_within(patience), "who waits is not woken by a close");
+        }
+        let heard = self.listener.try_next();
+        let is_end = heard.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed);
+        demand!(is_end, "behind a close a listener hears {heard:?}");
+        // Where there is nothing yet, as far as it knows, it may say so.
+        let found = self.feed.try_next();
+        demand!(!matches!(found, Ok(Some(_))), "behind a close a feed delivers {found:?}");
+        Ok(())
     }
 }
 

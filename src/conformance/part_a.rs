@@ -7,7 +7,7 @@ use std::thread::scope;
 
 use crate::backplane::{Append, Backplane, Broadcast, Offset, Put, Revision, Stamp, Step, StepDone};
 use crate::conformance::edges::{
-    has_schemas, refuses_what_it_has_to, statement_26_a_channel_carries_what_is_told_on_it,
+    Asleep, has_schemas, refuses_what_it_has_to, statement_26_a_channel_carries_what_is_told_on_it,
     statement_27_what_every_backplane_takes_is_taken, wakes_the_last,
 };
 use crate::conformance::trial::{Author, Sent, Trial, append, careful, commit, offset_of};
@@ -347,6 +347,7 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
     let heard = listener.next_timeout(trial.patience)?;
     let message = Some(Broadcast::Message(b"now"[..].into()));
     demand!(heard == message, "a listener heard {heard:?} for {message:?}");
+    let asleep = Asleep::fall(trial, &*plane, sent.offset)?;
     let (patience, all, plane_of_all) = (trial.patience, trial.all(), &plane);
     let ended: [Option<ErrorKind>; 2] = scope(|threads| {
         let (ready, is_ready) = channel();
@@ -382,6 +383,7 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
         ended.iter().all(|end| *end == Some(ErrorKind::Closed)),
         "behind a close, the feed and the listener that waited ended with {ended:?}"
     );
+    asleep.have_been_woken_to_the_end(trial.patience)?;
     let stamp = author.next(&key);
     let late = [
         commit(&*plane, &[Step::Append(Append::new(&trial.stream, &key, b"late", stamp))]).err(),
