@@ -334,3 +334,142 @@ fn an_append_that_expects_the_head_of_a_journal_s_topic_is_compared_with_it() {
     assert_eq!(if_head(seq.get(), 1).unwrap().offset(0), Some(done), "its own success is no conflict");
     assert_eq!(journal.region(&Region::kind(order)).unwrap().len(), 2);
 }
+
+#[test]
+fn who_waits_for_a_stream_does_not_make_it_and_is_woken_by_its_first_record() {
+    const ORDERS: esker::Topic<i64> = esker::Topic::new("order");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.esker");
+    for opening in 0..2_i64 {
+        let store = Store::open(&path).unwrap();
+        let plane = store.backplane().unwrap().clone();
+        let newest = plane.head(Filter::stream("order")).unwrap();
+        let filters = [Filter::stream("order"), Filter::topic("order", b"k")];
+        let mut feeds = filters.map(|filter| plane.subscribe(filter, newest).unwrap());
+        let mut never = plane.subscribe(Filter::stream("odrer"), Offset::BEGINNING).unwrap();
+        assert!(feeds.iter_mut().chain([&mut never]).all(|feed| feed.try_next().unwrap().is_none()));
+        assert_eq!(store.journal().kind_named("order").is_some(), opening > 0);
+        let at = std::thread::scope(|threads| {
+            let waiting = feeds.map(|mut feed| threads.spawn(move || feed.next().unwrap()));
+            // Others come before it.
+            store.topic(esker::Topic::<String>::new("other"), "k").unwrap().append(&"x".to_owned()).unwrap();
+            let at = store.topic(ORDERS, "k").unwrap().append(&opening).unwrap();
+            for waits in waiting {
+                assert_eq!(waits.join().unwrap().offset(), at);
+            }
+            at
+        });
+        let mut late = plane.subscribe(Filter::topic("order", b"k"), newest).unwrap();
+        assert_eq!(late.next().unwrap().offset(), at);
+        assert!(never.try_next().unwrap().is_none() && store.journal().kind_named("odrer").is_none());
+        plane.close().unwrap();
+        assert_eq!(never.try_next().unwrap_err().kind(), ErrorKind::Closed);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn an_append_that_is_refused_for_what_it_expects_or_its_size_does_not_make_its_stream() {
+    let journal = Journal::in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    plane.commit(&[put(b"c", 1, 0, None)]).unwrap();
+    let step = Append::new("order", b"a", b"x", Stamp::new(ME, 1)).expect(Offset::from_raw(1));
+    let refused = plane.commit(&[Step::Append(step)]).unwrap_err();
+    assert_eq!((refused.kind(), refused.actual()), (ErrorKind::Conflict, Some("0")), "{refused}");
+    let large = vec![0; 15 << 20];
+    let steps = [1, 2].map(|n| append(b"a", n, &large));
+    let refused = plane.commit(&steps).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::BatchTooLarge, "{refused}");
+    assert!(journal.kind_named("order").is_none());
+}
+
+#[test]
+fn a_close_ends_the_listeners_of_its_handle_and_of_no_other() {
+    let journal = Journal::in_memory().unwrap();
+    let (ends, stays) = (Local::over(&journal).unwrap(), Local::over(&journal).unwrap());
+    let mut ending = ends.listen("news").unwrap();
+    let mut staying = stays.listen("news").unwrap();
+    std::thread::scope(|threads| {
+        let waits = threads.spawn(move || ending.next_timeout(std::time::Duration::from_secs(60)));
+        ends.close().unwrap();
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    });
+    assert_eq!(ends.listen("news").err().map(|error| error.kind()), Some(ErrorKind::Closed));
+    assert_eq!(stays.broadcast("news", b"x").unwrap(), 1, "it is told to those who are left");
+    assert_eq!(staying.try_next().unwrap(), Some(Broadcast::Message(b"x"[..].into())));
+}
+
+#[test]
+fn the_same_append_behind_the_same_head_from_many_at_a_time_is_no_conflict_with_itself() {
+    let journal = Journal::in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    let mut head = Offset::BEGINNING;
+    for n in 1..=500 {
+        let step = Append::new("order", b"k", b"x", Stamp::new(ME, n)).expect(head);
+        let together = std::sync::Barrier::new(4);
+        let offsets: Vec<Offset> = std::thread::scope(|threads| {
+            let run = || {
+                together.wait();
+                plane.commit(&[Step::Append(step)]).unwrap().offset(0).unwrap()
+            };
+            let handles: Vec<_> = (0..4).map(|_| threads.spawn(run)).collect();
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+        });
+        assert!(offsets.iter().all(|offset| *offset == offsets[0] && *offset > head), "{offsets:?}");
+        head = offsets[0];
+    }
+}
+
+/// How often some bytes are in the files of a directory.
+fn found_in(path: &std::path::Path, bytes: &[u8]) -> usize {
+    let files = std::fs::read_dir(path).unwrap().map(|file| std::fs::read(file.unwrap().path()));
+    files
+        .map(|file| file.unwrap_or_default().windows(bytes.len()).filter(|found| *found == bytes).count())
+        .sum()
+}
+
+struct Texts;
+impl esker::Fold for Texts {
+    type State = Vec<String>;
+    type Event = String;
+    const NAME: &'static str = "texts";
+    const VERSION: u32 = 1;
+    fn fold(texts: &mut Vec<String>, text: String, _: &esker::At) {
+        texts.push(text);
+    }
+}
+
+#[test]
+fn of_a_topic_that_is_erased_neither_images_nor_its_floor_stay() {
+    const PEOPLE: esker::Topic<String> = esker::Topic::new("person");
+    const FACTS: Facts<String> = Facts::new("person");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = Store::open(&path).unwrap();
+    let people = ["ada.lovelace", "charles.babbage"].map(|key| store.topic(PEOPLE, key).unwrap());
+    for (person, address) in people.iter().zip(["St James's Square 12", "Dorset Street 1"]) {
+        person.append(&"born".to_owned()).unwrap();
+        let moved = person.append(&address.to_owned()).unwrap();
+        let fold = person.fold::<Texts>().unwrap();
+        fold.read_after(moved, std::time::Duration::from_secs(60)).unwrap();
+        fold.save_image().unwrap();
+        drop(fold);
+        person.compact(moved).unwrap();
+    }
+    assert!(found_in(&path, b"St James's Square 12") >= 2 && found_in(&path, b"ada.lovelace") >= 3);
+    let erasure = store.erase(FACTS, "ada.lovelace").unwrap();
+    assert!(erasure.erased && erasure.waiting_for.is_empty(), "{erasure:?}");
+    let left = [&b"St James's Square 12"[..], b"ada.lovelace"].map(|bytes| found_in(&path, bytes));
+    assert_eq!(left, [0, 0]);
+    assert!(store.erase(FACTS, "ada.lovelace").unwrap().erased, "again it does nothing");
+
+    // It begins anew, and the other one is as it was.
+    let back = people[0].append(&"back".to_owned()).unwrap();
+    let read = |person: &esker::TopicHandle<'_, String>, at| {
+        let fold = person.fold::<Texts>().unwrap();
+        fold.read_after(at, std::time::Duration::from_secs(60)).unwrap().value
+    };
+    assert_eq!(read(&people[0], back), ["back"]);
+    assert_eq!(read(&people[1], people[1].head().unwrap()), ["born", "Dorset Street 1"]);
+    store.close().unwrap();
+}

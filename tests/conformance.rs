@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use esker::backplane::{Backplane, InMemory, Local};
 use esker::conformance::doubles::{Double, Doubles, Fault};
-use esker::conformance::part_a::STATEMENTS;
+use esker::conformance::part_a::{LIMITS, STATEMENTS};
 use esker::conformance::part_b;
 use esker::conformance::{Bench, Random, Settings, Statement, check, contract};
 use esker::{CompactOptions, Durability, Journal, Options, Simulator};
@@ -230,6 +230,24 @@ fn a_record_that_is_missing_is_found_in_each_of_many_schedules() {
 }
 
 #[test]
+fn what_every_backplane_takes_is_taken_and_one_that_takes_less_is_found() {
+    let local: MakeBench = |_| {
+        let disk = Simulator::new();
+        Box::new(move || -> Arc<dyn Backplane> {
+            let options = Options::new().segment_bytes(4 << 20).background(false);
+            Arc::new(Local::owning(options.open_in(&disk).unwrap()).unwrap())
+        })
+    };
+    let settings = Settings::new().schedules(2);
+    for bench in [local, BACKPLANES[1].1, BACKPLANES[2].1] {
+        let report = check(&*bench(1), &[LIMITS], &settings);
+        assert!(report.broken().next().is_none(), "{report}");
+        assert_eq!(Fault::Narrow.breaks(), Some(LIMITS.number));
+        assert_eq!(schedules_until_broken(&bench, Fault::Narrow, LIMITS, 1), Some(1));
+    }
+}
+
+#[test]
 fn every_statement_is_named_by_a_double_that_breaks_it() {
     for statement in STATEMENTS {
         let named = Fault::BROKEN.iter().any(|fault| fault.breaks() == Some(statement.number));
@@ -250,6 +268,14 @@ fn a_store_in_a_directory_keeps_the_contract_in_every_mode() {
         let report = check(&open, STATEMENTS, &Settings::new().schedules(2).seed(7));
         assert!(report.broken().next().is_none(), "{durability:?}\n{report}");
     }
+}
+
+#[test]
+fn a_backplane_over_a_journal_that_stays_open_keeps_the_contract() {
+    let journal = Journal::in_memory().unwrap();
+    let open = || -> Arc<dyn Backplane> { Arc::new(Local::over(&journal).unwrap()) };
+    let report = check(&open, STATEMENTS, &Settings::new().schedules(schedules()));
+    assert!(report.broken().next().is_none(), "{report}");
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use esker::backplane::{Backplane, Filter, InMemory, Offset, Put, Revision, Stamp, Step, WriterId};
+use esker::backplane::{
+    Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Offset, Put, Revision,
+    Stamp, Step, WriterId,
+};
 use esker::conformance::doubles::{Double, Fault};
 use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic, TopicTicket};
 
@@ -97,7 +101,7 @@ fn an_event_of_another_type_is_an_error_with_both_versions() {
 }
 
 #[test]
-fn an_append_whose_fate_is_unknown_keeps_its_number_until_that_is_known() {
+fn an_append_whose_fate_is_unknown_keeps_its_number_and_each_writer_s_are_dense() {
     for seed in 0..50 {
         let memory = InMemory::new();
         let double = Double::new(Arc::new(memory.reopened()), Fault::Blip, seed);
@@ -106,14 +110,185 @@ fn an_append_whose_fate_is_unknown_keeps_its_number_until_that_is_known() {
         let outcomes: Vec<Result<Offset, Error>> = (0..60).map(|n| topic.append(&n.to_string())).collect();
         let mut feed = memory.subscribe(Filter::stream("order"), Offset::BEGINNING).unwrap();
         let records: Vec<_> = std::iter::from_fn(|| feed.try_next().unwrap()).collect();
-        let numbers = records.iter().map(|record| record.stamp().unwrap().n);
-        assert!(numbers.eq(1..=records.len() as u64), "seed {seed}: {records:?}");
+        let mut last = std::collections::HashMap::new();
+        for stamp in records.iter().map(|record| record.stamp().unwrap()) {
+            let n = last.entry(stamp.writer).or_insert(0);
+            *n += 1;
+            assert_eq!(stamp.n, *n, "seed {seed}: {records:?}");
+        }
         let acknowledged: Vec<Offset> =
             outcomes.iter().filter_map(|done| done.as_ref().ok().copied()).collect();
         assert!(acknowledged.is_sorted_by(|before, next| before < next), "seed {seed}");
         assert!(acknowledged.iter().all(|offset| records.iter().any(|record| record.offset() == *offset)));
         let unknown = outcomes.len() - acknowledged.len();
         assert!(records.len() - acknowledged.len() <= unknown, "seed {seed}: something is there twice");
+    }
+}
+
+/// What becomes of a commit.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It is done, and its answer does not come.
+    AnswerLost,
+    /// It is not done, and nobody knows.
+    Unreached,
+    /// It is refused.
+    Refused,
+}
+use Fate::{AnswerLost, Refused, Unreached};
+
+/// One whose next commits have these fates.
+#[derive(Debug, Default)]
+struct Scripted {
+    inner: InMemory,
+    fates: Mutex<VecDeque<Fate>>,
+}
+
+impl Scripted {
+    fn store() -> (Arc<Self>, Store) {
+        let plane = Arc::new(Self::default());
+        (Arc::clone(&plane), Store::in_memory().unwrap().with_backplane(plane))
+    }
+
+    fn will(&self, fates: &[Fate]) {
+        assert!(self.fates.lock().unwrap().is_empty(), "all that was to come has come");
+        self.fates.lock().unwrap().extend(fates);
+    }
+
+    fn events(&self) -> Vec<String> {
+        let mut feed = self.inner.subscribe(Filter::stream("order"), Offset::BEGINNING).unwrap();
+        let next = || feed.try_next().unwrap();
+        std::iter::from_fn(next).map(|record| rmp_serde::from_slice(record.payload()).unwrap()).collect()
+    }
+}
+
+impl Backplane for Scripted {
+    fn atomic(&self) -> bool {
+        self.inner.atomic()
+    }
+
+    fn commit(&self, steps: &[Step<'_>]) -> Result<Done, Error> {
+        let fate = self.fates.lock().unwrap().pop_front();
+        match fate {
+            None => return self.inner.commit(steps),
+            Some(AnswerLost) => _ = self.inner.commit(steps)?,
+            Some(Unreached) => {}
+            Some(Refused) => return Err(Error::new(ErrorKind::Io, "commit")),
+        }
+        Err(Error::new(ErrorKind::Disconnected, "commit"))
+    }
+
+    fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>, Error> {
+        self.inner.subscribe(filter, from)
+    }
+
+    fn head(&self, filter: Filter<'_>) -> Result<Offset, Error> {
+        self.inner.head(filter)
+    }
+
+    fn lowest_retained(&self, filter: Filter<'_>) -> Result<Offset, Error> {
+        self.inner.lowest_retained(filter)
+    }
+
+    fn load(&self, cell: &[u8]) -> Result<CellState, Error> {
+        self.inner.load(cell)
+    }
+
+    fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize, Error> {
+        self.inner.broadcast(channel, bytes)
+    }
+
+    fn listen(&self, channel: &str) -> Result<Box<dyn Listener>, Error> {
+        self.inner.listen(channel)
+    }
+
+    fn era(&self) -> Result<Era, Error> {
+        self.inner.era()
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.inner.close()
+    }
+
+    fn compactor(&self) -> Option<&dyn Compactor> {
+        self.inner.compactor()
+    }
+}
+
+#[test]
+fn once_one_try_may_have_done_it_another_error_says_nothing_of_an_append() {
+    for later in [&[Refused][..], &[Unreached, Refused], &[Unreached; 3]] {
+        let (plane, store) = Scripted::store();
+        let topic = store.topic(ORDERS, "a").unwrap();
+        topic.append(&"one".to_owned()).unwrap();
+        plane.will(&[&[AnswerLost], later].concat());
+        let unknown = topic.append(&"two".to_owned()).unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::Disconnected, "{later:?}: {unknown}");
+        // Nothing that comes behind it is in its way, nor it in theirs.
+        for event in ["three", "four"] {
+            topic.append(&event.to_owned()).unwrap();
+        }
+        let again = topic.append(&"two".to_owned()).unwrap();
+        assert!(again < topic.head().unwrap(), "it is where it was");
+        assert_eq!(plane.events(), ["one", "two", "three", "four"], "{later:?}");
+        // That was the one of before. This is another.
+        topic.append(&"two".to_owned()).unwrap();
+        assert_eq!(plane.events().len(), 5);
+    }
+    let (plane, store) = Scripted::store();
+    plane.will(&[Refused]);
+    let refused = store.topic(ORDERS, "a").unwrap().append(&"one".to_owned()).unwrap_err();
+    assert_eq!((refused.kind(), plane.events().len()), (ErrorKind::Io, 0), "the first one is believed");
+}
+
+#[test]
+fn an_append_that_failed_is_done_by_nobody_else_and_once_by_its_repetition() {
+    for fates in [[Unreached; 4], [AnswerLost, Unreached, Unreached, Unreached]] {
+        for events in [&["a", "a"][..], &["a", "b"], &["a", "b", "a"], &["a", "b", "c", "a", "b"]] {
+            let (plane, store) = Scripted::store();
+            let topic = store.topic(ORDERS, "a").unwrap();
+            plane.will(&fates);
+            topic.append(&events[0].to_owned()).unwrap_err();
+            for event in &events[1..] {
+                topic.append(&(*event).to_owned()).unwrap();
+            }
+            let is_done = matches!(fates[0], AnswerLost);
+            let mut expected: Vec<&str> = events[1..].to_vec();
+            match expected.iter().position(|event| *event == events[0]) {
+                // Its repetition is where the first was.
+                Some(at) if is_done => expected[..=at].rotate_right(1),
+                None if is_done => expected.insert(0, events[0]),
+                _ => {}
+            }
+            assert_eq!(plane.events(), expected, "{fates:?} {events:?}");
+        }
+    }
+}
+
+#[test]
+fn a_repetition_of_an_append_behind_an_offset_is_answered_as_what_became_of_it() {
+    for (fate, is_done) in [(AnswerLost, true), (Unreached, false)] {
+        let (plane, store) = Scripted::store();
+        let topic = store.topic(ORDERS, "a").unwrap();
+        let first = topic.append(&"one".to_owned()).unwrap();
+        plane.will(&[fate, Unreached, Unreached, Unreached]);
+        topic.append_if(first, &"two".to_owned()).unwrap_err();
+        topic.append(&"three".to_owned()).unwrap();
+        let again = topic.append_if(first, &"two".to_owned());
+        assert_eq!(again.map_err(|error| error.kind()).is_ok(), is_done);
+        assert_eq!(plane.events().contains(&"two".to_owned()), is_done);
+    }
+}
+
+#[test]
+fn a_change_of_a_cell_that_failed_is_not_made_by_the_next() {
+    for (fate, sum) in [(Unreached, 10), (AnswerLost, 11)] {
+        let (plane, store) = Scripted::store();
+        let cell = store.cells().cell::<u64>("c").unwrap();
+        let add = |more: u64| cell.update(|now| Ok(Some(now.unwrap_or(0) + more)));
+        plane.will(&[fate, Unreached, Unreached, Unreached]);
+        assert_eq!(add(1).unwrap_err().kind(), ErrorKind::Disconnected);
+        assert_eq!(add(10).unwrap().value, Some(sum), "{fate:?}");
     }
 }
 
@@ -208,7 +383,7 @@ fn an_update_that_is_always_overtaken_says_so() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("100 times"), "{error}");
-    assert_eq!((overtaken, cell.load().unwrap().value), (101, Some(7)));
+    assert_eq!((overtaken, cell.load().unwrap().value), (100, Some(7)));
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::backplane::name::Filter;
 use crate::backplane::step::Step;
-use crate::backplane::{CELLS_CHANNEL, IMAGES_STREAM, KEY_BYTES_MAX, STEPS_MAX, STREAM_NAME_BYTES_MAX};
+use crate::backplane::{
+    CELLS_CHANNEL, IMAGES_STREAM, KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, STEPS_MAX, STREAM_NAME_BYTES_MAX,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Names of the library's own,
@@ -37,6 +39,16 @@ pub(super) fn check_key(what: &str, key: &[u8]) -> Result<()> {
 pub(super) fn check_filter(filter: Filter<'_>) -> Result<()> {
     check_name("stream", filter.stream)?;
     filter.key.map_or(Ok(()), |key| check_key("topic", key))
+}
+
+/// What is told, which every backplane can carry.
+pub(super) fn check_broadcast(channel: &str, bytes: &[u8]) -> Result<()> {
+    check_name("channel", channel)?;
+    if bytes.len() <= PAYLOAD_BYTES_PORTABLE {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("broadcast on {channel:?}"))
+        .sides(format!("at most {PAYLOAD_BYTES_PORTABLE} bytes"), format!("{} bytes", bytes.len())))
 }
 
 /// A payload, or a value, against what a backplane takes.

@@ -1,6 +1,7 @@
 //! Broadcasts as they come.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ pub(super) fn send(hub: &Hub, channel: &str, bytes: &[u8]) -> Result<usize> {
     hub.send(channel, bytes).ok_or_else(|| closed("broadcast"))
 }
 
-pub(super) fn listen(hub: &Arc<Hub>, channel: &str) -> Result<Box<dyn Listener>> {
-    let listening = hub.listen(channel).ok_or_else(|| closed("listen"))?;
+pub(super) fn listen(hub: &Arc<Hub>, channel: &str, ended: &Arc<AtomicBool>) -> Result<Box<dyn Listener>> {
+    let listening = hub.listen(channel, ended).ok_or_else(|| closed("listen"))?;
     Ok(Box::new(listening))
 }

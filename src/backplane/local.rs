@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
+use crate::backplane::check::{check_broadcast, check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::local::cells::CellBytes;
@@ -47,7 +47,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::record::{Expect, Record};
 use crate::journal::region::Region;
-use crate::journal::registry::{IMAGES_NAME, KindSpec, is_reserved};
+use crate::journal::registry::{IMAGES_NAME, KindSpec, floors_name, is_reserved};
 use crate::journal::stamped::{Placed, Stamped};
 use crate::journal::view::View;
 use crate::options::Durability;
@@ -60,6 +60,10 @@ use crate::options::Durability;
 /// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
 /// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped: by its floor, where it keeps
 /// what its folds need ([`Keep::Fold`]).
+///
+/// The [era](Backplane::era) is that of the store, which a crash leaves as it is. Under [`Durability::Sync`] nothing is told
+/// that a crash could take back. Under the other durabilities records are told before they are durable: behind a power cut
+/// an offset that was told may name another record, in the same era.
 ///
 /// ```
 /// use esker::Journal;
@@ -83,7 +87,7 @@ pub struct Local {
     /// It was opened here, and ends here.
     owns: bool,
     era: Era,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
     feeds: OpenFeeds,
     hub: Arc<Hub>,
     /// Whoever registers a kind of ours or sets its policy.
@@ -108,7 +112,7 @@ impl Local {
             journal: journal.clone(),
             owns: false,
             era: Era::from_raw(mixed(&identity)),
-            closed: AtomicBool::new(false),
+            closed: Arc::default(),
             feeds: OpenFeeds::default(),
             hub: Arc::clone(&core.hub),
             registering: Mutex::default(),
@@ -194,7 +198,7 @@ impl Local {
         let mut end = None;
         for (key, before) in topics {
             if let Some(floor) = floors::raised(&view, core, kind, Filter::topic(stream, key), *before)? {
-                let floors = self.own_kind(floors::name_of(stream))?;
+                let floors = self.own_kind(floors_name(stream))?;
                 end = Some(floors::put(core, floors, key, floor)?);
             }
         }
@@ -205,6 +209,7 @@ impl Local {
     fn place(&self, steps: &[Step<'_>]) -> Result<(Done, &Arc<Core>, Position)> {
         check_steps(steps, PAYLOAD_BYTES_MAX - 1)?;
         let core = self.core("commit")?;
+        check_fits(core, steps)?;
         let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
         let wanted: Vec<Stamped<'_>> =
             steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
@@ -220,11 +225,23 @@ impl Local {
     }
 
     fn appended<'a>(&self, append: &'a Append<'_>) -> Result<Stamped<'a>> {
+        self.check_may_begin(append)?;
         let kind = self.stream(append.stream)?;
         let record = Record::new(kind, append.key, append.payload)
             .stamped(append.stamp.bytes())
             .schema_version(append.schema);
         Ok(Stamped { record, newest: append.expect.map(Offset::raw) })
+    }
+
+    /// Refuses what expects a record of a stream of which there is none, before that is made.
+    fn check_may_begin(&self, append: &Append<'_>) -> Result<()> {
+        match append.expect.filter(|newest| *newest != Offset::BEGINNING) {
+            Some(newest) if self.known(append.stream)?.is_none() => {
+                let doing = format!("append to {}", Filter::topic(append.stream, append.key));
+                Err(Error::new(ErrorKind::Conflict, doing).sides(newest, Offset::BEGINNING))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn put<'a>(&self, put: &'a Put<'_>, cell: &'a CellBytes) -> Result<Stamped<'a>> {
@@ -233,6 +250,20 @@ impl Local {
         let record = Record::new(kind, put.cell, cell.as_slice()).stamped(put.stamp.bytes()).expect(expect);
         Ok(Stamped { record, newest: None })
     }
+}
+
+/// Refuses what fits no batch, before a stream is made for it.
+fn check_fits(core: &Core, steps: &[Step<'_>]) -> Result<()> {
+    let bytes_of = |step: &Step<'_>| match step {
+        Step::Append(append) => append.payload.len(),
+        Step::Put(put) => put.value.map_or(0, <[u8]>::len),
+    };
+    let (bytes, most) = (steps.iter().map(bytes_of).sum::<usize>() as u64, core.options.batch_bytes_max());
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::BatchTooLarge, format!("commit {} steps", steps.len()))
+        .sides(format!("at most {most} bytes"), format!("{bytes} bytes")))
 }
 
 /// Where the log has to be durable.
@@ -304,9 +335,7 @@ impl Backplane for Local {
                 .at(core.directory.path())
                 .sides(format!("one up to {newest}"), from));
         }
-        // Somebody may wait for the first record of a stream.
-        let kind = self.stream(filter.stream)?;
-        let feed = LocalFeed::begin(&self.journal, &self.feeds, kind, filter, from)?;
+        let feed = LocalFeed::begin(&self.journal, &self.feeds, filter, from)?;
         // Whoever closes now has not seen it.
         self.core("subscribe")?;
         Ok(Box::new(feed))
@@ -339,7 +368,7 @@ impl Backplane for Local {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
-        check_name("channel", channel)?;
+        check_broadcast(channel, bytes)?;
         self.core("broadcast")?;
         listen::send(&self.hub, channel, bytes)
     }
@@ -347,7 +376,7 @@ impl Backplane for Local {
     fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
         check_name("channel", channel)?;
         self.core("listen")?;
-        listen::listen(&self.hub, channel)
+        listen::listen(&self.hub, channel, &self.closed)
     }
 
     fn era(&self) -> Result<Era> {
@@ -359,6 +388,7 @@ impl Backplane for Local {
             return Ok(());
         }
         self.feeds.end();
+        self.hub.tell_ended();
         if self.owns { self.journal.close() } else { Ok(()) }
     }
 
@@ -374,7 +404,7 @@ impl Compactor for Local {
         let core = self.core("compact")?;
         let Some(kind) = self.known(stream)? else { return Ok(()) };
         let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
-        let floors = self.own_kind(floors::name_of(stream))?;
+        let floors = self.own_kind(floors_name(stream))?;
         floors::settle(core, floors::put(core, floors, key, floor)?)
     }
 }

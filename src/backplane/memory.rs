@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
+use crate::backplane::check::{check_broadcast, check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, closed, lost};
@@ -50,13 +50,13 @@ pub struct InMemory {
 struct Shared {
     state: Mutex<State>,
     era: Era,
+    hub: Arc<Hub>,
 }
 
 /// What ends with one handle.
 #[derive(Debug, Default)]
 struct Door {
-    closed: AtomicBool,
-    hub: Arc<Hub>,
+    closed: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -108,7 +108,11 @@ impl InMemory {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let era = Era::from_raw(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)));
-        Self { shared: Arc::new(Shared { state: Mutex::default(), era }), door: Arc::default(), atomic: true }
+        Self {
+            shared: Arc::new(Shared { state: Mutex::default(), era, hub: Arc::default() }),
+            door: Arc::default(),
+            atomic: true,
+        }
     }
 
     /// One whose commits are not [atomic](Backplane::atomic): a step that fails leaves those before it done.
@@ -117,16 +121,19 @@ impl InMemory {
         Self { atomic: false, ..Self::new() }
     }
 
-    /// Another handle of the same: what was committed is there, and it is open though this one may be closed.
+    /// Another handle of the same: what was committed is there, and it is open though this one may be closed. What one
+    /// broadcasts the others hear.
     #[must_use]
     pub fn reopened(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), door: Arc::default(), atomic: self.atomic }
     }
 
+    fn check_open(&self, doing: &str) -> Result<()> {
+        if self.door.closed.load(Ordering::Acquire) { Err(closed(doing)) } else { Ok(()) }
+    }
+
     fn state(&self, doing: &str) -> Result<MutexGuard<'_, State>> {
-        if self.door.closed.load(Ordering::Acquire) {
-            return Err(closed(doing));
-        }
+        self.check_open(doing)?;
         Ok(self.shared.state.lock())
     }
 }
@@ -325,13 +332,14 @@ impl Backplane for InMemory {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
-        check_name("channel", channel)?;
-        listen::send(&self.door.hub, channel, bytes)
+        check_broadcast(channel, bytes)?;
+        self.check_open("broadcast")?;
+        listen::send(&self.shared.hub, channel, bytes)
     }
 
     fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
         check_name("channel", channel)?;
-        listen::listen(&self.door.hub, channel)
+        listen::listen(&self.shared.hub, channel, &self.door.closed)
     }
 
     fn era(&self) -> Result<Era> {
@@ -340,7 +348,7 @@ impl Backplane for InMemory {
 
     fn close(&self) -> Result<()> {
         self.door.closed.store(true, Ordering::Release);
-        self.door.hub.close();
+        self.shared.hub.tell_ended();
         // Those of other handles look, and sleep again.
         let wakers = std::mem::take(&mut self.shared.state.lock().sleeping);
         wakers.into_values().for_each(Waker::wake);

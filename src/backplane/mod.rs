@@ -77,6 +77,7 @@ pub const STREAM_NAME_BYTES_MAX: usize = 200;
 pub const KEY_BYTES_MAX: usize = 255;
 /// A payload of a record and a value of a cell of so many bytes every backplane takes; one may take more. (A [`Local`] one
 /// takes what fits a batch: a quarter of [`Options::segment_bytes`](crate::Options::segment_bytes), less where that is small.)
+/// A broadcast has no more on any.
 pub const PAYLOAD_BYTES_PORTABLE: usize = 256 << 10;
 /// A commit has at most so many steps.
 pub const STEPS_MAX: usize = 256;
@@ -183,7 +184,7 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a channel whose name is not that of a stream, or for too many bytes; `Disconnected`, `Closed`.
+    /// `InvalidInput` for a channel whose name is not that of a stream, or for more than [`PAYLOAD_BYTES_PORTABLE`] bytes; `Disconnected`, `Closed`.
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize>;
 
     /// Listens to a channel. A message of this process comes once, as one of others does.

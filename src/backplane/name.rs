@@ -79,6 +79,9 @@ impl Revision {
 ///
 /// It changes when streams are made anew, or a store is restored from a backup or repaired. It is compared for equality,
 /// and that is all.
+///
+/// It says nothing of what was delivered before it was durable, and then lost: a backplane that does that says so, as
+/// [`Local`](crate::backplane::Local) does of journals that do not sync each append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Era(u128);

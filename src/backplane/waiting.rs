@@ -33,6 +33,10 @@ pub(super) fn wait_for<T>(
         if let Some(found) = poll(&waker)? {
             return Ok(Some(found));
         }
+        // Also where it is woken all the time for nothing.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(None);
+        }
         let mut woken = waiter.woken.lock();
         while !std::mem::take(&mut *woken) {
             match deadline {
@@ -41,5 +45,24 @@ pub(super) fn wait_for<T>(
                 Some(deadline) => _ = waiter.changed.wait_until(&mut woken, deadline),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_time_is_over_also_for_who_is_woken_for_nothing_all_the_time() {
+        let mut polls = 0;
+        let found = wait_for::<()>(Some(Instant::now() + Duration::from_millis(5)), |waker| {
+            polls += 1;
+            assert!(polls < 10_000_000, "it never looks at the time");
+            waker.wake_by_ref();
+            Ok(None)
+        });
+        assert!(found.unwrap().is_none() && polls > 0);
     }
 }

@@ -12,8 +12,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::backplane::{
-    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, Listener, Offset, Put, Revision, Stamp,
-    Step, StepDone, StreamRecord, WriterId,
+    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, Listener, Offset,
+    PAYLOAD_BYTES_PORTABLE, Put, Revision, Stamp, Step, StepDone, StreamRecord, WriterId,
 };
 use crate::conformance::Bench;
 use crate::conformance::random::Random;
@@ -59,6 +59,16 @@ pub enum Fault {
     FloorInMemory,
     /// Begins at the floor instead of below, and says nothing of it.
     SilentFloor,
+    /// Wakes by the first waker that was given, whatever comes later.
+    FirstWaker,
+    /// Forgets of which version a payload is.
+    Unversioned,
+    /// Takes a stamp without a number.
+    Lenient,
+    /// Tells everything on one channel.
+    OneChannel,
+    /// Takes less than every backplane does.
+    Narrow,
 }
 
 impl Fault {
@@ -81,24 +91,30 @@ impl Fault {
         Self::Overeager,
         Self::FloorInMemory,
         Self::SilentFloor,
+        Self::FirstWaker,
+        Self::Unversioned,
+        Self::Lenient,
+        Self::OneChannel,
     ];
 
-    /// The statement of part A that has to find it; `None`: it keeps the contract.
+    /// The statement of part A, or about [limits](super::part_a::LIMITS), that has to find it; `None`: it keeps the contract.
     #[must_use]
     pub const fn breaks(self) -> Option<u8> {
         Some(match self {
             Self::Redeliver | Self::Disconnect | Self::Blip | Self::Delay => return None,
             Self::Recreate | Self::FailNext => 1,
-            Self::Reorder | Self::DropOne | Self::ForeignKey => 2,
-            Self::Aliased => 3,
+            Self::Reorder | Self::DropOne | Self::ForeignKey | Self::FirstWaker => 2,
+            Self::Aliased | Self::Unversioned => 3,
             Self::BlindPut => 4,
             Self::DeafClose => 5,
             Self::Unstored => 6,
-            Self::AckLost => 7,
+            Self::AckLost | Self::Lenient => 7,
             Self::BlindAppend => 8,
             Self::Overeager => 9,
             Self::FloorInMemory => 10,
             Self::SilentFloor => 11,
+            Self::OneChannel => 26,
+            Self::Narrow => 27,
         })
     }
 }
@@ -232,9 +248,33 @@ impl Double {
             Fault::Recreate if self.state.made_anew.load(Ordering::Relaxed) < 2 && self.one_in(6) => {
                 self.state.made_anew.fetch_add(1, Ordering::Relaxed);
             }
+            Fault::Narrow => {
+                let is_wide = |step: &Step<'_>| match step {
+                    Step::Append(append) => append.payload.len() == PAYLOAD_BYTES_PORTABLE,
+                    Step::Put(_) => false,
+                };
+                if steps.iter().any(is_wide) {
+                    return Err(Error::new(ErrorKind::InvalidInput, "commit a payload"));
+                }
+            }
             _ => {}
         }
         self.inner.commit(steps)
+    }
+
+    /// A step as this one understands it.
+    fn misread<'s>(&self, step: Step<'s>) -> Step<'s> {
+        match (self.fault, step) {
+            (Fault::Unversioned, Step::Append(append)) => Step::Append(append.schema(0)),
+            (Fault::Lenient, Step::Append(append)) if append.stamp.n == 0 => {
+                Step::Append(Append { stamp: Stamp { n: 1, ..append.stamp }, ..append })
+            }
+            _ => step,
+        }
+    }
+
+    fn channel<'c>(&self, channel: &'c str) -> &'c str {
+        if self.fault == Fault::OneChannel { "all" } else { channel }
     }
 
     /// Answers as if it had been done.
@@ -308,6 +348,7 @@ impl Backplane for Double {
                 Step::Append(append) => Step::Append(Append { stream: name, ..append }),
                 Step::Put(put) => Step::Put(put),
             })
+            .map(|step| self.misread(step))
             .collect();
         let done = match self.fault {
             Fault::BlindPut | Fault::BlindAppend => self.commit_blindly(&steps),
@@ -346,6 +387,7 @@ impl Backplane for Double {
             recent: Vec::new(),
             ahead: Vec::new(),
             position: from,
+            first_waker: None,
         }))
     }
 
@@ -367,11 +409,11 @@ impl Backplane for Double {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
-        self.inner.broadcast(channel, bytes)
+        self.inner.broadcast(self.channel(channel), bytes)
     }
 
     fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
-        self.inner.listen(channel)
+        self.inner.listen(self.channel(channel))
     }
 
     fn era(&self) -> Result<Era> {
@@ -418,6 +460,7 @@ struct DoubleFeed {
     /// What is delivered next, last first.
     ahead: Vec<StreamRecord>,
     position: Offset,
+    first_waker: Option<Waker>,
 }
 
 impl DoubleFeed {
@@ -462,6 +505,11 @@ impl Feed for DoubleFeed {
             }
             _ => {}
         }
+        let waker = match self.fault {
+            Fault::FirstWaker => self.first_waker.get_or_insert_with(|| waker.clone()).clone(),
+            _ => waker.clone(),
+        };
+        let waker = &waker;
         let Some(mut record) = self.pull(waker)? else { return Ok(None) };
         match self.fault {
             Fault::DropOne if self.random.one_in(5) => return self.poll(waker),

@@ -1,6 +1,6 @@
 //! What every backplane has to do, as code that tries it: for those who write an adapter.
 //!
-//! Part A is the contract of [`Backplane`], in eleven numbered statements. Each is run over random schedules, of which a seed
+//! Part A is the contract of [`Backplane`], in numbered statements, and one about its [limits](part_a::LIMITS). Each is run over random schedules, of which a seed
 //! makes the same again. [`contract`] runs them all and panics with what is broken; [`check`] answers a [`Report`].
 //!
 //! ```
@@ -17,6 +17,7 @@
 //! network does, which no statement may mind.
 
 pub mod doubles;
+mod edges;
 mod folds;
 pub mod part_a;
 pub mod part_b;
@@ -213,6 +214,7 @@ fn try_one(bench: &dyn Bench, statement: &Statement, settings: &Settings) -> Tri
 ///
 /// If a statement does not hold: with all that became of them.
 pub fn contract(open: &dyn Fn() -> Arc<dyn Backplane>) {
-    let report = check(&open, part_a::STATEMENTS, &Settings::new());
+    let statements: Vec<Statement> = part_a::STATEMENTS.iter().copied().chain([part_a::LIMITS]).collect();
+    let report = check(&open, &statements, &Settings::new());
     assert!(report.broken().next().is_none(), "the contract of a backplane is broken\n{report}");
 }

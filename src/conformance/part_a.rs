@@ -6,6 +6,10 @@ use std::sync::mpsc::channel;
 use std::thread::scope;
 
 use crate::backplane::{Append, Backplane, Broadcast, Offset, Put, Revision, Stamp, Step, StepDone};
+use crate::conformance::edges::{
+    Asleep, has_schemas, refuses_what_it_has_to, statement_26_a_channel_carries_what_is_told_on_it,
+    statement_27_what_every_backplane_takes_is_taken, wakes_the_last,
+};
 use crate::conformance::trial::{Author, Sent, Trial, append, careful, commit, offset_of};
 use crate::conformance::{Broken, Held, Statement};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +24,7 @@ macro_rules! demand {
         }
     };
 }
+pub(super) use demand;
 
 /// All of part A.
 pub const STATEMENTS: &[Statement] = &[
@@ -89,7 +94,22 @@ pub const STATEMENTS: &[Statement] = &[
         needs_compactor: true,
         run: statement_11_below_the_floor_is_lost,
     },
+    Statement {
+        number: 26,
+        says: "who listens to a channel hears what is told on it, in order, and nothing else",
+        needs_compactor: false,
+        run: statement_26_a_channel_carries_what_is_told_on_it,
+    },
 ];
+
+/// What the limits say, beside part A: of a backplane of ordinary size. (A [`Local`](crate::backplane::Local) one whose
+/// segments are small takes less.)
+pub const LIMITS: Statement = Statement {
+    number: 27,
+    says: "what every backplane takes is taken",
+    needs_compactor: false,
+    run: statement_27_what_every_backplane_takes_is_taken,
+};
 
 /// 1: offsets strictly increase along a stream, the heads follow them and never go back, also over a reopening; of 24
 /// who append at a time each has an offset of its own.
@@ -198,9 +218,11 @@ pub fn statement_2_a_feed_delivers_exactly_what_lies_behind(trial: &mut Trial<'_
         let key = at.checked_sub(1).and_then(|at| keys.get(at));
         feed.expect(behind.iter().filter(|sent| key.is_none_or(|key| sent.key == *key)).copied())?;
     }
-    // What comes while somebody waits wakes them.
+    // What comes while somebody waits wakes them: by the last waker that was given.
     let Some(key) = keys.first() else { return Ok(()) };
-    let waits = feeds.swap_remove(1);
+    wakes_the_last(trial, &*plane, &mut author, key)?;
+    let mut waits = feeds.swap_remove(1);
+    waits.next()??;
     let late = scope(|threads| {
         let waiting = threads.spawn(move || {
             let mut waits = waits;
@@ -214,23 +236,28 @@ pub fn statement_2_a_feed_delivers_exactly_what_lies_behind(trial: &mut Trial<'_
     Ok(plane.close()?)
 }
 
-/// 3: what is delivered are the bytes of the append, whatever became of the buffer since, and whatever was appended behind it.
+/// 3: what is delivered are the bytes of the append, and their version, whatever became of the buffer since, and whatever was
+/// appended behind it.
 pub fn statement_3_an_append_owns_its_bytes(trial: &mut Trial<'_>) -> Held {
     let plane = trial.open();
     let begin = careful(|| plane.head(trial.all()))?;
     let (key, mut author) = (trial.key(), trial.author());
-    let mut sent = Vec::new();
+    let (mut sent, mut schemas) = (Vec::new(), Vec::new());
     let mut buffer = Vec::new();
     for _ in 0..trial.random.between(3, 12) {
         buffer.clear();
         buffer.extend(trial.payload());
         let stamp = author.next(&key);
-        let done = commit(&*plane, &[Step::Append(Append::new(&trial.stream, &key, &buffer, stamp))])?;
+        let schema = u16::try_from(trial.random.below(1 << 16)).unwrap_or(u16::MAX);
+        let append = Append::new(&trial.stream, &key, &buffer, stamp).schema(schema);
+        let done = commit(&*plane, &[Step::Append(append)])?;
+        schemas.push(schema);
         sent.push(Sent { offset: offset_of(&done, 0)?, key: key.clone(), payload: buffer.clone(), stamp });
         buffer.iter_mut().for_each(|byte| *byte ^= 0xff);
     }
     trial.read(&plane, None, begin).expect(&sent)?;
     trial.read(&plane, Some(&key), Offset::BEGINNING).expect(&sent)?;
+    has_schemas(&mut trial.read(&plane, Some(&key), Offset::BEGINNING), &schemas)?;
     let (cell, mut value) = (trial.key(), trial.payload());
     let put = Put::new(&cell, Revision::NEVER, Some(&value), author.next(&cell));
     commit(&*plane, &[Step::Put(put)])?;
@@ -240,6 +267,7 @@ pub fn statement_3_an_append_owns_its_bytes(trial: &mut Trial<'_>) -> Held {
     demand!(found.as_ref() == Some(&kept), "a cell holds {found:?} for {kept:?}");
     let plane = trial.reopen(plane)?;
     trial.read(&plane, Some(&key), Offset::BEGINNING).expect(&sent)?;
+    has_schemas(&mut trial.read(&plane, Some(&key), Offset::BEGINNING), &schemas)?;
     Ok(plane.close()?)
 }
 
@@ -319,6 +347,7 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
     let heard = listener.next_timeout(trial.patience)?;
     let message = Some(Broadcast::Message(b"now"[..].into()));
     demand!(heard == message, "a listener heard {heard:?} for {message:?}");
+    let asleep = Asleep::fall(trial, &*plane, sent.offset)?;
     let (patience, all, plane_of_all) = (trial.patience, trial.all(), &plane);
     let ended: [Option<ErrorKind>; 2] = scope(|threads| {
         let (ready, is_ready) = channel();
@@ -354,6 +383,7 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
         ended.iter().all(|end| *end == Some(ErrorKind::Closed)),
         "behind a close, the feed and the listener that waited ended with {ended:?}"
     );
+    asleep.have_been_woken_to_the_end(trial.patience)?;
     let stamp = author.next(&key);
     let late = [
         commit(&*plane, &[Step::Append(Append::new(&trial.stream, &key, b"late", stamp))]).err(),
@@ -448,6 +478,7 @@ pub fn statement_7_a_step_is_done_once(trial: &mut Trial<'_>) -> Held {
             )));
         }
     }
+    refuses_what_it_has_to(trial, &*plane)?;
     // The same writer and number under another key.
     let elsewhere = trial.key();
     sent.push(append(&*plane, &trial.stream, old.stamp, &elsewhere, b"elsewhere".to_vec())?);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -41,6 +42,14 @@ struct Ear {
     /// Which message is next, counted from the channel's first.
     next: u64,
     waker: Option<Waker>,
+    /// Set: whoever gave it out is closed.
+    ended: Arc<AtomicBool>,
+}
+
+impl Ear {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
 }
 
 /// What a listener comes to.
@@ -70,7 +79,7 @@ impl Hub {
         }
         let Some(channel) = state.channels.get_mut(channel) else { return Some(0) };
         channel.push(bytes.into());
-        let count = channel.listeners.len();
+        let count = channel.listeners.values().filter(|ear| !ear.has_ended()).count();
         let wakers: Vec<_> = channel.listeners.values_mut().filter_map(|ear| ear.waker.take()).collect();
         drop(state);
         // Somebody else's code, under no lock.
@@ -78,10 +87,10 @@ impl Hub {
         Some(count)
     }
 
-    /// Listens to what is sent from now on; `None`: closed.
-    pub(crate) fn listen(self: &Arc<Self>, name: &str) -> Option<Listening> {
+    /// Listens to what is sent from now on, until `ended` is set and [told](Self::tell_ended); `None`: closed.
+    pub(crate) fn listen(self: &Arc<Self>, name: &str, ended: &Arc<AtomicBool>) -> Option<Listening> {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || ended.load(Ordering::Acquire) {
             return None;
         }
         let name: Arc<str> = name.into();
@@ -89,7 +98,7 @@ impl Hub {
         let number = channel.next_listener;
         channel.next_listener += 1;
         let next = channel.left + channel.ring.len() as u64;
-        channel.listeners.insert(number, Ear { next, waker: None });
+        channel.listeners.insert(number, Ear { next, waker: None, ended: Arc::clone(ended) });
         Some(Listening { hub: Arc::clone(self), channel: name, number })
     }
 
@@ -97,10 +106,22 @@ impl Hub {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        let ears = state.channels.values_mut().flat_map(|channel| channel.listeners.values_mut());
-        let wakers: Vec<_> = ears.filter_map(|ear| ear.waker.take()).collect();
+        let wakers = state.wakers_of(|_| true);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes those whose end has come: they look, and hear of it.
+    pub(crate) fn tell_ended(&self) {
+        let wakers = self.state.lock().wakers_of(Ear::has_ended);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    fn wakers_of(&mut self, which: impl Fn(&Ear) -> bool) -> Vec<Waker> {
+        let ears = self.channels.values_mut().flat_map(|channel| channel.listeners.values_mut());
+        ears.filter(|ear| which(ear)).filter_map(|ear| ear.waker.take()).collect()
     }
 }
 
@@ -125,6 +146,9 @@ impl Listening {
         }
         let Some(channel) = state.channels.get_mut(&self.channel) else { return Heard::Closed };
         let Some(ear) = channel.listeners.get_mut(&self.number) else { return Heard::Closed };
+        if ear.has_ended() {
+            return Heard::Closed;
+        }
         if ear.next < channel.left {
             let missed = channel.left - ear.next;
             ear.next = channel.left;
@@ -164,6 +188,10 @@ impl Drop for Listening {
 mod tests {
     use super::*;
 
+    fn open() -> Arc<AtomicBool> {
+        Arc::default()
+    }
+
     fn heard(listening: &mut Listening) -> Heard {
         listening.poll(Waker::noop())
     }
@@ -172,7 +200,7 @@ mod tests {
     fn who_falls_out_of_the_ring_is_told_how_many_and_goes_on_with_the_oldest_that_is_left() {
         let hub = Arc::new(Hub::default());
         assert_eq!(hub.send("a", b"nobody listens"), Some(0));
-        let (mut slow, mut fast) = (hub.listen("a").unwrap(), hub.listen("a").unwrap());
+        let (mut slow, mut fast) = (hub.listen("a", &open()).unwrap(), hub.listen("a", &open()).unwrap());
         for n in 0..RING_MESSAGES as u64 + 10 {
             assert_eq!(hub.send("a", &n.to_le_bytes()), Some(2));
             assert!(matches!(heard(&mut fast), Heard::Message(m) if *m == n.to_le_bytes()));
@@ -187,7 +215,7 @@ mod tests {
     #[test]
     fn a_ring_holds_a_bounded_number_of_bytes_and_the_newest_message_whatever_its_size() {
         let hub = Arc::new(Hub::default());
-        let mut listening = hub.listen("a").unwrap();
+        let mut listening = hub.listen("a", &open()).unwrap();
         (0..3).for_each(|_| _ = hub.send("a", &vec![1; RING_BYTES]));
         assert!(matches!(heard(&mut listening), Heard::Missed(2)));
         assert!(matches!(heard(&mut listening), Heard::Message(m) if m.len() == RING_BYTES));
@@ -196,9 +224,32 @@ mod tests {
     #[test]
     fn a_close_ends_listeners_and_nothing_is_sent_behind_it() {
         let hub = Arc::new(Hub::default());
-        let mut listening = hub.listen("a").unwrap();
+        let mut listening = hub.listen("a", &open()).unwrap();
         hub.close();
         assert!(matches!(heard(&mut listening), Heard::Closed));
-        assert!(hub.send("a", b"").is_none() && hub.listen("a").is_none());
+        assert!(hub.send("a", b"").is_none() && hub.listen("a", &open()).is_none());
+    }
+
+    #[test]
+    fn who_ends_alone_is_woken_and_not_counted_and_the_others_hear_on() {
+        let (hub, mine) = (Arc::new(Hub::default()), open());
+        let (mut ends, mut stays) = (hub.listen("a", &mine).unwrap(), hub.listen("a", &open()).unwrap());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(matches!(ends.poll(&waker), Heard::Nothing));
+        mine.store(true, Ordering::Release);
+        hub.tell_ended();
+        assert!(woken.0.load(Ordering::Acquire) && matches!(heard(&mut ends), Heard::Closed));
+        assert_eq!(hub.send("a", b"m"), Some(1));
+        assert!(matches!(heard(&mut stays), Heard::Message(_)) && hub.listen("a", &mine).is_none());
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Images: the values of folds over topics, saved in the stream `esker.images`.
 //!
-//! Images of one fold over one topic are records of one key, which is made of their names: each image is a run of
+//! Images of one fold over one topic are records of one key, which is made of their names, that of the topic first, so that
+//! all that was derived from a topic is found where it is erased: each image is a run of
 //! [pieces](crate::format::chunk), and what they come to is
 //!
 //! ```text
@@ -102,18 +103,24 @@ impl Subject {
     }
 
     /// The key of its images. Not keyed by the store: every process has to come to the same.
-    pub(super) fn images_key(&self) -> [u8; 16] {
+    pub(super) fn images_key(&self) -> Vec<u8> {
         images_key(self.fold, self.version, &self.stream, &self.key)
     }
 }
 
-fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> [u8; 16] {
-    key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes(), stream.as_bytes(), key])
+fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> Vec<u8> {
+    let fold = key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes()]);
+    [topic_prefix(Filter::topic(stream, key)), fold].concat()
 }
 
 /// The key of the marks of a topic.
-fn marks_key(topic: Filter<'_>) -> [u8; 16] {
-    key_of(b"marks", &[topic.stream.as_bytes(), topic.key.unwrap_or_default()])
+fn marks_key(topic: Filter<'_>) -> Vec<u8> {
+    [topic_prefix(topic), key_of(b"marks", &[])].concat()
+}
+
+/// With what the keys of all images and marks of a topic begin.
+pub(crate) fn topic_prefix(topic: Filter<'_>) -> [u8; 16] {
+    key_of(b"topic", &[topic.stream.as_bytes(), topic.key.unwrap_or_default()])
 }
 
 pub(super) fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {

@@ -87,6 +87,8 @@ pub(crate) struct Compacting {
     /// Held while what is compacted is put in place, and by whoever makes or puts a cursor somewhere: it
     /// begins either before, and counts, or with what is left.
     pub(crate) steady: RwLock<()>,
+    /// How often something was put in place: views of before show what may be gone.
+    pub(crate) changes: AtomicU64,
     /// A manifest was replaced, and not for certain: in this life nothing more is removed.
     unsure: AtomicBool,
     /// The greatest number of a part that is there, or was in this opening.
@@ -499,6 +501,7 @@ impl Core {
                 for one in &mut ready {
                     self.index.replace(&one.cover, one.part.take(), compacted.clone());
                 }
+                self.compacting.changes.fetch_add(1, Ordering::Release);
                 self.lock.show(Cell::Compactions, compacted.parts_numbered.into());
                 drop(table);
                 error.map_or(Ok(()), Err)?;

@@ -20,6 +20,7 @@ use crate::journal::Journal;
 use crate::journal::compaction::Do;
 use crate::journal::core::{Core, Stage};
 use crate::journal::holds::HeldBack;
+use crate::journal::registry::floors_name;
 
 /// What became of an entity that was to be erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,13 +37,14 @@ pub struct Erasure {
 }
 
 impl Journal {
-    /// Erases an entity: every entry of it up to now, whatever its kind keeps. When `erased` is true no byte
-    /// of their keys, metadata and payloads is left in the store's directory.
+    /// Erases an entity: every entry of it up to now, whatever its kind keeps, and then the floor that it has as a topic of a
+    /// [backplane](crate::backplane::Local). When `erased` is true no byte of their keys, metadata and payloads is left in the
+    /// store's directory.
     ///
     /// Cursors and readers that have not seen what lies in the same files hold it back, and are named; every
     /// later compaction goes on with it. Waits for a compaction that is under way. What stays: the keyed hash of the entity in the directory of
-    /// entities until that is written anew, the region of a cursor that names the entity, copies that a
-    /// backup has made, and, in this process, what views and entries have mapped until they are dropped. The
+    /// entities until that is written anew, the region of a cursor that names the entity, what was derived from it ([images of
+    /// folds](crate::TopicFold), which [`Store::erase`](crate::Store::erase) erases too), copies that a backup has made, and, in this process, what views and entries have mapped until they are dropped. The
     /// file system and the disk may keep what was in files that were removed.
     ///
     /// ```
@@ -60,7 +62,43 @@ impl Journal {
     ///
     /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered.
     pub fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
-        self.appending().erase(kind, key)
+        self.erase_with(kind, key, &[])
+    }
+
+    /// The same, and then entities that were derived from it.
+    pub(crate) fn erase_with(
+        &self,
+        kind: KindId,
+        key: &[u8],
+        derived: &[(KindId, Vec<u8>)],
+    ) -> Result<Erasure> {
+        let core = self.appending();
+        let mut erasure = core.erase(kind, key)?;
+        for (kind, key) in derived {
+            erasure.add(core.erase(*kind, key)?);
+        }
+        let floors = |kind: KindId| {
+            let registry = core.registry.read();
+            let of_kind = registry.get(kind).and_then(|info| registry.named(&floors_name(&info.name)));
+            of_kind.map(|floors| floors.id)
+        };
+        // What stands below a floor must not come to light: it goes last.
+        let topics = derived.iter().map(|(kind, key)| (*kind, &**key)).chain([(kind, key)]);
+        for (kind, key) in topics {
+            match floors(kind) {
+                Some(floors) if erasure.erased => erasure.add(core.erase(floors, key)?),
+                _ => {}
+            }
+        }
+        Ok(erasure)
+    }
+}
+
+impl Erasure {
+    fn add(&mut self, other: Self) {
+        self.erased &= other.erased;
+        self.entries += other.entries;
+        self.waiting_for.extend(other.waiting_for);
     }
 }
 

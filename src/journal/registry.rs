@@ -31,6 +31,11 @@ pub(crate) const IMAGES_NAME: &str = "esker.images";
 /// The facts of sources that come and go.
 pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
 
+/// The name of the kind of the floors of another one.
+pub(crate) fn floors_name(stream: &str) -> String {
+    format!("{FLOORS_PREFIX}{stream}")
+}
+
 /// True of the name of a kind that only the library itself writes.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(RESERVED_PREFIX)

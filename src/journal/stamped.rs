@@ -42,10 +42,17 @@ impl Core {
             tries -= 1;
             let known = self.known_of(wanted)?;
             let mut placed = self.places_of(wanted, &known)?;
-            let mut left = Vec::new();
-            for (stamped, _) in wanted.iter().zip(&known).filter(|(_, known)| known.is_none()) {
-                left.push(self.item_if(stamped)?);
-            }
+            let left = match self.items_left(wanted, &known) {
+                // Whoever was first with the same is not in its way, also where it was done between the two looks.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        && tries > 0
+                        && self.known_of(wanted)? != known =>
+                {
+                    continue;
+                }
+                left => left?,
+            };
             if left.is_empty() {
                 return Ok((placed.into_iter().flatten().collect(), self.commit.visible()));
             }
@@ -99,6 +106,12 @@ impl Core {
             places.push(found.map(|receipt| Placed { receipt, repeated: true }));
         }
         Ok(places)
+    }
+
+    /// Items for what is not there yet.
+    fn items_left<'a>(&self, wanted: &[Stamped<'a>], known: &[Option<Keyed>]) -> Result<Vec<Item<'a>>> {
+        let left = wanted.iter().zip(known).filter(|(_, known)| known.is_none());
+        left.map(|(stamped, _)| self.item_if(stamped)).collect()
     }
 
     /// An item, with what is expected to be newest as a generation: under the lock only that is looked at.

@@ -234,7 +234,7 @@ impl<T> Cell<T> {
                     self.store.copies.changed(&**plane, &self.key, &cell);
                     return Ok(Loaded { value, revision });
                 }
-                Err(error) if error.kind() == ErrorKind::Conflict && tries < TRIES => {
+                Err(error) if error.kind() == ErrorKind::Conflict && tries + 1 < TRIES => {
                     tries += 1;
                     pause(PAUSES.pause(tries));
                 }

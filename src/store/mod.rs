@@ -19,17 +19,19 @@ pub(crate) mod state;
 pub(crate) mod topic;
 pub(crate) mod view;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Backplane, Local};
+use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
 use crate::fold::handle::Projectors;
+use crate::fold::image;
 use crate::fold::keeping::Keeping;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
@@ -363,13 +365,33 @@ impl Store {
         self.journal.keep(self.bind(kind)?, keep)
     }
 
-    /// Erases an entity: every fact of it up to now; see [`Journal::erase`].
+    /// Erases an entity: every fact of it up to now, and what was derived from it: the images of folds over it as a
+    /// [topic](Self::topic), its floor, and the marks of folds that diverged; see [`Journal::erase`].
+    ///
+    /// A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
+    /// it if it is [told](crate::TopicFold::save_image) to: drop those first. Where `erased` is false, erase again later.
     ///
     /// # Errors
     ///
     /// `KindMismatch`, and as [`Journal::erase`].
     pub fn erase<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Erasure> {
-        self.journal.erase(self.bind(kind)?, key.as_ref())
+        let (id, key) = (self.bind(kind)?, key.as_ref());
+        let images = self.images_of(Filter::topic(kind.name(), key))?;
+        self.journal.erase_with(id, key, &images)
+    }
+
+    /// What the journal has of images and marks of a topic.
+    fn images_of(&self, topic: Filter<'_>) -> Result<Vec<(KindId, Vec<u8>)>> {
+        let Some(images) = self.journal.kind_named(IMAGES_STREAM) else { return Ok(Vec::new()) };
+        let prefix = image::topic_prefix(topic);
+        let mut keys = BTreeSet::new();
+        for entry in self.journal.view().kind(images.id) {
+            let key = entry?.key();
+            if key.starts_with(&prefix) && !keys.contains(key) {
+                keys.insert(key.to_vec());
+            }
+        }
+        Ok(keys.into_iter().map(|key| (images.id, key)).collect())
     }
 
     /// Waits until everything appended so far is durable; answers how far that is.

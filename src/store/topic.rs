@@ -134,7 +134,8 @@ impl<T> TopicHandle<'_, T> {
     /// # Errors
     ///
     /// `Codec` if the event cannot be encoded; what [`commit`](crate::backplane::Backplane::commit) answers. Behind `Disconnected`
-    /// or `Poisoned` it may be there: the next append to this topic through this store finds that out first.
+    /// or `Poisoned` it may be there. The same append again, through this store and within 100 seconds, finds that out, and the
+    /// event is there once; other appends neither do it nor wait for it. Later, whoever has to know reads the topic.
     pub fn append(&self, event: &T) -> Result<Offset>
     where
         T: Serialize,

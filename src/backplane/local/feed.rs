@@ -11,15 +11,18 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::backplane::feed::Feed;
-use crate::backplane::local::{floors, region_of, told};
+use crate::backplane::local::{floors, region_of, stream_of, told};
 use crate::backplane::name::{Filter, Offset, closed};
 use crate::backplane::record::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::KindId;
+use crate::format::system::KindInfo;
+use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::entry::OwnedEntry;
+use crate::journal::region::Region;
 use crate::journal::subscriber::{Item, SubscribeOptions, Subscriber};
+use crate::journal::view::View;
 use crate::journal::waiting::{Reading, Stopper};
 
 /// The feeds that a backplane has given out, to be ended with it.
@@ -64,7 +67,9 @@ pub(super) struct LocalFeed {
     core: Arc<Core>,
     reader: Subscriber,
     stopper: Stopper,
-    kind: KindId,
+    /// The kind of the stream, once it has one: whoever waits for a stream does not make it, or what it is made as would be
+    /// decided by who knows least about it.
+    kind: Option<KindId>,
     /// The kind of the floors of the stream, once it has any.
     floors: Option<KindId>,
     /// How many floors had been put when it looked at them last.
@@ -74,6 +79,8 @@ pub(super) struct LocalFeed {
     position: Offset,
     /// It waits to be woken, unless it has been.
     lies: bool,
+    /// How often something had been put in place when it looked at the log.
+    changes: u64,
     /// It ended with an error.
     ended: bool,
     _open: Arc<()>,
@@ -83,41 +90,75 @@ impl LocalFeed {
     pub(super) fn begin(
         journal: &Journal,
         open: &OpenFeeds,
-        kind: KindId,
         filter: Filter<'_>,
         from: Offset,
     ) -> Result<Self> {
         let core = Arc::clone(journal.core());
         // Before the look: what is put meanwhile is looked at again.
         let floors_seen = core.floors_put.load(Ordering::Acquire);
-        let mut reader = journal.subscribe_with(region_of(kind, filter), SubscribeOptions::new())?;
-        // Nothing is dropped between the look and the place from which it is told what is.
-        let view = {
-            let _steady = core.compacting.steady.read();
-            let view = told(&core);
-            reader.begin_behind(region_of(kind, filter), view.clone(), from.raw(), from.raw());
-            view
-        };
-        let floors = floors::kind_of(&core, filter.stream);
-        let floor = floors::check_not_hidden(&view, (kind, floors), filter, from)?;
-        let info = core.known_kind(kind, "subscribe to")?;
-        floors::check_not_dropped(&view, &info, filter, from, floor)?;
+        let reader = journal.subscribe_with(Region::all(), SubscribeOptions::new())?;
         let (token, stopper) = (Arc::new(()), reader.stopper());
-        open.add(&token, stopper.clone());
-        Ok(Self {
+        let mut feed = Self {
             core,
             reader,
-            stopper,
-            kind,
-            floors,
+            stopper: stopper.clone(),
+            kind: None,
+            floors: None,
             floors_seen,
             stream: filter.stream.to_owned(),
             key: filter.key.map(<[u8]>::to_vec),
             position: from,
             lies: false,
+            changes: 0,
             ended: false,
-            _open: token,
-        })
+            _open: Arc::clone(&token),
+        };
+        feed.find_kind()?;
+        open.add(&token, stopper);
+        Ok(feed)
+    }
+
+    /// The kind of the stream, if it has one. Then the reader stands in it, else at the end of the log, where it is woken
+    /// by whatever comes.
+    fn find_kind(&mut self) -> Result<Option<KindId>> {
+        if self.kind.is_some() {
+            return Ok(self.kind);
+        }
+        let core = Arc::clone(&self.core);
+        // Nothing is dropped between the look and the place from which it is told what is.
+        let _steady = core.compacting.steady.read();
+        // The log first: of a kind that comes to be behind this look there is nothing in it.
+        let view = told(&core);
+        let Some(info) = core.registry.read().named(&self.stream).cloned() else {
+            let newest = view.last_seq()?.map_or(0, Seq::get);
+            self.reader.begin_behind(Region::all(), view, newest, newest);
+            return Ok(None);
+        };
+        let kind = stream_of(&info)?;
+        self.stand_in(&view, &info)?;
+        self.kind = Some(kind);
+        Ok(self.kind)
+    }
+
+    /// Stands at its place in the log as it is in a view, while nothing is put in place.
+    fn stand_in(&mut self, view: &View, info: &KindInfo) -> Result<()> {
+        let from = self.position;
+        self.changes = self.core.compacting.changes.load(Ordering::Acquire);
+        self.reader.begin_behind(region_of(info.id, self.filter()), view.clone(), from.raw(), from.raw());
+        let floors = self.find_floors();
+        let floor = floors::check_not_hidden(view, (info.id, floors), self.filter(), from)?;
+        floors::check_not_dropped(view, info, self.filter(), from, floor)
+    }
+
+    /// What was erased since it looked is shown to it no more, though its view still has it.
+    fn look_anew_behind_compaction(&mut self, kind: KindId) -> Result<()> {
+        if self.core.compacting.changes.load(Ordering::Acquire) == self.changes {
+            return Ok(());
+        }
+        let core = Arc::clone(&self.core);
+        let _steady = core.compacting.steady.read();
+        let info = core.known_kind(kind, "read on in")?;
+        self.stand_in(&told(&core), &info)
     }
 
     fn filter(&self) -> Filter<'_> {
@@ -149,8 +190,16 @@ impl LocalFeed {
             if self.stopper.is_stopped() {
                 return Err(closed("read on"));
             }
+            let Some(kind) = self.find_kind()? else {
+                // What came meanwhile is of other streams, or the first of this one.
+                if self.reader.advance()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            self.look_anew_behind_compaction(kind)?;
             if self.have_floors_moved() {
-                self.check_not_hidden()?;
+                self.check_not_hidden(kind)?;
             }
             if !self.reader.advance()? {
                 return Ok(None);
@@ -158,7 +207,7 @@ impl LocalFeed {
             let entry: OwnedEntry = match self.reader.item() {
                 Item::Entry(entry) => entry.to_owned(),
                 Item::Missed(_) => {
-                    self.check_not_dropped()?;
+                    self.check_not_dropped(kind)?;
                     continue;
                 }
             };
@@ -184,18 +233,18 @@ impl LocalFeed {
     }
 
     /// For one topic: what is hidden behind the place of the feed is lost to it.
-    fn check_not_hidden(&mut self) -> Result<()> {
-        if self.find_floors().is_none() || self.key.is_none() {
+    fn check_not_hidden(&mut self, kind: KindId) -> Result<()> {
+        if self.key.is_none() || self.find_floors().is_none() {
             return Ok(());
         }
         let view = told(&self.core);
-        floors::check_not_hidden(&view, (self.kind, self.floors), self.filter(), self.position).map(drop)
+        floors::check_not_hidden(&view, (kind, self.floors), self.filter(), self.position).map(drop)
     }
 
-    fn check_not_dropped(&mut self) -> Result<()> {
+    fn check_not_dropped(&mut self, kind: KindId) -> Result<()> {
         let (view, floors) = (told(&self.core), self.find_floors());
-        let floor = floors::check_not_hidden(&view, (self.kind, floors), self.filter(), self.position)?;
-        let info = self.core.known_kind(self.kind, "read on in")?;
+        let floor = floors::check_not_hidden(&view, (kind, floors), self.filter(), self.position)?;
+        let info = self.core.known_kind(kind, "read on in")?;
         floors::check_not_dropped(&view, &info, self.filter(), self.position, floor)
     }
 

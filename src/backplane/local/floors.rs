@@ -11,17 +11,12 @@ use crate::id::{KindId, Position, Seq};
 use crate::journal::core::{Beside, Core};
 use crate::journal::entry::Entry;
 use crate::journal::record::{Expect, Record};
-use crate::journal::registry::FLOORS_PREFIX;
+use crate::journal::registry::floors_name;
 use crate::journal::view::View;
-
-/// The name of the kind of the floors of a stream.
-pub(super) fn name_of(stream: &str) -> String {
-    format!("{FLOORS_PREFIX}{stream}")
-}
 
 /// The kind of the floors of a stream, if it has any.
 pub(super) fn kind_of(core: &Core, stream: &str) -> Option<KindId> {
-    core.registry.read().named(&name_of(stream)).map(|kind| kind.id)
+    core.registry.read().named(&floors_name(stream)).map(|kind| kind.id)
 }
 
 /// The floor of a topic; zeros: it has none.
