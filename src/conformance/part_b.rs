@@ -216,11 +216,14 @@ pub fn statement_15_a_cold_start_folds_only_the_tail(trial: &mut Trial<'_>) -> H
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let (before, behind) = (trial.random.between(1, 9), trial.random.below(9));
     sent.send_some(trial, &*plane, &mut author, before)?;
+    {
+        // In another store: one of them refuses a second type of the same name.
+        let store = store_on(Arc::clone(&plane))?;
+        let forged = sent.topic(&store)?.fold_with::<Forged>(NO_IMAGES)?;
+        forged.read_after(sent.last(), trial.patience)?;
+        careful(|| forged.save_image())?;
+    }
     let store = store_on(Arc::clone(&plane))?;
-    let forged = sent.topic(&store)?.fold_with::<Forged>(NO_IMAGES)?;
-    forged.read_after(sent.last(), trial.patience)?;
-    careful(|| forged.save_image())?;
-    drop(forged);
     sent.send_some(trial, &*plane, &mut author, behind)?;
     let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
     let folded = fold.read_after(sent.last(), trial.patience)?;
