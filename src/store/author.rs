@@ -17,9 +17,9 @@ const KEYS_MAX: usize = 65_536;
 const TRIES: usize = 4;
 
 /// Whoever appends through one store.
-#[derive(Default)]
 pub(crate) struct Authors {
     state: Mutex<State>,
+    keys_max: usize,
 }
 
 #[derive(Default)]
@@ -52,7 +52,17 @@ pub(crate) enum Wanted<'a> {
     Put { value: Option<&'a [u8]>, expect: Revision },
 }
 
+impl Default for Authors {
+    fn default() -> Self {
+        Self::with_keys_max(KEYS_MAX)
+    }
+}
+
 impl Authors {
+    fn with_keys_max(keys_max: usize) -> Self {
+        Self { state: Mutex::default(), keys_max }
+    }
+
     /// Commits one step on a topic (of a stream) or a cell (without one), under the next number. Answers the offset or the
     /// revision as a number. Who appends waits for the disk together with others, also of the same topic.
     pub(crate) fn commit(
@@ -87,7 +97,7 @@ impl Authors {
         if let Some(count) = state.counts.get(&target) {
             return Ok(Arc::clone(count));
         }
-        if state.counts.len() >= KEYS_MAX {
+        if state.counts.len() >= self.keys_max {
             // Whoever counts under another writer may be at it just now.
             state.counts.retain(|_, count| Arc::strong_count(count) > 1 || count.lock().unknown.is_some());
             state.writer = None;
@@ -175,5 +185,39 @@ impl fmt::Debug for Authors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         write!(f, "Authors({:?}, {} keys)", state.writer, state.counts.len())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a panic is a failed test")]
+mod tests {
+    use super::*;
+    use crate::backplane::{Filter, InMemory};
+
+    #[test]
+    fn whose_count_is_forgotten_is_counted_anew_under_another_writer() {
+        let (authors, plane) = (Authors::with_keys_max(2), InMemory::new());
+        let keys = [b"a", b"b", b"c"];
+        for round in 0..5_u8 {
+            for key in keys {
+                let wanted = Wanted::Append { payload: &[round], expect: None, schema: 1 };
+                let (_, pending) = authors.commit(&plane, Some("s"), key, wanted).unwrap();
+                pending.wait_durable().unwrap();
+                assert!(authors.state.lock().counts.len() <= 2);
+            }
+        }
+        for key in keys {
+            let mut feed = plane.subscribe(Filter::topic("s", key), Offset::BEGINNING).unwrap();
+            let records: Vec<_> = std::iter::from_fn(|| feed.try_next().unwrap()).collect();
+            assert!(records.iter().map(|record| record.payload()[0]).eq(0..5), "each is there once");
+            // Dense from 1 for each writer, as folds ask for.
+            let mut last = HashMap::new();
+            for stamp in records.iter().map(|record| record.stamp().unwrap()) {
+                let last = last.entry(stamp.writer).or_insert(0);
+                *last += 1;
+                assert_eq!(stamp.n, *last);
+            }
+            assert!(last.len() > 1, "counts were forgotten");
+        }
     }
 }
