@@ -143,7 +143,8 @@ impl fmt::Display for WriterId {
 
 /// By whom a record or a change of a cell is, and as the how manieth of its key.
 ///
-/// The numbers that one writer gives in one topic are dense from 1: `n + 2` behind `n` proves that a record is missing.
+/// The numbers that one writer gives in one topic are dense from 1: `n + 2` behind `n` proves that a record is missing, and so
+/// does a first one that is not 1. No backplane refuses that: where nothing else proves the place of the record, a fold halts there.
 /// A number whose append has an unknown fate is not given to anything else before that is known. Of a cell they only have to
 /// differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

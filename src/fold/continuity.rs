@@ -55,7 +55,6 @@ impl Continuity {
         let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
         if place.is_first {
             return match (self.count, place.generation) {
-                (0, 1) => self.judge_stamp(record.stamp()),
                 (0, _) => Judged::Next,
                 _ => Judged::Anew,
             };
@@ -66,7 +65,9 @@ impl Continuity {
                 found: format!("generation {}", place.generation),
             };
         }
-        self.judge_stamp(record.stamp())
+        // Its place proves that nothing is missing before the first of a writer, whatever number that begins with.
+        let is_first = record.stamp().is_some_and(|stamp| !self.writers.contains_key(&stamp.writer));
+        if is_first { Judged::Next } else { self.judge_stamp(record.stamp()) }
     }
 
     fn judge_stamp(&self, stamp: Option<Stamp>) -> Judged {
@@ -139,6 +140,7 @@ impl Continuity {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a panic is a failed test")]
 mod tests {
     use super::*;
     use crate::backplane::{Append, Backplane, Filter, Local, Offset, Step};
@@ -164,6 +166,31 @@ mod tests {
         assert_eq!(known.judge(&record(10, 3, 1)), Judged::Next);
         let unstamped = StreamRecord::new(Offset::from_raw(11), None, 0, &b"k"[..], &b""[..]);
         assert_eq!(known.judge(&unstamped), Judged::Next);
+    }
+
+    fn own_records(stamps: &[(u64, u64)]) -> Vec<StreamRecord> {
+        let journal = crate::Journal::in_memory().unwrap();
+        let plane = Local::over(&journal).unwrap();
+        for (writer, n) in stamps {
+            let stamp = Stamp::new(WriterId::from_raw(*writer), *n);
+            plane.commit(&[Step::Append(Append::new("s", b"k", b"", stamp))]).unwrap();
+        }
+        let mut feed = plane.subscribe(Filter::topic("s", b"k"), Offset::BEGINNING).unwrap();
+        std::iter::from_fn(|| feed.try_next().unwrap()).collect()
+    }
+
+    #[test]
+    fn where_the_log_says_the_place_a_writer_begins_with_any_number_and_leaves_none_out() {
+        let records = own_records(&[(1, 3), (2, 2), (1, 4), (1, 6)]);
+        let mut known = Continuity::default();
+        for record in &records[..3] {
+            assert_eq!(known.judge(record), Judged::Next, "{record:?}");
+            known.take(record);
+        }
+        assert!(
+            matches!(known.judge(&records[3]), Judged::Gap { .. }),
+            "its 5 was acknowledged and is not there"
+        );
     }
 
     #[test]

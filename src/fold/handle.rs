@@ -1,6 +1,6 @@
 //! The handle of a fold over a topic, and the projectors of a store.
 
-use std::any::{Any, TypeId};
+use std::any::{Any, TypeId, type_name};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,7 +14,7 @@ use crate::fold::Fold;
 use crate::fold::image::Subject;
 use crate::fold::keeping;
 use crate::fold::pool::Pool;
-use crate::fold::projector::{Held, Projector, Shown};
+use crate::fold::projector::{Held, Projector, Seen, Shown};
 use crate::fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded};
 use crate::fold::working::Setting;
 use crate::meter::Meter;
@@ -68,8 +68,9 @@ pub struct TopicFold<F: Fold> {
 }
 
 impl<F: Fold> TopicFold<F> {
-    /// The value as far as it is folded: at first, with everything that was appended before it was taken up. Whether there
-    /// is more its status says; whoever needs its own appends in it calls [`read_after`](Self::read_after).
+    /// The value as far as it is folded: what the first handle reads first has everything in it that was appended before it was
+    /// taken up. Whether there is more its status says, for which the backplane is asked; whoever needs its own appends in it
+    /// calls [`read_after`](Self::read_after).
     ///
     /// # Errors
     ///
@@ -82,22 +83,16 @@ impl<F: Fold> TopicFold<F> {
 
     /// The same, with as much patience as is given.
     pub(crate) fn read_within(&self, patience: Duration) -> Result<Folded<F::State>> {
-        self.wait_for_a_value(patience, |shown| self.projector.folded(shown))
+        Ok(self.wait_for_a_value(patience)?.folded())
     }
 
-    /// Hands on the value without a clone. Whoever folds waits meanwhile.
+    /// Hands on the value without a clone. Others who read this value wait meanwhile; whoever folds does not.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub fn read_with<R>(&self, then: impl FnOnce(&F::State, Offset, FoldStatus) -> R) -> Result<R> {
-        let mut then = Some(then);
-        let read = self.wait_for_a_value(READ_PATIENCE, |shown| {
-            self.projector.with_value(shown, |value, offset, status| {
-                then.take().map(|then| then(value, offset, status))
-            })
-        });
-        read?.ok_or_else(|| Error::new(ErrorKind::Halted, format!("read the fold {:?}", F::NAME)))
+        Ok(self.wait_for_a_value(READ_PATIENCE)?.look(then))
     }
 
     /// Waits for a value with the record at an offset in it, at most so long.
@@ -107,16 +102,17 @@ impl<F: Fold> TopicFold<F> {
     /// `Timeout`. `Halted` if it has halted before that record. `EraChanged` if offsets have come to mean something
     /// else since this handle was first read: take another handle, and the offset anew. `Closed`.
     pub fn read_after(&self, offset: Offset, timeout: Duration) -> Result<Folded<F::State>> {
-        self.projector.wait(deadline(timeout), |shown| {
+        let seen = self.projector.wait(deadline(timeout), |shown| {
             self.check_era(shown)?;
             if shown.offset().is_some_and(|at| at >= offset) {
-                return self.projector.folded(shown).map(Some);
+                return self.projector.seen(shown).map(Some);
             }
             match &shown.halt {
                 Some(halt) => Err(halt.as_error(F::NAME)),
                 None => Ok(None),
             }
-        })
+        })?;
+        Ok(self.projector.with_status(seen).folded())
     }
 
     /// Tells of each new value, of several the newest; at first of the one that there is.
@@ -137,7 +133,7 @@ impl<F: Fold> TopicFold<F> {
 
     /// The same, with as much patience as is given for a value to save.
     pub(crate) fn save_image_within(&self, patience: Duration) -> Result<Offset> {
-        self.wait_for_a_value(patience, |_| Ok(()))?;
+        self.wait_until(patience, |_| Ok(()))?;
         self.projector.save()
     }
 
@@ -147,7 +143,12 @@ impl<F: Fold> TopicFold<F> {
         self.projector.shown().stats
     }
 
-    fn wait_for_a_value<R>(
+    fn wait_for_a_value(&self, patience: Duration) -> Result<Seen<F::State>> {
+        let seen = self.wait_until(patience, |shown| self.projector.seen(shown))?;
+        Ok(self.projector.with_status(seen))
+    }
+
+    fn wait_until<R>(
         &self,
         patience: Duration,
         mut then: impl FnMut(&Shown<F::State>) -> Result<R>,
@@ -200,8 +201,8 @@ impl<F: Fold> fmt::Debug for TopicFold<F> {
 /// Tells of the values of a fold over a topic: [`TopicFold::watch`].
 pub struct FoldWatcher<F: Fold> {
     fold: TopicFold<F>,
-    /// What was told last: up to which record, and whether it had halted.
-    told: Option<(Offset, bool)>,
+    /// What was told last: up to which record of which era, and whether it had halted.
+    told: Option<(Offset, Option<Era>, bool)>,
 }
 
 impl<F: Fold> FoldWatcher<F> {
@@ -229,16 +230,16 @@ impl<F: Fold> FoldWatcher<F> {
 
     fn next_until(&mut self, deadline: Instant) -> Result<Folded<F::State>> {
         let projector = &self.fold.projector;
-        let folded = projector.wait(deadline, |shown| {
-            let now = shown.offset().map(|offset| (offset, shown.halt.is_some()));
+        let seen = projector.wait(deadline, |shown| {
+            let now = shown.offset().map(|offset| (offset, shown.era, shown.halt.is_some()));
             match (&shown.halt, now) {
                 (Some(halt), now) if now.is_none() || now == self.told => Err(halt.as_error(F::NAME)),
-                (_, Some(_)) if now != self.told => projector.folded(shown).map(Some),
+                (_, Some(_)) if now != self.told => projector.seen(shown).map(Some),
                 _ => Ok(None),
             }
         })?;
-        self.told = Some((folded.offset, matches!(folded.status, FoldStatus::Halted(_))));
-        Ok(folded)
+        self.told = Some((seen.offset, seen.era, matches!(seen.status, FoldStatus::Halted(_))));
+        Ok(projector.with_status(seen).folded())
     }
 }
 
@@ -260,6 +261,8 @@ pub(crate) struct Projectors {
 #[derive(Default)]
 struct Table {
     projectors: HashMap<Key, Weak<dyn Any + Send + Sync>>,
+    /// Which type has the images of a name and version, by stream.
+    types: HashMap<(&'static str, u32, String), (TypeId, &'static str)>,
     /// When there are so many, those that are gone are let go of.
     look_at: usize,
 }
@@ -271,6 +274,21 @@ struct Key {
     key: Vec<u8>,
     schema: u16,
     options: FoldOptions,
+}
+
+impl Table {
+    /// Refuses a second type of the same name and version: each would take the other's images for its own.
+    fn check_type<F: Fold>(&mut self, stream: &str) -> Result<()> {
+        let name = (F::NAME, F::VERSION, stream.to_owned());
+        let this = (TypeId::of::<F>(), type_name::<F>());
+        let known = *self.types.entry(name).or_insert(this);
+        if known.0 == this.0 {
+            return Ok(());
+        }
+        let doing = format!("take up the fold {:?} version {} over {stream:?}", F::NAME, F::VERSION);
+        Err(Error::new(ErrorKind::InvalidInput, doing)
+            .sides(format!("the type {}, which has the name and version", known.1), this.1))
+    }
 }
 
 impl Projectors {
@@ -316,6 +334,7 @@ impl Projectors {
         let name =
             Key { fold: TypeId::of::<F>(), stream: stream.to_owned(), key: key.to_vec(), schema, options };
         let mut table = self.by_topic.lock();
+        table.check_type::<F>(stream)?;
         let known = table.projectors.get(&name).and_then(Weak::upgrade);
         // The key names the type. One that has halted is not taken up again, but tried anew.
         let known = known.and_then(|known| known.downcast::<Held<F>>().ok());

@@ -8,7 +8,8 @@
 //! length of the head (u32) | head: what it is of, behind which record, the last number of each writer | value
 //! ```
 //!
-//! The newest two are kept where the backplane compacts. Beside them, under a key of the topic alone, stand marks: that
+//! The newest two are kept where the backplane compacts, whoever saved them; those of an earlier version of a fold stay, as one
+//! who runs that may need them. Beside them, under a key of the topic alone, stand marks: that
 //! a fold diverged there, so that its images are not to be trusted, and the topic's records not to be dropped.
 
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ const PIECE_BYTES_MIN: usize = 256;
 const TRIES: usize = 4;
 /// A feed that ends is taken up so often, before all is read anew later.
 const FEEDS_MAX: usize = 16;
+/// So many images are remembered while they are read.
+const IMAGES_MAX: usize = 4;
+/// So many are put together at a time: where there are more, somebody ended in the middle of each.
+const OPEN_MAX: usize = 16;
 /// What was acknowledged and is not delivered within this time is asked for again later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -82,14 +87,21 @@ struct Mark {
 /// What there is of a fold over a topic.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The newest first.
-    pub(super) images: Vec<Image>,
+    /// The newest first, of many a few.
+    pub(super) images: Vec<Kept>,
     /// So many could not be read as what was written.
     pub(super) bad: u64,
     /// So many are of another era.
     pub(super) of_other_eras: u64,
     /// The most that one of any era says how often it was begun anew.
     begun_anew: u64,
+}
+
+/// An image, and where it begins in the stream of images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) first: Offset,
+    pub(super) image: Image,
 }
 
 impl Subject {
@@ -225,54 +237,81 @@ impl Image {
 pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result<Found> {
     let mut found = Found::default();
     let mut pieces = Pieces::default();
-    let is_damaged =
-        read_all(plane, &subject.images_key(), &mut |record| match Chunk::read(record.payload()) {
-            Some(chunk) => pieces.take(chunk),
-            None => found.bad += 1,
-        })?;
-    found.bad += u64::from(is_damaged) + pieces.bad;
-    for whole in pieces.whole.into_iter().rev() {
-        let image = Image::read(subject, &whole);
-        found.begun_anew =
-            image.iter().map(|image| image.continuity.begun_anew).fold(found.begun_anew, u64::max);
+    found.bad += read_all(plane, &subject.images_key(), &mut |record| match Chunk::read(record.payload())
+        .map(|chunk| pieces.take(record.offset(), chunk))
+    {
+        Some(Some(whole)) => found.take(subject, era, whole),
+        Some(None) => {}
+        None => found.bad += 1,
+    })?;
+    found.bad += pieces.bad;
+    Ok(found)
+}
+
+impl Found {
+    fn take(&mut self, subject: &Subject, era: Era, whole: Whole) {
+        let image = Image::read(subject, &whole.bytes);
+        let begun_anew = image.as_ref().map_or(0, |image| image.continuity.begun_anew);
+        self.begun_anew = self.begun_anew.max(begun_anew);
         match image {
-            None => found.bad += 1,
-            Some(image) if image.era != era => found.of_other_eras += 1,
-            Some(image) => found.images.push(image),
+            None => self.bad += 1,
+            Some(image) if image.era != era => self.of_other_eras += 1,
+            Some(image) => {
+                self.images.push(Kept { first: whole.first, image });
+                self.images.sort_by_key(|kept| std::cmp::Reverse((kept.image.offset, kept.first)));
+                self.images.truncate(IMAGES_MAX);
+            }
         }
     }
-    found.images.sort_by_key(|image| std::cmp::Reverse(image.offset));
-    Ok(found)
 }
 
 /// Values that are put together from their pieces.
 #[derive(Default)]
 pub(super) struct Pieces {
-    open: BTreeMap<u64, BTreeMap<u32, Vec<u8>>>,
-    /// The oldest first.
-    pub(super) whole: Vec<Vec<u8>>,
+    open: BTreeMap<u64, Open>,
     bad: u64,
 }
 
+struct Open {
+    first: Offset,
+    pieces: BTreeMap<u32, Vec<u8>>,
+}
+
+pub(super) struct Whole {
+    first: Offset,
+    pub(super) bytes: Vec<u8>,
+}
+
 impl Pieces {
-    pub(super) fn take(&mut self, chunk: Chunk<'_>) {
-        let pieces = self.open.entry(chunk.value).or_default();
-        pieces.insert(chunk.index, chunk.bytes.to_vec());
-        if pieces.len() as u64 != u64::from(chunk.count) {
-            return;
+    pub(super) fn take(&mut self, offset: Offset, chunk: Chunk<'_>) -> Option<Whole> {
+        let open =
+            self.open.entry(chunk.value).or_insert_with(|| Open { first: offset, pieces: BTreeMap::new() });
+        open.pieces.insert(chunk.index, chunk.bytes.to_vec());
+        if open.pieces.len() as u64 != u64::from(chunk.count) {
+            self.forget_some();
+            return None;
         }
-        let whole: Vec<u8> =
-            self.open.remove(&chunk.value).unwrap_or_default().into_values().flatten().collect();
-        if crc32fast::hash(&whole) == chunk.whole_crc {
-            self.whole.push(whole);
-        } else {
+        let Open { first, pieces } = self.open.remove(&chunk.value)?;
+        let bytes: Vec<u8> = pieces.into_values().flatten().collect();
+        if crc32fast::hash(&bytes) == chunk.whole_crc {
+            return Some(Whole { first, bytes });
+        }
+        self.bad += 1;
+        None
+    }
+
+    fn forget_some(&mut self) {
+        if self.open.len() > OPEN_MAX
+            && let Some(oldest) = self.open.iter().min_by_key(|(_, open)| open.first).map(|(value, _)| *value)
+        {
+            self.open.remove(&oldest);
             self.bad += 1;
         }
     }
 }
 
-/// Hands on the records of a key of the stream of images, up to what is newest now. Answers whether damage ended it.
-fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<bool> {
+/// Hands on the records of a key of the stream of images, up to what is newest now. Answers how often damage was passed over.
+fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<u64> {
     read_filtered(plane, Filter::topic(IMAGES_STREAM, key), each)
 }
 
@@ -281,31 +320,23 @@ pub(super) fn read_filtered(
     plane: &dyn Backplane,
     filter: Filter<'_>,
     each: &mut dyn FnMut(&StreamRecord),
-) -> Result<bool> {
-    match read_to_the_head(plane, filter, each) {
-        Err(error) if is_damage(&error) => Ok(true),
-        other => other.map(|()| false),
-    }
-}
-
-fn read_to_the_head(
-    plane: &dyn Backplane,
-    filter: Filter<'_>,
-    each: &mut dyn FnMut(&StreamRecord),
-) -> Result<()> {
+) -> Result<u64> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
-        return Ok(());
+        return Ok(0);
     }
     let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
     let mut last = feed.position();
-    let mut tries = FEEDS_MAX;
+    let (mut tries, mut damaged) = (FEEDS_MAX, 0);
     while last < head {
         let record = match feed.next_timeout(PATIENCE) {
             Ok(Some(record)) => record,
-            Ok(None) => {
-                return Err(Error::new(ErrorKind::Disconnected, format!("read {filter}"))
-                    .sides(format!("records up to {head}"), format!("none behind {last}")));
+            Ok(None) => return Err(does_not_come(filter, last, head)),
+            Err(error) if is_damage(&error) => {
+                damaged += 1;
+                last = behind_damage(plane, filter, last, head)?;
+                feed = repeated(|| plane.subscribe(filter, last))?;
+                continue;
             }
             Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
                 tries -= 1;
@@ -319,7 +350,29 @@ fn read_to_the_head(
             each(&record);
         }
     }
-    Ok(())
+    Ok(damaged)
+}
+
+fn does_not_come(filter: Filter<'_>, last: Offset, head: Offset) -> Error {
+    Error::new(ErrorKind::Disconnected, format!("read {filter}"))
+        .sides(format!("records up to {head}"), format!("none behind {last}"))
+}
+
+/// A place behind which the next record can be read, where the one behind `from` cannot, with damage right before it. Not every
+/// backplane says where that is, so it is looked for.
+fn behind_damage(plane: &dyn Backplane, filter: Filter<'_>, from: Offset, head: Offset) -> Result<Offset> {
+    let (mut damaged, mut good) = (from.raw(), head.raw());
+    while damaged + 1 < good {
+        let middle = damaged.midpoint(good);
+        let mut feed = repeated(|| plane.subscribe(filter, Offset::from_raw(middle)))?;
+        match feed.next_timeout(PATIENCE) {
+            Ok(Some(_)) => good = middle,
+            Ok(None) => return Err(does_not_come(filter, feed.position(), head)),
+            Err(error) if is_damage(&error) => damaged = middle,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Offset::from_raw(good))
 }
 
 /// True where another try would find the same.
@@ -415,14 +468,14 @@ pub(super) fn mark(plane: &dyn Backplane, subject: &Subject, offset: Offset) -> 
 /// Behind which record a fold diverged, if it did. A mark that cannot be read is one of every fold.
 pub(super) fn marked(plane: &dyn Backplane, subject: &Subject) -> Result<Option<Offset>> {
     let mut at = None;
-    let is_damaged = read_all(plane, &marks_key(subject.filter()), &mut |record| {
+    let damaged = read_all(plane, &marks_key(subject.filter()), &mut |record| {
         let chunk = Chunk::read(record.payload());
         match chunk.and_then(|chunk| codec::decode_bytes::<Mark>(chunk.bytes).ok()) {
             Some(mark) if (&*mark.fold, mark.version) != (subject.fold, subject.version) => {}
             mark => at = Some(Offset::from_raw(mark.map_or(0, |mark| mark.offset))),
         }
     })?;
-    Ok(at.or(is_damaged.then_some(Offset::BEGINNING)))
+    Ok(at.or((damaged > 0).then_some(Offset::BEGINNING)))
 }
 
 /// Refuses to drop records of a topic of which a fold diverged: they are what shows why.
@@ -455,7 +508,8 @@ pub(crate) fn begin_anew(
     let era = repeated(|| plane.era())?;
     let found = load(plane, subject, era)?;
     let head = repeated(|| plane.head(subject.filter()))?;
-    let usable = found.images.iter().filter(|image| image.offset <= head && is_value(&image.value));
+    let images = found.images.iter().map(|kept| &kept.image);
+    let usable = images.filter(|image| image.offset <= head && is_value(&image.value));
     for from in usable.map(|image| image.offset).chain([Offset::BEGINNING]) {
         match repeated(|| plane.subscribe(subject.filter(), from)) {
             Err(error) if error.kind() == ErrorKind::Lost => {}
@@ -490,6 +544,7 @@ pub(crate) fn begin_anew(
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a panic is a failed test")]
 mod tests {
     use super::*;
     use crate::backplane::InMemory;
@@ -508,6 +563,10 @@ mod tests {
         }
     }
 
+    fn images(plane: &dyn Backplane, subject: &Subject, era: Era) -> Vec<Image> {
+        load(plane, subject, era).unwrap().images.into_iter().map(|kept| kept.image).collect()
+    }
+
     #[test]
     fn images_are_found_the_newest_first_and_what_is_of_another_era_or_broken_is_counted() {
         let plane = InMemory::new();
@@ -520,7 +579,7 @@ mod tests {
         save(&plane, &subject, &Image { era: Era::from_raw(1), ..image(11, 3) }, &mut piece_bytes).unwrap();
         append(&plane, &subject.images_key(), b"no piece", Stamp::new(WriterId::from_raw(1), 1)).unwrap();
         let found = load(&plane, &subject, era).unwrap();
-        assert_eq!(found.images, [image(9, 3000), image(7, 0), image(5, 10)]);
+        assert_eq!(images(&plane, &subject, era), [image(9, 3000), image(7, 0), image(5, 10)]);
         assert_eq!((found.bad, found.of_other_eras), (1, 1));
         let other = Subject { version: 4, ..subject.clone() };
         assert!(load(&plane, &other, era).unwrap().images.is_empty());
@@ -561,9 +620,41 @@ mod tests {
         let chunk =
             Chunk { value: 1, index: 0, count: 2, whole_crc: crc32fast::hash(&bytes), bytes: &bytes[..100] };
         append(&plane, &subject.images_key(), &chunk.encode(), Stamp::new(WriterId::from_raw(1), 1)).unwrap();
-        assert_eq!(load(&plane, &subject, era).unwrap().images, [image(6, 10), image(5, 10)]);
+        assert_eq!(images(&plane, &subject, era), [image(6, 10), image(5, 10)]);
+        let found = load(&plane, &subject, era).unwrap();
+        assert_eq!(found.images[0].first, second, "it is told where it begins");
         forget_before(&plane, &subject, second).unwrap();
-        assert_eq!(load(&plane, &subject, era).unwrap().images, [image(6, 10)]);
+        assert_eq!(images(&plane, &subject, era), [image(6, 10)]);
+    }
+
+    #[test]
+    fn pieces_that_are_whole_and_come_to_another_value_are_no_image() {
+        let plane = InMemory::new();
+        let (subject, era) = (subject(), image(0, 0).era);
+        let bytes = image(7, 500).encode(&subject).unwrap();
+        for (index, piece) in (0..).zip(bytes.chunks(bytes.len().div_ceil(2))) {
+            let chunk =
+                Chunk { value: 1, index, count: 2, whole_crc: !crc32fast::hash(&bytes), bytes: piece };
+            let stamp = Stamp::new(WriterId::from_raw(1), u64::from(index) + 1);
+            append(&plane, &subject.images_key(), &chunk.encode(), stamp).unwrap();
+        }
+        let found = load(&plane, &subject, era).unwrap();
+        assert_eq!((found.images, found.bad), (vec![], 1));
+    }
+
+    #[test]
+    fn of_many_images_the_newest_are_remembered_and_of_many_that_were_cut_short_the_last() {
+        let plane = InMemory::new();
+        let (subject, era) = (subject(), image(0, 0).era);
+        let key = subject.images_key();
+        for offset in 1..=30 {
+            save(&plane, &subject, &image(offset, 10), &mut PIECE_BYTES.clone()).unwrap();
+            let chunk = Chunk { value: offset, index: 0, count: 2, whole_crc: 0, bytes: b"cut" };
+            append(&plane, &key, &chunk.encode(), Stamp::new(WriterId::from_raw(offset), 1)).unwrap();
+        }
+        let found = load(&plane, &subject, era).unwrap();
+        assert!(found.images.iter().map(|kept| kept.image.offset.raw()).eq([30, 29, 28, 27]));
+        assert_eq!(found.bad, 30 - OPEN_MAX as u64);
     }
 
     #[test]

@@ -99,23 +99,22 @@ impl Survey {
     fn of(plane: &dyn Backplane) -> Result<Option<Self>> {
         let era = repeated(|| plane.era())?;
         let (mut survey, mut pieces, mut is_strange) = (Self::default(), Pieces::default(), false);
-        let is_damaged = image::read_filtered(plane, Filter::stream(IMAGES_STREAM), &mut |record| {
+        let damaged = image::read_filtered(plane, Filter::stream(IMAGES_STREAM), &mut |record| {
             let Some(chunk) = Chunk::read(record.payload()) else {
                 is_strange = true;
                 return;
             };
-            pieces.take(chunk);
-            for whole in pieces.whole.drain(..) {
-                if let Some(covers) = Covers::read(record.key(), &whole).filter(|covers| covers.era == era) {
-                    survey.take(covers);
-                } else if let Some(fold) =
-                    decoded(&whole).filter(|fold| folds_key(&fold.stream) == record.key())
-                {
-                    survey.folds.entry(fold.stream.clone()).or_default().take(fold);
-                }
+            let Some(whole) = pieces.take(record.offset(), chunk) else { return };
+            if let Some(covers) = Covers::read(record.key(), &whole.bytes).filter(|covers| covers.era == era)
+            {
+                survey.take(covers);
+            } else if let Some(fold) =
+                decoded(&whole.bytes).filter(|fold| folds_key(&fold.stream) == record.key())
+            {
+                survey.folds.entry(fold.stream.clone()).or_default().take(fold);
             }
         })?;
-        Ok((!is_damaged && !is_strange).then_some(survey))
+        Ok((damaged == 0 && !is_strange).then_some(survey))
     }
 
     fn take(&mut self, covers: Covers) {

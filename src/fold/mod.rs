@@ -11,7 +11,7 @@ pub(crate) mod pool;
 mod projector;
 pub(crate) mod retry;
 pub(crate) mod topic;
-mod value;
+pub(crate) mod value;
 mod working;
 
 use serde::Serialize;
@@ -63,9 +63,10 @@ pub trait Fold: 'static {
     type State: Serialize + DeserializeOwned + Default + Clone + Send + 'static;
     /// What the facts say.
     type Event: DeserializeOwned;
-    /// Names the fold where its values are kept.
+    /// Names the fold where its values are kept. One type has a name and version: a store refuses another one over the same stream.
     const NAME: &'static str;
-    /// Raised when the meaning of the value changes: older values are then not used any more.
+    /// Raised when the meaning of the value changes: older values are then not used any more. Images of them stay in the
+    /// backplane, for those that still run the older version.
     const VERSION: u32;
 
     /// Takes one fact in.

@@ -68,6 +68,8 @@ struct State {
     last: u64,
     threads: usize,
     waiting: usize,
+    /// So many of those that wait were called, and are not back yet.
+    called: usize,
 }
 
 struct Slot {
@@ -247,7 +249,8 @@ impl Inner {
     }
 
     fn call_a_thread(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<()> {
-        if state.waiting > 0 {
+        if state.waiting > state.called {
+            state.called += 1;
             self.changed.notify_one();
             return Ok(());
         }
@@ -280,7 +283,7 @@ impl Inner {
     }
 
     /// Waits for somebody's turn; `None`: nobody is left.
-    fn take(&self) -> Option<(u64, Box<dyn Work>, Waker)> {
+    fn take(self: &Arc<Self>) -> Option<(u64, Box<dyn Work>, Waker)> {
         let mut state = self.state.lock();
         loop {
             if state.tasks.is_empty() {
@@ -294,6 +297,10 @@ impl Inner {
                 let Some(work) = slot.work.take() else { continue };
                 let waker = slot.waker.clone();
                 state.running.insert(number);
+                if !state.ready.is_empty() {
+                    // Where none can be started, those that there are come to it.
+                    let _ = self.call_a_thread(&mut state);
+                }
                 return Some((number, work, waker));
             }
             state.waiting += 1;
@@ -302,6 +309,8 @@ impl Inner {
                 None => self.changed.wait(&mut state),
             }
             state.waiting -= 1;
+            // It may be another one that was called: that one is back then too.
+            state.called = state.called.saturating_sub(1);
         }
     }
 }
@@ -368,6 +377,53 @@ mod tests {
         }
         waker.wake();
         assert_eq!(pool.size(), (0, 0), "nobody is there to be woken");
+    }
+
+    #[test]
+    fn whoever_is_woken_has_a_thread_of_its_own_as_long_as_there_are_some() {
+        // Twice two tasks of two threads that wait: neither has to end its turn for the other to have one.
+        let pool = Pool::new(2);
+        let all: Vec<_> = (0..2)
+            .map(|_| {
+                let (work, had, tell) = told();
+                (pool.add(work).unwrap(), had, tell)
+            })
+            .collect();
+        for _ in 0..50 {
+            all.iter().for_each(|(_, had, _)| _ = had.recv().unwrap());
+            all.iter().for_each(|(_, _, tell)| tell.send(Next::Asleep).unwrap());
+            while pool.inner.state.lock().waiting < 2 {
+                std::thread::yield_now();
+            }
+            let mut state = pool.inner.state.lock();
+            for (number, _, _) in &all {
+                assert!(state.wake(*number));
+                pool.inner.call_a_thread(&mut state).unwrap();
+            }
+            drop(state);
+        }
+        all.iter().for_each(|(_, had, _)| _ = had.recv().unwrap());
+    }
+
+    #[test]
+    fn whoever_removes_a_task_waits_for_the_turn_that_it_has() {
+        let pool = Pool::new(1);
+        let (work, had, tell) = told();
+        let number = pool.add(work).unwrap();
+        had.recv().unwrap();
+        let pool = &pool;
+        std::thread::scope(|threads| {
+            let removing = threads.spawn(move || {
+                pool.remove(number);
+                // It is dropped, and its channel with it.
+                had.try_recv().unwrap_err() == std::sync::mpsc::TryRecvError::Disconnected
+            });
+            while pool.size().1 > 0 {
+                std::thread::yield_now();
+            }
+            tell.send(Next::Asleep).unwrap();
+            assert!(removing.join().unwrap());
+        });
     }
 
     #[test]

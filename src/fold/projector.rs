@@ -1,8 +1,12 @@
 //! The projector of a fold over a topic: a task that folds, and what it shows to those who read.
 //!
 //! The task has the value that is folded into; readers see a clone of it, which is made when there is nothing more to
-//! fold and somebody has read since the last one. So no reader sees the middle of a batch, and a fold that nobody reads
-//! clones nothing. Lock order: `working`, then `shown`; calls of the backplane are made under `working` alone.
+//! fold and somebody has read since the last one, or behind a turn for which somebody waits. So a fold that nobody reads clones
+//! nothing. What is shown is that of all records up to an offset, which may be one in the middle of a commit.
+//!
+//! Lock order: `working`, then `shown`. Calls of the backplane and of the user's code are made under `working` alone or under
+//! none; whoever looks at a value has the lock of that value, and no other. Whoever lets go of `working`, and may have kept
+//! somebody from showing what it has, or has shown something, wakes those who wait.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +15,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard, ReentrantMutex};
 
 use crate::backplane::{Era, Offset};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,14 +62,19 @@ impl<F: Fold> Drop for Held<F> {
     }
 }
 
+/// A value that readers share. Whoever looks at it may ask for it again meanwhile.
+type Shared<S> = Arc<ReentrantMutex<S>>;
+
 /// What readers see.
 pub(super) struct Shown<S> {
-    value: Option<S>,
+    value: Option<Shared<S>>,
     offset: Offset,
     number: u64,
     pub(super) halt: Option<Halt>,
     /// So many turns failed, one behind the other, the last with this.
     failures: u32,
+    /// So many turns began anew since there was last nothing more.
+    begun_anew: u32,
     /// Where it stood when it failed first.
     failed_at: Offset,
     failure: Option<(ErrorKind, String)>,
@@ -73,6 +82,24 @@ pub(super) struct Shown<S> {
     pub(super) stats: FoldStats,
     /// Rises with each turn.
     turn: u64,
+}
+
+/// A value that is shown, to be looked at under no lock of the projector.
+pub(super) struct Seen<S> {
+    value: Shared<S>,
+    pub(super) offset: Offset,
+    pub(super) status: FoldStatus,
+    pub(super) era: Option<Era>,
+}
+
+impl<S: Clone> Seen<S> {
+    pub(super) fn look<R>(&self, then: impl FnOnce(&S, Offset, FoldStatus) -> R) -> R {
+        then(&self.value.lock(), self.offset, self.status.clone())
+    }
+
+    pub(super) fn folded(&self) -> Folded<S> {
+        self.look(|value, offset, status| Folded { value: value.clone(), offset, status })
+    }
 }
 
 /// Whoever reads before there is a value is told what fails, when it has failed so often.
@@ -83,22 +110,10 @@ impl<F: Fold> Projector<F> {
     pub(crate) fn start(pool: &Arc<Pool>, meter: &Arc<Meter>, setting: Setting) -> Result<Arc<Held<F>>> {
         let subject = &setting.subject;
         let own = meter.add_fold(F::NAME, F::VERSION, &subject.stream, &subject.key);
-        let shown = Shown {
-            value: None,
-            offset: Offset::BEGINNING,
-            number: 0,
-            halt: None,
-            failures: 0,
-            failed_at: Offset::BEGINNING,
-            failure: None,
-            era: None,
-            stats: FoldStats::default(),
-            turn: 0,
-        };
         let projector = Arc::new(Self {
             setting,
             working: Mutex::new(Working::new()),
-            shown: Mutex::new(shown),
+            shown: Mutex::new(Shown::new()),
             changed: Condvar::new(),
             number: AtomicU64::new(0),
             read_since: AtomicBool::new(false),
@@ -122,16 +137,20 @@ impl<F: Fold> Projector<F> {
         let is_wanted = self.waiting.load(Ordering::SeqCst) > 0;
         let is_read = is_wanted || is_drained && self.read_since.swap(false, Ordering::SeqCst);
         let is_last = matches!(&outcome, Err(Trouble::Halt(_)));
-        let cloned = if is_read || is_last { self.show_value(&working, is_last) } else { Ok(()) };
+        let cloned = if is_read || is_last { self.show_value(&working, is_last) } else { Ok(false) };
         let mut next = self.show_outcome(&working, outcome);
         if let Err(halt) = cloned {
             next = self.show_outcome(&working, Err(Trouble::Halt(halt)));
         }
+        self.let_go(working);
+        next
+    }
+
+    /// Whoever waits looks again, and now finds `working` free.
+    fn let_go(&self, working: MutexGuard<'_, Working<F>>) {
         drop(working);
-        // Whoever waits looks again, and now finds `working` free.
         self.shown.lock().turn += 1;
         self.changed.notify_all();
-        next
     }
 
     fn show_outcome(&self, working: &Working<F>, outcome: Result<Turn, Trouble>) -> Next {
@@ -171,34 +190,39 @@ impl<F: Fold> Projector<F> {
         }
     }
 
-    /// Clones what is folded for those who read, if they may see it. A value that cannot be cloned is none.
-    fn show_value(&self, working: &Working<F>, is_last: bool) -> Result<(), Halt> {
+    /// Clones what is folded for those who read, if they may see it and do not yet; answers whether it did. A value that cannot
+    /// be cloned is none.
+    fn show_value(&self, working: &Working<F>, is_last: bool) -> Result<bool, Halt> {
         let Some(value) = working.undisputed().filter(|_| is_last || working.has_caught_up()) else {
-            return Ok(());
+            return Ok(false);
         };
         {
             let shown = self.shown.lock();
             if shown.halt.is_some() || shown.value.is_some() && shown.number == working.number {
-                return Ok(());
+                return Ok(false);
             }
         }
         let cloned = guarded(|| value.clone());
         let value = cloned.map_err(|panic| Halt::new(HaltReason::Panicked, working.at, panic))?;
         let mut shown = self.shown.lock();
-        let before = shown.value.replace(value);
+        let before = shown.value.replace(Arc::new(ReentrantMutex::new(value)));
         (shown.offset, shown.number, shown.era) = (working.at, working.number, working.era);
         drop(shown);
         let _ = guarded(|| drop(before));
-        Ok(())
+        Ok(true)
     }
 
     /// Brings what is shown up to what is folded, unless that is under way.
     fn refresh(&self) {
-        if let Some(working) = self.working.try_lock()
-            && let Err(halt) = self.show_value(&working, false)
-        {
-            self.show_outcome(&working, Err(Trouble::Halt(halt)));
+        let Some(working) = self.working.try_lock() else { return };
+        match self.show_value(&working, false) {
+            // Nobody else would have shown more.
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(halt) => _ = self.show_outcome(&working, Err(Trouble::Halt(halt))),
         }
+        // Others found `working` taken meanwhile, and wait.
+        self.let_go(working);
     }
 
     /// Waits until what is shown is as it is asked for.
@@ -226,28 +250,16 @@ impl<F: Fold> Projector<F> {
         }
     }
 
-    /// Hands on the value that is shown, if it is there.
-    pub(super) fn with_value<R>(
-        &self,
-        shown: &Shown<F::State>,
-        then: impl FnOnce(&F::State, Offset, FoldStatus) -> R,
-    ) -> Result<R> {
+    /// The value that is shown, or why there is none. Its status is not known before it is [looked for](Self::with_status).
+    pub(super) fn seen(&self, shown: &Shown<F::State>) -> Result<Seen<F::State>> {
         self.read_since.store(true, Ordering::SeqCst);
-        if let Some(halt) = shown.halt.as_ref().filter(|halt| halt.why == HaltReason::Closed) {
-            return Err(halt.as_error(F::NAME));
-        }
-        let halted = || {
-            shown
-                .halt
-                .as_ref()
-                .map_or_else(|| Error::new(ErrorKind::Halted, "read"), |halt| halt.as_error(F::NAME))
+        let halted = shown.halt.as_ref().map(|halt| halt.as_error(F::NAME));
+        let is_closed = shown.halt.as_ref().is_some_and(|halt| halt.why == HaltReason::Closed);
+        let Some(value) = shown.value.as_ref().filter(|_| !is_closed) else {
+            return Err(halted.unwrap_or_else(|| Error::new(ErrorKind::Halted, "read")));
         };
-        let value = shown.value.as_ref().ok_or_else(halted)?;
-        Ok(then(value, shown.offset, self.status(shown)))
-    }
-
-    pub(super) fn folded(&self, shown: &Shown<F::State>) -> Result<Folded<F::State>> {
-        self.with_value(shown, |value, offset, status| Folded { value: value.clone(), offset, status })
+        let (value, offset, era) = (Arc::clone(value), shown.offset, shown.era);
+        Ok(Seen { value, offset, status: self.status(shown), era })
     }
 
     fn status(&self, shown: &Shown<F::State>) -> FoldStatus {
@@ -259,45 +271,84 @@ impl<F: Fold> Projector<F> {
         if is_asleep && is_newest && shown.failures == 0 { FoldStatus::Live } else { FoldStatus::Lagging }
     }
 
+    /// The same, and live only where the backplane says that nothing has come since: an append may have been acknowledged of
+    /// which the task was not told yet.
+    pub(super) fn with_status(&self, seen: Seen<F::State>) -> Seen<F::State> {
+        let is_newest = || {
+            let head = self.setting.plane.head(self.setting.subject.filter());
+            head.is_ok_and(|head| head == seen.offset)
+        };
+        if seen.status == FoldStatus::Live && !is_newest() {
+            return Seen { status: FoldStatus::Lagging, ..seen };
+        }
+        seen
+    }
+
     /// Saves an image of what is folded, in the caller's thread.
     pub(super) fn save(&self) -> Result<Offset> {
         let mut working = self.working.lock();
         if let Some(halt) = &self.shown.lock().halt {
             return Err(halt.as_error(F::NAME));
         }
-        match working.compare(&self.setting) {
-            Ok(()) => {
-                let saved = working.save_now(&self.setting);
-                self.count(&working, &mut self.shown.lock(), &Ok(Turn::More));
-                saved
-            }
-            Err(Trouble::Error(error)) => Err(error),
-            Err(Trouble::Anew) => Err(Error::new(ErrorKind::Halted, "save an image")),
+        let saved = match working.compare(&self.setting) {
+            Ok(()) => working.save_now(&self.setting),
+            Err(Trouble::Error(error) | Trouble::Anew(error)) => Err(error),
             Err(Trouble::Halt(halt)) => {
                 let error = halt.as_error(F::NAME);
-                // The task tells it to all.
                 self.show_outcome(&working, Err(Trouble::Halt(halt)));
                 Err(error)
             }
-        }
+        };
+        self.count(&working, &mut self.shown.lock(), &Ok(Turn::More));
+        // Who wanted to read meanwhile could not show what it has.
+        self.let_go(working);
+        saved
     }
 
-    pub(super) fn shown(&self) -> parking_lot::MutexGuard<'_, Shown<F::State>> {
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown<F::State>> {
         self.shown.lock()
     }
 }
 
 impl<S> Shown<S> {
+    fn new() -> Self {
+        Self {
+            value: None,
+            offset: Offset::BEGINNING,
+            number: 0,
+            halt: None,
+            failures: 0,
+            begun_anew: 0,
+            failed_at: Offset::BEGINNING,
+            failure: None,
+            era: None,
+            stats: FoldStats::default(),
+            turn: 0,
+        }
+    }
+
     fn take_in(&mut self, outcome: Result<Turn, Trouble>) -> Next {
         match outcome {
             Ok(turn) => {
                 (self.failures, self.failure) = (0, None);
-                if turn == Turn::Drained { Next::Asleep } else { Next::Again }
+                if turn == Turn::More {
+                    return Next::Again;
+                }
+                self.begun_anew = 0;
+                Next::Asleep
             }
-            Err(Trouble::Anew) => Next::Again,
+            // Once that is how it goes on; again and again it is a failure like others.
+            Err(Trouble::Anew(_)) if self.begun_anew == 0 => {
+                self.begun_anew = 1;
+                Next::Again
+            }
+            Err(Trouble::Anew(error)) => {
+                self.begun_anew = self.begun_anew.saturating_add(1);
+                self.fail(&error);
+                Next::After(Retry::DEFAULT.pause(self.begun_anew - 1))
+            }
             Err(Trouble::Error(error)) => {
-                self.failures = self.failures.saturating_add(1);
-                self.failure = Some((error.kind(), error.to_string()));
+                self.fail(&error);
                 Next::After(Retry::DEFAULT.pause(self.failures))
             }
             Err(Trouble::Halt(halt)) => {
@@ -305,6 +356,11 @@ impl<S> Shown<S> {
                 Next::Done
             }
         }
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.failures = self.failures.saturating_add(1);
+        self.failure = Some((error.kind(), error.to_string()));
     }
 
     /// There is something to read: a value, or the reason why there is none.
@@ -354,5 +410,40 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pause(next: Next) -> Option<std::time::Duration> {
+        match next {
+            Next::After(pause) => Some(pause),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_behind_pauses_that_grow_and_is_told_if_it_goes_on() {
+        let error = || Error::new(ErrorKind::Disconnected, "read on");
+        let anew = || Err(Trouble::Anew(Error::new(ErrorKind::EraChanged, "read on")));
+        let mut shown = Shown::<u64>::new();
+        let first = pause(shown.take_in(Err(Trouble::Error(error())))).unwrap();
+        assert!(!shown.is_told("total").unwrap());
+        (0..5).for_each(|_| _ = shown.take_in(Err(Trouble::Error(error()))));
+        assert!(pause(shown.take_in(Err(Trouble::Error(error())))).unwrap() > first * 4);
+        assert_eq!(shown.is_told("total").unwrap_err().kind(), ErrorKind::Disconnected);
+
+        let mut shown = Shown::<u64>::new();
+        assert_eq!(shown.take_in(anew()), Next::Again, "once it is no failure");
+        let first = pause(shown.take_in(anew())).unwrap();
+        // Turns that only seem to come on change nothing.
+        assert_eq!(shown.take_in(Ok(Turn::More)), Next::Again);
+        (0..5).for_each(|_| _ = shown.take_in(anew()));
+        assert!(pause(shown.take_in(anew())).unwrap() > first * 4);
+        assert_eq!(shown.is_told("total").unwrap_err().kind(), ErrorKind::EraChanged);
+        assert_eq!(shown.take_in(Ok(Turn::Drained)), Next::Asleep);
+        assert_eq!(shown.take_in(anew()), Next::Again);
     }
 }

@@ -31,7 +31,7 @@ impl FoldOptions {
     }
 
     /// Saves an image when so many records were folded since the last one, and as many bytes as that has; while there is more to
-    /// fold at once, when 65,536 were. 0: never.
+    /// fold at once, when 65,536 were. 0: never. One that is behind first folds everything that was there when it began.
     #[must_use]
     pub const fn images_every(mut self, folds: u32) -> Self {
         self.images_every = folds;
@@ -78,7 +78,7 @@ pub struct Folded<S> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FoldStatus {
-    /// Everything that had come is in it.
+    /// Everything that had come is in it, also what was acknowledged to whoever asks: the backplane was asked.
     Live,
     /// There is more, or could be: it is being folded, or the backplane cannot be reached.
     Lagging,
@@ -87,7 +87,8 @@ pub enum FoldStatus {
 }
 
 /// Why a fold over a topic does not go on. It takes no record that could make its value another than that of all records in
-/// their order. Whoever takes it up anew, when nobody holds it any more, tries again. Where records were dropped that it would need
+/// their order. Whoever takes it up anew tries again, from the last image; handles of the one that has halted keep to it. Where
+/// records were dropped that it would need
 /// (`Unbridgeable`, `EraChanged`), [`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew) takes them for lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -116,7 +117,7 @@ pub enum HaltReason {
     Schema,
     /// The record is no value that any build can have written.
     Undecodable,
-    /// The fold panicked, again behind the last image.
+    /// The fold panicked: again at the same place when it was begun with the last image, or again and again at others.
     Panicked,
     /// Folded twice it came to two values: see [`Verify`].
     Diverged,
@@ -124,7 +125,7 @@ pub enum HaltReason {
     Damaged,
     /// The backplane takes no such stream or key, or does not let it be read.
     Refused,
-    /// The backplane was closed.
+    /// The backplane was closed, or has failed for good: it is poisoned, or this process a fork of the one that has it.
     Closed,
 }
 
@@ -187,9 +188,9 @@ impl Halt {
             HaltReason::Closed => ErrorKind::Closed,
             _ => ErrorKind::Halted,
         };
-        Error::new(kind, format!("read the fold {fold:?}"))
-            .concerning(self.offset.raw())
-            .because(self.to_string())
+        let error = Error::new(kind, format!("read the fold {fold:?}")).because(self.to_string());
+        // No record has the offset 0.
+        if self.offset == Offset::BEGINNING { error } else { error.concerning(self.offset.raw()) }
     }
 }
 
@@ -206,7 +207,7 @@ impl fmt::Display for Halt {
             HaltReason::Diverged => "the fold came to two values",
             HaltReason::Damaged => "the record is damaged",
             HaltReason::Refused => "the backplane refuses",
-            HaltReason::Closed => "the backplane is closed",
+            HaltReason::Closed => "the backplane is closed, or has failed for good",
         };
         write!(f, "{why}, behind offset {}: {}", self.offset, self.text)
     }

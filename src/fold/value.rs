@@ -1,12 +1,13 @@
 //! The value of a fold over a topic on its way, alone or beside a second one that has to come to the same.
 
-use std::mem::discriminant;
+use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::backplane::StreamRecord;
 use crate::codec;
+use crate::codec::fields::{Shape, shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::{At, Fold};
 
@@ -66,7 +67,7 @@ fn encoded<S: Serialize>(state: &S) -> Result<Vec<u8>> {
 
 /// Why a record is no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(crate) enum Unfit {
     /// A later build wrote it: its version is higher, or it has a variant that this one does not know.
     Newer(String),
     /// It is a whole value, and not of this type.
@@ -75,7 +76,19 @@ pub(super) enum Unfit {
     Undecodable(String),
 }
 
-fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Result<T, Unfit> {
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (why, text) = match self {
+            Self::Newer(text) => ("a later build wrote it", text),
+            Self::Schema(text) => ("it is of another type", text),
+            Self::Undecodable(text) => ("it is no value", text),
+        };
+        write!(f, "{why}: {text}")
+    }
+}
+
+/// Reads a record as an event, as of a version: the one answer of folds and of whoever reads the topic.
+pub(crate) fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Result<T, Unfit> {
     if record.schema() > schema {
         return Err(Unfit::Newer(format!(
             "written as version {}, read as version {schema}",
@@ -99,20 +112,20 @@ fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Resu
 /// An event of a variant that its type does not know and has a `#[serde(other)]` for, where it has content: serde leaves that
 /// to be read as nothing, and the decoder refuses to.
 ///
-/// The name alone is decoded, and has to come to the same variant as a name that no type has: a variant that is known is
-/// never taken for another one.
+/// Only of a type that says which variants it has, and is not asked for one of those: whatever else takes a name for a
+/// value, such as a string, would take it for an event.
 fn as_other<'r, T: Deserialize<'r>>(payload: &'r [u8]) -> Option<T> {
-    const NAME_OF_NONE: &[u8] = b"\xa1\0";
     const MAP_OF_ONE: u8 = 0x81;
+    let Shape::Enum(variants) = shape::<T>() else { return None };
     let (&[MAP_OF_ONE, marker], rest) = payload.split_first_chunk::<2>()? else { return None };
     let length = match marker {
         0xa0..=0xbf => usize::from(marker & 0x1f),
         0xd9 => 1 + usize::from(*rest.first()?),
         _ => return None,
     };
-    let named: T = codec::decode_bytes(payload.get(1..2 + length)?).ok()?;
-    let other: T = codec::decode_bytes(NAME_OF_NONE).ok()?;
-    (discriminant(&named) == discriminant(&other)).then_some(named)
+    let name = payload.get(1..2 + length)?;
+    let is_known = variants.contains(&codec::decode_bytes::<&str>(name).ok()?);
+    codec::decode_bytes(name).ok().filter(|_| !is_known)
 }
 
 /// An encoded value with the entries of each map in one order.
@@ -212,6 +225,12 @@ mod tests {
         Other,
     }
 
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct Wrapped(Option<Tolerant>);
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct Named(String);
+
     #[derive(Serialize)]
     enum Later {
         Placed(u32),
@@ -238,6 +257,14 @@ mod tests {
         assert!(matches!(decode::<Known>(&record(pair, 1), 1), Err(Unfit::Newer(_))));
         let known = encoded(&Later::Known(5)).unwrap();
         assert!(matches!(decode::<Tolerant>(&record(known, 1), 1), Err(Unfit::Schema(_))), "it is no other");
+        let placed = record(encoded(&Later::Placed(3)).unwrap(), 1);
+        let schema = |unfit: Option<Unfit>| matches!(unfit, Some(Unfit::Schema(_)));
+        assert!(schema(decode::<String>(&placed, 1).err()), "a name is no text");
+        assert!(schema(decode::<Option<String>>(&placed, 1).err()));
+        assert!(schema(decode::<Named>(&placed, 1).err()));
+        let pair = record(encoded(&Later::Pair { first: 1 }).unwrap(), 1);
+        assert_eq!(decode::<Wrapped>(&pair, 1), Ok(Wrapped(Some(Tolerant::Other))));
+        assert!(schema(decode::<Wrapped>(&record(encoded(&Later::Known(5)).unwrap(), 1), 1).err()));
         let cut = shipped[..shipped.len() - 1].to_vec();
         assert!(matches!(decode::<Known>(&record(cut, 1), 1), Err(Unfit::Undecodable(_))));
         let longer = [shipped, vec![1]].concat();

@@ -10,8 +10,9 @@
 //! | a number too high | the topic is read again from where it stands; an image from behind there is taken up; else halt |
 //! | `Lost`, while it stands somewhere | an image from behind there is taken up; else halt |
 //! | `Lost`, at the beginning | halt: no image could be used, and the history is not whole |
+//! | a panic | begun with the last image; halt if it panics there again, or too often |
 //! | another era | everything is thrown away, and it begins anew; halt where that is `Lost` |
-//! | a record that cannot be decoded, or that panics again | halt |
+//! | a record that cannot be decoded | halt |
 //! | damage | halt |
 //! | anything else that fails | the same again, later |
 //!
@@ -25,7 +26,7 @@ use std::task::Waker;
 use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::continuity::{Continuity, Judged};
-use crate::fold::image::{self, Image, Subject, repeated};
+use crate::fold::image::{self, Image, Kept, Subject, repeated};
 use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
 use crate::fold::value::{Unfit, Value};
@@ -38,6 +39,8 @@ const TURN_RECORDS: usize = 256;
 const IMAGE_FOLDS_BEHIND: u32 = 1 << 16;
 /// What is missing at one place is asked for again so often.
 const GAP_TRIES: u32 = 3;
+/// A fold that panics, here and there, begins so often with the last image before it halts.
+const PANICS_MAX: u32 = 8;
 
 /// What a projector works on, and how.
 pub(super) struct Setting {
@@ -61,6 +64,8 @@ pub(super) struct Working<F: Fold> {
     /// What was missing here so often.
     gaps: u32,
     panicked_behind: Option<Offset>,
+    /// So often, since it last had everything or saved an image.
+    panics: u32,
     has_diverged: bool,
     /// Since the last image.
     folds: u32,
@@ -69,6 +74,7 @@ pub(super) struct Working<F: Fold> {
     image_bytes: u64,
     last_image: Option<Offset>,
     piece_bytes: usize,
+    turn_records: usize,
     pub(super) stats: FoldStats,
     /// Of the last image, and behind which record that is.
     pub(super) digest: Option<(Offset, u32)>,
@@ -89,13 +95,19 @@ pub(super) enum Trouble {
     Halt(Halt),
     /// The same again, later.
     Error(Error),
-    /// The same again, with a new feed.
-    Anew,
+    /// The same again, with a new feed, for this reason.
+    Anew(Error),
 }
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Error(error)
+    }
+}
+
+impl Trouble {
+    fn anew(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self::Anew(Error::new(kind, "read on").because(text.into()))
     }
 }
 
@@ -110,12 +122,14 @@ impl<F: Fold> Working<F> {
             target: None,
             gaps: 0,
             panicked_behind: None,
+            panics: 0,
             has_diverged: false,
             folds: 0,
             bytes: 0,
             image_bytes: 0,
             last_image: None,
             piece_bytes: image::PIECE_BYTES,
+            turn_records: TURN_RECORDS,
             stats: FoldStats::default(),
             digest: None,
             number: 0,
@@ -160,8 +174,10 @@ impl<F: Fold> Working<F> {
     }
 
     fn fold_what_comes(&mut self, setting: &Setting, waker: &Waker) -> Result<Turn, Trouble> {
-        for _ in 0..TURN_RECORDS {
-            let Some(feed) = &mut self.feed else { return Err(Trouble::Anew) };
+        for _ in 0..self.turn_records {
+            let Some(feed) = &mut self.feed else {
+                return Err(Trouble::anew(ErrorKind::Disconnected, "there is no feed"));
+            };
             match feed.poll(waker) {
                 Ok(Some(record)) => self.take(setting, &record)?,
                 Ok(None) => return Ok(Turn::Drained),
@@ -169,7 +185,7 @@ impl<F: Fold> Working<F> {
                     self.bridge(setting, &error)?;
                     return Ok(Turn::More);
                 }
-                Err(error) if error.kind() == ErrorKind::EraChanged => return Err(Trouble::Anew),
+                Err(error) if error.kind() == ErrorKind::EraChanged => return Err(Trouble::Anew(error)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -185,6 +201,9 @@ impl<F: Fold> Working<F> {
             self.target = Some(repeated(|| setting.plane.head(setting.subject.filter()))?);
         }
         self.target = self.target.filter(|target| self.at < *target);
+        if self.target.is_none() && turn == Turn::Drained {
+            self.panics = 0;
+        }
         Ok(())
     }
 
@@ -212,7 +231,11 @@ impl<F: Fold> Working<F> {
             }
         }
         // What was subscribed to may be of a later one.
-        if repeated(|| setting.plane.era())? == era { Ok(()) } else { Err(Trouble::Anew) }
+        let now = repeated(|| setting.plane.era())?;
+        if now == era {
+            return Ok(());
+        }
+        Err(Trouble::Anew(Error::new(ErrorKind::EraChanged, "subscribe").sides(era, now)))
     }
 
     fn forget(&mut self) {
@@ -238,9 +261,9 @@ impl<F: Fold> Working<F> {
         self.target = Some(head);
         let mut unusable = found.bad;
         // Where there is no record at all the topic was erased, and images of it say nothing.
-        for image in found.images.into_iter().filter(|_| head > Offset::BEGINNING) {
+        for kept in found.images.into_iter().filter(|_| head > Offset::BEGINNING) {
             // One of records that are not there says nothing either.
-            if image.offset > head || !self.take_up(setting, image)? {
+            if kept.image.offset > head || !self.take_up(setting, kept)? {
                 unusable += 1;
             } else {
                 return Ok(());
@@ -270,7 +293,8 @@ impl<F: Fold> Working<F> {
     }
 
     /// Takes up an image, if its value is one and everything behind it is there.
-    fn take_up(&mut self, setting: &Setting, image: Image) -> Result<bool, Trouble> {
+    fn take_up(&mut self, setting: &Setting, kept: Kept) -> Result<bool, Trouble> {
+        let Kept { first, image } = kept;
         let is_verified = self.is_verified(setting);
         let Ok(Ok(value)) = guarded(|| Value::decode(&image.value, is_verified)) else {
             self.stats.images_bad += 1;
@@ -286,6 +310,8 @@ impl<F: Fold> Working<F> {
         self.image_bytes = image.value.len() as u64;
         self.digest = Some((image.offset, crc(&[&image.value])));
         (self.folds, self.bytes) = (0, 0);
+        // Those before it go with the next one.
+        self.last_image = Some(first);
         self.value = Some(value);
         self.at = image.offset;
         self.continuity = image.continuity;
@@ -304,8 +330,8 @@ impl<F: Fold> Working<F> {
     fn is_bridged(&mut self, setting: &Setting) -> Result<bool, Trouble> {
         let Some(era) = self.era else { return Ok(false) };
         let found = image::load(&*setting.plane, &setting.subject, era)?;
-        for image in found.images {
-            if image.offset > self.at && self.take_up(setting, image)? {
+        for kept in found.images {
+            if kept.image.offset > self.at && self.take_up(setting, kept)? {
                 self.stats.reseeds += 1;
                 return Ok(true);
             }
@@ -351,7 +377,9 @@ impl<F: Fold> Working<F> {
     fn fold(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
         let at = At::of_record(record, self.continuity.count_with(record));
         // Out of reach while it is folded: behind a panic there is none.
-        let Some(mut value) = self.value.take() else { return Err(Trouble::Anew) };
+        let Some(mut value) = self.value.take() else {
+            return Err(Trouble::anew(ErrorKind::Halted, "there is no value"));
+        };
         let folded = guarded(move || {
             let taken = if F::relevant(&at) { value.take(record, &at, setting.schema) } else { Ok(()) };
             (value, taken)
@@ -371,13 +399,15 @@ impl<F: Fold> Working<F> {
         })
     }
 
-    /// Both values are gone: it begins with the last image, once.
+    /// Both values are gone: it begins with the last image. Not at one place twice, and not for ever at others.
     fn panicked(&mut self, record: &StreamRecord, panic: String) -> Trouble {
-        if self.panicked_behind == Some(self.at) {
-            return self.halt(HaltReason::Panicked, format!("record {}: {panic}", record.offset()));
+        self.panics += 1;
+        let text = format!("record {}: {panic}", record.offset());
+        if self.panicked_behind == Some(self.at) || self.panics > PANICS_MAX {
+            return self.halt(HaltReason::Panicked, text);
         }
         self.panicked_behind = Some(self.at);
-        Trouble::Anew
+        Trouble::anew(ErrorKind::Halted, text)
     }
 
     /// The record is not the next one. It may be the feed that left something out.
@@ -387,10 +417,11 @@ impl<F: Fold> Working<F> {
         if self.is_bridged(setting)? {
             return Ok(());
         }
+        let text = format!("expected {expected}, found {found}");
         if self.gaps > GAP_TRIES {
-            return Err(self.halt(HaltReason::Gap, format!("expected {expected}, found {found}")));
+            return Err(self.halt(HaltReason::Gap, text));
         }
-        Err(Trouble::Anew)
+        Err(Trouble::anew(ErrorKind::Lost, text))
     }
 
     fn is_image_due(&self, setting: &Setting, turn: Turn) -> bool {
@@ -426,7 +457,7 @@ impl<F: Fold> Working<F> {
         let (plane, subject) = (&*setting.plane, &setting.subject);
         let first = image::save(plane, subject, &image, &mut self.piece_bytes)?;
         self.image_bytes = image_bytes;
-        (self.folds, self.bytes) = (0, 0);
+        (self.folds, self.bytes, self.panics) = (0, 0, 0);
         self.stats.images_written += 1;
         self.stats.image_bytes += image_bytes;
         self.digest = Some((self.at, digest));
@@ -480,3 +511,6 @@ impl<F: Fold> Working<F> {
         self.halt(why, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

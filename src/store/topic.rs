@@ -16,6 +16,7 @@ use crate::fold::handle::TopicFold;
 use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
+use crate::fold::value;
 use crate::format::system::Keep;
 use crate::store::Store;
 use crate::store::author::Wanted;
@@ -424,20 +425,20 @@ pub struct TopicRecord<T> {
 }
 
 impl<T> TopicRecord<T> {
-    /// What happened, decoded now.
+    /// What happened, decoded now, as a fold takes it.
     ///
     /// # Errors
     ///
-    /// `Codec` with both versions if it is no `T`.
+    /// `Codec` with both versions if it is no `T`: a later build wrote it, with a higher version or a variant that `T` does not
+    /// know and has no `#[serde(other)]` for; it is of another type; or no value at all. The text says which.
     pub fn value(&self) -> Result<T>
     where
         T: DeserializeOwned,
     {
-        codec::decode_bytes(self.record.payload()).map_err(|cause| {
-            let (name, read, written) = (self.topic.name, self.topic.version, self.record.schema());
-            let doing =
-                format!("decode an event of {name:?} (written as version {written}, read as version {read})");
-            Error::new(ErrorKind::Codec, doing).concerning(self.offset().raw()).because(cause)
+        value::decode(&self.record, self.topic.version).map_err(|unfit| {
+            Error::new(ErrorKind::Codec, format!("decode an event of {:?}", self.topic.name))
+                .concerning(self.offset().raw())
+                .because(unfit.to_string())
         })
     }
 
