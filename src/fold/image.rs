@@ -104,9 +104,13 @@ impl Subject {
 
     /// The key of its images. Not keyed by the store: every process has to come to the same.
     pub(super) fn images_key(&self) -> Vec<u8> {
-        let fold = key_of(b"image", &[self.fold.as_bytes(), &self.version.to_le_bytes()]);
-        [topic_prefix(self.filter()), fold].concat()
+        images_key(self.fold, self.version, &self.stream, &self.key)
     }
+}
+
+fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> Vec<u8> {
+    let fold = key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes()]);
+    [topic_prefix(Filter::topic(stream, key)), fold].concat()
 }
 
 /// The key of the marks of a topic.
