@@ -29,6 +29,8 @@ const STAMPS_MAX: u64 = 1 << 20;
 /// What one fold that is held may take, in bytes: its task, its feed, its value and its names. A thread would take as much
 /// for its stack alone, and a buffer of records many times as much.
 const FOLD_MAX: u64 = 4 << 10;
+/// So often it is looked whether nobody gets up for a while.
+const LOOKS: usize = 20;
 /// What two threads that begin folds may take beside them.
 const BEGUN_MAX: u64 = 4 << 20;
 
@@ -155,10 +157,14 @@ fn many_topics_are_folded_by_two_threads_and_an_idle_one_costs_a_place() {
 
     // Neither a thread nor a timer is anybody's: those that there are sleep, and nothing gets them up.
     wait_until_all_are_live(&folds);
-    let asleep = folding();
-    std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(folding(), asleep, "a fold to which nothing comes has turns");
-    assert!(asleep.len() <= THREADS_MAX, "{asleep:?}");
+    // A thread may be on its way to sleep at the first look.
+    let are_quiet = (0..LOOKS).any(|_| {
+        let before = folding();
+        std::thread::sleep(Duration::from_millis(200));
+        folding() == before
+    });
+    assert!(are_quiet, "folds to which nothing comes have turns: {:?}", folding());
+    assert!(folding().len() <= THREADS_MAX, "{:?}", folding());
 
     let memory = anonymous().saturating_sub(before);
     println!("{memory} bytes of anonymous memory, {} a fold", memory / topics);

@@ -135,14 +135,13 @@ impl LocalFeed {
             return Ok(None);
         };
         let kind = stream_of(&info)?;
-        self.stand_in(&view, &info)?;
+        self.stand_in(&view, &info, self.position)?;
         self.kind = Some(kind);
         Ok(self.kind)
     }
 
-    /// Stands at its place in the log as it is in a view, while nothing is put in place.
-    fn stand_in(&mut self, view: &View, info: &KindInfo) -> Result<()> {
-        let from = self.position;
+    /// Stands at a place in the log as it is in a view, while nothing is put in place.
+    fn stand_in(&mut self, view: &View, info: &KindInfo, from: Offset) -> Result<()> {
         self.changes = self.core.compacting.changes.load(Ordering::Acquire);
         self.reader.begin_behind(region_of(info.id, self.filter()), view.clone(), from.raw(), from.raw());
         let floors = self.find_floors();
@@ -158,7 +157,9 @@ impl LocalFeed {
         let core = Arc::clone(&self.core);
         let _steady = core.compacting.steady.read();
         let info = core.known_kind(kind, "read on in")?;
-        self.stand_in(&told(&core), &info)
+        // What it has passed over since its last record it does not need.
+        let looked = self.position.max(Offset::from_raw(self.reader.looked()));
+        self.stand_in(&told(&core), &info, looked)
     }
 
     fn filter(&self) -> Filter<'_> {
