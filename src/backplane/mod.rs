@@ -47,6 +47,8 @@ mod listen;
 mod local;
 mod memory;
 mod name;
+#[cfg(feature = "nats")]
+mod nats;
 mod record;
 mod step;
 mod waiting;
@@ -58,6 +60,9 @@ pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::Local;
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use crate::backplane::nats::{Nats, NatsConfig};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::Result;
