@@ -136,7 +136,9 @@ impl Nats {
 
     fn over(link: Link, client: async_nats::Client, config: &NatsConfig) -> Result<Self> {
         let names = config.names_checked()?;
-        let server = Server::new(client, names, config.timeout);
+        // In the runtime: the client begins a task of its own.
+        let server =
+            link.call("use JetStream", async { Ok(Server::new(client.clone(), names.clone(), config.timeout)) })?;
         let takes = server.client.server_info().max_payload;
         if payload_bytes_max(takes) < PAYLOAD_BYTES_PORTABLE {
             let most = PAYLOAD_BYTES_PORTABLE + message::HEADER_BYTES_MAX;
