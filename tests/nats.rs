@@ -9,6 +9,12 @@ use std::sync::{Arc, Mutex};
 use esker::backplane::Backplane;
 use esker::conformance::Bench;
 
+#[path = "nats/bridge.rs"]
+mod bridge;
+#[path = "nats/faults.rs"]
+mod faults;
+#[path = "nats/proxy.rs"]
+mod proxy;
 #[path = "nats/server.rs"]
 mod server;
 #[path = "conformance/table.rs"]

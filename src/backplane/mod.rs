@@ -62,7 +62,7 @@ pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
-pub use crate::backplane::nats::{Nats, NatsConfig};
+pub use crate::backplane::nats::{Bridged, Nats, NatsBridge, NatsConfig};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::Result;

@@ -1,5 +1,6 @@
 //! A server of the tests' own: started, killed, and started again on the same files and the same port.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,6 +60,24 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Asks the server's API as an operator's tool does. Answers what came back.
+    pub(crate) fn ask(&self, subject: &str, payload: &str) -> String {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let length = payload.len();
+        let asked = format!("CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.asked 1\r\nPUB {subject} _INBOX.asked {length}\r\n{payload}\r\n");
+        socket.write_all(asked.as_bytes()).unwrap();
+        let mut reader = BufReader::new(socket);
+        loop {
+            let mut line = String::new();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the server hung up behind {subject}");
+            if let Some(message) = line.strip_prefix("MSG ") {
+                let mut answer = vec![0; message.trim().rsplit(' ').next().unwrap().parse().unwrap()];
+                reader.read_exact(&mut answer).unwrap();
+                return String::from_utf8(answer).unwrap();
+            }
+        }
     }
 
     /// So that what is lost is noticed soon.

@@ -40,7 +40,7 @@ impl NatsConfig {
     /// The stream `esker` and the bucket `esker`, with subjects that begin with `esker`, on `nats://127.0.0.1:4222`.
     pub fn new() -> Self {
         Self {
-            servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            servers: Vec::new(),
             stream: "esker".to_owned(),
             bucket: "esker".to_owned(),
             prefix: "esker".to_owned(),
@@ -50,11 +50,8 @@ impl NatsConfig {
         }
     }
 
-    /// A server of the cluster. A second one is one more to try.
+    /// A server of the cluster, instead of the one of [`new`](Self::new). A second one is one more to try.
     pub fn server(mut self, url: impl Into<String>) -> Self {
-        if self == Self::new() {
-            self.servers.clear();
-        }
         self.servers.push(url.into());
         self
     }
@@ -84,6 +81,10 @@ impl NatsConfig {
     pub fn watch_every(mut self, interval: Duration) -> Self {
         self.watch_every = interval;
         self
+    }
+
+    pub(super) fn servers(&self) -> Vec<String> {
+        if self.servers.is_empty() { vec!["nats://127.0.0.1:4222".to_owned()] } else { self.servers.clone() }
     }
 
     pub(super) fn names_checked(&self) -> Result<Names> {

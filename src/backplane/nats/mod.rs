@@ -35,6 +35,7 @@
 //! The connection has a thread and a runtime of its own. Calls block the thread that makes them, and may be made
 //! from any thread but one that the [client](Nats::with_client) of the caller needs to go on.
 
+mod bridge;
 mod config;
 mod consumer;
 mod feed;
@@ -53,6 +54,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
 
+pub use crate::backplane::nats::bridge::{Bridged, NatsBridge};
 pub use crate::backplane::nats::config::NatsConfig;
 use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
@@ -108,14 +110,14 @@ impl Nats {
     pub fn connect(config: NatsConfig) -> Result<Self> {
         config.names_checked()?;
         let link = Link::start()?;
-        let servers = config.servers.join(",");
-        let doing = format!("connect to {servers}");
+        let servers = config.servers();
+        let doing = format!("connect to {}", servers.join(", "));
         let options = async_nats::ConnectOptions::new()
             .name("esker")
             .connection_timeout(config.timeout)
             .reconnect_delay_callback(|attempts| pause_before(attempts));
         let client = link.call(&doing, async {
-            tokio::time::timeout(config.timeout * 2, options.connect(&config.servers))
+            tokio::time::timeout(config.timeout * 2, options.connect(&servers))
                 .await
                 .map_err(|cause| unreachable(&*doing, cause))?
                 .map_err(|cause| unreachable(&*doing, cause))
