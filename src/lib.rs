@@ -79,6 +79,8 @@
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
 //! values that are changed by whoever is first. A [`TopicFold`] ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to
 //! date, saves images of it, and halts where it cannot be whole. `conformance` (feature `conformance`) tries an adapter of yours.
+//! With the feature `nats` all of this may stand on NATS JetStream (`backplane::Nats`), for many processes: eventual, each topic
+//! for itself, and acknowledged before it is synced. `backplane::NatsBridge` copies a journal's facts to it.
 //!
 //! # Guarantees
 //!

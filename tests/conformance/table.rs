@@ -145,4 +145,3 @@ const BREAKING_FOLDS: &[Fault] = &[
     Fault::BlindPut,
     Fault::BlindAppend,
 ];
-

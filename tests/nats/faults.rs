@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker::backplane::{
-    Append, Backplane, Broadcast, Filter, Nats, NatsConfig, Offset, Put, Revision, Stamp, Step, StepDone, WriterId,
+    Append, Backplane, Broadcast, Filter, Nats, NatsConfig, Offset, Put, Revision, Stamp, Step, StepDone,
+    WriterId,
 };
 use esker::{At, ErrorKind, Fold, FoldOptions, HaltReason, Store, Topic, TopicFold};
 
@@ -217,7 +218,9 @@ fn a_stream_of_the_operators_that_would_lose_records_is_refused_and_left_as_it_i
     assert!(made.contains("\"created\""), "{made}");
     let config = || server.ask("$JS.API.STREAM.INFO.esker", "").split_once("\"state\"").unwrap().0.to_owned();
     let before = config();
-    let error = until(|| Nats::connect(server.config()).err().filter(|error| error.kind() != ErrorKind::Disconnected));
+    let error = until(|| {
+        Nats::connect(server.config()).err().filter(|error| error.kind() != ErrorKind::Disconnected)
+    });
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("max age") && error.to_string().contains("discard new"), "{error}");
     let settings = |info: &str| info.split_once("\"config\"").unwrap().1.to_owned();
@@ -267,7 +270,8 @@ fn an_image_that_is_larger_than_a_message_is_saved_in_pieces_and_found_again() {
     fold.save_image().unwrap();
     drop((fold, store));
     let store = store_on(&Arc::new(server.connect()));
-    let fold = store.topic(EVENTS, "k").unwrap().fold_with::<Large>(FoldOptions::new().images_every(0)).unwrap();
+    let fold =
+        store.topic(EVENTS, "k").unwrap().fold_with::<Large>(FoldOptions::new().images_every(0)).unwrap();
     assert_eq!(fold.read_after(last, PATIENCE).unwrap().value, whole);
     assert_eq!((fold.stats().images_used, fold.stats().folded), (1, 0));
 
@@ -331,7 +335,8 @@ fn a_feed_that_nobody_reads_is_told_that_it_fell_behind_and_goes_on_where_it_sto
     let writer = WriterId::random().unwrap();
     let mut feed = plane.subscribe(Filter::stream("s"), Offset::BEGINNING).unwrap();
     let payload = vec![1; 512 << 10];
-    let sent: Vec<_> = (1..41).map(|n| commit(&plane, &once("s", b"k", &payload, Stamp::new(writer, n)))).collect();
+    let sent: Vec<_> =
+        (1..41).map(|n| commit(&plane, &once("s", b"k", &payload, Stamp::new(writer, n)))).collect();
     let head = plane.head(Filter::stream("s")).unwrap();
     let mut seen = Vec::new();
     while feed.position() < head {

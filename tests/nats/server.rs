@@ -36,7 +36,9 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("nats-server cannot be run ({error}): these tests need it, `apt-get install nats-server`")
+                panic!(
+                    "nats-server cannot be run ({error}): these tests need it, `apt-get install nats-server`"
+                )
             })
     }
 
@@ -66,7 +68,9 @@ impl Server {
     pub(crate) fn ask(&self, subject: &str, payload: &str) -> String {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let length = payload.len();
-        let asked = format!("CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.asked 1\r\nPUB {subject} _INBOX.asked {length}\r\n{payload}\r\n");
+        let asked = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB _INBOX.asked 1\r\nPUB {subject} _INBOX.asked {length}\r\n{payload}\r\n"
+        );
         socket.write_all(asked.as_bytes()).unwrap();
         let mut reader = BufReader::new(socket);
         loop {

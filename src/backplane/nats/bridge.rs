@@ -11,12 +11,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backplane::Backplane;
 use crate::backplane::check::check_name;
 use crate::backplane::name::{Offset, Revision, Stamp, WriterId};
 use crate::backplane::nats::Nats;
 use crate::backplane::nats::message::{ORIGIN, Raw};
 use crate::backplane::step::{Append, Put, Step, StepDone};
-use crate::backplane::Backplane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::stamp::mixed;
 use crate::format::system::{KindInfo, Owner};
@@ -181,7 +181,10 @@ impl NatsBridge {
         if !self.kinds.contains_key(&id) {
             self.kinds = self.journal.kinds().into_iter().map(|kind| (kind.id, kind)).collect();
         }
-        self.kinds.get(&id).cloned().ok_or_else(|| Error::new(ErrorKind::UnknownKind, format!("copy of kind {id}")))
+        self.kinds
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::UnknownKind, format!("copy of kind {id}")))
     }
 
     /// How far a topic is: by what is in mind, or by its cell and what was appended behind that.

@@ -180,7 +180,8 @@ fn problems_of(config: &StreamConfig, role: Role, names: &Names) -> Vec<String> 
     }
     let needed = PAYLOAD_BYTES_PORTABLE + HEADER_BYTES_MAX;
     if usize::try_from(config.max_message_size).is_ok_and(|most| most > 0 && most < needed) {
-        problems.push(format!("it takes messages of {} bytes, and {needed} are needed", config.max_message_size));
+        problems
+            .push(format!("it takes messages of {} bytes, and {needed} are needed", config.max_message_size));
     }
     if config.no_ack || config.sealed || config.mirror.is_some() || config.sources.is_some() {
         problems.push("it does not acknowledge, is sealed, or is made of others".to_owned());
@@ -221,14 +222,18 @@ mod tests {
         assert!(refused(Events, |c| c.max_age = Duration::from_secs(60)).contains("max age"));
         assert!(refused(Cells, |c| c.max_age = Duration::from_secs(60)).contains("max age"));
         for discard in [DiscardPolicy::Old] {
-            assert!(refused(Events, |c| (c.max_bytes, c.discard) = (1 << 30, discard)).contains("discard new"));
+            assert!(
+                refused(Events, |c| (c.max_bytes, c.discard) = (1 << 30, discard)).contains("discard new")
+            );
             assert!(refused(Events, |c| (c.max_messages, c.discard) = (9, discard)).contains("discard new"));
         }
         assert!(refused(Events, |c| c.max_messages_per_subject = 5).contains("per subject"));
         assert!(refused(Cells, |c| c.max_messages_per_subject = 5).contains("a cell is 1"));
         assert!(refused(Events, |c| c.retention = RetentionPolicy::WorkQueue).contains("retention"));
         assert!(refused(Events, |c| c.subjects = vec!["other.>".into()]).contains("subjects"));
-        assert!(refused(Events, |c| c.duplicate_window = Duration::from_secs(9)).contains("duplicate window"));
+        assert!(
+            refused(Events, |c| c.duplicate_window = Duration::from_secs(9)).contains("duplicate window")
+        );
         assert!(refused(Events, |c| c.max_message_size = 1000).contains("1000 bytes"));
         assert!(refused(Events, |c| c.sealed = true).contains("sealed"));
     }
@@ -244,7 +249,8 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_with_a_configuration_is_told_at_once() {
-        let error = NatsConfig::new().names("a.b", "", "c").replicas(9).names_checked().unwrap_err().to_string();
+        let error =
+            NatsConfig::new().names("a.b", "", "c").replicas(9).names_checked().unwrap_err().to_string();
         assert!(error.contains("a.b") && error.contains("bucket") && error.contains('9'), "{error}");
     }
 }

@@ -42,6 +42,11 @@ pub(super) struct Delivered {
     pub(super) pending: u64,
 }
 
+/// The next message of a subscription; `None`: it has ended.
+pub(super) async fn next_of(subscriber: &mut Subscriber) -> Option<Message> {
+    std::future::poll_fn(|context| Pin::new(&mut *subscriber).poll_next(context)).await
+}
+
 impl Consumer {
     pub(super) fn new(server: Server, info: &Info, subscriber: Subscriber) -> Self {
         Self { server, subscriber, name: info.name.clone(), pending: info.num_pending, delivered: 0 }
@@ -50,8 +55,7 @@ impl Consumer {
     /// The next record. Behind an error it is of no more use.
     pub(super) async fn next(&mut self) -> Result<Delivered> {
         loop {
-            let next = std::future::poll_fn(|context| Pin::new(&mut self.subscriber).poll_next(context));
-            let message = match tokio::time::timeout(SILENCE, next).await {
+            let message = match tokio::time::timeout(SILENCE, next_of(&mut self.subscriber)).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err(self.ended("the end of its subscription")),
                 Err(_) => return Err(self.ended(format!("silence for {SILENCE:?}"))),
@@ -114,4 +118,3 @@ impl Consumer {
         let _ = self.server.forget_consumer(&self.name).await;
     }
 }
-

@@ -99,15 +99,22 @@ impl NatsFeed {
         self
     }
 
-
     fn filter(&self) -> Filter<'_> {
         Filter { stream: &self.stream, key: self.key.as_deref() }
     }
 
     fn step(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        let found = self.find(waker)?;
+        // Behind the waker that is kept now: whoever raises a floor later than this wakes it.
+        self.floors.check_not_lost(self.filter(), self.position)?;
+        let Some(record) = found else { return Ok(None) };
+        self.position = record.offset();
+        Ok(Some(record))
+    }
+
+    /// The next record that is shown.
+    fn find(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
         loop {
-            // Kept before the look: whoever raises a floor behind it wakes.
-            self.floors.check_not_lost(self.filter(), self.position)?;
             let next = match &mut self.behind {
                 Some(behind) => {
                     self.queue.watch(waker).map_err(|end| end.error())?;
@@ -126,7 +133,6 @@ impl NatsFeed {
                 },
             };
             if next.offset() > self.position && !self.is_hidden(&next) {
-                self.position = next.offset();
                 return Ok(Some(next));
             }
         }

@@ -72,7 +72,11 @@ impl Floors {
     pub(super) fn check_not_lost(&self, filter: Filter<'_>, from: Offset) -> Result<()> {
         let Some(key) = filter.key else { return Ok(()) };
         let floor = self.of(filter.stream, key);
-        if from.raw() < floor.hidden { Err(lost(filter, from, Offset::from_raw(floor.first))) } else { Ok(()) }
+        if from.raw() < floor.hidden {
+            Err(lost(filter, from, Offset::from_raw(floor.first)))
+        } else {
+            Ok(())
+        }
     }
 }
 

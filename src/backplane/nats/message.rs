@@ -27,7 +27,8 @@ fn text<'h>(headers: Option<&'h HeaderMap>, name: &str) -> Option<&'h str> {
 
 /// Who appended a message, if it says so.
 pub(super) fn stamp_of(headers: Option<&HeaderMap>, at: u64) -> Result<Option<Stamp>> {
-    let damaged = |_| unreadable(at, STAMP, "16 hexadecimal digits, a colon and a number", text(headers, STAMP));
+    let damaged =
+        |_| unreadable(at, STAMP, "16 hexadecimal digits, a colon and a number", text(headers, STAMP));
     text(headers, STAMP).map(|text| text.parse().map_err(damaged)).transpose()
 }
 
@@ -97,16 +98,25 @@ mod tests {
 
     fn read(subject: &str, headers: &[(&str, &str)]) -> Result<StreamRecord> {
         let names = Names { stream: "S".into(), bucket: "B".into(), prefix: "esker".into() };
-        let headers: HeaderMap = headers.iter().map(|(name, value)| ((*name).parse().unwrap(), (*value).parse().unwrap())).collect();
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| ((*name).parse().unwrap(), (*value).parse().unwrap()))
+            .collect();
         Raw { subject, sequence: 9, headers: Some(&headers), payload: b"p", time: 5 }.record(&names)
     }
 
     #[test]
     fn a_message_without_headers_is_a_record_and_headers_that_say_nothing_are_damage() {
         let record = read("esker.e.s.=00", &[]).unwrap();
-        assert_eq!((record.key(), record.payload(), record.stamp(), record.schema()), (&b"\0"[..], &b"p"[..], None, 0));
+        assert_eq!(
+            (record.key(), record.payload(), record.stamp(), record.schema()),
+            (&b"\0"[..], &b"p"[..], None, 0)
+        );
         let record = read("esker.e.s.k", &[(STAMP, "00000000000000ab:7"), (SCHEMA, "3")]).unwrap();
-        assert_eq!((record.stamp().unwrap().n, record.schema(), record.offset().raw(), record.time()), (7, 3, 9, 5));
+        assert_eq!(
+            (record.stamp().unwrap().n, record.schema(), record.offset().raw(), record.time()),
+            (7, 3, 9, 5)
+        );
         for headers in [[(STAMP, "ab:7")], [(STAMP, "")], [(SCHEMA, "65536")], [(SCHEMA, "-1")]] {
             assert_eq!(read("esker.e.s.k", &headers).unwrap_err().kind(), ErrorKind::Corrupt, "{headers:?}");
         }

@@ -54,12 +54,12 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
 
-pub use crate::backplane::nats::bridge::{Bridged, NatsBridge};
-pub use crate::backplane::nats::config::NatsConfig;
 use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::name::{Era, Filter, Offset};
+pub use crate::backplane::nats::bridge::{Bridged, NatsBridge};
+pub use crate::backplane::nats::config::NatsConfig;
 use crate::backplane::nats::config::{Role, check};
 use crate::backplane::nats::feed::{CatchUp, NatsFeed};
 use crate::backplane::nats::floor::Floors;
@@ -88,7 +88,7 @@ pub struct Nats {
     floors: Arc<Floors>,
     hub: Arc<Hub>,
     /// Of each channel that somebody listened to.
-    channels: Mutex<HashMap<String, tokio::task::AbortHandle>>,
+    channels: tokio::sync::Mutex<HashMap<String, tokio::task::AbortHandle>>,
     tails: tokio::sync::Mutex<HashMap<String, Weak<Tail>>>,
 }
 
@@ -139,13 +139,16 @@ impl Nats {
     fn over(link: Link, client: async_nats::Client, config: &NatsConfig) -> Result<Self> {
         let names = config.names_checked()?;
         // In the runtime: the client begins a task of its own.
-        let server =
-            link.call("use JetStream", async { Ok(Server::new(client.clone(), names.clone(), config.timeout)) })?;
+        let server = link.call("use JetStream", async {
+            Ok(Server::new(client.clone(), names.clone(), config.timeout))
+        })?;
         let takes = server.client.server_info().max_payload;
         if payload_bytes_max(takes) < PAYLOAD_BYTES_PORTABLE {
             let most = PAYLOAD_BYTES_PORTABLE + message::HEADER_BYTES_MAX;
-            return Err(Error::new(ErrorKind::InvalidOptions, "connect to NATS")
-                .sides(format!("a server that takes messages of {most} bytes"), format!("max_payload {takes}")));
+            return Err(Error::new(ErrorKind::InvalidOptions, "connect to NATS").sides(
+                format!("a server that takes messages of {most} bytes"),
+                format!("max_payload {takes}"),
+            ));
         }
         let (events, cells) = link.call("look at the streams", async {
             let cells = get_or_create(&server, config, Role::Cells).await?;
@@ -163,7 +166,7 @@ impl Nats {
             fates: Fates::default(),
             floors: Arc::default(),
             hub: Arc::default(),
-            channels: Mutex::default(),
+            channels: tokio::sync::Mutex::default(),
             tails: tokio::sync::Mutex::default(),
         })
     }
@@ -271,7 +274,9 @@ impl Nats {
 
     /// Hears what others tell on a channel, from the first who listens on.
     async fn hear(&self, channel: &str) -> Result<()> {
-        if self.channels.lock().contains_key(channel) {
+        // All along: of two who came at a time each message would come twice.
+        let mut channels = self.channels.lock().await;
+        if channels.contains_key(channel) {
             return Ok(());
         }
         let doing = format!("listen to {channel:?}");
@@ -284,17 +289,11 @@ impl Nats {
         let mut subscriber = subscribed.await??;
         let (hub, name) = (Arc::clone(&self.hub), channel.to_owned());
         let hears = tokio::spawn(async move {
-            let next = |context: &mut std::task::Context<'_>| {
-                futures_core::Stream::poll_next(std::pin::Pin::new(&mut subscriber), context)
-            };
-            let mut next = next;
-            while let Some(message) = std::future::poll_fn(&mut next).await {
+            while let Some(message) = consumer::next_of(&mut subscriber).await {
                 hub.send(&name, &message.payload);
             }
         });
-        let twice = self.channels.lock().insert(channel.to_owned(), hears.abort_handle());
-        // Two came at a time: each message once.
-        twice.into_iter().for_each(|other| other.abort());
+        channels.insert(channel.to_owned(), hears.abort_handle());
         Ok(())
     }
 }
@@ -316,7 +315,9 @@ async fn get_or_create(server: &Server, config: &NatsConfig, role: Role) -> Resu
             // Somebody else may have been first, with another idea of it.
             match server.info_if_there(&name).await? {
                 Some(info) => info,
-                None => return Err(made.err().unwrap_or_else(|| unreachable("make a stream", "it is not there"))),
+                None => {
+                    return Err(made.err().unwrap_or_else(|| unreachable("make a stream", "it is not there")));
+                }
             }
         }
     };
@@ -370,13 +371,18 @@ impl Backplane for Nats {
         check_name("channel", channel)?;
         let doing = format!("broadcast on {channel:?}");
         if bytes.len() > self.payload_bytes_max {
-            return Err(Error::new(ErrorKind::InvalidInput, doing)
-                .sides(format!("at most {} bytes", self.payload_bytes_max), format!("{} bytes", bytes.len())));
+            return Err(Error::new(ErrorKind::InvalidInput, doing).sides(
+                format!("at most {} bytes", self.payload_bytes_max),
+                format!("{} bytes", bytes.len()),
+            ));
         }
         let (client, subject) = (&self.server.client, self.server.names.channel(channel));
         self.link.call("broadcast", async {
             let told = self.server.within(&doing, async {
-                client.publish(subject, bytes.to_vec().into()).await.map_err(|cause| unreachable(&*doing, cause))?;
+                client
+                    .publish(subject, bytes.to_vec().into())
+                    .await
+                    .map_err(|cause| unreachable(&*doing, cause))?;
                 client.flush().await.map_err(|cause| unreachable(&*doing, cause))
             });
             told.await?
@@ -400,7 +406,6 @@ impl Backplane for Nats {
 
     fn close(&self) -> Result<()> {
         self.hub.close();
-        self.channels.lock().drain().for_each(|(_, task)| task.abort());
         self.link.close_with(|| {
             // No call has it any more.
             let tails = self.tails.try_lock();

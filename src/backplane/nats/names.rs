@@ -151,7 +151,16 @@ mod tests {
 
     #[test]
     fn a_subject_of_something_else_is_of_no_topic() {
-        for subject in ["", "esker.e.", "esker.e.s", "esker.e.s.", "esker.b.s.k", "eskers.e.s.k", "esker.e.s.=4", "esker.e.s.=41"] {
+        for subject in [
+            "",
+            "esker.e.",
+            "esker.e.s",
+            "esker.e.s.",
+            "esker.b.s.k",
+            "eskers.e.s.k",
+            "esker.e.s.=4",
+            "esker.e.s.=41",
+        ] {
             assert_eq!(names().key_of(subject), None, "{subject}");
         }
         assert_eq!(names().topic("s", b".*> \0"), "esker.e.s.=2E=2A=3E=20=00");

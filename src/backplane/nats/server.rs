@@ -47,7 +47,10 @@ pub(super) struct Consume {
 }
 
 /// It may have been done or not.
-pub(super) fn unreachable(doing: impl Into<String>, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+pub(super) fn unreachable(
+    doing: impl Into<String>,
+    cause: impl Into<Box<dyn StdError + Send + Sync>>,
+) -> Error {
     Error::new(ErrorKind::Disconnected, doing).because(cause)
 }
 
@@ -119,7 +122,9 @@ impl Server {
             Ok(message) => Ok(Some(message)),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
+                LastRawMessageErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::NO_MESSAGE_FOUND =>
+                {
                     Ok(None)
                 }
                 _ => Err(unreachable(doing, error)),
@@ -130,7 +135,8 @@ impl Server {
     /// The newest message of a subject, which may have wildcards.
     pub(super) async fn last(&self, stream: &str, subject: &str) -> Result<Option<StreamMessage>> {
         let handle = self.stream(stream).await?;
-        self.found(format!("read the newest of {subject}"), handle.get_last_raw_message_by_subject(subject)).await
+        self.found(format!("read the newest of {subject}"), handle.get_last_raw_message_by_subject(subject))
+            .await
     }
 
     /// The first message of a subject from a number on.
@@ -166,7 +172,10 @@ impl Server {
             .map_err(|cause| unreachable(&*doing, cause))?;
         match ack {
             Response::Ok(ack) if ack.stream != stream => Err(Error::new(ErrorKind::InvalidInput, doing)
-                .sides(format!("subjects that only the stream {stream} takes"), format!("taken by {}", ack.stream))),
+                .sides(
+                    format!("subjects that only the stream {stream} takes"),
+                    format!("taken by {}", ack.stream),
+                )),
             Response::Ok(ack) => Ok(Published::Stored(ack.sequence, ack.duplicate)),
             Response::Err { error } => match error.error_code() {
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
@@ -252,4 +261,3 @@ pub(super) fn era_of(events: &Info, cells: &Info) -> Era {
     let moment = |info: &Info| u128::try_from(info.created.unix_timestamp_nanos()).unwrap_or(0);
     Era::from_raw(moment(events) << 64 | moment(cells) & u128::from(u64::MAX))
 }
-

@@ -12,7 +12,9 @@ use async_nats::jetstream::message::StreamMessage;
 use parking_lot::Mutex;
 
 use crate::backplane::name::{Filter, Offset, Revision, Stamp};
-use crate::backplane::nats::message::{DELETE, HEADER_BYTES_MAX, OPERATION, ORIGIN, Raw, SCHEMA, STAMP, stamp_of};
+use crate::backplane::nats::message::{
+    DELETE, HEADER_BYTES_MAX, OPERATION, ORIGIN, Raw, SCHEMA, STAMP, stamp_of,
+};
 use crate::backplane::nats::names::message_id;
 use crate::backplane::nats::server::{Published, Server};
 use crate::backplane::step::{Append, Put, Step, StepDone};
@@ -154,6 +156,10 @@ impl Writing<'_> {
         match published {
             Err(error) if error.kind() == ErrorKind::Disconnected => {
                 self.fates.keep(publication, behind);
+                // Whoever cannot be reached cannot be asked.
+                if self.server.connects().is_none() {
+                    return Err(error);
+                }
                 let Ok(Some(stored)) = self.find(publication, behind).await else { return Err(error) };
                 self.fates.settle(publication);
                 Ok(Ok(stored))
