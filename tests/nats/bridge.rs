@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker::backplane::{Append, Backplane, Filter, Local, NatsBridge, Offset, Step};
-use esker::{ErrorKind, Facts, Options, Region, Store};
+use esker::backplane::{Append, Backplane, Filter, NatsBridge, Offset, Step};
+use esker::{ErrorKind, Facts, Region, Store};
 
 use crate::faults::{Chain, EVENTS, chain_of, store_on};
 use crate::server::{Server, until};
@@ -62,18 +62,16 @@ fn each_fact_is_in_its_stream_once_through_kills_and_comes_back_to_no_stream() {
     assert!(origin.starts_with(&store.journal().store_id().to_string()), "{origin}");
 
     // Another store takes the stream in, with the stamps that the records have, and says something of its own.
-    let second = Local::owning(Options::new().in_memory().unwrap()).unwrap();
+    let own = Store::in_memory().unwrap();
+    own.topic(EVENTS, "a").unwrap().append(&9999).unwrap();
     let mut feed = plane.subscribe(Filter::stream("event"), Offset::BEGINNING).unwrap();
     while feed.position() < head {
         let record = feed.next().unwrap();
         let stamp = record.stamp().unwrap();
         let append = Append::new("event", record.key(), record.payload(), stamp).schema(record.schema());
-        second.commit(&[Step::Append(append)]).unwrap();
+        own.backplane().unwrap().commit(&[Step::Append(append)]).unwrap();
     }
-    let journal = second.journal().clone();
-    let own = Store::over(journal.clone());
-    own.topic(EVENTS, "a").unwrap().append(&9999).unwrap();
-    let mut bridge = NatsBridge::begin(&journal, Arc::clone(&plane), "out", Region::all()).unwrap();
+    let mut bridge = NatsBridge::begin(own.journal(), Arc::clone(&plane), "out", Region::all()).unwrap();
     let bridged = bridge.copy(Duration::ZERO).unwrap();
     assert_eq!((bridged.copied, bridged.imported), (1, sent as u64), "{bridged:?}");
 }

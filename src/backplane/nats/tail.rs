@@ -320,6 +320,8 @@ impl Watchdog {
     }
 
     async fn look_at_the_stream(&mut self) -> Result<(), End> {
+        // Before it is asked: what comes meanwhile is no reason to believe that the stream is shorter.
+        let at = self.readers.state.lock().at;
         let found = async {
             let info = self.server.info(&self.server.names.stream).await?;
             let cells = self.server.info(&self.server.names.cells()).await?;
@@ -327,7 +329,6 @@ impl Watchdog {
             Ok::<_, Error>((super::server::era_of(&info, &cells), info.state.last_sequence, newest))
         };
         let (era, last, newest) = found.await.map_err(|error| End::of(&error))?;
-        let at = self.readers.state.lock().at;
         if era != self.readers.era {
             return Err(End::new(ErrorKind::EraChanged, format!("era {} is {era} now", self.readers.era)));
         }
