@@ -316,7 +316,9 @@ async fn get_or_create(server: &Server, config: &NatsConfig, role: Role) -> Resu
             match server.info_if_there(&name).await? {
                 Some(info) => info,
                 None => {
-                    return Err(made.err().unwrap_or_else(|| unreachable("make a stream", "it is not there")));
+                    return Err(made
+                        .err()
+                        .unwrap_or_else(|| unreachable("make a stream", "it is not there")));
                 }
             }
         }
