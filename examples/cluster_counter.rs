@@ -113,8 +113,7 @@ fn count(url: &str) -> Outcome {
     let store = Store::in_memory()?.with_backplane(Arc::clone(&plane) as Arc<dyn Backplane>);
     let folds: Vec<TopicFold<Chain>> =
         KEYS.iter().map(|key| store.topic(COUNTS, key)?.fold()).collect::<esker::Result<_>>()?;
-    let lines = std::sync::mpsc::channel();
-    let (told, hears) = lines;
+    let (told, hears) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| told.send(line))
     });
@@ -122,7 +121,7 @@ fn count(url: &str) -> Outcome {
     let mut appended = 0_u64;
     // Until it is told to stop, or whoever started it is gone.
     while let Err(std::sync::mpsc::TryRecvError::Empty) = hears.try_recv() {
-        let key = KEYS[usize::try_from(chance.below(4))? % KEYS.len()];
+        let key = chance.one_of(&KEYS).ok_or("a key")?;
         // Nobody knows of one whose answer did not come; the next append to its topic sees to it that it is there.
         match store.topic(COUNTS, key)?.append(&appended) {
             Err(error) if error.kind() != ErrorKind::Disconnected => return Err(error.into()),
@@ -327,5 +326,9 @@ impl Chance {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound.max(1)
+    }
+
+    fn one_of<'t>(&mut self, these: &[&'t str]) -> Option<&'t str> {
+        these.get(usize::try_from(self.below(these.len() as u64)).ok()?).copied()
     }
 }

@@ -82,12 +82,16 @@ fn fold_schedules() -> u64 {
 
 #[test]
 fn every_statement_holds_on_every_backplane_and_kept_double_and_is_broken_by_those_that_it_names() {
-    table::part_a(BACKPLANES, schedules());
+    let (text, problems) = table::part_a(BACKPLANES, schedules());
+    println!("{text}");
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]
 fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_a_double() {
-    table::part_b(BACKPLANES, fold_schedules());
+    let (text, problems) = table::part_b(BACKPLANES, fold_schedules());
+    println!("{text}");
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]

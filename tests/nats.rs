@@ -49,10 +49,14 @@ fn schedules(name: &str, default: u64) -> u64 {
 
 #[test]
 fn every_statement_holds_on_nats_and_kept_doubles_around_it_and_is_broken_by_those_that_it_names() {
-    table::part_a(NATS, schedules("ESKER_NATS_SCHEDULES", 1));
+    let (text, problems) = table::part_a(NATS, schedules("ESKER_NATS_SCHEDULES", 1));
+    println!("{text}");
+    assert!(problems.is_empty(), "{problems:#?}");
 }
 
 #[test]
 fn folds_hold_on_nats_and_each_statement_of_them_is_broken_by_a_double() {
-    table::part_b(NATS, schedules("ESKER_NATS_FOLD_SCHEDULES", 1));
+    let (text, problems) = table::part_b(NATS, schedules("ESKER_NATS_FOLD_SCHEDULES", 1));
+    println!("{text}");
+    assert!(problems.is_empty(), "{problems:#?}");
 }

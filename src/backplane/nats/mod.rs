@@ -115,7 +115,7 @@ impl Nats {
         let options = async_nats::ConnectOptions::new()
             .name("esker")
             .connection_timeout(config.timeout)
-            .reconnect_delay_callback(|attempts| pause_before(attempts));
+            .reconnect_delay_callback(pause_before);
         let client = link.call(&doing, async {
             tokio::time::timeout(config.timeout * 2, options.connect(&servers))
                 .await
