@@ -80,6 +80,8 @@
 //! values that are changed by whoever is first; [`Cell::get`] reads what this process knows of one. A [`TopicFold`]
 //! ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to date, saves images of it, and halts where it cannot be whole. What
 //! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). `conformance` (feature `conformance`) tries an adapter of yours.
+//! With the feature `nats` all of this may stand on NATS JetStream (`backplane::Nats`), for many processes: eventual, each topic
+//! for itself, and acknowledged before it is synced. `backplane::NatsBridge` copies a journal's facts to it.
 //!
 //! # Guarantees
 //!

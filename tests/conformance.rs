@@ -3,17 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use esker::backplane::{Backplane, InMemory, Local};
-use esker::conformance::doubles::{Double, Doubles, Fault};
+use esker::conformance::doubles::Fault;
 use esker::conformance::part_a::{LIMITS, STATEMENTS};
 use esker::conformance::part_b;
-use esker::conformance::{Bench, Random, Settings, Statement, check, contract};
+use esker::conformance::{Bench, Random, Settings, check, contract};
 use esker::{CompactOptions, Durability, Journal, Options, Simulator};
+
+#[path = "conformance/table.rs"]
+mod table;
+
+use table::MakeBench;
 
 /// A journal on a simulated disk: a crash takes what was not synced, in any of the ways in which a disk may. Each opening
 /// compacts, now and then.
@@ -63,8 +65,6 @@ impl Bench for Memory {
     }
 }
 
-type MakeBench = fn(u64) -> Box<dyn Bench>;
-
 const BACKPLANES: &[(&str, MakeBench)] = &[
     ("local", |seed| Box::new(Disk::new(seed))),
     ("memory", |_| Box::new(Memory(InMemory::new()))),
@@ -80,138 +80,19 @@ fn fold_schedules() -> u64 {
     std::env::var("ESKER_FOLD_SCHEDULES").ok().map_or(1, |text| text.parse().unwrap())
 }
 
-/// One row of the table: a statement, and what became of it on each backplane.
-type Table = BTreeMap<(u8, String), Vec<String>>;
-
 #[test]
 fn every_statement_holds_on_every_backplane_and_kept_double_and_is_broken_by_those_that_it_names() {
-    let mut table = Table::new();
-    let mut problems = Vec::new();
-    let settings = Settings::new().schedules(schedules());
-    for (name, bench) in BACKPLANES {
-        let around = std::iter::once(None).chain(Fault::KEPT.iter().copied().map(Some));
-        for (at, fault) in around.enumerate() {
-            let bench = bench(at as u64);
-            let report = match fault {
-                None => check(&*bench, STATEMENTS, &settings),
-                Some(fault) => check(&Doubles::new(&*bench, fault, at as u64), STATEMENTS, &settings),
-            };
-            assert_eq!(report.tried.len(), STATEMENTS.len());
-            let column = fault.map_or("plain".to_owned(), |fault| format!("{fault:?}"));
-            for tried in &report.tried {
-                let is_green =
-                    tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
-                if !is_green {
-                    problems.push(format!("{name} {column} {tried:?}"));
-                }
-                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
-                table.entry((tried.number, column.clone())).or_default().push(said);
-            }
-        }
-        for fault in Fault::BROKEN {
-            let number = fault.breaks().unwrap();
-            let statement = STATEMENTS.iter().find(|statement| statement.number == number).unwrap();
-            let found = schedules_until_broken(bench, *fault, *statement, 50);
-            if found.is_none() {
-                problems.push(format!("{name} {fault:?} is not found by statement {number}"));
-            }
-            let said = found.map_or("NOT FOUND".to_owned(), |schedules| format!("red at {schedules}"));
-            table.entry((number, format!("{fault:?}"))).or_default().push(said);
-        }
-    }
-    println!("{}", text_of(&table));
+    let (text, problems) = table::part_a(BACKPLANES, schedules());
+    println!("{text}");
     assert!(problems.is_empty(), "{problems:#?}");
-}
-
-/// In how many schedules a statement finds a fault; `None`: in none.
-fn schedules_until_broken(bench: &MakeBench, fault: Fault, statement: Statement, most: u64) -> Option<u64> {
-    // Nothing that is waited for comes there: a close that is deaf.
-    let settings = Settings::new().schedules(most).patience(Duration::from_millis(200));
-    let bench = bench(99);
-    let report = check(&Doubles::new(&*bench, fault, 1), &[statement], &settings);
-    report.broken().next().map(|tried| tried.schedules)
-}
-
-fn text_of(table: &Table) -> String {
-    let mut text = format!("{:>2} {:<14}", "", "double");
-    BACKPLANES.iter().for_each(|(name, _)| write!(text, " {name:>10}").unwrap());
-    for ((number, column), cells) in table {
-        write!(text, "\n{number:>2} {column:<14}").unwrap();
-        cells.iter().for_each(|cell| write!(text, " {cell:>10}").unwrap());
-    }
-    text
 }
 
 #[test]
 fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_a_double() {
-    let mut table = Table::new();
-    let mut problems = Vec::new();
-    let settings = Settings::new().schedules(fold_schedules());
-    for (name, bench) in BACKPLANES {
-        let around = std::iter::once(None).chain(Fault::KEPT.iter().copied().map(Some));
-        for (at, fault) in around.enumerate() {
-            let bench = bench(at as u64);
-            let statements: Vec<Statement> =
-                part_b::STATEMENTS.iter().copied().chain([part_b::NO_OTHER_DIGEST]).collect();
-            let report = match fault {
-                None => check(&*bench, &statements, &settings),
-                Some(fault) => check(&Doubles::new(&*bench, fault, at as u64), &statements, &settings),
-            };
-            let column = fault.map_or("plain".to_owned(), |fault| format!("{fault:?}"));
-            for tried in &report.tried {
-                let is_green =
-                    tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
-                if !is_green {
-                    problems.push(format!("{name} {column} {tried:?}"));
-                }
-                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
-                table.entry((tried.number, column.clone())).or_default().push(said);
-            }
-        }
-        for statement in part_b::STATEMENTS {
-            let found = BREAKING_FOLDS
-                .iter()
-                .find_map(|fault| Some((fault, schedules_until_broken(bench, *fault, *statement, 4)?)));
-            if found.is_none() {
-                problems.push(format!("{name}: no double breaks {statement:?}"));
-            }
-            let said = found.map_or("NOT FOUND".to_owned(), |(fault, _)| format!("{fault:?}"));
-            table.entry((statement.number, "red by".to_owned())).or_default().push(said);
-        }
-        for fault in BREAKING_FOLDS {
-            let bench = bench(7);
-            let doubles = Doubles::new(&*bench, *fault, 7);
-            let few = settings.clone().schedules(fold_schedules().div_ceil(3));
-            let report = check(&doubles, &[part_b::NO_OTHER_DIGEST], &few);
-            let is_green = report.broken().next().is_none();
-            if !is_green {
-                problems.push(format!("{name} {fault:?} {report}"));
-            }
-            let said = if is_green { "no other" } else { "ANOTHER" };
-            table.entry((99, format!("{fault:?}"))).or_default().push(said.to_owned());
-        }
-    }
-    println!("{}", text_of(&table));
+    let (text, problems) = table::part_b(BACKPLANES, fold_schedules());
+    println!("{text}");
     assert!(problems.is_empty(), "{problems:#?}");
 }
-
-/// The doubles that break the contract in a way that a reader of stamps can notice. (`Aliased` swaps payloads: against that
-/// only a checksum over the record would help.)
-const BREAKING_FOLDS: &[Fault] = &[
-    Fault::Reorder,
-    Fault::DropOne,
-    Fault::ForeignKey,
-    Fault::Recreate,
-    Fault::AckLost,
-    Fault::FailNext,
-    Fault::Unstored,
-    Fault::SilentFloor,
-    Fault::FloorInMemory,
-    Fault::Overeager,
-    Fault::DeafClose,
-    Fault::BlindPut,
-    Fault::BlindAppend,
-];
 
 #[test]
 fn a_record_that_is_missing_is_found_in_each_of_many_schedules() {

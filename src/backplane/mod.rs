@@ -47,6 +47,8 @@ mod listen;
 pub(crate) mod local;
 mod memory;
 mod name;
+#[cfg(feature = "nats")]
+mod nats;
 mod pending;
 mod record;
 mod step;
@@ -59,6 +61,9 @@ pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::Local;
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub use crate::backplane::nats::{Bridged, Nats, NatsBridge, NatsConfig};
 pub use crate::backplane::pending::{Awaited, Pending};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};

@@ -87,6 +87,12 @@ impl Hub {
         Some(count)
     }
 
+    /// How many listen to a channel.
+    #[cfg(feature = "nats")]
+    pub(crate) fn listeners(&self, channel: &str) -> usize {
+        self.state.lock().channels.get(channel).map_or(0, |channel| channel.listeners.len())
+    }
+
     /// Listens to what is sent from now on, until `ended` is set and [told](Self::tell_ended); `None`: closed.
     pub(crate) fn listen(self: &Arc<Self>, name: &str, ended: &Arc<AtomicBool>) -> Option<Listening> {
         let mut state = self.state.lock();

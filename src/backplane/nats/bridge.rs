@@ -1,0 +1,350 @@
+//! A bridge: the facts of a journal, copied to a stream, one way.
+//!
+//! Each fact is a record of the topic of its kind and key, with its bytes and version, and says where it is from. Who appends it
+//! is the journal: a writer made of its identity and era, which counts in each topic as any writer does. What has come into
+//! the journal from a stream to which a bridge copied it has the stamp of such a writer, and is not copied on.
+//!
+//! How far it is in the journal is a cursor there; how far in each topic is a cell beside the stream, written before the cursor
+//! moves. Whatever was copied behind that is found in the topic itself: a bridge that was killed copies nothing twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backplane::Backplane;
+use crate::backplane::check::check_name;
+use crate::backplane::name::{Offset, Revision, Stamp, WriterId};
+use crate::backplane::nats::Nats;
+use crate::backplane::nats::message::{ORIGIN, Raw};
+use crate::backplane::step::{Append, Put, Step, StepDone};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::stamp::mixed;
+use crate::format::system::{KindInfo, Owner};
+use crate::id::KindId;
+use crate::journal::Journal;
+use crate::journal::entry::OwnedEntry;
+use crate::journal::region::Region;
+use crate::journal::watcher::Watcher;
+
+/// The cursor moves when so many facts were looked at.
+const BATCH: u64 = 256;
+/// So many topics are kept in mind.
+const TOPICS_MAX: usize = 1 << 16;
+
+/// Copies the facts of a journal to the streams of a backplane, each once, in their order.
+///
+/// It resumes by a named cursor, which holds back what is not copied yet. In the topics of a stream nobody else should append
+/// what a bridge copies there; others may append beside it.
+///
+/// ```no_run
+/// use std::{sync::Arc, time::Duration};
+/// use esker::{Region, Store};
+/// use esker::backplane::{Nats, NatsBridge, NatsConfig};
+/// # fn main() -> esker::Result<()> {
+/// let store = Store::open("./local.esker")?;
+/// let plane = Arc::new(Nats::connect(NatsConfig::new())?);
+/// let mut bridge = NatsBridge::begin(store.journal(), plane, "to the cluster", Region::all())?;
+/// loop {
+///     let bridged = bridge.copy(Duration::from_secs(1))?;        // after `Disconnected` the same call goes on
+///     # break;
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct NatsBridge {
+    journal: Journal,
+    nats: Arc<Nats>,
+    watcher: Watcher,
+    writer: WriterId,
+    /// The store and its era, as they stand before a Seq.
+    origin: String,
+    kinds: HashMap<KindId, Arc<KindInfo>>,
+    topics: HashMap<(KindId, Vec<u8>), Count>,
+    /// What the watcher has given and is not copied yet.
+    pending: Option<OwnedEntry>,
+    /// Looked at since the cursor moved.
+    looked: u64,
+}
+
+/// What a copying came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Bridged {
+    /// Facts that are in their streams now.
+    pub copied: u64,
+    /// Facts that had been there: copied before a kill.
+    pub repeated: u64,
+    /// Facts that had come from a bridge.
+    pub imported: u64,
+    /// What is no fact of a user: live state, tombstones, kinds of the library's own.
+    pub left_out: u64,
+}
+
+/// How far a topic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Count {
+    /// So many facts were copied,
+    n: u64,
+    /// the last of them this one,
+    seq: u64,
+    /// to here.
+    offset: u64,
+    /// Of the cell.
+    revision: u64,
+    is_saved: bool,
+}
+
+impl NatsBridge {
+    /// Begins to copy what a region has, behind where a bridge of the same name stopped; a new one begins with the oldest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::watch`].
+    pub fn begin(journal: &Journal, nats: Arc<Nats>, name: &str, region: Region) -> Result<Self> {
+        let watcher = journal.watch(name, region)?;
+        let origin = format!("{}:{}", journal.store_id(), journal.core().manifest.era);
+        Ok(Self {
+            journal: journal.clone(),
+            nats,
+            watcher,
+            writer: writer_of(&origin),
+            origin,
+            kinds: HashMap::new(),
+            topics: HashMap::new(),
+            pending: None,
+            looked: 0,
+        })
+    }
+
+    /// Waits for something to copy, at most so long, and copies all that is there. The cursor stands behind it then.
+    ///
+    /// # Errors
+    ///
+    /// `Disconnected`: the same call goes on. `InvalidInput` for a kind or a payload that the backplane does not take: nothing behind
+    /// it is copied. What [`Watcher::advance`] and [`Backplane::commit`] answer. `Conflict` if two bridges of one journal copy.
+    pub fn copy(&mut self, wait: Duration) -> Result<Bridged> {
+        let mut bridged = Bridged::default();
+        let mut patience = wait;
+        while self.next(patience)? {
+            patience = Duration::ZERO;
+            self.copy_one(&mut bridged)?;
+            self.pending = None;
+            self.looked += 1;
+            if self.looked >= BATCH {
+                self.save()?;
+            }
+        }
+        self.save()?;
+        Ok(bridged)
+    }
+
+    fn next(&mut self, patience: Duration) -> Result<bool> {
+        if self.pending.is_none() {
+            let entry = self.watcher.next_timeout(patience)?;
+            self.pending = entry.map(|entry| entry.to_owned());
+        }
+        Ok(self.pending.is_some())
+    }
+
+    fn copy_one(&mut self, bridged: &mut Bridged) -> Result<()> {
+        let Some(owned) = self.pending.clone() else { return Ok(()) };
+        let entry = owned.entry();
+        let kind = self.kind(entry.kind())?;
+        if kind.owner != Owner::Facts || entry.is_tombstone() || kind.name.starts_with("esker.") {
+            bridged.left_out += 1;
+            return Ok(());
+        }
+        if entry.stamp().is_some_and(|stamp| is_of_a_bridge(stamp.writer)) {
+            bridged.imported += 1;
+            return Ok(());
+        }
+        check_name("stream", &kind.name)?;
+        let (seq, topic) = (entry.seq().get(), (entry.kind(), entry.key().to_vec()));
+        let mut count = self.count(&kind.name, &topic)?;
+        if seq <= count.seq {
+            bridged.repeated += 1;
+            return Ok(());
+        }
+        let stamp = Stamp::new(self.writer, count.n + 1);
+        let append = Append::new(&kind.name, entry.key(), entry.payload(), stamp);
+        let append = append.schema(entry.schema_version().unwrap_or(0));
+        let done = self.nats.append_from(append, &format!("{}:{seq}", self.origin))?;
+        if let StepDone::Appended { offset, .. } = done {
+            count = Count { n: stamp.n, seq, offset: offset.raw(), is_saved: false, ..count };
+        }
+        self.topics.insert(topic, count);
+        bridged.copied += 1;
+        Ok(())
+    }
+
+    fn kind(&mut self, id: KindId) -> Result<Arc<KindInfo>> {
+        if !self.kinds.contains_key(&id) {
+            self.kinds = self.journal.kinds().into_iter().map(|kind| (kind.id, kind)).collect();
+        }
+        self.kinds
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::UnknownKind, format!("copy of kind {id}")))
+    }
+
+    /// How far a topic is: by what is in mind, or by its cell and what was appended behind that.
+    fn count(&mut self, stream: &str, topic: &(KindId, Vec<u8>)) -> Result<Count> {
+        if let Some(count) = self.topics.get(topic) {
+            return Ok(*count);
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            self.save()?;
+            self.topics.clear();
+        }
+        let cell = self.nats.load(&self.cell(stream, &topic.1))?;
+        let era = self.nats.era()?.raw();
+        let mut count = Count { is_saved: true, ..Count::default() };
+        if let Some(bytes) = &cell.bytes {
+            count = Count::decode(bytes, era).ok_or_else(|| {
+                Error::corrupt(format!("read how far a bridge of {stream} is"))
+                    .sides("an era and three numbers", format!("{:?}", String::from_utf8_lossy(bytes)))
+            })?;
+        }
+        count.revision = cell.revision.raw();
+        for (stamp, offset, origin) in self.nats.records_by(self.writer, stream, &topic.1, count.offset)? {
+            let seq = origin.and_then(|origin| origin.rsplit(':').next()?.parse().ok());
+            if stamp.n > count.n {
+                count = Count { n: stamp.n, seq: seq.unwrap_or(count.seq), offset, is_saved: false, ..count };
+            }
+        }
+        self.topics.insert(topic.clone(), count);
+        Ok(count)
+    }
+
+    /// Of one topic, for one journal.
+    fn cell(&self, stream: &str, key: &[u8]) -> Vec<u8> {
+        let mut topic = format!("{}:{stream}:", stream.len()).into_bytes();
+        topic.extend(key);
+        format!("esker.bridge {} {:032x}", self.origin, mixed(&topic)).into_bytes()
+    }
+
+    /// Saves how far each topic is, then the cursor.
+    fn save(&mut self) -> Result<()> {
+        let era = self.nats.era()?.raw();
+        let unsaved: Vec<_> = self.topics.iter().filter(|(_, count)| !count.is_saved).collect();
+        let mut saved = Vec::with_capacity(unsaved.len());
+        for (topic, count) in unsaved {
+            let name = &self.kinds.get(&topic.0).map_or("", |kind| &kind.name);
+            let (cell, value) = (self.cell(name, &topic.1), count.encode(era));
+            let stamp = Stamp::new(self.writer, count.seq.max(1));
+            let put = Put::new(&cell, Revision::from_raw(count.revision), Some(&value), stamp);
+            let revision = self.nats.commit(&[Step::Put(put)])?.revision(0).unwrap_or_default().raw();
+            saved.push((topic.clone(), Count { revision, is_saved: true, ..*count }));
+        }
+        self.topics.extend(saved);
+        if self.looked > 0 {
+            self.watcher.checkpoint()?;
+            self.looked = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Count {
+    fn encode(self, era: u128) -> Vec<u8> {
+        format!("{era:032x} {} {} {}", self.n, self.seq, self.offset).into_bytes()
+    }
+
+    /// `None`: it is none. Of another era there is nothing in the stream.
+    fn decode(bytes: &[u8], era: u128) -> Option<Self> {
+        let mut words = std::str::from_utf8(bytes).ok()?.split(' ');
+        let of_era = u128::from_str_radix(words.next()?, 16).ok()?;
+        let mut number = || words.next()?.parse().ok();
+        let (n, seq, offset) = (number()?, number()?, number()?);
+        if words.next().is_some() {
+            return None;
+        }
+        let count = Self { is_saved: true, ..Self::default() };
+        Some(if of_era == era { Self { n, seq, offset, ..count } } else { count })
+    }
+}
+
+/// Who appends for a journal. Half of the number says that it is a bridge: no other writer comes to it by chance.
+fn writer_of(origin: &str) -> WriterId {
+    let (origin, _) = halves(mixed(format!("bridge {origin}").as_bytes()));
+    WriterId::from_raw(u64::from(origin) << 32 | u64::from(mark_of(origin)))
+}
+
+fn is_of_a_bridge(writer: u64) -> bool {
+    let (mark, origin) = halves(u128::from(writer));
+    mark == mark_of(origin)
+}
+
+fn mark_of(origin: u32) -> u32 {
+    let mut bytes = b"esker bridge ".to_vec();
+    bytes.extend(origin.to_le_bytes());
+    halves(mixed(&bytes)).0
+}
+
+/// The lowest 32 bits, and those above them.
+fn halves(number: u128) -> (u32, u32) {
+    let half = |number: u128| u32::try_from(number & u128::from(u32::MAX)).unwrap_or(0);
+    (half(number), half(number >> 32))
+}
+
+impl Nats {
+    /// The records that a writer has in a topic behind a number: their stamps, offsets and origins.
+    fn records_by(
+        &self,
+        writer: WriterId,
+        stream: &str,
+        key: &[u8],
+        behind: u64,
+    ) -> Result<Vec<(Stamp, u64, Option<String>)>> {
+        let subject = self.server.names.topic(stream, key);
+        self.link.call("look for what was copied", async {
+            let (mut found, mut from) = (Vec::new(), behind + 1);
+            while let Some(message) = self.server.next(&self.server.names.stream, &subject, from).await? {
+                let record = Raw::of(&message).record(&self.server.names)?;
+                let origin = message.headers.get(ORIGIN).map(|origin| origin.as_str().to_owned());
+                if let Some(stamp) = record.stamp().filter(|stamp| stamp.writer == writer) {
+                    found.push((stamp, message.sequence, origin));
+                }
+                from = message.sequence + 1;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Where a record was copied from, as `STORE:ERA:SEQ`; `None`: by no bridge, or it is not there.
+    ///
+    /// # Errors
+    ///
+    /// `Disconnected`, `Closed`.
+    pub fn origin_of(&self, offset: Offset) -> Result<Option<String>> {
+        let stream = &self.server.names.stream;
+        let message = self.link.call("look up an origin", self.server.at(stream, offset.raw()))?;
+        Ok(message.and_then(|message| message.headers.get(ORIGIN).map(|origin| origin.as_str().to_owned())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_of_a_bridge_is_known_for_one_and_no_other_is() {
+        let (one, two) = (writer_of("00:1"), writer_of("00:2"));
+        assert_ne!(one, two);
+        assert!(is_of_a_bridge(one.raw()) && is_of_a_bridge(two.raw()));
+        for at in 0..64 {
+            assert!(!is_of_a_bridge(one.raw() ^ 1 << at), "bit {at}");
+        }
+        assert!(!is_of_a_bridge(0) && !is_of_a_bridge(u64::MAX));
+    }
+
+    #[test]
+    fn how_far_a_topic_is_counts_in_one_era() {
+        let count = Count { n: 3, seq: 9, offset: 12, revision: 0, is_saved: true };
+        assert_eq!(Count::decode(&count.encode(5), 5), Some(count));
+        assert_eq!(Count::decode(&count.encode(5), 6), Some(Count { n: 0, seq: 0, offset: 0, ..count }));
+        for bad in [&b""[..], b"5 1 2", b"5 1 2 3 4", b"x 1 2 3", b"5 1 -2 3"] {
+            assert_eq!(Count::decode(bad, 5), None, "{bad:?}");
+        }
+    }
+}

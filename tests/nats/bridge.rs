@@ -1,0 +1,102 @@
+//! The bridge: facts of a journal in a stream, once, through kills of the server and of the bridge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker::backplane::{Append, Backplane, Filter, NatsBridge, Offset, Step};
+use esker::{ErrorKind, Facts, Region, Store};
+
+use crate::faults::{Chain, EVENTS, chain_of, store_on};
+use crate::server::{Server, until};
+
+const FACTS: Facts<u64> = Facts::new("event");
+
+/// Goes on through what ends a connection.
+fn copy_all(bridge: &mut NatsBridge) -> u64 {
+    until(|| match bridge.copy(Duration::ZERO) {
+        Ok(bridged) => Some(bridged.copied),
+        Err(error) if error.kind() == ErrorKind::Disconnected => None,
+        Err(error) => panic!("{error}"),
+    })
+}
+
+#[test]
+fn each_fact_is_in_its_stream_once_through_kills_and_comes_back_to_no_stream() {
+    let mut server = Server::start();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("origin.esker")).unwrap();
+    let mut sent = 0;
+    for round in 0..6 {
+        for _ in 0..30 {
+            store.append(FACTS, ["a", "b"][sent % 2], &(sent as u64)).unwrap();
+            sent += 1;
+        }
+        let plane = Arc::new(server.connect());
+        let mut bridge = NatsBridge::begin(store.journal(), plane, "out", Region::all()).unwrap();
+        match round {
+            // What is copied and not noted is found again.
+            0 | 3 => server.kill(),
+            1 => assert!(copy_all(&mut bridge) > 0),
+            _ => _ = copy_all(&mut bridge),
+        }
+        if round % 3 == 0 {
+            let error = bridge.copy(Duration::ZERO).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+            server.revive();
+            if round == 3 {
+                copy_all(&mut bridge);
+            }
+        }
+    }
+    let plane = Arc::new(server.connect());
+    let cluster = store_on(&plane);
+    for (at, key) in [(0, "a"), (1, "b")] {
+        let topic = cluster.topic(EVENTS, key).unwrap();
+        let fold = topic.fold::<Chain>().unwrap();
+        let folded = fold.read_after(topic.head().unwrap(), Duration::from_secs(60)).unwrap();
+        assert_eq!(folded.value, chain_of((0..sent as u64).filter(|number| number % 2 == at)));
+        assert_eq!(fold.stats().repeated, 0, "nothing is there twice");
+    }
+    let head = plane.head(Filter::stream("event")).unwrap();
+    let origin = plane.origin_of(head).unwrap().unwrap();
+    assert!(origin.starts_with(&store.journal().store_id().to_string()), "{origin}");
+
+    // Another store takes the stream in, with the stamps that the records have, and says something of its own.
+    let own = Store::in_memory().unwrap();
+    own.topic(EVENTS, "a").unwrap().append(&9999).unwrap();
+    let mut feed = plane.subscribe(Filter::stream("event"), Offset::BEGINNING).unwrap();
+    while feed.position() < head {
+        let record = feed.next().unwrap();
+        let stamp = record.stamp().unwrap();
+        let append = Append::new("event", record.key(), record.payload(), stamp).schema(record.schema());
+        own.backplane().unwrap().commit(&[Step::Append(append)]).unwrap();
+    }
+    let mut bridge = NatsBridge::begin(own.journal(), Arc::clone(&plane), "out", Region::all()).unwrap();
+    let bridged = bridge.copy(Duration::ZERO).unwrap();
+    assert_eq!((bridged.copied, bridged.imported), (1, sent as u64), "{bridged:?}");
+}
+
+#[test]
+fn a_bridge_that_died_before_its_cursor_moved_finds_what_it_had_copied() {
+    let server = Server::start();
+    let store = Store::in_memory().unwrap();
+    for number in 0..40 {
+        store.append(FACTS, "a", &number).unwrap();
+    }
+    let plane = Arc::new(server.connect());
+    let mut bridge = NatsBridge::begin(store.journal(), Arc::clone(&plane), "one", Region::all()).unwrap();
+    assert_eq!(bridge.copy(Duration::ZERO).unwrap().copied, 40);
+    drop(bridge);
+    // Another name begins at the oldest: what it looks for is in the stream, also without the cells.
+    for with_cells in [true, false] {
+        if !with_cells {
+            let purged = server.ask("$JS.API.STREAM.PURGE.KV_esker", "");
+            assert!(purged.contains("\"success\":true"), "{purged}");
+        }
+        let name = if with_cells { "two" } else { "three" };
+        let mut bridge = NatsBridge::begin(store.journal(), Arc::clone(&plane), name, Region::all()).unwrap();
+        let bridged = bridge.copy(Duration::ZERO).unwrap();
+        assert_eq!((bridged.copied, bridged.repeated), (0, 40), "{bridged:?}");
+    }
+    assert_eq!(plane.head(Filter::stream("event")).unwrap(), Offset::from_raw(40));
+}
