@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::backplane::name::Filter;
 use crate::backplane::step::Step;
-use crate::backplane::{IMAGES_STREAM, KEY_BYTES_MAX, STEPS_MAX, STREAM_NAME_BYTES_MAX};
+use crate::backplane::{KEY_BYTES_MAX, STEPS_MAX, STREAM_NAME_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::registry::codec_of_stream;
 
 /// Names of the library's own.
 const RESERVED_PREFIX: &str = "esker.";
@@ -21,7 +22,7 @@ fn check_length(what: &str, most: usize, found: usize) -> Result<()> {
 /// The name of a stream, or of a channel.
 pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
     check_length(&format!("the name of a {what}"), STREAM_NAME_BYTES_MAX, name.len())?;
-    if name.starts_with(RESERVED_PREFIX) && name != IMAGES_STREAM {
+    if name.starts_with(RESERVED_PREFIX) && codec_of_stream(name).is_none() {
         return Err(Error::new(ErrorKind::InvalidInput, format!("use the name of a {what}"))
             .sides(format!("one that does not start with {RESERVED_PREFIX:?}"), format!("{name:?}")));
     }

@@ -259,6 +259,11 @@ impl Projectors {
         Self { pool: Arc::new(Pool::new(threads_max)), by_topic: Mutex::default() }
     }
 
+    /// What their tasks run on.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// The fold over a topic, whose events are read as of this version.
     pub(crate) fn fold<F: Fold>(
         &self,

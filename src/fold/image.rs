@@ -103,7 +103,7 @@ fn marks_key(topic: Filter<'_>) -> [u8; 16] {
     key_of(b"marks", &[topic.stream.as_bytes(), topic.key.unwrap_or_default()])
 }
 
-fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     let mut bytes = what.to_vec();
     for part in parts {
         bytes.extend((part.len() as u64).to_le_bytes());

@@ -75,7 +75,7 @@ pub(super) enum Unfit {
     Undecodable(String),
 }
 
-fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Result<T, Unfit> {
+pub(super) fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u16) -> Result<T, Unfit> {
     if record.schema() > schema {
         return Err(Unfit::Newer(format!(
             "written as version {}, read as version {schema}",

@@ -7,6 +7,7 @@
 mod author;
 pub(crate) mod batch;
 pub(crate) mod cell;
+mod consume;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
@@ -28,6 +29,7 @@ use crate::backplane::{Backplane, Local};
 use crate::codec;
 use crate::error::Result;
 use crate::fold::cache::Cache;
+use crate::fold::consumer::handle::Consumers;
 use crate::fold::handle::Projectors;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
@@ -75,6 +77,8 @@ use crate::store::view::StoreView;
 /// ```
 #[derive(Clone)]
 pub struct Store {
+    /// Before the journal, so that they end before it does.
+    consumers: Arc<Consumers>,
     journal: Journal,
     kinds: Arc<Kinds>,
     projections: Arc<Cache>,
@@ -128,6 +132,7 @@ impl Store {
     pub fn over(journal: Journal) -> Self {
         let projectors = Arc::new(Projectors::new(journal.core().options.fold_threads));
         Self {
+            consumers: Arc::default(),
             journal,
             kinds: Arc::default(),
             projections: Arc::default(),
@@ -152,7 +157,8 @@ impl Store {
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
         let projectors = Arc::new(Projectors::new(self.journal.core().options.fold_threads));
-        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
+        let consumers = Arc::default();
+        Self { consumers, backplane, backplane_is_given: true, authors: Arc::default(), projectors, ..self }
     }
 
     /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.
@@ -365,13 +371,16 @@ impl Store {
         self.journal.sync()
     }
 
-    /// Ends the engine for all clones; see [`Journal::close`].
+    /// Ends the engine for all clones; see [`Journal::close`]. [Consumers](crate::Consumer) are told to stop before, and waited for
+    /// as long as each of them says.
     ///
     /// # Errors
     ///
-    /// As [`Journal::close`].
+    /// As [`Journal::close`]; `Timeout` with the names of the consumers whose handlers run on. It is closed all the same.
     pub fn close(&self) -> Result<()> {
-        self.journal.close()
+        let stopped = self.consumers.close();
+        self.journal.close()?;
+        stopped
     }
 
     /// A handle for the store's own threads, which does not keep it open.

@@ -12,6 +12,7 @@ use crate::backplane::{Compactor, Feed, Filter, Offset, Stamp, StreamRecord};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
+use crate::fold::consumer::progress::clamped;
 use crate::fold::handle::TopicFold;
 use crate::fold::image;
 use crate::fold::topic::FoldOptions;
@@ -63,6 +64,14 @@ impl<T> Topic<T> {
     pub const fn name(&self) -> &'static str {
         self.name
     }
+
+    pub(super) const fn schema_version(&self) -> u16 {
+        self.version
+    }
+
+    pub(super) const fn facts(self) -> Facts<T> {
+        Facts::new(self.name).version(self.version)
+    }
 }
 
 impl<T> Clone for Topic<T> {
@@ -81,9 +90,9 @@ impl<T> fmt::Debug for Topic<T> {
 
 /// One topic of a store: what happened to one key. See [`Topic`].
 pub struct TopicHandle<'s, T> {
-    store: &'s Store,
-    topic: Topic<T>,
-    key: Vec<u8>,
+    pub(super) store: &'s Store,
+    pub(super) topic: Topic<T>,
+    pub(super) key: Vec<u8>,
 }
 
 impl Store {
@@ -97,10 +106,7 @@ impl Store {
     where
         T: Deserialize<'t>,
     {
-        if !self.backplane_is_given {
-            // So that the tool decodes it without the application.
-            self.bind(Facts::<T>::new(topic.name).version(topic.version))?;
-        }
+        self.bind_topic(topic)?;
         Ok(TopicHandle { store: self, topic, key: key.as_ref().to_vec() })
     }
 }
@@ -190,23 +196,27 @@ impl<T> TopicHandle<'_, T> {
         self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
     }
 
-    /// Drops the events before an offset; see [`Compactor::compact`]. A fold that has no image from behind there, such as
+    /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see
+    /// [`Compactor::compact`]. Answers before which offset that is. A fold that has no image from behind there, such as
     /// [`TopicFold::save_image`] saves, cannot begin any more.
     ///
     /// # Errors
     ///
     /// As [`Compactor::compact`]; `InvalidInput` on a backplane that drops nothing. `Halted` if a fold over this topic
     /// [diverged](crate::Verify): its events are kept.
-    pub fn compact(&self, before: Offset) -> Result<()> {
+    pub fn compact(&self, before: Offset) -> Result<Offset> {
         let compactor: &dyn Compactor = self.store.backplane()?.compactor().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("compact {}", self.filter()))
                 .sides("a backplane with a compactor", "one without")
         })?;
-        image::check_not_marked(&**self.store.backplane()?, self.filter())?;
-        compactor.compact(self.topic.name, &self.key, before)
+        let plane = &**self.store.backplane()?;
+        image::check_not_marked(plane, self.filter())?;
+        let before = clamped(plane, self.filter(), before)?;
+        compactor.compact(self.topic.name, &self.key, before)?;
+        Ok(before)
     }
 
-    fn filter(&self) -> Filter<'_> {
+    pub(super) fn filter(&self) -> Filter<'_> {
         Filter::topic(self.topic.name, &self.key)
     }
 }
