@@ -268,5 +268,5 @@ fn the_built_in_streams_are_facts_that_anybody_reads_and_only_the_library_writes
     assert_eq!(kind.codec, esker::Codec::MessagePack, "the tool decodes it");
     assert_eq!(store.journal().view().kind(kind.id).count(), 1);
     let error = store.append(esker::Facts::<u64>::new(DEAD_STREAM), "ship", &1).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert_eq!(error.kind(), ErrorKind::OwnedByState, "{error}");
 }

@@ -57,6 +57,15 @@ fn one_name_runs_once_in_a_store() {
     }
 }
 
+/// Says that it is over, also where a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn of_two_processes_of_one_name_each_moves_on_and_the_place_never_goes_back() {
     for world in worlds() {
@@ -68,6 +77,7 @@ fn of_two_processes_of_one_name_each_moves_on_and_the_place_never_goes_back() {
             .collect();
         let last = (1..=30).map(|n| topics[0].append(&n).unwrap()).last().unwrap();
         let (done, mut highest) = (AtomicBool::new(false), Offset::BEGINNING);
+        let ends = Ends(&done);
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
@@ -76,12 +86,13 @@ fn of_two_processes_of_one_name_each_moves_on_and_the_place_never_goes_back() {
                 }
             });
             until("both", || {
-                let position = topics[0].consumers().unwrap()[0].position;
+                let infos = topics[0].consumers().unwrap();
+                let position = infos.first().map_or(Offset::BEGINNING, |info| info.position);
                 assert!(position >= highest, "it went back from {highest} to {position}");
                 highest = position;
                 consumers.iter().all(|consumer| consumer.status().position >= last).then_some(())
             });
-            done.store(true, Ordering::SeqCst);
+            drop(ends);
         });
         for n in (1..=30).filter(|n| *n != 7) {
             let times = scripts.iter().flat_map(Script::events).filter(|event| *event == n).count();

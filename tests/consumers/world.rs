@@ -11,17 +11,17 @@ use esker::{
     Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
 };
 
-pub const NUMBERS: Topic<u64> = Topic::new("number");
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const NUMBERS: Topic<u64> = Topic::new("number");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One backplane, on which any number of stores are opened, as of so many processes.
-pub struct World {
-    pub name: &'static str,
-    pub plane: Arc<dyn Backplane>,
-    pub clock: ManualClock,
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) plane: Arc<dyn Backplane>,
+    pub(crate) clock: ManualClock,
 }
 
-pub fn worlds() -> Vec<World> {
+pub(crate) fn worlds() -> Vec<World> {
     let journal = Options::new().segment_bytes(64 << 10).background(false).in_memory().unwrap();
     let planes: [(&'static str, Arc<dyn Backplane>); 3] = [
         ("local", Arc::new(Local::owning(journal).unwrap())),
@@ -33,25 +33,25 @@ pub fn worlds() -> Vec<World> {
 
 impl World {
     /// A store of a process of its own.
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         self.store_on(Arc::clone(&self.plane))
     }
 
-    pub fn store_on(&self, plane: Arc<dyn Backplane>) -> Store {
+    pub(crate) fn store_on(&self, plane: Arc<dyn Backplane>) -> Store {
         let journal: Journal =
             Options::new().background(false).clock(self.clock.clone()).in_memory().unwrap();
         Store::over(journal).with_backplane(plane)
     }
 
     /// Appends bytes, of any version.
-    pub fn append_raw(&self, key: &[u8], payload: &[u8], schema: u16) -> Offset {
+    pub(crate) fn append_raw(&self, key: &[u8], payload: &[u8], schema: u16) -> Offset {
         let stamp = Stamp::new(WriterId::random().unwrap(), 1);
         let append = Append::new(NUMBERS.name(), key, payload, stamp).schema(schema);
         self.plane.commit(&[Step::Append(append)]).unwrap().offset(0).unwrap()
     }
 
     /// Lets the time pass that a consumer waits for.
-    pub fn pass_the_pause_of(&self, consumer: &Consumer) -> Duration {
+    pub(crate) fn pass_the_pause_of(&self, consumer: &Consumer) -> Duration {
         let pause = until("a pause", || consumer.status().pause);
         self.clock.advance(pause);
         pause
@@ -59,7 +59,7 @@ impl World {
 }
 
 /// Waits for something to be there.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -70,26 +70,26 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn until_at(consumer: &Consumer, offset: Offset) {
+pub(crate) fn until_at(consumer: &Consumer, offset: Offset) {
     until("the position", || (consumer.status().committed >= offset).then_some(()));
 }
 
-pub fn until_asleep(consumer: &Consumer) {
+pub(crate) fn until_asleep(consumer: &Consumer) {
     until("sleep", || (consumer.is_asleep() || consumer.status().has_ended()).then_some(()));
 }
 
 /// One call of a handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub key: Vec<u8>,
-    pub event: u64,
-    pub attempt: u32,
-    pub idempotency: [u8; 16],
+pub(crate) struct Call {
+    pub(crate) key: Vec<u8>,
+    pub(crate) event: u64,
+    pub(crate) attempt: u32,
+    pub(crate) idempotency: [u8; 16],
 }
 
 /// What was called, and which events fail.
 #[derive(Clone, Default)]
-pub struct Script(Arc<Mutex<Plan>>);
+pub(crate) struct Script(Arc<Mutex<Plan>>);
 
 #[derive(Default)]
 struct Plan {
@@ -99,25 +99,25 @@ struct Plan {
 }
 
 impl Script {
-    pub fn failing(events: impl Into<Vec<u64>>) -> Self {
+    pub(crate) fn failing(events: impl Into<Vec<u64>>) -> Self {
         let script = Self::default();
         script.0.lock().unwrap().failing = events.into();
         script
     }
 
-    pub fn panicking(events: impl Into<Vec<u64>>) -> Self {
+    pub(crate) fn panicking(events: impl Into<Vec<u64>>) -> Self {
         let script = Self::default();
         script.0.lock().unwrap().panicking = events.into();
         script
     }
 
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         let mut plan = self.0.lock().unwrap();
         plan.failing.clear();
         plan.panicking.clear();
     }
 
-    pub fn handler(&self) -> impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static {
+    pub(crate) fn handler(&self) -> impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static {
         let plan = Arc::clone(&self.0);
         move |delivery| {
             let event = delivery.event;
@@ -139,25 +139,25 @@ impl Script {
         }
     }
 
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.0.lock().unwrap().calls.clone()
     }
 
-    pub fn events(&self) -> Vec<u64> {
+    pub(crate) fn events(&self) -> Vec<u64> {
         self.calls().iter().map(|call| call.event).collect()
     }
 }
 
 /// From 10 milliseconds to a second.
-pub fn options() -> ConsumerOptions {
+pub(crate) fn options() -> ConsumerOptions {
     ConsumerOptions::new().retry_between(Duration::from_millis(10), Duration::from_secs(1))
 }
 
 /// A backplane whose era is another when it is told so.
 #[derive(Debug)]
-pub struct Shifted {
-    pub inner: Arc<dyn Backplane>,
-    pub shift: std::sync::atomic::AtomicU64,
+pub(crate) struct Shifted {
+    pub(crate) inner: Arc<dyn Backplane>,
+    pub(crate) shift: std::sync::atomic::AtomicU64,
 }
 
 impl Backplane for Shifted {

@@ -224,8 +224,12 @@ impl Working {
     /// Stops: writes down how far it has come, and that it ended as it should.
     pub(super) fn finish(&mut self, setting: &Setting) {
         (self.feed, self.head) = (None, None);
-        let (session, at) = (self.stamps.writer(), self.at);
+        if self.has_begun && self.known.is_none() {
+            let _ = self.reload(setting);
+        }
         // Where that cannot be written, what was done last comes again: that is no failure.
+        let _ = self.settle_owed(setting);
+        let (session, at) = (self.stamps.writer(), self.at);
         let _ = self.update(setting, None, |progress| {
             let was_open = progress.open == Some(session);
             progress.open = progress.open.filter(|open| *open != session);
