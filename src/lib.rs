@@ -78,7 +78,9 @@
 //! compare-and-swap cells behind one trait. A store's own is its journal ([`backplane::Local`]); tests take
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
 //! values that are changed by whoever is first. A [`TopicFold`] ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to
-//! date, saves images of it, and halts where it cannot be whole. `conformance` (feature `conformance`) tries an adapter of yours.
+//! date, saves images of it, and halts where it cannot be whole. A [`Consumer`] ([`TopicHandle::on_event`], [`Store::on_event`])
+//! calls your code for each event, in order and at least once, in whichever process, and gives none up that you have not
+//! told it to. `conformance` (feature `conformance`) tries an adapter of yours.
 //!
 //! # Guarantees
 //!

@@ -11,6 +11,8 @@ mod backoff;
 mod ending;
 #[path = "consumers/lost.rs"]
 mod lost;
+#[path = "consumers/model.rs"]
+mod model;
 #[path = "consumers/sharing.rs"]
 mod sharing;
 #[path = "consumers/world.rs"]

@@ -402,7 +402,10 @@ pub(super) fn statement_25_a_consumer_comes_to_what_a_reader_reads(trial: &mut T
         stop(trial, &consumer)?;
     }
     let mut read = Stored::default();
-    read.read_on(&*inner, &sent.key);
+    wait(trial, "what a reader reads", || {
+        read.read_on(&*inner, &sent.key);
+        Ok(read.numbers.len() >= sent.numbers.len())
+    })?;
     let (wanted, found) = (Digest::of(&read.numbers), Digest::of(&log.done()));
     demand!(
         read.numbers == sent.numbers && wanted == found,

@@ -54,8 +54,9 @@ impl<T> TopicHandle<'_, T> {
     ///
     /// # Errors
     ///
-    /// `InvalidOptions` with all that is wrong. `CursorInUse` if it runs in this store already. `Io` if no thread can be
-    /// started. `Closed`. What goes wrong later its [status](Consumer::status) says.
+    /// `InvalidOptions` with all that is wrong. `CursorInUse` if it runs in this store already. `LimitReached` if the topic has too
+    /// many. `Corrupt` or `FormatTooNew` for what is written of it. `Io` if no thread can be started. `Closed`. A backplane that
+    /// cannot be reached is no error here: like all that goes wrong later its [status](Consumer::status) says that.
     pub fn on_event<F>(&self, name: &str, options: ConsumerOptions, handler: F) -> Result<Consumer>
     where
         T: DeserializeOwned + 'static,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker::backplane::Offset;
-use esker::{ConsumerHaltReason, ConsumerState, OnEraChange, OnLost, Store};
+use esker::{ConsumerHaltReason, ConsumerState, ErrorKind, OnEraChange, OnLost, Store};
 
 use crate::world::{NUMBERS, Script, Shifted, World, options, until, until_at, worlds};
 
@@ -131,4 +131,36 @@ fn in_another_era_it_halts_or_starts_over_also_where_records_are_gone_or_keeps_i
         assert_eq!(run(over, last).0, [2, 3, 4, 5], "from the oldest that is left");
         assert_eq!(run(options(), last).0, Vec::<u64>::new(), "and once");
     }
+}
+
+#[test]
+fn a_place_that_is_damaged_is_an_error_and_never_written_over() {
+    let world = &worlds()[0];
+    let store = world.store();
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    let first = topic.append(&1).unwrap();
+    let consumer = topic.on_event("ship", options(), Script::default().handler()).unwrap();
+    until_at(&consumer, first);
+    let cells = world.cells();
+    let ours = cells.iter().filter(|key| key.starts_with(b"\xffesker."));
+    let mut count = 0;
+    for key in ours {
+        count += 1;
+        let cell = world.plane.load(key).unwrap();
+        world.put_raw(key, cell.revision, b"\xc1");
+    }
+    assert_eq!(count, 2, "the place, and the list of names");
+    topic.append(&2).unwrap();
+    assert_eq!(halted(&consumer).0, ConsumerHaltReason::Damaged);
+    let damaged = [
+        topic.on_event("ship", options(), Script::default().handler()).map(drop),
+        topic.on_event("new", options(), Script::default().handler()).map(drop),
+        topic.compact(first).map(drop),
+        topic.consumers().map(drop),
+        topic.retire_consumer("ship").map(drop),
+    ];
+    for outcome in damaged {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    assert!(world.cells().iter().all(|key| world.plane.load(key).unwrap().bytes.as_deref() == Some(b"\xc1")));
 }

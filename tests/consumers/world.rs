@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use esker::backplane::{
-    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Local, Offset,
-    Stamp, Step, WriterId,
+    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Local, Offset, Put,
+    Revision, Stamp, Step, WriterId,
 };
 use esker::{
     Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
@@ -19,16 +19,21 @@ pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) plane: Arc<dyn Backplane>,
     pub(crate) clock: ManualClock,
+    /// Of the one that has one.
+    journal: Option<Journal>,
 }
 
 pub(crate) fn worlds() -> Vec<World> {
     let journal = Options::new().segment_bytes(64 << 10).background(false).in_memory().unwrap();
     let planes: [(&'static str, Arc<dyn Backplane>); 3] = [
-        ("local", Arc::new(Local::owning(journal).unwrap())),
+        ("local", Arc::new(Local::owning(journal.clone()).unwrap())),
         ("memory", Arc::new(InMemory::new())),
         ("stepwise", Arc::new(InMemory::stepwise())),
     ];
-    planes.map(|(name, plane)| World { name, plane, clock: ManualClock::new() }).into()
+    let journal_of = |name| (name == "local").then(|| journal.clone());
+    planes
+        .map(|(name, plane)| World { name, plane, clock: ManualClock::new(), journal: journal_of(name) })
+        .into()
 }
 
 impl World {
@@ -48,6 +53,18 @@ impl World {
         let stamp = Stamp::new(WriterId::random().unwrap(), 1);
         let append = Append::new(NUMBERS.name(), key, payload, stamp).schema(schema);
         self.plane.commit(&[Step::Append(append)]).unwrap().offset(0).unwrap()
+    }
+
+    /// The keys of all cells.
+    pub(crate) fn cells(&self) -> std::collections::BTreeSet<Vec<u8>> {
+        let journal = self.journal.as_ref().unwrap();
+        let kind = journal.kind_named("esker.cells").unwrap().id;
+        journal.view().kind(kind).map(|entry| entry.unwrap().key().to_vec()).collect()
+    }
+
+    pub(crate) fn put_raw(&self, cell: &[u8], expect: Revision, value: &[u8]) {
+        let put = Put::new(cell, expect, Some(value), Stamp::new(WriterId::random().unwrap(), 1));
+        self.plane.commit(&[Step::Put(put)]).unwrap();
     }
 
     /// Lets the time pass that a consumer waits for.

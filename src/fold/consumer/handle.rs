@@ -60,11 +60,26 @@ struct Shown {
     due: Option<Duration>,
     /// Of which record it was said that it is stuck.
     warned: Option<Offset>,
+    /// Where a call failed last.
+    failed_at: Offset,
+}
+
+impl Shown {
+    /// How often calls have failed, one behind the other. Where it has come on since, what fails now and then is no reason
+    /// to wait longer.
+    fn failed_again(&mut self, at: Offset) -> u32 {
+        let has_come_on = std::mem::replace(&mut self.failed_at, at) != at;
+        match self.status.state {
+            ConsumerState::Unreachable { failures } if !has_come_on => failures.saturating_add(1),
+            _ => 1,
+        }
+    }
 }
 
 impl Shared {
     fn new() -> Self {
-        let shown = Shown { status: ConsumerStatus::new(), due: None, warned: None };
+        let shown =
+            Shown { status: ConsumerStatus::new(), due: None, warned: None, failed_at: Offset::BEGINNING };
         Self {
             cancelled: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
@@ -178,10 +193,7 @@ impl Inner {
             Trouble::Pause(pause) => (None, pause),
             Trouble::Suspended => (Some(ConsumerState::Suspended), self.setting.options.retry.max),
             Trouble::Error(error) => {
-                let failures = match self.shared.shown.lock().status.state {
-                    ConsumerState::Unreachable { failures } => failures.saturating_add(1),
-                    _ => 1,
-                };
+                let failures = self.shared.shown.lock().failed_again(working.at);
                 self.shared.note_error(error.to_string());
                 let pause = Retry::DEFAULT.pause(failures);
                 (Some(ConsumerState::Unreachable { failures }), pause)
@@ -465,9 +477,16 @@ impl Consumers {
                 .noting("close the one that runs under this name first".to_owned()));
         }
         let setting = Setting { plane: Arc::clone(plane), clock: clock.clone(), of: of.clone(), options };
+        let mut working = Working::new(handler.0)?;
+        // From here on compaction asks it, and what is appended is behind its place. A backplane that cannot be reached is asked
+        // again by the task.
+        match working.begin(&setting) {
+            Err(Trouble::Error(error)) if error.kind() != ErrorKind::Disconnected => return Err(error),
+            _ => {}
+        }
         let inner = Arc::new(Inner {
             setting,
-            working: Mutex::new(Working::new(handler.0)?),
+            working: Mutex::new(working),
             shared: Shared::new(),
             pool: Arc::clone(pool),
             task: OnceLock::new(),

@@ -16,6 +16,8 @@ pub(super) struct Order {
 
 #[derive(Default)]
 struct Seen {
+    /// It begins behind an erasure: there a writer does not begin at 1.
+    is_anew: bool,
     generation: Option<u64>,
     writers: BTreeMap<WriterId, u64>,
 }
@@ -47,8 +49,11 @@ impl Order {
 
     pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
         let seen = self.topics.get(record.key());
+        let place = record.place_in_topic();
+        let is_anew = place.is_some_and(|place| place.is_first && place.generation > 1);
+        let begins_at_one = self.is_whole && !is_anew && !seen.is_some_and(|seen| seen.is_anew);
         let last = |writer| seen.and_then(|seen| seen.writers.get(writer)).copied();
-        if let Some(place) = record.place_in_topic() {
+        if let Some(place) = place {
             let expected = match seen.and_then(|seen| seen.generation) {
                 Some(generation) => Some(generation.saturating_add(1)),
                 None => self.is_whole.then_some(1),
@@ -70,8 +75,7 @@ impl Order {
                 expected: format!("record {}:{}", stamp.writer, last + 1),
                 found: format!("record {stamp}"),
             },
-            // Behind an erasure a writer does not begin at 1; there the place says what is missing.
-            None if self.is_whole && stamp.n > 1 && record.place_in_topic().is_none() => Judged::Gap {
+            None if begins_at_one && stamp.n > 1 => Judged::Gap {
                 expected: format!("record {}:1", stamp.writer),
                 found: format!("record {stamp}"),
             },
@@ -86,6 +90,7 @@ impl Order {
         }
         let seen = self.topics.entry(record.key().into()).or_default();
         if let Some(place) = record.place_in_topic() {
+            seen.is_anew = if place.is_first { place.generation > 1 } else { seen.is_anew };
             seen.generation = Some(place.generation);
         }
         if let Some(stamp) = record.stamp() {

@@ -60,7 +60,7 @@ pub(super) struct Setting {
 pub(super) struct Working {
     handler: Box<dyn Deliver>,
     stamps: Stamps,
-    /// `None` where it is not known.
+    /// What was written when somebody looked last; `None` before it has begun.
     known: Option<Known>,
     has_begun: bool,
     /// Of the offsets that follow.
@@ -163,7 +163,8 @@ impl Working {
         match self.go_on(setting, shared, waker) {
             Err(Trouble::Error(error)) => {
                 self.feed = None;
-                self.known = None;
+                // What became of a commit is not known.
+                shared.look_again();
                 Err(judged(error, self.at))
             }
             Err(Trouble::Pause(pause)) => {
@@ -224,9 +225,6 @@ impl Working {
     /// Stops: writes down how far it has come, and that it ended as it should.
     pub(super) fn finish(&mut self, setting: &Setting) {
         (self.feed, self.head) = (None, None);
-        if self.has_begun && self.known.is_none() {
-            let _ = self.reload(setting);
-        }
         // Where that cannot be written, what was done last comes again: that is no failure.
         let _ = self.settle_owed(setting);
         let (session, at) = (self.stamps.writer(), self.at);
@@ -243,8 +241,11 @@ impl Working {
         if !self.has_begun {
             return self.begin(setting);
         }
-        if is_asked || self.known.is_none() {
+        if is_asked {
+            // Until that has come to something it is asked for.
+            shared.look_again();
             self.reload(setting)?;
+            shared.takes_a_look();
         }
         Ok(())
     }
@@ -275,7 +276,7 @@ impl Working {
     }
 
     /// Takes the name up, which is made where there is none.
-    fn begin(&mut self, setting: &Setting) -> Result<(), Trouble> {
+    pub(super) fn begin(&mut self, setting: &Setting) -> Result<(), Trouble> {
         let (plane, of, session) = (&*setting.plane, &setting.of, self.stamps.writer());
         progress::register(plane, of)?;
         for _ in 0..SWAPS {
@@ -352,7 +353,9 @@ impl Working {
             is_of_before
         })?;
         // A place that was moved back is adopted as one of the new era.
-        self.known.take().into_iter().for_each(|known| self.adopt(known));
+        if let Some(known) = self.known.clone() {
+            self.adopt(known);
+        }
         Ok(())
     }
 
