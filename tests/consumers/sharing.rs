@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use esker::backplane::Offset;
 use esker::{Delivery, ErrorKind};
 
-use crate::world::{NUMBERS, Script, options, until, until_at, worlds};
+use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
 
 #[test]
 fn parts_share_the_entities_and_each_has_a_place_of_its_own() {
@@ -106,6 +107,32 @@ fn of_two_processes_of_one_name_each_moves_on_and_the_place_never_goes_back() {
         assert!(failed.iter().all(|failed| *failed <= 4) && failed.iter().sum::<usize>() >= 4, "{failed:?}");
         assert_eq!(consumers[0].dead_letters().unwrap().len(), 1, "it is set aside once");
         assert_eq!(topics[0].consumers().unwrap()[0].poisoned, 1);
+    }
+}
+
+#[test]
+fn one_that_was_overtaken_in_its_handler_leaves_the_place_where_the_other_has_brought_it() {
+    for world in worlds() {
+        let stores = [world.store(), world.store()];
+        let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
+        let last = (1..=5).map(|n| topics[0].append(&n).unwrap()).last().unwrap();
+        let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
+        let slow = topics[0]
+            .on_event("ship", options(), move |delivery: &Delivery<'_, u64>| {
+                tell.send(delivery.event)?;
+                wait.recv()?;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(called.recv().unwrap(), 1);
+        let goes = Script::default();
+        let fast = topics[1].on_event("ship", options(), goes.handler()).unwrap();
+        until_at(&fast, last);
+        go_on.send(()).unwrap();
+        until("the position", || (slow.status().position == last).then_some(()));
+        until_asleep(&slow);
+        assert_eq!(topics[0].consumers().unwrap()[0].position, last, "{}", world.name);
+        assert_eq!((goes.events(), called.try_recv().ok()), (vec![1, 2, 3, 4, 5], None));
     }
 }
 
