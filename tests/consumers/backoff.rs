@@ -19,7 +19,7 @@ fn events_come_once_and_in_order_and_behind_a_restart_those_that_are_new() {
         others.append(&100).unwrap();
         let script = Script::default();
         let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
-        let last = (2..=40).map(|n| topic.append(&n).unwrap()).last().unwrap();
+        let last = (2..=40).fold(Offset::BEGINNING, |_, n| topic.append(&n).unwrap());
         until_at(&consumer, last);
         assert_eq!(consumer.lag().unwrap(), 0);
         store.close().unwrap();

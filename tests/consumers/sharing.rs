@@ -76,7 +76,7 @@ fn of_two_processes_of_one_name_each_moves_on_and_the_place_never_goes_back() {
         let consumers: Vec<_> = (0..2)
             .map(|i| topics[i].on_event("ship", options().max_attempts(4), scripts[i].handler()).unwrap())
             .collect();
-        let last = (1..=30).map(|n| topics[0].append(&n).unwrap()).last().unwrap();
+        let last = (1..=30).fold(Offset::BEGINNING, |_, n| topics[0].append(&n).unwrap());
         let (done, mut highest) = (AtomicBool::new(false), Offset::BEGINNING);
         let ends = Ends(&done);
         std::thread::scope(|threads| {
@@ -115,7 +115,7 @@ fn one_that_was_overtaken_in_its_handler_leaves_the_place_where_the_other_has_br
     for world in worlds() {
         let stores = [world.store(), world.store()];
         let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
-        let last = (1..=5).map(|n| topics[0].append(&n).unwrap()).last().unwrap();
+        let last = (1..=5).fold(Offset::BEGINNING, |_, n| topics[0].append(&n).unwrap());
         let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
         let slow = topics[0]
             .on_event("ship", options(), move |delivery: &Delivery<'_, u64>| {
@@ -141,7 +141,7 @@ fn one_that_stands_moves_on_behind_the_other() {
     for world in worlds() {
         let stores = [world.store(), world.store()];
         let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
-        let last = (1..=3).map(|n| topics[0].append(&n).unwrap()).last().unwrap();
+        let last = (1..=3).fold(Offset::BEGINNING, |_, n| topics[0].append(&n).unwrap());
         let (stands, goes) = (Script::failing([1]), Script::default());
         let standing = topics[0].on_event("ship", options(), stands.handler()).unwrap();
         until("an attempt", || (standing.status().stuck == 1).then_some(()));

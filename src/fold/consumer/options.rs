@@ -85,6 +85,9 @@ impl From<Duration> for CommitEvery {
     }
 }
 
+/// Who is told of what is stuck.
+pub(super) type Warn = Arc<dyn Fn(&ConsumerStatus) + Send + Sync>;
+
 /// What becomes of a record that failed as often as it may.
 #[derive(Clone)]
 pub(super) enum Aside {
@@ -109,7 +112,7 @@ pub struct ConsumerOptions {
     pub(super) commit: CommitEvery,
     pub(super) grace: Duration,
     pub(super) shard: Option<(u32, u32)>,
-    pub(super) on_stuck: Option<Arc<dyn Fn(&ConsumerStatus) + Send + Sync>>,
+    pub(super) on_stuck: Option<Warn>,
 }
 
 impl Default for ConsumerOptions {
