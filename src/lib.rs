@@ -193,6 +193,7 @@ pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;
 pub use fold::consumer::delivery::{DeadLetter, Delivery, Handled};
+pub use fold::consumer::giving_up::PARKED_ENTITIES_MAX;
 pub use fold::consumer::handle::Consumer;
 pub use fold::consumer::info::{
     ConsumerHalt, ConsumerHaltReason, ConsumerInfo, ConsumerState, ConsumerStatus, ParkedEntity,
@@ -201,7 +202,6 @@ pub use fold::consumer::options::{
     CONSUMER_NAME_BYTES_MAX, CommitEvery, ConsumeFrom, ConsumerOptions, OnEraChange, OnLost, OnUndecodable,
 };
 pub use fold::consumer::progress::CONSUMERS_MAX;
-pub use fold::consumer::working::PARKED_ENTITIES_MAX;
 pub use fold::handle::{FoldWatcher, TopicFold};
 pub use fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded, Halt, HaltReason, Verify};
 pub use fold::{At, Fold, Projection};

@@ -7,6 +7,7 @@
 
 mod aside;
 pub(crate) mod delivery;
+pub(crate) mod giving_up;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod options;

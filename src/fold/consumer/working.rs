@@ -24,31 +24,24 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord, WriterId};
+use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fold::consumer::aside::{self, Written};
-use crate::fold::consumer::delivery::{DeadLetter, Deliver, Outcome, Raw};
+use crate::fold::consumer::aside::Written;
+use crate::fold::consumer::delivery::{Deliver, Outcome, Raw};
 use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::info::{ConsumerHalt, ConsumerHaltReason};
-use crate::fold::consumer::options::{
-    Aside, ConsumeFrom, ConsumerOptions, OnEraChange, OnLost, OnUndecodable,
-};
+use crate::fold::consumer::options::{ConsumeFrom, ConsumerOptions, OnEraChange, OnLost};
 use crate::fold::consumer::order::{Judged, Order};
-use crate::fold::consumer::progress::{self, Bytes, Identity, Known, Parking, Progress, SWAPS, Stamps};
+use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
 use crate::fold::panics::guarded;
-use crate::fold::retry::Retry;
-use crate::fold::value::Unfit;
 use crate::id::IdempotencyKey;
 
 /// So many records are consumed in one turn.
 const TURN_RECORDS: usize = 16;
 /// What is missing at one place is asked for again so often.
 const GAP_TRIES: u32 = 3;
-/// So many entities may be parked at a time.
-pub const PARKED_ENTITIES_MAX: usize = 256;
-
 /// What a consumer works on, and how.
 pub(super) struct Setting {
     pub(super) plane: Arc<dyn Backplane>,
@@ -58,16 +51,16 @@ pub(super) struct Setting {
 }
 
 pub(super) struct Working {
-    handler: Box<dyn Deliver>,
+    pub(super) handler: Box<dyn Deliver>,
     stamps: Stamps,
     /// What was written when somebody looked last; `None` before it has begun.
-    known: Option<Known>,
+    pub(super) known: Option<Known>,
     has_begun: bool,
     /// Of the offsets that follow.
     era: Option<Era>,
     feed: Option<Box<dyn Feed>>,
     /// What the feed has delivered and is not done.
-    head: Option<StreamRecord>,
+    pub(super) head: Option<StreamRecord>,
     /// Everything up to here is done, though that may not be written down yet.
     pub(super) at: Offset,
     /// Everything up to here has come, in order.
@@ -80,9 +73,9 @@ pub(super) struct Working {
     /// An attempt that failed, until it is written down: of which record, the how manieth, and why.
     owed: Option<(Offset, u32, String)>,
     /// The dead letter of this record was taken.
-    letter_taken: Option<Offset>,
-    letters_failed: u32,
-    blocked: u32,
+    pub(super) letter_taken: Option<Offset>,
+    pub(super) letters_failed: u32,
+    pub(super) blocked: u32,
     gaps: u32,
 }
 
@@ -466,7 +459,7 @@ impl Working {
     }
 
     /// Before the handler is called for the first time behind an end without a word.
-    fn mark_crash(&mut self, setting: &Setting) -> Result<(), Trouble> {
+    pub(super) fn mark_crash(&mut self, setting: &Setting) -> Result<(), Trouble> {
         if !self.is_unclean {
             return Ok(());
         }
@@ -485,7 +478,13 @@ impl Working {
         }
     }
 
-    fn deliver(&self, setting: &Setting, shared: &Shared, record: &StreamRecord, attempts: u32) -> Outcome {
+    pub(super) fn deliver(
+        &self,
+        setting: &Setting,
+        shared: &Shared,
+        record: &StreamRecord,
+        attempts: u32,
+    ) -> Outcome {
         let raw = Raw {
             record,
             attempt: attempts.saturating_add(1),
@@ -535,220 +534,6 @@ impl Working {
         Trouble::Pause(setting.options.retry.pause(attempts))
     }
 
-    fn unfit(
-        &mut self,
-        setting: &Setting,
-        shared: &Shared,
-        record: &StreamRecord,
-        unfit: Unfit,
-    ) -> Result<(), Trouble> {
-        let (why, text) = match unfit {
-            Unfit::Newer(text) => ("a later build wrote it", text),
-            Unfit::Schema(text) => ("it is of another type", text),
-            Unfit::Undecodable(text) => match setting.options.on_undecodable {
-                OnUndecodable::Skip => return self.skip(setting, record),
-                OnUndecodable::Park => {
-                    let cause = (0, &*text);
-                    return self.park(setting, record, cause, |progress| progress.undecodable += 1);
-                }
-                OnUndecodable::Block => ("it is no value", text),
-            },
-        };
-        self.blocked = self.blocked.saturating_add(1);
-        shared.note_blocked(record.offset(), format!("record {}: {why}: {text}", record.offset()));
-        // A later build of the same name may take it, and this one goes on behind that.
-        let base = setting.options.retry.base.max(Retry::DEFAULT.base);
-        let retry = Retry { base, max: setting.options.retry.max.max(base) };
-        Err(Trouble::Pause(retry.pause(self.blocked)))
-    }
-
-    fn skip(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
-        let offset = record.offset();
-        self.update(setting, None, |progress| {
-            let moved = progress.advance(offset);
-            progress.undecodable += u64::from(moved);
-            moved
-        })?;
-        self.moved_behind(offset);
-        Ok(())
-    }
-
-    /// It failed as often as it may.
-    fn poison(&mut self, setting: &Setting, shared: &Shared, record: &StreamRecord) -> Result<(), Trouble> {
-        let offset = record.offset();
-        let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
-        let (attempts, cause) = (progress.attempts_of(offset), progress.cause.clone());
-        let letter = DeadLetter::of(&setting.of, record, attempts, &cause);
-        let advanced = |progress: &mut Progress| {
-            let moved = progress.advance(offset);
-            progress.poisoned += u64::from(moved);
-            moved
-        };
-        match &setting.options.aside {
-            Aside::Park => {
-                return self.park(setting, record, (attempts, &cause), |progress| progress.poisoned += 1);
-            }
-            Aside::Handler(handler) => {
-                if self.letter_taken != Some(offset) {
-                    let taken = guarded(|| handler(&letter).map_err(|error| error.to_string()));
-                    if let Err(cause) = taken.unwrap_or_else(Err) {
-                        return Err(self.letter_failed(setting, shared, record, &cause));
-                    }
-                    self.letter_taken = Some(offset);
-                }
-                self.update(setting, None, advanced)?;
-            }
-            Aside::DeadLetter => {
-                let written = Written::dead(progress, &letter)?;
-                let without = Written::dead(progress, &DeadLetter { payload: None, ..letter })?;
-                match self.update(setting, Some(&written), advanced) {
-                    Err(Trouble::Error(error)) if is_too_large(&error) => {
-                        self.update(setting, Some(&without), advanced)?;
-                    }
-                    other => _ = other?,
-                }
-            }
-        }
-        self.moved_behind(offset);
-        Ok(())
-    }
-
-    /// Nobody took the dead letter: it alone is tried again.
-    fn letter_failed(
-        &mut self,
-        setting: &Setting,
-        shared: &Shared,
-        record: &StreamRecord,
-        cause: &str,
-    ) -> Trouble {
-        self.letters_failed = self.letters_failed.saturating_add(1);
-        shared.note_error(format!("the dead letter of record {}: {cause}", record.offset()));
-        Trouble::Pause(setting.options.retry.pause(self.letters_failed))
-    }
-
-    /// Sets a record aside behind the others of its entity.
-    fn park(
-        &mut self,
-        setting: &Setting,
-        record: &StreamRecord,
-        (attempts, cause): (u32, &str),
-        count: impl Fn(&mut Progress),
-    ) -> Result<(), Trouble> {
-        let (offset, key) = (record.offset(), record.key());
-        let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
-        if progress.parking(key).is_none() && progress.parked.len() >= PARKED_ENTITIES_MAX {
-            return Err(Error::new(
-                ErrorKind::LimitReached,
-                format!("park record {offset} of {}", setting.of.filter()),
-            )
-            .sides(format!("at most {PARKED_ENTITIES_MAX} entities"), "one more: retry or discard some")
-            .into());
-        }
-        let letter = DeadLetter::of(&setting.of, record, attempts, cause);
-        let parking = match progress.parking(key) {
-            Some(parking) => parking.clone(),
-            None => Parking {
-                key: Bytes(key.to_vec()),
-                episode: WriterId::random()?.raw(),
-                copies: 0,
-                done: 0,
-                first: offset.raw(),
-                last: offset.raw(),
-                attempts,
-                cause: progress::short(cause),
-                retries: false,
-            },
-        };
-        let written = Written::parked(&setting.of, &parking, &letter)?;
-        self.update(setting, Some(&written), |progress| {
-            let known = progress.parking(key);
-            // Somebody else may have retried what was parked, or discarded it: then the record is to be delivered.
-            let is_as_before = known.map_or(0, |known| known.copies) == parking.copies
-                && known.is_none_or(|known| known.episode == parking.episode);
-            if !is_as_before || !progress.advance(offset) {
-                return false;
-            }
-            count(progress);
-            if progress.parking(key).is_none() {
-                progress.parked.push(parking.clone());
-            }
-            if let Some(parking) = progress.parking_mut(key) {
-                (parking.copies, parking.last) = (parking.copies + 1, offset.raw());
-            }
-            true
-        })?;
-        if self.progress().is_none_or(|progress| progress.offset() < offset) {
-            return Err(Trouble::Anew);
-        }
-        self.moved_behind(offset);
-        Ok(())
-    }
-
-    /// Tries what is parked of the entities for which somebody has asked.
-    fn retry_parked(&mut self, setting: &Setting, shared: &Shared) -> Result<(), Trouble> {
-        const BATCH: usize = 64;
-        let asked = |progress: &Progress| progress.parked.iter().find(|parking| parking.retries).cloned();
-        while let Some(parking) = self.progress().and_then(asked) {
-            let batch = aside::parked(&*setting.plane, &setting.of, &parking, BATCH)?;
-            if batch.is_empty() {
-                self.keep_parked(setting, &parking.key.0, "the copies are not there any more")?;
-                continue;
-            }
-            self.mark_crash(setting)?;
-            for (n, letter) in batch {
-                let record = letter.record()?;
-                match self.deliver(setting, shared, &record, parking.attempts) {
-                    Outcome::Done => self.unpark(setting, &parking, n)?,
-                    Outcome::Failed(_) if shared.is_cancelled() => return Err(Trouble::Anew),
-                    Outcome::Failed(cause) => {
-                        self.keep_parked(setting, record.key(), &cause)?;
-                        break;
-                    }
-                    Outcome::Unfit(
-                        Unfit::Newer(cause) | Unfit::Schema(cause) | Unfit::Undecodable(cause),
-                    ) => {
-                        self.keep_parked(setting, record.key(), &cause)?;
-                        break;
-                    }
-                }
-                if shared.is_cancelled() {
-                    return Err(Trouble::Anew);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_parked(&mut self, setting: &Setting, key: &[u8], cause: &str) -> Result<(), Trouble> {
-        self.update(setting, None, |progress| {
-            let Some(parking) = progress.parking_mut(key) else { return false };
-            parking.retries = false;
-            parking.attempts = parking.attempts.saturating_add(1);
-            parking.cause = progress::short(cause);
-            progress.crashes = 0;
-            true
-        })?;
-        Ok(())
-    }
-
-    fn unpark(&mut self, setting: &Setting, done: &Parking, n: u64) -> Result<(), Trouble> {
-        let key = &*done.key.0;
-        self.update(setting, None, |progress| {
-            progress.crashes = 0;
-            let parking = progress.parking_mut(key).filter(|parking| parking.episode == done.episode);
-            let Some(parking) = parking.filter(|parking| parking.done < n) else { return false };
-            (parking.done, parking.attempts) = (n, 0);
-            if parking.done >= parking.copies {
-                progress.parked.retain(|parking| parking.key.0 != key);
-            }
-            true
-        })?;
-        if self.progress().is_some_and(|progress| progress.parking(key).is_none()) {
-            aside::forget_parked(&*setting.plane, &setting.of, done);
-        }
-        Ok(())
-    }
-
     fn done(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
         self.moved_behind(record.offset());
         self.uncommitted = self.uncommitted.saturating_add(1);
@@ -764,7 +549,7 @@ impl Working {
         }
     }
 
-    fn moved_behind(&mut self, offset: Offset) {
+    pub(super) fn moved_behind(&mut self, offset: Offset) {
         self.at = self.at.max(offset);
         self.head = None;
         (self.blocked, self.letters_failed, self.letter_taken) = (0, 0, None);
@@ -789,7 +574,7 @@ impl Working {
 
     /// Changes what is written, with a copy of a record in the same commit. `change` answers whether there is something to
     /// change, and is asked again when somebody else was faster.
-    fn update(
+    pub(super) fn update(
         &mut self,
         setting: &Setting,
         written: Option<&Written>,
@@ -833,10 +618,6 @@ fn is_of_shard(shard: Option<(u32, u32)>, key: &[u8]) -> bool {
     // Not keyed by the store: every process has to come to the same.
     let hash = u128::from_le_bytes(key_of(b"shard", &[key]));
     hash % u128::from(n.max(1)) == u128::from(i)
-}
-
-fn is_too_large(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::BatchTooLarge | ErrorKind::InvalidInput)
 }
 
 /// What is worth another try, and what is not.
