@@ -79,7 +79,9 @@
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
 //! values that are changed by whoever is first; [`Cell::get`] reads what this process knows of one. A [`TopicFold`]
 //! ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to date, saves images of it, and halts where it cannot be whole. What
-//! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). `conformance` (feature `conformance`) tries an adapter of yours.
+//! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). A [`Consumer`] ([`TopicHandle::on_event`],
+//! [`Store::on_event`]) calls your code for each event, in order and at least once, in whichever process, and gives none up that you
+//! have not told it to. `conformance` (feature `conformance`) tries an adapter of yours.
 //! With the feature `nats` all of this may stand on NATS JetStream (`backplane::Nats`), for many processes: eventual, each topic
 //! for itself, and acknowledged before it is synced. `backplane::NatsBridge` copies a journal's facts to it.
 //!
@@ -206,6 +208,16 @@ pub use clock::{Clock, ManualClock};
 pub use compact::policy::{AutoCompact, CompactOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::cache::Freshness;
+pub use fold::consumer::delivery::{DeadLetter, Delivery, Handled};
+pub use fold::consumer::giving_up::PARKED_ENTITIES_MAX;
+pub use fold::consumer::handle::Consumer;
+pub use fold::consumer::info::{
+    ConsumerHalt, ConsumerHaltReason, ConsumerInfo, ConsumerState, ConsumerStatus, ParkedEntity,
+};
+pub use fold::consumer::options::{
+    CONSUMER_NAME_BYTES_MAX, CommitEvery, ConsumeFrom, ConsumerOptions, OnEraChange, OnLost, OnUndecodable,
+};
+pub use fold::consumer::progress::CONSUMERS_MAX;
 pub use fold::handle::{FoldWatcher, TopicFold};
 pub use fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded, Halt, HaltReason, Verify};
 pub use fold::{At, Fold, Projection};

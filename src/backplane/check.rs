@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use crate::backplane::name::Filter;
 use crate::backplane::step::Step;
 use crate::backplane::{
-    CELLS_CHANNEL, IMAGES_STREAM, KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, STEPS_MAX, STREAM_NAME_BYTES_MAX,
+    CELLS_CHANNEL, KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, STEPS_MAX, STREAM_NAME_BYTES_MAX,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::registry::codec_of_stream;
 
-/// Names of the library's own,
+/// Names of the library's own.
 const RESERVED_PREFIX: &str = "esker.";
-/// and those of them that may be used.
-const OWN: [(&str, &str); 2] = [("stream", IMAGES_STREAM), ("channel", CELLS_CHANNEL)];
 
 fn check_length(what: &str, most: usize, found: usize) -> Result<()> {
     if (1..=most).contains(&found) {
@@ -25,7 +24,11 @@ fn check_length(what: &str, most: usize, found: usize) -> Result<()> {
 /// The name of a stream, or of a channel.
 pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
     check_length(&format!("the name of a {what}"), STREAM_NAME_BYTES_MAX, name.len())?;
-    if name.starts_with(RESERVED_PREFIX) && !OWN.contains(&(what, name)) {
+    let is_own = match what {
+        "stream" => codec_of_stream(name).is_some(),
+        _ => name == CELLS_CHANNEL,
+    };
+    if name.starts_with(RESERVED_PREFIX) && !is_own {
         return Err(Error::new(ErrorKind::InvalidInput, format!("use the name of a {what}"))
             .sides(format!("one that does not start with {RESERVED_PREFIX:?}"), format!("{name:?}")));
     }

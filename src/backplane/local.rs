@@ -8,6 +8,8 @@
 //! | offset | Seq: offsets of all streams rise along the one log |
 //! | stamp | an extension of the entry's frame; the window of idempotency keys remembers it |
 //! | image of a fold | record of the kind `esker.images`, as of a stream |
+//! | record that a consumer gave up or set aside | record of the kind `esker.dead` or `esker.parked`, as of a stream |
+//! | how far a consumer has come | cell |
 //! | cell | entity of the kind `esker.cells`, of which the newest entry is kept; its revision is the generation |
 //! | floor of a topic | entity of the kind `esker.floors.` and the stream's name |
 //! | commit | one batch |
@@ -47,7 +49,7 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::record::{Expect, Record};
 use crate::journal::region::Region;
-use crate::journal::registry::{IMAGES_NAME, KindSpec, floors_name, is_reserved};
+use crate::journal::registry::{KindSpec, codec_of_stream, floors_name, is_reserved};
 use crate::journal::stamped::{Placed, Stamped};
 use crate::journal::view::View;
 use crate::options::Durability;
@@ -162,12 +164,14 @@ impl Local {
         if let Some(kind) = self.known(stream)? {
             return Ok(kind);
         }
-        if stream == IMAGES_NAME { self.register_own(stream.to_owned()) } else { self.journal.kind(stream) }
+        match codec_of_stream(stream) {
+            Some(codec) => self.register_own(stream.to_owned(), codec),
+            None => self.journal.kind(stream),
+        }
     }
 
-    fn register_own(&self, name: String) -> Result<KindId> {
-        let spec =
-            KindSpec { name, version: 1, codec: Codec::Bytes, owner: Owner::Facts, fields: Vec::new() };
+    fn register_own(&self, name: String, codec: Codec) -> Result<KindId> {
+        let spec = KindSpec { name, version: 1, codec, owner: Owner::Facts, fields: Vec::new() };
         Ok(self.journal.appending().register_any(spec)?.id)
     }
 
@@ -177,7 +181,7 @@ impl Local {
             return Ok(kind.id);
         }
         let _registering = self.registering.lock();
-        let kind = self.register_own(name)?;
+        let kind = self.register_own(name, Codec::Bytes)?;
         // Only what is newest says anything.
         self.journal.appending().set_keep(kind, Keep::Latest)?;
         Ok(kind)
@@ -303,7 +307,7 @@ fn cell_in(view: &View, kind: KindId, key: &[u8]) -> Result<CellState> {
 
 /// The kind as a stream, if it may be one.
 fn stream_of(kind: &KindInfo) -> Result<KindId> {
-    if kind.owner == Owner::Facts && (kind.name == IMAGES_NAME || !is_reserved(&kind.name)) {
+    if kind.owner == Owner::Facts && (codec_of_stream(&kind.name).is_some() || !is_reserved(&kind.name)) {
         return Ok(kind.id);
     }
     Err(Error::new(ErrorKind::OwnedByState, format!("use the kind {:?} as a stream", kind.name)))

@@ -68,15 +68,19 @@ pub use crate::backplane::pending::{Awaited, Pending};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::{ErrorKind, Result};
-use crate::journal::registry::{CELLS_NAME, IMAGES_NAME};
+use crate::journal::registry::{CELLS_NAME, DEAD_NAME, IMAGES_NAME, PARKED_NAME};
 
-/// The stream of the images of folds (see [`TopicFold`](crate::TopicFold)): the one of the library's own names that a backplane
-/// takes.
+/// The stream of the images of folds: see [`TopicFold`](crate::TopicFold).
 pub const IMAGES_STREAM: &str = IMAGES_NAME;
 /// The channel on which a store says which cell it has changed, and to what revision, so that others look it up (see
 /// [`Cell`](crate::Cell)): the one of the library's own names that a backplane takes for one.
 pub const CELLS_CHANNEL: &str = CELLS_NAME;
-/// A stream's name has at most so many bytes. It has at least one, and does not begin with `esker.`, but for [`IMAGES_STREAM`].
+/// The stream of the records that [consumers](crate::Consumer) gave up, by the name of the consumer.
+pub const DEAD_STREAM: &str = DEAD_NAME;
+/// The stream of the records that consumers have set aside with those behind them.
+pub const PARKED_STREAM: &str = PARKED_NAME;
+/// A stream's name has at most so many bytes. It has at least one, and does not begin with `esker.`, but for [`IMAGES_STREAM`],
+/// [`DEAD_STREAM`] and [`PARKED_STREAM`].
 pub const STREAM_NAME_BYTES_MAX: usize = 200;
 /// The key of a topic or of a cell has at most so many bytes, and at least one. Any bytes may stand in it.
 pub const KEY_BYTES_MAX: usize = 255;

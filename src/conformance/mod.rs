@@ -10,12 +10,13 @@
 //! esker::conformance::contract(&|| Arc::new(plane.reopened()));       // the same storage each time
 //! ```
 //!
-//! Part B is about what runs on a backplane ([`part_b`]): so far, folds over topics.
+//! Part B is about what runs on a backplane ([`part_b`]): folds over topics, and consumers of them.
 //!
 //! A test that cannot fail shows nothing. [`doubles`] has backplanes that each break one rule on purpose: each statement
 //! names those that it has to find ([`Fault::breaks`](doubles::Fault::breaks)). And it has some that only do what a
 //! network does, which no statement may mind.
 
+mod consumers;
 pub mod doubles;
 mod edges;
 mod folds;

@@ -1,8 +1,8 @@
-//! Part B: what runs on a backplane, statement by statement. So far: folds over topics.
+//! Part B: what runs on a backplane, statement by statement: folds over topics, and consumers of them.
 //!
 //! Each is tried on a backplane as it is, and on the doubles that keep the contract; on those that break it
-//! [`NO_OTHER_DIGEST`] has to hold: a fold may halt, lag or begin anew, and its value is never another than that of the first
-//! records of its topic, in their order.
+//! [`NO_OTHER_DIGEST`] and [`NOTHING_PASSED_OVER`] have to hold: a fold may halt, lag or begin anew, and its value is never another
+//! than that of the first records of its topic, in their order; a consumer has done these, and no other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Append, Backplane, Filter, Offset, Step, WriterId};
 use crate::codec;
+use crate::conformance::consumers;
 use crate::conformance::folds::{Digest, Digests, EVENTS, Forged, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::tamper::Tampered;
 use crate::conformance::trial::{Author, Trial, append, careful};
@@ -38,6 +39,12 @@ pub const STATEMENTS: &[Statement] = &[
         says: "interleaved keys never halt a fold, and one record that is missing always does",
         needs_compactor: false,
         run: statement_12_a_missing_record_is_always_found,
+    },
+    Statement {
+        number: 13,
+        says: "compaction drops nothing that a consumer has not done, running or not",
+        needs_compactor: true,
+        run: consumers::statement_13_compaction_waits_for_every_consumer,
     },
     Statement {
         number: 14,
@@ -87,6 +94,30 @@ pub const STATEMENTS: &[Statement] = &[
         needs_compactor: true,
         run: statement_21_verification,
     },
+    Statement {
+        number: 22,
+        says: "a consumer does all events, in order, and goes on where it was",
+        needs_compactor: false,
+        run: consumers::statement_22_order_backoff_commit_and_resume,
+    },
+    Statement {
+        number: 23,
+        says: "what fails as often as it may is a dead letter, once, and ends in the handler suspend",
+        needs_compactor: false,
+        run: consumers::statement_23_dead_letters_and_suspension,
+    },
+    Statement {
+        number: 24,
+        says: "of two processes of one name each moves on behind the other, and the place never goes back",
+        needs_compactor: false,
+        run: consumers::statement_24_two_processes_of_one_name,
+    },
+    Statement {
+        number: 25,
+        says: "a consumer comes to what a reader reads, whatever becomes of its feeds",
+        needs_compactor: false,
+        run: consumers::statement_25_a_consumer_comes_to_what_a_reader_reads,
+    },
 ];
 
 /// What holds also on a backplane that breaks its contract.
@@ -95,6 +126,14 @@ pub const NO_OTHER_DIGEST: Statement = Statement {
     says: "no fold has another value than that of the first records of its topic",
     needs_compactor: false,
     run: no_other_digest,
+};
+
+/// And so does this.
+pub const NOTHING_PASSED_OVER: Statement = Statement {
+    number: 22,
+    says: "what a consumer has done is the first events of its topic, in their order",
+    needs_compactor: false,
+    run: consumers::nothing_is_passed_over,
 };
 
 /// Demands that a fold has halted for a reason, with the value of the first records or with none.
@@ -121,7 +160,7 @@ fn is_halted<F: Fold<State = Digest>>(
     }
 }
 
-fn compact(plane: &dyn Backplane, sent: &Sent, before: Offset) -> Held {
+pub(super) fn compact(plane: &dyn Backplane, sent: &Sent, before: Offset) -> Held {
     let compactor = plane.compactor().ok_or_else(|| Broken("the compactor is gone".to_owned()))?;
     Ok(careful(|| compactor.compact(EVENTS.name(), &sent.key, before))?)
 }
@@ -616,7 +655,7 @@ fn value_of(fold: &TopicFold<Digests>, behind: Offset) -> Vec<Folded<Digest>> {
     waited.ok().into_iter().chain(shown).collect()
 }
 
-fn send_whatever_happens(
+pub(super) fn send_whatever_happens(
     trial: &mut Trial<'_>,
     sent: &mut Sent,
     plane: &dyn Backplane,
@@ -639,15 +678,15 @@ fn send_whatever_happens(
 /// What is in a topic, as far as it can be read with nothing missing: where an acknowledgement was lost that is more than
 /// what was sent.
 #[derive(Default)]
-struct Stored {
+pub(super) struct Stored {
     at: Offset,
-    numbers: Vec<u64>,
+    pub(super) numbers: Vec<u64>,
     last: BTreeMap<WriterId, u64>,
     is_broken: bool,
 }
 
 impl Stored {
-    fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
+    pub(super) fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
         let feed = careful(|| plane.subscribe(Filter::topic(EVENTS.name(), key), self.at));
         let Ok(mut feed) = feed else { return self.is_broken = true };
         while let Ok(Some(record)) = feed.try_next() {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local, Offset};
 use crate::codec;
 use crate::error::{ErrorKind, Result};
+use crate::fold::consumer::progress::clamped;
 use crate::fold::image::{self, Covers, Pieces, repeated};
 use crate::format::chunk::Chunk;
 use crate::format::system::Keep;
@@ -73,14 +74,15 @@ fn decoded(bytes: &[u8]) -> Option<Registered> {
     codec::decode_bytes(bytes).ok()
 }
 
-/// Before which offset events of a topic may be dropped, of those before one. Everybody who drops some asks here.
+/// Before which offset events of a topic may be dropped, of those before one: nothing goes that a consumer has not done. Everybody
+/// who drops some asks here.
 ///
 /// # Errors
 ///
 /// `Halted` if none may be: a fold diverged.
 pub(crate) fn may_go_before(plane: &dyn Backplane, topic: Filter<'_>, before: Offset) -> Result<Offset> {
     image::check_not_marked(plane, topic)?;
-    Ok(before)
+    clamped(plane, topic, before)
 }
 
 /// The newest image of each fold over a topic.

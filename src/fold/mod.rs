@@ -1,6 +1,7 @@
 //! Folds: values derived from the facts about one entity, in order, and always rebuildable.
 
 pub(crate) mod cache;
+pub(crate) mod consumer;
 mod continuity;
 pub(crate) mod folding;
 pub(crate) mod handle;

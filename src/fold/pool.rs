@@ -49,6 +49,11 @@ thread_local! {
     static IS_OF_A_POOL: Cell<bool> = const { Cell::new(false) };
 }
 
+/// True on a thread of a pool, which cannot wait for the end of a task.
+pub(crate) fn is_on_one() -> bool {
+    IS_OF_A_POOL.get()
+}
+
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,

@@ -27,6 +27,10 @@ pub(crate) const CELLS_NAME: &str = "esker.cells";
 
 /// The values of folds over topics.
 pub(crate) const IMAGES_NAME: &str = "esker.images";
+/// Records that consumers gave up.
+pub(crate) const DEAD_NAME: &str = "esker.dead";
+/// Records that consumers have set aside with those behind them.
+pub(crate) const PARKED_NAME: &str = "esker.parked";
 
 /// The facts of sources that come and go.
 pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
@@ -39,6 +43,15 @@ pub(crate) fn floors_name(stream: &str) -> String {
 /// True of the name of a kind that only the library itself writes.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with(RESERVED_PREFIX)
+}
+
+/// The codec of a kind of ours that is a stream of a backplane.
+pub(crate) fn codec_of_stream(name: &str) -> Option<Codec> {
+    match name {
+        IMAGES_NAME => Some(Codec::Bytes),
+        DEAD_NAME | PARKED_NAME => Some(Codec::MessagePack),
+        _ => None,
+    }
 }
 
 /// What a kind should be, before it has a number.
@@ -278,7 +291,7 @@ pub(crate) fn check_not_reserved(name: &str) -> Result<()> {
 /// Refuses a kind under a name of the library's own that is none of its own kinds.
 pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
     let is_own = match (spec.owner, &spec.codec) {
-        (Owner::Facts, Codec::MessagePack) => spec.name == SESSIONS_NAME,
+        (Owner::Facts, Codec::MessagePack) => [SESSIONS_NAME, DEAD_NAME, PARKED_NAME].contains(&&*spec.name),
         (Owner::Facts, Codec::Bytes) => {
             [CELLS_NAME, IMAGES_NAME].contains(&&*spec.name) || spec.name.starts_with(FLOORS_PREFIX)
         }

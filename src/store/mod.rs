@@ -7,6 +7,7 @@
 mod author;
 pub(crate) mod batch;
 pub(crate) mod cell;
+mod consume;
 mod copies;
 pub(crate) mod fact;
 pub(crate) mod facts;
@@ -30,6 +31,7 @@ use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
+use crate::fold::consumer::handle::Consumers;
 use crate::fold::handle::Projectors;
 use crate::fold::image;
 use crate::fold::keeping::Keeping;
@@ -80,6 +82,8 @@ use crate::store::view::StoreView;
 /// ```
 #[derive(Clone)]
 pub struct Store {
+    /// Before the journal, so that they end before it does.
+    consumers: Arc<Consumers>,
     journal: Journal,
     kinds: Arc<Kinds>,
     projections: Arc<Cache>,
@@ -136,6 +140,7 @@ impl Store {
         // Another store over the same journal says the same.
         journal.core().raises_floors.get_or_init(|| Box::new(Keeping(journal.downgrade())));
         Self {
+            consumers: Arc::default(),
             journal,
             kinds: Arc::default(),
             projections: Arc::default(),
@@ -161,7 +166,8 @@ impl Store {
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
         let backplane = Arc::new(OnceLock::from(backplane));
         let (projectors, copies) = tasks_of(&self.journal);
-        Self { backplane, backplane_is_given: true, authors: Arc::default(), projectors, copies, ..self }
+        let (authors, consumers) = (Arc::default(), Arc::default());
+        Self { backplane, backplane_is_given: true, authors, consumers, projectors, copies, ..self }
     }
 
     /// What topics and cells are on: the [`Local`] backplane of this store's journal, if no other was given.
@@ -403,13 +409,16 @@ impl Store {
         self.journal.sync()
     }
 
-    /// Ends the engine for all clones; see [`Journal::close`].
+    /// Ends the engine for all clones; see [`Journal::close`]. [Consumers](crate::Consumer) are told to stop before, and waited for
+    /// as long as each of them says.
     ///
     /// # Errors
     ///
-    /// As [`Journal::close`].
+    /// As [`Journal::close`]; `Timeout` with the names of the consumers whose handlers run on. It is closed all the same.
     pub fn close(&self) -> Result<()> {
-        self.journal.close()
+        let stopped = self.consumers.close();
+        self.journal.close()?;
+        stopped
     }
 
     /// A handle for the store's own threads, which does not keep it open.

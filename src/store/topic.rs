@@ -17,7 +17,6 @@ use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
-use crate::format::system::Keep;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -71,6 +70,10 @@ impl<T> Topic<T> {
     pub const fn name(&self) -> &'static str {
         self.name
     }
+
+    pub(super) const fn schema_version(&self) -> u16 {
+        self.version
+    }
 }
 
 impl<T> Clone for Topic<T> {
@@ -89,9 +92,9 @@ impl<T> fmt::Debug for Topic<T> {
 
 /// One topic of a store: what happened to one key. See [`Topic`].
 pub struct TopicHandle<'s, T> {
-    store: &'s Store,
-    topic: Topic<T>,
-    key: Vec<u8>,
+    pub(super) store: &'s Store,
+    pub(super) topic: Topic<T>,
+    pub(super) key: Vec<u8>,
 }
 
 impl Store {
@@ -105,14 +108,7 @@ impl Store {
     where
         T: Deserialize<'t>,
     {
-        if !self.backplane_is_given {
-            // So that the tool decodes it without the application.
-            let is_new = self.journal.core().registry.read().named(topic.name).is_none();
-            let kind = self.bind(topic.as_facts())?;
-            if is_new {
-                self.journal.keep(kind, Keep::Fold)?;
-            }
-        }
+        self.bind_topic(topic)?;
         Ok(TopicHandle { store: self, topic, key: key.as_ref().to_vec() })
     }
 }
@@ -293,24 +289,26 @@ impl<T> TopicHandle<'_, T> {
         image::begin_anew(&**self.store.backplane()?, &subject, nothing, &is_value)
     }
 
-    /// Drops the events before an offset; see [`Compactor::compact`]. A fold that has no image from behind there, such as
+    /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see
+    /// [`Compactor::compact`]. Answers before which offset that is. A fold that has no image from behind there, such as
     /// [`TopicFold::save_image`] saves, cannot begin any more.
     ///
     /// # Errors
     ///
     /// As [`Compactor::compact`]; `InvalidInput` on a backplane that drops nothing. `Halted` if a fold over this topic
     /// [diverged](crate::Verify): its events are kept.
-    pub fn compact(&self, before: Offset) -> Result<()> {
+    pub fn compact(&self, before: Offset) -> Result<Offset> {
         let compactor: &dyn Compactor = self.store.backplane()?.compactor().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("compact {}", self.filter()))
                 .sides("a backplane with a compactor", "one without")
         })?;
         let plane = &**self.store.backplane()?;
         let before = keeping::may_go_before(plane, self.filter(), before)?;
-        compactor.compact(self.topic.name, &self.key, before)
+        compactor.compact(self.topic.name, &self.key, before)?;
+        Ok(before)
     }
 
-    fn filter(&self) -> Filter<'_> {
+    pub(super) fn filter(&self) -> Filter<'_> {
         Filter::topic(self.topic.name, &self.key)
     }
 }

@@ -1,0 +1,242 @@
+//! What a consumer does not do, or not now: it is stood before, passed over, given up, or set aside with all that follows of its
+//! entity.
+
+use crate::backplane::{StreamRecord, WriterId};
+use crate::error::{Error, ErrorKind};
+use crate::fold::consumer::aside::{self, Written};
+use crate::fold::consumer::delivery::{DeadLetter, Outcome};
+use crate::fold::consumer::handle::Shared;
+use crate::fold::consumer::options::{Aside, OnUndecodable};
+use crate::fold::consumer::progress::{self, Bytes, Parking, Progress};
+use crate::fold::consumer::working::{Setting, Trouble, Working};
+use crate::fold::panics::guarded;
+use crate::fold::retry::Retry;
+use crate::fold::value::Unfit;
+
+/// So many entities may be parked at a time.
+pub const PARKED_ENTITIES_MAX: usize = 256;
+
+impl Working {
+    pub(super) fn unfit(
+        &mut self,
+        setting: &Setting,
+        shared: &Shared,
+        record: &StreamRecord,
+        unfit: Unfit,
+    ) -> Result<(), Trouble> {
+        let (why, text) = match unfit {
+            Unfit::Newer(text) => ("a later build wrote it", text),
+            Unfit::Schema(text) => ("it is of another type", text),
+            Unfit::Undecodable(text) => match setting.options.on_undecodable {
+                OnUndecodable::Skip => return self.skip(setting, record),
+                OnUndecodable::Park => {
+                    let cause = (0, &*text);
+                    return self.park(setting, record, cause, |progress| progress.undecodable += 1);
+                }
+                OnUndecodable::Block => ("it is no value", text),
+            },
+        };
+        self.blocked = self.blocked.saturating_add(1);
+        shared.note_blocked(record.offset(), format!("record {}: {why}: {text}", record.offset()));
+        // A later build of the same name may take it, and this one goes on behind that.
+        let base = setting.options.retry.base.max(Retry::DEFAULT.base);
+        let retry = Retry { base, max: setting.options.retry.max.max(base) };
+        Err(Trouble::Pause(retry.pause(self.blocked)))
+    }
+
+    fn skip(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
+        let offset = record.offset();
+        self.update(setting, None, |progress| {
+            let moved = progress.advance(offset);
+            progress.undecodable += u64::from(moved);
+            moved
+        })?;
+        self.moved_behind(offset);
+        Ok(())
+    }
+
+    /// It failed as often as it may.
+    pub(super) fn poison(
+        &mut self,
+        setting: &Setting,
+        shared: &Shared,
+        record: &StreamRecord,
+    ) -> Result<(), Trouble> {
+        let offset = record.offset();
+        let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
+        let (attempts, cause) = (progress.attempts_of(offset), progress.cause.clone());
+        let letter = DeadLetter::of(&setting.of, record, attempts, &cause);
+        let advanced = |progress: &mut Progress| {
+            let moved = progress.advance(offset);
+            progress.poisoned += u64::from(moved);
+            moved
+        };
+        match &setting.options.aside {
+            Aside::Park => {
+                return self.park(setting, record, (attempts, &cause), |progress| progress.poisoned += 1);
+            }
+            Aside::Handler(handler) => {
+                if self.letter_taken != Some(offset) {
+                    let taken = guarded(|| handler(&letter).map_err(|error| error.to_string()));
+                    if let Err(cause) = taken.unwrap_or_else(Err) {
+                        return Err(self.letter_failed(setting, shared, record, &cause));
+                    }
+                    self.letter_taken = Some(offset);
+                }
+                self.update(setting, None, advanced)?;
+            }
+            Aside::DeadLetter => {
+                let written = Written::dead(progress, &letter)?;
+                let without = Written::dead(progress, &DeadLetter { payload: None, ..letter })?;
+                match self.update(setting, Some(&written), advanced) {
+                    Err(Trouble::Error(error)) if is_too_large(&error) => {
+                        self.update(setting, Some(&without), advanced)?;
+                    }
+                    other => _ = other?,
+                }
+            }
+        }
+        self.moved_behind(offset);
+        Ok(())
+    }
+
+    /// Nobody took the dead letter: it alone is tried again.
+    fn letter_failed(
+        &mut self,
+        setting: &Setting,
+        shared: &Shared,
+        record: &StreamRecord,
+        cause: &str,
+    ) -> Trouble {
+        self.letters_failed = self.letters_failed.saturating_add(1);
+        shared.note_error(format!("the dead letter of record {}: {cause}", record.offset()));
+        Trouble::Pause(setting.options.retry.pause(self.letters_failed))
+    }
+
+    /// Sets a record aside behind the others of its entity.
+    pub(super) fn park(
+        &mut self,
+        setting: &Setting,
+        record: &StreamRecord,
+        (attempts, cause): (u32, &str),
+        count: impl Fn(&mut Progress),
+    ) -> Result<(), Trouble> {
+        let (offset, key) = (record.offset(), record.key());
+        let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
+        if progress.parking(key).is_none() && progress.parked.len() >= PARKED_ENTITIES_MAX {
+            return Err(Error::new(
+                ErrorKind::LimitReached,
+                format!("park record {offset} of {}", setting.of.filter()),
+            )
+            .sides(format!("at most {PARKED_ENTITIES_MAX} entities"), "one more: retry or discard some")
+            .into());
+        }
+        let letter = DeadLetter::of(&setting.of, record, attempts, cause);
+        let parking = match progress.parking(key) {
+            Some(parking) => parking.clone(),
+            None => Parking {
+                key: Bytes(key.to_vec()),
+                episode: WriterId::random()?.raw(),
+                copies: 0,
+                done: 0,
+                first: offset.raw(),
+                last: offset.raw(),
+                attempts,
+                cause: progress::short(cause),
+                retries: false,
+            },
+        };
+        let written = Written::parked(&setting.of, &parking, &letter)?;
+        self.update(setting, Some(&written), |progress| {
+            let known = progress.parking(key);
+            // Somebody else may have retried what was parked, or discarded it: then the record is to be delivered.
+            let is_as_before = known.map_or(0, |known| known.copies) == parking.copies
+                && known.is_none_or(|known| known.episode == parking.episode);
+            if !is_as_before || !progress.advance(offset) {
+                return false;
+            }
+            count(progress);
+            if progress.parking(key).is_none() {
+                progress.parked.push(parking.clone());
+            }
+            if let Some(parking) = progress.parking_mut(key) {
+                (parking.copies, parking.last) = (parking.copies + 1, offset.raw());
+            }
+            true
+        })?;
+        if self.progress().is_none_or(|progress| progress.offset() < offset) {
+            return Err(Trouble::Anew);
+        }
+        self.moved_behind(offset);
+        Ok(())
+    }
+
+    /// Tries what is parked of the entities for which somebody has asked.
+    pub(super) fn retry_parked(&mut self, setting: &Setting, shared: &Shared) -> Result<(), Trouble> {
+        const BATCH: usize = 64;
+        let asked = |progress: &Progress| progress.parked.iter().find(|parking| parking.retries).cloned();
+        while let Some(parking) = self.progress().and_then(asked) {
+            let batch = aside::parked(&*setting.plane, &setting.of, &parking, BATCH)?;
+            if batch.is_empty() {
+                self.keep_parked(setting, &parking.key.0, "the copies are not there any more")?;
+                continue;
+            }
+            self.mark_crash(setting)?;
+            for (n, letter) in batch {
+                let record = letter.record()?;
+                match self.deliver(setting, shared, &record, parking.attempts) {
+                    Outcome::Done => self.unpark(setting, &parking, n)?,
+                    Outcome::Failed(_) if shared.is_cancelled() => return Err(Trouble::Anew),
+                    Outcome::Failed(cause) => {
+                        self.keep_parked(setting, record.key(), &cause)?;
+                        break;
+                    }
+                    Outcome::Unfit(
+                        Unfit::Newer(cause) | Unfit::Schema(cause) | Unfit::Undecodable(cause),
+                    ) => {
+                        self.keep_parked(setting, record.key(), &cause)?;
+                        break;
+                    }
+                }
+                if shared.is_cancelled() {
+                    return Err(Trouble::Anew);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_parked(&mut self, setting: &Setting, key: &[u8], cause: &str) -> Result<(), Trouble> {
+        self.update(setting, None, |progress| {
+            let Some(parking) = progress.parking_mut(key) else { return false };
+            parking.retries = false;
+            parking.attempts = parking.attempts.saturating_add(1);
+            parking.cause = progress::short(cause);
+            progress.crashes = 0;
+            true
+        })?;
+        Ok(())
+    }
+
+    fn unpark(&mut self, setting: &Setting, done: &Parking, n: u64) -> Result<(), Trouble> {
+        let key = &*done.key.0;
+        self.update(setting, None, |progress| {
+            progress.crashes = 0;
+            let parking = progress.parking_mut(key).filter(|parking| parking.episode == done.episode);
+            let Some(parking) = parking.filter(|parking| parking.done < n) else { return false };
+            (parking.done, parking.attempts) = (n, 0);
+            if parking.done >= parking.copies {
+                progress.parked.retain(|parking| parking.key.0 != key);
+            }
+            true
+        })?;
+        if self.progress().is_some_and(|progress| progress.parking(key).is_none()) {
+            aside::forget_parked(&*setting.plane, &setting.of, done);
+        }
+        Ok(())
+    }
+}
+
+fn is_too_large(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::BatchTooLarge | ErrorKind::InvalidInput)
+}

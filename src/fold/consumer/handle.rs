@@ -1,0 +1,531 @@
+//! The handle of a consumer, its task, and the consumers of a store.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::backplane::{Backplane, Offset};
+use crate::clock::{Clock, Moved};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fold::consumer::aside;
+use crate::fold::consumer::delivery::{DeadLetter, Handler};
+use crate::fold::consumer::info::{
+    ConsumerHalt, ConsumerHaltReason, ConsumerState, ConsumerStatus, ParkedEntity,
+};
+use crate::fold::consumer::options::ConsumerOptions;
+use crate::fold::consumer::progress::{self, Identity};
+use crate::fold::consumer::working::{Setting, Trouble, Turn, Working};
+use crate::fold::panics::guarded;
+use crate::fold::pool::{Next, Pool, Work, is_on_one};
+use crate::fold::retry::Retry;
+
+/// A record that failed so often is worth a word.
+const STUCK_TOLD: u32 = 8;
+
+/// A consumer that runs; see [`TopicHandle::on_event`](crate::TopicHandle::on_event).
+///
+/// It goes on when the handle is dropped, until it is [closed](Self::close), or the store is. Clones are of the same one.
+#[derive(Clone)]
+pub struct Consumer {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    setting: Setting,
+    working: Mutex<Working>,
+    shared: Shared,
+    pool: Arc<Pool>,
+    task: OnceLock<u64>,
+}
+
+/// What handles and the task have to say to each other.
+pub(super) struct Shared {
+    /// It is to stop.
+    pub(super) cancelled: AtomicBool,
+    /// What is written may have been changed from outside.
+    is_stale: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    shown: Mutex<Shown>,
+    ended: Condvar,
+}
+
+struct Shown {
+    status: ConsumerStatus,
+    /// Until when it does nothing, by the clock of the store.
+    due: Option<Duration>,
+    /// Of which record it was said that it is stuck.
+    warned: Option<Offset>,
+    /// Where a call failed last.
+    failed_at: Offset,
+}
+
+impl Shown {
+    /// How often calls have failed, one behind the other. Where it has come on since, what fails now and then is no reason
+    /// to wait longer.
+    fn failed_again(&mut self, at: Offset) -> u32 {
+        let has_come_on = std::mem::replace(&mut self.failed_at, at) != at;
+        match self.status.state {
+            ConsumerState::Unreachable { failures } if !has_come_on => failures.saturating_add(1),
+            _ => 1,
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        let shown =
+            Shown { status: ConsumerStatus::new(), due: None, warned: None, failed_at: Offset::BEGINNING };
+        Self {
+            cancelled: AtomicBool::new(false),
+            is_stale: AtomicBool::new(false),
+            waker: Mutex::default(),
+            shown: Mutex::new(shown),
+            ended: Condvar::new(),
+        }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(super) fn look_again(&self) {
+        self.is_stale.store(true, Ordering::Release);
+    }
+
+    pub(super) fn takes_a_look(&self) -> bool {
+        self.is_stale.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn note_error(&self, why: String) {
+        self.shown.lock().status.last_error = Some(why);
+    }
+
+    pub(super) fn note_failed(&self, why: String) {
+        let mut shown = self.shown.lock();
+        shown.status.errors += 1;
+        shown.status.last_error = Some(why);
+    }
+
+    pub(super) fn note_blocked(&self, offset: Offset, why: String) {
+        let mut shown = self.shown.lock();
+        shown.status.forward_incompatible += 1;
+        shown.status.state = ConsumerState::Blocked { offset };
+        shown.status.last_error = Some(why);
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Inner {
+    fn run(&self, waker: &Waker) -> Next {
+        *self.shared.waker.lock() = Some(waker.clone());
+        let mut working = self.working.lock();
+        if self.shared.is_cancelled() {
+            working.finish(&self.setting);
+            self.end(&working, ConsumerState::Stopped);
+            return Next::Done;
+        }
+        if let Some(left) = self.left() {
+            return self.asleep(left);
+        }
+        let outcome = guarded(|| working.turn(&self.setting, &self.shared, waker)).unwrap_or_else(|panic| {
+            let halt = ConsumerHalt::new(ConsumerHaltReason::Damaged, working.at, panic);
+            Err(Trouble::Halt(halt))
+        });
+        let next = self.take_in(&working, outcome);
+        drop(working);
+        self.warn_if_stuck();
+        next
+    }
+
+    /// How much is left of the pause.
+    fn left(&self) -> Option<Duration> {
+        let mut shown = self.shared.shown.lock();
+        let left = shown.due?.checked_sub(self.setting.clock.elapsed()).filter(|left| !left.is_zero());
+        if left.is_none() {
+            (shown.due, shown.status.pause) = (None, None);
+            return None;
+        }
+        left
+    }
+
+    /// Until so much time has passed by the clock of the store. One that is moved by hand tells when it was.
+    fn asleep(&self, left: Duration) -> Next {
+        match self.setting.clock {
+            Clock::System => Next::After(left),
+            Clock::Manual(_) => Next::Asleep,
+        }
+    }
+
+    fn take_in(&self, working: &Working, outcome: Result<Turn, Trouble>) -> Next {
+        let trouble = match outcome {
+            Ok(turn) => {
+                self.show(working, |shown| shown.status.state = ConsumerState::Running);
+                return match (turn, working.commit_in(&self.setting)) {
+                    (Turn::More, _) => Next::Again,
+                    (Turn::Drained, None) => Next::Asleep,
+                    (Turn::Drained, Some(left)) => self.asleep(left),
+                };
+            }
+            Err(trouble) => trouble,
+        };
+        let (state, pause) = match trouble {
+            Trouble::Anew => {
+                self.show(working, |_| {});
+                return Next::Again;
+            }
+            Trouble::Halt(halt) => {
+                let is_closed = halt.why == ConsumerHaltReason::Closed;
+                let state = if is_closed { ConsumerState::Stopped } else { ConsumerState::Halted(halt) };
+                self.end(working, state);
+                return Next::Done;
+            }
+            Trouble::Pause(pause) => (None, pause),
+            Trouble::Suspended => (Some(ConsumerState::Suspended), self.setting.options.retry.max),
+            Trouble::Error(error) => {
+                let failures = self.shared.shown.lock().failed_again(working.at);
+                self.shared.note_error(error.to_string());
+                let pause = Retry::DEFAULT.pause(failures);
+                (Some(ConsumerState::Unreachable { failures }), pause)
+            }
+        };
+        let due = self.setting.clock.elapsed().saturating_add(pause);
+        self.show(working, |shown| {
+            let attempts = working.stuck();
+            match state {
+                Some(state) => shown.status.state = state,
+                None if attempts > 0 => {
+                    shown.status.state =
+                        ConsumerState::Retrying { offset: working.stands_before(), attempts };
+                }
+                // It said why it stands.
+                None => {}
+            }
+            (shown.due, shown.status.pause) = (Some(due), Some(pause));
+        });
+        self.asleep(pause)
+    }
+
+    fn end(&self, working: &Working, state: ConsumerState) {
+        self.show(working, |shown| {
+            if let ConsumerState::Halted(halt) = &state {
+                shown.status.last_error = Some(halt.to_string());
+            }
+            shown.status.state = state;
+            (shown.due, shown.status.pause) = (None, None);
+        });
+        self.shared.ended.notify_all();
+    }
+
+    fn show(&self, working: &Working, change: impl FnOnce(&mut Shown)) {
+        let mut shown = self.shared.shown.lock();
+        let status = &mut shown.status;
+        status.position = working.at;
+        status.stuck = working.stuck();
+        if let Some(progress) = working.progress() {
+            status.committed = progress.offset();
+            (status.poisoned, status.undecodable) = (progress.poisoned, progress.undecodable);
+            (status.reseeded, status.crashes) = (progress.reseeded, progress.crashes);
+            status.parked = progress.parked_records();
+        }
+        change(&mut shown);
+    }
+
+    fn warn_if_stuck(&self) {
+        let Some(warn) = &self.setting.options.on_stuck else { return };
+        let status = {
+            let mut shown = self.shared.shown.lock();
+            let ConsumerState::Retrying { offset, attempts } = shown.status.state else { return };
+            if attempts < STUCK_TOLD || shown.warned == Some(offset) {
+                return;
+            }
+            shown.warned = Some(offset);
+            shown.status.clone()
+        };
+        // What goes wrong in it is its own.
+        let _ = guarded(|| warn(&status));
+    }
+
+    /// Tells it to stop, behind what is under way.
+    fn cancel(&self) {
+        self.shared.cancelled.store(true, Ordering::Release);
+        self.shared.wake();
+    }
+
+    /// Waits for its end, as long as it may take.
+    fn wait(&self) -> Result<()> {
+        let deadline = Instant::now().checked_add(self.setting.options.grace);
+        let mut shown = self.shared.shown.lock();
+        while !shown.status.has_ended() {
+            let Some(deadline) = deadline else {
+                self.shared.ended.wait(&mut shown);
+                continue;
+            };
+            let is_over = self.shared.ended.wait_until(&mut shown, deadline).timed_out();
+            if is_over && !shown.status.has_ended() {
+                let (of, grace) = (&self.setting.of, self.setting.options.grace);
+                let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
+                return Err(Error::new(ErrorKind::Timeout, doing)
+                    .sides(format!("an end within {grace:?}"), "a handler that runs on"));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.shared.shown.lock().status.has_ended()
+    }
+}
+
+impl Moved for Inner {
+    fn moved(&self) {
+        self.shared.wake();
+    }
+}
+
+/// What the pool has of a consumer: nothing that keeps it.
+struct Task(Weak<Inner>);
+
+impl Work for Task {
+    fn run(&mut self, waker: &Waker) -> Next {
+        self.0.upgrade().map_or(Next::Done, |inner| inner.run(waker))
+    }
+}
+
+impl Consumer {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.setting.of.name
+    }
+
+    /// What it is doing, and has done.
+    #[must_use]
+    pub fn status(&self) -> ConsumerStatus {
+        self.inner.shared.shown.lock().status.clone()
+    }
+
+    /// How far it is behind the newest record: 0 if it is not. Offsets have holes, so it is at least the number of records
+    /// that are to come.
+    ///
+    /// # Errors
+    ///
+    /// As [`head`](Backplane::head).
+    pub fn lag(&self) -> Result<u64> {
+        let head = self.plane().head(self.inner.setting.of.filter())?;
+        Ok(head.raw().saturating_sub(self.status().position.raw()))
+    }
+
+    /// True if it has seen all that there was, or waits for its time: nothing happens before somebody appends, or the clock
+    /// goes on.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.inner.task.get().is_some_and(|task| self.inner.pool.is_asleep(*task))
+    }
+
+    /// Tells it to stop, and does not wait: [`Delivery::cancelled`](crate::Delivery::cancelled) is true from now on.
+    pub fn stop(&self) {
+        self.inner.cancel();
+    }
+
+    /// Stops it: tells the handler so, and waits for it, as long as the options say.
+    ///
+    /// # Errors
+    ///
+    /// `Timeout` with its name if the handler runs on; it ends behind that. `WouldDeadlock` in a handler.
+    pub fn close(&self) -> Result<()> {
+        self.inner.cancel();
+        if is_on_one() && !self.inner.has_ended() {
+            let doing = format!("wait for the end of the consumer {:?}", self.name());
+            return Err(Error::new(ErrorKind::WouldDeadlock, doing));
+        }
+        self.inner.wait()
+    }
+
+    /// Lets it go on that is suspended. Answers whether it was.
+    ///
+    /// # Errors
+    ///
+    /// What [`load`](Backplane::load) and [`commit`](Backplane::commit) answer.
+    pub fn resume(&self) -> Result<bool> {
+        self.change(|progress| {
+            progress.crashes = 0;
+            progress.suspended.take().is_some()
+        })
+    }
+
+    /// The entities of which records are parked.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Backplane::load).
+    pub fn parked(&self) -> Result<Vec<ParkedEntity>> {
+        let known = progress::load(self.plane(), &self.inner.setting.of)?;
+        let parked = known.map_or_else(Vec::new, |known| known.progress.parked);
+        Ok(parked.iter().map(ParkedEntity::of).collect())
+    }
+
+    /// The records that are parked of an entity, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Backplane::subscribe); `Corrupt`.
+    pub fn parked_records(&self, key: impl AsRef<[u8]>) -> Result<Vec<DeadLetter>> {
+        let of = &self.inner.setting.of;
+        let known = progress::load(self.plane(), of)?;
+        let Some(parking) = known.as_ref().and_then(|known| known.progress.parking(key.as_ref())) else {
+            return Ok(Vec::new());
+        };
+        let letters = aside::parked(self.plane(), of, parking, usize::MAX)?;
+        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    }
+
+    /// Tries the parked records of an entity again, in order, up to one that fails. When all are done the entity is not parked any
+    /// more. Answers whether there are any.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume).
+    pub fn retry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.change(|progress| {
+            let parking = progress.parking_mut(key.as_ref());
+            parking.map(|parking| parking.retries = true).is_some()
+        })
+    }
+
+    /// Gives the parked records of an entity up; what comes of it is delivered. Answers whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume).
+    pub fn discard(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        let mut gone = None;
+        let is_changed = self.change(|progress| {
+            gone = progress.parking(key).cloned();
+            progress.parked.retain(|parking| parking.key.0 != key);
+            gone.is_some()
+        })?;
+        if let Some(gone) = gone {
+            aside::forget_parked(self.plane(), &self.inner.setting.of, &gone);
+        }
+        Ok(is_changed)
+    }
+
+    /// Its dead letters in the built-in stream, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Backplane::subscribe); `Corrupt`.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        aside::dead_letters(self.plane(), &self.inner.setting.of)
+    }
+
+    fn plane(&self) -> &dyn Backplane {
+        &*self.inner.setting.plane
+    }
+
+    fn change(&self, change: impl FnMut(&mut progress::Progress) -> bool) -> Result<bool> {
+        let is_changed = progress::change(self.plane(), &self.inner.setting.of, change)?;
+        // It need not wait for its time.
+        self.inner.shared.shown.lock().due = None;
+        self.inner.shared.look_again();
+        self.inner.shared.wake();
+        Ok(is_changed)
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = &self.inner.setting.of;
+        write!(f, "Consumer({:?} of {}, {:?})", of.name, of.filter(), self.status().state)
+    }
+}
+
+/// The consumers that run in one store. With it they end.
+#[derive(Default)]
+pub(crate) struct Consumers {
+    running: Mutex<HashMap<Identity, Arc<Inner>>>,
+}
+
+impl Consumers {
+    /// Starts a consumer.
+    pub(crate) fn start(
+        &self,
+        pool: &Arc<Pool>,
+        (plane, clock): (&Arc<dyn Backplane>, &Clock),
+        of: Identity,
+        options: ConsumerOptions,
+        handler: Handler,
+    ) -> Result<Consumer> {
+        options.check(&of.name, of.key.is_some())?;
+        let mut running = self.running.lock();
+        running.retain(|_, inner| !inner.has_ended());
+        if running.contains_key(&of) {
+            let doing = format!("start the consumer {:?} of {}", of.name, of.filter());
+            return Err(Error::new(ErrorKind::CursorInUse, doing)
+                .noting("close the one that runs under this name first".to_owned()));
+        }
+        let setting = Setting { plane: Arc::clone(plane), clock: clock.clone(), of: of.clone(), options };
+        let mut working = Working::new(handler.0)?;
+        // From here on compaction asks it, and what is appended is behind its place. A backplane that cannot be reached is asked
+        // again by the task.
+        match working.begin(&setting) {
+            Err(Trouble::Error(error)) if error.kind() != ErrorKind::Disconnected => return Err(error),
+            _ => {}
+        }
+        let inner = Arc::new(Inner {
+            setting,
+            working: Mutex::new(working),
+            shared: Shared::new(),
+            pool: Arc::clone(pool),
+            task: OnceLock::new(),
+        });
+        let weak: Weak<Inner> = Arc::downgrade(&inner);
+        clock.tell(weak.clone());
+        let task = pool.add(Box::new(Task(weak)))?;
+        inner.task.get_or_init(|| task);
+        running.insert(of, Arc::clone(&inner));
+        Ok(Consumer { inner })
+    }
+
+    /// Stops all of them, and waits as long as each says; tells the first that runs on.
+    pub(crate) fn close(&self) -> Result<()> {
+        let running = std::mem::take(&mut *self.running.lock());
+        running.values().for_each(|inner| inner.cancel());
+        if is_on_one() {
+            // One of them is the one that waits: they end behind it.
+            return Ok(());
+        }
+        let late: Vec<Error> = running.values().filter_map(|inner| inner.wait().err()).collect();
+        let names: Vec<String> = late.iter().map(|error| error.attempted().to_owned()).collect();
+        match late.into_iter().next() {
+            Some(first) if names.len() > 1 => Err(first.noting(names.join("; "))),
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Consumers {
+    fn drop(&mut self) {
+        // Nobody is left to tell.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Consumers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Consumers({} running)", self.running.lock().len())
+    }
+}

@@ -1,0 +1,16 @@
+//! Consumers: named, in order, at least once, over the records of a topic or of all topics of a stream.
+//!
+//! A consumer is a task of the pool of folds; its place is a cell of the backplane. What it sets aside goes there in one
+//! commit with the step over it, where commits are atomic. Where they are not, a copy comes first and the place last, under a
+//! stamp to which every process comes: a process that ends in between leaves a copy that is written once, and the record is
+//! tried, or set aside, once more.
+
+mod aside;
+pub(crate) mod delivery;
+pub(crate) mod giving_up;
+pub(crate) mod handle;
+pub(crate) mod info;
+pub(crate) mod options;
+mod order;
+pub(crate) mod progress;
+pub(crate) mod working;

@@ -1,0 +1,272 @@
+//! What is given up: dead letters, what is parked, and what cannot be read.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use esker::backplane::{DEAD_STREAM, Filter, Offset};
+use esker::{ConsumerState, DeadLetter, ErrorKind, OnUndecodable, Topic};
+
+use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
+
+#[test]
+fn a_record_that_failed_as_often_as_it_may_is_a_dead_letter_and_those_behind_it_come() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let bad = topic.append(&2).unwrap();
+        let last = topic.append(&3).unwrap();
+        let script = Script::failing([2]);
+        let consumer = topic.on_event("ship", options().max_attempts(3), script.handler()).unwrap();
+        for attempt in 1..3 {
+            until("an attempt", || (consumer.status().stuck == attempt).then_some(()));
+            assert!(consumer.dead_letters().unwrap().is_empty(), "it may be tried again");
+            world.pass_the_pause_of(&consumer);
+        }
+        until_at(&consumer, last);
+        assert_eq!(script.events(), [1, 2, 2, 2, 3], "{}: exactly three", world.name);
+        let status = consumer.status();
+        assert_eq!((status.poisoned, status.stuck, status.errors), (1, 0, 3));
+        let letters = consumer.dead_letters().unwrap();
+        let [DeadLetter { consumer: name, stream, key, offset, payload, attempts, cause, .. }] = &letters[..]
+        else {
+            panic!("{letters:?}")
+        };
+        assert_eq!((name.as_str(), stream.as_str(), &**key, *offset), ("ship", "number", &b"a"[..], bad));
+        assert_eq!((payload.as_deref(), *attempts, cause.as_str()), (Some(&[2][..]), 3, "2 fails"));
+        assert!(world.plane.head(Filter::topic(DEAD_STREAM, b"ship")).unwrap() > Offset::BEGINNING);
+    }
+}
+
+#[test]
+fn who_takes_dead_letters_and_fails_is_asked_again_alone_and_nothing_goes_past_it() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let last = topic.append(&2).unwrap();
+        let script = Script::failing([1]);
+        let (refuses, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+        let taken: Arc<Mutex<Vec<DeadLetter>>> = Arc::default();
+        let letters = {
+            let (refuses, asked, taken) = (Arc::clone(&refuses), Arc::clone(&asked), Arc::clone(&taken));
+            move |letter: &DeadLetter| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                if refuses.load(Ordering::SeqCst) {
+                    return Err("the desk is closed".into());
+                }
+                taken.lock().unwrap().push(letter.clone());
+                Ok(())
+            }
+        };
+        let options = options().max_attempts(1).dead_letter(letters);
+        let consumer = topic.on_event("ship", options, script.handler()).unwrap();
+        for times in 1..5 {
+            until("a refusal", || (consumer.status().stuck == 1 + times).then_some(()));
+            assert_eq!(asked.load(Ordering::SeqCst), times);
+            let told = consumer.status().last_error.unwrap();
+            assert!(told.contains("the desk is closed"), "{told}");
+            if times == 4 {
+                refuses.store(false, Ordering::SeqCst);
+            }
+            world.pass_the_pause_of(&consumer);
+        }
+        until_at(&consumer, last);
+        assert_eq!(script.events(), [1, 2], "{}: the handler itself was called once", world.name);
+        assert_eq!(asked.load(Ordering::SeqCst), 5);
+        assert_eq!(taken.lock().unwrap()[0].cause, "1 fails");
+        assert!(consumer.dead_letters().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn an_entity_is_parked_in_order_and_comes_again_when_somebody_asks() {
+    for world in worlds() {
+        let store = world.store();
+        let [a, b] = ["a", "b"].map(|key| store.topic(NUMBERS, key).unwrap());
+        a.append(&1).unwrap();
+        a.append(&2).unwrap();
+        b.append(&10).unwrap();
+        let script = Script::failing([1]);
+        let options = options().max_attempts(1).park();
+        let consumer = store.on_event(NUMBERS, "ship", options, script.handler()).unwrap();
+        a.append(&3).unwrap();
+        let last = b.append(&11).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(script.events(), [1, 10, 11], "{}", world.name);
+        let parked = consumer.parked().unwrap();
+        assert_eq!((parked.len(), &*parked[0].key, parked[0].records), (1, &b"a"[..], 3));
+        assert_eq!((parked[0].attempts, parked[0].cause.as_str()), (1, "1 fails"));
+        let payloads = consumer.parked_records("a").unwrap();
+        assert_eq!(
+            payloads.iter().map(|letter| letter.payload.clone().unwrap()[0]).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        assert_eq!((consumer.status().parked, consumer.status().poisoned), (3, 1));
+        assert_eq!(store.consumers(NUMBERS).unwrap()[0].parked, 3);
+
+        // Asked for while it still fails, it stays.
+        assert!(consumer.retry("a").unwrap());
+        until("a second attempt", || (consumer.parked().unwrap()[0].attempts == 2).then_some(()));
+        assert_eq!(script.events(), [1, 10, 11, 1]);
+        // Behind a restart too; and in order, with what comes meanwhile.
+        consumer.close().unwrap();
+        let options = crate::world::options().max_attempts(1).park();
+        let consumer = store.on_event(NUMBERS, "ship", options, script.handler()).unwrap();
+        a.append(&4).unwrap();
+        until("four", || (consumer.status().parked == 4).then_some(()));
+        script.mend();
+        assert!(consumer.retry("a").unwrap());
+        until("nothing parked", || (consumer.status().parked == 0).then_some(()));
+        assert_eq!(script.events(), [1, 10, 11, 1, 1, 2, 3, 4]);
+        let last = a.append(&5).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(script.events().last(), Some(&5));
+        assert!(!consumer.retry("a").unwrap(), "nothing is parked any more");
+    }
+}
+
+#[test]
+fn what_is_parked_can_be_given_up() {
+    for world in worlds() {
+        let store = world.store();
+        let a = store.topic(NUMBERS, "a").unwrap();
+        let script = Script::failing([1]);
+        let options = options().max_attempts(1).park();
+        let consumer = a.on_event("ship", options, script.handler()).unwrap();
+        a.append(&1).unwrap();
+        let last = a.append(&2).unwrap();
+        until_at(&consumer, last);
+        assert!(consumer.discard("a").unwrap() && !consumer.discard("a").unwrap());
+        let last = a.append(&3).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(script.events(), [1, 3], "{}", world.name);
+        // Parked once more, nothing of the first time is there.
+        a.append(&1).unwrap();
+        let last = a.append(&4).unwrap();
+        until_at(&consumer, last);
+        let again = consumer.parked_records("a").unwrap();
+        assert_eq!(again.iter().map(|letter| letter.payload.clone().unwrap()[0]).collect::<Vec<_>>(), [1, 4]);
+    }
+}
+
+#[test]
+fn what_nobody_can_have_written_is_passed_over_or_parked_or_stood_before_as_it_was_told() {
+    // An array of two, cut short.
+    const CUT: &[u8] = &[0x92, 1];
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let bad = world.append_raw(b"a", CUT, 1);
+        let last = topic.append(&2).unwrap();
+        let [skips, parks, blocks] = [(); 3].map(|()| Script::default());
+        let skipping = topic.on_event("skip", options(), skips.handler()).unwrap();
+        until_at(&skipping, last);
+        assert_eq!((skips.events(), skipping.status().undecodable), (vec![1, 2], 1), "{}", world.name);
+        assert_eq!(skipping.status().poisoned, 0);
+
+        let options_of = |on| options().on_undecodable(on).max_attempts(1);
+        let parking = topic.on_event("park", options_of(OnUndecodable::Park), parks.handler()).unwrap();
+        until_at(&parking, last);
+        assert_eq!((parks.events(), parking.status().parked), (vec![1], 2));
+        assert_eq!(parking.parked_records("a").unwrap()[0].payload.as_deref(), Some(CUT));
+
+        let blocking = topic.on_event("block", options_of(OnUndecodable::Block), blocks.handler()).unwrap();
+        for _ in 0..5 {
+            world.pass_the_pause_of(&blocking);
+        }
+        until_asleep(&blocking);
+        assert_eq!(blocking.status().state, ConsumerState::Blocked { offset: bad });
+        assert_eq!((blocks.events(), blocking.status().poisoned), (vec![1], 0));
+    }
+}
+
+#[test]
+fn what_a_later_build_wrote_is_never_skipped_and_a_later_build_of_the_same_name_takes_it() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let newer = world.append_raw(b"a", &[2], 2);
+        let last = topic.append(&3).unwrap();
+        let (old, new) = (Script::default(), Script::default());
+        let consumer = topic.on_event("ship", options().max_attempts(1), old.handler()).unwrap();
+        let mut elapsed = Duration::ZERO;
+        while elapsed < Duration::from_secs(1) {
+            elapsed += world.pass_the_pause_of(&consumer);
+            until_asleep(&consumer);
+        }
+        let status = consumer.status();
+        assert!(status.forward_incompatible <= 10, "{}: {status:?}", world.name);
+        assert_eq!(status.state, ConsumerState::Blocked { offset: newer });
+        assert_eq!((status.poisoned, status.undecodable), (0, 0));
+        assert!(status.last_error.unwrap().contains("version 2"));
+
+        let later = world.store();
+        let topic = later.topic(Topic::<u64>::new("number").version(2), "a").unwrap();
+        let taking = topic.on_event("ship", options(), new.handler()).unwrap();
+        until_at(&taking, last);
+        assert_eq!(new.events(), [2, 3]);
+        // The old one notices, and has nothing left to do.
+        world.pass_the_pause_of(&consumer);
+        until("the position", || (consumer.status().position == last).then_some(()));
+        until_asleep(&consumer);
+        assert_eq!((old.events(), consumer.status().state), (vec![1], ConsumerState::Running));
+    }
+}
+
+#[test]
+fn another_type_blocks_and_is_not_taken_for_what_cannot_be_read() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let text = world.append_raw(b"a", b"\xa3abc", 1);
+        let script = Script::default();
+        let consumer = topic.on_event("ship", options().max_attempts(1), script.handler()).unwrap();
+        until("a block", || {
+            (consumer.status().state == ConsumerState::Blocked { offset: text }).then_some(())
+        });
+        assert_eq!((consumer.status().undecodable, consumer.status().poisoned), (0, 0));
+        assert!(consumer.status().last_error.unwrap().contains("another type"));
+    }
+}
+
+#[test]
+fn a_payload_that_is_too_large_to_be_copied_is_a_dead_letter_without_it() {
+    for world in worlds().into_iter().skip(1) {
+        let texts: Topic<String> = Topic::new("text");
+        let store = world.store();
+        let topic = store.topic(texts, "a").unwrap();
+        topic.append(&"x".repeat(esker::backplane::PAYLOAD_BYTES_PORTABLE - 5)).unwrap();
+        let last = topic.append(&"y".to_owned()).unwrap();
+        let options = options().max_attempts(1);
+        let consumer =
+            topic
+                .on_event("ship", options, |delivery: &esker::Delivery<'_, String>| {
+                    if delivery.event.len() > 1 { Err("too long".into()) } else { Ok(()) }
+                })
+                .unwrap();
+        until_at(&consumer, last);
+        let letters = consumer.dead_letters().unwrap();
+        assert_eq!((letters.len(), letters[0].payload.as_ref()), (1, None), "{}", world.name);
+    }
+}
+
+#[test]
+fn the_built_in_streams_are_facts_that_anybody_reads_and_only_the_library_writes() {
+    let journal = esker::Options::new().background(false).in_memory().unwrap();
+    let store = esker::Store::over(journal);
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    let script = Script::failing([1]);
+    let options = options().max_attempts(1);
+    let consumer = topic.on_event("ship", options, script.handler()).unwrap();
+    let offset = topic.append(&1).unwrap();
+    until_at(&consumer, offset);
+    let kind = store.journal().kind_named(DEAD_STREAM).unwrap();
+    assert_eq!(kind.codec, esker::Codec::MessagePack, "the tool decodes it");
+    assert_eq!(store.journal().view().kind(kind.id).count(), 1);
+    let error = store.append(esker::Facts::<u64>::new(DEAD_STREAM), "ship", &1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OwnedByState, "{error}");
+}

@@ -1,0 +1,173 @@
+//! Ends: as they should be, of a handler that runs on, and without a word.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Handled, Store};
+
+use crate::world::{NUMBERS, Script, World, options, until, until_asleep, until_at, worlds};
+
+/// A handler that says that it was called, and goes on when it is told.
+fn held() -> (impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static, Receiver<u64>, Sender<()>) {
+    let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
+    let handler = move |delivery: &Delivery<'_, u64>| {
+        tell.send(delivery.event)?;
+        wait.recv()?;
+        Ok(())
+    };
+    (handler, called, go_on)
+}
+
+#[test]
+fn a_close_tells_the_handler_and_names_who_runs_on() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let (handler, called, go_on) = held();
+        let consumer = topic.on_event("ship", options().grace(Duration::ZERO), handler).unwrap();
+        called.recv().unwrap();
+        let error = consumer.close().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.to_string().contains("\"ship\" of number/a"), "{error}");
+        let error = topic.on_event("ship", options(), Script::default().handler()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CursorInUse, "its handler still runs: {error}");
+        go_on.send(()).unwrap();
+        until("its end", || consumer.status().has_ended().then_some(()));
+        assert_eq!(consumer.status().state, ConsumerState::Stopped);
+        let info = &topic.consumers().unwrap()[0];
+        assert!(!info.is_open && info.position == consumer.status().position, "{info:?}");
+        let script = Script::default();
+        let again = topic.on_event("ship", options(), script.handler()).unwrap();
+        let last = topic.append(&2).unwrap();
+        until_at(&again, last);
+        assert_eq!(script.events(), [2], "{}: what was done when it ended is done", world.name);
+    }
+}
+
+#[test]
+fn a_handler_that_looks_is_cancelled_and_what_it_answers_then_is_no_failure() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        topic.append(&1).unwrap();
+        let (tell, called) = channel();
+        let consumer = topic
+            .on_event("ship", options(), move |delivery: &Delivery<'_, u64>| {
+                tell.send(())?;
+                while !delivery.cancelled() {
+                    std::thread::yield_now();
+                }
+                Err("cancelled".into())
+            })
+            .unwrap();
+        called.recv().unwrap();
+        store.close().unwrap();
+        assert_eq!((consumer.status().state, consumer.status().errors), (ConsumerState::Stopped, 0));
+        let info = &world.store().topic(NUMBERS, "a").unwrap().consumers().unwrap()[0];
+        assert_eq!((info.attempts, info.is_open), (0, false), "{}", world.name);
+    }
+}
+
+#[test]
+fn a_handler_that_waits_for_its_own_end_is_told_and_one_that_stops_itself_ends_behind_itself() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let own: Arc<Mutex<Option<Consumer>>> = Arc::default();
+        let (tell, told) = channel();
+        let handle = Arc::clone(&own);
+        let consumer = topic
+            .on_event("ship", options(), move |_: &Delivery<'_, u64>| {
+                let own = handle.lock().unwrap().take().ok_or("not yet")?;
+                tell.send(own.close().unwrap_err().kind())?;
+                Ok(())
+            })
+            .unwrap();
+        *own.lock().unwrap() = Some(consumer.clone());
+        let offset = topic.append(&1).unwrap();
+        assert_eq!(told.recv().unwrap(), ErrorKind::WouldDeadlock);
+        until("its end", || consumer.status().has_ended().then_some(()));
+        assert_eq!(consumer.status().committed, offset, "{}", world.name);
+    }
+}
+
+#[test]
+fn the_last_handle_of_a_store_ends_its_consumers_as_they_should_be() {
+    for world in worlds() {
+        let store = world.store();
+        let offset = store.topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let script = Script::default();
+        let consumer =
+            store.topic(NUMBERS, "a").unwrap().on_event("ship", options(), script.handler()).unwrap();
+        until_at(&consumer, offset);
+        drop(store);
+        assert_eq!(consumer.status().state, ConsumerState::Stopped, "{}", world.name);
+        assert!(!world.store().topic(NUMBERS, "a").unwrap().consumers().unwrap()[0].is_open);
+    }
+}
+
+/// A process that ends in the handler: it never comes back from there, and nobody of it says anything any more.
+struct Crashed {
+    _store: Store,
+    _go_on: Sender<()>,
+}
+
+fn crash_in_handler(world: &World, options: ConsumerOptions) -> Option<Crashed> {
+    let store = world.store();
+    let (handler, called, go_on) = held();
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    let consumer = topic.on_event("ship", options.grace(Duration::ZERO), handler).unwrap();
+    until("a call or a stop", || match called.try_recv() {
+        Ok(_) => Some(Some(())),
+        Err(_) => (consumer.status().state == ConsumerState::Suspended).then_some(None),
+    })?;
+    Some(Crashed { _store: store, _go_on: go_on })
+}
+
+#[test]
+fn a_process_that_ends_in_the_handler_sets_nothing_aside_and_five_in_a_row_suspend() {
+    for world in worlds() {
+        world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let options = || options().max_attempts(1);
+        let crashed: Vec<Option<Crashed>> = (0..6).map(|_| crash_in_handler(&world, options())).collect();
+        assert_eq!(crashed.iter().filter(|crashed| crashed.is_some()).count(), 5, "{}", world.name);
+        let info = world.store().topic(NUMBERS, "a").unwrap().consumers().unwrap().remove(0);
+        assert_eq!((info.crashes, info.attempts, info.poisoned), (5, 0, 0));
+        assert!(info.suspended.as_ref().unwrap().contains("crash loop"), "{info:?}");
+
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let last = topic.append(&2).unwrap();
+        let script = Script::default();
+        let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
+        until("the state", || (consumer.status().state == ConsumerState::Suspended).then_some(()));
+        until_asleep(&consumer);
+        assert!(script.events().is_empty());
+        assert!(consumer.resume().unwrap());
+        until_at(&consumer, last);
+        assert_eq!(script.events(), [1, 2], "nothing was dropped");
+        assert!(!consumer.resume().unwrap());
+        assert_eq!(consumer.status().crashes, 0);
+    }
+}
+
+#[test]
+fn an_event_that_is_done_ends_a_row_of_crashes() {
+    for world in worlds() {
+        world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let _crashed: Vec<_> = (0..4).map(|_| crash_in_handler(&world, options())).collect();
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let last = topic.append(&2).unwrap();
+        let consumer = topic.on_event("ship", options(), Script::default().handler()).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(
+            (consumer.status().crashes, &consumer.status().state),
+            (0, &ConsumerState::Running),
+            "{}",
+            world.name
+        );
+    }
+}

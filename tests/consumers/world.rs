@@ -1,0 +1,215 @@
+//! A backplane, stores on it, and handlers that do as they are told.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use esker::backplane::{
+    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Local, Offset, Put,
+    Revision, Stamp, Step, WriterId,
+};
+use esker::{
+    Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
+};
+
+pub(crate) const NUMBERS: Topic<u64> = Topic::new("number");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One backplane, on which any number of stores are opened, as of so many processes.
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) plane: Arc<dyn Backplane>,
+    pub(crate) clock: ManualClock,
+    /// Of the one that has one.
+    journal: Option<Journal>,
+}
+
+pub(crate) fn worlds() -> Vec<World> {
+    let journal = Options::new().segment_bytes(64 << 10).background(false).in_memory().unwrap();
+    let planes: [(&'static str, Arc<dyn Backplane>); 3] = [
+        ("local", Arc::new(Local::owning(journal.clone()).unwrap())),
+        ("memory", Arc::new(InMemory::new())),
+        ("stepwise", Arc::new(InMemory::stepwise())),
+    ];
+    let journal_of = |name| (name == "local").then(|| journal.clone());
+    planes
+        .map(|(name, plane)| World { name, plane, clock: ManualClock::new(), journal: journal_of(name) })
+        .into()
+}
+
+impl World {
+    /// A store of a process of its own.
+    pub(crate) fn store(&self) -> Store {
+        self.store_on(Arc::clone(&self.plane))
+    }
+
+    pub(crate) fn store_on(&self, plane: Arc<dyn Backplane>) -> Store {
+        let journal: Journal =
+            Options::new().background(false).clock(self.clock.clone()).in_memory().unwrap();
+        Store::over(journal).with_backplane(plane)
+    }
+
+    /// Appends bytes, of any version.
+    pub(crate) fn append_raw(&self, key: &[u8], payload: &[u8], schema: u16) -> Offset {
+        let stamp = Stamp::new(WriterId::random().unwrap(), 1);
+        let append = Append::new(NUMBERS.name(), key, payload, stamp).schema(schema);
+        self.plane.commit(&[Step::Append(append)]).unwrap().offset(0).unwrap()
+    }
+
+    /// The keys of all cells.
+    pub(crate) fn cells(&self) -> std::collections::BTreeSet<Vec<u8>> {
+        let journal = self.journal.as_ref().unwrap();
+        let kind = journal.kind_named("esker.cells").unwrap().id;
+        journal.view().kind(kind).map(|entry| entry.unwrap().key().to_vec()).collect()
+    }
+
+    pub(crate) fn put_raw(&self, cell: &[u8], expect: Revision, value: &[u8]) {
+        let put = Put::new(cell, expect, Some(value), Stamp::new(WriterId::random().unwrap(), 1));
+        self.plane.commit(&[Step::Put(put)]).unwrap();
+    }
+
+    /// Lets the time pass that a consumer waits for.
+    pub(crate) fn pass_the_pause_of(&self, consumer: &Consumer) -> Duration {
+        let pause = until("a pause", || consumer.status().pause);
+        self.clock.advance(pause);
+        pause
+    }
+}
+
+/// Waits for something to be there.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn until_at(consumer: &Consumer, offset: Offset) {
+    until("the position", || (consumer.status().committed >= offset).then_some(()));
+}
+
+pub(crate) fn until_asleep(consumer: &Consumer) {
+    until("sleep", || (consumer.is_asleep() || consumer.status().has_ended()).then_some(()));
+}
+
+/// One call of a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) key: Vec<u8>,
+    pub(crate) event: u64,
+    pub(crate) attempt: u32,
+    pub(crate) idempotency: [u8; 16],
+}
+
+/// What was called, and which events fail.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Arc<Mutex<Plan>>);
+
+#[derive(Default)]
+struct Plan {
+    calls: Vec<Call>,
+    failing: Vec<u64>,
+    panicking: Vec<u64>,
+}
+
+impl Script {
+    pub(crate) fn failing(events: impl Into<Vec<u64>>) -> Self {
+        let script = Self::default();
+        script.0.lock().unwrap().failing = events.into();
+        script
+    }
+
+    pub(crate) fn panicking(events: impl Into<Vec<u64>>) -> Self {
+        let script = Self::default();
+        script.0.lock().unwrap().panicking = events.into();
+        script
+    }
+
+    pub(crate) fn mend(&self) {
+        let mut plan = self.0.lock().unwrap();
+        plan.failing.clear();
+        plan.panicking.clear();
+    }
+
+    pub(crate) fn handler(&self) -> impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static {
+        let plan = Arc::clone(&self.0);
+        move |delivery| {
+            let event = delivery.event;
+            let is_panicking = {
+                let mut plan = plan.lock().unwrap();
+                plan.calls.push(Call {
+                    key: delivery.key().to_vec(),
+                    event,
+                    attempt: delivery.attempt(),
+                    idempotency: delivery.idempotency_key().0,
+                });
+                if plan.failing.contains(&event) {
+                    return Err(format!("{event} fails").into());
+                }
+                plan.panicking.contains(&event)
+            };
+            assert!(!is_panicking, "{event} panics");
+            Ok(())
+        }
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.0.lock().unwrap().calls.clone()
+    }
+
+    pub(crate) fn events(&self) -> Vec<u64> {
+        self.calls().iter().map(|call| call.event).collect()
+    }
+}
+
+/// From 10 milliseconds to a second.
+pub(crate) fn options() -> ConsumerOptions {
+    ConsumerOptions::new().retry_between(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+/// A backplane whose era is another when it is told so.
+#[derive(Debug)]
+pub(crate) struct Shifted {
+    pub(crate) inner: Arc<dyn Backplane>,
+    pub(crate) shift: std::sync::atomic::AtomicU64,
+}
+
+impl Backplane for Shifted {
+    fn atomic(&self) -> bool {
+        self.inner.atomic()
+    }
+    fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
+        self.inner.commit(steps)
+    }
+    fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
+        self.inner.subscribe(filter, from)
+    }
+    fn head(&self, filter: Filter<'_>) -> Result<Offset> {
+        self.inner.head(filter)
+    }
+    fn lowest_retained(&self, filter: Filter<'_>) -> Result<Offset> {
+        self.inner.lowest_retained(filter)
+    }
+    fn load(&self, cell: &[u8]) -> Result<CellState> {
+        self.inner.load(cell)
+    }
+    fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
+        self.inner.broadcast(channel, bytes)
+    }
+    fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
+        self.inner.listen(channel)
+    }
+    fn era(&self) -> Result<Era> {
+        let shift = self.shift.load(std::sync::atomic::Ordering::SeqCst);
+        Ok(Era::from_raw(self.inner.era()?.raw().wrapping_add(u128::from(shift))))
+    }
+    fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+    fn compactor(&self) -> Option<&dyn Compactor> {
+        self.inner.compactor()
+    }
+}
