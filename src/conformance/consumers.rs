@@ -11,8 +11,9 @@ use parking_lot::{Condvar, Mutex};
 use crate::backplane::{Backplane, Filter, Offset};
 use crate::conformance::doubles::{Double, Fault};
 use crate::conformance::folds::{Digest, EVENTS, Sent, store_on};
-use crate::conformance::part_b::{Stored, compact, send_whatever_happens};
+use crate::conformance::part_b::compact;
 use crate::conformance::trial::{Trial, careful};
+use crate::conformance::whatever::{Stored, send_whatever_happens};
 use crate::conformance::{Broken, Held};
 use crate::error::Result;
 use crate::fold::consumer::delivery::{Delivery, Handled};
@@ -20,14 +21,6 @@ use crate::fold::consumer::handle::Consumer;
 use crate::fold::consumer::info::{ConsumerHaltReason, ConsumerState};
 use crate::fold::consumer::options::ConsumerOptions;
 use crate::store::Store;
-
-macro_rules! demand {
-    ($holds:expr, $($told:tt)+) => {
-        if !$holds {
-            return Err(Broken(format!($($told)+)));
-        }
-    };
-}
 
 const NAME: &str = "conformance consumer";
 

@@ -10,7 +10,6 @@ use crate::backplane::{
     Append, Backplane, Broadcast, Feed, Filter, KEY_BYTES_MAX, Listener, Offset, PAYLOAD_BYTES_PORTABLE, Put,
     Revision, STEPS_MAX, STREAM_NAME_BYTES_MAX, Stamp, Step,
 };
-use crate::conformance::part_a::demand;
 use crate::conformance::reading::Reading;
 use crate::conformance::trial::{Author, Sent, Trial, append, careful, commit, offset_of};
 use crate::conformance::{Broken, Held};

@@ -16,6 +16,15 @@
 //! names those that it has to find ([`Fault::breaks`](doubles::Fault::breaks)). And it has some that only do what a
 //! network does, which no statement may mind.
 
+/// Ends a statement that does not hold.
+macro_rules! demand {
+    ($holds:expr, $($told:tt)+) => {
+        if !$holds {
+            return Err(Broken(format!($($told)+)));
+        }
+    };
+}
+
 mod consumers;
 pub mod doubles;
 mod edges;
@@ -26,6 +35,7 @@ mod random;
 mod reading;
 mod tamper;
 mod trial;
+mod whatever;
 
 use std::fmt;
 use std::sync::Arc;

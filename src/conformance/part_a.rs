@@ -17,13 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// So many do the same at a time.
 const RACERS: usize = 24;
 
-macro_rules! demand {
-    ($holds:expr, $($told:tt)+) => {
-        if !$holds {
-            return Err(Broken(format!($($told)+)));
-        }
-    };
-}
 pub(super) use demand;
 
 /// All of part A.

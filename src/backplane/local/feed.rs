@@ -235,7 +235,7 @@ impl LocalFeed {
 
     /// For one topic: what is hidden behind the place of the feed is lost to it.
     fn check_not_hidden(&mut self, kind: KindId) -> Result<()> {
-        if self.key.is_none() || self.find_floors().is_none() {
+        if self.find_floors().is_none() || self.key.is_none() {
             return Ok(());
         }
         let view = told(&self.core);

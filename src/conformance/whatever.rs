@@ -1,0 +1,111 @@
+//! What holds whatever a backplane does, also one that breaks its contract.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backplane::{Backplane, Filter, Offset, WriterId};
+use crate::codec;
+use crate::conformance::folds::{Digest, Digests, EVENTS, NO_IMAGES, Sent, encoded, store_on};
+use crate::conformance::trial::{Author, Trial, append, careful};
+use crate::conformance::{Broken, Held};
+use crate::error::ErrorKind;
+use crate::fold::handle::TopicFold;
+use crate::fold::topic::{FoldOptions, Folded};
+
+/// Whatever the backplane does: each value is that of the first records of the topic.
+pub(super) fn no_other_digest(trial: &mut Trial<'_>) -> Held {
+    let plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let options = FoldOptions::new().images_every(3);
+    let store = store_on(Arc::clone(&plane))?;
+    let live = sent.topic(&store)?.fold_with::<Digests>(options)?;
+    let (mut seen, mut stored) = (Vec::new(), Stored::default());
+    for round in 0..4 {
+        let count = trial.random.between(1, 6);
+        send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
+        stored.read_on(&*plane, &sent.key);
+        seen.extend(value_of(&live, sent.last()));
+        // One that begins now, from an image where there is one.
+        let other = store_on(Arc::clone(&plane))?;
+        let cold =
+            sent.topic(&other)?.fold_with::<Digests>(if round % 2 == 0 { NO_IMAGES } else { options })?;
+        seen.extend(value_of(&cold, sent.last()));
+        let _ = cold.save_image_within(NEVER);
+        if trial.random.one_in(3)
+            && let Some(compactor) = plane.compactor()
+        {
+            let _ = compactor.compact(EVENTS.name(), &sent.key, sent.last());
+        }
+    }
+    for folded in seen {
+        let count = usize::try_from(folded.value.count).unwrap_or(usize::MAX);
+        let is_of_it = [&sent.numbers, &stored.numbers]
+            .into_iter()
+            .any(|numbers| numbers.get(..count).is_some_and(|first| Digest::of(first) == folded.value));
+        demand!(is_of_it, "a fold came to {folded:?} over {:?}", sent.numbers);
+    }
+    Ok(())
+}
+
+/// So long it is waited for what may never come: a fold over a backplane that breaks its contract.
+const NEVER: Duration = Duration::from_millis(30);
+
+fn value_of(fold: &TopicFold<Digests>, behind: Offset) -> Vec<Folded<Digest>> {
+    let waited = fold.read_after(behind, NEVER);
+    let shown = match &waited {
+        Err(error) if error.kind() == ErrorKind::Halted => fold.read_within(NEVER).ok(),
+        Err(_) => fold.watch().next_timeout(Duration::ZERO).ok().flatten(),
+        Ok(_) => None,
+    };
+    waited.ok().into_iter().chain(shown).collect()
+}
+
+pub(super) fn send_whatever_happens(
+    trial: &mut Trial<'_>,
+    sent: &mut Sent,
+    plane: &dyn Backplane,
+    author: &mut Author,
+    count: usize,
+) -> Held {
+    for _ in 0..count {
+        let (number, stamp) = (trial.random.next(), author.next(&sent.key));
+        let payload = encoded(&number)?;
+        // One that stays unknown would leave a gap of our own making.
+        let done = (0..8).find_map(|_| append(plane, EVENTS.name(), stamp, &sent.key, payload.clone()).ok());
+        let done = done.ok_or_else(|| Broken("an append failed without an end".to_owned()))?;
+        sent.numbers.push(number);
+        sent.offsets.push(done.offset);
+        sent.stamps.push(stamp);
+    }
+    Ok(())
+}
+
+/// What is in a topic, as far as it can be read with nothing missing: where an acknowledgement was lost that is more than
+/// what was sent.
+#[derive(Default)]
+pub(super) struct Stored {
+    at: Offset,
+    pub(super) numbers: Vec<u64>,
+    last: BTreeMap<WriterId, u64>,
+    is_broken: bool,
+}
+
+impl Stored {
+    pub(super) fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
+        let feed = careful(|| plane.subscribe(Filter::topic(EVENTS.name(), key), self.at));
+        let Ok(mut feed) = feed else { return self.is_broken = true };
+        while let Ok(Some(record)) = feed.try_next() {
+            let Some(stamp) = record.stamp().filter(|_| record.key() == key) else { continue };
+            if record.offset() <= self.at {
+                continue;
+            }
+            self.is_broken |= self.last.insert(stamp.writer, stamp.n).unwrap_or(0) + 1 != stamp.n;
+            if self.is_broken {
+                return;
+            }
+            self.at = record.offset();
+            self.numbers.extend(codec::decode_bytes::<u64>(record.payload()).ok());
+        }
+    }
+}
