@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use esker::backplane::{Backplane, InMemory, Local};
-use esker::conformance::doubles::Fault;
+use esker::conformance::doubles::{Double, Fault};
 use esker::conformance::part_a::{LIMITS, STATEMENTS};
 use esker::conformance::part_b;
 use esker::conformance::{Bench, Random, Settings, check, contract};
@@ -15,7 +15,7 @@ use esker::{CompactOptions, Durability, Journal, Options, Simulator};
 #[path = "conformance/table.rs"]
 mod table;
 
-use table::MakeBench;
+use table::{MakeBench, schedules_until_broken};
 
 /// A journal on a simulated disk: a crash takes what was not synced, in any of the ways in which a disk may. Each opening
 /// compacts, now and then.

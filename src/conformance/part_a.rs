@@ -17,8 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// So many do the same at a time.
 const RACERS: usize = 24;
 
-pub(super) use demand;
-
 /// All of part A.
 pub const STATEMENTS: &[Statement] = &[
     Statement {

@@ -55,7 +55,12 @@ pub(crate) fn part_a(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
 }
 
 /// In how many schedules a statement finds a fault; `None`: in none.
-fn schedules_until_broken(bench: &MakeBench, fault: Fault, statement: Statement, most: u64) -> Option<u64> {
+pub(crate) fn schedules_until_broken(
+    bench: &MakeBench,
+    fault: Fault,
+    statement: Statement,
+    most: u64,
+) -> Option<u64> {
     // Nothing that is waited for comes there: a close that is deaf.
     let settings = Settings::new().schedules(most).patience(Duration::from_millis(200));
     let bench = bench(99);
