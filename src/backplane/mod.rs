@@ -48,7 +48,8 @@ pub(crate) mod local;
 mod memory;
 mod name;
 #[cfg(feature = "nats")]
-mod nats;
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 mod pending;
 mod record;
 mod step;

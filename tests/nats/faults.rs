@@ -70,6 +70,11 @@ fn stubborn<T>(mut call: impl FnMut() -> esker::Result<T>) -> T {
     })
 }
 
+/// Appends numbers; answers where the last one is.
+fn send_all(topic: &TopicHandle<'_, u64>, numbers: impl IntoIterator<Item = u64>) -> Offset {
+    numbers.into_iter().fold(Offset::BEGINNING, |_, number| topic.append(&number).unwrap())
+}
+
 /// Appends the next numbers until one is acknowledged. Those that were not are there too: the next append sees to that first.
 fn send(topic: &TopicHandle<'_, u64>, sent: &mut u64) -> Offset {
     until(|| {
@@ -100,7 +105,7 @@ fn a_server_that_is_killed_under_folds_and_comes_back_has_lost_nothing() {
     let mut sent = 0;
     for round in 0..4 {
         for _ in 0..2 {
-            let last = (0..10).map(|_| send(&topic, &mut sent)).last().unwrap();
+            let last = (0..10).fold(Offset::BEGINNING, |_, _| send(&topic, &mut sent));
             folds.iter().for_each(|fold| expect(fold, last, 0..sent));
         }
         server.kill();
@@ -136,7 +141,7 @@ fn a_stream_that_is_made_anew_under_a_running_fold_is_another_era() {
     assert!(matches!(ended.kind(), ErrorKind::EraChanged | ErrorKind::Disconnected), "{ended}");
     let store_again = store_on(&again);
     let topic_again = store_again.topic(EVENTS, "k").unwrap();
-    let last = (100..103).map(|number| topic_again.append(&number).unwrap()).last().unwrap();
+    let last = send_all(&topic_again, 100..103);
     // The offsets are those of before, and the records others.
     assert!(last < offsets[29]);
     until(|| (fold.stats().era_resets > 0).then_some(()));
@@ -155,7 +160,7 @@ fn a_fold_that_was_away_while_the_stream_was_made_anew_takes_no_image_of_before(
     let store = store_on(&plane);
     let topic = store.topic(EVENTS, "k").unwrap();
     let fold = topic.fold::<Chain>().unwrap();
-    let last = (0..9).map(|number| topic.append(&number).unwrap()).last().unwrap();
+    let last = send_all(&topic, 0..9);
     expect(&fold, last, 0..9);
     fold.save_image().unwrap();
     drop(fold);
@@ -163,7 +168,7 @@ fn a_fold_that_was_away_while_the_stream_was_made_anew_takes_no_image_of_before(
     let again = Arc::new(server.connect());
     let store = store_on(&again);
     let topic = store.topic(EVENTS, "k").unwrap();
-    let last = (50..65).map(|number| topic.append(&number).unwrap()).last().unwrap();
+    let last = send_all(&topic, 50..65);
     let fold = topic.fold::<Chain>().unwrap();
     expect(&fold, last, 50..65);
     assert_eq!(fold.stats().images_used, 0);
@@ -212,7 +217,7 @@ fn answers_that_are_slow_change_nothing_but_the_time() {
     let store = store_on(&slow);
     let topic = store.topic(EVENTS, "k").unwrap();
     let fold = store_on(&plane).topic(EVENTS, "k").unwrap().fold::<Chain>().unwrap();
-    let last = (0..40).map(|number| topic.append(&number).unwrap()).last().unwrap();
+    let last = send_all(&topic, 0..40);
     expect(&fold, last, 0..40);
     expect(&topic.fold::<Chain>().unwrap(), last, 0..40);
 }
@@ -273,7 +278,7 @@ fn an_image_that_is_larger_than_a_message_is_saved_in_pieces_and_found_again() {
     let plane = Arc::new(server.connect());
     let store = store_on(&plane);
     let topic = store.topic(EVENTS, "k").unwrap();
-    let last = (10..40).map(|number| topic.append(&number).unwrap()).last().unwrap();
+    let last = send_all(&topic, 10..40);
     let fold = topic.fold_with::<Large>(FoldOptions::new().images_every(0)).unwrap();
     let whole = fold.read_after(last, PATIENCE).unwrap().value;
     assert!(whole.iter().map(String::len).sum::<usize>() > 5 << 20);
