@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn own_records(stamps: &[(u64, u64)]) -> Vec<StreamRecord> {
-        let journal = crate::Journal::in_memory().unwrap();
+        let journal = crate::journal::Journal::in_memory().unwrap();
         let plane = Local::over(&journal).unwrap();
         for (writer, n) in stamps {
             let stamp = Stamp::new(WriterId::from_raw(*writer), *n);
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(known.writers.len(), WRITERS_MAX * 3, "without generations a number is the only proof");
         assert_eq!(known.judge(&record(writers + 1, 1, 1)), Judged::Again);
 
-        let journal = crate::Journal::in_memory().unwrap();
+        let journal = crate::journal::Journal::in_memory().unwrap();
         let plane = Local::over(&journal).unwrap();
         for writer in 1..=writers {
             let stamp = Stamp::new(WriterId::from_raw(writer), 1);
