@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn own_records(stamps: &[(u64, u64)]) -> Vec<StreamRecord> {
-        let journal = crate::Journal::in_memory().unwrap();
+        let journal = crate::journal::Journal::in_memory().unwrap();
         let plane = Local::over(&journal).unwrap();
         for (writer, n) in stamps {
             let stamp = Stamp::new(WriterId::from_raw(*writer), *n);

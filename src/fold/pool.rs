@@ -385,29 +385,33 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_woken_has_a_thread_of_its_own_as_long_as_there_are_some() {
-        // Twice two tasks of two threads that wait: neither has to end its turn for the other to have one.
+    fn whoever_is_woken_while_the_only_thread_is_being_called_has_another_one() {
+        const PATIENCE: Duration = Duration::from_secs(30);
         let pool = Pool::new(2);
+        let settled = || {
+            while pool.inner.state.lock().waiting < 1 {
+                std::thread::yield_now();
+            }
+        };
         let all: Vec<_> = (0..2)
             .map(|_| {
                 let (work, had, tell) = told();
-                (pool.add(work).unwrap(), had, tell)
+                let number = pool.add(work).unwrap();
+                had.recv().unwrap();
+                tell.send(Next::Asleep).unwrap();
+                settled();
+                (number, had, tell)
             })
             .collect();
-        for _ in 0..50 {
-            all.iter().for_each(|(_, had, _)| _ = had.recv().unwrap());
-            all.iter().for_each(|(_, _, tell)| tell.send(Next::Asleep).unwrap());
-            while pool.inner.state.lock().waiting < 2 {
-                std::thread::yield_now();
-            }
-            let mut state = pool.inner.state.lock();
-            for (number, _, _) in &all {
-                assert!(state.wake(*number));
-                pool.inner.call_a_thread(&mut state).unwrap();
-            }
-            drop(state);
+        assert_eq!(pool.size(), (1, 2));
+        let mut state = pool.inner.state.lock();
+        for (number, _, _) in &all {
+            assert!(state.wake(*number));
+            pool.inner.call_a_thread(&mut state).unwrap();
         }
-        all.iter().for_each(|(_, had, _)| _ = had.recv().unwrap());
+        drop(state);
+        // Neither has to end its turn for the other to have one.
+        all.iter().for_each(|(_, had, _)| _ = had.recv_timeout(PATIENCE).unwrap());
     }
 
     #[test]
