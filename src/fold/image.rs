@@ -321,36 +321,52 @@ pub(super) fn read_filtered(
     filter: Filter<'_>,
     each: &mut dyn FnMut(&StreamRecord),
 ) -> Result<u64> {
-    let head = repeated(|| plane.head(filter))?;
-    if head == Offset::BEGINNING {
-        return Ok(0);
+    let mut damaged = 0;
+    match read_to_the_head(plane, filter, each, &mut damaged) {
+        Err(error) if is_damage(&error) => Ok(damaged + 1),
+        other => other.map(|()| damaged),
     }
+}
+
+fn read_to_the_head(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    each: &mut dyn FnMut(&StreamRecord),
+    damaged: &mut u64,
+) -> Result<()> {
+    let head = match repeated(|| plane.head(filter)) {
+        Ok(Offset::BEGINNING) => return Ok(()),
+        Ok(head) => Some(head),
+        // The newest is damaged: those before it count.
+        Err(error) if is_damage(&error) => None,
+        Err(error) => return Err(error),
+    };
     let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
     let mut last = feed.position();
-    let (mut tries, mut damaged) = (FEEDS_MAX, 0);
-    while last < head {
-        let record = match feed.next_timeout(PATIENCE) {
-            Ok(Some(record)) => record,
-            Ok(None) => return Err(does_not_come(filter, last, head)),
-            Err(error) if is_damage(&error) => {
-                damaged += 1;
+    let mut tries = FEEDS_MAX;
+    while head.is_none_or(|head| last < head) {
+        let record = match (feed.next_timeout(PATIENCE), head) {
+            (Ok(Some(record)), _) => record,
+            (Ok(None), head) => return Err(does_not_come(filter, last, head.unwrap_or(last))),
+            (Err(error), Some(head)) if is_damage(&error) => {
+                *damaged += 1;
                 last = behind_damage(plane, filter, last, head)?;
                 feed = repeated(|| plane.subscribe(filter, last))?;
                 continue;
             }
-            Err(error) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
+            (Err(error), _) if error.kind() == ErrorKind::Disconnected && tries > 0 => {
                 tries -= 1;
                 feed = repeated(|| plane.subscribe(filter, last))?;
                 continue;
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
         };
         if record.offset() > last && filter.matches(record.key()) {
             last = record.offset();
             each(&record);
         }
     }
-    Ok(damaged)
+    Ok(())
 }
 
 fn does_not_come(filter: Filter<'_>, last: Offset, head: Offset) -> Error {

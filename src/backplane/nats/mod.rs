@@ -54,7 +54,7 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
 
-use crate::backplane::check::{check_filter, check_key, check_name, check_steps};
+use crate::backplane::check::{check_broadcast, check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
 use crate::backplane::name::{Era, Filter, Offset};
@@ -370,14 +370,8 @@ impl Backplane for Nats {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
-        check_name("channel", channel)?;
+        check_broadcast(channel, bytes)?;
         let doing = format!("broadcast on {channel:?}");
-        if bytes.len() > self.payload_bytes_max {
-            return Err(Error::new(ErrorKind::InvalidInput, doing).sides(
-                format!("at most {} bytes", self.payload_bytes_max),
-                format!("{} bytes", bytes.len()),
-            ));
-        }
         let (client, subject) = (&self.server.client, self.server.names.channel(channel));
         self.link.call("broadcast", async {
             let told = self.server.within(&doing, async {

@@ -153,7 +153,7 @@ impl ConsumerOptions {
     }
 
     /// Sets a record aside whose handler answered an error, or panicked, so often; a process that ends in the handler does
-    /// not count. By default it goes to the stream [`DEAD_STREAM`](crate::backplane::DEAD_STREAM), in one commit with how far
+    /// not count, nor does what a handler answers that was [told to stop](crate::Delivery::cancelled). By default it goes to the stream [`DEAD_STREAM`](crate::backplane::DEAD_STREAM), in one commit with how far
     /// the consumer has come. Without this it is tried for ever.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
