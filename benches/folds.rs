@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo bench --bench folds                       # everything
-//! cargo bench --bench folds -- cold cells         # some of it: cold, hot, latency, cells
+//! cargo bench --bench folds -- cold cells         # some of it: cold, hot, latency, consumer, cells
 //! EVENTS=10000000 cargo bench --bench folds -- cold
 //! ```
 //!
@@ -21,7 +21,10 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use esker::{At, Durability, Facts, Fold, FoldOptions, Options, Record, Store, Topic};
+use esker::backplane::Offset;
+use esker::{
+    At, ConsumerOptions, Delivery, Durability, Facts, Fold, FoldOptions, Options, Record, Store, Topic,
+};
 
 const NUMBERS: Topic<u64> = Topic::new("number");
 /// The same records, as facts.
@@ -55,6 +58,9 @@ fn main() {
     }
     if is_wanted("latency") {
         latency();
+    }
+    if is_wanted("consumer") {
+        consumer();
     }
     if is_wanted("cells") {
         cells();
@@ -221,6 +227,49 @@ fn syncs(directory: &Path, times: u64) -> (Duration, Duration) {
         begun.elapsed()
     });
     percentiles(took.collect())
+}
+
+/// A consumer that does nothing with each event, by how often it writes down how far it has come; beside a reader of the topic that
+/// writes nothing down, and what one swap of a cell takes.
+fn consumer() {
+    let directory = tempfile::tempdir().unwrap();
+    for (durability, events) in [(Durability::Os, 200_000_u64), (Durability::Sync, 2_000)] {
+        let store = open(&directory.path().join(format!("{durability:?}.esker")), durability);
+        let topic = store.topic(NUMBERS, KEY).unwrap();
+        let mut tickets = (0..events).map(|number| topic.append_nowait(&number).unwrap());
+        tickets.next_back().unwrap().wait_durable().unwrap();
+        for every in [1, 1_000] {
+            let (tell, told) = mpsc::channel();
+            let options = ConsumerOptions::new().commit_every(every);
+            let begun = Instant::now();
+            let consumer = topic
+                .on_event(&format!("every {every}"), options, move |delivery: &Delivery<'_, u64>| {
+                    if delivery.event + 1 == events {
+                        tell.send(()).unwrap();
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            told.recv_timeout(PATIENCE).unwrap();
+            println!(
+                "consumer, {:<5} checkpoint every {every:<4} {:>9.0} /s",
+                format!("{durability:?}"),
+                per_second(events, begun.elapsed())
+            );
+            consumer.close().unwrap();
+        }
+        let took = best(|| {
+            let (begun, mut read) = (Instant::now(), topic.read(Offset::BEGINNING).unwrap());
+            (0..events).for_each(|number| assert_eq!(read.next().unwrap().value().unwrap(), number));
+            begun.elapsed()
+        });
+        println!("  a reader of the topic    {:>12.0} /s", per_second(events, took));
+        let (cell, times) = (store.cells().cell::<u64>("plain").unwrap(), events.min(20_000));
+        let begun = Instant::now();
+        (0..times).for_each(|number| _ = cell.update(|_| Ok(Some(number))).unwrap());
+        println!("  updates of a cell        {:>12.0} /s", per_second(times, begun.elapsed()));
+        store.close().unwrap();
+    }
 }
 
 /// Eight threads that each add one to a cell, all to the same or each to its own.
