@@ -247,10 +247,10 @@ impl<T> TopicHandle<'_, T> {
     /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
     ///
     /// On the store's own journal the fold is registered with the stream when it is first taken up: from then on compaction keeps the
-    /// events that it needs ([`Keep::Fold`]), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
+    /// events that it needs ([`Keep::Fold`](crate::Keep::Fold)), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
     /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
     /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
-    /// thought of yet keeps [all](Keep::All).
+    /// thought of yet keeps [all](crate::Keep::All).
     ///
     /// # Errors
     ///
