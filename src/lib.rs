@@ -263,7 +263,7 @@ pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};
 pub use journal::watcher::{WatchOptions, Watcher};
 pub use log::report::{Damage, RecoveryReport};
-pub use meter::{FoldCounts, FoldDigest, FoldReading, Histogram};
+pub use meter::{ConsumerReading, FoldCounts, FoldDigest, FoldReading, Histogram};
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::ending::Closing;

@@ -4,12 +4,17 @@
 //! so each layer counts where it knows. A new family is three things: what is counted, here; a field of `Stats`; and its
 //! rows in `metrics::table`, which give it a name outside.
 
+mod consumers;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+
+pub use crate::meter::consumers::ConsumerReading;
+pub(crate) use crate::meter::consumers::{ConsumerMeter, STOPPED};
 
 /// How many of each size there were.
 ///
@@ -160,6 +165,7 @@ pub(crate) struct Meter {
     pub(crate) disconnected: AtomicU64,
     folds: Mutex<FoldTable>,
     fold_counts: Mutex<FoldCounts>,
+    consumers: Mutex<Vec<Weak<ConsumerMeter>>>,
 }
 
 #[derive(Debug, Default)]

@@ -12,11 +12,12 @@
 //! | error | poisoned | store, why |
 //! | error | a fold halted | fold, version, topic, offset, why |
 //! | warn | a reactor is stuck | reactor, seq, failures, why |
+//! | error | a consumer does not go on | consumer, topic, offset, why |
+//! | warn | a consumer is stuck | consumer, topic, offset, attempts, why |
 //! | info | closed | store |
 //!
 //! Spans are `open` and `compact`, with the store. Whoever subscribes is called under locks of the store, and must not call it.
 //! Nothing is told of an append, whether somebody subscribes or not.
-//! Consumers join here, beside reactors.
 
 use std::path::Path;
 use std::time::Duration;
@@ -132,4 +133,22 @@ pub(crate) fn fold_halted(fold: &str, version: u32, topic: &str, offset: u64, wh
 /// `seq`: the entry that it cannot get past.
 pub(crate) fn reactor_stuck(reactor: &str, seq: u64, failures: u32, why: &str) {
     tell!(warn, "a reactor is stuck", reactor = reactor, seq = seq, failures = failures, why = why);
+}
+
+/// It halted, or is suspended.
+pub(crate) fn consumer_halted(consumer: &str, topic: &str, offset: u64, why: &str) {
+    tell!(error, "a consumer does not go on", consumer = consumer, topic = topic, offset = offset, why = why);
+}
+
+/// `offset`: the record that it cannot get past.
+pub(crate) fn consumer_stuck(consumer: &str, topic: &str, offset: u64, attempts: u32, why: &str) {
+    tell!(
+        warn,
+        "a consumer is stuck",
+        consumer = consumer,
+        topic = topic,
+        offset = offset,
+        attempts = attempts,
+        why = why
+    );
 }

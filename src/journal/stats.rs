@@ -7,10 +7,13 @@ use serde::{Serialize, Serializer};
 use crate::id::Position;
 use crate::journal::core::Core;
 use crate::journal::view::View;
-use crate::meter::{FoldCounts, FoldReading, Histogram};
+use crate::meter::{ConsumerReading, FoldCounts, FoldReading, Histogram};
 
 /// So many cursors are named at most: those that are farthest behind.
 const CURSORS_LISTED_MAX: usize = 64;
+/// So many consumers of topics are named at most.
+const CONSUMERS_LISTED_MAX: usize = 256;
+
 /// So many folds over topics are named at most: those that halted or are cut off, and then the oldest.
 const FOLDS_LISTED_MAX: usize = 256;
 
@@ -91,6 +94,13 @@ pub struct Stats {
     pub folds: FoldCounts,
     /// How folds over topics stand that somebody holds, at most 256: first those that halted or are cut off.
     pub fold_readings: Vec<FoldReading>,
+    /// Consumers of topics that go on in this process.
+    pub consumers_running: u64,
+    /// Consumers of topics that halted in this process, or are suspended.
+    pub consumers_halted: u64,
+    /// How consumers of topics stand in this process, at most 256: first those that halted or are suspended, then those whose
+    /// record fails.
+    pub consumer_readings: Vec<ConsumerReading>,
     /// When the last entry was appended by this opening; zero: none was.
     pub last_append: i64,
     /// A sync failed in this opening.
@@ -131,6 +141,7 @@ impl Stats {
         let farthest = pins.first();
         let (visible, durable) = (core.commit.visible(), core.commit.durable());
         let folds = core.meter.folds_now(FOLDS_LISTED_MAX);
+        let consumers = core.meter.consumers_now(CONSUMERS_LISTED_MAX);
         let (batch_entries, sync_nanos) = (core.counters.batches.read(), core.counters.syncs.read());
         let compacted = &view.catalog.compacted;
         Self {
@@ -152,6 +163,9 @@ impl Stats {
             folds_down: folds.down,
             folds: core.meter.fold_counts(),
             fold_readings: folds.readings,
+            consumers_running: consumers.running,
+            consumers_halted: consumers.halted,
+            consumer_readings: consumers.readings,
             unlinked_bytes: core.index.unlinked_bytes(),
             compactions: load(&core.compacting.done),
             compactions_failed: load(&core.compacting.failed),

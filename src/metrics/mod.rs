@@ -44,7 +44,7 @@ pub use crate::metrics::text::prometheus;
 
 use crate::dump::key_text;
 use crate::journal::stats::{CursorPin, Stats};
-use crate::meter::{FoldReading, Histogram};
+use crate::meter::{ConsumerReading, FoldReading, Histogram};
 use crate::metrics::table::Read;
 
 /// A metric with a value.
@@ -117,6 +117,10 @@ fn of_metric(metric: &'static Metric, stats: &Stats, folds: &[&FoldReading]) -> 
         Read::Fold(read) => {
             folds.iter().filter_map(|fold| Some(sample(labels_of(fold), read(fold)?))).collect()
         }
+        Read::Consumer(read) => {
+            let of = |one: &ConsumerReading| Some(sample(labels_of_consumer(one), read(one)?));
+            stats.consumer_readings.iter().filter_map(of).collect()
+        }
     }
 }
 
@@ -128,6 +132,13 @@ fn unique(readings: &[FoldReading]) -> Vec<&FoldReading> {
 
 fn labels_of(fold: &FoldReading) -> Vec<String> {
     vec![fold.fold.to_owned(), fold.version.to_string(), fold.stream.clone(), key_text(&fold.key)]
+}
+
+/// Without a key it consumes all of the stream, without a shard all entities.
+fn labels_of_consumer(one: &ConsumerReading) -> Vec<String> {
+    let key = one.key.as_deref().map_or_else(String::new, key_text);
+    let shard = one.shard.map_or_else(String::new, |(part, of)| format!("{part}/{of}"));
+    vec![one.consumer.clone(), one.stream.clone(), key, shard]
 }
 
 impl Value {

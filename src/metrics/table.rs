@@ -1,12 +1,10 @@
 //! The table of metrics: each name once, with what it says and where it is read.
-//!
-//! Consumers join here: rows `esker_consumer_*` that read a field of `Stats`, as those of folds do.
 
 use std::fmt;
 
 use crate::id::Position;
 use crate::journal::stats::{CursorPin, Stats};
-use crate::meter::{FoldReading, Histogram};
+use crate::meter::{ConsumerReading, FoldReading, Histogram};
 
 use MetricKind::{Counter, Gauge};
 use ToldBy::{Both, Files, Process};
@@ -62,6 +60,7 @@ pub(super) enum Read {
     Mark(fn(Position) -> f64),
     Cursor(fn(&CursorPin) -> f64),
     Fold(fn(&FoldReading) -> Option<f64>),
+    Consumer(fn(&ConsumerReading) -> Option<f64>),
 }
 
 impl fmt::Debug for Metric {
@@ -126,6 +125,16 @@ const fn of_fold(
 ) -> Metric {
     const LABELS: &[&str] = &["fold", "version", "stream", "key"];
     Metric { name, kind, labels: LABELS, told_by: Process, help, read: Read::Fold(read) }
+}
+
+const fn of_consumer(
+    name: &'static str,
+    kind: MetricKind,
+    help: &'static str,
+    read: fn(&ConsumerReading) -> Option<f64>,
+) -> Metric {
+    const LABELS: &[&str] = &["consumer", "stream", "key", "shard"];
+    Metric { name, kind, labels: LABELS, told_by: Process, help, read: Read::Consumer(read) }
 }
 
 /// Numbers are floats outside: exact up to 2^53.
@@ -347,4 +356,43 @@ pub static ALL: &[Metric] = &[
         "Times that the feed was subscribed to anew",
         |f| Some(n(f.reconnects)),
     ),
+    number("esker_consumers_running", Gauge, Process, "Consumers of topics that go on", |s| {
+        n(s.consumers_running)
+    }),
+    number("esker_consumers_halted", Gauge, Process, "Consumers of topics that halted or are suspended", |s| {
+        n(s.consumers_halted)
+    }),
+    of_consumer("esker_consumer_position", Gauge, "Everything up to here is done", |c| Some(n(c.position))),
+    of_consumer(
+        "esker_consumer_lag",
+        Gauge,
+        "How far the newest record is ahead of that, in offsets; not told of a backplane across a network",
+        |c| c.lag.map(n),
+    ),
+    of_consumer("esker_consumer_stuck", Gauge, "How often the record failed at which the consumer stands", |c| {
+        Some(n(u64::from(c.stuck)))
+    }),
+    of_consumer("esker_consumer_halted", Gauge, "1 if the consumer halted or is suspended", |c| {
+        Some(yes(c.has_halted))
+    }),
+    of_consumer("esker_consumer_suspended", Gauge, "1 if the consumer is suspended for a crash loop", |c| {
+        Some(yes(c.state == "suspended"))
+    }),
+    of_consumer("esker_consumer_error_total", Counter, "Attempts that failed", |c| Some(n(c.errors))),
+    of_consumer("esker_consumer_poisoned_total", Counter, "Records that were set aside, of all processes", |c| {
+        Some(n(c.poisoned))
+    }),
+    of_consumer(
+        "esker_consumer_undecodable_total",
+        Counter,
+        "Records that nobody can have written, of all processes",
+        |c| Some(n(c.undecodable)),
+    ),
+    of_consumer(
+        "esker_consumer_forward_incompatible_total",
+        Counter,
+        "Looks at a record that this build cannot read",
+        |c| Some(n(c.forward_incompatible)),
+    ),
+    of_consumer("esker_consumer_parked", Gauge, "Records that are parked", |c| Some(n(c.parked))),
 ];
