@@ -162,7 +162,7 @@ pub const REDS: &[Red] = &[
     red(24, Fault::BlindPut, "one that was overtaken was called for"),
     red(25, Fault::Aliased, "a reader to"),
     red(28, Fault::Aliased, "a fold came to"),
-    red(29, Fault::Aliased, "a consumer has done"),
+    red(29, Fault::Aliased, "a consumer has done ["),
 ];
 
 /// Demands that a fold has halted for a reason, with the value of the first records or with none.
