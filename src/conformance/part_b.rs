@@ -151,7 +151,6 @@ pub const REDS: &[Red] = &[
     red(15, Fault::ImagesUnkept, "a cold start came to"),
     red(16, Fault::Aliased, "a fold that has to halt for [Schema] answers Ok"),
     red(17, Fault::UnreadIsNone, "a bad image went unnoticed"),
-    red(17, Fault::SilentFloor, "a fold that halted for [Unbridgeable] is read as"),
     red(18, Fault::Unstamped, "behind a gap a fold came to Ok"),
     red(18, Fault::RepeatsAsNew, "what was appended again was folded again"),
     red(19, Fault::SameEra, "over a change of the era it is read as"),
