@@ -15,7 +15,7 @@ use esker::{CompactOptions, Durability, Journal, Options, Simulator};
 #[path = "conformance/table.rs"]
 mod table;
 
-use table::{MakeBench, schedules_until_broken};
+use table::{MakeBench, schedules_until_broken, schedules_until_red};
 
 /// A journal on a simulated disk: a crash takes what was not synced, in any of the ways in which a disk may. Each opening
 /// compacts, now and then.
@@ -88,7 +88,7 @@ fn every_statement_holds_on_every_backplane_and_kept_double_and_is_broken_by_tho
 }
 
 #[test]
-fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_a_double() {
+fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_the_doubles_that_it_names() {
     let (text, problems) = table::part_b(BACKPLANES, fold_schedules());
     println!("{text}");
     assert!(problems.is_empty(), "{problems:#?}");
@@ -126,6 +126,15 @@ fn what_every_backplane_takes_is_taken_and_one_that_takes_less_is_found() {
         assert_eq!(Fault::Narrow.breaks(), Some(LIMITS.number));
         assert_eq!(schedules_until_broken(&bench, Fault::Narrow, LIMITS, 1), Some(1));
     }
+}
+
+#[test]
+fn a_double_that_only_lets_nothing_be_appended_shows_no_statement_of_folds_red() {
+    let mut red = part_b::REDS[0];
+    red.fault = Fault::FailNext;
+    let statement = part_b::STATEMENTS.iter().find(|statement| statement.number == red.number).unwrap();
+    let otherwise = schedules_until_red(&BACKPLANES[1].1, *statement, &red, 8).unwrap_err();
+    assert!(otherwise.contains("an error that nothing calls for"), "{otherwise}");
 }
 
 #[test]

@@ -140,7 +140,12 @@ pub(crate) fn part_b(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
 }
 
 /// In how many schedules a double breaks what a statement is about; else how it broke it otherwise, which does not count.
-fn schedules_until_red(bench: &MakeBench, statement: Statement, red: &Red, most: u64) -> Result<u64, String> {
+pub(crate) fn schedules_until_red(
+    bench: &MakeBench,
+    statement: Statement,
+    red: &Red,
+    most: u64,
+) -> Result<u64, String> {
     let bench = bench(99);
     let doubles = Doubles::new(&*bench, red.fault, 1);
     let mut otherwise = format!("it holds in {most} schedules");
