@@ -15,7 +15,7 @@ use esker::{CompactOptions, Durability, Journal, Options, Simulator};
 #[path = "conformance/table.rs"]
 mod table;
 
-use table::{MakeBench, schedules_until_broken};
+use table::{MakeBench, schedules_until_broken, schedules_until_red};
 
 /// A journal on a simulated disk: a crash takes what was not synced, in any of the ways in which a disk may. Each opening
 /// compacts, now and then.
@@ -88,7 +88,7 @@ fn every_statement_holds_on_every_backplane_and_kept_double_and_is_broken_by_tho
 }
 
 #[test]
-fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_a_double() {
+fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_the_doubles_that_it_names() {
     let (text, problems) = table::part_b(BACKPLANES, fold_schedules());
     println!("{text}");
     assert!(problems.is_empty(), "{problems:#?}");
@@ -129,10 +129,26 @@ fn what_every_backplane_takes_is_taken_and_one_that_takes_less_is_found() {
 }
 
 #[test]
+fn a_double_that_only_lets_nothing_be_appended_shows_no_statement_of_folds_red() {
+    let mut red = part_b::REDS[0];
+    red.fault = Fault::FailNext;
+    let statement = part_b::STATEMENTS.iter().find(|statement| statement.number == red.number).unwrap();
+    let otherwise = schedules_until_red(&BACKPLANES[1].1, *statement, &red, 8).unwrap_err();
+    assert!(otherwise.contains("an error that nothing calls for"), "{otherwise}");
+}
+
+#[test]
 fn every_statement_is_named_by_a_double_that_breaks_it() {
     for statement in STATEMENTS {
         let named = Fault::BROKEN.iter().any(|fault| fault.breaks() == Some(statement.number));
         assert!(named, "{statement:?} is one that nothing has ever failed");
+    }
+    for statement in part_b::STATEMENTS.iter().chain([&part_b::NO_OTHER_DIGEST, &part_b::NOTHING_PASSED_OVER])
+    {
+        let mut reds = part_b::REDS.iter().filter(|red| red.number == statement.number);
+        let tells = reds.next().map(|red| red.tells).expect("a double that breaks it");
+        // Else whatever breaks it would be taken for what it is about.
+        assert!(reds.map(|red| red.tells).chain([tells]).all(|tells| !statement.says.contains(tells)));
     }
     assert!(Fault::KEPT.iter().all(|fault| fault.breaks().is_none()));
 }

@@ -55,7 +55,7 @@ fn every_statement_holds_on_nats_and_kept_doubles_around_it_and_is_broken_by_tho
 }
 
 #[test]
-fn folds_hold_on_nats_and_each_statement_of_them_is_broken_by_a_double() {
+fn folds_hold_on_nats_and_each_statement_of_them_is_broken_by_the_doubles_that_it_names() {
     let (text, problems) = table::part_b(NATS, schedules("ESKER_NATS_FOLD_SCHEDULES", 1));
     println!("{text}");
     assert!(problems.is_empty(), "{problems:#?}");

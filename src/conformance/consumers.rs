@@ -160,7 +160,8 @@ pub(super) fn statement_13_compaction_waits_for_every_consumer(trial: &mut Trial
     plane = trial.kill(plane);
     let store = store_on(Arc::clone(&plane))?;
     let topic = sent.topic(&store)?;
-    careful(|| topic.compact(behind))?;
+    let before = careful(|| topic.compact(behind))?;
+    demand!(before <= needed, "behind a crash it is compacted before {before}, and {needed} is needed");
     log.failing.lock().clear();
     let consumer = consume(&sent, &store, options(), &log)?;
     wait_until_at(trial, &consumer, sent.last())?;
@@ -182,6 +183,8 @@ pub(super) fn statement_22_order_backoff_commit_and_resume(trial: &mut Trial<'_>
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let log = Log::default();
     let mut is_killed = false;
+    // Behind how many calls one ended as it should, and what it had committed.
+    let mut ends: Vec<(usize, Offset)> = Vec::new();
     for _ in 0..4 {
         let count = trial.random.between(1, 6);
         sent.send_some(trial, &*plane, &mut author, count)?;
@@ -206,6 +209,7 @@ pub(super) fn statement_22_order_backoff_commit_and_resume(trial: &mut Trial<'_>
             "a consumer ended: {:?}",
             consumer.status()
         );
+        ends.push((log.calls().len(), consumer.status().committed));
         drop((consumer, store));
         if trial.random.one_in(2) {
             plane = trial.kill(plane);
@@ -219,6 +223,13 @@ pub(super) fn statement_22_order_backoff_commit_and_resume(trial: &mut Trial<'_>
     let calls = log.calls();
     is_in_order(&sent, &calls)?;
     demand!(log.done() == sent.numbers, "{:?} was done of {:?}", log.done(), sent.numbers);
+    for (count, committed) in ends {
+        let again = calls.iter().skip(count).find(|call| call.offset <= committed);
+        demand!(
+            again.is_none(),
+            "everything up to {committed} was committed, and was called again: {again:?}"
+        );
+    }
     if !is_killed {
         let done = calls.iter().filter(|call| !call.failed).count();
         demand!(done == sent.numbers.len(), "{done} were done of {}: {calls:?}", sent.numbers.len());

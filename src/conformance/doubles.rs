@@ -12,8 +12,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::backplane::{
-    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, Listener, Offset,
-    PAYLOAD_BYTES_PORTABLE, Put, Revision, Stamp, Step, StepDone, StreamRecord, WriterId,
+    Append, Backplane, CellState, Compactor, DEAD_STREAM, Done, Era, Feed, Filter, IMAGES_STREAM, Listener,
+    Offset, PAYLOAD_BYTES_PORTABLE, Put, Revision, Stamp, Step, StepDone, StreamRecord, WriterId,
 };
 use crate::conformance::Bench;
 use crate::conformance::random::Random;
@@ -69,6 +69,22 @@ pub enum Fault {
     OneChannel,
     /// Takes less than every backplane does.
     Narrow,
+    /// Delivers records without their stamps.
+    Unstamped,
+    /// Delivers what was appended again as if it were new: under no stamp.
+    RepeatsAsNew,
+    /// Acknowledges images, and keeps none.
+    ImagesUnkept,
+    /// Keeps images in memory.
+    ImagesInMemory,
+    /// Says that there is no image where it cannot read one.
+    UnreadIsNone,
+    /// Keeps cells in memory.
+    CellsInMemory,
+    /// Acknowledges dead letters, and keeps none.
+    LettersUnkept,
+    /// Says for ever the era that it said first.
+    SameEra,
 }
 
 impl Fault {
@@ -97,11 +113,20 @@ impl Fault {
         Self::OneChannel,
     ];
 
-    /// The statement of part A, or about [limits](super::part_a::LIMITS), that has to find it; `None`: it keeps the contract.
+    /// The statement of part A, or about [limits](super::part_a::LIMITS), that has to find it; `None`: it keeps the contract, or
+    /// breaks it in what only a statement of part B looks at ([`REDS`](super::part_b::REDS)).
     #[must_use]
     pub const fn breaks(self) -> Option<u8> {
         Some(match self {
             Self::Redeliver | Self::Disconnect | Self::Blip | Self::Delay => return None,
+            Self::Unstamped
+            | Self::RepeatsAsNew
+            | Self::ImagesUnkept
+            | Self::ImagesInMemory
+            | Self::UnreadIsNone
+            | Self::CellsInMemory
+            | Self::LettersUnkept
+            | Self::SameEra => return None,
             Self::Recreate | Self::FailNext => 1,
             Self::Reorder | Self::DropOne | Self::ForeignKey | Self::FirstWaker => 2,
             Self::Aliased | Self::Unversioned => 3,
@@ -153,6 +178,11 @@ impl Bench for Doubles<'_> {
         let inner = self.around.lock().take();
         self.around(inner.map_or_else(|| self.bench.open(), |inner| self.bench.kill(inner)))
     }
+
+    fn open_around(&self, put: &dyn Fn(Arc<dyn Backplane>) -> Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        *self.around.lock() = None;
+        self.around(self.bench.open_around(put))
+    }
 }
 
 impl fmt::Debug for Doubles<'_> {
@@ -180,6 +210,13 @@ struct State {
     newest_payload: Mutex<Vec<u8>>,
     /// Of topics, by stream and key: nothing before is delivered.
     floors: Mutex<BTreeMap<(String, Vec<u8>), Offset>>,
+    /// Where each stamp of a topic was delivered first.
+    delivered: Mutex<BTreeMap<(Vec<u8>, WriterId, u64), Offset>>,
+    /// What cells hold, and who wrote it.
+    cells: Mutex<BTreeMap<Vec<u8>, (CellState, Stamp)>>,
+    era: Mutex<Option<Era>>,
+    /// Images up to here are of before it was opened.
+    images_before: Offset,
 }
 
 /// More than whoever is careful repeats a call.
@@ -189,7 +226,11 @@ impl Double {
     /// A double of a backplane.
     #[must_use]
     pub fn new(inner: Arc<dyn Backplane>, fault: Fault, seed: u64) -> Self {
-        Self { inner, fault, random: Mutex::new(Random::new(seed)), state: Arc::default() }
+        let mut state = State::default();
+        if fault == Fault::ImagesInMemory {
+            state.images_before = inner.head(Filter::stream(IMAGES_STREAM)).unwrap_or_default();
+        }
+        Self { inner, fault, random: Mutex::new(Random::new(seed)), state: Arc::new(state) }
     }
 
     fn one_in(&self, times: usize) -> bool {
@@ -244,7 +285,13 @@ impl Double {
                 self.inner.commit(&others)?;
                 return Err(Error::new(ErrorKind::Disconnected, "hear of the backplane"));
             }
-            Fault::Unstored if self.one_in(4) => return self.pretend(steps),
+            Fault::Unstored if self.one_in(4) => {
+                let done: Result<Vec<StepDone>> = steps.iter().map(|step| self.pretend(step)).collect();
+                return done.map(Done::new);
+            }
+            Fault::ImagesUnkept => return self.commit_without(IMAGES_STREAM, steps),
+            Fault::LettersUnkept => return self.commit_without(DEAD_STREAM, steps),
+            Fault::CellsInMemory => return self.commit_cells_in_memory(steps),
             Fault::Recreate if self.state.made_anew.load(Ordering::Relaxed) < 2 && self.one_in(6) => {
                 self.state.made_anew.fetch_add(1, Ordering::Relaxed);
             }
@@ -278,20 +325,82 @@ impl Double {
     }
 
     /// Answers as if it had been done.
-    fn pretend(&self, steps: &[Step<'_>]) -> Result<Done> {
-        let mut done = Vec::new();
+    fn pretend(&self, step: &Step<'_>) -> Result<StepDone> {
+        Ok(match step {
+            Step::Append(append) => {
+                let head = self.inner.head(Filter::stream(append.stream))?;
+                StepDone::Appended { offset: Offset::from_raw(head.raw() + 1), repeated: false }
+            }
+            Step::Put(put) => {
+                StepDone::Put { revision: Revision::from_raw(put.expect.raw() + 1), repeated: false }
+            }
+        })
+    }
+
+    /// Only pretends to append to a stream.
+    fn commit_without(&self, stream: &str, steps: &[Step<'_>]) -> Result<Done> {
+        self.commit_some(
+            steps,
+            |step| !matches!(step, Step::Append(append) if append.stream == stream),
+            |step| self.pretend(step),
+        )
+    }
+
+    /// Commits some of the steps, and answers the others itself.
+    fn commit_some(
+        &self,
+        steps: &[Step<'_>],
+        is_committed: impl Fn(&Step<'_>) -> bool,
+        mut answer: impl FnMut(&Step<'_>) -> Result<StepDone>,
+    ) -> Result<Done> {
+        let some: Vec<Step<'_>> = steps.iter().copied().filter(|step| is_committed(step)).collect();
+        let done = if some.is_empty() { Done::default() } else { self.inner.commit(&some)? };
+        let mut done = done.steps.into_iter();
+        let mut all = Vec::new();
         for step in steps {
-            done.push(match step {
-                Step::Append(append) => {
-                    let head = self.inner.head(Filter::stream(append.stream))?;
-                    StepDone::Appended { offset: Offset::from_raw(head.raw() + 1), repeated: false }
-                }
-                Step::Put(put) => {
-                    StepDone::Put { revision: Revision::from_raw(put.expect.raw() + 1), repeated: false }
-                }
-            });
+            let committed = if is_committed(step) { done.next() } else { None };
+            all.push(committed.map_or_else(|| answer(step), Ok)?);
         }
-        Ok(Done::new(done))
+        Ok(Done::new(all))
+    }
+
+    fn commit_cells_in_memory(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let mut cells = self.state.cells.lock();
+        let known = |cells: &BTreeMap<_, (CellState, Stamp)>, put: &Put<'_>| {
+            let (state, stamp) = cells.get(put.cell).cloned().unzip();
+            (state.unwrap_or_default().revision, stamp == Some(put.stamp))
+        };
+        for step in steps {
+            let Step::Put(put) = step else { continue };
+            let (revision, repeated) = known(&cells, put);
+            if revision != put.expect && !repeated {
+                return Err(Error::new(ErrorKind::Conflict, "change a cell").sides(put.expect, revision));
+            }
+        }
+        self.commit_some(
+            steps,
+            |step| matches!(step, Step::Append(_)),
+            |step| {
+                let Step::Put(put) = step else { return self.pretend(step) };
+                let (revision, repeated) = known(&cells, put);
+                let revision = if repeated { revision } else { Revision::from_raw(revision.raw() + 1) };
+                let state = CellState::new(put.value.map(<[u8]>::to_vec), revision);
+                cells.insert(put.cell.to_vec(), (state, put.stamp));
+                Ok(StepDone::Put { revision, repeated })
+            },
+        )
+    }
+
+    /// True if it says that there is nothing where there may be images.
+    fn hides_images(&self, filter: Filter<'_>) -> Result<bool> {
+        Ok(filter.stream == IMAGES_STREAM
+            && match self.fault {
+                Fault::ImagesInMemory => self.inner.head(filter)? <= self.state.images_before,
+                Fault::UnreadIsNone => {
+                    self.inner.subscribe_oldest(filter).and_then(|mut feed| feed.try_next()).is_err()
+                }
+                _ => false,
+            })
     }
 
     /// A swap, or an append, that takes whatever there is for what is expected.
@@ -392,6 +501,9 @@ impl Backplane for Double {
     }
 
     fn head(&self, filter: Filter<'_>) -> Result<Offset> {
+        if self.hides_images(filter)? {
+            return Ok(Offset::BEGINNING);
+        }
         self.renamed(filter, |filter| self.inner.head(filter))
     }
 
@@ -405,6 +517,10 @@ impl Backplane for Double {
     }
 
     fn load(&self, cell: &[u8]) -> Result<CellState> {
+        if self.fault == Fault::CellsInMemory {
+            let cells = self.state.cells.lock();
+            return Ok(cells.get(cell).map(|(state, _)| state.clone()).unwrap_or_default());
+        }
         self.blips(|| self.inner.load(cell))
     }
 
@@ -417,7 +533,9 @@ impl Backplane for Double {
     }
 
     fn era(&self) -> Result<Era> {
-        self.blips(|| self.inner.era())
+        let era = self.blips(|| self.inner.era())?;
+        let said_first = *self.state.era.lock().get_or_insert(era);
+        Ok(if self.fault == Fault::SameEra { said_first } else { era })
     }
 
     fn close(&self) -> Result<()> {
@@ -464,10 +582,19 @@ struct DoubleFeed {
 }
 
 impl DoubleFeed {
-    /// The next one that the inner feed has and no floor hides.
+    /// The next one that the inner feed has and nothing hides.
     fn pull(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
         loop {
-            let Some(record) = self.inner.poll(waker)? else { return Ok(None) };
+            let record = match self.inner.poll(waker) {
+                Err(error) if self.fault == Fault::SameEra && error.kind() == ErrorKind::EraChanged => {
+                    return Err(Error::new(ErrorKind::Disconnected, "read on"));
+                }
+                polled => polled?,
+            };
+            let Some(record) = record else { return Ok(None) };
+            if self.stream == IMAGES_STREAM && record.offset() <= self.state.images_before {
+                continue;
+            }
             let floors = self.state.floors.lock();
             let floor = floors.get(&(self.stream.clone(), record.key().to_vec())).copied();
             if floor.is_none_or(|floor| record.offset() >= floor) {
@@ -481,6 +608,20 @@ impl DoubleFeed {
         StreamRecord::new(record.offset(), record.stamp(), record.time(), record.key(), newest)
             .with_schema(record.schema())
     }
+
+    /// True if it stands further up too.
+    fn is_repetition(&self, record: &StreamRecord) -> bool {
+        let Some(stamp) = record.stamp() else { return false };
+        let mut delivered = self.state.delivered.lock();
+        let first = delivered.entry((record.key().to_vec(), stamp.writer, stamp.n));
+        *first.or_insert(record.offset()) < record.offset()
+    }
+}
+
+/// What it is made of, without what proves where it belongs.
+fn unstamped(record: &StreamRecord) -> StreamRecord {
+    StreamRecord::new(record.offset(), None, record.time(), record.key(), record.payload())
+        .with_schema(record.schema())
 }
 
 impl Feed for DoubleFeed {
@@ -519,6 +660,8 @@ impl Feed for DoubleFeed {
                 }
             }
             Fault::Aliased => record = self.aliased(&record),
+            Fault::Unstamped => record = unstamped(&record),
+            Fault::RepeatsAsNew if self.is_repetition(&record) => record = unstamped(&record),
             _ => {}
         }
         self.recent.push(record.clone());

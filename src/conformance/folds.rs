@@ -113,12 +113,24 @@ impl Sent {
 
     /// Demands the value of everything that was sent.
     pub(super) fn expect_all<F: Fold<State = Digest>>(&self, trial: &Trial<'_>, fold: &TopicFold<F>) -> Held {
-        let folded = fold.read_after(self.last(), trial.patience)?;
+        self.expect_all_behind("all that was sent", trial, fold)
+    }
+
+    /// The same, and tells behind what it was demanded.
+    pub(super) fn expect_all_behind<F: Fold<State = Digest>>(
+        &self,
+        what: &str,
+        trial: &Trial<'_>,
+        fold: &TopicFold<F>,
+    ) -> Held {
         let wanted = Digest::of(&self.numbers);
-        if folded.value == wanted {
-            return Ok(());
+        match fold.read_after(self.last(), trial.patience) {
+            Ok(folded) if folded.value == wanted => Ok(()),
+            other => Err(Broken(format!(
+                "behind {what} a fold came to {other:?} for {wanted:?}: {:?}",
+                fold.stats()
+            ))),
         }
-        Err(Broken(format!("a fold came to {folded:?} for {wanted:?}: {:?}", fold.stats())))
     }
 }
 

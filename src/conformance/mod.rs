@@ -10,7 +10,8 @@
 //! esker::conformance::contract(&|| Arc::new(plane.reopened()));       // the same storage each time
 //! ```
 //!
-//! Part B is about what runs on a backplane ([`part_b`]): folds over topics, and consumers of them.
+//! Part B is about what runs on a backplane ([`part_b`]): folds over topics, and consumers of them. Each of its statements names
+//! a double that breaks what it is about, and what it tells of that ([`part_b::REDS`]).
 //!
 //! A test that cannot fail shows nothing. [`doubles`] has backplanes that each break one rule on purpose: each statement
 //! names those that it has to find ([`Fault::breaks`](doubles::Fault::breaks)). And it has some that only do what a
@@ -56,6 +57,11 @@ pub trait Bench {
     fn kill(&self, plane: Arc<dyn Backplane>) -> Arc<dyn Backplane> {
         drop(plane);
         self.open()
+    }
+
+    /// Opens the backplane with something put around it, under whatever the bench itself puts around what it opens.
+    fn open_around(&self, put: &dyn Fn(Arc<dyn Backplane>) -> Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        put(self.open())
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Append, Backplane, Offset, Step};
+use crate::conformance::doubles::Fault;
 use crate::conformance::folds::{Digest, Digests, EVENTS, Forged, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::tamper::Tampered;
 use crate::conformance::trial::{Trial, append, careful};
@@ -111,7 +112,7 @@ pub const STATEMENTS: &[Statement] = &[
 
 /// What holds also on a backplane that breaks its contract.
 pub const NO_OTHER_DIGEST: Statement = Statement {
-    number: 18,
+    number: 28,
     says: "no fold has another value than that of the first records of its topic",
     needs_compactor: false,
     run: whatever::no_other_digest,
@@ -119,11 +120,49 @@ pub const NO_OTHER_DIGEST: Statement = Statement {
 
 /// And so does this.
 pub const NOTHING_PASSED_OVER: Statement = Statement {
-    number: 22,
+    number: 29,
     says: "what a consumer has done is the first events of its topic, in their order",
     needs_compactor: false,
     run: consumers::nothing_is_passed_over,
 };
+
+/// What shows that a statement can fail: a double that breaks what it is about, and a part of what it then tells. What it
+/// tells of anything else, as that nothing could be appended, shows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Red {
+    /// The statement.
+    pub number: u8,
+    /// What the double does.
+    pub fault: Fault,
+    /// Stands in what is [`Broken`].
+    pub tells: &'static str,
+}
+
+const fn red(number: u8, fault: Fault, tells: &'static str) -> Red {
+    Red { number, fault, tells }
+}
+
+/// At least one for each statement of part B, and for those that hold whatever happens.
+pub const REDS: &[Red] = &[
+    red(12, Fault::Unstamped, "a fold without it answers None"),
+    red(13, Fault::CellsInMemory, "behind a crash it is compacted before"),
+    red(14, Fault::ImagesInMemory, "behind a crash and a compaction a fold came to Err"),
+    red(15, Fault::ImagesUnkept, "a cold start came to"),
+    red(16, Fault::Aliased, "a fold that has to halt for [Schema] answers Ok"),
+    red(17, Fault::UnreadIsNone, "a bad image went unnoticed"),
+    red(18, Fault::Unstamped, "behind a gap a fold came to Ok"),
+    red(18, Fault::RepeatsAsNew, "what was appended again was folded again"),
+    red(19, Fault::SameEra, "over a change of the era it is read as"),
+    red(20, Fault::Unversioned, "a fold that has to halt for [ForwardIncompatible] answers Ok"),
+    red(21, Fault::ImagesInMemory, "an impure fold answers Ok"),
+    red(22, Fault::CellsInMemory, "was committed, and was called again"),
+    red(23, Fault::LettersUnkept, "dead letters are []"),
+    red(24, Fault::BlindPut, "one that was overtaken was called for"),
+    red(25, Fault::Aliased, "a reader to"),
+    red(28, Fault::Aliased, "a fold came to"),
+    red(29, Fault::Aliased, "a consumer has done ["),
+];
 
 /// Demands that a fold has halted for a reason, with the value of the first records or with none.
 fn is_halted<F: Fold<State = Digest>>(
@@ -144,8 +183,24 @@ fn is_halted<F: Fold<State = Digest>>(
             demand!(value == wanted, "halted for {halt} it shows {value:?} for {wanted:?}");
             Ok(())
         }
-        (Err(error), None) if error.kind() == ErrorKind::Halted => Ok(()),
+        (Err(error), None) if error.kind() == ErrorKind::Halted => {
+            // There is no value to find the reason beside.
+            let told = error.to_string();
+            demand!(
+                why.iter().any(|why| told.contains(told_for(*why))),
+                "it halted, as {told:?}, and not for {why:?}"
+            );
+            Ok(())
+        }
         (other, _) => Err(Broken(format!("a fold that halted for {why:?} is read as {other:?}"))),
+    }
+}
+
+/// What a fold tells that halted before it had a value.
+const fn told_for(why: HaltReason) -> &'static str {
+    match why {
+        HaltReason::EraChanged => "the era of the backplane has changed",
+        _ => "records were dropped, and no image bridges that",
     }
 }
 
@@ -157,8 +212,7 @@ pub(super) fn compact(plane: &dyn Backplane, sent: &Sent, before: Offset) -> Hel
 /// 12: records of other keys in between are no gaps; one record that is taken out, at the beginning or in the middle, halts a
 /// fold right before it.
 pub fn statement_12_a_missing_record_is_always_found(trial: &mut Trial<'_>) -> Held {
-    let tampered = Tampered::around(trial.open());
-    let plane: Arc<dyn Backplane> = tampered.clone();
+    let (tampered, plane) = trial.open_tampered()?;
     let mut authors = [trial.author(), trial.author()];
     let mut topics = [Sent::new(trial), Sent::new(trial), Sent::new(trial)];
     for _ in 0..trial.random.between(6, 24) {
@@ -184,10 +238,13 @@ pub fn statement_12_a_missing_record_is_always_found(trial: &mut Trial<'_>) -> H
     let missing = found.get(trial.random.below(found.len())).copied().unwrap_or_default();
     let gone = topic.offsets.get(missing).copied().unwrap_or_default();
     tampered.change(|rules| _ = rules.without.insert(gone));
-    let store = store_on(plane)?;
+    let store = store_on(Arc::clone(&plane))?;
     let fold = topic.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
     let is_error = fold.read_after(topic.last(), trial.patience).err().map(|error| error.kind());
-    demand!(is_error == Some(ErrorKind::Halted), "without record {missing} a fold answers {is_error:?}");
+    demand!(
+        is_error == Some(ErrorKind::Halted),
+        "record {missing} is missing, and a fold without it answers {is_error:?}"
+    );
     let folded = fold.read_within(trial.patience)?;
     // Others of other writers may stand between it and the proof; where the log is one's own there are none.
     let FoldStatus::Halted(halt) = &folded.status else {
@@ -204,7 +261,7 @@ pub fn statement_12_a_missing_record_is_always_found(trial: &mut Trial<'_>) -> H
     let count = usize::try_from(folded.value.count).unwrap_or(usize::MAX);
     let is_known = left.get(..count).is_some_and(|first| Digest::of(first) == folded.value);
     demand!(is_known, "without record {missing} a fold came to {folded:?}");
-    Ok(tampered.close()?)
+    Ok(plane.close()?)
 }
 
 /// 14: an image was saved, and the process ends before the topic is compacted, or right behind that.
@@ -231,7 +288,7 @@ pub fn statement_14_a_crash_between_image_and_compaction(trial: &mut Trial<'_>) 
         }
         let store = store_on(Arc::clone(&plane))?;
         let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
-        sent.expect_all(trial, &fold)?;
+        sent.expect_all_behind("a crash and a compaction", trial, &fold)?;
         let stats = fold.stats();
         demand!(stats.folded == tail as u64 && stats.images_used > 0, "{tail} behind the image: {stats:?}");
     }
@@ -293,8 +350,7 @@ pub fn statement_16_another_schema_halts(trial: &mut Trial<'_>) -> Held {
 /// 17: over a whole history it is folded from the beginning, and counted; over one that is not whole a fold halts. What cannot
 /// be read now is read later.
 pub fn statement_17_a_bad_image_is_never_nothing(trial: &mut Trial<'_>) -> Held {
-    let tampered = Tampered::around(trial.open());
-    let plane: Arc<dyn Backplane> = tampered.clone();
+    let (tampered, plane) = trial.open_tampered()?;
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let count = trial.random.between(3, 9);
     sent.send_some(trial, &*plane, &mut author, count)?;
@@ -329,18 +385,17 @@ pub fn statement_17_a_bad_image_is_never_nothing(trial: &mut Trial<'_>) -> Held 
     sent.expect_all(trial, &fold)?;
     demand!(fold.stats().images_used == 1, "behind two failures it was not read again: {:?}", fold.stats());
     drop(fold);
-    Ok(tampered.close()?)
+    Ok(plane.close()?)
 }
 
 /// 18: what a feed leaves out is bridged by an image that somebody else saved behind it; what comes further on under a stamp
 /// that was folded is left out.
 pub fn statement_18_a_gap_is_bridged_and_a_repetition_left_out(trial: &mut Trial<'_>) -> Held {
-    let plane = trial.open();
-    let tampered = Tampered::around(Arc::clone(&plane));
+    let (tampered, plane) = trial.open_tampered()?;
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let count = trial.random.between(1, 6);
     sent.send_some(trial, &*plane, &mut author, count)?;
-    let (store, clean) = (store_on(tampered.clone())?, store_on(Arc::clone(&plane))?);
+    let (store, clean) = (store_on(Arc::clone(&plane))?, store_on(tampered.untampered())?);
     let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
     sent.expect_all(trial, &fold)?;
     let stands = sent.last();
@@ -360,7 +415,7 @@ pub fn statement_18_a_gap_is_bridged_and_a_repetition_left_out(trial: &mut Trial
         rules.without.insert(gone);
         rules.hold_behind = None;
     });
-    sent.expect_all(trial, &fold)?;
+    sent.expect_all_behind("a gap", trial, &fold)?;
     let stats = fold.stats();
     demand!(stats.gaps > 0 && stats.images_used > 0, "the gap at {gone} went unnoticed: {stats:?}");
     // An event that was folded, once more further on.
@@ -381,8 +436,7 @@ pub fn statement_18_a_gap_is_bridged_and_a_repetition_left_out(trial: &mut Trial
 
 /// 19: in either direction, live and while nobody was there.
 pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
-    let tampered = Tampered::around(trial.open());
-    let plane: Arc<dyn Backplane> = tampered.clone();
+    let (tampered, plane) = trial.open_tampered()?;
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let count = trial.random.between(3, 9);
     sent.send_some(trial, &*plane, &mut author, count)?;
@@ -437,7 +491,7 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
         _ => sent.expect_all(trial, &fold)?,
     }
     drop(fold);
-    Ok(tampered.close()?)
+    Ok(plane.close()?)
 }
 
 #[derive(Serialize, Deserialize)]

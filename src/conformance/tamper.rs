@@ -41,6 +41,11 @@ impl Tampered {
         Arc::new(Self { inner, rules: Arc::default() })
     }
 
+    /// What it is around.
+    pub(super) fn untampered(&self) -> Arc<dyn Backplane> {
+        Arc::clone(&self.inner)
+    }
+
     /// Changes what is not as it was, and wakes whoever that concerns.
     pub(super) fn change(&self, change: impl FnOnce(&mut Rules)) {
         let mut rules = self.rules.lock();

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::backplane::{Append, Backplane, Done, Filter, Offset, Stamp, Step, WriterId};
 use crate::conformance::random::Random;
 use crate::conformance::reading::Reading;
+use crate::conformance::tamper::Tampered;
 use crate::conformance::{Bench, Broken};
 use crate::error::{ErrorKind, Result};
 
@@ -87,6 +90,19 @@ impl<'a> Trial<'a> {
 
     pub(super) fn open(&self) -> Arc<dyn Backplane> {
         self.bench.open()
+    }
+
+    /// Opens it so that it can be tampered with: what is around it (a double) sees what was tampered with.
+    pub(super) fn open_tampered(&self) -> Result<(Arc<Tampered>, Arc<dyn Backplane>), Broken> {
+        let made = Mutex::new(None);
+        let plane = self.bench.open_around(&|inner| {
+            let tampered = Tampered::around(inner);
+            *made.lock() = Some(Arc::clone(&tampered));
+            tampered
+        });
+        let tampered = made.into_inner();
+        let tampered = tampered.ok_or_else(|| Broken("the bench puts nothing around".to_owned()))?;
+        Ok((tampered, plane))
     }
 
     /// Closes and opens again.

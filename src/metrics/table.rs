@@ -359,9 +359,13 @@ pub static ALL: &[Metric] = &[
     number("esker_consumers_running", Gauge, Process, "Consumers of topics that go on", |s| {
         n(s.consumers_running)
     }),
-    number("esker_consumers_halted", Gauge, Process, "Consumers of topics that halted or are suspended", |s| {
-        n(s.consumers_halted)
-    }),
+    number(
+        "esker_consumers_halted",
+        Gauge,
+        Process,
+        "Consumers of topics that halted or are suspended",
+        |s| n(s.consumers_halted),
+    ),
     of_consumer("esker_consumer_position", Gauge, "Everything up to here is done", |c| Some(n(c.position))),
     of_consumer(
         "esker_consumer_lag",
@@ -369,9 +373,12 @@ pub static ALL: &[Metric] = &[
         "How far the newest record is ahead of that, in offsets; not told of a backplane across a network",
         |c| c.lag.map(n),
     ),
-    of_consumer("esker_consumer_stuck", Gauge, "How often the record failed at which the consumer stands", |c| {
-        Some(n(u64::from(c.stuck)))
-    }),
+    of_consumer(
+        "esker_consumer_stuck",
+        Gauge,
+        "How often the record failed at which the consumer stands",
+        |c| Some(n(u64::from(c.stuck))),
+    ),
     of_consumer("esker_consumer_halted", Gauge, "1 if the consumer halted or is suspended", |c| {
         Some(yes(c.has_halted))
     }),
@@ -379,9 +386,12 @@ pub static ALL: &[Metric] = &[
         Some(yes(c.state == "suspended"))
     }),
     of_consumer("esker_consumer_error_total", Counter, "Attempts that failed", |c| Some(n(c.errors))),
-    of_consumer("esker_consumer_poisoned_total", Counter, "Records that were set aside, of all processes", |c| {
-        Some(n(c.poisoned))
-    }),
+    of_consumer(
+        "esker_consumer_poisoned_total",
+        Counter,
+        "Records that were set aside, of all processes",
+        |c| Some(n(c.poisoned)),
+    ),
     of_consumer(
         "esker_consumer_undecodable_total",
         Counter,

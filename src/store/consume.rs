@@ -142,9 +142,10 @@ impl Store {
         F: Fn(&Delivery<'_, T>) -> Handled + Send + 'static,
     {
         let of = identity(topic.name(), key, name, options.part());
-        let clock = &self.journal.core().options.clock;
+        let (clock, meter) = (&self.journal.core().options.clock, &self.journal.core().meter);
         let handler = Handler::new(handler, topic.schema_version());
-        self.consumers.start(self.projectors.pool(), (self.backplane()?, clock), of, options, handler)
+        let runs_on = (self.projectors.pool(), &**meter);
+        self.consumers.start(runs_on, (self.backplane()?, clock), of, options, handler)
     }
 
     /// So that the tool decodes it without the application.

@@ -23,6 +23,8 @@ use crate::fold::consumer::working::{Setting, Trouble, Turn, Working};
 use crate::fold::panics::guarded;
 use crate::fold::pool::{Next, Pool, Work, is_on_one};
 use crate::fold::retry::Retry;
+use crate::meter::{ConsumerMeter, ConsumerReading, Meter};
+use crate::trace;
 
 /// A record that failed so often is worth a word.
 const STUCK_TOLD: u32 = 8;
@@ -41,6 +43,7 @@ pub(crate) struct Inner {
     shared: Shared,
     pool: Arc<Pool>,
     task: OnceLock<u64>,
+    own: Arc<ConsumerMeter>,
 }
 
 /// What handles and the task have to say to each other.
@@ -239,10 +242,29 @@ impl Inner {
             status.parked = progress.parked_records();
         }
         change(&mut shown);
+        self.tell(&shown.status);
+    }
+
+    /// Tells what is shown to whoever counts, and what is new of it to whoever subscribed to that.
+    fn tell(&self, status: &ConsumerStatus) {
+        let (state, why) = status.state.told();
+        let has_halted = matches!(status.state, ConsumerState::Halted(_) | ConsumerState::Suspended);
+        let mut was_halted = false;
+        self.own.shows(|now| {
+            was_halted = std::mem::replace(&mut now.has_halted, has_halted);
+            now.state = state;
+            now.position = status.position.raw();
+            (now.stuck, now.errors, now.poisoned) = (status.stuck, status.errors, status.poisoned);
+            (now.undecodable, now.forward_incompatible) = (status.undecodable, status.forward_incompatible);
+            now.parked = status.parked;
+        });
+        if has_halted && !was_halted {
+            let of = &self.setting.of;
+            trace::consumer_halted(&of.name, &of.filter().to_string(), status.position.raw(), &why);
+        }
     }
 
     fn warn_if_stuck(&self) {
-        let Some(warn) = &self.setting.options.on_stuck else { return };
         let status = {
             let mut shown = self.shared.shown.lock();
             let ConsumerState::Retrying { offset, attempts } = shown.status.state else { return };
@@ -250,10 +272,14 @@ impl Inner {
                 return;
             }
             shown.warned = Some(offset);
+            let (of, why) = (&self.setting.of, shown.status.last_error.as_deref().unwrap_or_default());
+            trace::consumer_stuck(&of.name, &of.filter().to_string(), offset.raw(), attempts, why);
             shown.status.clone()
         };
         // What goes wrong in it is its own.
-        let _ = guarded(|| warn(&status));
+        if let Some(warn) = &self.setting.options.on_stuck {
+            let _ = guarded(|| warn(&status));
+        }
     }
 
     /// Tells it to stop, behind what is under way.
@@ -462,7 +488,7 @@ impl Consumers {
     /// Starts a consumer.
     pub(crate) fn start(
         &self,
-        pool: &Arc<Pool>,
+        (pool, meter): (&Arc<Pool>, &Meter),
         (plane, clock): (&Arc<dyn Backplane>, &Clock),
         of: Identity,
         options: ConsumerOptions,
@@ -484,7 +510,9 @@ impl Consumers {
             Err(Trouble::Error(error)) if error.kind() != ErrorKind::Disconnected => return Err(error),
             _ => {}
         }
+        let own = metered(meter, &of, plane);
         let inner = Arc::new(Inner {
+            own,
             setting,
             working: Mutex::new(working),
             shared: Shared::new(),
@@ -515,6 +543,23 @@ impl Consumers {
             None => Ok(()),
         }
     }
+}
+
+/// What is told of a consumer. A backplane across a network is not asked for the head: whoever looks at numbers does not wait for that.
+fn metered(meter: &Meter, of: &Identity, plane: &Arc<dyn Backplane>) -> Arc<ConsumerMeter> {
+    let begun = ConsumerReading {
+        consumer: of.name.clone(),
+        stream: of.stream.clone(),
+        key: of.key.as_ref().map(|key| key.0.clone()),
+        shard: of.shard,
+        state: "running",
+        ..ConsumerReading::default()
+    };
+    let (of, plane) = (of.clone(), Arc::downgrade(plane));
+    meter.add_consumer(begun, move || {
+        let plane = plane.upgrade().filter(|plane| plane.atomic())?;
+        plane.head(of.filter()).ok().map(Offset::raw)
+    })
 }
 
 impl Drop for Consumers {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backplane::{Backplane, Era, Filter, Offset};
 use crate::error::Result;
 use crate::fold::consumer::progress::{self, Identity, Known, Parking};
+use crate::meter::STOPPED;
 
 /// What a consumer is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,21 @@ pub enum ConsumerState {
     Stopped,
     /// It cannot go on. Whoever starts it again tries anew.
     Halted(ConsumerHalt),
+}
+
+impl ConsumerState {
+    /// In one word, and why it does not go on, if it does not.
+    pub(super) fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Running => ("running", String::new()),
+            Self::Retrying { .. } => ("retrying", String::new()),
+            Self::Blocked { .. } => ("blocked", String::new()),
+            Self::Unreachable { .. } => ("unreachable", String::new()),
+            Self::Suspended => ("suspended", "processes ended in its handler, again and again".to_owned()),
+            Self::Stopped => (STOPPED, String::new()),
+            Self::Halted(halt) => ("halted", halt.to_string()),
+        }
+    }
 }
 
 /// Why a consumer does not go on.
