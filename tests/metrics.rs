@@ -22,8 +22,9 @@ use std::time::Duration;
 use esker::backplane::{Append, InMemory, Stamp, Step, WriterId};
 use esker::metrics::{ALL, Exporter, MetricKind, Sample, ToldBy, prometheus, samples};
 use esker::{
-    At, CompactOptions, Durability, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Item, Keep, Lag,
-    Options, Record, Region, Simulator, Start, Store, SubscribeOptions, Topic, TopicFold, Verify,
+    At, CompactOptions, ConsumerOptions, Delivery, Durability, ErrorKind, Fold, FoldOptions, FoldStatus,
+    HaltReason, Item, Keep, Lag, Options, Record, Region, Simulator, Start, Store, SubscribeOptions, Topic,
+    TopicFold, Verify,
 };
 use exposition::Exposition;
 use metrics::{
@@ -73,6 +74,8 @@ fn busy() -> (Store, TopicFold<Sum>) {
     }
     let fold = topic.fold::<Sum>().unwrap();
     fold.save_image().unwrap();
+    let ship = topic.on_event("ship", ConsumerOptions::new(), |_: &Delivery<'_, u64>| Ok(())).unwrap();
+    waited_for(|| ship.status().committed >= topic.head().unwrap());
     drop(store.journal().watch("audit", Region::all()).unwrap());
     store.journal().sync().unwrap();
     (store, fold)
@@ -499,4 +502,51 @@ fn the_page_of_alerts_names_only_metrics_that_there_are() {
     let unknown: Vec<_> = named.iter().filter(|word| !is_known(word)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     assert!(named.len() >= 15, "{named:?}");
+}
+
+#[test]
+fn consumers_are_told_of_by_name_with_what_they_set_aside_and_whether_they_go_on() {
+    let store = Store::in_memory().unwrap();
+    let topic = store.topic(NUMBERS, "8812").unwrap();
+    (1..=3).for_each(|number| _ = topic.append(&number).unwrap());
+    let options = || ConsumerOptions::new().retry_between(Duration::from_millis(1), Duration::from_millis(1));
+    let ship = topic
+        .on_event("ship", options().max_attempts(2), |delivery: &Delivery<'_, u64>| {
+            if delivery.event == 2 { Err("it is told to fail".into()) } else { Ok(()) }
+        })
+        .unwrap();
+    let bill = topic.on_event("bill", options(), |_: &Delivery<'_, u64>| Err("no".into())).unwrap();
+    waited_for(|| ship.status().committed >= topic.head().unwrap() && bill.status().stuck > 1);
+    let numbers = |name: &str, consumer: &str| {
+        let all = samples(&store.journal().stats());
+        let found = all.iter().find(|sample| {
+            sample.metric.name == name && sample.labels.first().is_none_or(|label| label == consumer)
+        });
+        match found.map(|sample| &sample.value) {
+            Some(esker::metrics::Value::Number(number)) => *number,
+            other => panic!("{name} of {consumer}: {other:?}"),
+        }
+    };
+    assert_eq!(numbers("esker_consumers_running", ""), 2.0);
+    assert_eq!(numbers("esker_consumer_lag", "ship"), 0.0);
+    assert_eq!(numbers("esker_consumer_poisoned_total", "ship"), 1.0);
+    assert_eq!(numbers("esker_consumer_error_total", "ship"), 2.0);
+    assert_eq!(numbers("esker_consumer_stuck", "ship"), 0.0);
+    assert!(numbers("esker_consumer_stuck", "bill") > 1.0);
+    assert!(numbers("esker_consumer_lag", "bill") >= 3.0);
+    assert_eq!(numbers("esker_consumer_halted", "bill"), 0.0);
+    // Nobody needs it any more: what runs halts, and is told of until somebody stops it.
+    topic.retire_consumer("bill").unwrap();
+    waited_for(|| bill.status().has_ended());
+    assert_eq!(numbers("esker_consumers_halted", ""), 1.0);
+    assert_eq!(numbers("esker_consumer_halted", "bill"), 1.0);
+    ship.close().unwrap();
+    assert_eq!(numbers("esker_consumers_running", ""), 0.0, "one that was stopped is no news");
+    store.close().unwrap();
+}
+
+fn waited_for(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
