@@ -155,7 +155,7 @@ impl Drop for Unlock {
 fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
     let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::default();
-    recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
+    let last_seq = recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?.last_seq;
     if manifest.is_err() {
         kinds.floors_of(&mut compacted);
     }
@@ -164,6 +164,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let manifest = match manifest {
         Ok(manifest) => Manifest {
             era: era_behind(manifest.era),
+            ancestors: manifest.ancestors_of_copy(last_seq),
             backup: None,
             // What was kept is appended like everything else.
             compacted: Compacted::default(),
@@ -176,6 +177,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
             created: now(),
             compacted: Compacted::default(),
             table: CursorTable::default(),
+            ancestors: Vec::new(),
             sections: Vec::new(),
             read_only: false,
             backup: None,

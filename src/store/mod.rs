@@ -34,7 +34,7 @@ use crate::fold::cache::Cache;
 use crate::fold::consumer::handle::Consumers;
 use crate::fold::handle::Projectors;
 use crate::fold::image;
-use crate::fold::keeping::Keeping;
+use crate::fold::keeping::{self, Keeping};
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
@@ -138,7 +138,7 @@ impl Store {
     pub fn over(journal: Journal) -> Self {
         let (projectors, copies) = tasks_of(&journal);
         // Another store over the same journal says the same.
-        journal.core().raises_floors.get_or_init(|| Box::new(Keeping(journal.downgrade())));
+        journal.core().registrations.raised_by(|| Box::new(Keeping(journal.downgrade())));
         Self {
             consumers: Arc::default(),
             journal,
@@ -390,11 +390,16 @@ impl Store {
     fn images_of(&self, topic: Filter<'_>) -> Result<Vec<(KindId, Vec<u8>)>> {
         let Some(images) = self.journal.kind_named(IMAGES_STREAM) else { return Ok(Vec::new()) };
         let prefix = image::topic_prefix(topic);
-        let mut keys = BTreeSet::new();
+        // Those of registered folds are known by name, whatever of them can be read.
+        let mut keys: BTreeSet<_> = keeping::keys_derived_from(&Local::over(&self.journal)?, topic)?.collect();
         for entry in self.journal.view().kind(images.id) {
-            let key = entry?.key();
-            if key.starts_with(&prefix) && !keys.contains(key) {
-                keys.insert(key.to_vec());
+            match entry {
+                Ok(entry) if entry.key().starts_with(&prefix) && !keys.contains(entry.key()) => {
+                    keys.insert(entry.key().to_vec());
+                }
+                // Of another topic, as far as anybody can know.
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                _ => {}
             }
         }
         Ok(keys.into_iter().map(|key| (images.id, key)).collect())

@@ -17,6 +17,7 @@ use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
+use crate::journal::lodger::Registrations;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -121,7 +122,7 @@ impl Store {
     ///
     /// What [`append`](Self::append) answers.
     pub fn retire_fold<T>(&self, topic: Topic<T>, name: &str) -> Result<()> {
-        self.projectors.retire(&**self.backplane()?, topic.name, name)
+        keeping::retire(&**self.backplane()?, topic.name, name)
     }
 }
 
@@ -246,7 +247,7 @@ impl<T> TopicHandle<'_, T> {
 
     /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
     ///
-    /// On the store's own journal the fold is registered with the stream when it is first taken up: from then on compaction keeps the
+    /// On a journal ([`Local`](crate::backplane::Local)) the fold is registered with the stream when it is first taken up: from then on compaction keeps the
     /// events that it needs ([`Keep::Fold`](crate::Keep::Fold)), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
     /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
     /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
@@ -266,10 +267,9 @@ impl<T> TopicHandle<'_, T> {
     /// As [`fold`](Self::fold).
     pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
         let topic = (self.topic.name, &*self.key);
-        if !self.store.backplane_is_given {
-            self.store.projectors.register::<F>(&**self.store.backplane()?, self.topic.name)?;
-        }
-        self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
+        let plane = self.store.backplane()?;
+        keeping::register(&**plane, self.topic.name, (F::NAME, F::VERSION))?;
+        self.store.projectors.fold(plane, topic, self.topic.version, options)
     }
 
     /// Takes the events that were dropped for lost to a fold, which cannot begin without them: it has halted, as
@@ -303,6 +303,8 @@ impl<T> TopicHandle<'_, T> {
                 .sides("a backplane with a compactor", "one without")
         })?;
         let plane = &**self.store.backplane()?;
+        // Nobody comes to need what may go before it is gone.
+        let _held = plane.registrations().map(Registrations::hold);
         let before = keeping::may_go_before(plane, self.filter(), before)?;
         compactor.compact(self.topic.name, &self.key, before)?;
         Ok(before)
