@@ -111,8 +111,7 @@ impl Local {
         core.check_not_forked("open a backplane")?;
         core.check_writable()?;
         let manifest = &core.manifest;
-        let of_ancestor =
-            |other: &Ancestor| (era_of(manifest, other.era), Offset::from_raw(other.through));
+        let of_ancestor = |other: &Ancestor| (era_of(manifest, other.era), Offset::from_raw(other.through));
         Ok(Self {
             journal: journal.clone(),
             owns: false,

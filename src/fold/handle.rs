@@ -290,11 +290,7 @@ impl Table {
 
 impl Projectors {
     pub(crate) fn new(threads_max: usize, meter: Arc<Meter>) -> Self {
-        Self {
-            pool: Arc::new(Pool::new(threads_max)),
-            meter,
-            by_topic: Mutex::default(),
-        }
+        Self { pool: Arc::new(Pool::new(threads_max)), meter, by_topic: Mutex::default() }
     }
 
     /// The threads that fold, for others who have little to do.

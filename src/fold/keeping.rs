@@ -174,8 +174,7 @@ impl Survey {
         }
         let (era, mut pieces) = (repeated(|| plane.era())?, Pieces::default());
         image::read_filtered(plane, Filter::stream(IMAGES_STREAM), &mut |record| {
-            let whole =
-                Chunk::read(record.payload()).and_then(|chunk| pieces.take(record.offset(), chunk));
+            let whole = Chunk::read(record.payload()).and_then(|chunk| pieces.take(record.offset(), chunk));
             let covers = whole.and_then(|whole| Covers::read(record.key(), &whole.bytes));
             if let Some(covers) = covers.filter(|of| image::is_of(plane, era, of.era, of.offset)) {
                 survey.take(covers);

@@ -1,7 +1,7 @@
 //! A few threads for many tasks, each of which sleeps until it is woken.
 //!
 //! A task that sleeps is an entry in a table: it has no thread and no timer. Threads are started when there is
-//! something to do, up to a number, and end with the last task.
+//! something to do, up to a number, and end with the last task. One that waits for what another task does is not counted meanwhile.
 //!
 //! A waker only puts a number into a queue. It may be called under locks of whoever wakes, so it owns no task: what it
 //! would drop with one could need those locks.

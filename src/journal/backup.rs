@@ -156,7 +156,7 @@ fn back_up(
 ///
 /// The new store has an era of its own: cursors go on only after a
 /// [`reset_cursor`](Journal::reset_cursor), since what they name may be gone, and whoever keeps positions
-/// elsewhere can tell.
+/// elsewhere can tell. The manifest says of which era the backup was: images of [folds](crate::TopicFold) count as they did there.
 ///
 /// # Errors
 ///

@@ -374,8 +374,19 @@ impl Store {
     /// Erases an entity: every fact of it up to now, and what was derived from it: the images of folds over it as a
     /// [topic](Self::topic), its floor, and the marks of folds that diverged; see [`Journal::erase`].
     ///
-    /// A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
-    /// it if it is [told](crate::TopicFold::save_image) to: drop those first. Where `erased` is false, erase again later.
+    /// # What stays
+    ///
+    /// * A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
+    ///   it if it is [told](crate::TopicFold::save_image) to: drop those first.
+    /// * Of [consumers](crate::TopicHandle::on_event), also when `erased` is true: copies of events that were given up (records of the
+    ///   stream `esker.dead`) or set aside (`esker.parked`), with keys and payloads; and the topic's key in the cell
+    ///   that lists who consumes it, for ever, and in that of each of them until it is
+    ///   [retired](crate::TopicHandle::retire_consumer) and compacted. The topics of those two streams are those of one consumer each:
+    ///   [`Journal::erase`] erases one as a whole.
+    /// * An image that cannot be read, of a fold that never registered.
+    ///
+    /// Where `erased` is false every later compaction goes on with it: compact again, behind what it waits for. To erase again erases
+    /// also what has come since.
     ///
     /// # Errors
     ///
@@ -391,7 +402,8 @@ impl Store {
         let Some(images) = self.journal.kind_named(IMAGES_STREAM) else { return Ok(Vec::new()) };
         let prefix = image::topic_prefix(topic);
         // Those of registered folds are known by name, whatever of them can be read.
-        let mut keys: BTreeSet<_> = keeping::keys_derived_from(&Local::over(&self.journal)?, topic)?.collect();
+        let mut keys: BTreeSet<_> =
+            keeping::keys_derived_from(&Local::over(&self.journal)?, topic)?.collect();
         for entry in self.journal.view().kind(images.id) {
             match entry {
                 Ok(entry) if entry.key().starts_with(&prefix) && !keys.contains(entry.key()) => {

@@ -251,7 +251,7 @@ impl<T> TopicHandle<'_, T> {
     /// events that it needs ([`Keep::Fold`](crate::Keep::Fold)), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
     /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
     /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
-    /// thought of yet keeps [all](crate::Keep::All).
+    /// thought of yet keeps [all](crate::Keep::All), as it does by default.
     ///
     /// # Errors
     ///
@@ -291,7 +291,9 @@ impl<T> TopicHandle<'_, T> {
 
     /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see
     /// [`Compactor::compact`]. Answers before which offset that is. A fold that has no image from behind there, such as
-    /// [`TopicFold::save_image`] saves, cannot begin any more.
+    /// [`TopicFold::save_image`] saves, cannot begin any more, nor can [`Store::project`] tell that something is missing. With the events
+    /// the images are all that there is of their values: where none counts, as in a store that was imported, that is
+    /// [`EraChanged`](crate::HaltReason::EraChanged).
     ///
     /// # Errors
     ///
