@@ -32,7 +32,7 @@ use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
 use crate::journal::opening::{start_anew, write_manifest};
-use crate::journal::registry::{EVENTS_PREFIX, Registry};
+use crate::journal::registry::{EVENTS_PREFIX, Registry, floors_name};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
 use crate::log::recovery::{Purpose, Visitor, recover};
@@ -286,7 +286,10 @@ impl Kinds {
     /// Where nobody says any more what was dropped, everything may have been that need not be kept.
     fn floors_of(&self, compacted: &mut Compacted) {
         let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
-        for kind in self.registry.iter().filter(|kind| !kind.keep.goes_by_floors()) {
+        // Of a topic's stream what a floor hides goes, whatever it keeps.
+        let has_floors = |name: &str| self.registry.named(&floors_name(name)).is_some();
+        let may_miss = |kind: &&Arc<KindInfo>| !kind.keep.goes_by_floors() || has_floors(&kind.name);
+        for kind in self.registry.iter().filter(may_miss) {
             compacted.raise_floor(kind.id.get(), last);
         }
         compacted.aside = self.registry.aside();
