@@ -102,6 +102,15 @@ pub(crate) fn keys_derived_from<'t>(
     Ok(images.chain([image::marks_key(topic)]))
 }
 
+/// The folds of a stream, and the newest version of each.
+pub(crate) fn registered(plane: &dyn Backplane, stream: &str) -> Result<Vec<(String, u32)>> {
+    let folds = Folds::of(plane, stream)?;
+    if folds.are_partial {
+        return Err(Error::corrupt(format!("read which folds are registered with {stream:?}")));
+    }
+    Ok(folds.by_name.into_iter().filter_map(|(name, version)| Some((name, version?))).collect())
+}
+
 /// Takes a fold for one of those of a stream no more.
 pub(crate) fn retire(plane: &dyn Backplane, stream: &str, fold: &str) -> Result<()> {
     let Some(registrations) = plane.registrations() else { return Ok(()) };

@@ -212,10 +212,12 @@ pub enum Keep {
     /// events is a registered fold.
     ///
     /// So it excludes [`Store::project`](crate::Store::project) and
-    /// [`watch_projection_durable`](crate::Store::watch_projection_durable) over the same events: they register nothing, have no
-    /// images, and fold what is left. In a store that was [restored](crate::restore), or [repaired](crate::repair()) with its manifest whole,
-    /// images count as before. In one that was imported none does, nor where a repair found no manifest: a fold over a topic of which
-    /// something went halts there ([`EraChanged`](crate::HaltReason::EraChanged)), and the value of the events that went is lost to it.
+    /// [`watch_projection_durable`](crate::Store::watch_projection_durable) over the same events: they register nothing and have no
+    /// images, and behind a compaction they answer `Compacted`, for ever.
+    ///
+    /// In a store that was [restored](crate::restore), or [repaired](crate::repair()) with its manifest whole, images count as before. In
+    /// one that was imported none does, nor where a repair found no manifest: a fold over a topic of which something went
+    /// halts there ([`EraChanged`](crate::HaltReason::EraChanged)), and the value of the events that went is lost to it.
     Fold,
 }
 

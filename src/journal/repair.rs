@@ -78,6 +78,9 @@ const DOING: &str = "make the repaired store";
 ///
 /// `target` must be empty or not there, and not inside `source`, which stays as it is.
 ///
+/// The new store has an era of its own. Unless the manifest had to be made anew, images of [folds](crate::TopicFold) count in it as
+/// they did in the source.
+///
 /// # Errors
 ///
 /// `Locked` while the source is open for writing, `AlreadyExists` for a target that is not

@@ -385,8 +385,8 @@ impl Store {
     ///   [`Journal::erase`] erases one as a whole.
     /// * An image that cannot be read, of a fold that never registered.
     ///
-    /// Where `erased` is false every later compaction goes on with it: compact again, behind what it waits for. To erase again erases
-    /// also what has come since.
+    /// Where `erased` is false every later compaction goes on with the events and images up to now; the floor, which has the key, stays
+    /// until the topic is erased again. That erases also what has come since: whoever may come back meanwhile gets another key.
     ///
     /// # Errors
     ///

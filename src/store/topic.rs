@@ -124,6 +124,16 @@ impl Store {
     pub fn retire_fold<T>(&self, topic: Topic<T>, name: &str) -> Result<()> {
         keeping::retire(&**self.backplane()?, topic.name, name)
     }
+
+    /// The folds for which a topic's stream keeps events, on a journal: the name of each and its newest version. Those that are not
+    /// needed any more are to be [retired](Self::retire_fold): one without an image of a topic keeps all of it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if not all of what is written of them can be read; nothing goes then. What the backplane answers.
+    pub fn registered_folds<T>(&self, topic: Topic<T>) -> Result<Vec<(String, u32)>> {
+        keeping::registered(&**self.backplane()?, topic.name)
+    }
 }
 
 impl<T> TopicHandle<'_, T> {
@@ -291,9 +301,9 @@ impl<T> TopicHandle<'_, T> {
 
     /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see
     /// [`Compactor::compact`]. Answers before which offset that is. A fold that has no image from behind there, such as
-    /// [`TopicFold::save_image`] saves, cannot begin any more, nor can [`Store::project`] tell that something is missing. With the events
-    /// the images are all that there is of their values: where none counts, as in a store that was imported, that is
-    /// [`EraChanged`](crate::HaltReason::EraChanged).
+    /// [`TopicFold::save_image`] saves, cannot begin any more, nor can [`Store::project`] when the bytes have gone. The
+    /// images are then all that there is of the values: in a store that was imported, where none counts, such a fold halts
+    /// ([`EraChanged`](crate::HaltReason::EraChanged)).
     ///
     /// # Errors
     ///

@@ -107,8 +107,12 @@ fn keeps_all_for_the_second(store: &Store) {
 fn a_fold_that_another_store_over_the_journal_retired_registers_anew() {
     let store = ten_events_with_an_image();
     let other = Store::over(store.journal().clone());
+    let registered = || other.registered_folds(NUMBERS).unwrap();
+    let [first, second] = ["first", "second"].map(|name| (name.to_owned(), 1));
     drop(fold::<Second>(&store, 0));
+    assert_eq!(registered(), [first.clone(), second.clone()]);
     other.retire_fold(NUMBERS, "second").unwrap();
+    assert_eq!(registered(), [first]);
     drop(fold::<Second>(&store, 0));
     keeps_all_for_the_second(&store);
 }
