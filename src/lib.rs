@@ -79,7 +79,7 @@
 //! [`backplane::InMemory`]. A [`Topic<T>`](Topic) ([`Store::topic`]) has the events of each key, [`Cells`] ([`Store::cells`]) have
 //! values that are changed by whoever is first; [`Cell::get`] reads what this process knows of one. A [`TopicFold`]
 //! ([`TopicHandle::fold`]) keeps the value of a [`Fold`] over a topic up to date, saves images of it, and halts where it cannot be whole. What
-//! all folds over a topic have in their images compaction drops ([`Keep::Fold`]). A [`Consumer`] ([`TopicHandle::on_event`],
+//! all folds over a topic have in their images compaction drops where the topic is told to ([`Keep::Fold`]). A [`Consumer`] ([`TopicHandle::on_event`],
 //! [`Store::on_event`]) calls your code for each event, in order and at least once, in whichever process, and gives none up that you
 //! have not told it to. `conformance` (feature `conformance`) tries an adapter of yours.
 //! With the feature `nats` all of this may stand on NATS JetStream (`backplane::Nats`), for many processes: eventual, each topic

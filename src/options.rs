@@ -165,7 +165,8 @@ impl Options {
     }
 
     /// How many threads fold topics for those who read them ([`TopicFold`](crate::TopicFold)), at most. They are there while
-    /// somebody does. Default: 2.
+    /// somebody does. Handlers of consumers run in them too. While one of them waits for a fold ([`read`](crate::TopicFold::read)) another
+    /// one takes its place. Default: 2.
     pub const fn fold_threads(mut self, threads: usize) -> Self {
         self.fold_threads = threads;
         self

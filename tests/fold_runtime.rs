@@ -12,7 +12,10 @@ use esker::backplane::{
     Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, IMAGES_STREAM, InMemory, Listener,
     Offset, Stamp, Step, StreamRecord, WriterId,
 };
-use esker::{At, Error, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Result, Store, Topic, Verify};
+use esker::{
+    At, ConsumerOptions, Error, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Options, Result, Store,
+    Topic, Verify,
+};
 use serde::{Deserialize, Serialize, Serializer};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -383,4 +386,40 @@ fn a_stamp_that_does_not_begin_at_1_halts_no_fold_over_the_store_s_own_log() {
     let done = store.backplane().unwrap().commit(&[Step::Append(append)]).unwrap();
     let folded = topic.fold::<Sum>().unwrap().read_after(done.offset(0).unwrap(), PATIENCE).unwrap();
     assert_eq!(folded.value, 3);
+}
+
+/// Handlers run in the threads that fold. With one of them, and a fold in each that waits for another, nothing is left to fold what is
+/// waited for, unless somebody takes the place of who waits.
+#[test]
+fn a_handler_may_wait_for_a_fold_however_few_threads_there_are() {
+    let store = Store::over(Options::new().fold_threads(1).background(false).in_memory().unwrap());
+    let (tell, told) = channel();
+    let handlers: Vec<_> = (0..4_u8)
+        .map(|key| {
+            let topic = store.topic(NUMBERS, [key]).unwrap();
+            (store.clone(), tell.clone(), topic.append(&7).unwrap(), key)
+        })
+        .collect();
+    let consumers: Vec<_> = handlers
+        .into_iter()
+        .map(|(theirs, tell, offset, key)| {
+            let topic = store.topic(NUMBERS, [key]).unwrap();
+            let options = ConsumerOptions::new().max_attempts(1);
+            topic
+                .on_event("ship", options, move |delivery| {
+                    let fold = theirs.topic(NUMBERS, [key])?.fold_with::<Sum>(NO_IMAGES)?;
+                    let sum = fold.read_after(delivery.offset(), PATIENCE)?.value;
+                    tell.send((key, sum, delivery.offset() == offset))?;
+                    Ok(())
+                })
+                .unwrap()
+        })
+        .collect();
+    let mut all: Vec<_> = (0..4).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3].map(|key| (key, 7, true)));
+    for consumer in consumers {
+        consumer.close().unwrap();
+        assert_eq!(consumer.status().poisoned, 0);
+    }
 }

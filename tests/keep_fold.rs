@@ -2,14 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+#[path = "keep_fold/copies.rs"]
+mod copies;
+#[path = "keep_fold/registering.rs"]
+mod registering;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use esker::backplane::Offset;
 use esker::{
-    At, CompactOptions, Compaction, Durability, ErrorKind, Fold, FoldOptions, FoldStatus, HaltReason, Keep,
-    Options, Simulator, Store, Topic, TopicFold,
+    At, CompactOptions, Compaction, Durability, ErrorKind, Facts, Fold, FoldOptions, FoldStatus, HaltReason,
+    Keep, Options, Simulator, Store, Topic, TopicFold,
 };
 use proptest::prelude::*;
 
@@ -39,6 +44,13 @@ fn small() -> Options {
     Options::new().segment_bytes(8 << 10).background(false).durability(Durability::Os)
 }
 
+/// A store whose numbers keep what their folds need.
+fn over(journal: esker::Journal) -> Store {
+    let store = Store::over(journal);
+    store.keep(Facts::<u64>::new("number"), Keep::Fold).unwrap();
+    store
+}
+
 fn compact(store: &Store) -> Compaction {
     store.journal().compact(&CompactOptions::new().thorough(true)).unwrap()
 }
@@ -59,6 +71,14 @@ fn left(store: &Store, key: u8) -> Vec<u64> {
     std::iter::from_fn(|| feed.try_next().unwrap()).map(|event| event.value().unwrap()).collect()
 }
 
+/// Saves an image of all events of a topic.
+fn save<F: Fold<State = Vec<u64>, Event = u64>>(store: &Store, key: u8) {
+    let head = store.topic(NUMBERS, [key]).unwrap().head().unwrap();
+    let fold = fold::<F>(store, key);
+    fold.read_after(head, PATIENCE).unwrap();
+    fold.save_image().unwrap();
+}
+
 fn value<F: Fold<State = Vec<u64>, Event = u64>>(store: &Store, key: u8) -> Vec<u64> {
     let topic = store.topic(NUMBERS, [key]).unwrap();
     fold::<F>(store, key).read_after(topic.head().unwrap(), PATIENCE).unwrap().value
@@ -66,7 +86,7 @@ fn value<F: Fold<State = Vec<u64>, Event = u64>>(store: &Store, key: u8) -> Vec<
 
 #[test]
 fn a_topic_keeps_what_is_not_in_the_newest_image_of_every_fold_and_the_newest_event() {
-    let store = Store::over(small().in_memory().unwrap());
+    let store = over(small().in_memory().unwrap());
     let append = |key: u8, numbers: std::ops::Range<u64>| {
         let topic = store.topic(NUMBERS, [key]).unwrap();
         numbers.for_each(|n| _ = topic.append(&n).unwrap());
@@ -129,11 +149,9 @@ fn a_topic_keeps_what_is_not_in_the_newest_image_of_every_fold_and_the_newest_ev
 }
 
 #[test]
-fn a_kind_that_is_told_to_keeps_all_and_rows_cannot_keep_for_folds() {
+fn a_topic_that_is_told_nothing_keeps_all_and_rows_cannot_keep_for_folds() {
     let store = Store::over(small().in_memory().unwrap());
     let topic = store.topic(NUMBERS, [0]).unwrap();
-    let kind = store.journal().kind_named("number").unwrap().id;
-    store.journal().keep(kind, Keep::All).unwrap();
     (0..10).for_each(|n| _ = topic.append(&n).unwrap());
     let first = fold::<First>(&store, 0);
     first.read().unwrap();
@@ -141,8 +159,7 @@ fn a_kind_that_is_told_to_keeps_all_and_rows_cannot_keep_for_folds() {
     leave_the_segment(&store);
     compact(&store);
     assert_eq!(left(&store, 0).len(), 10);
-    assert!(store.topic(NUMBERS, [0]).is_ok());
-    assert_eq!(store.journal().kind_named("number").unwrap().keep, Keep::All, "what was said is not unsaid");
+    assert_eq!(store.journal().kind_named("number").unwrap().keep, Keep::All);
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Row {
         number: u8,
@@ -165,7 +182,7 @@ fn a_fold_that_diverged_keeps_the_events_that_show_why() {
             *state = CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         }
     }
-    let store = Store::over(small().in_memory().unwrap());
+    let store = over(small().in_memory().unwrap());
     let topic = store.topic(NUMBERS, [0]).unwrap();
     (0..10).for_each(|n| _ = topic.append(&n).unwrap());
     let first = fold::<First>(&store, 0);
@@ -203,7 +220,7 @@ fn live(store: &Store, acknowledged: &mut u64) {
 #[test]
 fn a_power_cut_at_any_operation_of_the_disk_leaves_the_value_of_a_first_part_of_the_events() {
     let open = |disk: &Simulator| {
-        Store::over(Options::new().segment_bytes(8 << 10).background(false).open_in(disk).unwrap())
+        over(Options::new().segment_bytes(8 << 10).background(false).open_in(disk).unwrap())
     };
     let disk = Simulator::new();
     let (store, mut count) = (open(&disk), 0);
@@ -263,7 +280,7 @@ fn an_image_that_is_damaged_at_any_byte_is_never_taken_for_another_value() {
     for compacts in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let whole = directory.path().join("whole");
-        let store = Store::over(small().open(&whole).unwrap());
+        let store = over(small().open(&whole).unwrap());
         let topic = store.topic(NUMBERS, [0]).unwrap();
         (0..10).for_each(|n| _ = topic.append(&n).unwrap());
         let first = fold::<First>(&store, 0);
@@ -288,7 +305,7 @@ fn an_image_that_is_damaged_at_any_byte_is_never_taken_for_another_value() {
             // Derived files tell nothing that the log does not.
             let shown = format!("byte {at} of {image:?}, compacted: {compacts}");
             if let Ok(journal) = small().open(&damaged) {
-                let store = Store::over(journal);
+                let store = over(journal);
                 match fold::<First>(&store, 0).read() {
                     Ok(folded) => {
                         let is_first_part = folded.value.iter().copied().eq(0..folded.value.len() as u64);
@@ -360,24 +377,12 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s.esker");
-        let open = || Store::over(small().open(&path).unwrap());
+        let open = || over(small().open(&path).unwrap());
         let mut store = open();
         // Both are known from the beginning.
         drop((fold::<First>(&store, 9), fold::<Second>(&store, 9)));
         let mut plain: [Vec<u64>; 3] = Default::default();
         let mut next = 0;
-        let save = |store: &Store, key: u8, first: bool| {
-            let head = store.topic(NUMBERS, [key]).unwrap().head().unwrap();
-            if first {
-                let fold = fold::<First>(store, key);
-                fold.read_after(head, PATIENCE).unwrap();
-                fold.save_image().unwrap();
-            } else {
-                let fold = fold::<Second>(store, key);
-                fold.read_after(head, PATIENCE).unwrap();
-                fold.save_image().unwrap();
-            }
-        };
         for operation in operations {
             match operation {
                 Operation::Append(key, count) => {
@@ -390,7 +395,8 @@ proptest! {
                 }
                 Operation::First(key) => prop_assert_eq!(&value::<First>(&store, key), &plain[usize::from(key)]),
                 Operation::Second(key) => prop_assert_eq!(&value::<Second>(&store, key), &plain[usize::from(key)]),
-                Operation::Save(key, first) => save(&store, key, first),
+                Operation::Save(key, true) => save::<First>(&store, key),
+                Operation::Save(key, false) => save::<Second>(&store, key),
                 Operation::Compact => _ = compact(&store),
                 Operation::Reopen => {
                     store.close().unwrap();

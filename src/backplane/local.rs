@@ -42,11 +42,13 @@ use crate::backplane::{Backplane, Compactor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::hub::Hub;
 use crate::format::frame::PAYLOAD_BYTES_MAX;
+use crate::format::manifest::{Ancestor, Manifest};
 use crate::format::stamp::mixed;
 use crate::format::system::{Codec, Keep, KindInfo, Owner};
 use crate::id::{Generation, KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::core::Core;
+use crate::journal::lodger::Registrations;
 use crate::journal::record::{Expect, Record};
 use crate::journal::region::Region;
 use crate::journal::registry::{KindSpec, codec_of_stream, floors_name, is_reserved};
@@ -89,6 +91,8 @@ pub struct Local {
     /// It was opened here, and ends here.
     owns: bool,
     era: Era,
+    /// Eras of which the log was copied, and up to where offsets mean what they meant there.
+    ancestors: Vec<(Era, Offset)>,
     closed: Arc<AtomicBool>,
     feeds: OpenFeeds,
     hub: Arc<Hub>,
@@ -106,14 +110,13 @@ impl Local {
         let core = journal.core();
         core.check_not_forked("open a backplane")?;
         core.check_writable()?;
-        let mut identity = [0; 24];
-        let (store, era) = identity.split_at_mut(16);
-        store.copy_from_slice(core.manifest.store.bytes());
-        era.copy_from_slice(&core.manifest.era.to_le_bytes());
+        let manifest = &core.manifest;
+        let of_ancestor = |other: &Ancestor| (era_of(manifest, other.era), Offset::from_raw(other.through));
         Ok(Self {
             journal: journal.clone(),
             owns: false,
-            era: Era::from_raw(mixed(&identity)),
+            era: era_of(manifest, manifest.era),
+            ancestors: manifest.ancestors.iter().map(of_ancestor).collect(),
             closed: Arc::default(),
             feeds: OpenFeeds::default(),
             hub: Arc::clone(&core.hub),
@@ -194,19 +197,25 @@ impl Local {
         Ok((kind, cell_in(&core.view(), kind, key)?))
     }
 
-    /// Compacts topics of a stream, each to before its offset, and waits for the disk once.
+    /// Compacts topics of a stream, each to before its offset, and waits for the disk once: also for those that were put before an
+    /// error.
     pub(crate) fn compact_all(&self, stream: &str, topics: &[(Vec<u8>, Offset)]) -> Result<()> {
         let core = self.core("compact")?;
-        let Some(kind) = self.known(stream)? else { return Ok(()) };
-        let view = told(core);
         let mut end = None;
-        for (key, before) in topics {
-            if let Some(floor) = floors::raised(&view, core, kind, Filter::topic(stream, key), *before)? {
-                let floors = self.own_kind(floors_name(stream))?;
-                end = Some(floors::put(core, floors, key, floor)?);
-            }
-        }
-        end.map_or(Ok(()), |end| floors::settle(core, end))
+        let put = topics.iter().try_for_each(|(key, before)| {
+            end = self.put_floor(core, Filter::topic(stream, key), *before)?.or(end);
+            Ok(())
+        });
+        let settled = end.map_or(Ok(()), |end| floors::settle(core, end));
+        put.and(settled)
+    }
+
+    /// Writes a higher floor of a topic down; answers where the log has to be durable then. `None`: there is none to be put.
+    fn put_floor(&self, core: &Core, topic: Filter<'_>, before: Offset) -> Result<Option<Position>> {
+        let (Some(kind), Some(key)) = (self.known(topic.stream)?, topic.key) else { return Ok(None) };
+        let Some(floor) = floors::raised(&told(core), core, kind, topic, before)? else { return Ok(None) };
+        let floors = self.own_kind(floors_name(topic.stream))?;
+        floors::put(core, floors, key, floor).map(Some)
     }
 
     /// Appends steps; answers where the log ends behind them.
@@ -254,6 +263,14 @@ impl Local {
         let record = Record::new(kind, put.cell, cell.as_slice()).stamped(put.stamp.bytes()).expect(expect);
         Ok(Stamped { record, newest: None })
     }
+}
+
+fn era_of(manifest: &Manifest, era: u64) -> Era {
+    let mut identity = [0; 24];
+    let (store, number) = identity.split_at_mut(16);
+    store.copy_from_slice(manifest.store.bytes());
+    number.copy_from_slice(&era.to_le_bytes());
+    Era::from_raw(mixed(&identity))
 }
 
 /// Refuses what fits no batch, before a stream is made for it.
@@ -399,6 +416,14 @@ impl Backplane for Local {
     fn compactor(&self) -> Option<&dyn Compactor> {
         Some(self)
     }
+
+    fn shares_offsets(&self, with: Era, through: Offset) -> bool {
+        self.ancestors.iter().any(|(era, shared)| *era == with && through <= *shared)
+    }
+
+    fn registrations(&self) -> Option<&Registrations> {
+        Some(&self.journal.core().registrations)
+    }
 }
 
 impl Compactor for Local {
@@ -406,10 +431,8 @@ impl Compactor for Local {
         let filter = Filter::topic(stream, key);
         check_filter(filter)?;
         let core = self.core("compact")?;
-        let Some(kind) = self.known(stream)? else { return Ok(()) };
-        let Some(floor) = floors::raised(&told(core), core, kind, filter, before)? else { return Ok(()) };
-        let floors = self.own_kind(floors_name(stream))?;
-        floors::settle(core, floors::put(core, floors, key, floor)?)
+        let end = self.put_floor(core, filter, before)?;
+        end.map_or(Ok(()), |end| floors::settle(core, end))
     }
 }
 

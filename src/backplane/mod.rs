@@ -69,6 +69,7 @@ pub use crate::backplane::pending::{Awaited, Pending};
 pub use crate::backplane::record::{CellState, StreamRecord};
 pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::{ErrorKind, Result};
+use crate::journal::lodger::Registrations;
 use crate::journal::registry::{CELLS_NAME, DEAD_NAME, IMAGES_NAME, PARKED_NAME};
 
 /// The stream of the images of folds: see [`TopicFold`](crate::TopicFold).
@@ -222,6 +223,18 @@ pub trait Backplane: Send + Sync + fmt::Debug {
 
     /// What drops records, if the backplane can. Without one its log only grows.
     fn compactor(&self) -> Option<&dyn Compactor>;
+
+    /// True if offsets up to this one, which were told in another era, mean the same in this one.
+    #[doc(hidden)]
+    fn shares_offsets(&self, _with: Era, _through: Offset) -> bool {
+        false
+    }
+
+    /// Of a journal, whose floors rise by what folds and consumers need.
+    #[doc(hidden)]
+    fn registrations(&self) -> Option<&Registrations> {
+        None
+    }
 }
 
 /// Drops records that are not needed any more.

@@ -1,7 +1,7 @@
 //! The handle of a fold over a topic, and the projectors of a store.
 
 use std::any::{Any, TypeId, type_name};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -12,7 +12,6 @@ use crate::backplane::{Backplane, Era, Offset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::image::Subject;
-use crate::fold::keeping;
 use crate::fold::pool::Pool;
 use crate::fold::projector::{Held, Projector, Seen, Shown};
 use crate::fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded};
@@ -254,8 +253,6 @@ pub(crate) struct Projectors {
     pool: Arc<Pool>,
     meter: Arc<Meter>,
     by_topic: Mutex<Table>,
-    /// By name, version and stream: those that are known to be registered.
-    registered: Mutex<HashSet<(&'static str, u32, String)>>,
 }
 
 #[derive(Default)]
@@ -293,29 +290,7 @@ impl Table {
 
 impl Projectors {
     pub(crate) fn new(threads_max: usize, meter: Arc<Meter>) -> Self {
-        Self {
-            pool: Arc::new(Pool::new(threads_max)),
-            meter,
-            by_topic: Mutex::default(),
-            registered: Mutex::default(),
-        }
-    }
-
-    /// Registers a fold of a stream, if it is not.
-    pub(crate) fn register<F: Fold>(&self, plane: &dyn Backplane, stream: &str) -> Result<()> {
-        let name = (F::NAME, F::VERSION, stream.to_owned());
-        if self.registered.lock().contains(&name) {
-            return Ok(());
-        }
-        keeping::register(plane, stream, F::NAME, Some(F::VERSION))?;
-        self.registered.lock().insert(name);
-        Ok(())
-    }
-
-    /// Takes a fold for one of those of a stream no more.
-    pub(crate) fn retire(&self, plane: &dyn Backplane, stream: &str, fold: &str) -> Result<()> {
-        self.registered.lock().retain(|(name, _, of)| (*name, &**of) != (fold, stream));
-        keeping::register(plane, stream, fold, None)
+        Self { pool: Arc::new(Pool::new(threads_max)), meter, by_topic: Mutex::default() }
     }
 
     /// The threads that fold, for others who have little to do.

@@ -120,13 +120,13 @@ impl Subject {
     }
 }
 
-fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> Vec<u8> {
+pub(super) fn images_key(fold: &str, version: u32, stream: &str, key: &[u8]) -> Vec<u8> {
     let fold = key_of(b"image", &[fold.as_bytes(), &version.to_le_bytes()]);
     [topic_prefix(Filter::topic(stream, key)), fold].concat()
 }
 
 /// The key of the marks of a topic.
-fn marks_key(topic: Filter<'_>) -> Vec<u8> {
+pub(super) fn marks_key(topic: Filter<'_>) -> Vec<u8> {
     [topic_prefix(topic), key_of(b"marks", &[])].concat()
 }
 
@@ -240,7 +240,7 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
     found.bad += read_all(plane, &subject.images_key(), &mut |record| match Chunk::read(record.payload())
         .map(|chunk| pieces.take(record.offset(), chunk))
     {
-        Some(Some(whole)) => found.take(subject, era, whole),
+        Some(Some(whole)) => found.take(plane, subject, era, whole),
         Some(None) => {}
         None => found.bad += 1,
     })?;
@@ -248,16 +248,21 @@ pub(super) fn load(plane: &dyn Backplane, subject: &Subject, era: Era) -> Result
     Ok(found)
 }
 
+/// True if an image of one era counts in another: it is the same, or offsets up to its own mean the same in both.
+pub(super) fn is_of(plane: &dyn Backplane, era: Era, of: Era, offset: Offset) -> bool {
+    of == era || plane.shares_offsets(of, offset)
+}
+
 impl Found {
-    fn take(&mut self, subject: &Subject, era: Era, whole: Whole) {
+    fn take(&mut self, plane: &dyn Backplane, subject: &Subject, era: Era, whole: Whole) {
         let image = Image::read(subject, &whole.bytes);
         let begun_anew = image.as_ref().map_or(0, |image| image.continuity.begun_anew);
         self.begun_anew = self.begun_anew.max(begun_anew);
         match image {
             None => self.bad += 1,
-            Some(image) if image.era != era => self.of_other_eras += 1,
+            Some(image) if !is_of(plane, era, image.era, image.offset) => self.of_other_eras += 1,
             Some(image) => {
-                self.images.push(Kept { first: whole.first, image });
+                self.images.push(Kept { first: whole.first, image: Image { era, ..image } });
                 self.images.sort_by_key(|kept| std::cmp::Reverse((kept.image.offset, kept.first)));
                 self.images.truncate(IMAGES_MAX);
             }

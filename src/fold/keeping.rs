@@ -4,17 +4,18 @@
 //! when it is first taken up. Of a topic, what all of them have in their newest images may go, and nothing else. So whether they run
 //! says nothing, no code of theirs is called, and a fold without an image keeps everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local, Offset};
 use crate::codec;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::progress::clamped;
 use crate::fold::image::{self, Covers, Pieces, repeated};
 use crate::format::chunk::Chunk;
-use crate::format::system::Keep;
+use crate::format::system::{Keep, KindInfo};
 use crate::journal::WeakJournal;
 use crate::journal::lodger::RaisesFloors;
 
@@ -28,14 +29,45 @@ struct Registered {
     is_retired: bool,
 }
 
-/// The folds of a stream, by name: the greatest version, if the fold is not retired.
+/// The folds of a stream.
 #[derive(Debug, Default)]
-struct Folds(BTreeMap<String, Option<u32>>);
+struct Folds {
+    /// By name: the greatest version, if the fold is not retired.
+    by_name: BTreeMap<String, Option<u32>>,
+    /// Every name and version that was ever registered.
+    ever: BTreeSet<(String, u32)>,
+    /// Some of what is written of them cannot be read: there may be a fold that nobody knows of.
+    are_partial: bool,
+}
 
 impl Folds {
+    /// What is written of those of a stream.
+    fn of(plane: &dyn Backplane, stream: &str) -> Result<Self> {
+        let (key, mut folds, mut last) = (folds_key(stream), Self::default(), 0);
+        let damaged = image::read_filtered(plane, Filter::topic(IMAGES_STREAM, &key), &mut |record| {
+            // One that stands where nobody finds it any more leaves a hole.
+            let number = record.place_in_topic().map_or(last + 1, |place| place.generation);
+            folds.are_partial |= number != last + 1;
+            last = number;
+            match Chunk::read(record.payload()).and_then(|chunk| decoded(chunk.bytes)) {
+                Some(registered) => folds.take(registered),
+                None => folds.are_partial = true,
+            }
+        })?;
+        folds.are_partial |= damaged > 0;
+        Ok(folds)
+    }
+
     fn take(&mut self, registered: Registered) {
-        let known = self.0.entry(registered.fold).or_default();
+        if !registered.is_retired {
+            self.ever.insert((registered.fold.clone(), registered.version));
+        }
+        let known = self.by_name.entry(registered.fold).or_default();
         *known = if registered.is_retired { None } else { Some(known.unwrap_or(0).max(registered.version)) };
+    }
+
+    fn newest(&self, fold: &str) -> Option<u32> {
+        self.by_name.get(fold).copied().flatten()
     }
 }
 
@@ -43,22 +75,55 @@ fn folds_key(stream: &str) -> [u8; 16] {
     image::key_of(b"folds", &[stream.as_bytes()])
 }
 
-/// Writes down that a fold is one of a stream, or is not any more, unless that is known.
-pub(crate) fn register(plane: &dyn Backplane, stream: &str, fold: &str, version: Option<u32>) -> Result<()> {
-    let (key, mut folds) = (folds_key(stream), Folds::default());
-    image::read_filtered(plane, Filter::topic(IMAGES_STREAM, &key), &mut |record| {
-        if let Some(registered) = Chunk::read(record.payload()).and_then(|chunk| decoded(chunk.bytes)) {
-            folds.take(registered);
-        }
-    })?;
-    let known = folds.0.get(fold).copied().flatten();
-    let is_known = match version {
-        Some(version) => known.is_some_and(|known| known >= version),
-        None => known.is_none(),
-    };
-    if is_known {
+/// Writes down that a fold is one of a stream of a journal, unless that is known. From then on no floor rises without it.
+pub(crate) fn register(plane: &dyn Backplane, stream: &str, (fold, version): (&str, u32)) -> Result<()> {
+    let Some(registrations) = plane.registrations() else { return Ok(()) };
+    let name = (stream.to_owned(), fold.to_owned(), version);
+    if registrations.known().contains(&name) {
         return Ok(());
     }
+    let _held = registrations.hold();
+    if Folds::of(plane, stream)?.newest(fold).is_none_or(|known| known < version) {
+        write(plane, stream, fold, Some(version))?;
+    }
+    registrations.known().insert(name);
+    Ok(())
+}
+
+/// The keys of the images of all folds that were ever registered with a topic's stream, and of its marks.
+pub(crate) fn keys_derived_from<'t>(
+    plane: &dyn Backplane,
+    topic: Filter<'t>,
+) -> Result<impl Iterator<Item = Vec<u8>> + use<'t>> {
+    let folds = Folds::of(plane, topic.stream)?;
+    let key = topic.key.unwrap_or_default();
+    let images = folds.ever.into_iter();
+    let images = images.map(move |(fold, version)| image::images_key(&fold, version, topic.stream, key));
+    Ok(images.chain([image::marks_key(topic)]))
+}
+
+/// The folds of a stream, and the newest version of each.
+pub(crate) fn registered(plane: &dyn Backplane, stream: &str) -> Result<Vec<(String, u32)>> {
+    let folds = Folds::of(plane, stream)?;
+    if folds.are_partial {
+        return Err(Error::corrupt(format!("read which folds are registered with {stream:?}")));
+    }
+    Ok(folds.by_name.into_iter().filter_map(|(name, version)| Some((name, version?))).collect())
+}
+
+/// Takes a fold for one of those of a stream no more.
+pub(crate) fn retire(plane: &dyn Backplane, stream: &str, fold: &str) -> Result<()> {
+    let Some(registrations) = plane.registrations() else { return Ok(()) };
+    let _held = registrations.hold();
+    // Before it is written, so that whoever takes it up meanwhile waits, and finds that it was.
+    registrations.known().retain(|(of, name, _)| (&**of, &**name) != (stream, fold));
+    match Folds::of(plane, stream)?.newest(fold) {
+        Some(_) => write(plane, stream, fold, None),
+        None => Ok(()),
+    }
+}
+
+fn write(plane: &dyn Backplane, stream: &str, fold: &str, version: Option<u32>) -> Result<()> {
     let registered = Registered {
         stream: stream.to_owned(),
         fold: fold.to_owned(),
@@ -67,22 +132,29 @@ pub(crate) fn register(plane: &dyn Backplane, stream: &str, fold: &str, version:
     };
     let mut bytes = Vec::new();
     codec::encode(IMAGES_STREAM, &registered, &mut bytes)?;
-    image::append_whole(plane, &key, &bytes)
+    image::append_whole(plane, &folds_key(stream), &bytes)
 }
 
 fn decoded(bytes: &[u8]) -> Option<Registered> {
     codec::decode_bytes(bytes).ok()
 }
 
-/// Before which offset events of a topic may be dropped, of those before one: nothing goes that a consumer has not done. Everybody
-/// who drops some asks here.
+/// Before which offset events of a topic may be dropped, of those before one: nothing goes that a consumer has not done. Whoever drops
+/// by its answer holds the [registrations](crate::journal::lodger::Registrations) from before it is asked until the floor is put.
 ///
 /// # Errors
 ///
-/// `Halted` if none may be: a fold diverged.
+/// `Halted` if none may be: a fold diverged. `Corrupt` or `FormatTooNew` if what is written of a consumer cannot be read; what the
+/// backplane answers.
 pub(crate) fn may_go_before(plane: &dyn Backplane, topic: Filter<'_>, before: Offset) -> Result<Offset> {
     image::check_not_marked(plane, topic)?;
     clamped(plane, topic, before)
+}
+
+/// True where it is one topic of which nothing may go, as nobody can say what is needed of it.
+fn is_of_the_topic(error: &Error) -> bool {
+    use ErrorKind::{Codec, Corrupt, FormatTooNew, Halted};
+    matches!(error.kind(), Halted | Corrupt | Codec | FormatTooNew)
 }
 
 /// The newest image of each fold over a topic.
@@ -97,26 +169,27 @@ struct Survey {
 }
 
 impl Survey {
-    /// Reads all of the stream; `None`: not all of it can be read, so that there may be a fold that nobody knows of.
-    fn of(plane: &dyn Backplane) -> Result<Option<Self>> {
-        let era = repeated(|| plane.era())?;
-        let (mut survey, mut pieces, mut is_strange) = (Self::default(), Pieces::default(), false);
-        let damaged = image::read_filtered(plane, Filter::stream(IMAGES_STREAM), &mut |record| {
-            let Some(chunk) = Chunk::read(record.payload()) else {
-                is_strange = true;
-                return;
-            };
-            let Some(whole) = pieces.take(record.offset(), chunk) else { return };
-            if let Some(covers) = Covers::read(record.key(), &whole.bytes).filter(|covers| covers.era == era)
-            {
+    /// Reads the registrations of streams, and all images. One that cannot be read covers nothing.
+    fn of(plane: &dyn Backplane, streams: Vec<String>) -> Result<Self> {
+        let mut survey = Self::default();
+        for stream in streams {
+            let folds = Folds::of(plane, &stream)?;
+            if !folds.are_partial {
+                survey.folds.insert(stream, folds);
+            }
+        }
+        if survey.folds.is_empty() {
+            return Ok(survey);
+        }
+        let (era, mut pieces) = (repeated(|| plane.era())?, Pieces::default());
+        image::read_filtered(plane, Filter::stream(IMAGES_STREAM), &mut |record| {
+            let whole = Chunk::read(record.payload()).and_then(|chunk| pieces.take(record.offset(), chunk));
+            let covers = whole.and_then(|whole| Covers::read(record.key(), &whole.bytes));
+            if let Some(covers) = covers.filter(|of| image::is_of(plane, era, of.era, of.offset)) {
                 survey.take(covers);
-            } else if let Some(fold) =
-                decoded(&whole.bytes).filter(|fold| folds_key(&fold.stream) == record.key())
-            {
-                survey.folds.entry(fold.stream.clone()).or_default().take(fold);
             }
         })?;
-        Ok((damaged == 0 && !is_strange).then_some(survey))
+        Ok(survey)
     }
 
     fn take(&mut self, covers: Covers) {
@@ -141,7 +214,7 @@ impl Survey {
 
 /// The last event that is in the newest images of all folds; `None`: one of them has none, or there is no fold.
 fn covered_by_all(folds: &Folds, newest: &Newest) -> Option<Offset> {
-    let registered = folds.0.iter().filter_map(|(fold, version)| Some((fold.clone(), (*version)?)));
+    let registered = folds.by_name.iter().filter_map(|(fold, version)| Some((fold.clone(), (*version)?)));
     let mut covered = registered.map(|fold| newest.get(&fold).copied());
     let first = covered.next()??;
     covered.try_fold(first, |covered, next| Some(next?.min(covered)))
@@ -156,17 +229,18 @@ impl RaisesFloors for Keeping {
         if journal.kind_named(IMAGES_STREAM).is_none() {
             return Ok(());
         }
+        let core = journal.core();
+        // From the survey to the last floor: who registers meanwhile would be told of neither.
+        let _held = core.registrations.hold();
+        let name = |kind: &Arc<KindInfo>| (kind.keep == Keep::Fold).then(|| kind.name.clone());
+        let streams = core.registry.read().iter().filter_map(name).collect();
         let plane = Local::over(&journal)?;
-        let Some(survey) = Survey::of(&plane)? else { return Ok(()) };
-        for (stream, topics) in survey.not_needed() {
-            if journal.kind_named(stream).is_none_or(|kind| kind.keep != Keep::Fold) {
-                continue;
-            }
+        for (stream, topics) in Survey::of(&plane, streams)?.not_needed() {
             let mut floors = Vec::new();
             for (key, before) in topics {
                 match may_go_before(&plane, Filter::topic(stream, key), before) {
                     Ok(before) => floors.push((key.to_vec(), before)),
-                    Err(error) if error.kind() == ErrorKind::Halted => {}
+                    Err(error) if is_of_the_topic(&error) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -1,7 +1,7 @@
 //! A few threads for many tasks, each of which sleeps until it is woken.
 //!
 //! A task that sleeps is an entry in a table: it has no thread and no timer. Threads are started when there is
-//! something to do, up to a number, and end with the last task.
+//! something to do, up to a number, and end with the last task. One that waits for what another task does is not counted meanwhile.
 //!
 //! A waker only puts a number into a queue. It may be called under locks of whoever wakes, so it owns no task: what it
 //! would drop with one could need those locks.
@@ -62,6 +62,16 @@ struct Inner {
     threads_max: usize,
 }
 
+/// While it is there, one of a pool's threads more may run.
+pub(crate) struct Lent<'p>(&'p Inner);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        // A thread that is too many then ends behind its turn, or when it is called.
+        self.0.state.lock().lent -= 1;
+    }
+}
+
 #[derive(Default)]
 struct State {
     tasks: HashMap<u64, Slot>,
@@ -72,6 +82,8 @@ struct State {
     timers: BTreeSet<(Instant, u64)>,
     last: u64,
     threads: usize,
+    /// So many threads wait for what others have to do here, and do nothing meanwhile.
+    lent: usize,
     waiting: usize,
     /// So many of those that wait were called, and are not back yet.
     called: usize,
@@ -144,6 +156,22 @@ impl Pool {
         }
         drop(state);
         drop(gone);
+    }
+
+    /// For who waits for what a task of this pool does: if that is one of a pool's threads, another one takes its place meanwhile,
+    /// as the task may wait for just this thread.
+    pub(crate) fn lend(&self) -> Option<Lent<'_>> {
+        if !is_on_one() || self.is_forked() {
+            return None;
+        }
+        let mut state = self.inner.state.lock();
+        state.lent += 1;
+        if !state.ready.is_empty() {
+            // Where none can be started, those that there are come to it.
+            let _ = self.inner.call_a_thread(&mut state);
+        }
+        drop(state);
+        Some(Lent(&self.inner))
     }
 
     fn is_forked(&self) -> bool {
@@ -259,7 +287,7 @@ impl Inner {
             self.changed.notify_one();
             return Ok(());
         }
-        if state.threads >= self.threads_max {
+        if state.threads >= self.threads_max + state.lent {
             return Ok(());
         }
         let inner = Arc::clone(self);
@@ -293,6 +321,12 @@ impl Inner {
         loop {
             if state.tasks.is_empty() {
                 state.threads -= 1;
+                return None;
+            }
+            if state.threads > self.threads_max + state.lent {
+                state.threads -= 1;
+                // It may be this one that was called, or that knew when the next timer ends.
+                self.changed.notify_all();
                 return None;
             }
             let timer = state.look_at_the_clock();

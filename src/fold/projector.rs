@@ -232,6 +232,7 @@ impl<F: Fold> Projector<F> {
         mut ready: impl FnMut(&Shown<F::State>) -> Result<Option<T>>,
     ) -> Result<T> {
         let _waiting = Waiting::begin(&self.waiting);
+        let _lent = self.pool.lend();
         loop {
             let turn = self.shown.lock().turn;
             self.refresh();

@@ -2,8 +2,8 @@
 //!
 //! Word 0 is the era, word 1 the time the store was made, word 2 the length of the sections
 //! behind the header, word 3 their checksum. Sections (`id: u32, length: u32, bytes`) say where a
-//! backup ends and what compaction has made of the log; one that is not known is kept when the manifest is
-//! written anew.
+//! backup ends, what compaction has made of the log, and of which eras it was copied; one that is not known is kept when the
+//! manifest is written anew.
 
 use zerocopy::IntoBytes;
 
@@ -28,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) compacted: Compacted,
     /// Cursors that moved while the log could not grow.
     pub(crate) table: CursorTable,
+    /// Of which eras the log was copied, the oldest first.
+    pub(crate) ancestors: Vec<Ancestor>,
     /// Those that this build does not know.
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
@@ -72,6 +74,32 @@ const COMPACTED_SECTION: u32 = 2;
 
 /// The id of the section with the cursors that moved while the log could not grow.
 const CURSORS_SECTION: u32 = 3;
+
+/// The id of the section with the eras of which the log was copied.
+const ANCESTORS_SECTION: u32 = 4;
+
+/// An era of which the log was copied. Up to a Seq each number means what it meant there, or nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ancestor {
+    pub(crate) era: u64,
+    pub(crate) through: u64,
+}
+
+impl Ancestor {
+    fn encode(self) -> Vec<u8> {
+        [self.era, self.through].iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn read_all(bytes: &[u8]) -> Option<Vec<Self>> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let (pairs, odd) = words.as_chunks::<2>();
+        let read = |[era, through]: &[[u8; 8]; 2]| Self {
+            era: u64::from_le_bytes(*era),
+            through: u64::from_le_bytes(*through),
+        };
+        (rest.is_empty() && odd.is_empty()).then(|| pairs.iter().map(read).collect())
+    }
+}
 
 fn push_section(sections: &mut Vec<u8>, id: u32, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -132,6 +160,11 @@ fn take_section(sections: &[u8], id: u32) -> Option<(&[u8], &[u8])> {
 pub(crate) const SECTIONS_CRC: usize = 3;
 
 impl Manifest {
+    /// The ancestors of a log that is copied from this one up to a Seq.
+    pub(crate) fn ancestors_of_copy(&self, through: u64) -> Vec<Ancestor> {
+        self.ancestors.iter().copied().chain([Ancestor { era: self.era, through }]).collect()
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         // First in the row, and only there.
         let mut sections = self.backup.map_or_else(Vec::new, |end| end.encode().to_vec());
@@ -140,6 +173,10 @@ impl Manifest {
         }
         if !self.table.cursors.is_empty() {
             push_section(&mut sections, CURSORS_SECTION, &self.table.encode());
+        }
+        if !self.ancestors.is_empty() {
+            let ancestors: Vec<u8> = self.ancestors.iter().flat_map(|ancestor| ancestor.encode()).collect();
+            push_section(&mut sections, ANCESTORS_SECTION, &ancestors);
         }
         sections.extend_from_slice(&self.sections);
         let crc = u64::from(checksum::crc(&[&sections]));
@@ -184,6 +221,12 @@ impl Manifest {
             table = read.ok_or_else(|| Error::corrupt("read the manifest's table of cursors"))?;
             sections = rest;
         }
+        let mut ancestors = Vec::new();
+        if let Some((bytes, rest)) = take_section(sections, ANCESTORS_SECTION) {
+            let read = Ancestor::read_all(bytes);
+            ancestors = read.ok_or_else(|| Error::corrupt("read the eras of which the log was copied"))?;
+            sections = rest;
+        }
         let (compatible, read_only) = header.features();
         Ok(Self {
             store: header.store(),
@@ -191,6 +234,7 @@ impl Manifest {
             created: header.word(1).cast_signed(),
             compacted,
             table,
+            ancestors,
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
             backup,
@@ -226,6 +270,7 @@ mod tests {
                     lost: false,
                 }],
             },
+            ancestors: vec![Ancestor { era: 1, through: 9 }, Ancestor { era: 7 << 40, through: 12 }],
             sections: vec![1, 2, 3, 4],
             read_only: true,
             backup: Some(BackupEnd { position: Position::new(3, 128), last_seq: 7 }),
@@ -254,6 +299,7 @@ mod tests {
             created: 5,
             compacted: Compacted::default(),
             table: CursorTable::default(),
+            ancestors: vec![],
             sections: vec![],
             read_only: false,
             backup: None,

@@ -208,7 +208,16 @@ pub enum Keep {
     Nothing,
     /// Of facts that are a [`Topic`](crate::Topic)'s, those that its folds still need: every event behind the last that is in the newest
     /// image of each [registered](crate::TopicHandle::fold) fold, and every event of a key of which one of them has none. The
-    /// newest event always. It is what a kind keeps that is first used as a topic.
+    /// newest event always. A topic keeps [all](Self::All) unless it is told this: it may go where everybody who makes a value of the
+    /// events is a registered fold.
+    ///
+    /// So it excludes [`Store::project`](crate::Store::project) and
+    /// [`watch_projection_durable`](crate::Store::watch_projection_durable) over the same events: they register nothing and have no
+    /// images, and behind a compaction they answer `Compacted`, for ever.
+    ///
+    /// In a store that was [restored](crate::restore), or [repaired](crate::repair()) with its manifest whole, images count as before. In
+    /// one that was imported none does, nor where a repair found no manifest: a fold over a topic of which something went
+    /// halts there ([`EraChanged`](crate::HaltReason::EraChanged)), and the value of the events that went is lost to it.
     Fold,
 }
 

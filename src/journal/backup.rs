@@ -156,7 +156,7 @@ fn back_up(
 ///
 /// The new store has an era of its own: cursors go on only after a
 /// [`reset_cursor`](Journal::reset_cursor), since what they name may be gone, and whoever keeps positions
-/// elsewhere can tell.
+/// elsewhere can tell. The manifest says of which era the backup was: images of [folds](crate::TopicFold) count as they did there.
 ///
 /// # Errors
 ///
@@ -184,7 +184,8 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
     is_whole(backup, DOING, expected, &end)?;
     let target = Target::take(backup, target, DOING)?;
     let era = era_behind(reader.era());
-    let restored = |_| Manifest { backup: None, era, ..reader.manifest().clone() };
+    let ancestors = reader.manifest().ancestors_of_copy(expected.last_seq);
+    let restored = |_| Manifest { backup: None, era, ancestors, ..reader.manifest().clone() };
     let made = target.fill(&**reader.directory(), &view, BackupBy::Copy, restored)?;
     let store = reader.manifest().store.to_string();
     Ok(Restored { store, era, through: made.through, bytes: made.bytes })

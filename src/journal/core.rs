@@ -31,7 +31,7 @@ use crate::journal::durable::PoisonIfDropped;
 use crate::journal::idle::Idle;
 use crate::journal::keeper::Keeper;
 use crate::journal::kinds::{KindSet, is_guarded};
-use crate::journal::lodger::{Lodger, RaisesFloors};
+use crate::journal::lodger::{Lodger, Registrations};
 use crate::journal::pages::window;
 use crate::journal::pins::Pins;
 use crate::journal::record::{BatchReceipt, Expect, Receipt, Record};
@@ -65,8 +65,7 @@ pub(crate) struct Core {
     pub(crate) state_kinds: KindSet,
     /// What stands on the journal, and ends before it does.
     pub(crate) lodger: OnceLock<Arc<dyn Lodger>>,
-    /// Who knows what topics still need.
-    pub(crate) raises_floors: OnceLock<Box<dyn RaisesFloors>>,
+    pub(crate) registrations: Registrations,
     /// Segments with bytes that are not durable, oldest first; the last one is active.
     pub(crate) unsynced: Mutex<Vec<Arc<Segment>>>,
     pub(crate) keeper: Keeper,
@@ -271,7 +270,7 @@ impl Core {
             kinds_through: AtomicU16::new(registry.dense_through()),
             state_kinds: registry.iter().filter(|kind| is_guarded(kind)).map(|kind| kind.id).collect(),
             lodger: OnceLock::new(),
-            raises_floors: OnceLock::new(),
+            registrations: Registrations::default(),
             registry: parking_lot::RwLock::new(registry),
             unsynced: Mutex::default(),
             keeper: Keeper::default(),

@@ -73,6 +73,9 @@ impl Journal {
         derived: &[(KindId, Vec<u8>)],
     ) -> Result<Erasure> {
         let core = self.appending();
+        let _held = core.registrations.hold();
+        // It may be registrations that are erased.
+        core.registrations.known().clear();
         let mut erasure = core.erase(kind, key)?;
         for (kind, key) in derived {
             erasure.add(core.erase(*kind, key)?);

@@ -170,6 +170,7 @@ impl Import {
             era,
             created,
             table: CursorTable::default(),
+            ancestors: Vec::new(),
             sections: Vec::new(),
             read_only: false,
             backup: None,

@@ -4,7 +4,7 @@
 //!
 //! Before all of them: the window of live state (`state::engine`), which is appended under its own lock, and under which
 //! sources are claimed and registered. A clock that is moved by hand is looked at under it, and takes it when it tells of
-//! a move, with no lock of its own.
+//! a move, with no lock of its own. And `Core::registrations`, under which who needs a topic's events registers, and floors rise.
 //!
 //! 0. `Compacting::turn` — whoever compacts, and whoever closes; then `Compacting::steady` — compaction
 //!    that puts something in place, and whoever makes a cursor or puts it somewhere

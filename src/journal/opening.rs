@@ -265,6 +265,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         created: now(),
         compacted: Compacted::default(),
         table: CursorTable::default(),
+        ancestors: Vec::new(),
         sections: Vec::new(),
         read_only: false,
         backup: None,

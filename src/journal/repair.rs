@@ -32,7 +32,7 @@ use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
 use crate::journal::opening::{start_anew, write_manifest};
-use crate::journal::registry::{EVENTS_PREFIX, Registry};
+use crate::journal::registry::{EVENTS_PREFIX, Registry, floors_name};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
 use crate::log::recovery::{Purpose, Visitor, recover};
@@ -77,6 +77,9 @@ const DOING: &str = "make the repaired store";
 /// Saves everything good of a damaged store into a new directory.
 ///
 /// `target` must be empty or not there, and not inside `source`, which stays as it is.
+///
+/// The new store has an era of its own. Unless the manifest had to be made anew, images of [folds](crate::TopicFold) count in it as
+/// they did in the source.
 ///
 /// # Errors
 ///
@@ -155,7 +158,7 @@ impl Drop for Unlock {
 fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
     let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::default();
-    recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?;
+    let last_seq = recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?.last_seq;
     if manifest.is_err() {
         kinds.floors_of(&mut compacted);
     }
@@ -164,6 +167,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let manifest = match manifest {
         Ok(manifest) => Manifest {
             era: era_behind(manifest.era),
+            ancestors: manifest.ancestors_of_copy(last_seq),
             backup: None,
             // What was kept is appended like everything else.
             compacted: Compacted::default(),
@@ -176,6 +180,7 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
             created: now(),
             compacted: Compacted::default(),
             table: CursorTable::default(),
+            ancestors: Vec::new(),
             sections: Vec::new(),
             read_only: false,
             backup: None,
@@ -284,7 +289,10 @@ impl Kinds {
     /// Where nobody says any more what was dropped, everything may have been that need not be kept.
     fn floors_of(&self, compacted: &mut Compacted) {
         let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
-        for kind in self.registry.iter().filter(|kind| !kind.keep.goes_by_floors()) {
+        // Of a topic's stream what a floor hides goes, whatever it keeps.
+        let has_floors = |name: &str| self.registry.named(&floors_name(name)).is_some();
+        let may_miss = |kind: &&Arc<KindInfo>| !kind.keep.goes_by_floors() || has_floors(&kind.name);
+        for kind in self.registry.iter().filter(may_miss) {
             compacted.raise_floor(kind.id.get(), last);
         }
         compacted.aside = self.registry.aside();

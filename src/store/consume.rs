@@ -10,7 +10,6 @@ use crate::fold::consumer::handle::Consumer;
 use crate::fold::consumer::info::{ConsumerInfo, consumers_of};
 use crate::fold::consumer::options::ConsumerOptions;
 use crate::fold::consumer::progress::{Bytes, Identity, retire};
-use crate::format::system::Keep;
 use crate::store::Store;
 use crate::store::topic::{Topic, TopicHandle};
 
@@ -153,9 +152,7 @@ impl Store {
         if self.backplane_is_given {
             return Ok(());
         }
-        let is_new = self.journal.core().registry.read().named(topic.name()).is_none();
-        let kind = self.bind(topic.as_facts())?;
-        if is_new { self.journal.keep(kind, Keep::Fold) } else { Ok(()) }
+        self.bind(topic.as_facts()).map(drop)
     }
 }
 

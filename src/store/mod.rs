@@ -34,7 +34,7 @@ use crate::fold::cache::Cache;
 use crate::fold::consumer::handle::Consumers;
 use crate::fold::handle::Projectors;
 use crate::fold::image;
-use crate::fold::keeping::Keeping;
+use crate::fold::keeping::{self, Keeping};
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
@@ -138,7 +138,7 @@ impl Store {
     pub fn over(journal: Journal) -> Self {
         let (projectors, copies) = tasks_of(&journal);
         // Another store over the same journal says the same.
-        journal.core().raises_floors.get_or_init(|| Box::new(Keeping(journal.downgrade())));
+        journal.core().registrations.raised_by(|| Box::new(Keeping(journal.downgrade())));
         Self {
             consumers: Arc::default(),
             journal,
@@ -374,8 +374,19 @@ impl Store {
     /// Erases an entity: every fact of it up to now, and what was derived from it: the images of folds over it as a
     /// [topic](Self::topic), its floor, and the marks of folds that diverged; see [`Journal::erase`].
     ///
-    /// A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
-    /// it if it is [told](crate::TopicFold::save_image) to: drop those first. Where `erased` is false, erase again later.
+    /// # What stays
+    ///
+    /// * A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
+    ///   it if it is [told](crate::TopicFold::save_image) to: drop those first.
+    /// * Of [consumers](crate::TopicHandle::on_event), also when `erased` is true: copies of events that were given up (records of the
+    ///   stream `esker.dead`) or set aside (`esker.parked`), with keys and payloads; and the topic's key in the cell
+    ///   that lists who consumes it, for ever, and in that of each of them until it is
+    ///   [retired](crate::TopicHandle::retire_consumer) and compacted. The topics of those two streams are those of one consumer each:
+    ///   [`Journal::erase`] erases one as a whole.
+    /// * An image that cannot be read, of a fold that never registered.
+    ///
+    /// Where `erased` is false every later compaction goes on with the events and images up to now; the floor, which has the key, stays
+    /// until the topic is erased again. That erases also what has come since: whoever may come back meanwhile gets another key.
     ///
     /// # Errors
     ///
@@ -390,11 +401,17 @@ impl Store {
     fn images_of(&self, topic: Filter<'_>) -> Result<Vec<(KindId, Vec<u8>)>> {
         let Some(images) = self.journal.kind_named(IMAGES_STREAM) else { return Ok(Vec::new()) };
         let prefix = image::topic_prefix(topic);
-        let mut keys = BTreeSet::new();
+        // Those of registered folds are known by name, whatever of them can be read.
+        let mut keys: BTreeSet<_> =
+            keeping::keys_derived_from(&Local::over(&self.journal)?, topic)?.collect();
         for entry in self.journal.view().kind(images.id) {
-            let key = entry?.key();
-            if key.starts_with(&prefix) && !keys.contains(key) {
-                keys.insert(key.to_vec());
+            match entry {
+                Ok(entry) if entry.key().starts_with(&prefix) && !keys.contains(entry.key()) => {
+                    keys.insert(entry.key().to_vec());
+                }
+                // Of another topic, as far as anybody can know.
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                _ => {}
             }
         }
         Ok(keys.into_iter().map(|key| (images.id, key)).collect())

@@ -17,6 +17,7 @@ use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
+use crate::journal::lodger::Registrations;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -121,7 +122,17 @@ impl Store {
     ///
     /// What [`append`](Self::append) answers.
     pub fn retire_fold<T>(&self, topic: Topic<T>, name: &str) -> Result<()> {
-        self.projectors.retire(&**self.backplane()?, topic.name, name)
+        keeping::retire(&**self.backplane()?, topic.name, name)
+    }
+
+    /// The folds for which a topic's stream keeps events, on a journal: the name of each and its newest version. Those that are not
+    /// needed any more are to be [retired](Self::retire_fold): one without an image of a topic keeps all of it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if not all of what is written of them can be read; nothing goes then. What the backplane answers.
+    pub fn registered_folds<T>(&self, topic: Topic<T>) -> Result<Vec<(String, u32)>> {
+        keeping::registered(&**self.backplane()?, topic.name)
     }
 }
 
@@ -246,11 +257,11 @@ impl<T> TopicHandle<'_, T> {
 
     /// The value of a fold over this topic, kept up to date: see [`TopicFold`].
     ///
-    /// On the store's own journal the fold is registered with the stream when it is first taken up: from then on compaction keeps the
+    /// On a journal ([`Local`](crate::backplane::Local)) the fold is registered with the stream when it is first taken up: from then on compaction keeps the
     /// events that it needs ([`Keep::Fold`](crate::Keep::Fold)), until it is [retired](Store::retire_fold). Of a fold the newest version counts. One that
     /// comes later, or a newer version of one, begins with what is left, which of a topic that was compacted is nothing that it can
     /// begin with ([`Unbridgeable`](crate::HaltReason::Unbridgeable)): a topic that is to be folded by what nobody has
-    /// thought of yet keeps [all](crate::Keep::All).
+    /// thought of yet keeps [all](crate::Keep::All), as it does by default.
     ///
     /// # Errors
     ///
@@ -266,10 +277,9 @@ impl<T> TopicHandle<'_, T> {
     /// As [`fold`](Self::fold).
     pub fn fold_with<F: Fold<Event = T>>(&self, options: FoldOptions) -> Result<TopicFold<F>> {
         let topic = (self.topic.name, &*self.key);
-        if !self.store.backplane_is_given {
-            self.store.projectors.register::<F>(&**self.store.backplane()?, self.topic.name)?;
-        }
-        self.store.projectors.fold(self.store.backplane()?, topic, self.topic.version, options)
+        let plane = self.store.backplane()?;
+        keeping::register(&**plane, self.topic.name, (F::NAME, F::VERSION))?;
+        self.store.projectors.fold(plane, topic, self.topic.version, options)
     }
 
     /// Takes the events that were dropped for lost to a fold, which cannot begin without them: it has halted, as
@@ -291,7 +301,9 @@ impl<T> TopicHandle<'_, T> {
 
     /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see
     /// [`Compactor::compact`]. Answers before which offset that is. A fold that has no image from behind there, such as
-    /// [`TopicFold::save_image`] saves, cannot begin any more.
+    /// [`TopicFold::save_image`] saves, cannot begin any more, nor can [`Store::project`] when the bytes have gone. The
+    /// images are then all that there is of the values: in a store that was imported, where none counts, such a fold halts
+    /// ([`EraChanged`](crate::HaltReason::EraChanged)).
     ///
     /// # Errors
     ///
@@ -303,6 +315,8 @@ impl<T> TopicHandle<'_, T> {
                 .sides("a backplane with a compactor", "one without")
         })?;
         let plane = &**self.store.backplane()?;
+        // Nobody comes to need what may go before it is gone.
+        let _held = plane.registrations().map(Registrations::hold);
         let before = keeping::may_go_before(plane, self.filter(), before)?;
         compactor.compact(self.topic.name, &self.key, before)?;
         Ok(before)

@@ -653,6 +653,7 @@ fn what_every_fold_has_in_its_image_goes_and_the_application_need_not_be_there()
     store.close().unwrap();
 
     let path = sample.text();
+    assert_eq!(on(&["keep"], &path, &["number", "fold", "--execute"]).code, Some(0));
     let plan = on(&["compact"], &path, &[]);
     assert!(value(&plan, "advice").contains("when it is done"), "{}", plan.stdout);
     let done = on(&["compact"], &path, &["--thorough", "--execute"]);

@@ -11,6 +11,7 @@ use crate::backplane::{Backplane, Era, Filter, Offset, Put, Revision, Stamp, Ste
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::image::{key_of, repeated};
+use crate::journal::lodger::Registrations;
 
 /// No scope of cells is so long that a key could begin so.
 const CELLS_PREFIX: u8 = 0xff;
@@ -355,6 +356,12 @@ fn change_registry(
 /// Puts a consumer on the list of what it consumes. From then on compaction asks how far it has come.
 pub(super) fn register(plane: &dyn Backplane, of: &Identity) -> Result<()> {
     let name = (of.name.clone(), of.shard);
+    let registrations = plane.registrations();
+    if registrations.is_some() && registered(plane, of.filter())?.0.consumers.contains(&name) {
+        return Ok(());
+    }
+    // No floor rises that was decided on without it.
+    let _held = registrations.map(Registrations::hold);
     change_registry(plane, of.filter(), |registry| {
         if registry.consumers.contains(&name) {
             return Ok(false);
