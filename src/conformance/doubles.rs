@@ -211,13 +211,16 @@ struct State {
     /// Of topics, by stream and key: nothing before is delivered.
     floors: Mutex<BTreeMap<(String, Vec<u8>), Offset>>,
     /// Where each stamp of a topic was delivered first.
-    delivered: Mutex<BTreeMap<(Vec<u8>, WriterId, u64), Offset>>,
+    delivered: Mutex<BTreeMap<Stamped, Offset>>,
     /// What cells hold, and who wrote it.
     cells: Mutex<BTreeMap<Vec<u8>, (CellState, Stamp)>>,
     era: Mutex<Option<Era>>,
     /// Images up to here are of before it was opened.
     images_before: Offset,
 }
+
+/// A topic, a writer and its number.
+type Stamped = (Vec<u8>, WriterId, u64);
 
 /// More than whoever is careful repeats a call.
 const REFUSALS: u64 = 20;
