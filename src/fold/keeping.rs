@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use serde::{Deserialize, Serialize};
 
 use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local, Offset};
@@ -75,6 +76,14 @@ fn folds_key(stream: &str) -> [u8; 16] {
     image::key_of(b"folds", &[stream.as_bytes()])
 }
 
+/// Nobody else registers, raises a floor or erases meanwhile, if it is a journal's.
+pub(crate) fn hold(plane: &dyn Backplane) -> Result<Option<MutexGuard<'_, ()>>> {
+    let Some(registrations) = plane.registrations() else { return Ok(None) };
+    // Which asks whether this is a child that was forked: there nobody may ever let go of the lock.
+    plane.era()?;
+    Ok(Some(registrations.hold()))
+}
+
 /// Writes down that a fold is one of a stream of a journal, unless that is known. From then on no floor rises without it.
 pub(crate) fn register(plane: &dyn Backplane, stream: &str, (fold, version): (&str, u32)) -> Result<()> {
     let Some(registrations) = plane.registrations() else { return Ok(()) };
@@ -82,7 +91,7 @@ pub(crate) fn register(plane: &dyn Backplane, stream: &str, (fold, version): (&s
     if registrations.known().contains(&name) {
         return Ok(());
     }
-    let _held = registrations.hold();
+    let _held = hold(plane)?;
     if Folds::of(plane, stream)?.newest(fold).is_none_or(|known| known < version) {
         write(plane, stream, fold, Some(version))?;
     }
@@ -114,7 +123,7 @@ pub(crate) fn registered(plane: &dyn Backplane, stream: &str) -> Result<Vec<(Str
 /// Takes a fold for one of those of a stream no more.
 pub(crate) fn retire(plane: &dyn Backplane, stream: &str, fold: &str) -> Result<()> {
     let Some(registrations) = plane.registrations() else { return Ok(()) };
-    let _held = registrations.hold();
+    let _held = hold(plane)?;
     // Before it is written, so that whoever takes it up meanwhile waits, and finds that it was.
     registrations.known().retain(|(of, name, _)| (&**of, &**name) != (stream, fold));
     match Folds::of(plane, stream)?.newest(fold) {

@@ -73,6 +73,8 @@ impl Journal {
         derived: &[(KindId, Vec<u8>)],
     ) -> Result<Erasure> {
         let core = self.appending();
+        // In a child that was forked nobody may ever let go of the lock.
+        core.check_not_forked("erase an entity")?;
         let _held = core.registrations.hold();
         // It may be registrations that are erased.
         core.registrations.known().clear();

@@ -17,7 +17,6 @@ use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
-use crate::journal::lodger::Registrations;
 use crate::store::Store;
 use crate::store::author::Wanted;
 use crate::store::facts::Facts;
@@ -316,7 +315,7 @@ impl<T> TopicHandle<'_, T> {
         })?;
         let plane = &**self.store.backplane()?;
         // Nobody comes to need what may go before it is gone.
-        let _held = plane.registrations().map(Registrations::hold);
+        let _held = keeping::hold(plane)?;
         let before = keeping::may_go_before(plane, self.filter(), before)?;
         compactor.compact(self.topic.name, &self.key, before)?;
         Ok(before)

@@ -360,7 +360,7 @@ pub(super) fn register(plane: &dyn Backplane, of: &Identity) -> Result<()> {
     if registrations.is_some() && registered(plane, of.filter())?.0.consumers.contains(&name) {
         return Ok(());
     }
-    // No floor rises that was decided on without it.
+    // No floor rises that was decided on without it. (Whoever may not take the lock was refused by what was loaded.)
     let _held = registrations.map(Registrations::hold);
     change_registry(plane, of.filter(), |registry| {
         if registry.consumers.contains(&name) {
