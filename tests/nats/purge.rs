@@ -70,6 +70,19 @@ fn a_catch_up_that_an_operators_purge_sets_behind_its_end_begins_again() {
 }
 
 #[test]
+fn a_feed_that_is_read_slowly_is_not_taken_for_one_that_is_silent() {
+    let server = Server::start();
+    let reader = server.connect();
+    const RECORDS: u64 = 6000;
+    let mut feed = standing_feed(&server, &reader, RECORDS);
+    // The server waits for it, and says every two seconds that it does.
+    std::thread::sleep(Duration::from_secs(5));
+    for offset in 2..=RECORDS {
+        assert_eq!(feed.next().unwrap().offset().raw(), offset);
+    }
+}
+
+#[test]
 fn a_live_feed_leaves_nothing_out_where_another_topic_is_compacted_all_the_time() {
     let server = Server::start();
     let (reader, other) = (server.connect(), server.connect());

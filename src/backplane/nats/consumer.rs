@@ -28,6 +28,8 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(7);
 /// In a heartbeat: the number of the last delivery.
 const LAST_DELIVERY: &str = "Nats-Last-Consumer";
+/// In a heartbeat: it waits to be told that we keep up.
+const STALLED: &str = "Nats-Consumer-Stalled";
 
 #[derive(Debug)]
 pub(super) struct Consumer {
@@ -140,10 +142,12 @@ impl Consumer {
             let answer = self.server.client.publish(reply, Vec::new().into());
             return answer.await.map_err(|cause| unreachable("keep up with a consumer", cause));
         }
+        let is_stalled = message.headers.as_ref().is_some_and(|headers| headers.get(STALLED).is_some());
         let last = message.headers.as_ref().and_then(|headers| headers.get(LAST_DELIVERY));
         let last: Option<u64> = last.and_then(|last| last.as_str().parse().ok());
         match last {
-            _ if self.pending > 0 => {
+            // Unless it waits for us: what is read slowly is not silent.
+            _ if self.pending > 0 && !is_stalled => {
                 Err(self.ended(format!("idleness, and {} messages to come", self.pending)))
             }
             Some(last) if last != self.delivered => {

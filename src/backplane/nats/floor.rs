@@ -220,7 +220,7 @@ async fn find_floor(server: &Server, subject: &str, known: Floor, target: u64) -
     }
     let mut consumer = server.consume(subject, Consume { from, headers_only: true }).await?;
     let mut hidden = 0;
-    loop {
+    while consumer.pending > 0 {
         let sequence = consumer.next().await?.sequence;
         if sequence >= target {
             consumer.forget().await;
@@ -228,6 +228,8 @@ async fn find_floor(server: &Server, subject: &str, known: Floor, target: u64) -
         }
         hidden = sequence;
     }
+    // Somebody has dropped the newest one, which no compaction does.
+    Err(unreachable(format!("compact {subject}"), format!("there is nothing from {target} on any more")))
 }
 
 #[cfg(test)]

@@ -24,6 +24,15 @@
 //! * A stamp is remembered for the duplicate window of the stream, two minutes or more. An append whose answer did not come is
 //!   looked for in its topic before it is published again, for as long as this handle lives. A change of a cell
 //!   is known for as long as it is the newest one, or within the window.
+//! * Records are dropped by compactions alone, which delete them message by message (a stream with `deny_delete` has no
+//!   [`Compactor`]). **Do not purge a topic by hand** (`nats stream purge --subject`): where one subject is purged, servers set
+//!   each consumer that reads it among others past what stands before, of all topics, and tell nobody. A feed of a whole stream notices
+//!   that where it comes to the end of what it catches up with, or falls silent; in the middle only the numbers of
+//!   [stamps](super::Stamp) prove that records were left out.
+//! * What another program publishes below a topic's subject is no record of anybody. A message of a topic with a stamp or a version that cannot
+//!   be read is `Corrupt` to feeds of that topic and of the whole stream, and to no others.
+//! * A call is answered within its timeout, or a few of them, however long a topic is: one that has to look for what
+//!   became of an append may be `Disconnected` several times, and gets on each time. A compaction takes as long as there is to drop.
 //! * A feed of one process learns of a floor that another one has set when it subscribes again; until then it may deliver what
 //!   was dropped, and what it does not get it finds missing by the numbers of [stamps](super::Stamp).
 //! * A feed ends with `Disconnected` when the connection is lost, its consumer falls silent, or it falls too far behind. What
