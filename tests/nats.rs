@@ -13,8 +13,12 @@ use esker::conformance::Bench;
 mod bridge;
 #[path = "nats/faults.rs"]
 mod faults;
+#[path = "nats/operator.rs"]
+mod operator;
 #[path = "nats/proxy.rs"]
 mod proxy;
+#[path = "nats/purge.rs"]
+mod purge;
 #[path = "nats/server.rs"]
 mod server;
 #[path = "conformance/table.rs"]

@@ -252,6 +252,7 @@ pub trait Compactor {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for names and keys over their limits; `Disconnected`, `Closed`.
+    /// `InvalidInput` for names and keys over their limits; `Disconnected`, `Closed`. `EraChanged` where the backplane
+    /// was made anew since it was last [asked](Backplane::era): the offset may be of another record.
     fn compact(&self, stream: &str, key: &[u8], before: Offset) -> Result<()>;
 }

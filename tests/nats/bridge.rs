@@ -1,12 +1,14 @@
 //! The bridge: facts of a journal in a stream, once, through kills of the server and of the bridge.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use esker::backplane::{Append, Backplane, Filter, NatsBridge, Offset, Step};
+use esker::backplane::{Append, Backplane, Filter, Nats, NatsBridge, NatsConfig, Offset, Step};
 use esker::{ErrorKind, Facts, Region, Store};
 
 use crate::faults::{Chain, EVENTS, chain_of, store_on};
+use crate::proxy::Proxy;
 use crate::server::{Server, until};
 
 const FACTS: Facts<u64> = Facts::new("event");
@@ -99,4 +101,113 @@ fn a_bridge_that_died_before_its_cursor_moved_finds_what_it_had_copied() {
         assert_eq!((bridged.copied, bridged.repeated), (0, 40), "{bridged:?}");
     }
     assert_eq!(plane.head(Filter::stream("event")).unwrap(), Offset::from_raw(40));
+}
+
+#[test]
+fn a_bridge_goes_on_behind_a_save_whose_answer_did_not_come_also_where_something_new_came() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.port());
+    let config = NatsConfig::new().server(proxy.url()).timeout(Duration::from_millis(300));
+    let plane = Arc::new(Nats::connect(config).unwrap());
+    let store = Store::in_memory().unwrap();
+    store.append(FACTS, "a", &1).unwrap();
+    let mut bridge = NatsBridge::begin(store.journal(), Arc::clone(&plane), "out", Region::all()).unwrap();
+    // From the moment at which the client changes a cell.
+    proxy.hold_behind(b"HPUB $KV.esker.c.");
+    let lost = bridge.copy(Duration::ZERO).unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Disconnected, "{lost}");
+    assert!(proxy.holds(), "it was another call");
+    proxy.hold(false);
+    for number in 2..5 {
+        store.append(FACTS, "a", &number).unwrap();
+        assert_eq!(copy_all(&mut bridge), 1);
+    }
+    assert_eq!(plane.head(Filter::stream("event")).unwrap(), Offset::from_raw(4));
+    // How far it is was saved: another one finds nothing to do.
+    let mut bridge = NatsBridge::begin(store.journal(), plane, "again", Region::all()).unwrap();
+    let bridged = bridge.copy(Duration::ZERO).unwrap();
+    assert_eq!((bridged.copied, bridged.repeated), (0, 4), "{bridged:?}");
+}
+
+#[test]
+fn a_bridge_that_is_interrupted_anywhere_goes_on() {
+    let mut server = Server::start();
+    let plane = Arc::new(server.connect());
+    let store = Store::in_memory().unwrap();
+    let mut bridge = NatsBridge::begin(store.journal(), Arc::clone(&plane), "out", Region::all()).unwrap();
+    const KEYS: u64 = 100;
+    let facts = |round: u64| {
+        (0..KEYS).for_each(|key| _ = store.append(FACTS, format!("k{key}"), &round).unwrap());
+    };
+    for round in 0..8 {
+        facts(round);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(10 + 13 * round));
+                server.kill();
+                server.revive();
+            });
+            let _ = bridge.copy(Duration::ZERO);
+        });
+        facts(round);
+        copy_all(&mut bridge);
+    }
+    let cluster = store_on(&plane);
+    for key in 0..KEYS {
+        let topic = cluster.topic(EVENTS, format!("k{key}")).unwrap();
+        let fold = topic.fold::<Chain>().unwrap();
+        let folded = fold.read_after(topic.head().unwrap(), Duration::from_secs(60)).unwrap();
+        assert_eq!(folded.value, chain_of((0..16).map(|n| n / 2)));
+    }
+}
+
+#[test]
+fn a_bridge_into_a_stream_that_was_made_anew_begins_to_count_anew() {
+    let server = Server::start();
+    let plane = Arc::new(server.connect());
+    let store = Store::in_memory().unwrap();
+    let mut bridge = NatsBridge::begin(store.journal(), plane, "out", Region::all()).unwrap();
+    (1..=3).for_each(|number| _ = store.append(FACTS, "a", &number).unwrap());
+    assert_eq!(copy_all(&mut bridge), 3);
+    assert!(server.ask("$JS.API.STREAM.DELETE.esker", "").contains("\"success\":true"));
+    let again = Arc::new(server.connect());
+    (4..=5).for_each(|number| _ = store.append(FACTS, "a", &number).unwrap());
+    assert_eq!(copy_all(&mut bridge), 2);
+    let cluster = store_on(&again);
+    let topic = cluster.topic(EVENTS, "a").unwrap();
+    let folded = topic.fold::<Chain>().unwrap().read_after(topic.head().unwrap(), Duration::from_secs(60));
+    assert_eq!(folded.unwrap().value, chain_of(4..=5));
+}
+
+#[test]
+fn a_copy_ends_although_facts_come_all_the_time() {
+    let server = Server::start();
+    let plane = Arc::new(server.connect());
+    let store = Store::in_memory().unwrap();
+    let mut bridge = NatsBridge::begin(store.journal(), plane, "out", Region::all()).unwrap();
+    let observer = server.connect();
+    const AHEAD: u64 = 100;
+    const FACTS_MAX: u64 = 3000;
+    (0..AHEAD).for_each(|number| _ = store.append(FACTS, "a", &number).unwrap());
+    let done = AtomicBool::new(false);
+    let (copied, sent) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut sent = AHEAD;
+            // Always ahead of the bridge: where it follows to the end it comes to the last of all.
+            while !done.load(Ordering::SeqCst) && sent < FACTS_MAX {
+                let head = observer.head(Filter::stream("event")).unwrap().raw();
+                while sent < head + AHEAD {
+                    store.append(FACTS, "a", &sent).unwrap();
+                    sent += 1;
+                }
+            }
+            sent
+        });
+        let copied = copy_all(&mut bridge);
+        done.store(true, Ordering::SeqCst);
+        (copied, writer.join().unwrap())
+    });
+    assert!(copied >= AHEAD && sent < FACTS_MAX, "{copied} were copied of {sent}");
+    // The rest is the next one's.
+    assert_eq!(copied + copy_all(&mut bridge), sent);
 }

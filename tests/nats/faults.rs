@@ -207,6 +207,27 @@ fn an_append_whose_answer_does_not_come_is_there_once() {
 }
 
 #[test]
+fn a_commit_that_is_looked_for_in_a_long_topic_takes_no_longer_than_its_timeouts_and_gets_on() {
+    let server = Server::start();
+    let before = 20_000;
+    server.publish(0..before, b"x", |_| "k");
+    let proxy = Proxy::before(server.port());
+    let plane =
+        Nats::connect(NatsConfig::new().server(proxy.url()).timeout(Duration::from_millis(400))).unwrap();
+    let record = once("event", b"k", b"v", Stamp::new(WriterId::random().unwrap(), 1));
+    proxy.hold(true);
+    let lost = commit(&plane, &record).unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Disconnected, "{lost}");
+    proxy.hold(false);
+    // One look at each message takes as many answers as there are messages.
+    let answers = proxy.answers();
+    let again = stubborn(|| commit(&plane, &record));
+    assert_eq!(again, StepDone::Appended { offset: Offset::from_raw(before + 1), repeated: true });
+    let answers = proxy.answers() - answers;
+    assert!(answers < before / 2, "{answers} answers");
+}
+
+#[test]
 fn answers_that_are_slow_change_nothing_but_the_time() {
     let server = Server::start();
     let proxy = Proxy::before(server.port());

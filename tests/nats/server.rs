@@ -84,6 +84,62 @@ impl Server {
         }
     }
 
+    /// Publishes to topics of the stream `event` as another program does: one behind the other, without waiting for
+    /// answers. All of it is stored when this returns.
+    pub(crate) fn publish(
+        &self,
+        numbers: std::ops::Range<u64>,
+        body: &[u8],
+        key: impl Fn(u64) -> &'static str,
+    ) {
+        // Makes the stream where there is none.
+        drop(self.connect());
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.write_all(b"CONNECT {\"verbose\":false}\r\nSUB _INBOX.published 1\r\n").unwrap();
+        let mut asked = Vec::new();
+        for n in numbers.start..numbers.end - 1 {
+            asked.extend(format!("PUB esker.e.event.{} {}\r\n", key(n), body.len()).as_bytes());
+            asked.extend(body);
+            asked.extend(b"\r\n");
+            if asked.len() > 1 << 16 {
+                socket.write_all(&asked).unwrap();
+                asked.clear();
+            }
+        }
+        asked.extend(
+            format!("PUB esker.e.event.{} _INBOX.published {}\r\n", key(numbers.end - 1), body.len())
+                .as_bytes(),
+        );
+        asked.extend(body);
+        asked.extend(b"\r\n");
+        socket.write_all(&asked).unwrap();
+        let mut lines = BufReader::new(socket).lines();
+        lines.find(|line| line.as_ref().unwrap().starts_with("MSG ")).unwrap().unwrap();
+    }
+
+    /// Publishes an empty message with a header. It is stored when this returns.
+    pub(crate) fn publish_with_header(&self, subject: &str, header: &str) {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let header = format!("NATS/1.0\r\n{header}\r\n\r\n");
+        let length = header.len();
+        let asked = format!(
+            "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nSUB _INBOX.published 1\r\n\
+             HPUB {subject} _INBOX.published {length} {length}\r\n{header}\r\n"
+        );
+        socket.write_all(asked.as_bytes()).unwrap();
+        let mut lines = BufReader::new(socket).lines();
+        lines.find(|line| line.as_ref().unwrap().starts_with("MSG ")).unwrap().unwrap();
+    }
+
+    /// So many messages of a subject are stored.
+    pub(crate) fn messages_of(&self, subject: &str) -> u64 {
+        let asked = format!(r#"{{"subjects_filter":"{subject}"}}"#);
+        let info = self.ask("$JS.API.STREAM.INFO.esker", &asked);
+        let counted = info.split_once(&format!("\"{subject}\":")).map(|(_, rest)| rest.to_owned());
+        let digits = |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+        counted.map_or(0, |text| digits(text).parse().unwrap())
+    }
+
     /// So that what is lost is noticed soon.
     pub(crate) fn config(&self) -> NatsConfig {
         NatsConfig::new()

@@ -15,12 +15,12 @@ use crate::backplane::Backplane;
 use crate::backplane::check::check_name;
 use crate::backplane::name::{Offset, Revision, Stamp, WriterId};
 use crate::backplane::nats::Nats;
-use crate::backplane::nats::message::{ORIGIN, Raw};
+use crate::backplane::nats::message::Raw;
 use crate::backplane::step::{Append, Put, Step, StepDone};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::stamp::mixed;
 use crate::format::system::{KindInfo, Owner};
-use crate::id::KindId;
+use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::entry::OwnedEntry;
 use crate::journal::region::Region;
@@ -59,7 +59,9 @@ pub struct NatsBridge {
     /// The store and its era, as they stand before a Seq.
     origin: String,
     kinds: HashMap<KindId, Arc<KindInfo>>,
-    topics: HashMap<(KindId, Vec<u8>), Count>,
+    /// Of this era: of another one nothing is in the streams.
+    era: Option<u128>,
+    topics: HashMap<Of, Count>,
     /// What the watcher has given and is not copied yet.
     pending: Option<OwnedEntry>,
     /// Looked at since the cursor moved.
@@ -80,6 +82,9 @@ pub struct Bridged {
     pub left_out: u64,
 }
 
+/// A topic.
+type Of = (KindId, Vec<u8>);
+
 /// How far a topic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Count {
@@ -92,6 +97,8 @@ struct Count {
     /// Of the cell.
     revision: u64,
     is_saved: bool,
+    /// The topic was looked through to its end.
+    is_whole: bool,
 }
 
 impl NatsBridge {
@@ -110,23 +117,34 @@ impl NatsBridge {
             writer: writer_of(&origin),
             origin,
             kinds: HashMap::new(),
+            era: None,
             topics: HashMap::new(),
             pending: None,
             looked: 0,
         })
     }
 
-    /// Waits for something to copy, at most so long, and copies all that is there. The cursor stands behind it then.
+    /// Waits for something to copy, at most so long, and copies all that is there then. The cursor stands behind it when
+    /// this returns; what came meanwhile is copied by the next call.
+    ///
+    /// Where the stream was made anew, what was copied before is not there any more, and is not copied again. The numbers of each
+    /// topic begin anew, from the next call on, or within 256 facts.
     ///
     /// # Errors
     ///
     /// `Disconnected`: the same call goes on. `InvalidInput` for a kind or a payload that the backplane does not take: nothing behind
     /// it is copied. What [`Watcher::advance`] and [`Backplane::commit`] answer. `Conflict` if two bridges of one journal copy.
     pub fn copy(&mut self, wait: Duration) -> Result<Bridged> {
+        self.take_in_era()?;
         let mut bridged = Bridged::default();
-        let mut patience = wait;
-        while self.next(patience)? {
+        let (mut patience, mut until) = (wait, None);
+        while let Some(next) = self.next(patience)? {
             patience = Duration::ZERO;
+            // Whoever appends all the time would keep this call for ever.
+            let until = *until.get_or_insert(self.journal.view().last_seq()?.unwrap_or(next));
+            if next > until {
+                break;
+            }
             self.copy_one(&mut bridged)?;
             self.pending = None;
             self.looked += 1;
@@ -138,12 +156,22 @@ impl NatsBridge {
         Ok(bridged)
     }
 
-    fn next(&mut self, patience: Duration) -> Result<bool> {
+    /// Takes in whether the stream was made anew.
+    fn take_in_era(&mut self) -> Result<u128> {
+        let era = self.nats.era()?.raw();
+        if self.era.replace(era).is_some_and(|before| before != era) {
+            self.topics.clear();
+        }
+        Ok(era)
+    }
+
+    /// The Seq of what is to be copied next.
+    fn next(&mut self, patience: Duration) -> Result<Option<Seq>> {
         if self.pending.is_none() {
             let entry = self.watcher.next_timeout(patience)?;
             self.pending = entry.map(|entry| entry.to_owned());
         }
-        Ok(self.pending.is_some())
+        Ok(self.pending.as_ref().map(|pending| pending.entry().seq()))
     }
 
     fn copy_one(&mut self, bridged: &mut Bridged) -> Result<()> {
@@ -188,16 +216,25 @@ impl NatsBridge {
     }
 
     /// How far a topic is: by what is in mind, or by its cell and what was appended behind that.
-    fn count(&mut self, stream: &str, topic: &(KindId, Vec<u8>)) -> Result<Count> {
-        if let Some(count) = self.topics.get(topic) {
-            return Ok(*count);
-        }
-        if self.topics.len() >= TOPICS_MAX {
+    fn count(&mut self, stream: &str, topic: &Of) -> Result<Count> {
+        if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(topic) {
             self.save()?;
             self.topics.clear();
         }
+        let mut count = match self.topics.get(topic) {
+            Some(count) if count.is_whole => return Ok(*count),
+            Some(count) => *count,
+            None => self.saved_count(stream, topic)?,
+        };
+        let looked = self.nats.count_behind(self.writer, stream, &topic.1, &mut count);
+        count.is_whole = looked.is_ok();
+        self.topics.insert(topic.clone(), count);
+        looked.map(|()| count)
+    }
+
+    fn saved_count(&mut self, stream: &str, topic: &Of) -> Result<Count> {
         let cell = self.nats.load(&self.cell(stream, &topic.1))?;
-        let era = self.nats.era()?.raw();
+        let era = self.take_in_era()?;
         let mut count = Count { is_saved: true, ..Count::default() };
         if let Some(bytes) = &cell.bytes {
             count = Count::decode(bytes, era).ok_or_else(|| {
@@ -206,13 +243,6 @@ impl NatsBridge {
             })?;
         }
         count.revision = cell.revision.raw();
-        for (stamp, offset, origin) in self.nats.records_by(self.writer, stream, &topic.1, count.offset)? {
-            let seq = origin.and_then(|origin| origin.rsplit(':').next()?.parse().ok());
-            if stamp.n > count.n {
-                count = Count { n: stamp.n, seq: seq.unwrap_or(count.seq), offset, is_saved: false, ..count };
-            }
-        }
-        self.topics.insert(topic.clone(), count);
         Ok(count)
     }
 
@@ -225,23 +255,30 @@ impl NatsBridge {
 
     /// Saves how far each topic is, then the cursor.
     fn save(&mut self) -> Result<()> {
-        let era = self.nats.era()?.raw();
-        let unsaved: Vec<_> = self.topics.iter().filter(|(_, count)| !count.is_saved).collect();
-        let mut saved = Vec::with_capacity(unsaved.len());
+        let era = self.take_in_era()?;
+        let is_unsaved = |count: &Count| count.is_whole && !count.is_saved;
+        let unsaved = self.topics.iter().filter(|(_, count)| is_unsaved(count));
+        let unsaved: Vec<_> = unsaved.map(|(topic, count)| (topic.clone(), *count)).collect();
         for (topic, count) in unsaved {
-            let name = &self.kinds.get(&topic.0).map_or("", |kind| &kind.name);
-            let (cell, value) = (self.cell(name, &topic.1), count.encode(era));
-            let stamp = Stamp::new(self.writer, count.seq.max(1));
-            let put = Put::new(&cell, Revision::from_raw(count.revision), Some(&value), stamp);
-            let revision = self.nats.commit(&[Step::Put(put)])?.revision(0).unwrap_or_default().raw();
-            saved.push((topic.clone(), Count { revision, is_saved: true, ..*count }));
+            // Whether it is saved nobody knows now. Its cell tells, and what stands in the topic behind that.
+            self.topics.remove(&topic);
+            let revision = self.save_topic(era, &topic, count)?;
+            self.topics.insert(topic, Count { revision, is_saved: true, ..count });
         }
-        self.topics.extend(saved);
         if self.looked > 0 {
             self.watcher.checkpoint()?;
             self.looked = 0;
         }
         Ok(())
+    }
+
+    /// Answers the revision of the cell.
+    fn save_topic(&self, era: u128, topic: &Of, count: Count) -> Result<u64> {
+        let name = self.kinds.get(&topic.0).map_or("", |kind| &kind.name);
+        let (cell, value) = (self.cell(name, &topic.1), count.encode(era));
+        let stamp = Stamp::new(self.writer, count.seq.max(1));
+        let put = Put::new(&cell, Revision::from_raw(count.revision), Some(&value), stamp);
+        Ok(self.nats.commit(&[Step::Put(put)])?.revision(0).unwrap_or_default().raw())
     }
 }
 
@@ -288,27 +325,21 @@ fn halves(number: u128) -> (u32, u32) {
 }
 
 impl Nats {
-    /// The records that a writer has in a topic behind a number: their stamps, offsets and origins.
-    fn records_by(
-        &self,
-        writer: WriterId,
-        stream: &str,
-        key: &[u8],
-        behind: u64,
-    ) -> Result<Vec<(Stamp, u64, Option<String>)>> {
+    /// Counts what a writer has in a topic behind where the count stands. `Disconnected`: the count is of a part, and can be gone
+    /// on with.
+    fn count_behind(&self, writer: WriterId, stream: &str, key: &[u8], count: &mut Count) -> Result<()> {
         let subject = self.server.names.topic(stream, key);
-        self.link.call("look for what was copied", async {
-            let (mut found, mut from) = (Vec::new(), behind + 1);
-            while let Some(message) = self.server.next(&self.server.names.stream, &subject, from).await? {
-                let record = Raw::of(&message).record(&self.server.names)?;
-                let origin = message.headers.get(ORIGIN).map(|origin| origin.as_str().to_owned());
-                if let Some(stamp) = record.stamp().filter(|stamp| stamp.writer == writer) {
-                    found.push((stamp, message.sequence, origin));
-                }
-                from = message.sequence + 1;
+        let behind = count.offset;
+        let looks = self.server.look_through(&subject, behind, |delivered| {
+            count.offset = delivered.sequence;
+            if let Some(stamp) = delivered.stamp.filter(|stamp| stamp.writer == writer && stamp.n > count.n) {
+                let seq =
+                    delivered.origin.as_ref().and_then(|origin| origin.rsplit(':').next()?.parse().ok());
+                (count.n, count.seq, count.is_saved) = (stamp.n, seq.unwrap_or(count.seq), false);
             }
-            Ok(found)
-        })
+            false
+        });
+        self.link.call("look for what was copied", looks)
     }
 
     /// Where a record was copied from, as `STORE:ERA:SEQ`; `None`: by no bridge, or it is not there.
@@ -319,7 +350,7 @@ impl Nats {
     pub fn origin_of(&self, offset: Offset) -> Result<Option<String>> {
         let stream = &self.server.names.stream;
         let message = self.link.call("look up an origin", self.server.at(stream, offset.raw()))?;
-        Ok(message.and_then(|message| message.headers.get(ORIGIN).map(|origin| origin.as_str().to_owned())))
+        Ok(message.and_then(|message| Raw::of(&message).origin()))
     }
 }
 
@@ -340,7 +371,7 @@ mod tests {
 
     #[test]
     fn how_far_a_topic_is_counts_in_one_era() {
-        let count = Count { n: 3, seq: 9, offset: 12, revision: 0, is_saved: true };
+        let count = Count { n: 3, seq: 9, offset: 12, revision: 0, is_saved: true, is_whole: false };
         assert_eq!(Count::decode(&count.encode(5), 5), Some(count));
         assert_eq!(Count::decode(&count.encode(5), 6), Some(Count { n: 0, seq: 0, offset: 0, ..count }));
         for bad in [&b""[..], b"5 1 2", b"5 1 2 3 4", b"x 1 2 3", b"5 1 -2 3"] {

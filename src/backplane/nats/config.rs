@@ -3,6 +3,7 @@
 //! A stream that is there belongs to whoever operates it: it is looked at and never changed. One that would lose records
 //! behind the back of those who read it is refused.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType};
@@ -18,7 +19,7 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 /// Where the server is, and what is used there.
 ///
 /// Backplanes of the same stream, bucket and prefix are one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "a configuration does nothing until it is connected with"]
 pub struct NatsConfig {
     pub(super) servers: Vec<String>,
@@ -28,6 +29,29 @@ pub struct NatsConfig {
     pub(super) replicas: usize,
     pub(super) timeout: Duration,
     pub(super) watch_every: Duration,
+}
+
+/// Without what the servers are told to let us in.
+impl fmt::Debug for NatsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsConfig")
+            .field("servers", &self.servers_told())
+            .field("stream", &self.stream)
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .field("replicas", &self.replicas)
+            .field("timeout", &self.timeout)
+            .field("watch_every", &self.watch_every)
+            .finish()
+    }
+}
+
+/// A URL without user, password and token.
+fn without_secrets(url: &str) -> String {
+    // The last one: a password may have one that is not escaped.
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    format!("{scheme}***@{host}")
 }
 
 impl Default for NatsConfig {
@@ -85,6 +109,11 @@ impl NatsConfig {
 
     pub(super) fn servers(&self) -> Vec<String> {
         if self.servers.is_empty() { vec!["nats://127.0.0.1:4222".to_owned()] } else { self.servers.clone() }
+    }
+
+    /// As they may stand in an error.
+    pub(super) fn servers_told(&self) -> Vec<String> {
+        self.servers().iter().map(|url| without_secrets(url)).collect()
     }
 
     pub(super) fn names_checked(&self) -> Result<Names> {
@@ -158,11 +187,22 @@ pub(super) fn check(config: &StreamConfig, role: Role, names: &Names) -> Result<
 fn problems_of(config: &StreamConfig, role: Role, names: &Names) -> Vec<String> {
     let mut problems = Vec::new();
     let wanted = if role == Role::Events { names.events() } else { names.cell_subjects() };
-    if config.subjects != [wanted.clone()] {
+    // Deeper subjects are nobody's topics, and are not read.
+    let is_wider = role == Role::Events && config.subjects == [names.events_and_deeper()];
+    if config.subjects != [wanted.clone()] && !is_wider {
         problems.push(format!("its subjects are {:?} and not {wanted:?} alone", config.subjects));
     }
     if config.retention != RetentionPolicy::Limits {
         problems.push(format!("its retention is {:?} and not limits", config.retention));
+    }
+    if config.storage != StorageType::File {
+        problems.push("it is in memory, and gone when the server is: its storage has to be file".to_owned());
+    }
+    if config.max_consumers > 0 {
+        problems.push(format!(
+            "it has at most {} consumers, and each feed may need one: its max consumers has to be -1",
+            config.max_consumers
+        ));
     }
     if !config.max_age.is_zero() {
         problems.push(format!("it drops what is older than {:?}: its max age has to be 0", config.max_age));
@@ -233,6 +273,37 @@ mod tests {
         );
         assert!(refused(Events, |c| c.max_message_size = 1000).contains("1000 bytes"));
         assert!(refused(Events, |c| c.sealed = true).contains("sealed"));
+        for role in [Events, Cells] {
+            assert!(refused(role, |c| c.storage = StorageType::Memory).contains("in memory"));
+            assert!(refused(role, |c| c.max_consumers = 1).contains("at most 1 consumers"));
+        }
+    }
+
+    #[test]
+    fn a_stream_of_deeper_subjects_is_let_through_and_one_of_other_subjects_is_not() {
+        let names = NatsConfig::new().names_checked().unwrap();
+        let config = |subject: &str| StreamConfig {
+            subjects: vec![subject.to_owned()],
+            ..NatsConfig::new().events(&names)
+        };
+        check(&config("esker.e.>"), Role::Events, &names).unwrap();
+        check(&config("esker.e.>"), Role::Cells, &names).unwrap_err();
+        check(&config("esker.>"), Role::Events, &names).unwrap_err();
+    }
+
+    #[test]
+    fn what_lets_us_in_is_told_to_nobody() {
+        for (url, told) in [
+            ("nats://user:hunter2@host:4222", "nats://***@host:4222"),
+            ("tls://hunter2@host", "tls://***@host"),
+            ("user:hunter2@host", "***@host"),
+            ("nats://user:hunter2@x@host", "nats://***@host"),
+            ("nats://host:4222", "nats://host:4222"),
+        ] {
+            let config = NatsConfig::new().server(url);
+            assert_eq!(config.servers_told(), [told]);
+            assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::backplane::feed::Feed;
 use crate::backplane::name::{Filter, Offset};
 use crate::backplane::nats::consumer::Consumer;
 use crate::backplane::nats::floor::Floors;
-use crate::backplane::nats::server::{Consume, Server};
+use crate::backplane::nats::server::{Consume, Server, unreachable};
 use crate::backplane::nats::tail::{Queue, Tail};
 use crate::backplane::record::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,8 +36,15 @@ pub(super) struct NatsFeed {
 /// Reads up to where the tail begins.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    records: mpsc::Receiver<Result<StreamRecord>>,
+    records: mpsc::Receiver<Caught>,
     task: AbortHandle,
+}
+
+/// What a catch-up comes to.
+enum Caught {
+    Record(Result<StreamRecord>),
+    /// All that stands before the beginning of the tail has come.
+    Whole,
 }
 
 impl Drop for CatchUp {
@@ -68,18 +75,28 @@ impl CatchUp {
     }
 }
 
-async fn catch_up(mut consumer: Consumer, until: u64, sender: mpsc::Sender<Result<StreamRecord>>) {
-    let mut pending = consumer.pending;
-    while pending > 0 {
-        let delivered = consumer.next().await;
-        let is_over = delivered.as_ref().map_or(true, |delivered| delivered.record.offset().raw() >= until);
-        pending = delivered.as_ref().map_or(0, |delivered| delivered.pending);
-        if sender.send(delivered.map(|delivered| delivered.record)).await.is_err() || is_over {
-            break;
-        }
-    }
+async fn catch_up(mut consumer: Consumer, until: u64, sender: mpsc::Sender<Caught>) {
+    let end = read_until(&mut consumer, until, &sender).await;
+    // Whoever is gone needs no end.
+    let _ = sender.send(end.map_or_else(|error| Caught::Record(Err(error)), |()| Caught::Whole)).await;
     drop(sender);
     consumer.forget().await;
+}
+
+async fn read_until(consumer: &mut Consumer, until: u64, sender: &mpsc::Sender<Caught>) -> Result<()> {
+    let mut end = consumer.behind();
+    while consumer.pending > 0 {
+        let delivered = consumer.next().await?;
+        if delivered.sequence > until {
+            break;
+        }
+        end = delivered.sequence;
+        if sender.send(Caught::Record(Ok(delivered.record?))).await.is_err() || delivered.sequence == until {
+            return Ok(());
+        }
+    }
+    // There is nothing more, as the server has it: also where it has left out the rest.
+    consumer.check_nothing_left_out(end + 1, until + 1).await
 }
 
 impl NatsFeed {
@@ -106,7 +123,7 @@ impl NatsFeed {
     fn step(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
         let found = self.find(waker)?;
         // Behind the waker that is kept now: whoever raises a floor later than this wakes it.
-        self.floors.check_not_lost(self.filter(), self.position)?;
+        self.floors.check_not_lost(self.tail.era(), self.filter(), self.position)?;
         let Some(record) = found else { return Ok(None) };
         self.position = record.offset();
         Ok(Some(record))
@@ -120,11 +137,13 @@ impl NatsFeed {
                     self.queue.watch(waker).map_err(|end| end.error())?;
                     match behind.records.poll_recv(&mut Context::from_waker(waker)) {
                         Poll::Pending => return Ok(None),
-                        Poll::Ready(None) => {
+                        Poll::Ready(Some(Caught::Whole)) => {
                             self.behind = None;
                             continue;
                         }
-                        Poll::Ready(Some(next)) => next?,
+                        Poll::Ready(Some(Caught::Record(next))) => next?,
+                        // Of a task that ended before its time.
+                        Poll::Ready(None) => return Err(unreachable("read on", "a catch-up without an end")),
                     }
                 }
                 None => match self.queue.poll(waker).map_err(|end| end.error())? {
@@ -140,7 +159,7 @@ impl NatsFeed {
 
     /// For a whole stream: below the floor of its topic a record is passed over.
     fn is_hidden(&self, record: &StreamRecord) -> bool {
-        record.offset().raw() < self.floors.of(&self.stream, record.key()).first
+        record.offset().raw() < self.floors.of(self.tail.era(), &self.stream, record.key()).first
     }
 }
 

@@ -1,16 +1,20 @@
 //! Floors: from where on a topic is there.
 //!
-//! A floor is a key of the bucket, and it is stored before anything is purged: whoever finds records missing below it knows
-//! why. A crash in between leaves records below a floor, which nobody is shown; the next compaction purges them.
+//! A floor is a key of the bucket, and it is stored before anything is dropped: whoever finds records missing below it knows
+//! why. A crash in between leaves records below a floor, which nobody is shown; the next compaction drops them.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::backplane::name::{Era, Filter, Offset, lost};
 use crate::backplane::nats::message::Raw;
-use crate::backplane::nats::server::{Consume, Published, Server};
-use crate::error::{Error, Result};
+use crate::backplane::nats::server::{Consume, Published, Server, unreachable};
+use crate::error::{Error, ErrorKind, Result};
+
+/// So many messages are on their way out at a time.
+const DELETES_AT_A_TIME: usize = 64;
 
 /// From where on a topic is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -24,10 +28,17 @@ pub(super) struct Floor {
 /// A topic, by stream and key.
 type Topic = (String, Vec<u8>);
 
-/// The floors that this process has set or seen, of one era.
+/// The floors that this process has set or seen, of the era that it saw last.
 #[derive(Debug, Default)]
 pub(super) struct Floors {
-    known: Mutex<HashMap<Topic, Floor>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// `None`: none was seen.
+    era: Option<Era>,
+    floors: HashMap<Topic, Floor>,
 }
 
 impl Floor {
@@ -48,30 +59,34 @@ impl Floor {
 }
 
 impl Floors {
-    pub(super) fn of(&self, stream: &str, key: &[u8]) -> Floor {
+    /// A floor of another era says nothing: its numbers are of other records.
+    pub(super) fn of(&self, era: Era, stream: &str, key: &[u8]) -> Floor {
         let known = self.known.lock();
-        if known.is_empty() {
+        if known.era != Some(era) || known.floors.is_empty() {
             return Floor::default();
         }
-        known.get(&(stream.to_owned(), key.to_vec())).copied().unwrap_or_default()
+        known.floors.get(&(stream.to_owned(), key.to_vec())).copied().unwrap_or_default()
     }
 
-    pub(super) fn raise(&self, stream: &str, key: &[u8], floor: Floor) {
+    /// Takes in a floor, of the era that the server has just told.
+    pub(super) fn raise(&self, era: Era, stream: &str, key: &[u8], floor: Floor) {
         let mut known = self.known.lock();
-        let entry = known.entry((stream.to_owned(), key.to_vec())).or_default();
+        if known.era != Some(era) {
+            *known = Known { era: Some(era), floors: HashMap::new() };
+        }
+        if floor.first == 0 {
+            return;
+        }
+        let entry = known.floors.entry((stream.to_owned(), key.to_vec())).or_default();
         if floor.first > entry.first {
             *entry = floor;
         }
     }
 
-    pub(super) fn forget(&self) {
-        self.known.lock().clear();
-    }
-
     /// A topic of which something behind an offset was dropped is lost to whoever stands there.
-    pub(super) fn check_not_lost(&self, filter: Filter<'_>, from: Offset) -> Result<()> {
+    pub(super) fn check_not_lost(&self, era: Era, filter: Filter<'_>, from: Offset) -> Result<()> {
         let Some(key) = filter.key else { return Ok(()) };
-        let floor = self.of(filter.stream, key);
+        let floor = self.of(era, filter.stream, key);
         if from.raw() < floor.hidden {
             Err(lost(filter, from, Offset::from_raw(floor.first)))
         } else {
@@ -110,7 +125,7 @@ pub(super) async fn floor_of(
     key: &[u8],
 ) -> Result<Floor> {
     let Stored { floor, .. } = stored(server, era, stream, key).await?;
-    floors.raise(stream, key, floor);
+    floors.raise(era, stream, key, floor);
     Ok(floor)
 }
 
@@ -121,6 +136,8 @@ async fn store(server: &Server, era: Era, stream: &str, key: &[u8], floor: Floor
         if before.floor.first >= floor.first {
             return Ok(before.floor);
         }
+        // Behind the look at what it replaces: a floor of a later era would have been that.
+        check_era(server, era).await?;
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", before.revision.to_string());
         let subject = server.names.floor(stream, key);
@@ -129,6 +146,16 @@ async fn store(server: &Server, era: Era, stream: &str, key: &[u8], floor: Floor
             return Ok(floor);
         }
     }
+}
+
+/// Refuses what was meant for another era than the one that it is.
+async fn check_era(server: &Server, era: Era) -> Result<()> {
+    let found = server.era().await?;
+    if found == era {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::EraChanged, "compact a topic")
+        .sides(format!("era {era}"), format!("era {found}")))
 }
 
 /// Drops the records of a topic before an offset, but never its newest. Answers the floor, once it is stored and the rest is
@@ -140,17 +167,45 @@ pub(super) async fn compact(
     key: &[u8],
     before: Offset,
 ) -> Result<Floor> {
+    check_era(server, era).await?;
     let subject = server.names.topic(stream, key);
     let known = stored(server, era, stream, key).await?.floor;
     let head = server.last(&server.names.stream, &subject).await?.map_or(0, |message| message.sequence);
     let target = before.raw().min(head);
     let found = find_floor(server, &subject, known, target).await?;
     let floor = if found.first > known.first { store(server, era, stream, key, found).await? } else { known };
-    // Also where the floor is as it was: whoever set it may not have come to this.
-    if floor.first > 1 {
-        server.purge(subject, floor.first).await?;
-    }
+    // Also where the floor is as it was: whoever set it may not have come to the end of this.
+    drop_below(server, &subject, floor.first).await?;
     Ok(floor)
+}
+
+/// Drops what a subject has before a number, message by message: where the server purges a subject it moves every consumer
+/// that reads it, also among others, and these then miss records of other topics.
+async fn drop_below(server: &Server, subject: &str, first: u64) -> Result<()> {
+    let oldest = server.next(&server.names.stream, subject, 1).await?;
+    let Some(oldest) = oldest.filter(|oldest| oldest.sequence < first) else { return Ok(()) };
+    let consume = Consume { from: oldest.sequence, headers_only: true };
+    let mut consumer = server.consume(subject, consume).await?;
+    let mut deletes = JoinSet::new();
+    while consumer.pending > 0 {
+        let sequence = consumer.next().await?.sequence;
+        if sequence >= first {
+            break;
+        }
+        if deletes.len() >= DELETES_AT_A_TIME {
+            joined(deletes.join_next().await)?;
+        }
+        deletes.spawn(server.clone().delete(sequence));
+    }
+    while let Some(done) = deletes.join_next().await {
+        joined(Some(done))?;
+    }
+    consumer.forget().await;
+    Ok(())
+}
+
+fn joined(done: Option<Result<Result<()>, JoinError>>) -> Result<()> {
+    done.map_or(Ok(()), |done| done.unwrap_or_else(|cause| Err(unreachable("delete messages", cause))))
 }
 
 /// The first record from a number on, and the one before it; nothing if there is none before it.
@@ -165,14 +220,16 @@ async fn find_floor(server: &Server, subject: &str, known: Floor, target: u64) -
     }
     let mut consumer = server.consume(subject, Consume { from, headers_only: true }).await?;
     let mut hidden = 0;
-    loop {
-        let sequence = consumer.next().await?.record.offset().raw();
+    while consumer.pending > 0 {
+        let sequence = consumer.next().await?.sequence;
         if sequence >= target {
             consumer.forget().await;
             return Ok(Floor { first: sequence, hidden });
         }
         hidden = sequence;
     }
+    // Somebody has dropped the newest one, which no compaction does.
+    Err(unreachable(format!("compact {subject}"), format!("there is nothing from {target} on any more")))
 }
 
 #[cfg(test)]
@@ -192,14 +249,25 @@ mod tests {
 
     #[test]
     fn floors_only_rise_and_whoever_stands_right_below_one_has_lost_nothing() {
-        let floors = Floors::default();
+        let (floors, era) = (Floors::default(), Era::from_raw(7));
         let topic = Filter::topic("s", b"k");
-        floors.raise("s", b"k", Floor { first: 9, hidden: 4 });
-        floors.raise("s", b"k", Floor { first: 5, hidden: 3 });
-        assert_eq!(floors.of("s", b"k").first, 9);
-        floors.check_not_lost(topic, Offset::from_raw(4)).unwrap();
-        let error = floors.check_not_lost(topic, Offset::from_raw(3)).unwrap_err();
+        floors.raise(era, "s", b"k", Floor { first: 9, hidden: 4 });
+        floors.raise(era, "s", b"k", Floor { first: 5, hidden: 3 });
+        assert_eq!(floors.of(era, "s", b"k").first, 9);
+        floors.check_not_lost(era, topic, Offset::from_raw(4)).unwrap();
+        let error = floors.check_not_lost(era, topic, Offset::from_raw(3)).unwrap_err();
         assert_eq!(error.floor(), Some(9));
-        floors.check_not_lost(Filter::stream("s"), Offset::BEGINNING).unwrap();
+        floors.check_not_lost(era, Filter::stream("s"), Offset::BEGINNING).unwrap();
+    }
+
+    #[test]
+    fn a_floor_counts_in_its_era_and_a_topic_without_one_is_not_kept() {
+        let (floors, era, next) = (Floors::default(), Era::from_raw(7), Era::from_raw(8));
+        floors.raise(era, "s", b"k", Floor { first: 9, hidden: 4 });
+        floors.check_not_lost(next, Filter::topic("s", b"k"), Offset::BEGINNING).unwrap();
+        assert_eq!(floors.of(next, "s", b"k"), Floor::default());
+        floors.raise(next, "s", b"other", Floor::default());
+        assert_eq!(floors.of(era, "s", b"k"), Floor::default(), "what was known of the era before is gone");
+        assert!(floors.known.lock().floors.is_empty());
     }
 }

@@ -76,6 +76,11 @@ impl<'m> Raw<'m> {
         Ok(record.with_schema(schema_of(self.headers, self.sequence)?))
     }
 
+    /// Where a bridge took it from.
+    pub(super) fn origin(&self) -> Option<String> {
+        text(self.headers, ORIGIN).map(str::to_owned)
+    }
+
     /// What stands in it is this.
     pub(super) fn is_content(&self, payload: Option<&[u8]>, schema: u16) -> bool {
         let is_there = text(self.headers, OPERATION).is_none();

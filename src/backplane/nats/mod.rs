@@ -24,6 +24,15 @@
 //! * A stamp is remembered for the duplicate window of the stream, two minutes or more. An append whose answer did not come is
 //!   looked for in its topic before it is published again, for as long as this handle lives. A change of a cell
 //!   is known for as long as it is the newest one, or within the window.
+//! * Records are dropped by compactions alone, which delete them message by message (a stream with `deny_delete` has no
+//!   [`Compactor`]). **Do not purge a topic by hand** (`nats stream purge --subject`): where one subject is purged, servers set
+//!   each consumer that reads it among others past what stands before, of all topics, and tell nobody. A feed of a whole stream notices
+//!   that where it comes to the end of what it catches up with, or falls silent; in the middle only the numbers of
+//!   [stamps](super::Stamp) prove that records were left out.
+//! * What another program publishes below a topic's subject is no record of anybody. A message of a topic with a stamp or a version that cannot
+//!   be read is `Corrupt` to feeds of that topic and of the whole stream, and to no others.
+//! * A call is answered within its timeout, or a few of them, however long a topic is: one that has to look for what
+//!   became of an append may be `Disconnected` several times, and gets on each time. A compaction takes as long as there is to drop.
 //! * A feed of one process learns of a floor that another one has set when it subscribes again; until then it may deliver what
 //!   was dropped, and what it does not get it finds missing by the numbers of [stamps](super::Stamp).
 //! * A feed ends with `Disconnected` when the connection is lost, its consumer falls silent, or it falls too far behind. What
@@ -81,7 +90,7 @@ pub struct Nats {
     link: Link,
     server: Server,
     watch_every: Duration,
-    can_purge: bool,
+    can_delete: bool,
     payload_bytes_max: usize,
     eras: Mutex<Eras>,
     fates: Fates,
@@ -89,8 +98,11 @@ pub struct Nats {
     hub: Arc<Hub>,
     /// Of each channel that somebody listened to.
     channels: tokio::sync::Mutex<HashMap<String, tokio::task::AbortHandle>>,
-    tails: tokio::sync::Mutex<HashMap<String, Weak<Tail>>>,
+    tails: Mutex<HashMap<String, Slot>>,
 }
+
+/// The tail of a stream. It is locked while one is begun: by those who want this one.
+type Slot = Arc<tokio::sync::Mutex<Weak<Tail>>>;
 
 /// The era, as it was seen last.
 #[derive(Debug)]
@@ -111,13 +123,13 @@ impl Nats {
         config.names_checked()?;
         let link = Link::start()?;
         let servers = config.servers();
-        let doing = format!("connect to {}", servers.join(", "));
+        let doing = format!("connect to {}", config.servers_told().join(", "));
         let options = async_nats::ConnectOptions::new()
             .name("esker")
             .connection_timeout(config.timeout)
             .reconnect_delay_callback(pause_before);
         let client = link.call(&doing, async {
-            tokio::time::timeout(config.timeout * 2, options.connect(&servers))
+            tokio::time::timeout(config.timeout.saturating_mul(2), options.connect(&servers))
                 .await
                 .map_err(|cause| unreachable(&*doing, cause))?
                 .map_err(|cause| unreachable(&*doing, cause))
@@ -159,7 +171,7 @@ impl Nats {
         Ok(Self {
             link,
             watch_every: config.watch_every,
-            can_purge: !events.config.deny_purge,
+            can_delete: !events.config.deny_delete,
             payload_bytes_max: payload_bytes_max(takes),
             eras: Mutex::new(Eras { known: era_of(&events, &cells), has_changed: false }),
             server,
@@ -167,7 +179,7 @@ impl Nats {
             floors: Arc::default(),
             hub: Arc::default(),
             channels: tokio::sync::Mutex::default(),
-            tails: tokio::sync::Mutex::default(),
+            tails: Mutex::default(),
         })
     }
 
@@ -183,7 +195,6 @@ impl Nats {
         if eras.known != era {
             *eras = Eras { known: era, has_changed: true };
             self.fates.forget();
-            self.floors.forget();
         }
     }
 
@@ -203,18 +214,27 @@ impl Nats {
 
     /// The tail of a stream, begun where the stream ends if there is none.
     async fn tail(&self, stream: &str, era: Era, last: u64) -> Result<Arc<Tail>> {
-        let mut tails = self.tails.lock().await;
-        let known = tails.get(stream).and_then(Weak::upgrade);
-        if let Some(tail) = known.filter(|tail| !tail.has_ended() && tail.era() == era) {
+        let slot = self.slot(stream);
+        let mut known = slot.lock().await;
+        if let Some(tail) = known.upgrade().filter(|tail| !tail.has_ended() && tail.era() == era) {
             return Ok(tail);
         }
-        tails.retain(|_, tail| tail.strong_count() > 0);
         let subject = self.server.names.filter(Filter::stream(stream));
         let consume = Consume { from: last + 1, headers_only: false };
         let consumer = self.server.consume(&subject, consume).await?;
         let tail = Arc::new(Tail::start(&self.server, consumer, era, subject, last, self.watch_every));
-        tails.insert(stream.to_owned(), Arc::downgrade(&tail));
+        *known = Arc::downgrade(&tail);
         Ok(tail)
+    }
+
+    fn slot(&self, stream: &str) -> Slot {
+        let mut tails = self.tails.lock();
+        tails.retain(|name, slot| {
+            let is_in_use =
+                || Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|tail| tail.strong_count() > 0);
+            name == stream || is_in_use()
+        });
+        Arc::clone(tails.entry(stream.to_owned()).or_default())
     }
 
     /// Refuses an offset that is of no record yet. Answers the era, and where the stream ends.
@@ -249,22 +269,21 @@ impl Nats {
         // Behind the look at what is there: a floor stands before anything goes.
         if let Some(key) = filter.key {
             floor::floor_of(&self.server, &self.floors, era, filter.stream, key).await?;
-            self.floors.check_not_lost(filter, from)?;
+            self.floors.check_not_lost(era, filter, from)?;
         }
         Ok(feed.catching_up(behind))
     }
 
     async fn lowest(&self, filter: Filter<'_>) -> Result<Offset> {
         let (subject, stream) = (self.server.names.filter(filter), &self.server.names.stream);
-        let mut from = 1;
+        let (mut from, era) = (1, self.server.era().await?);
         if let Some(key) = filter.key {
-            let era = self.era_known();
             from = floor::floor_of(&self.server, &self.floors, era, filter.stream, key).await?.first;
         }
         loop {
             let Some(message) = self.server.next(stream, &subject, from).await? else { break };
             let record = Raw::of(&message).record(&self.server.names)?;
-            if message.sequence >= self.floors.of(filter.stream, record.key()).first {
+            if message.sequence >= self.floors.of(era, filter.stream, record.key()).first {
                 return Ok(record.offset());
             }
             from = message.sequence + 1;
@@ -276,6 +295,14 @@ impl Nats {
     async fn hear(&self, channel: &str) -> Result<()> {
         // All along: of two who came at a time each message would come twice.
         let mut channels = self.channels.lock().await;
+        // Whoever listens is known to the hub before it comes here.
+        channels.retain(|name, hears| {
+            let is_heard = self.hub.listeners(name) > 0;
+            if !is_heard {
+                hears.abort();
+            }
+            is_heard
+        });
         if channels.contains_key(channel) {
             return Ok(());
         }
@@ -405,15 +432,15 @@ impl Backplane for Nats {
         self.hub.close();
         self.link.close_with(|| {
             // No call has it any more.
-            let tails = self.tails.try_lock();
-            let tails = tails.iter().flat_map(|tails| tails.values()).filter_map(Weak::upgrade);
+            let tails = self.tails.lock();
+            let tails = tails.values().filter_map(|slot| slot.try_lock().ok()?.upgrade());
             tails.for_each(|tail| tail.end(ErrorKind::Closed));
         });
         Ok(())
     }
 
     fn compactor(&self) -> Option<&dyn Compactor> {
-        self.can_purge.then_some(self)
+        self.can_delete.then_some(self)
     }
 }
 
@@ -421,14 +448,11 @@ impl Compactor for Nats {
     fn compact(&self, stream: &str, key: &[u8], before: Offset) -> Result<()> {
         check_filter(Filter::topic(stream, key))?;
         self.link.check_open("compact")?;
-        // The server would drop the whole topic.
-        if before.raw() < 2 {
-            return Ok(());
-        }
         self.link.call("compact", async {
-            let floor = floor::compact(&self.server, self.era_known(), stream, key, before).await?;
-            self.floors.raise(stream, key, floor);
-            let tail = self.tails.lock().await.get(stream).and_then(Weak::upgrade);
+            let era = self.era_known();
+            let floor = floor::compact(&self.server, era, stream, key, before).await?;
+            self.floors.raise(era, stream, key, floor);
+            let tail = self.slot(stream).lock().await.upgrade();
             tail.into_iter().for_each(|tail| tail.wake(key));
             Ok(())
         })

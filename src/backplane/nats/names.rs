@@ -31,6 +31,11 @@ impl Names {
 
     /// All that the stream of events takes.
     pub(super) fn events(&self) -> String {
+        format!("{}.e.*.*", self.prefix)
+    }
+
+    /// What it takes where it was made to take more.
+    pub(super) fn events_and_deeper(&self) -> String {
         format!("{}.e.>", self.prefix)
     }
 
@@ -46,7 +51,7 @@ impl Names {
     pub(super) fn filter(&self, filter: Filter<'_>) -> String {
         match filter.key {
             Some(key) => self.topic(filter.stream, key),
-            None => format!("{}.e.{}.>", self.prefix, escaped(filter.stream.as_bytes())),
+            None => format!("{}.e.{}.*", self.prefix, escaped(filter.stream.as_bytes())),
         }
     }
 

@@ -16,7 +16,7 @@ use async_nats::jetstream::{self, ErrorCode, context::GetStreamErrorKind};
 use async_nats::{Client, HeaderMap};
 
 use crate::backplane::name::Era;
-use crate::backplane::nats::consumer::{Consumer, HEARTBEAT};
+use crate::backplane::nats::consumer::{Consumer, Delivered, HEARTBEAT};
 use crate::backplane::nats::names::Names;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -186,15 +186,21 @@ impl Server {
         }
     }
 
-    /// Drops the messages of a subject before a number, which is greater than 1: 0 and 1 would drop all of them.
-    pub(super) async fn purge(&self, subject: String, before: u64) -> Result<()> {
-        let doing = format!("purge {subject} before {before}");
-        if before < 2 {
-            return Err(Error::new(ErrorKind::InvalidInput, doing).sides("a number from 2 on", before));
+    /// Drops a message of the stream of events.
+    pub(super) async fn delete(self, sequence: u64) -> Result<()> {
+        let (stream, doing) = (&self.names.stream, format!("delete message {sequence}"));
+        let subject = format!("STREAM.MSG.DELETE.{stream}");
+        // Not overwritten: that would rewrite a block for each.
+        let what = serde_json::json!({ "seq": sequence, "no_erase": true });
+        let asked = self.jetstream.request(subject, &what);
+        let answer: Response<serde_json::Value> =
+            self.within(&doing, asked).await?.map_err(|cause| unreachable(&*doing, cause))?;
+        match answer {
+            Response::Ok(_) => Ok(()),
+            // Somebody else was first.
+            Response::Err { .. } if self.at(stream, sequence).await?.is_none() => Ok(()),
+            Response::Err { error } => Err(refused(doing, error.error_code(), error.code(), error)),
         }
-        let stream = self.stream(&self.names.stream).await?;
-        let purge = stream.purge().filter(subject).sequence(before);
-        self.within(&doing, purge.into_future()).await?.map(drop).map_err(|cause| unreachable(doing, cause))
     }
 
     /// Begins to read the stream of events.
@@ -221,7 +227,29 @@ impl Server {
         let stream = self.stream(&self.names.stream).await?;
         let made = self.within(&doing, stream.create_consumer(config)).await?;
         let made = made.map_err(|cause| unreachable(&*doing, cause))?;
-        Ok(Consumer::new(self.clone(), made.cached_info(), subscriber))
+        Ok(Consumer::new(self.clone(), made.cached_info(), subscriber, subject, consume.from))
+    }
+
+    /// Shows the headers of what a subject of the stream of events has behind a number, in order, to somebody who answers
+    /// whether it was the last one to look at. Not for longer than an answer may take, however much there is: whoever has not seen
+    /// all of it by then is told `Disconnected`, and may go on behind the last one.
+    pub(super) async fn look_through(
+        &self,
+        subject: &str,
+        behind: u64,
+        mut is_it: impl FnMut(&Delivered) -> bool,
+    ) -> Result<()> {
+        let doing = format!("look through {subject} behind {behind}");
+        let looking = async {
+            let first = self.next(&self.names.stream, subject, behind + 1).await?;
+            let Some(first) = first else { return Ok(()) };
+            let consume = Consume { from: first.sequence, headers_only: true };
+            let mut consumer = self.consume(subject, consume).await?;
+            while consumer.pending > 0 && !is_it(&consumer.next().await?) {}
+            consumer.forget().await;
+            Ok(())
+        };
+        self.within(&doing, looking).await?
     }
 
     pub(super) async fn forget_consumer(&self, name: &str) -> Result<()> {

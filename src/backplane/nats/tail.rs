@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
 use crate::backplane::name::{Era, closed};
-use crate::backplane::nats::consumer::Consumer;
+use crate::backplane::nats::consumer::{Consumer, Delivered};
 use crate::backplane::nats::server::Server;
 use crate::backplane::record::StreamRecord;
 use crate::error::{Error, ErrorKind, Result};
@@ -242,19 +242,24 @@ impl Drop for Tail {
 }
 
 impl Readers {
-    fn give(&self, record: StreamRecord) {
+    fn give(&self, delivered: Delivered) {
         let (of_topic, of_all) = {
             let mut state = self.state.lock();
             // What comes again has been given.
-            if record.offset().raw() <= state.at {
+            if delivered.sequence <= state.at {
                 return;
             }
-            state.at = record.offset().raw();
+            state.at = delivered.sequence;
             // Under the lock: whoever is attached behind this does not get it, and reads it itself.
-            let of_topic = state.by_key.get(record.key()).cloned().unwrap_or_default();
+            let of_topic = delivered.key.and_then(|key| state.by_key.get(&key).cloned()).unwrap_or_default();
             (of_topic, state.of_all.clone())
         };
-        of_topic.iter().chain(&of_all).for_each(|queue| queue.push(record.clone()));
+        let queues = of_topic.iter().chain(&of_all);
+        match delivered.record {
+            Ok(record) => queues.for_each(|queue| queue.push(record.clone())),
+            // The end of those who would get it, and of nobody else.
+            Err(error) => queues.for_each(|queue| queue.end(End::of(&error))),
+        }
     }
 
     fn end(&self, end: &End) {
@@ -271,7 +276,7 @@ impl Readers {
 async fn read(readers: Arc<Readers>, mut consumer: Consumer) {
     loop {
         match consumer.next().await {
-            Ok(delivered) => readers.give(delivered.record),
+            Ok(delivered) => readers.give(delivered),
             Err(error) => return readers.end(&End::of(&error)),
         }
     }

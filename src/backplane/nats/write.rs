@@ -24,7 +24,7 @@ const MESSAGE_ID: &str = "Nats-Msg-Id";
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The server counts in signed numbers.
 const SEQUENCE_MAX: u64 = i64::MAX as u64;
-/// The fate of so many publications is kept in mind. Who gives up so many others will not repeat the first.
+/// The fate of so many publications is kept in mind. Whoever gives up so many others will not repeat the oldest.
 const UNKNOWN_MAX: usize = 1 << 16;
 
 /// What of its own publications a process does not know.
@@ -66,9 +66,19 @@ impl Fates {
 
     fn keep(&self, publication: &Publication<'_>, behind: u64) {
         let mut unknown = self.unknown.lock();
-        if unknown.len() < UNKNOWN_MAX {
-            unknown.entry((publication.subject.clone(), publication.stamp)).or_insert(behind);
+        let publication = (publication.subject.clone(), publication.stamp);
+        if unknown.len() >= UNKNOWN_MAX && !unknown.contains_key(&publication) {
+            let oldest = unknown.iter().min_by_key(|(_, behind)| **behind).map(|(oldest, _)| oldest.clone());
+            oldest.map(|oldest| unknown.remove(&oldest));
         }
+        unknown.entry(publication).or_insert(behind);
+    }
+
+    /// It is not between these two: the next look begins behind them. In another era than it was that says nothing.
+    fn is_not_between(&self, publication: &Publication<'_>, behind: u64, at: u64) {
+        let mut unknown = self.unknown.lock();
+        let known = unknown.get_mut(&(publication.subject.clone(), publication.stamp));
+        known.filter(|known| **known == behind).into_iter().for_each(|known| *known = at);
     }
 
     fn settle(&self, publication: &Publication<'_>) {
@@ -210,16 +220,40 @@ impl Writing<'_> {
 
     /// Looks for a publication behind a number.
     async fn find(&self, publication: &Publication<'_>, behind: u64) -> Result<Option<Stored>> {
-        let stream = self.stream_of(publication);
-        let mut from = behind + 1;
-        while let Some(message) = self.server.next(&stream, &publication.subject, from).await? {
-            if is_by(&message, publication.stamp)? {
-                check_content(publication, &message)?;
-                return Ok(Some(Stored { sequence: message.sequence, repeated: true }));
+        let (stream, subject) = (self.stream_of(publication), &publication.subject);
+        let message = if publication.is_cell {
+            // Of a cell there is one message.
+            let newest = self.server.last(&stream, subject).await?;
+            newest.filter(|newest| newest.sequence > behind)
+        } else {
+            match self.find_record(publication, behind).await? {
+                Some(sequence) => self.server.at(&stream, sequence).await?,
+                None => None,
             }
-            from = message.sequence + 1;
+        };
+        match message {
+            Some(message) if is_by(&message, publication.stamp)? => {
+                check_content(publication, &message)?;
+                Ok(Some(Stored { sequence: message.sequence, repeated: true }))
+            }
+            _ => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// The number of a record of this publication behind another. A look that takes too long is gone on with by the next one.
+    async fn find_record(&self, publication: &Publication<'_>, behind: u64) -> Result<Option<u64>> {
+        let (mut looked, mut found) = (behind, None);
+        let looks = self.server.look_through(&publication.subject, behind, |delivered| {
+            looked = delivered.sequence;
+            found = (delivered.stamp == Some(publication.stamp)).then_some(looked);
+            found.is_some()
+        });
+        let all = looks.await;
+        if found.is_none() {
+            self.fates.is_not_between(publication, behind, looked);
+            all?;
+        }
+        Ok(found)
     }
 
     fn stream_of(&self, publication: &Publication<'_>) -> String {
