@@ -212,7 +212,7 @@ impl Working {
             parking.retries = false;
             parking.attempts = parking.attempts.saturating_add(1);
             parking.cause = progress::short(cause);
-            progress.crashes = 0;
+            progress.end_crashes();
             true
         })?;
         Ok(())
@@ -221,7 +221,7 @@ impl Working {
     fn unpark(&mut self, setting: &Setting, done: &Parking, n: u64) -> Result<(), Trouble> {
         let key = &*done.key.0;
         self.update(setting, None, |progress| {
-            progress.crashes = 0;
+            progress.end_crashes();
             let parking = progress.parking_mut(key).filter(|parking| parking.episode == done.episode);
             let Some(parking) = parking.filter(|parking| parking.done < n) else { return false };
             (parking.done, parking.attempts) = (n, 0);

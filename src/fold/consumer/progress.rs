@@ -172,8 +172,13 @@ impl Progress {
 
     pub(super) fn failed(&mut self, offset: Offset, attempts: u32, cause: &str) {
         (self.attempts, self.attempts_at, self.cause) = (attempts, offset.raw(), short(cause));
-        // Its handler has answered.
-        self.crashes = 0;
+        self.end_crashes();
+    }
+
+    /// A handler has answered, or there is nothing to answer any more: whoever was taken for one that ended without a word may
+    /// have been another process that was in it, and what was suspended for that goes on.
+    pub(super) fn end_crashes(&mut self) {
+        (self.crashes, self.suspended) = (0, None);
     }
 
     /// Everything up to here is done. It never goes back; false: somebody was here before.
@@ -193,8 +198,9 @@ impl Progress {
     }
 
     fn forget_failures(&mut self) {
-        (self.attempts, self.attempts_at, self.crashes) = (0, 0, 0);
+        (self.attempts, self.attempts_at) = (0, 0);
         self.cause.clear();
+        self.end_crashes();
     }
 
     /// How many records are parked and not done.
@@ -354,10 +360,20 @@ fn change_registry(
 
 /// Puts a consumer on the list of what it consumes. From then on compaction asks how far it has come.
 pub(super) fn register(plane: &dyn Backplane, of: &Identity) -> Result<()> {
+    list(plane, of, false)
+}
+
+/// The same behind the making of its cell: who [retires](retire) the one of this name that was before finds that the list has
+/// changed, or this one finds that it is gone from it.
+pub(super) fn register_anew(plane: &dyn Backplane, of: &Identity) -> Result<()> {
+    list(plane, of, true)
+}
+
+fn list(plane: &dyn Backplane, of: &Identity, is_written_anyhow: bool) -> Result<()> {
     let name = (of.name.clone(), of.shard);
     change_registry(plane, of.filter(), |registry| {
         if registry.consumers.contains(&name) {
-            return Ok(false);
+            return Ok(is_written_anyhow);
         }
         if registry.consumers.len() >= CONSUMERS_MAX {
             return Err(Error::new(ErrorKind::LimitReached, format!("register the consumer {:?}", of.name))
@@ -384,6 +400,10 @@ pub(crate) fn retire(plane: &dyn Backplane, of: &Identity) -> Result<bool> {
         }
     }
     change_registry(plane, of.filter(), |registry| {
+        // The name may have been taken up again since the cell was emptied.
+        if load(plane, of)?.is_some() {
+            return Ok(false);
+        }
         let before = registry.consumers.len();
         registry.consumers.retain(|(name, shard)| (name, *shard) != (&of.name, of.shard));
         was_there |= registry.consumers.len() < before;
