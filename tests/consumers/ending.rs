@@ -184,7 +184,7 @@ fn processes_that_end_behind_what_they_have_done_are_no_row_of_crashes() {
         }
         let info = topic.consumers().unwrap().remove(0);
         assert!(info.crashes <= 1 && info.suspended.is_none(), "{info:?}");
-        killed.into_iter().for_each(|killed| std::mem::forget(killed));
+        killed.into_iter().for_each(std::mem::forget);
     }
 }
 
@@ -214,5 +214,85 @@ fn who_was_suspended_goes_on_when_one_of_those_answers_that_were_taken_for_crash
         let info = topics[0].consumers().unwrap().remove(0);
         assert_eq!((info.suspended, info.position), (None, first));
         live.iter().for_each(|(_, go_on)| _ = go_on.send(()));
+    }
+}
+
+#[test]
+fn a_close_of_the_store_names_only_those_whose_handlers_run_on_and_does_so_each_time() {
+    for world in worlds() {
+        let store = world.store();
+        let run = |name: &str| {
+            let (handler, called, go_on) = held();
+            let topic = store.topic(NUMBERS, name).unwrap();
+            let options = options().grace(Duration::from_millis(20));
+            let consumer = topic.on_event(name, options, handler).unwrap();
+            topic.append(&1).unwrap();
+            (consumer, called, go_on)
+        };
+        // They take all the threads that there are.
+        let hanging = ["hangs 1", "hangs 2"].map(run);
+        hanging.iter().for_each(|(_, called, _)| _ = called.recv().unwrap());
+        let idle = ["idle 1", "idle 2", "idle 3"].map(run);
+        for _ in 0..2 {
+            let error = store.close().unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{text}");
+            let names = ["hangs 1", "hangs 2", "idle"].map(|name| text.contains(name));
+            assert_eq!(names, [true, true, false], "{}: {text}", world.name);
+            assert!(idle.iter().all(|(consumer, ..)| consumer.status().state == ConsumerState::Stopped));
+        }
+        hanging.iter().for_each(|(_, _, go_on)| go_on.send(()).unwrap());
+        for (consumer, ..) in &hanging {
+            until("its end", || consumer.status().has_ended().then_some(()));
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_has_ended_lets_go_of_what_its_handler_has_in_hand() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let in_hand = Arc::new(());
+        let run = |name: &str| {
+            let in_hand = Arc::clone(&in_hand);
+            let handler = move |_: &Delivery<'_, u64>| {
+                let _in_hand = &in_hand;
+                Ok(())
+            };
+            topic.on_event(name, options(), handler).unwrap()
+        };
+        let (closed, retired) = (run("ship"), run("count"));
+        let last = topic.append(&1).unwrap();
+        until_at(&closed, last);
+        closed.close().unwrap();
+        assert_eq!(Arc::strong_count(&in_hand), 2, "{}", world.name);
+        until_at(&retired, last);
+        topic.retire_consumer("count").unwrap();
+        topic.append(&2).unwrap();
+        until("the end of the handler", || (Arc::strong_count(&in_hand) == 1).then_some(()));
+        assert!(retired.status().has_ended());
+    }
+}
+
+#[test]
+fn the_last_store_may_go_with_the_handler_of_a_consumer_that_is_closed() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (own, script) = (store.clone(), Script::default());
+        let called = script.handler();
+        let consumer = topic
+            .on_event("ship", options(), move |delivery: &Delivery<'_, u64>| {
+                let _own = &own;
+                called(delivery)
+            })
+            .unwrap();
+        let last = topic.append(&1).unwrap();
+        until_at(&consumer, last);
+        drop(store);
+        consumer.close().unwrap();
+        assert_eq!((consumer.status().state, script.events()), (ConsumerState::Stopped, vec![1]));
     }
 }

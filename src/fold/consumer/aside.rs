@@ -31,6 +31,8 @@ struct Copied {
     payload: Option<Bytes>,
     attempts: u32,
     cause: String,
+    is_of_all_topics: bool,
+    shard: Option<(u32, u32)>,
 }
 
 impl DeadLetter {
@@ -46,6 +48,8 @@ impl DeadLetter {
             payload: Some(record.payload().to_vec()),
             attempts,
             cause: short(cause),
+            is_of_all_topics: of.key.is_none(),
+            shard: of.shard,
         }
     }
 
@@ -61,6 +65,8 @@ impl DeadLetter {
             payload: self.payload.clone().map(Bytes),
             attempts: self.attempts,
             cause: self.cause.clone(),
+            is_of_all_topics: self.is_of_all_topics,
+            shard: self.shard,
         };
         let mut bytes = Vec::new();
         codec::encode(DEAD_STREAM, &copied, &mut bytes)?;
@@ -84,18 +90,31 @@ impl DeadLetter {
             payload: copied.payload.map(|payload| payload.0),
             attempts: copied.attempts,
             cause: copied.cause,
+            is_of_all_topics: copied.is_of_all_topics,
+            shard: copied.shard,
         })
     }
+}
 
-    /// The record again, as it was delivered.
-    pub(super) fn record(&self) -> Result<StreamRecord> {
-        let payload = self.payload.clone().ok_or_else(|| {
-            let doing = format!("read the parked record {} of {}", self.offset, self.stream.escape_debug());
-            Error::new(ErrorKind::NotFound, doing).sides("a copy of its payload", "none")
-        })?;
-        Ok(StreamRecord::new(self.offset, self.stamp, self.time, &*self.key, payload)
-            .with_schema(self.schema))
+/// The record again, as it was delivered: of one of which the payload was too large to be copied the one that is in its topic;
+/// `None`: it is not there any more.
+pub(super) fn record(plane: &dyn Backplane, letter: &DeadLetter) -> Result<Option<StreamRecord>> {
+    if let Some(payload) = letter.payload.clone() {
+        let record = StreamRecord::new(letter.offset, letter.stamp, letter.time, &*letter.key, payload);
+        return Ok(Some(record.with_schema(letter.schema)));
     }
+    let topic = Filter::topic(&letter.stream, &letter.key);
+    if repeated(|| plane.head(topic))? < letter.offset {
+        return Ok(None);
+    }
+    let before = Offset::from_raw(letter.offset.raw().saturating_sub(1));
+    let mut feed = match repeated(|| plane.subscribe(topic, before)) {
+        Err(error) if error.kind() == ErrorKind::Lost => return Ok(None),
+        other => other?,
+    };
+    let found = feed.next_timeout(PATIENCE)?;
+    // In another era it is another record that stands there.
+    Ok(found.filter(|found| (found.offset(), found.stamp()) == (letter.offset, letter.stamp)))
 }
 
 /// The topic of a consumer's dead letters: its name.
@@ -187,8 +206,9 @@ fn read_all(
 pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
     read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), |_, letter| {
-        // Another of the same name consumes something else.
-        if letter.stream == of.stream && of.filter().matches(&letter.key) {
+        // Others of the same name consume something else.
+        let is_ours = (letter.is_of_all_topics, letter.shard) == (of.key.is_none(), of.shard);
+        if is_ours && letter.stream == of.stream && of.filter().matches(&letter.key) {
             letters.push(letter);
         }
         true

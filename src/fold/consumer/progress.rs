@@ -223,6 +223,18 @@ pub(super) fn short(cause: &str) -> String {
     cause.chars().take(CHARS_MAX).collect()
 }
 
+/// A cause in a cell with many has at most so many bytes.
+pub(super) const BRIEF_BYTES_MAX: usize = 400;
+
+/// A cause, as far as it has room in a cell with many.
+pub(super) fn brief(cause: &str) -> String {
+    let mut end = cause.len().min(BRIEF_BYTES_MAX);
+    while !cause.is_char_boundary(end) {
+        end -= 1;
+    }
+    cause[..end].to_owned()
+}
+
 fn decoded<'c, T: Deserialize<'c>>(bytes: &'c [u8], doing: &str) -> Result<T> {
     codec::decode_bytes(bytes).map_err(|cause| Error::corrupt(doing).because(cause))
 }

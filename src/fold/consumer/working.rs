@@ -54,7 +54,8 @@ pub(super) struct Setting {
 }
 
 pub(super) struct Working {
-    pub(super) handler: Box<dyn Deliver>,
+    /// `None` when it has ended.
+    pub(super) handler: Option<Box<dyn Deliver>>,
     stamps: Stamps,
     /// What was written when somebody looked last; `None` before it has begun.
     pub(super) known: Option<Known>,
@@ -112,7 +113,7 @@ impl From<Error> for Trouble {
 impl Working {
     pub(super) fn new(handler: Box<dyn Deliver>) -> Result<Self> {
         Ok(Self {
-            handler,
+            handler: Some(handler),
             stamps: Stamps::new()?,
             known: None,
             has_begun: false,
@@ -536,7 +537,10 @@ impl Working {
             idempotency_key: self.idempotency_key(setting, record),
             cancelled: &shared.cancelled,
         };
-        guarded(|| self.handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
+        let Some(handler) = &self.handler else {
+            return Outcome::Failed("the consumer has ended".to_owned());
+        };
+        guarded(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
     }
 
     fn idempotency_key(&self, setting: &Setting, record: &StreamRecord) -> IdempotencyKey {
