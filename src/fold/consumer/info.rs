@@ -35,7 +35,8 @@ pub enum ConsumerState {
         /// So many calls failed, one behind the other.
         failures: u32,
     },
-    /// Processes have ended in its handler, again and again: [`Consumer::resume`](crate::Consumer::resume) lets it go on.
+    /// Processes have ended in its handler, again and again: [`Consumer::resume`](crate::Consumer::resume) lets it go on, and so
+    /// does another process of its name whose handler answers after all.
     Suspended,
     /// It was stopped, or the store or the backplane was closed.
     Stopped,

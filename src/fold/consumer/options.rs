@@ -176,7 +176,9 @@ impl ConsumerOptions {
         self
     }
 
-    /// So many processes that end in the handler, one behind the other, suspend the consumer. Default: 5.
+    /// So many processes that end in the handler, one behind the other, suspend the consumer. One that is in it when another
+    /// begins cannot be told from one that has ended there: that counts too, until a handler of any of them answers, which
+    /// ends the suspension. Default: 5.
     pub fn crashes_max(mut self, crashes: u32) -> Self {
         self.crashes_max = crashes;
         self
