@@ -414,3 +414,28 @@ fn a_payload_that_is_too_large_to_be_copied_is_parked_without_it_and_comes_again
         assert!(consumer.parked().unwrap()[0].cause.contains("not found in its topic"));
     }
 }
+
+#[test]
+fn more_than_are_read_at_a_time_are_retried_in_order_also_behind_a_failure_in_between() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let script = Script::failing([1]);
+        let consumer = topic.on_event("ship", options().max_attempts(1).park(), script.handler()).unwrap();
+        let last = (1..=150).fold(Offset::BEGINNING, |_, n| topic.append(&n).unwrap());
+        until_at(&consumer, last);
+        script.mend();
+        script.fail([100]);
+        assert!(consumer.retry("a").unwrap());
+        until("the hundredth", || (consumer.status().last_error? == "100 fails").then_some(()));
+        until("those before it", || (consumer.status().parked == 51).then_some(()));
+        script.mend();
+        assert!(consumer.retry("a").unwrap());
+        until("nothing parked", || (consumer.status().parked == 0).then_some(()));
+        assert!(
+            script.events().into_iter().eq([1].into_iter().chain(1..=100).chain(100..=150)),
+            "{}",
+            world.name
+        );
+    }
+}

@@ -126,6 +126,10 @@ impl Script {
         script
     }
 
+    pub(crate) fn fail(&self, events: impl Into<Vec<u64>>) {
+        self.0.lock().unwrap().failing = events.into();
+    }
+
     pub(crate) fn panicking(events: impl Into<Vec<u64>>) -> Self {
         let script = Self::default();
         script.0.lock().unwrap().panicking = events.into();

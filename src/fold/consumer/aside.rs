@@ -162,11 +162,12 @@ fn writer_of(number: [u8; 16]) -> WriterId {
     WriterId::from_raw(u64::from_le_bytes(*half))
 }
 
-/// Everything that is in a topic of ours.
+/// Everything that is in a topic of ours behind an offset.
 fn read_all(
     plane: &dyn Backplane,
     filter: Filter<'_>,
-    mut each: impl FnMut(u64, DeadLetter) -> bool,
+    behind: Offset,
+    mut each: impl FnMut(&StreamRecord, DeadLetter) -> bool,
 ) -> Result<()> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
@@ -174,7 +175,7 @@ fn read_all(
     }
     let lowest = repeated(|| plane.lowest_retained(filter))?;
     // Behind the one before the oldest that there is.
-    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1));
+    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1)).max(behind);
     let mut feed = repeated(|| plane.subscribe(filter, last))?;
     let mut tries = FEEDS_MAX;
     while last < head {
@@ -193,8 +194,7 @@ fn read_all(
         };
         if record.offset() > last && filter.matches(record.key()) {
             last = record.offset();
-            let n = record.stamp().map_or(0, |stamp| stamp.n);
-            if !each(n, DeadLetter::decode(&record, filter)?) {
+            if !each(&record, DeadLetter::decode(&record, filter)?) {
                 return Ok(());
             }
         }
@@ -205,7 +205,7 @@ fn read_all(
 /// The dead letters of a consumer, oldest first.
 pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
-    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), |_, letter| {
+    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), Offset::BEGINNING, |_, letter| {
         // Others of the same name consume something else.
         let is_ours = (letter.is_of_all_topics, letter.shard) == (of.key.is_none(), of.shard);
         if is_ours && letter.stream == of.stream && of.filter().matches(&letter.key) {
@@ -216,23 +216,36 @@ pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<D
     Ok(letters)
 }
 
-/// The next of those that are parked of an entity, in the order in which they came, up to so many.
+/// Where the copies of an entity were read to: the number of the last, and its place.
+#[derive(Clone, Copy)]
+pub(super) struct ReadTo {
+    episode: u64,
+    n: u64,
+    offset: Offset,
+}
+
+/// The next of those that are parked of an entity, in the order in which they came, up to so many; and where they end, for
+/// who asks for those behind them when they are done.
 pub(super) fn parked(
     plane: &dyn Backplane,
     of: &Identity,
     parking: &Parking,
-    most: usize,
-) -> Result<Vec<(u64, DeadLetter)>> {
+    (most, read_to): (usize, Option<ReadTo>),
+) -> Result<(Vec<(u64, DeadLetter)>, Option<ReadTo>)> {
     let key = parked_key(of, parking);
-    let mut letters = Vec::new();
-    read_all(plane, Filter::topic(PARKED_STREAM, &key), |n, letter| {
+    let fits = |read_to: &ReadTo| (read_to.episode, read_to.n) == (parking.episode, parking.done);
+    let behind = read_to.filter(fits).map_or(Offset::BEGINNING, |read_to| read_to.offset);
+    let (mut letters, mut last) = (Vec::new(), None);
+    read_all(plane, Filter::topic(PARKED_STREAM, &key), behind, |copy, letter| {
+        let n = copy.stamp().map_or(0, |stamp| stamp.n);
         // Behind them there may be one that was left by a commit of which the rest was not done.
         if n > parking.done && n <= parking.copies {
             letters.push((n, letter));
+            last = Some(ReadTo { episode: parking.episode, n, offset: copy.offset() });
         }
         letters.len() < most
     })?;
-    Ok(letters)
+    Ok((letters, last))
 }
 
 /// Drops the copies of an entity, as far as the backplane can.

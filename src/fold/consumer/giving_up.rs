@@ -192,8 +192,10 @@ impl Working {
     pub(super) fn retry_parked(&mut self, setting: &Setting, shared: &Shared) -> Result<(), Trouble> {
         const BATCH: usize = 64;
         let asked = |progress: &Progress| progress.parked.iter().find(|parking| parking.retries).cloned();
+        let mut read_to = None;
         while let Some(parking) = self.progress().and_then(asked) {
-            let batch = aside::parked(&*setting.plane, &setting.of, &parking, BATCH)?;
+            let (batch, last) = aside::parked(&*setting.plane, &setting.of, &parking, (BATCH, read_to))?;
+            read_to = last;
             if batch.is_empty() {
                 self.keep_parked(setting, shared, &parking, "the copies are not there any more".to_owned())?;
                 continue;

@@ -454,7 +454,7 @@ impl Consumer {
         let Some(parking) = known.as_ref().and_then(|known| known.progress.parking(key.as_ref())) else {
             return Ok(Vec::new());
         };
-        let letters = aside::parked(self.plane(), of, parking, usize::MAX)?;
+        let (letters, _) = aside::parked(self.plane(), of, parking, (usize::MAX, None))?;
         Ok(letters.into_iter().map(|(_, letter)| letter).collect())
     }
 
