@@ -216,6 +216,9 @@ pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<D
     Ok(letters)
 }
 
+/// Copies, each with its number.
+type Numbered = Vec<(u64, DeadLetter)>;
+
 /// Where the copies of an entity were read to: the number of the last, and its place.
 #[derive(Clone, Copy)]
 pub(super) struct ReadTo {
@@ -231,11 +234,11 @@ pub(super) fn parked(
     of: &Identity,
     parking: &Parking,
     (most, read_to): (usize, Option<ReadTo>),
-) -> Result<(Vec<(u64, DeadLetter)>, Option<ReadTo>)> {
+) -> Result<(Numbered, Option<ReadTo>)> {
     let key = parked_key(of, parking);
     let fits = |read_to: &ReadTo| (read_to.episode, read_to.n) == (parking.episode, parking.done);
     let behind = read_to.filter(fits).map_or(Offset::BEGINNING, |read_to| read_to.offset);
-    let (mut letters, mut last) = (Vec::new(), None);
+    let (mut letters, mut last) = (Numbered::new(), None);
     read_all(plane, Filter::topic(PARKED_STREAM, &key), behind, |copy, letter| {
         let n = copy.stamp().map_or(0, |stamp| stamp.n);
         // Behind them there may be one that was left by a commit of which the rest was not done.
