@@ -264,9 +264,9 @@ impl State {
             slot.is_woken = true;
             self.ready.push_back(number);
         } else if let Next::After(pause) = next {
-            let timer = Instant::now() + pause;
-            slot.timer = Some(timer);
-            self.timers.insert((timer, number));
+            // What is beyond all time is not waited for.
+            slot.timer = Instant::now().checked_add(pause);
+            self.timers.extend(slot.timer.map(|timer| (timer, number)));
         }
         None
     }
@@ -402,12 +402,14 @@ mod tests {
         had.recv().unwrap();
         tell.send(Next::After(Duration::from_millis(1))).unwrap();
         had.recv().unwrap();
-        tell.send(Next::After(Duration::from_secs(3600))).unwrap();
-        while !pool.is_asleep(number) {
-            std::thread::yield_now();
+        for pause in [Duration::from_secs(3600), Duration::MAX] {
+            tell.send(Next::After(pause)).unwrap();
+            while !pool.is_asleep(number) {
+                std::thread::yield_now();
+            }
+            pool.wake(number);
+            had.recv().unwrap();
         }
-        pool.wake(number);
-        had.recv().unwrap();
         tell.send(Next::Again).unwrap();
         had.recv().unwrap();
         tell.send(Next::Done).unwrap();

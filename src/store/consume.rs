@@ -21,7 +21,8 @@ impl<T> TopicHandle<'_, T> {
     /// An error or a panic of the handler is written down, and the same event is tried again behind a pause; none behind it is
     /// delivered meanwhile. By default that goes on for ever: [`ConsumerStatus::stuck`](crate::ConsumerStatus::stuck) tells of
     /// it. With [`max_attempts`](ConsumerOptions::max_attempts) it is set aside then. A process that ends in the handler sets
-    /// nothing aside; behind five such ends in a row the consumer is suspended, until somebody [resumes](Consumer::resume) it.
+    /// nothing aside; behind five such ends in a row the consumer is suspended, until somebody [resumes](Consumer::resume) it, or
+    /// another process of its name answers.
     ///
     /// [`compact`](Self::compact) drops no event that a consumer has not done, whether it runs or not: one that is not needed any
     /// more is to be [retired](Self::retire_consumer).

@@ -1,11 +1,14 @@
 //! What is given up: dead letters, what is parked, and what cannot be read.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker::backplane::{DEAD_STREAM, Filter, Offset};
-use esker::{ConsumerState, DeadLetter, ErrorKind, OnUndecodable, Topic};
+use esker::{
+    ConsumerState, DeadLetter, Delivery, ErrorKind, Handled, OnUndecodable, PARKED_ENTITIES_MAX, Topic,
+};
 
 use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
 
@@ -269,4 +272,170 @@ fn the_built_in_streams_are_facts_that_anybody_reads_and_only_the_library_writes
     assert_eq!(store.journal().view().kind(kind.id).count(), 1);
     let error = store.append(esker::Facts::<u64>::new(DEAD_STREAM), "ship", &1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OwnedByState, "{error}");
+}
+
+#[test]
+fn dead_letters_are_those_of_this_consumer_and_not_of_others_of_its_name() {
+    for world in worlds() {
+        let store = world.store();
+        let last = (0..8_u64).fold(Offset::BEGINNING, |_, n| {
+            store.topic(NUMBERS, n.to_le_bytes()).unwrap().append(&n).unwrap()
+        });
+        let fails = Script::failing((0..8).collect::<Vec<u64>>());
+        let parts: Vec<_> = (0..2)
+            .map(|i| {
+                store
+                    .on_event(NUMBERS, "ship", options().shard(i, 2).max_attempts(1), fails.handler())
+                    .unwrap()
+            })
+            .collect();
+        let all = store.on_event(NUMBERS, "ship", options(), Script::default().handler()).unwrap();
+        let first = store.topic(NUMBERS, 0_u64.to_le_bytes()).unwrap();
+        let one = first.on_event("ship", options().max_attempts(1), fails.handler()).unwrap();
+        until_at(&all, last);
+        until_at(&one, first.head().unwrap());
+        for part in &parts {
+            until("the end", || (part.status().position >= last).then_some(()));
+            let letters = part.dead_letters().unwrap();
+            assert_eq!(letters.len() as u64, part.status().poisoned, "{}", world.name);
+            assert!(letters.iter().all(|letter| letter.is_of_all_topics && letter.shard.is_some()));
+        }
+        assert_eq!(parts.iter().map(|part| part.status().poisoned).sum::<u64>(), 8);
+        assert_eq!((one.dead_letters().unwrap().len(), all.dead_letters().unwrap()), (1, vec![]));
+    }
+}
+
+#[test]
+fn what_fails_when_it_is_retried_is_counted_and_told() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let last = topic.append(&1).unwrap();
+        let script = Script::failing([1]);
+        let consumer = topic.on_event("ship", options().max_attempts(1).park(), script.handler()).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(consumer.status().errors, 1);
+        consumer.retry("a").unwrap();
+        until("the retry", || (consumer.parked().unwrap()[0].attempts == 2).then_some(()));
+        let status = consumer.status();
+        assert_eq!((status.errors, status.last_error.as_deref()), (2, Some("1 fails")), "{}", world.name);
+    }
+}
+
+#[test]
+fn what_is_given_up_while_it_is_retried_comes_no_more() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let fails = Arc::new(AtomicBool::new(true));
+        let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
+        let handler = {
+            let fails = Arc::clone(&fails);
+            move |delivery: &Delivery<'_, u64>| -> Handled {
+                if fails.load(Ordering::SeqCst) {
+                    return Err("no".into());
+                }
+                tell.send(delivery.event)?;
+                wait.recv()?;
+                Ok(())
+            }
+        };
+        let consumer = topic.on_event("ship", options().max_attempts(1).park(), handler).unwrap();
+        (1..=5).for_each(|n| _ = topic.append(&n).unwrap());
+        until("five", || (consumer.status().parked == 5).then_some(()));
+        fails.store(false, Ordering::SeqCst);
+        assert!(consumer.retry("a").unwrap());
+        assert_eq!(called.recv().unwrap(), 1);
+        assert!(consumer.discard("a").unwrap());
+        let last = topic.append(&6).unwrap();
+        (0..6).for_each(|_| go_on.send(()).unwrap());
+        until_at(&consumer, last);
+        assert_eq!(called.try_iter().collect::<Vec<_>>(), [6], "{}", world.name);
+    }
+}
+
+#[test]
+fn so_many_entities_can_be_parked_as_is_said_with_whatever_keys_and_causes() {
+    for world in worlds().into_iter().skip(1) {
+        let store = world.store();
+        let most = PARKED_ENTITIES_MAX as u64;
+        let append = |n: u64| store.topic(NUMBERS, format!("{n:0>255}")).unwrap().append(&n).unwrap();
+        let last = (1..=most).fold(Offset::BEGINNING, |_, n| append(n));
+        let options = options().max_attempts(1).park();
+        let failing = |_: &Delivery<'_, u64>| -> Handled { Err("\u{1f980}".repeat(400).into()) };
+        let consumer = store.on_event(NUMBERS, "ship", options, failing).unwrap();
+        until("all of them", || {
+            assert!(!consumer.status().has_ended(), "{}: {:?}", world.name, consumer.status());
+            (consumer.status().committed >= last).then_some(())
+        });
+        assert_eq!(consumer.status().parked, most);
+        let cause = &consumer.parked_records(format!("{most:0>255}")).unwrap()[0].cause;
+        assert_eq!(cause.chars().count(), 400, "the copy tells all that is kept of it");
+        append(most + 1);
+        until("a wait", || matches!(consumer.status().state, ConsumerState::Waiting { .. }).then_some(()));
+        assert!(consumer.status().last_error.unwrap().contains("at most 256 entities"));
+    }
+}
+
+#[test]
+fn a_payload_that_is_too_large_to_be_copied_is_parked_without_it_and_comes_again_from_its_topic() {
+    for world in worlds().into_iter().skip(1) {
+        let texts: Topic<String> = Topic::new("text");
+        let store = world.store();
+        let large = store.topic(texts, "large").unwrap();
+        large.append(&"x".repeat(esker::backplane::PAYLOAD_BYTES_PORTABLE - 5)).unwrap();
+        let last = store.topic(texts, "small").unwrap().append(&"y".to_owned()).unwrap();
+        let (fails, (tell, told)) = (Arc::new(AtomicBool::new(true)), channel());
+        let failing = Arc::clone(&fails);
+        let handler = move |delivery: &Delivery<'_, String>| -> Handled {
+            if delivery.event.len() > 1 && failing.load(Ordering::SeqCst) {
+                return Err("too long".into());
+            }
+            tell.send(delivery.event.len())?;
+            Ok(())
+        };
+        let consumer = store.on_event(texts, "ship", options().max_attempts(1).park(), handler).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(told.recv().unwrap(), 1, "{}: those of others come", world.name);
+        assert_eq!(consumer.parked_records("large").unwrap()[0].payload, None);
+        fails.store(false, Ordering::SeqCst);
+        assert!(consumer.retry("large").unwrap());
+        assert_eq!(told.recv().unwrap(), esker::backplane::PAYLOAD_BYTES_PORTABLE - 5);
+        until("nothing parked", || (consumer.status().parked == 0).then_some(()));
+
+        // One that was dropped meanwhile stays, and says so.
+        fails.store(true, Ordering::SeqCst);
+        large.append(&"x".repeat(esker::backplane::PAYLOAD_BYTES_PORTABLE - 5)).unwrap();
+        let last = large.append(&"z".to_owned()).unwrap();
+        until_at(&consumer, last);
+        assert_eq!(large.compact(last).unwrap(), last);
+        assert!(consumer.retry("large").unwrap());
+        until("an attempt", || (consumer.parked().unwrap()[0].attempts == 2).then_some(()));
+        assert!(consumer.parked().unwrap()[0].cause.contains("not found in its topic"));
+    }
+}
+
+#[test]
+fn more_than_are_read_at_a_time_are_retried_in_order_also_behind_a_failure_in_between() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let script = Script::failing([1]);
+        let consumer = topic.on_event("ship", options().max_attempts(1).park(), script.handler()).unwrap();
+        let last = (1..=150).fold(Offset::BEGINNING, |_, n| topic.append(&n).unwrap());
+        until_at(&consumer, last);
+        script.mend();
+        script.fail([100]);
+        assert!(consumer.retry("a").unwrap());
+        until("the hundredth", || (consumer.status().last_error? == "100 fails").then_some(()));
+        until("those before it", || (consumer.status().parked == 51).then_some(()));
+        script.mend();
+        assert!(consumer.retry("a").unwrap());
+        until("nothing parked", || (consumer.status().parked == 0).then_some(()));
+        assert!(
+            script.events().into_iter().eq([1].into_iter().chain(1..=100).chain(100..=150)),
+            "{}",
+            world.name
+        );
+    }
 }

@@ -1,11 +1,12 @@
 //! What fails is tried again, behind pauses, and nothing overtakes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use esker::backplane::Offset;
-use esker::{ConsumeFrom, ConsumerState, ErrorKind};
+use esker::{ConsumeFrom, ConsumerState, Delivery, ErrorKind, Handled};
 
 use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
 
@@ -177,5 +178,41 @@ fn what_cannot_be_meant_is_refused_with_all_that_is_wrong() {
         let part = crate::world::options().shard(0, 2);
         let error = topic.on_event("ship", part, Script::default().handler()).unwrap_err();
         assert!(error.to_string().contains("Store::on_event"), "{error}");
+    }
+}
+
+#[test]
+fn who_asks_while_a_handler_runs_does_not_wait_for_the_pause_that_comes_of_it() {
+    for world in worlds() {
+        let store = world.store();
+        let topics = ["x", "y"].map(|key| store.topic(NUMBERS, key).unwrap());
+        let hour = Duration::from_secs(3600);
+        let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
+        let fails = Arc::new(AtomicBool::new(true));
+        let failing = Arc::clone(&fails);
+        let handler = move |delivery: &Delivery<'_, u64>| -> Handled {
+            match delivery.event {
+                1 if failing.load(Ordering::SeqCst) => Err("no".into()),
+                1 => Ok(tell.send(1)?),
+                other => {
+                    tell.send(other)?;
+                    wait.recv()?;
+                    Err("no".into())
+                }
+            }
+        };
+        let options = options().retry_between(hour, hour).max_attempts(2).park();
+        let consumer = store.on_event(NUMBERS, "ship", options, handler).unwrap();
+        let first = topics[0].append(&1).unwrap();
+        world.pass_the_pause_of(&consumer);
+        until_at(&consumer, first);
+        topics[1].append(&2).unwrap();
+        assert_eq!(called.recv().unwrap(), 2);
+        fails.store(false, Ordering::SeqCst);
+        assert!(consumer.retry("x").unwrap(), "while the handler of y runs");
+        go_on.send(()).unwrap();
+        // The clock stands.
+        assert_eq!(called.recv_timeout(crate::world::PATIENCE).unwrap(), 1, "{}", world.name);
+        drop(go_on);
     }
 }

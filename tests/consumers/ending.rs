@@ -1,23 +1,12 @@
 //! Ends: as they should be, of a handler that runs on, and without a word.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Handled, Store};
+use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Store};
 
-use crate::world::{NUMBERS, Script, World, options, until, until_asleep, until_at, worlds};
-
-/// A handler that says that it was called, and goes on when it is told.
-fn held() -> (impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static, Receiver<u64>, Sender<()>) {
-    let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
-    let handler = move |delivery: &Delivery<'_, u64>| {
-        tell.send(delivery.event)?;
-        wait.recv()?;
-        Ok(())
-    };
-    (handler, called, go_on)
-}
+use crate::world::{NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
 
 #[test]
 fn a_close_tells_the_handler_and_names_who_runs_on() {
@@ -169,5 +158,141 @@ fn an_event_that_is_done_ends_a_row_of_crashes() {
             "{}",
             world.name
         );
+    }
+}
+
+#[test]
+fn processes_that_end_behind_what_they_have_done_are_no_row_of_crashes() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let mut killed = Vec::new();
+        for n in 1..=8 {
+            let last = topic.append(&n).unwrap();
+            let store = world.store();
+            let options = options().commit_every(100);
+            let consumer =
+                store.topic(NUMBERS, "a").unwrap().on_event("ship", options, |_: &Delivery<'_, u64>| Ok(()));
+            let consumer = consumer.unwrap();
+            until("the last", || {
+                assert_ne!(consumer.status().state, ConsumerState::Suspended, "{}: {n}", world.name);
+                (consumer.status().position == last).then_some(())
+            });
+            until_asleep(&consumer);
+            // It is never told to end.
+            killed.push((store, consumer));
+        }
+        let info = topic.consumers().unwrap().remove(0);
+        assert!(info.crashes <= 1 && info.suspended.is_none(), "{info:?}");
+        killed.into_iter().for_each(std::mem::forget);
+    }
+}
+
+#[test]
+fn who_was_suspended_goes_on_when_one_of_those_answers_that_were_taken_for_crashed() {
+    for world in worlds() {
+        let stores: Vec<Store> = (0..6).map(|_| world.store()).collect();
+        let topics: Vec<_> = stores.iter().map(|store| store.topic(NUMBERS, "a").unwrap()).collect();
+        let first = topics[0].append(&1).unwrap();
+        let mut live = Vec::new();
+        for topic in &topics {
+            let (handler, called, go_on) = held();
+            let consumer = topic.on_event("ship", options(), handler).unwrap();
+            until("a call or a stop", || {
+                let is_suspended = consumer.status().state == ConsumerState::Suspended;
+                (called.try_recv().is_ok() || is_suspended).then_some(())
+            });
+            live.push((consumer, go_on));
+        }
+        let (last, _) = live.last().unwrap();
+        assert_eq!(last.status().state, ConsumerState::Suspended, "{}", world.name);
+        live[0].1.send(()).unwrap();
+        until("the one that was suspended", || {
+            world.clock.advance(Duration::from_secs(1));
+            (last.status().state == ConsumerState::Running && last.status().position == first).then_some(())
+        });
+        let info = topics[0].consumers().unwrap().remove(0);
+        assert_eq!((info.suspended, info.position), (None, first));
+        live.iter().for_each(|(_, go_on)| _ = go_on.send(()));
+    }
+}
+
+#[test]
+fn a_close_of_the_store_names_only_those_whose_handlers_run_on_and_does_so_each_time() {
+    for world in worlds() {
+        let store = world.store();
+        let run = |name: &str| {
+            let (handler, called, go_on) = held();
+            let topic = store.topic(NUMBERS, name).unwrap();
+            let options = options().grace(Duration::from_millis(20));
+            let consumer = topic.on_event(name, options, handler).unwrap();
+            topic.append(&1).unwrap();
+            (consumer, called, go_on)
+        };
+        // They take all the threads that there are.
+        let hanging = ["hangs 1", "hangs 2"].map(run);
+        hanging.iter().for_each(|(_, called, _)| _ = called.recv().unwrap());
+        let idle = ["idle 1", "idle 2", "idle 3"].map(run);
+        for _ in 0..2 {
+            let error = store.close().unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{text}");
+            let names = ["hangs 1", "hangs 2", "idle"].map(|name| text.contains(name));
+            assert_eq!(names, [true, true, false], "{}: {text}", world.name);
+            assert!(idle.iter().all(|(consumer, ..)| consumer.status().state == ConsumerState::Stopped));
+        }
+        hanging.iter().for_each(|(_, _, go_on)| go_on.send(()).unwrap());
+        for (consumer, ..) in &hanging {
+            until("its end", || consumer.status().has_ended().then_some(()));
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_that_has_ended_lets_go_of_what_its_handler_has_in_hand() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let in_hand = Arc::new(());
+        let run = |name: &str| {
+            let in_hand = Arc::clone(&in_hand);
+            let handler = move |_: &Delivery<'_, u64>| {
+                let _in_hand = &in_hand;
+                Ok(())
+            };
+            topic.on_event(name, options(), handler).unwrap()
+        };
+        let (closed, retired) = (run("ship"), run("count"));
+        let last = topic.append(&1).unwrap();
+        until_at(&closed, last);
+        closed.close().unwrap();
+        assert_eq!(Arc::strong_count(&in_hand), 2, "{}", world.name);
+        until_at(&retired, last);
+        topic.retire_consumer("count").unwrap();
+        topic.append(&2).unwrap();
+        until("the end of the handler", || (Arc::strong_count(&in_hand) == 1).then_some(()));
+        assert!(retired.status().has_ended());
+    }
+}
+
+#[test]
+fn the_last_store_may_go_with_the_handler_of_a_consumer_that_is_closed() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (own, script) = (store.clone(), Script::default());
+        let called = script.handler();
+        let consumer = topic
+            .on_event("ship", options(), move |delivery: &Delivery<'_, u64>| {
+                let _own = &own;
+                called(delivery)
+            })
+            .unwrap();
+        let last = topic.append(&1).unwrap();
+        until_at(&consumer, last);
+        drop(store);
+        consumer.close().unwrap();
+        assert_eq!((consumer.status().state, script.events()), (ConsumerState::Stopped, vec![1]));
     }
 }

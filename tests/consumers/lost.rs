@@ -1,12 +1,12 @@
 //! What was dropped before it was consumed, and offsets that mean something else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use esker::backplane::Offset;
 use esker::{ConsumerHaltReason, ConsumerState, ErrorKind, OnEraChange, OnLost, Store};
 
-use crate::world::{NUMBERS, Script, Shifted, World, options, until, until_at, worlds};
+use crate::world::{Meddled, NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
 
 fn halted(consumer: &esker::Consumer) -> (ConsumerHaltReason, Option<Offset>) {
     until("a halt", || match consumer.status().state {
@@ -83,7 +83,7 @@ fn a_consumer_of_all_topics_finds_by_the_numbers_that_records_of_one_are_gone() 
         world.plane.compactor().unwrap().compact("number", b"a", floor).unwrap();
         let (lost, reseeded) = (Script::default(), Script::default());
         let consumer = store.on_event(NUMBERS, "ship", options(), lost.handler()).unwrap();
-        assert_eq!(halted(&consumer).0, ConsumerHaltReason::Gap, "{}", world.name);
+        assert_eq!(halted(&consumer), (ConsumerHaltReason::Lost, Some(floor)), "{}", world.name);
         assert_eq!(lost.events(), [10]);
         let options = options().on_lost(OnLost::Reseed);
         let again = store.on_event(NUMBERS, "ship", options, reseeded.handler()).unwrap();
@@ -93,8 +93,8 @@ fn a_consumer_of_all_topics_finds_by_the_numbers_that_records_of_one_are_gone() 
     }
 }
 
-fn shifted(world: &World) -> (Arc<Shifted>, Store) {
-    let shifted = Arc::new(Shifted { inner: Arc::clone(&world.plane), shift: AtomicU64::new(0) });
+fn shifted(world: &World) -> (Arc<Meddled>, Store) {
+    let shifted = Meddled::over(world);
     let store = world.store_on(shifted.clone());
     (shifted, store)
 }
@@ -163,4 +163,126 @@ fn a_place_that_is_damaged_is_an_error_and_never_written_over() {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Corrupt);
     }
     assert!(world.cells().iter().all(|key| world.plane.load(key).unwrap().bytes.as_deref() == Some(b"\xc1")));
+}
+
+#[test]
+fn what_a_feed_leaves_out_and_is_there_is_read_again_whatever_is_done_about_losses() {
+    for (world, on_lost) in worlds().into_iter().flat_map(|world| {
+        let world = Arc::new(world);
+        [OnLost::Halt, OnLost::Reseed].map(|on_lost| (Arc::clone(&world), on_lost))
+    }) {
+        let plane = Meddled::over(&world);
+        *plane.left_out.lock().unwrap() = Some(vec![3]);
+        let store = world.store_on(plane.clone());
+        let key = format!("{on_lost:?}");
+        let topic = store.topic(NUMBERS, &key).unwrap();
+        let last = (1..=5).fold(Offset::BEGINNING, |_, n| topic.append(&n).unwrap());
+        let script = Script::default();
+        let consumer = topic.on_event("ship", options().on_lost(on_lost), script.handler()).unwrap();
+        until("an end", || {
+            (consumer.status().has_ended() || consumer.status().committed >= last).then_some(())
+        });
+        assert!(plane.left_out.lock().unwrap().is_none(), "it was left out");
+        let status = consumer.status();
+        assert_eq!(
+            (script.events(), status.reseeded),
+            (vec![1, 2, 3, 4, 5], 0),
+            "{}: {status:?}",
+            world.name
+        );
+    }
+}
+
+#[test]
+fn a_place_of_the_era_before_is_not_written_into_one_that_another_process_has_begun() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let stores = [(); 3].map(|()| world.store_on(plane.clone()));
+        let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
+        let over = || options().on_era_change(OnEraChange::StartOver);
+        let offsets: Vec<Offset> = (1..=5).map(|n| topics[0].append(&n).unwrap()).collect();
+        let (handler, called, go_on) = held();
+        let of_old = topics[0].on_event("ship", over(), handler).unwrap();
+        for n in 1..=4 {
+            assert_eq!(called.recv().unwrap(), n);
+            go_on.send(()).unwrap();
+        }
+        assert_eq!(called.recv().unwrap(), 5, "it is in its handler, with the last of the old era");
+        plane.shift.store(1, Ordering::SeqCst);
+        let (handler, called_anew, go_on_anew) = held();
+        let _of_new = topics[1].on_event("ship", over(), handler).unwrap();
+        assert_eq!(called_anew.recv().unwrap(), 1);
+        go_on_anew.send(()).unwrap();
+        assert_eq!(called_anew.recv().unwrap(), 2);
+        go_on.send(()).unwrap();
+        // It has 2 of the new era before it, and not what it had in hand of the old one.
+        assert_eq!(called.recv().unwrap(), 2, "{}", world.name);
+        let info = topics[0].consumers().unwrap().remove(0);
+        assert_eq!(info.position, offsets[0], "{}: {info:?}", world.name);
+        assert_eq!(of_old.status().position, offsets[0]);
+        drop((go_on, go_on_anew));
+    }
+}
+
+#[test]
+fn a_new_consumer_of_a_stream_that_was_compacted_is_lost_with_the_floor() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let offsets: Vec<Offset> = (1..=5).map(|n| topic.append(&n).unwrap()).collect();
+        assert_eq!(topic.compact(offsets[3]).unwrap(), offsets[3]);
+        let script = Script::default();
+        let consumer = store.on_event(NUMBERS, "ship", options(), script.handler()).unwrap();
+        assert_eq!(halted(&consumer), (ConsumerHaltReason::Lost, Some(offsets[3])), "{}", world.name);
+        let reseeding = options().on_lost(OnLost::Reseed);
+        let consumer = store.on_event(NUMBERS, "ship", reseeding, script.handler()).unwrap();
+        until_at(&consumer, offsets[4]);
+        assert_eq!((script.events(), consumer.status().reseeded), (vec![4, 5], 1));
+    }
+}
+
+#[test]
+fn a_consumer_that_was_retired_does_not_go_on_as_the_next_one_of_its_name() {
+    for world in worlds() {
+        let stores = [world.store(), world.store()];
+        let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
+        let script = Script::default();
+        let first = topics[0].on_event("ship", options(), script.handler()).unwrap();
+        let last = (1..=3).fold(Offset::BEGINNING, |_, n| topics[0].append(&n).unwrap());
+        until_at(&first, last);
+        until_asleep(&first);
+        assert!(topics[1].retire_consumer("ship").unwrap());
+        let (handler, called, go_on) = held();
+        let second = topics[1].on_event("ship", options(), handler).unwrap();
+        assert_eq!(called.recv().unwrap(), 1);
+        let last = topics[1].append(&4).unwrap();
+        assert_eq!(halted(&first).0, ConsumerHaltReason::Retired, "{}", world.name);
+        (1..=4).for_each(|_| go_on.send(()).unwrap());
+        until_at(&second, last);
+        assert_eq!(called.try_iter().collect::<Vec<_>>(), [2, 3, 4]);
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_up_while_it_is_retired_is_on_the_list_or_gone() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let (retiring, starting) = (world.store_on(plane.clone()), world.store());
+        let topic = retiring.topic(NUMBERS, "a").unwrap();
+        let old =
+            starting.topic(NUMBERS, "a").unwrap().on_event("ship", options(), Script::default().handler());
+        old.unwrap().close().unwrap();
+        // The first commit empties the cell; before the second one, which takes the name off the list, it is taken up.
+        let own = starting.clone();
+        let starts = Box::new(move || {
+            let topic = own.topic(NUMBERS, "a").unwrap();
+            topic.on_event("ship", options(), Script::failing([1]).handler()).unwrap();
+        });
+        plane.before_commits.lock().unwrap().extend([Box::new(|| {}) as Box<dyn FnOnce() + Send>, starts]);
+        assert!(topic.retire_consumer("ship").unwrap());
+        assert_eq!(topic.consumers().unwrap().len(), 1, "{}", world.name);
+        topic.append(&1).unwrap();
+        let last = topic.append(&2).unwrap();
+        assert!(topic.compact(last).unwrap() <= Offset::from_raw(1), "it has done nothing yet");
+    }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
 use esker::backplane::Offset;
-use esker::{Delivery, ErrorKind};
+use esker::{ConsumerState, Delivery, ErrorKind};
 
-use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
+use crate::world::{NUMBERS, Script, held, options, until, until_asleep, until_at, worlds};
 
 #[test]
 fn parts_share_the_entities_and_each_has_a_place_of_its_own() {
@@ -174,5 +174,50 @@ fn a_handler_may_append_and_consume_and_one_that_is_slow_holds_only_its_own_thre
         forward.close().unwrap();
         reading.close().unwrap();
         store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_is_suspended_goes_on_in_each_process_when_it_is_resumed_in_one() {
+    for world in worlds() {
+        let stores = [world.store(), world.store(), world.store()];
+        let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
+        let first = topics[0].append(&1).unwrap();
+        let (handler, called, go_on) = held();
+        let _crashed = topics[2].on_event("ship", options(), handler).unwrap();
+        called.recv().unwrap();
+        let consumers: Vec<_> = topics[..2]
+            .iter()
+            .map(|topic| {
+                topic.on_event("ship", options().crashes_max(1), Script::default().handler()).unwrap()
+            })
+            .collect();
+        for consumer in &consumers {
+            until("suspension", || (consumer.status().state == ConsumerState::Suspended).then_some(()));
+        }
+        assert!(consumers[0].resume().unwrap());
+        until_at(&consumers[0], first);
+        until("the other", || {
+            world.clock.advance(std::time::Duration::from_secs(1));
+            (consumers[1].status().state == ConsumerState::Running).then_some(())
+        });
+        assert_eq!(consumers[1].status().position, first, "{}", world.name);
+        drop(go_on);
+    }
+}
+
+#[test]
+fn a_consumer_of_a_topic_and_one_of_its_stream_of_the_same_name_have_other_idempotency_keys() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let last = topic.append(&1).unwrap();
+        let scripts = [Script::default(), Script::default()];
+        let of_one = topic.on_event("ship", options(), scripts[0].handler()).unwrap();
+        let of_all = store.on_event(NUMBERS, "ship", options(), scripts[1].handler()).unwrap();
+        until_at(&of_one, last);
+        until_at(&of_all, last);
+        let [one, all] = scripts.map(|script| script.calls()[0].idempotency);
+        assert_ne!(one, all, "{}", world.name);
     }
 }

@@ -1,11 +1,15 @@
 //! A backplane, stores on it, and handlers that do as they are told.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use esker::backplane::{
     Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Local, Offset, Put,
-    Revision, Stamp, Step, WriterId,
+    Revision, Stamp, Step, StreamRecord, WriterId,
 };
 use esker::{
     Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
@@ -122,6 +126,10 @@ impl Script {
         script
     }
 
+    pub(crate) fn fail(&self, events: impl Into<Vec<u64>>) {
+        self.0.lock().unwrap().failing = events.into();
+    }
+
     pub(crate) fn panicking(events: impl Into<Vec<u64>>) -> Self {
         let script = Self::default();
         script.0.lock().unwrap().panicking = events.into();
@@ -170,22 +178,78 @@ pub(crate) fn options() -> ConsumerOptions {
     ConsumerOptions::new().retry_between(Duration::from_millis(10), Duration::from_secs(1))
 }
 
-/// A backplane whose era is another when it is told so.
-#[derive(Debug)]
-pub(crate) struct Shifted {
-    pub(crate) inner: Arc<dyn Backplane>,
-    pub(crate) shift: std::sync::atomic::AtomicU64,
+/// A handler that says that it was called, and goes on when it is told.
+pub(crate) fn held() -> (impl Fn(&Delivery<'_, u64>) -> Handled + Send + 'static, Receiver<u64>, Sender<()>) {
+    let ((tell, called), (go_on, wait)) = (channel(), channel::<()>());
+    let handler = move |delivery: &Delivery<'_, u64>| {
+        tell.send(delivery.event)?;
+        wait.recv()?;
+        Ok(())
+    };
+    (handler, called, go_on)
 }
 
-impl Backplane for Shifted {
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A backplane whose era is another when it is told so, of which a feed leaves a record out, and in which something happens
+/// right before a commit.
+pub(crate) struct Meddled {
+    pub(crate) inner: Arc<dyn Backplane>,
+    pub(crate) shift: AtomicU64,
+    /// The payload of the record that the next feed to come to it leaves out.
+    pub(crate) left_out: Arc<Mutex<Option<Vec<u8>>>>,
+    /// What happens before each of the next commits.
+    pub(crate) before_commits: Mutex<VecDeque<Hook>>,
+}
+
+impl Meddled {
+    pub(crate) fn over(world: &World) -> Arc<Self> {
+        let (inner, left_out, before_commits) = (Arc::clone(&world.plane), Arc::default(), Mutex::default());
+        Arc::new(Self { inner, shift: AtomicU64::new(0), left_out, before_commits })
+    }
+}
+
+impl std::fmt::Debug for Meddled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Meddled({:?})", self.inner)
+    }
+}
+
+struct LeakyFeed {
+    inner: Box<dyn Feed>,
+    left_out: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Feed for LeakyFeed {
+    fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
+        loop {
+            let found = self.inner.poll(waker)?;
+            let mut left_out = self.left_out.lock().unwrap();
+            if found.is_none() || left_out.as_deref() != found.as_ref().map(|record| record.payload()) {
+                return Ok(found);
+            }
+            *left_out = None;
+        }
+    }
+    fn position(&self) -> Offset {
+        self.inner.position()
+    }
+}
+
+impl Backplane for Meddled {
     fn atomic(&self) -> bool {
         self.inner.atomic()
     }
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
+        let hook = self.before_commits.lock().unwrap().pop_front();
+        if let Some(hook) = hook {
+            hook();
+        }
         self.inner.commit(steps)
     }
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
-        self.inner.subscribe(filter, from)
+        let inner = self.inner.subscribe(filter, from)?;
+        Ok(Box::new(LeakyFeed { inner, left_out: Arc::clone(&self.left_out) }))
     }
     fn head(&self, filter: Filter<'_>) -> Result<Offset> {
         self.inner.head(filter)
@@ -203,7 +267,7 @@ impl Backplane for Shifted {
         self.inner.listen(channel)
     }
     fn era(&self) -> Result<Era> {
-        let shift = self.shift.load(std::sync::atomic::Ordering::SeqCst);
+        let shift = self.shift.load(Ordering::SeqCst);
         Ok(Era::from_raw(self.inner.era()?.raw().wrapping_add(u128::from(shift))))
     }
     fn close(&self) -> Result<()> {

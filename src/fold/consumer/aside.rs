@@ -31,6 +31,8 @@ struct Copied {
     payload: Option<Bytes>,
     attempts: u32,
     cause: String,
+    is_of_all_topics: bool,
+    shard: Option<(u32, u32)>,
 }
 
 impl DeadLetter {
@@ -46,6 +48,8 @@ impl DeadLetter {
             payload: Some(record.payload().to_vec()),
             attempts,
             cause: short(cause),
+            is_of_all_topics: of.key.is_none(),
+            shard: of.shard,
         }
     }
 
@@ -61,6 +65,8 @@ impl DeadLetter {
             payload: self.payload.clone().map(Bytes),
             attempts: self.attempts,
             cause: self.cause.clone(),
+            is_of_all_topics: self.is_of_all_topics,
+            shard: self.shard,
         };
         let mut bytes = Vec::new();
         codec::encode(DEAD_STREAM, &copied, &mut bytes)?;
@@ -84,18 +90,31 @@ impl DeadLetter {
             payload: copied.payload.map(|payload| payload.0),
             attempts: copied.attempts,
             cause: copied.cause,
+            is_of_all_topics: copied.is_of_all_topics,
+            shard: copied.shard,
         })
     }
+}
 
-    /// The record again, as it was delivered.
-    pub(super) fn record(&self) -> Result<StreamRecord> {
-        let payload = self.payload.clone().ok_or_else(|| {
-            let doing = format!("read the parked record {} of {}", self.offset, self.stream.escape_debug());
-            Error::new(ErrorKind::NotFound, doing).sides("a copy of its payload", "none")
-        })?;
-        Ok(StreamRecord::new(self.offset, self.stamp, self.time, &*self.key, payload)
-            .with_schema(self.schema))
+/// The record again, as it was delivered: of one of which the payload was too large to be copied the one that is in its topic;
+/// `None`: it is not there any more.
+pub(super) fn record(plane: &dyn Backplane, letter: &DeadLetter) -> Result<Option<StreamRecord>> {
+    if let Some(payload) = letter.payload.clone() {
+        let record = StreamRecord::new(letter.offset, letter.stamp, letter.time, &*letter.key, payload);
+        return Ok(Some(record.with_schema(letter.schema)));
     }
+    let topic = Filter::topic(&letter.stream, &letter.key);
+    if repeated(|| plane.head(topic))? < letter.offset {
+        return Ok(None);
+    }
+    let before = Offset::from_raw(letter.offset.raw().saturating_sub(1));
+    let mut feed = match repeated(|| plane.subscribe(topic, before)) {
+        Err(error) if error.kind() == ErrorKind::Lost => return Ok(None),
+        other => other?,
+    };
+    let found = feed.next_timeout(PATIENCE)?;
+    // In another era it is another record that stands there.
+    Ok(found.filter(|found| (found.offset(), found.stamp()) == (letter.offset, letter.stamp)))
 }
 
 /// The topic of a consumer's dead letters: its name.
@@ -143,11 +162,12 @@ fn writer_of(number: [u8; 16]) -> WriterId {
     WriterId::from_raw(u64::from_le_bytes(*half))
 }
 
-/// Everything that is in a topic of ours.
+/// Everything that is in a topic of ours behind an offset.
 fn read_all(
     plane: &dyn Backplane,
     filter: Filter<'_>,
-    mut each: impl FnMut(u64, DeadLetter) -> bool,
+    behind: Offset,
+    mut each: impl FnMut(&StreamRecord, DeadLetter) -> bool,
 ) -> Result<()> {
     let head = repeated(|| plane.head(filter))?;
     if head == Offset::BEGINNING {
@@ -155,7 +175,7 @@ fn read_all(
     }
     let lowest = repeated(|| plane.lowest_retained(filter))?;
     // Behind the one before the oldest that there is.
-    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1));
+    let mut last = Offset::from_raw(lowest.raw().saturating_sub(1)).max(behind);
     let mut feed = repeated(|| plane.subscribe(filter, last))?;
     let mut tries = FEEDS_MAX;
     while last < head {
@@ -174,8 +194,7 @@ fn read_all(
         };
         if record.offset() > last && filter.matches(record.key()) {
             last = record.offset();
-            let n = record.stamp().map_or(0, |stamp| stamp.n);
-            if !each(n, DeadLetter::decode(&record, filter)?) {
+            if !each(&record, DeadLetter::decode(&record, filter)?) {
                 return Ok(());
             }
         }
@@ -186,9 +205,10 @@ fn read_all(
 /// The dead letters of a consumer, oldest first.
 pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
-    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), |_, letter| {
-        // Another of the same name consumes something else.
-        if letter.stream == of.stream && of.filter().matches(&letter.key) {
+    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), Offset::BEGINNING, |_, letter| {
+        // Others of the same name consume something else.
+        let is_ours = (letter.is_of_all_topics, letter.shard) == (of.key.is_none(), of.shard);
+        if is_ours && letter.stream == of.stream && of.filter().matches(&letter.key) {
             letters.push(letter);
         }
         true
@@ -196,23 +216,39 @@ pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<D
     Ok(letters)
 }
 
-/// The next of those that are parked of an entity, in the order in which they came, up to so many.
+/// Copies, each with its number.
+type Numbered = Vec<(u64, DeadLetter)>;
+
+/// Where the copies of an entity were read to: the number of the last, and its place.
+#[derive(Clone, Copy)]
+pub(super) struct ReadTo {
+    episode: u64,
+    n: u64,
+    offset: Offset,
+}
+
+/// The next of those that are parked of an entity, in the order in which they came, up to so many; and where they end, for
+/// who asks for those behind them when they are done.
 pub(super) fn parked(
     plane: &dyn Backplane,
     of: &Identity,
     parking: &Parking,
-    most: usize,
-) -> Result<Vec<(u64, DeadLetter)>> {
+    (most, read_to): (usize, Option<ReadTo>),
+) -> Result<(Numbered, Option<ReadTo>)> {
     let key = parked_key(of, parking);
-    let mut letters = Vec::new();
-    read_all(plane, Filter::topic(PARKED_STREAM, &key), |n, letter| {
+    let fits = |read_to: &ReadTo| (read_to.episode, read_to.n) == (parking.episode, parking.done);
+    let behind = read_to.filter(fits).map_or(Offset::BEGINNING, |read_to| read_to.offset);
+    let (mut letters, mut last) = (Numbered::new(), None);
+    read_all(plane, Filter::topic(PARKED_STREAM, &key), behind, |copy, letter| {
+        let n = copy.stamp().map_or(0, |stamp| stamp.n);
         // Behind them there may be one that was left by a commit of which the rest was not done.
         if n > parking.done && n <= parking.copies {
             letters.push((n, letter));
+            last = Some(ReadTo { episode: parking.episode, n, offset: copy.offset() });
         }
         letters.len() < most
     })?;
-    Ok(letters)
+    Ok((letters, last))
 }
 
 /// Drops the copies of an entity, as far as the backplane can.

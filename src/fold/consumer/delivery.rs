@@ -150,6 +150,10 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// Why the last attempt failed.
     pub cause: String,
+    /// The consumer is one of all topics of the stream.
+    pub is_of_all_topics: bool,
+    /// Which part of the entities it consumes, and of how many.
+    pub shard: Option<(u32, u32)>,
 }
 
 impl fmt::Debug for DeadLetter {

@@ -1,13 +1,13 @@
 //! What a consumer does not do, or not now: it is stood before, passed over, given up, or set aside with all that follows of its
 //! entity.
 
-use crate::backplane::{StreamRecord, WriterId};
+use crate::backplane::{KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
 use crate::error::{Error, ErrorKind};
 use crate::fold::consumer::aside::{self, Written};
 use crate::fold::consumer::delivery::{DeadLetter, Outcome};
 use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::options::{Aside, OnUndecodable};
-use crate::fold::consumer::progress::{self, Bytes, Parking, Progress};
+use crate::fold::consumer::progress::{BRIEF_BYTES_MAX, Bytes, Parking, Progress, brief};
 use crate::fold::consumer::working::{Setting, Trouble, Working};
 use crate::fold::panics::guarded;
 use crate::fold::retry::Retry;
@@ -15,6 +15,15 @@ use crate::fold::value::Unfit;
 
 /// So many entities may be parked at a time.
 pub const PARKED_ENTITIES_MAX: usize = 256;
+/// What stands in the cell of each beside its key and the cause: names and numbers.
+const PARKING_BYTES_MAX: usize = 160;
+/// What stands there of the consumer itself.
+const PROGRESS_BYTES_MAX: usize = 8 << 10;
+/// All of them, with the longest keys and causes, fit into the cell.
+const _: () = assert!(
+    PROGRESS_BYTES_MAX + PARKED_ENTITIES_MAX * (PARKING_BYTES_MAX + KEY_BYTES_MAX + BRIEF_BYTES_MAX)
+        <= PAYLOAD_BYTES_PORTABLE
+);
 
 impl Working {
     pub(super) fn unfit(
@@ -142,12 +151,12 @@ impl Working {
                 first: offset.raw(),
                 last: offset.raw(),
                 attempts,
-                cause: progress::short(cause),
+                cause: brief(cause),
                 retries: false,
             },
         };
         let written = Written::parked(&setting.of, &parking, &letter)?;
-        self.update(setting, Some(&written), |progress| {
+        let is_parked = |progress: &mut Progress| {
             let known = progress.parking(key);
             // Somebody else may have retried what was parked, or discarded it: then the record is to be delivered.
             let is_as_before = known.map_or(0, |known| known.copies) == parking.copies
@@ -163,7 +172,15 @@ impl Working {
                 (parking.copies, parking.last) = (parking.copies + 1, offset.raw());
             }
             true
-        })?;
+        };
+        match self.update(setting, Some(&written), is_parked) {
+            Err(Trouble::Error(error)) if is_too_large(&error) => {
+                let without = DeadLetter { payload: None, ..letter };
+                let written = Written::parked(&setting.of, &parking, &without)?;
+                self.update(setting, Some(&written), is_parked)?;
+            }
+            other => _ = other?,
+        }
         if self.progress().is_none_or(|progress| progress.offset() < offset) {
             return Err(Trouble::Anew);
         }
@@ -175,28 +192,45 @@ impl Working {
     pub(super) fn retry_parked(&mut self, setting: &Setting, shared: &Shared) -> Result<(), Trouble> {
         const BATCH: usize = 64;
         let asked = |progress: &Progress| progress.parked.iter().find(|parking| parking.retries).cloned();
+        let mut read_to = None;
         while let Some(parking) = self.progress().and_then(asked) {
-            let batch = aside::parked(&*setting.plane, &setting.of, &parking, BATCH)?;
+            let (batch, last) = aside::parked(&*setting.plane, &setting.of, &parking, (BATCH, read_to))?;
+            read_to = last;
             if batch.is_empty() {
-                self.keep_parked(setting, &parking.key.0, "the copies are not there any more")?;
+                self.keep_parked(setting, shared, &parking, "the copies are not there any more".to_owned())?;
                 continue;
             }
             self.mark_crash(setting)?;
             for (n, letter) in batch {
-                let record = letter.record()?;
+                let Some(record) = aside::record(&*setting.plane, &letter)? else {
+                    let text = format!(
+                        "record {} was too large to be copied, and is not found in its topic",
+                        letter.offset
+                    );
+                    self.keep_parked(setting, shared, &parking, text)?;
+                    break;
+                };
                 match self.deliver(setting, shared, &record, parking.attempts) {
                     Outcome::Done => self.unpark(setting, &parking, n)?,
                     Outcome::Failed(_) if shared.is_cancelled() => return Err(Trouble::Anew),
                     Outcome::Failed(cause) => {
-                        self.keep_parked(setting, record.key(), &cause)?;
+                        self.keep_parked(setting, shared, &parking, cause)?;
                         break;
                     }
                     Outcome::Unfit(
                         Unfit::Newer(cause) | Unfit::Schema(cause) | Unfit::Undecodable(cause),
                     ) => {
-                        self.keep_parked(setting, record.key(), &cause)?;
+                        self.keep_parked(setting, shared, &parking, cause)?;
                         break;
                     }
+                }
+                let is_asked_for = |progress: &Progress| {
+                    let known = progress.parking(&parking.key.0);
+                    known.is_some_and(|known| known.episode == parking.episode && known.retries)
+                };
+                if !self.progress().is_some_and(is_asked_for) {
+                    // All are done, or somebody has given them up meanwhile.
+                    break;
                 }
                 if shared.is_cancelled() {
                     return Err(Trouble::Anew);
@@ -206,13 +240,25 @@ impl Working {
         Ok(())
     }
 
-    fn keep_parked(&mut self, setting: &Setting, key: &[u8], cause: &str) -> Result<(), Trouble> {
+    /// An attempt has failed: they stay.
+    fn keep_parked(
+        &mut self,
+        setting: &Setting,
+        shared: &Shared,
+        kept: &Parking,
+        cause: String,
+    ) -> Result<(), Trouble> {
+        let text = brief(&cause);
+        shared.note_failed(cause);
         self.update(setting, None, |progress| {
-            let Some(parking) = progress.parking_mut(key) else { return false };
+            let parking = progress.parking_mut(&kept.key.0);
+            let Some(parking) = parking.filter(|parking| parking.episode == kept.episode) else {
+                return false;
+            };
             parking.retries = false;
             parking.attempts = parking.attempts.saturating_add(1);
-            parking.cause = progress::short(cause);
-            progress.crashes = 0;
+            parking.cause.clone_from(&text);
+            progress.end_crashes();
             true
         })?;
         Ok(())
@@ -221,7 +267,7 @@ impl Working {
     fn unpark(&mut self, setting: &Setting, done: &Parking, n: u64) -> Result<(), Trouble> {
         let key = &*done.key.0;
         self.update(setting, None, |progress| {
-            progress.crashes = 0;
+            progress.end_crashes();
             let parking = progress.parking_mut(key).filter(|parking| parking.episode == done.episode);
             let Some(parking) = parking.filter(|parking| parking.done < n) else { return false };
             (parking.done, parking.attempts) = (n, 0);

@@ -7,13 +7,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::backplane::{Backplane, Offset};
 use crate::clock::{Clock, Moved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::aside;
-use crate::fold::consumer::delivery::{DeadLetter, Handler};
+use crate::fold::consumer::delivery::{DeadLetter, Deliver, Handler};
 use crate::fold::consumer::info::{
     ConsumerHalt, ConsumerHaltReason, ConsumerState, ConsumerStatus, ParkedEntity,
 };
@@ -61,6 +61,10 @@ struct Shown {
     status: ConsumerStatus,
     /// Until when it does nothing, by the clock of the store.
     due: Option<Duration>,
+    /// Somebody has changed what is written, and it is not to wait for its time.
+    is_asked: bool,
+    /// The handler is gone, with all that it had in hand.
+    is_over: bool,
     /// Of which record it was said that it is stuck.
     warned: Option<Offset>,
     /// Where a call failed last.
@@ -73,7 +77,7 @@ impl Shown {
     fn failed_again(&mut self, at: Offset) -> u32 {
         let has_come_on = std::mem::replace(&mut self.failed_at, at) != at;
         match self.status.state {
-            ConsumerState::Unreachable { failures } if !has_come_on => failures.saturating_add(1),
+            ConsumerState::Waiting { failures } if !has_come_on => failures.saturating_add(1),
             _ => 1,
         }
     }
@@ -81,8 +85,14 @@ impl Shown {
 
 impl Shared {
     fn new() -> Self {
-        let shown =
-            Shown { status: ConsumerStatus::new(), due: None, warned: None, failed_at: Offset::BEGINNING };
+        let shown = Shown {
+            status: ConsumerStatus::new(),
+            due: None,
+            is_asked: false,
+            is_over: false,
+            warned: None,
+            failed_at: Offset::BEGINNING,
+        };
         Self {
             cancelled: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
@@ -121,6 +131,16 @@ impl Shared {
         shown.status.last_error = Some(why);
     }
 
+    /// Lets it look at what somebody has changed, at once, also where it is about to wait.
+    fn ask(&self) {
+        self.look_again();
+        {
+            let mut shown = self.shown.lock();
+            (shown.due, shown.is_asked) = (None, true);
+        }
+        self.wake();
+    }
+
     fn wake(&self) {
         let waker = self.waker.lock().clone();
         if let Some(waker) = waker {
@@ -133,9 +153,18 @@ impl Inner {
     fn run(&self, waker: &Waker) -> Next {
         *self.shared.waker.lock() = Some(waker.clone());
         let mut working = self.working.lock();
+        let next = self.take_a_turn(&mut working, waker);
+        self.let_go(working);
+        self.warn_if_stuck();
+        next
+    }
+
+    fn take_a_turn(&self, working: &mut Working, waker: &Waker) -> Next {
+        if self.has_ended() {
+            return Next::Done;
+        }
         if self.shared.is_cancelled() {
-            working.finish(&self.setting);
-            self.end(&working, ConsumerState::Stopped);
+            self.finish(working);
             return Next::Done;
         }
         if let Some(left) = self.left() {
@@ -145,15 +174,42 @@ impl Inner {
             let halt = ConsumerHalt::new(ConsumerHaltReason::Damaged, working.at, panic);
             Err(Trouble::Halt(halt))
         });
-        let next = self.take_in(&working, outcome);
+        self.take_in(working, outcome)
+    }
+
+    fn finish(&self, working: &mut Working) {
+        working.finish(&self.setting);
+        self.end(working, ConsumerState::Stopped);
+    }
+
+    /// Ends it in this thread, where no other one has it in hand.
+    fn finish_if_idle(&self) {
+        let Some(mut working) = self.working.try_lock() else { return };
+        if !self.has_ended() {
+            self.finish(&mut working);
+        }
+        self.let_go(working);
+    }
+
+    /// Drops the handler when it is not called any more, under no lock: it may have the last store in hand.
+    fn let_go(&self, mut working: MutexGuard<'_, Working>) {
+        if !self.has_ended() {
+            return;
+        }
+        let gone: Option<Box<dyn Deliver>> = working.handler.take();
         drop(working);
-        self.warn_if_stuck();
-        next
+        if gone.is_some() {
+            // What goes wrong in it is its own.
+            let _ = guarded(|| drop(gone));
+            self.shared.shown.lock().is_over = true;
+            self.shared.ended.notify_all();
+        }
     }
 
     /// How much is left of the pause.
     fn left(&self) -> Option<Duration> {
         let mut shown = self.shared.shown.lock();
+        shown.is_asked = false;
         let left = shown.due?.checked_sub(self.setting.clock.elapsed()).filter(|left| !left.is_zero());
         if left.is_none() {
             (shown.due, shown.status.pause) = (None, None);
@@ -199,10 +255,11 @@ impl Inner {
                 let failures = self.shared.shown.lock().failed_again(working.at);
                 self.shared.note_error(error.to_string());
                 let pause = Retry::DEFAULT.pause(failures);
-                (Some(ConsumerState::Unreachable { failures }), pause)
+                (Some(ConsumerState::Waiting { failures }), pause)
             }
         };
         let due = self.setting.clock.elapsed().saturating_add(pause);
+        let mut is_asked = false;
         self.show(working, |shown| {
             let attempts = working.stuck();
             match state {
@@ -214,9 +271,13 @@ impl Inner {
                 // It said why it stands.
                 None => {}
             }
-            (shown.due, shown.status.pause) = (Some(due), Some(pause));
+            // Who has asked since the turn began does not wait for a pause that begins behind that.
+            is_asked = shown.is_asked;
+            if !is_asked {
+                (shown.due, shown.status.pause) = (Some(due), Some(pause));
+            }
         });
-        self.asleep(pause)
+        if is_asked { Next::Again } else { self.asleep(pause) }
     }
 
     fn end(&self, working: &Working, state: ConsumerState) {
@@ -288,17 +349,17 @@ impl Inner {
         self.shared.wake();
     }
 
-    /// Waits for its end, as long as it may take.
-    fn wait(&self) -> Result<()> {
-        let deadline = Instant::now().checked_add(self.setting.options.grace);
+    /// Waits for its end, as long as it may take since it was told.
+    fn wait(&self, told: Instant, is_over: impl Fn(&Shown) -> bool) -> Result<()> {
+        let deadline = told.checked_add(self.setting.options.grace);
         let mut shown = self.shared.shown.lock();
-        while !shown.status.has_ended() {
+        while !is_over(&shown) {
             let Some(deadline) = deadline else {
                 self.shared.ended.wait(&mut shown);
                 continue;
             };
-            let is_over = self.shared.ended.wait_until(&mut shown, deadline).timed_out();
-            if is_over && !shown.status.has_ended() {
+            let is_late = self.shared.ended.wait_until(&mut shown, deadline).timed_out();
+            if is_late && !is_over(&shown) {
                 let (of, grace) = (&self.setting.of, self.setting.options.grace);
                 let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
                 return Err(Error::new(ErrorKind::Timeout, doing)
@@ -364,18 +425,25 @@ impl Consumer {
         self.inner.cancel();
     }
 
-    /// Stops it: tells the handler so, and waits for it, as long as the options say.
+    /// Stops it: tells the handler so, and waits for it, as long as the options say. The handler is dropped then, with all that
+    /// it has in hand.
     ///
     /// # Errors
     ///
     /// `Timeout` with its name if the handler runs on; it ends behind that. `WouldDeadlock` in a handler.
     pub fn close(&self) -> Result<()> {
+        let told = Instant::now();
         self.inner.cancel();
+        self.inner.finish_if_idle();
         if is_on_one() && !self.inner.has_ended() {
             let doing = format!("wait for the end of the consumer {:?}", self.name());
             return Err(Error::new(ErrorKind::WouldDeadlock, doing));
         }
-        self.inner.wait()
+        if is_on_one() {
+            // It may be in the handler that is being dropped.
+            return Ok(());
+        }
+        self.inner.wait(told, |shown| shown.is_over)
     }
 
     /// Lets it go on that is suspended. Answers whether it was.
@@ -412,7 +480,7 @@ impl Consumer {
         let Some(parking) = known.as_ref().and_then(|known| known.progress.parking(key.as_ref())) else {
             return Ok(Vec::new());
         };
-        let letters = aside::parked(self.plane(), of, parking, usize::MAX)?;
+        let (letters, _) = aside::parked(self.plane(), of, parking, (usize::MAX, None))?;
         Ok(letters.into_iter().map(|(_, letter)| letter).collect())
     }
 
@@ -463,10 +531,7 @@ impl Consumer {
 
     fn change(&self, change: impl FnMut(&mut progress::Progress) -> bool) -> Result<bool> {
         let is_changed = progress::change(self.plane(), &self.inner.setting.of, change)?;
-        // It need not wait for its time.
-        self.inner.shared.shown.lock().due = None;
-        self.inner.shared.look_again();
-        self.inner.shared.wake();
+        self.inner.shared.ask();
         Ok(is_changed)
     }
 }
@@ -481,7 +546,9 @@ impl fmt::Debug for Consumer {
 /// The consumers that run in one store. With it they end.
 #[derive(Default)]
 pub(crate) struct Consumers {
+    /// Those that have ended are on it until somebody looks.
     running: Mutex<HashMap<Identity, Arc<Inner>>>,
+    is_closed: AtomicBool,
 }
 
 impl Consumers {
@@ -527,15 +594,21 @@ impl Consumers {
         Ok(Consumer { inner })
     }
 
-    /// Stops all of them, and waits as long as each says; tells the first that runs on.
+    /// Stops all of them, and waits as long as each says, for all at a time; tells those that run on, each time anew.
     pub(crate) fn close(&self) -> Result<()> {
-        let running = std::mem::take(&mut *self.running.lock());
-        running.values().for_each(|inner| inner.cancel());
+        self.is_closed.store(true, Ordering::Release);
+        let running: Vec<Arc<Inner>> = self.running.lock().values().map(Arc::clone).collect();
+        let told = Instant::now();
+        running.iter().for_each(|inner| inner.cancel());
+        // The threads of the pool may all be in handlers of others.
+        running.iter().for_each(|inner| inner.finish_if_idle());
         if is_on_one() {
-            // One of them is the one that waits: they end behind it.
+            // One of them is the one that waits: it ends behind that.
             return Ok(());
         }
-        let late: Vec<Error> = running.values().filter_map(|inner| inner.wait().err()).collect();
+        let ended = |shown: &Shown| shown.status.has_ended();
+        let late: Vec<Error> = running.iter().filter_map(|inner| inner.wait(told, ended).err()).collect();
+        self.running.lock().retain(|_, inner| !inner.has_ended());
         let names: Vec<String> = late.iter().map(|error| error.attempted().to_owned()).collect();
         match late.into_iter().next() {
             Some(first) if names.len() > 1 => Err(first.noting(names.join("; "))),
@@ -564,8 +637,11 @@ fn metered(meter: &Meter, of: &Identity, plane: &Arc<dyn Backplane>) -> Arc<Cons
 
 impl Drop for Consumers {
     fn drop(&mut self) {
-        // Nobody is left to tell.
-        let _ = self.close();
+        // Those that run on were waited for then.
+        if !self.is_closed.load(Ordering::Acquire) {
+            // Nobody is left to tell.
+            let _ = self.close();
+        }
     }
 }
 

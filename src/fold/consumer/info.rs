@@ -29,12 +29,15 @@ pub enum ConsumerState {
         /// The record.
         offset: Offset,
     },
-    /// The backplane cannot be reached, or refuses for now; it is asked again behind a pause.
-    Unreachable {
+    /// A call to the backplane failed: it cannot be reached, or a limit is reached, such as that of the
+    /// [entities that may be parked](crate::PARKED_ENTITIES_MAX), or others were faster again and again;
+    /// [`last_error`](ConsumerStatus::last_error) says which. It is tried again behind a pause.
+    Waiting {
         /// So many calls failed, one behind the other.
         failures: u32,
     },
-    /// Processes have ended in its handler, again and again: [`Consumer::resume`](crate::Consumer::resume) lets it go on.
+    /// Processes have ended in its handler, again and again: [`Consumer::resume`](crate::Consumer::resume) lets it go on, and so
+    /// does another process of its name whose handler answers after all.
     Suspended,
     /// It was stopped, or the store or the backplane was closed.
     Stopped,
@@ -186,7 +189,7 @@ pub struct ParkedEntity {
     pub offsets: (Offset, Offset),
     /// How often the first that is left was tried.
     pub attempts: u32,
-    /// Why it is here.
+    /// Why it is here, in short; the [records](crate::Consumer::parked_records) say more.
     pub cause: String,
 }
 

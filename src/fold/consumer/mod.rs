@@ -2,8 +2,9 @@
 //!
 //! A consumer is a task of the pool of folds; its place is a cell of the backplane. What it sets aside goes there in one
 //! commit with the step over it, where commits are atomic. Where they are not, a copy comes first and the place last, under a
-//! stamp to which every process comes: a process that ends in between leaves a copy that is written once, and the record is
-//! tried, or set aside, once more.
+//! stamp to which every process comes: a process that ends in between leaves a copy, and the record is
+//! tried, or set aside, once more; the copy is not written again, as long as the backplane knows its stamp (on NATS that is
+//! the duplicate window; behind it there are two).
 
 mod aside;
 pub(crate) mod delivery;

@@ -17,7 +17,8 @@ pub const CONSUMER_NAME_BYTES_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ConsumeFrom {
-    /// At the first record that there ever was. If that was dropped the consumer is [`Lost`](crate::ConsumerHaltReason::Lost).
+    /// At the first record that there ever was. If that was dropped, of its topic or of one of its stream, the consumer is
+    /// [`Lost`](crate::ConsumerHaltReason::Lost); with [`OnLost::Reseed`] it begins with the oldest that is left.
     #[default]
     Oldest,
     /// Behind the record that is the newest when the name is first used.
@@ -175,7 +176,9 @@ impl ConsumerOptions {
         self
     }
 
-    /// So many processes that end in the handler, one behind the other, suspend the consumer. Default: 5.
+    /// So many processes that end in the handler, one behind the other, suspend the consumer. One that is in it when another
+    /// begins cannot be told from one that has ended there: that counts too, until a handler of any of them answers, which
+    /// ends the suspension. Default: 5.
     pub fn crashes_max(mut self, crashes: u32) -> Self {
         self.crashes_max = crashes;
         self
@@ -213,7 +216,8 @@ impl ConsumerOptions {
     }
 
     /// The `i`-th of `n` parts, from 0, of the entities of a stream. Each part has a place of its own; another `n` makes other
-    /// parts, which begin where [`from`](Self::from) says.
+    /// parts, which begin where [`from`](Self::from) says, whatever others have done. Those of before keep compaction from
+    /// dropping what they have not done until each is [retired](crate::Store::retire_consumer).
     pub fn shard(mut self, i: u32, n: u32) -> Self {
         self.shard = Some((i, n));
         self

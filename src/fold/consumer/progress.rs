@@ -173,8 +173,13 @@ impl Progress {
 
     pub(super) fn failed(&mut self, offset: Offset, attempts: u32, cause: &str) {
         (self.attempts, self.attempts_at, self.cause) = (attempts, offset.raw(), short(cause));
-        // Its handler has answered.
-        self.crashes = 0;
+        self.end_crashes();
+    }
+
+    /// A handler has answered, or there is nothing to answer any more: whoever was taken for one that ended without a word may
+    /// have been another process that was in it, and what was suspended for that goes on.
+    pub(super) fn end_crashes(&mut self) {
+        (self.crashes, self.suspended) = (0, None);
     }
 
     /// Everything up to here is done. It never goes back; false: somebody was here before.
@@ -194,8 +199,9 @@ impl Progress {
     }
 
     fn forget_failures(&mut self) {
-        (self.attempts, self.attempts_at, self.crashes) = (0, 0, 0);
+        (self.attempts, self.attempts_at) = (0, 0);
         self.cause.clear();
+        self.end_crashes();
     }
 
     /// How many records are parked and not done.
@@ -216,6 +222,18 @@ impl Progress {
 pub(super) fn short(cause: &str) -> String {
     const CHARS_MAX: usize = 400;
     cause.chars().take(CHARS_MAX).collect()
+}
+
+/// A cause in a cell with many has at most so many bytes.
+pub(super) const BRIEF_BYTES_MAX: usize = 400;
+
+/// A cause, as far as it has room in a cell with many.
+pub(super) fn brief(cause: &str) -> String {
+    let mut end = cause.len().min(BRIEF_BYTES_MAX);
+    while !cause.is_char_boundary(end) {
+        end -= 1;
+    }
+    cause[..end].to_owned()
 }
 
 fn decoded<'c, T: Deserialize<'c>>(bytes: &'c [u8], doing: &str) -> Result<T> {
@@ -355,6 +373,16 @@ fn change_registry(
 
 /// Puts a consumer on the list of what it consumes. From then on compaction asks how far it has come.
 pub(super) fn register(plane: &dyn Backplane, of: &Identity) -> Result<()> {
+    list(plane, of, false)
+}
+
+/// The same behind the making of its cell: who [retires](retire) the one of this name that was before finds that the list has
+/// changed, or this one finds that it is gone from it.
+pub(super) fn register_anew(plane: &dyn Backplane, of: &Identity) -> Result<()> {
+    list(plane, of, true)
+}
+
+fn list(plane: &dyn Backplane, of: &Identity, is_written_anyhow: bool) -> Result<()> {
     let name = (of.name.clone(), of.shard);
     let registrations = plane.registrations();
     if registrations.is_some() && registered(plane, of.filter())?.0.consumers.contains(&name) {
@@ -364,7 +392,7 @@ pub(super) fn register(plane: &dyn Backplane, of: &Identity) -> Result<()> {
     let _held = registrations.map(Registrations::hold);
     change_registry(plane, of.filter(), |registry| {
         if registry.consumers.contains(&name) {
-            return Ok(false);
+            return Ok(is_written_anyhow);
         }
         if registry.consumers.len() >= CONSUMERS_MAX {
             return Err(Error::new(ErrorKind::LimitReached, format!("register the consumer {:?}", of.name))
@@ -391,6 +419,10 @@ pub(crate) fn retire(plane: &dyn Backplane, of: &Identity) -> Result<bool> {
         }
     }
     change_registry(plane, of.filter(), |registry| {
+        // The name may have been taken up again since the cell was emptied.
+        if load(plane, of)?.is_some() {
+            return Ok(false);
+        }
         let before = registry.consumers.len();
         registry.consumers.retain(|(name, shard)| (name, *shard) != (&of.name, of.shard));
         was_there |= registry.consumers.len() < before;

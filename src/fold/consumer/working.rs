@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
+use crate::backplane::{Backplane, Era, Feed, Filter, Offset, StreamRecord};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::aside::Written;
@@ -42,6 +42,9 @@ use crate::id::IdempotencyKey;
 const TURN_RECORDS: usize = 16;
 /// What is missing at one place is asked for again so often.
 const GAP_TRIES: u32 = 3;
+/// An end is written down so often, where the era changes meanwhile.
+const FINISH_TRIES: u32 = 3;
+
 /// What a consumer works on, and how.
 pub(super) struct Setting {
     pub(super) plane: Arc<dyn Backplane>,
@@ -51,7 +54,8 @@ pub(super) struct Setting {
 }
 
 pub(super) struct Working {
-    pub(super) handler: Box<dyn Deliver>,
+    /// `None` when it has ended.
+    pub(super) handler: Option<Box<dyn Deliver>>,
     stamps: Stamps,
     /// What was written when somebody looked last; `None` before it has begun.
     pub(super) known: Option<Known>,
@@ -109,7 +113,7 @@ impl From<Error> for Trouble {
 impl Working {
     pub(super) fn new(handler: Box<dyn Deliver>) -> Result<Self> {
         Ok(Self {
-            handler,
+            handler: Some(handler),
             stamps: Stamps::new()?,
             known: None,
             has_begun: false,
@@ -165,6 +169,12 @@ impl Working {
                 shared.look_again();
                 Err(Trouble::Pause(pause))
             }
+            Err(Trouble::Suspended) => {
+                // It may be resumed in another process.
+                shared.look_again();
+                self.feed = None;
+                Err(Trouble::Suspended)
+            }
             Err(other) => {
                 self.feed = None;
                 Err(other)
@@ -193,8 +203,11 @@ impl Working {
             let Some(record) = self.next(setting, waker)? else {
                 return Ok(Turn::Drained);
             };
+            let era = self.era;
             let taken = self.take(setting, shared, &record);
-            if taken.is_err() && record.offset() > self.at {
+            // Before a gap it is read again, with what the feed may have left out; and one of another era is another record.
+            let is_next = self.era == era && self.gaps == 0 && record.offset() > self.at;
+            if taken.is_err() && is_next {
                 self.head = Some(record);
             }
             taken?;
@@ -220,12 +233,19 @@ impl Working {
         (self.feed, self.head) = (None, None);
         // Where that cannot be written, what was done last comes again: that is no failure.
         let _ = self.settle_owed(setting);
-        let (session, at) = (self.stamps.writer(), self.at);
-        let _ = self.update(setting, None, |progress| {
-            let was_open = progress.open == Some(session);
-            progress.open = progress.open.filter(|open| *open != session);
-            progress.advance(at) || was_open
-        });
+        let session = self.stamps.writer();
+        for _ in 0..FINISH_TRIES {
+            let at = self.at;
+            let finished = self.update(setting, None, |progress| {
+                let was_open = progress.open == Some(session);
+                progress.open = progress.open.filter(|open| *open != session);
+                progress.advance(at) || was_open
+            });
+            // In an era that has come since the place is another one.
+            if !matches!(finished, Err(Trouble::Anew)) {
+                return;
+            }
+        }
     }
 
     /// Looks at what is written, where that may have changed.
@@ -245,9 +265,12 @@ impl Working {
 
     fn reload(&mut self, setting: &Setting) -> Result<(), Trouble> {
         let Some(known) = progress::load(&*setting.plane, &setting.of)? else {
-            let text = "its name was retired".to_owned();
-            return Err(Trouble::Halt(ConsumerHalt::new(ConsumerHaltReason::Retired, self.at, text)));
+            return Err(self.halt(ConsumerHaltReason::Retired, "its name was retired".to_owned()));
         };
+        if self.progress().is_some_and(|progress| progress.born != known.progress.born) {
+            let text = "its name was retired, and is now that of another consumer".to_owned();
+            return Err(self.halt(ConsumerHaltReason::Retired, text));
+        }
         self.adopt(known);
         Ok(())
     }
@@ -259,6 +282,8 @@ impl Working {
             (self.era, self.at, self.seen) = (Some(era), offset, Offset::BEGINNING);
             (self.feed, self.head, self.order, self.owed) = (None, None, None, None);
             (self.uncommitted, self.since) = (0, None);
+            // Of the record that has the offset now nothing of this is so.
+            (self.blocked, self.gaps, self.letters_failed, self.letter_taken) = (0, 0, 0, None);
         }
         if offset > self.at {
             self.at = offset;
@@ -273,7 +298,9 @@ impl Working {
         let (plane, of, session) = (&*setting.plane, &setting.of, self.stamps.writer());
         progress::register(plane, of)?;
         for _ in 0..SWAPS {
-            let (mut progress, revision) = match progress::load(plane, of)? {
+            let found = progress::load(plane, of)?;
+            let is_new = found.is_none();
+            let (mut progress, revision) = match found {
                 Some(known) => (known.progress, known.revision),
                 None => {
                     let revision = progress::revision(plane, of)?;
@@ -285,6 +312,9 @@ impl Working {
             progress.open = Some(session);
             match progress::put(plane, &[], Some(&progress), of, revision, self.stamps.next()) {
                 Ok(revision) => {
+                    if is_new {
+                        progress::register_anew(plane, of)?;
+                    }
                     self.has_begun = true;
                     self.adopt(Known { progress, revision });
                     return Ok(());
@@ -372,8 +402,11 @@ impl Working {
             progress.reseeded += 1;
             progress.advance(place)
         });
+        if let Err(trouble) = moved {
+            return trouble;
+        }
         self.at = self.at.max(place);
-        moved.err().unwrap_or(Trouble::Anew)
+        Trouble::Anew
     }
 
     fn take(&mut self, setting: &Setting, shared: &Shared, record: &StreamRecord) -> Result<(), Trouble> {
@@ -445,7 +478,7 @@ impl Working {
         }
         if setting.options.on_lost == OnLost::Halt {
             let text = format!("expected {expected}, found {found}");
-            return Err(self.halt(ConsumerHaltReason::Gap, text));
+            return Err(self.halt_before(setting, record, text));
         }
         self.update(setting, None, |progress| {
             progress.reseeded += 1;
@@ -456,6 +489,19 @@ impl Working {
         order.take(record);
         (self.seen, self.gaps) = (record.offset(), 0);
         Ok(())
+    }
+
+    /// Where nothing is left of its topic before a record, what is missing was dropped.
+    fn halt_before(&self, setting: &Setting, record: &StreamRecord, text: String) -> Trouble {
+        let topic = Filter::topic(&setting.of.stream, record.key());
+        match repeated(|| setting.plane.lowest_retained(topic)) {
+            Ok(lowest) if lowest >= record.offset() => {
+                let halt = ConsumerHalt::new(ConsumerHaltReason::Lost, self.at, format!("{topic}: {text}"));
+                Trouble::Halt(halt.floored_at(Some(lowest)))
+            }
+            Ok(_) => self.halt(ConsumerHaltReason::Gap, text),
+            Err(error) => error.into(),
+        }
     }
 
     /// Before the handler is called for the first time behind an end without a word.
@@ -491,7 +537,10 @@ impl Working {
             idempotency_key: self.idempotency_key(setting, record),
             cancelled: &shared.cancelled,
         };
-        guarded(|| self.handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
+        let Some(handler) = &self.handler else {
+            return Outcome::Failed("the consumer has ended".to_owned());
+        };
+        guarded(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
     }
 
     fn idempotency_key(&self, setting: &Setting, record: &StreamRecord) -> IdempotencyKey {
@@ -505,7 +554,8 @@ impl Working {
             }
         };
         // Whatever part it falls into.
-        let parts = [of.name.as_bytes(), of.stream.as_bytes(), record.key(), &place];
+        let is_of_one = [u8::from(of.key.is_some())];
+        let parts = [of.name.as_bytes(), of.stream.as_bytes(), &is_of_one, record.key(), &place];
         IdempotencyKey(key_of(b"delivery", &parts))
     }
 
@@ -556,7 +606,10 @@ impl Working {
     }
 
     fn is_commit_due(&self, setting: &Setting) -> bool {
-        self.uncommitted >= setting.options.commit.records || self.commit_in(setting) == Some(Duration::ZERO)
+        // What is done behind a crash ends a row of them only when it is written down.
+        let is_behind_a_crash = self.progress().is_some_and(|progress| progress.crashes > 0);
+        let most = if is_behind_a_crash { 1 } else { setting.options.commit.records };
+        self.uncommitted >= most || self.commit_in(setting) == Some(Duration::ZERO)
     }
 
     /// How long it may be until what is done has to be written down; `None`: it is.
@@ -573,7 +626,8 @@ impl Working {
     }
 
     /// Changes what is written, with a copy of a record in the same commit. `change` answers whether there is something to
-    /// change, and is asked again when somebody else was faster.
+    /// change, and is asked again when somebody else was faster; not when that one has come to another era, in which the offsets
+    /// that it would write mean something else.
     pub(super) fn update(
         &mut self,
         setting: &Setting,
@@ -581,8 +635,11 @@ impl Working {
         change: impl Fn(&mut Progress) -> bool,
     ) -> Result<bool, Trouble> {
         let mut is_there = false;
+        let era = self.era;
         for _ in 0..SWAPS {
-            let Some(known) = &self.known else { return Err(Trouble::Anew) };
+            let Some(known) = self.known.as_ref().filter(|_| self.era == era) else {
+                return Err(Trouble::Anew);
+            };
             let mut next = known.progress.clone();
             if !change(&mut next) {
                 return Ok(false);
