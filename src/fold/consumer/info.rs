@@ -52,7 +52,7 @@ impl ConsumerState {
             Self::Running => ("running", String::new()),
             Self::Retrying { .. } => ("retrying", String::new()),
             Self::Blocked { .. } => ("blocked", String::new()),
-            Self::Unreachable { .. } => ("unreachable", String::new()),
+            Self::Waiting { .. } => ("waiting", String::new()),
             Self::Suspended => ("suspended", "processes ended in its handler, again and again".to_owned()),
             Self::Stopped => (STOPPED, String::new()),
             Self::Halted(halt) => ("halted", halt.to_string()),
