@@ -385,7 +385,8 @@ pub(super) fn register_anew(plane: &dyn Backplane, of: &Identity) -> Result<()> 
 fn list(plane: &dyn Backplane, of: &Identity, is_written_anyhow: bool) -> Result<()> {
     let name = (of.name.clone(), of.shard);
     let registrations = plane.registrations();
-    if registrations.is_some() && registered(plane, of.filter())?.0.consumers.contains(&name) {
+    let is_settled = registrations.is_some() && !is_written_anyhow;
+    if is_settled && registered(plane, of.filter())?.0.consumers.contains(&name) {
         return Ok(());
     }
     // No floor rises that was decided on without it. (Whoever may not take the lock was refused by what was loaded.)
