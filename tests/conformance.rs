@@ -98,7 +98,7 @@ fn what_runs_on_a_backplane_holds_on_every_one_and_each_statement_is_broken_by_t
 fn a_record_that_is_missing_is_found_in_each_of_many_schedules() {
     // What is stored grows from schedule to schedule, and is opened in each: so many share it.
     const TOGETHER: u64 = 100;
-    let schedules: u64 = std::env::var("ESKER_GAP_SCHEDULES").map_or(500, |text| text.parse().unwrap());
+    let schedules: u64 = std::env::var("ESKER_GAP_SCHEDULES").map_or(200, |text| text.parse().unwrap());
     let statement = part_b::STATEMENTS.iter().find(|statement| statement.number == 12).unwrap();
     for (name, bench) in BACKPLANES {
         for first in (0..schedules).step_by(usize::try_from(TOGETHER).unwrap()) {
