@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backplane::name::Offset;
 use crate::backplane::record::StreamRecord;
 use crate::backplane::waiting::wait_for;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Delivers records of a stream in their order: [`Backplane::subscribe`](super::Backplane::subscribe).
 ///
@@ -59,4 +59,10 @@ pub trait Feed: Send {
     fn next_timeout(&mut self, timeout: Duration) -> Result<Option<StreamRecord>> {
         wait_for(Instant::now().checked_add(timeout), |waker| self.poll(waker))
     }
+}
+
+/// What a feed answers behind the error that ended it.
+pub(super) fn has_ended() -> Error {
+    Error::new(ErrorKind::Closed, "read on behind an error")
+        .sides("a subscription anew, from the position of this one", "this one")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use esker::conformance::doubles::{Doubles, Fault};
 use esker::conformance::part_a::STATEMENTS;
 use esker::conformance::part_b::{REDS, Red};
-use esker::conformance::{Bench, Settings, Statement, check, part_b};
+use esker::conformance::{Bench, Report, Settings, Statement, check, part_b};
 
 /// Makes what a backplane is tried on, from a seed.
 pub(crate) type MakeBench = fn(u64) -> Box<dyn Bench>;
@@ -31,15 +31,7 @@ pub(crate) fn part_a(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
             };
             assert_eq!(report.tried.len(), STATEMENTS.len());
             let column = fault.map_or("plain".to_owned(), |fault| format!("{fault:?}"));
-            for tried in &report.tried {
-                let is_green =
-                    tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
-                if !is_green {
-                    problems.push(format!("{name} {column} {tried:?}"));
-                }
-                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
-                table.entry((tried.number, column.clone())).or_default().push(said);
-            }
+            problems.extend(enter(&mut table, name, &column, &report, &settings));
         }
         for fault in Fault::BROKEN {
             let number = fault.breaks().unwrap();
@@ -53,6 +45,20 @@ pub(crate) fn part_a(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
         }
     }
     (text_of(&table, backplanes), problems)
+}
+
+/// Enters what became of each statement on a backplane. Answers those that did not hold, or were not tried in every schedule.
+fn enter(table: &mut Table, name: &str, column: &str, report: &Report, settings: &Settings) -> Vec<String> {
+    let mut problems = Vec::new();
+    for tried in &report.tried {
+        let is_green = tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
+        if !is_green {
+            problems.push(format!("{name} {column} {tried:?}"));
+        }
+        let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
+        table.entry((tried.number, column.to_owned())).or_default().push(said);
+    }
+    problems
 }
 
 /// In how many schedules a statement finds a fault; `None`: in none.
@@ -95,15 +101,7 @@ pub(crate) fn part_b(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
                 Some(fault) => check(&Doubles::new(&*bench, fault, at as u64), &statements, &settings),
             };
             let column = fault.map_or("plain".to_owned(), |fault| format!("{fault:?}"));
-            for tried in &report.tried {
-                let is_green =
-                    tried.broken.is_none() && !tried.absent && tried.schedules == settings.schedules;
-                if !is_green {
-                    problems.push(format!("{name} {column} {tried:?}"));
-                }
-                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
-                table.entry((tried.number, column.clone())).or_default().push(said);
-            }
+            problems.extend(enter(&mut table, name, &column, &report, &settings));
         }
         for statement in statements_of_b() {
             let reds: Vec<&Red> = REDS.iter().filter(|red| red.number == statement.number).collect();
@@ -126,14 +124,7 @@ pub(crate) fn part_b(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
             let doubles = Doubles::new(&*bench, *fault, 7);
             let few = settings.clone().schedules(schedules.div_ceil(3));
             let report = check(&doubles, WHATEVER_HAPPENS, &few);
-            for tried in &report.tried {
-                let is_green = tried.broken.is_none() && tried.schedules == few.schedules;
-                if !is_green {
-                    problems.push(format!("{name} {fault:?} {tried:?}"));
-                }
-                let said = if is_green { tried.schedules.to_string() } else { "BROKEN".to_owned() };
-                table.entry((tried.number, format!("{fault:?}"))).or_default().push(said);
-            }
+            problems.extend(enter(&mut table, name, &format!("{fault:?}"), &report, &few));
         }
     }
     (text_of(&table, backplanes), problems)

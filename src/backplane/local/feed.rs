@@ -10,11 +10,11 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::backplane::feed::Feed;
+use crate::backplane::feed::{Feed, has_ended};
 use crate::backplane::local::{floors, region_of, stream_of, told};
 use crate::backplane::name::{Filter, Offset, closed};
 use crate::backplane::record::StreamRecord;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::system::KindInfo;
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
@@ -261,8 +261,7 @@ impl LocalFeed {
 impl Feed for LocalFeed {
     fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
         if self.ended {
-            return Err(Error::new(ErrorKind::Closed, "read on behind an error")
-                .sides("a subscription anew, from the position of this one", "this one"));
+            return Err(has_ended());
         }
         let found = self.step(waker);
         self.ended = found.is_err();

@@ -10,14 +10,14 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::backplane::feed::Feed;
+use crate::backplane::feed::{Feed, has_ended};
 use crate::backplane::name::{Filter, Offset};
 use crate::backplane::nats::consumer::Consumer;
 use crate::backplane::nats::floor::Floors;
 use crate::backplane::nats::server::{Consume, Server, unreachable};
 use crate::backplane::nats::tail::{Queue, Tail};
 use crate::backplane::record::StreamRecord;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// So many records are read ahead of a feed that catches up.
 const AHEAD: usize = 256;
@@ -166,8 +166,7 @@ impl NatsFeed {
 impl Feed for NatsFeed {
     fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
         if self.ended {
-            return Err(Error::new(ErrorKind::Closed, "read on behind an error")
-                .sides("a subscription anew, from the position of this one", "this one"));
+            return Err(has_ended());
         }
         let found = self.step(waker);
         self.ended = found.is_err();
