@@ -124,6 +124,23 @@ fn the_bytes_below_a_floor_go_with_the_prefix_and_nothing_else_does() {
 }
 
 #[test]
+fn a_feed_that_had_looked_finds_a_floor_that_is_put_under_it() {
+    let journal = small().in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    let mut offsets = Vec::new();
+    for n in 1..=9 {
+        offsets.push(plane.commit(&[append(b"a", n, b"x")]).unwrap().offset(0).unwrap());
+    }
+    // The kind of the floors is there before it looks for it.
+    plane.compact("order", b"a", offsets[1]).unwrap();
+    let mut feed = plane.subscribe(Filter::topic("order", b"a"), offsets[1]).unwrap();
+    assert_eq!(feed.try_next().unwrap().unwrap().offset(), offsets[2]);
+    plane.compact("order", b"a", offsets[7]).unwrap();
+    let lost = feed.try_next().unwrap_err();
+    assert_eq!((lost.kind(), lost.floor()), (ErrorKind::Lost, Some(offsets[7].raw())), "{lost}");
+}
+
+#[test]
 fn a_feed_that_stands_on_the_last_hidden_record_goes_on_through_compaction() {
     let journal = small().in_memory().unwrap();
     let plane = Local::over(&journal).unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use esker::backplane::{
     Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, IMAGES_STREAM, InMemory, Listener,
@@ -264,7 +264,9 @@ fn a_value_without_what_was_acknowledged_is_not_live() {
     }
     plane.switches.is_silent.store(true, Ordering::SeqCst);
     let at = topic.append(&5).unwrap();
-    for _ in 0..100 {
+    // Long enough for its task to fall asleep: only then could it be said to be live.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(100) {
         let folded = fold.read().unwrap();
         assert_eq!((folded.value, folded.offset), (0, Offset::BEGINNING));
         assert_eq!(folded.status, FoldStatus::Lagging);

@@ -12,6 +12,8 @@ use crate::{
 };
 
 const KEYS: u8 = 250;
+/// So often who registers runs beside floors that rise: not each time they meet.
+const ROUNDS: u32 = 20;
 const FLOORS: &str = "esker.floors.number";
 
 /// Many topics that may go, in segments that are written no more.
@@ -47,7 +49,7 @@ fn while_floors_rise<R>(store: &Store, then: impl FnOnce() -> R) -> Option<R> {
 
 #[test]
 fn a_fold_that_registers_while_floors_rise_has_all_or_finds_the_floor() {
-    for _ in 0..6 {
+    for _ in 0..ROUNDS {
         let store = many_topics();
         let registered = while_floors_rise(&store, || drop(fold::<Second>(&store, KEYS - 1)));
         let found = fold::<Second>(&store, KEYS - 1).read();
@@ -60,7 +62,7 @@ fn a_fold_that_registers_while_floors_rise_has_all_or_finds_the_floor() {
 
 #[test]
 fn a_consumer_that_registers_while_floors_rise_gets_all_or_finds_the_floor() {
-    for _ in 0..6 {
+    for _ in 0..ROUNDS {
         let store = many_topics();
         let topic = store.topic(NUMBERS, [KEYS - 1]).unwrap();
         let (seen, may): (Arc<Mutex<Vec<u64>>>, Arc<AtomicBool>) = Default::default();
