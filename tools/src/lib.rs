@@ -1,3 +1,97 @@
-//! What of the tool others can use: stores as lines of text, and back.
+//! The tool `esker` as a library: what an application needs that links a tool of its own, and stores as lines of text
+//! and back.
+//!
+//! It shows any store without the application that wrote it, also while that one runs. Data goes to stdout and everything
+//! else to stderr. Exit codes: 0 fine, 1 findings, 2 usage or not there, 3 not a store, 4 input or output failed, 130
+//! interrupted; a closed pipe is fine.
 
 pub mod exchange;
+
+mod args;
+mod commands;
+mod filter;
+mod outcome;
+mod output;
+mod place;
+mod span;
+mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command, Cursor, Limits};
+use crate::outcome::{Outcome, exit_code};
+use crate::output::Output;
+
+/// Runs the tool for a command line, of which the first word is the program's name.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     esker_tools::run(std::env::args_os())
+/// }
+/// ```
+pub fn run(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let args = match Args::try_parse_from(words) {
+        Ok(args) => args,
+        Err(answer) => {
+            // Help and version are answers too, and come on stdout.
+            let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+            return match answer.print() {
+                Err(error) => exit_code(&error.into()),
+                Ok(()) => ExitCode::from(code),
+            };
+        }
+    };
+    let mut output = Output::new(args.json);
+    let done = command(&args, &mut output).and_then(|outcome| {
+        output.flush()?;
+        Ok(outcome)
+    });
+    match done {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            let code = exit_code(&error);
+            if code != ExitCode::SUCCESS {
+                output::error(&format!("{error:#}"));
+            }
+            // What was found before the failure is data still; a second failure says nothing new.
+            let _ = output.flush();
+            code
+        }
+    }
+}
+
+fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
+    let interrupt = outcome::Interrupt::catch(args.command.ends_in_order())?;
+    match &args.command {
+        Command::Info(at) => commands::info::info(at, output),
+        Command::Stats(stats) => commands::stats::stats(stats, output),
+        Command::Segments(at) => commands::listing::segments(at, output),
+        Command::Kinds(at) => commands::listing::kinds(at, output),
+        Command::Entities(entities) => commands::listing::entities(entities, output),
+        Command::Dump(dump) => commands::dump::dump(dump, output, &interrupt),
+        Command::Get(get) => commands::dump::get(get, output),
+        Command::Cursors(cursors) => {
+            commands::cursors::list(&cursors.store, "cursors", cursors.limits, output)
+        }
+        Command::Cursor(Cursor::List(at)) => {
+            commands::cursors::list(at, "cursor list", Limits::default(), output)
+        }
+        Command::Cursor(Cursor::Reset(reset)) => commands::cursor::reset(reset, output),
+        Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
+        Command::Verify(verify) => commands::check::verify(verify, output),
+        Command::Repair(repair) => commands::check::repair(repair, output),
+        Command::Backup(backup) => commands::backup::backup(backup, output),
+        Command::Restore(restore) => commands::backup::restore(restore, output),
+        Command::Compact(compact) => commands::compact::compact(compact, output),
+        Command::Keep(keep) => commands::keep::keep(keep, output),
+        Command::Export(export) => commands::exchange::export(export, output, &interrupt),
+        Command::Import(import) => commands::exchange::import(import, output, &interrupt),
+        Command::Diff(diff) => commands::diff::diff(diff, output),
+        Command::Upgrade(upgrade) => commands::upgrade::upgrade(upgrade, output),
+        Command::Hex(hex) => commands::hex::hex(hex, output),
+    }
+}

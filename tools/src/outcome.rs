@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::exchange::{BadFile, Fault, Interrupted, NotCarried};
 use esker::ErrorKind;
-use esker_tools::exchange::{BadFile, Fault, Interrupted, NotCarried};
 use signal_hook::consts::SIGINT;
 
 /// What a command that ran to its end came to.

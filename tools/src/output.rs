@@ -2,9 +2,9 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use crate::exchange::SCHEMA;
 use anstyle::{AnsiColor, Style};
 use esker::dump::escaped;
-use esker_tools::exchange::SCHEMA;
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::exchange::{Entries, Next};
 use anyhow::Result;
 use esker::dump::{Dump, FrameInfo, hex, key_text, rfc3339};
 use esker::{CursorInfo, Hold, KindInfo, Reader, Seq, SourceInfo};
-use esker_tools::exchange::{Entries, Next};
 use serde::Serialize;
 use serde_json::json;
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::exchange::{self, Done, Summary};
 use anyhow::{Context, Result};
-use esker_tools::exchange::{self, Done, Summary};
 use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
