@@ -308,7 +308,9 @@ impl Dump {
     /// empty for any other frame.
     #[must_use]
     pub fn standing(&self, frame: &FrameInfo) -> Vec<String> {
-        let (Some(version), Some(sources)) = (version_of(frame), sources_of(frame)) else { return Vec::new() };
+        let (Some(version), Some(sources)) = (version_of(frame), sources_of(frame)) else {
+            return Vec::new();
+        };
         let names: Vec<String> = ids(sources).map(|id| self.source_name(id)).collect();
         let by = if names.is_empty() { "nobody".to_owned() } else { names.join(",") };
         vec![format!("v{version}"), format!("from:{}", self.source_name(frame.source)), format!("by:{by}")]

@@ -91,8 +91,7 @@ pub(crate) fn row_before(
 ) -> Result<Option<(OwnedEntry, u16)>> {
     let position = operation.position();
     // The log as it was: what came later is not walked over. No view ends in a part.
-    let view =
-        if position.is_in_part() { log.view()? } else { View::new(Arc::clone(log.index()), position) };
+    let view = if position.is_in_part() { log.view()? } else { View::new(Arc::clone(log.index()), position) };
     let mut next = operation.to_owned();
     for before in view.entity_behind(operation.kind(), operation.key(), 0).rev() {
         let before = before?;

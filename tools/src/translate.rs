@@ -19,8 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
 /// What the program has to do, for whoever wrote one that does not.
-const CONTRACT: &str =
-    "it is given one line of JSON for each entry, and has to write one line of text for each at once (flushed)";
+const CONTRACT: &str = "it is given one line of JSON for each entry, and has to write one line of text for each at once (flushed)";
 
 /// How a command shows payloads.
 pub(crate) struct Payloads {
@@ -60,7 +59,8 @@ struct Translator {
 
 impl Translator {
     fn start(command: &str, patience: Duration) -> Result<Self> {
-        let shell = Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let shell =
+            Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = shell.with_context(|| format!("start the translator {command:?} with `sh -c`"))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(anyhow!("start the translator {command:?}: it has no pipes"));
@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn one_child_answers_line_by_line() {
-        let mut translator = Translator::start("while read -r line; do echo \"<$line>\"; done", PATIENCE).unwrap();
+        let mut translator =
+            Translator::start("while read -r line; do echo \"<$line>\"; done", PATIENCE).unwrap();
         for number in [1, 2] {
             let said = translator.translate(&json!({ "seq": number }), "an entry").unwrap();
             assert_eq!(said, format!("<{{\"seq\":{number}}}>"));

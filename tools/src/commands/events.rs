@@ -209,7 +209,9 @@ impl Telling {
         let (Some(reader), Some(seq)) = (&self.before, Seq::new(frame.seq)) else { return Ok(None) };
         let row = match StoreView::of(reader).and_then(|view| view.row_before(&self.kind, seq)) {
             // It went while this was on its way, or with a damaged part of the log, which is told where it is met.
-            Err(error) if matches!(error.kind(), ErrorKind::Compacted | ErrorKind::Corrupt) => return Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::Compacted | ErrorKind::Corrupt) => {
+                return Ok(None);
+            }
             row => row?,
         };
         let row = row.map(|row| FrameInfo::of_entry(&row.entry()));
@@ -233,11 +235,7 @@ fn did(frame: &FrameInfo) -> &'static str {
 
 /// Why an operation is no event.
 fn why_none(frame: &FrameInfo) -> Option<&'static str> {
-    if frame.is_synthetic() {
-        Some("synthetic")
-    } else {
-        frame.is_in_epoch().then_some("in-epoch")
-    }
+    if frame.is_synthetic() { Some("synthetic") } else { frame.is_in_epoch().then_some("in-epoch") }
 }
 
 /// The names of the fields that changed, with what they were where that is known.
@@ -249,7 +247,8 @@ fn text_of_changed(changed: &[String], before: Option<&Value>) -> String {
         let Some(Value::Map(fields)) = before else { return None };
         fields.iter().find(|(field, _)| matches!(field, Value::Text(field) if field == name))
     };
-    let text = |name: &String| was(name).map_or_else(|| name.clone(), |(_, value)| format!("{name} was {value}"));
+    let text =
+        |name: &String| was(name).map_or_else(|| name.clone(), |(_, value)| format!("{name} was {value}"));
     changed.iter().map(text).collect::<Vec<_>>().join(",")
 }
 

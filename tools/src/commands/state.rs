@@ -138,7 +138,10 @@ impl Look<'_> {
         match self.kind.owner {
             Owner::Events => {
                 let rows = name.strip_prefix("esker.events.").unwrap_or(name);
-                format!("{name:?} has what was said of {rows:?}: `esker events {path} {}` shows that", quoted(rows))
+                format!(
+                    "{name:?} has what was said of {rows:?}: `esker events {path} {}` shows that",
+                    quoted(rows)
+                )
             }
             _ => format!(
                 "{name:?} is a kind of facts, which has no rows; `esker dump {path} --entity {}` shows its entries",
@@ -149,13 +152,36 @@ impl Look<'_> {
 
     /// What compaction has dropped is not there, and where it begins is an answer. False: it failed otherwise.
     fn is_gone(&self, error: &anyhow::Error, output: &mut Output) -> Result<bool> {
-        let compacted = error.downcast_ref::<esker::Error>();
-        let compacted = compacted.filter(|error| error.kind() == esker::ErrorKind::Compacted);
-        let Some(error) = compacted.filter(|_| self.at.is_some()) else { return Ok(false) };
-        let from = error.floor().map(|floor| format!("; the log has it from seq {floor} on")).unwrap_or_default();
+        let Some(floor) = dropped(error.downcast_ref::<esker::Error>()).filter(|_| self.at.is_some()) else {
+            return Ok(false);
+        };
+        let from = match self.told_from(floor)? {
+            Some(seq) => format!("; it can be told from seq {seq} on"),
+            None => String::new(),
+        };
         output.flush()?;
         output::error(&format!("{error}{from}"));
         Ok(true)
+    }
+
+    /// The first Seq from a floor on at which what was asked can be told: behind the kind's floor is that of an entity.
+    fn told_from(&self, mut floor: u64) -> Result<Option<u64>> {
+        let present = StoreView::of(&self.opened.reader)?;
+        for _ in 0..FLOORS_MAX {
+            let name = &self.kind.name;
+            let asked = present.at(Seq::new(floor)).and_then(|view| match self.args.entity.key() {
+                Some(key) => view.row_entry(name, key).map(drop),
+                None => view.row_entries(name).map(drop),
+            });
+            match asked {
+                Ok(()) => return Ok(Some(floor)),
+                Err(error) => match dropped(Some(&error)).filter(|higher| *higher > floor) {
+                    Some(higher) => floor = higher,
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(None)
     }
 
     /// The row of one entity.
@@ -176,7 +202,9 @@ impl Look<'_> {
             }
             output.json(&line)?;
         } else {
-            output.pairs(&self.pairs(&frame, translated, created, updated).iter().map(pair).collect::<Vec<_>>())?;
+            output.pairs(
+                &self.pairs(&frame, translated, created, updated).iter().map(pair).collect::<Vec<_>>(),
+            )?;
         }
         if self.args.sources {
             self.sources(&frame, output)?;
@@ -276,7 +304,9 @@ impl Look<'_> {
         match (translated, self.dump().payload(frame)) {
             (Some(text), _) => pairs.push(("payload".to_owned(), text)),
             (None, Payload::Value(Value::Map(members))) => {
-                pairs.extend(members.iter().map(|(name, value)| (format!(".{}", bare(name)), value.to_string())));
+                pairs.extend(
+                    members.iter().map(|(name, value)| (format!(".{}", bare(name)), value.to_string())),
+                );
             }
             (None, payload) => pairs.push(("payload".to_owned(), payload.text())),
         }
@@ -293,7 +323,10 @@ impl Look<'_> {
             let asserts = asserting & 1 << id != 0;
             let name = self.dump().source_name(id);
             if output.is_json() {
-                output.typed("source", &last.line(id, &name, asserts, said.as_ref(), &self.dump().entity(row)))?;
+                output.typed(
+                    "source",
+                    &last.line(id, &name, asserts, said.as_ref(), &self.dump().entity(row)),
+                )?;
                 continue;
             }
             let said = match said {
@@ -313,7 +346,8 @@ impl Look<'_> {
             && at < floor.get().saturating_sub(1)
         {
             let name = &self.kind.name;
-            let what = format!("of {name:?} compaction has left what it needs: entry {at} is below seq {floor}");
+            let what =
+                format!("of {name:?} compaction has left what it needs: entry {at} is below seq {floor}");
             return Err(Usage(format!("{what}, from which on all of it is there")).into());
         }
         let Some(entry) = view.latest(self.kind.id, key)? else {
@@ -322,7 +356,10 @@ impl Look<'_> {
             return Ok(false);
         };
         let frame = FrameInfo::of_entry(&entry);
-        output::note(&format!("{:?} is a kind of facts: this is the newest entry, and no row", self.kind.name));
+        output::note(&format!(
+            "{:?} is a kind of facts: this is the newest entry, and no row",
+            self.kind.name
+        ));
         let translated = self.payloads.translated(&frame, &self.opened.dump)?;
         self.shown += 1;
         one(&frame, translated, &self.opened.dump, output)?;
@@ -340,7 +377,10 @@ impl Look<'_> {
         let newest = self.view.entries().latest(self.kind.id, key)?.map(|entry| FrameInfo::of_entry(&entry));
         if let Some(frame) = newest {
             let when = said_at(frame.seq, frame.time);
-            output::error(&format!("{none}: it was deleted by {}, {when}", self.dump().source_name(frame.source)));
+            output::error(&format!(
+                "{none}: it was deleted by {}, {when}",
+                self.dump().source_name(frame.source)
+            ));
             return Ok(());
         }
         let mut near = Near::to(&key_text(key));
@@ -365,6 +405,14 @@ impl Look<'_> {
     }
 }
 
+/// So many floors are followed.
+const FLOORS_MAX: u32 = 1000;
+
+/// From where on there is what compaction has dropped, if that is what an error says.
+fn dropped(error: Option<&esker::Error>) -> Option<u64> {
+    error.filter(|error| error.kind() == esker::ErrorKind::Compacted)?.floor()
+}
+
 /// So many rows are looked at for one with a like key.
 const LOOKED_AT_MAX: u64 = 100_000;
 
@@ -385,16 +433,19 @@ fn said_at(seq: u64, time: i64) -> String {
 }
 
 fn moment(at: Option<(u64, i64)>) -> serde_json::Value {
-    at.map_or(serde_json::Value::Null, |(seq, time)| {
-        json!({ "seq": seq, "time": rfc3339(time), "time_ns": time.to_string() })
-    })
+    at.map_or(
+        serde_json::Value::Null,
+        |(seq, time)| json!({ "seq": seq, "time": rfc3339(time), "time_ns": time.to_string() }),
+    )
 }
 
 /// Where an entity that is there began, and where its row became what it is; `None`: the log does not have that any more.
 fn beginnings(view: &View, kind: &KindInfo, key: &[u8]) -> (Option<(u64, i64)>, Option<(u64, i64)>) {
     let mut updated = None;
     // What is missing, or damaged, ends the history: behind that nothing is known.
-    for frame in view.entity(kind.id, key).rev().map_while(Result::ok).map(|entry| FrameInfo::of_entry(&entry)) {
+    for frame in
+        view.entity(kind.id, key).rev().map_while(Result::ok).map(|entry| FrameInfo::of_entry(&entry))
+    {
         let here = (frame.seq, frame.time);
         match frame.row_operation() {
             Some(RowOperation::Sources) => {}
