@@ -22,7 +22,7 @@ impl Near {
     pub(crate) fn look(&mut self, name: &str) {
         let letters: Vec<char> = name.to_lowercase().chars().take(LETTERS_MAX).collect();
         let begins_so = !self.wanted.is_empty() && letters.starts_with(&self.wanted);
-        let far = if begins_so { 1 } else { distance(&self.wanted, &letters) };
+        let far = distance(&self.wanted, &letters).min(if begins_so { 1 } else { usize::MAX });
         if far > (self.wanted.len() / 3).max(2) {
             return;
         }

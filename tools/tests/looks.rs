@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use esker::{
@@ -12,7 +14,7 @@ use esker::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use support::{Run, Sample, flip, on, place};
+use support::{Run, Sample, flip, on, place, tool};
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 struct Vessel {
@@ -302,6 +304,28 @@ fn events_take_the_filters_that_all_commands_take() {
         let none = on(&["events", kind], &harbour.text(), &[]);
         assert!(none.code == Some(2) && none.stderr.contains(what), "{}", none.stderr);
     }
+}
+
+#[test]
+fn events_are_followed_also_of_a_source_that_comes_later() {
+    let sample = logged();
+    let store = open(&sample);
+    let mut child = tool(&["events", &sample.text(), "logged", "-f", "--source", "buoy"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let buoy = store.source("buoy").unwrap();
+    buoy.assert(LOGGED, "Ida", &vessel("Ida", 9.0)).unwrap();
+    store.flush().unwrap();
+    let line = lines.next().unwrap().unwrap();
+    let cells: Vec<&str> = line.split('\t').collect();
+    assert_eq!(cells[3..7], ["buoy", "assert", "Ida", "created"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(buoy);
+    store.close().unwrap();
 }
 
 #[test]

@@ -391,7 +391,7 @@ fn show(
                 text(fields.key),
                 text(fields.generation.map(|generation| generation.to_string())),
                 flags.join(","),
-                translated.unwrap_or_else(|| dump.payload(frame).text()),
+                translated.map_or_else(|| dump.payload(frame).text(), |text| escaped(&text, false)),
             ])?;
         }
         Mode::Table | Mode::Tabs => match translated {

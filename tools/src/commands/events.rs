@@ -4,7 +4,7 @@
 //! a source says in an epoch, and what the end of an epoch or of a source takes back) is shown to who asks for it.
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped};
 use esker::{ErrorKind, EventOperation, KindInfo, Owner, Reader, Seq, StoreView};
 use serde_json::json;
 
@@ -199,9 +199,13 @@ impl Telling {
             versions,
             fields.asserted_by.map_or_else(|| "-".to_owned(), |names| store::names(&names)),
             text_of_changed(&changed, before.as_ref()),
-            translated.unwrap_or_else(|| dump.payload(frame).text()),
+            translated.map_or_else(|| dump.payload(frame).text(), |text| escaped(&text, false)),
         ];
-        Ok(if output.mode() == Mode::Tabs { output.tabs(&cells)? } else { output.line(&spoken(&cells))? })
+        match output.mode() {
+            Mode::Tabs => output.tabs(&cells)?,
+            _ => output.line(&spoken(&cells))?,
+        }
+        Ok(())
     }
 
     /// The fields that changed with an update, as they were; `None`: nobody asked, or the log does not have it any more.

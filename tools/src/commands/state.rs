@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value, key_text, rfc3339};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, rfc3339};
 use esker::{EventOperation, KindInfo, Owner, Reader, Region, RowOperation, Seq, StoreView, View};
 use serde_json::json;
 
@@ -253,13 +253,12 @@ impl Look<'_> {
             store::names(&fields.asserted_by.unwrap_or_default()),
             fields.seq.to_string(),
             fields.time,
-            translated.unwrap_or_else(|| dump.payload(frame).text()),
+            translated.map_or_else(|| dump.payload(frame).text(), |text| escaped(&text, false)),
         ];
         match output.mode() {
             Mode::Tabs => output.tabs(&cells)?,
             _ => {
                 let [entity, version, by, seq, time, payload] = cells;
-                let payload = esker::dump::escaped(&payload, false);
                 output.line(&format!("{entity} {version} by:{by} #{seq} {time} {payload}"))?;
             }
         }
@@ -280,11 +279,11 @@ impl Look<'_> {
         &self,
         frame: &FrameInfo,
         translated: Option<String>,
-        created: Option<(u64, i64)>,
-        updated: Option<(u64, i64)>,
+        created: When,
+        updated: When,
     ) -> Vec<(String, String)> {
         let fields = self.dump().fields(frame);
-        let when = |at: Option<(u64, i64)>| {
+        let when = |at: When| {
             at.map_or_else(|| "before what the log still has".to_owned(), |(seq, time)| said_at(seq, time))
         };
         let mut pairs = vec![
@@ -432,15 +431,18 @@ fn said_at(seq: u64, time: i64) -> String {
     format!("seq {seq}, {}", rfc3339(time))
 }
 
-fn moment(at: Option<(u64, i64)>) -> serde_json::Value {
+fn moment(at: When) -> serde_json::Value {
     at.map_or(
         serde_json::Value::Null,
         |(seq, time)| json!({ "seq": seq, "time": rfc3339(time), "time_ns": time.to_string() }),
     )
 }
 
-/// Where an entity that is there began, and where its row became what it is; `None`: the log does not have that any more.
-fn beginnings(view: &View, kind: &KindInfo, key: &[u8]) -> (Option<(u64, i64)>, Option<(u64, i64)>) {
+/// A Seq and its time; `None`: the log does not have it any more.
+type When = Option<(u64, i64)>;
+
+/// Where an entity that is there began, and where its row became what it is.
+fn beginnings(view: &View, kind: &KindInfo, key: &[u8]) -> (When, When) {
     let mut updated = None;
     // What is missing, or damaged, ends the history: behind that nothing is known.
     for frame in
