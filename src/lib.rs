@@ -283,6 +283,7 @@ pub use state::subscription::{Subscription, SubscriptionStatus};
 pub use state::token::{Because, MirrorToken, Token};
 pub use state::window::{Committed, Made};
 pub use store::Store;
+pub use store::bare::RowEntries;
 pub use store::batch::{StoreBatch, With};
 pub use store::cell::{Cell, CellWatcher, Cells, Loaded};
 pub use store::fact::{Fact, OwnedFact};

@@ -5,6 +5,7 @@ use crate::format::extension::{Id, causation, find, idempotency_key};
 use crate::format::frame::{FACT, Frame, flag};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
+use crate::format::source::SourceInfo;
 use crate::format::stamp::StampBytes;
 use crate::format::system::System;
 use crate::id::{Generation, IdempotencyKey, KindId, Life, Position};
@@ -184,6 +185,12 @@ impl FrameInfo {
             }
             _ => format!("operation-{}", self.operation),
         }
+    }
+
+    /// What it says of a source, if it is a frame that says who has a number.
+    #[must_use]
+    pub fn source_info(&self) -> Option<SourceInfo> {
+        (self.system() == Some(System::Source)).then(|| SourceInfo::read(&self.payload)).flatten()
     }
 
     pub(crate) fn system(&self) -> Option<System> {

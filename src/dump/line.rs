@@ -11,6 +11,7 @@ use crate::dump::payload::{Payload, PayloadStyle};
 use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
 use crate::dump::value::Value;
 use crate::format::frame::flag;
+use crate::format::source::SourceInfo;
 use crate::format::system::KindInfo;
 use crate::id::{Generation, KindId};
 
@@ -22,6 +23,8 @@ use crate::id::{Generation, KindId};
 #[derive(Clone, Debug, Default)]
 pub struct Dump {
     kinds: HashMap<u16, Arc<KindInfo>>,
+    /// Names by number; `None`: nobody asked for them.
+    sources: Option<HashMap<u8, String>>,
     style: PayloadStyle,
     physical: bool,
 }
@@ -73,6 +76,12 @@ pub struct Fields {
     /// Who asserts the entity, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sources: Option<Vec<u8>>,
+    /// The same by name, where a [`Dump`] knows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asserted_by: Option<Vec<String>>,
+    /// Of a row and of an operation, whose it is: that of the last operation on a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said_by: Option<String>,
     /// The row's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
@@ -130,8 +139,26 @@ impl Dump {
         self
     }
 
-    /// Learns of a kind that was registered meanwhile, from its system frame.
+    /// What sources are called: lines of rows and operations then say the version, whose it is, and who asserts the entity.
+    /// Default: lines say nothing of it.
+    #[must_use]
+    pub fn sources(mut self, sources: Vec<SourceInfo>) -> Self {
+        self.sources = Some(sources.into_iter().map(|source| (source.id, source.name)).collect());
+        self
+    }
+
+    /// The name of a source; `#number` where none is known.
+    #[must_use]
+    pub fn source_name(&self, id: u8) -> String {
+        let name = self.sources.as_ref().and_then(|sources| sources.get(&id));
+        name.map_or_else(|| format!("#{id}"), |name| escaped(name, false))
+    }
+
+    /// Learns of a kind or a source that was registered meanwhile, from its system frame.
     pub fn learn(&mut self, frame: &FrameInfo) {
+        if let (Some(names), Some(source)) = (&mut self.sources, frame.source_info()) {
+            names.insert(source.id, source.name);
+        }
         if frame.system() == Some(crate::format::system::System::Kind)
             && let Some(kind) = KindInfo::read(&frame.payload)
         {
@@ -170,6 +197,17 @@ impl Dump {
     /// The frame on one line, without its end.
     #[must_use]
     pub fn line(&self, frame: &FrameInfo) -> String {
+        let mut line = self.head(frame);
+        let payload = self.payload(frame).text();
+        if !payload.is_empty() {
+            let _ = write!(line, " {payload}");
+        }
+        line
+    }
+
+    /// The same without the payload.
+    #[must_use]
+    pub fn head(&self, frame: &FrameInfo) -> String {
         let mut line = String::new();
         if self.physical {
             let _ = write!(line, "{} ", frame.position);
@@ -177,6 +215,9 @@ impl Dump {
         let _ = write!(line, "#{} {}", frame.seq, frame.operation_name());
         if let (Some(_), Some(generation)) = (frame.kind, frame.generation) {
             let _ = write!(line, " {} g{generation}", self.entity(frame));
+            if self.sources.is_some() && (frame.row.is_some() || frame.event.is_some()) {
+                let _ = write!(line, " {}", self.standing(frame).join(" "));
+            }
         }
         if self.physical {
             let FrameInfo { life, durable, frame_bytes, .. } = frame;
@@ -186,10 +227,6 @@ impl Dump {
         let flags = flags_of(frame);
         if !flags.is_empty() {
             let _ = write!(line, " [{}]", flags.join(" "));
-        }
-        let payload = self.payload(frame).text();
-        if !payload.is_empty() {
-            let _ = write!(line, " {payload}");
         }
         line
     }
@@ -212,9 +249,12 @@ impl Dump {
         }
         let (row, event) = (frame.row, frame.event);
         let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
-        let ids = |sources: u64| (0..64).filter(|id| sources & 1 << id != 0).collect();
+        let sources = sources_of(frame);
+        let names = self.sources.is_some();
+        let shows_metadata = self.style != PayloadStyle::Lengths;
         let metadata = std::str::from_utf8(&frame.metadata).ok().map(str::to_owned);
-        let metadata_base64 = metadata.is_none().then(|| base64(&frame.metadata));
+        let metadata_base64 = (metadata.is_none() && shows_metadata).then(|| base64(&frame.metadata));
+        let metadata = metadata.filter(|text| !text.is_empty() && shows_metadata);
         Fields {
             what: if frame.is_system() { "system" } else { "entry" },
             seq: frame.seq,
@@ -232,7 +272,7 @@ impl Dump {
             flags: flags_of(frame),
             frame_bytes: frame.frame_bytes,
             payload_bytes: frame.payload.len() as u64,
-            metadata: metadata.filter(|text| !text.is_empty()),
+            metadata,
             metadata_base64,
             idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
             correlation: frame.correlation.map(|id| hex(&id)),
@@ -240,10 +280,12 @@ impl Dump {
             depth: frame.causation.map(|(_, depth)| depth),
             schema_version: frame.schema_version,
             stamp: frame.stamp.map(|stamp| stamp.to_string()),
-            sources: row.map(|row| row.sources).or(event.map(|event| event.sources)).map(ids),
-            version: row
-                .and_then(|row| row.version.or(frame.generation.map(Generation::get)))
-                .or(event.map(|event| event.version)),
+            sources: sources.map(|sources| ids(sources).collect()),
+            asserted_by: sources
+                .filter(|_| names)
+                .map(|sources| ids(sources).map(|id| self.source_name(id)).collect()),
+            said_by: sources.filter(|_| names).map(|_| self.source_name(frame.source)),
+            version: version_of(frame),
             version_before: event.map(|event| event.version_before.unwrap_or(event.version)),
             changed: row
                 .map(|row| row.changed)
@@ -262,6 +304,18 @@ impl Dump {
 }
 
 impl Dump {
+    /// Of a row or an operation the version, whose it is, and who asserts the entity, as `v3`, `from:radar`, `by:radar,pilot`;
+    /// empty for any other frame.
+    #[must_use]
+    pub fn standing(&self, frame: &FrameInfo) -> Vec<String> {
+        let (Some(version), Some(sources)) = (version_of(frame), sources_of(frame)) else {
+            return Vec::new();
+        };
+        let names: Vec<String> = ids(sources).map(|id| self.source_name(id)).collect();
+        let by = if names.is_empty() { "nobody".to_owned() } else { names.join(",") };
+        vec![format!("v{version}"), format!("from:{}", self.source_name(frame.source)), format!("by:{by}")]
+    }
+
     /// The fields of a mask by name. All bits stand for no field in particular.
     fn fields_of(&self, frame: &FrameInfo, mask: u64) -> Vec<String> {
         let kind = frame.kind.and_then(|kind| self.kind(kind)).filter(|_| mask != u64::MAX);
@@ -269,6 +323,20 @@ impl Dump {
         let named = fields.iter().take(64).enumerate().filter(|(at, _)| mask & 1 << at != 0);
         named.map(|(_, name)| name.clone()).collect()
     }
+}
+
+/// Who asserts the entity of a row or an operation.
+fn sources_of(frame: &FrameInfo) -> Option<u64> {
+    frame.row.map(|row| row.sources).or(frame.event.map(|event| event.sources))
+}
+
+fn version_of(frame: &FrameInfo) -> Option<u64> {
+    let of_row = frame.row.and_then(|row| row.version.or(frame.generation.map(Generation::get)));
+    of_row.or(frame.event.map(|event| event.version))
+}
+
+fn ids(sources: u64) -> impl Iterator<Item = u8> {
+    (0..64).filter(move |id| sources & 1 << id != 0)
 }
 
 /// The flags by name, and what is wrong with the frame.

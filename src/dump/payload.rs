@@ -24,6 +24,9 @@ pub enum PayloadStyle {
     Base64,
     /// Not at all.
     None,
+    /// How long it is, and each field of a row that the kind tells of: nothing that an application wrote is shown but keys,
+    /// names and numbers. The metadata is left out.
+    Lengths,
 }
 
 /// A payload, ready to be shown.
@@ -57,7 +60,8 @@ impl Payload {
                     Self::Undecodable(bytes.clone(), DecodeError::new(format!("not UTF-8: {error}")))
                 }
             },
-            PayloadStyle::Auto if frame.is_system() => Self::of_system(frame),
+            PayloadStyle::Auto | PayloadStyle::Lengths if frame.is_system() => Self::of_system(frame),
+            PayloadStyle::Lengths => Self::lengths(bytes, kind),
             // Nothing is left of its row.
             PayloadStyle::Auto if (frame.row.is_some() || frame.event.is_some()) && bytes.is_empty() => {
                 Self::Absent
@@ -68,6 +72,24 @@ impl Payload {
                 Some(Codec::Json) => Self::of_json(bytes),
                 Some(Codec::Bytes) | None => Self::of_bytes(bytes),
             },
+        }
+    }
+
+    /// Names that the kind does not tell of may be what is not to be shown.
+    fn lengths(bytes: &[u8], kind: Option<&KindInfo>) -> Self {
+        let told = kind.filter(|kind| kind.codec == Codec::MessagePack && !kind.fields.is_empty());
+        let lengths = told.and_then(|kind| {
+            let Value::Map(members) = Value::from_message_pack(bytes).ok()? else { return None };
+            let lengths = members.into_iter().map(|(name, value)| {
+                let is_told = matches!(&name, Value::Text(name) if kind.fields.contains(name));
+                is_told.then(|| (name, Value::Unsigned(value.length())))
+            });
+            lengths.collect::<Option<Vec<_>>>()
+        });
+        match lengths {
+            Some(lengths) => Self::Value(Value::Map(lengths)),
+            None if bytes.is_empty() => Self::Absent,
+            None => Self::Text(format!("{} bytes", bytes.len())),
         }
     }
 

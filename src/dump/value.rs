@@ -93,6 +93,32 @@ impl Value {
         Self::Map(members.into_iter().map(|(name, value)| (Self::Text(name.to_owned()), value)).collect())
     }
 
+    /// The bytes of text and of bytes; of anything else those of its text.
+    pub(crate) fn length(&self) -> u64 {
+        let bytes = match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            other => other.to_string().len(),
+        };
+        bytes as u64
+    }
+
+    /// What it is, in one word.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "bool",
+            Self::Unsigned(_) | Self::Signed(_) => "integer",
+            Self::Single(_) | Self::Double(_) => "number",
+            Self::Text(_) => "text",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Map(_) => "map",
+            Self::Extension(..) => "extension",
+        }
+    }
+
     /// The value as the key of a map in JSON, which must be text.
     fn as_key(&self) -> String {
         match self {

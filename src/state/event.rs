@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
 use crate::format::operation::{EventMark, EventOperation};
-use crate::id::Seq;
+use crate::id::{KindId, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::source::Source;
 use crate::journal::view::View;
@@ -69,6 +69,11 @@ impl Told {
         self.flags & (flag::SYNTHETIC | flag::IN_EPOCH) == 0
     }
 
+    /// There was a row, and there is one behind it.
+    pub(crate) fn is_update(&self) -> bool {
+        self.event() == EventKind::Updated
+    }
+
     fn event(&self) -> EventKind {
         match (self.operation, self.mark.changed) {
             (EventOperation::Retract, _) => EventKind::Retracted,
@@ -76,6 +81,57 @@ impl Told {
             (_, Some(_)) => EventKind::Updated,
         }
     }
+}
+
+/// The frame with the row that an operation goes on from, and the version of its schema. `rows`: the kind of its rows.
+pub(crate) fn row_before(
+    log: &Source,
+    rows: KindId,
+    operation: &Entry<'_>,
+) -> Result<Option<(OwnedEntry, u16)>> {
+    let position = operation.position();
+    // The log as it was: what came later is not walked over. No view ends in a part.
+    let view = if position.is_in_part() { log.view()? } else { View::new(Arc::clone(log.index()), position) };
+    let mut next = operation.to_owned();
+    for before in view.entity_behind(operation.kind(), operation.key(), 0).rev() {
+        let before = before?;
+        if before.seq() >= operation.seq() {
+            continue;
+        }
+        if !follows(&next.entry(), &before) {
+            return Ok(None);
+        }
+        let told = Told::of(&before)?;
+        if told.operation != EventOperation::Retract {
+            return Ok(Some((before.to_owned(), told.mark.schema)));
+        }
+        // One source of several: the row stayed as it was.
+        next = before.to_owned();
+    }
+    if !next.entry().is_first() {
+        return Ok(None);
+    }
+    committed_row_before(log, &view, rows, operation)
+}
+
+/// The row that the log had before the first operation that is there, if nothing of it is missing.
+fn committed_row_before(
+    log: &Source,
+    view: &View,
+    rows: KindId,
+    operation: &Entry<'_>,
+) -> Result<Option<(OwnedEntry, u16)>> {
+    let (key, seq) = (operation.key(), operation.seq());
+    let mut before = view.entity_behind(rows, key, 0).rev();
+    let before = before.find(|row| row.as_ref().map_or(true, |row| row.seq() < seq));
+    let Some(row) = before.transpose()? else { return Ok(None) };
+    let now = log.view()?;
+    let is_next = match now.entity_behind(rows, key, seq.get()).next().transpose()? {
+        Some(next) => follows(&next, &row),
+        None => true,
+    };
+    let said = Said::of(&row)?;
+    Ok((is_next && said.is_alive()).then(|| (row.to_owned(), said.mark.schema)))
 }
 
 impl<'e, T> Event<'e, T> {
@@ -242,53 +298,10 @@ impl<'e, T> Event<'e, T> {
         if self.kind() != EventKind::Updated {
             return Ok(None);
         }
-        match self.row_before()? {
+        match row_before(self.log, self.bound.id, &self.entry)? {
             Some((row, schema)) => value(self.kind, &row.entry(), schema).map(Some),
             None => Ok(None),
         }
-    }
-
-    /// The frame with the row before, and the version of its schema.
-    fn row_before(&self) -> Result<Option<(OwnedEntry, u16)>> {
-        let position = self.entry.position();
-        // The log as it was: what came later is not walked over. No view ends in a part.
-        let view = if position.is_in_part() {
-            self.log.view()?
-        } else {
-            View::new(Arc::clone(self.log.index()), position)
-        };
-        let mut next = self.entry.to_owned();
-        for before in view.entity_behind(self.entry.kind(), self.key(), 0).rev() {
-            let before = before?;
-            if before.seq() >= self.seq() {
-                continue;
-            }
-            if !follows(&next.entry(), &before) {
-                return Ok(None);
-            }
-            let told = Told::of(&before)?;
-            if told.operation != EventOperation::Retract {
-                return Ok(Some((before.to_owned(), told.mark.schema)));
-            }
-            // One source of several: the row stayed as it was.
-            next = before.to_owned();
-        }
-        self.committed_row_before(&view, next.entry().is_first())
-    }
-
-    /// The row that the log had before the first operation that is there, if nothing of either is missing.
-    fn committed_row_before(&self, view: &View, is_all: bool) -> Result<Option<(OwnedEntry, u16)>> {
-        let rows = self.bound.id;
-        let mut before = view.entity_behind(rows, self.key(), 0).rev();
-        let before = before.find(|row| row.as_ref().map_or(true, |row| row.seq() < self.seq()));
-        let Some(row) = before.transpose()? else { return Ok(None) };
-        let now = self.log.view()?;
-        let is_next = match now.entity_behind(rows, self.key(), self.seq().get()).next().transpose()? {
-            Some(next) => follows(&next, &row),
-            None => true,
-        };
-        let said = Said::of(&row)?;
-        Ok((is_all && is_next && said.is_alive()).then(|| (row.to_owned(), said.mark.schema)))
     }
 
     /// The bytes that came with the operation.

@@ -5,6 +5,7 @@
 //! that one name means one thing.
 
 mod author;
+pub(crate) mod bare;
 pub(crate) mod batch;
 pub(crate) mod cell;
 mod consume;

@@ -14,6 +14,7 @@ use crate::journal::past::Past;
 use crate::journal::reader::Reader;
 use crate::journal::region::Region;
 use crate::journal::region::RegionEntries;
+use crate::journal::source::Source;
 use crate::journal::view::View;
 use crate::store::fact::Fact;
 use crate::store::facts::Facts;
@@ -254,6 +255,14 @@ impl StoreView {
             Names::Reader(_) => Clock::System.now(),
         };
         self.past.as_ref().map_or(Ok((now, now)), |past| past.times(&self.view, now))
+    }
+
+    /// The log that it is a moment of.
+    pub(crate) fn log(&self) -> Source {
+        match &self.names {
+            Names::Writer(core) => Source::Engine(Arc::clone(core)),
+            Names::Reader(reader) => Source::Reader(reader.clone()),
+        }
     }
 
     /// What the registry says of a name.

@@ -51,6 +51,12 @@ pub(crate) enum Command {
     /// subscribers missed, and how its folds and backplanes are. Those the process itself tells, under names of the same
     /// family (`Journal::stats`, and the module `esker::metrics` with what to alert on)
     Stats(Stats),
+    /// The row of one entity, or those of all that match; also as of an earlier Seq or time
+    State(crate::commands::state::Args),
+    /// The sources: who may say what is true, what each asserts, and when it wrote last
+    Sources(Store),
+    /// What sources have said of a kind, operation by operation
+    Events(crate::commands::events::Args),
     /// The cursors: where each is, what it has not seen, what it holds back; with thresholds a health check
     Cursors(Cursors),
     /// Lists the cursors, puts one somewhere else, or forgets one
@@ -81,7 +87,11 @@ pub(crate) enum Command {
 impl Command {
     /// True if the command ends by itself when it is interrupted: it follows, or has to clear up.
     pub(crate) fn ends_in_order(&self) -> bool {
-        matches!(self, Self::Dump(Dump { follow: true, .. }) | Self::Export(_) | Self::Import(_))
+        match self {
+            Self::Dump(Dump { follow: true, .. }) | Self::Export(_) | Self::Import(_) => true,
+            Self::Events(events) => events.follows(),
+            _ => false,
+        }
     }
 }
 
@@ -141,11 +151,24 @@ pub(crate) struct Dump {
     pub(crate) payload: PayloadOption,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PayloadOption {
     /// How payloads are shown: decoded by their kind's codec, as text, digits, or not at all
     #[arg(long = "payload", value_enum, default_value_t = Payload::Auto, value_name = "HOW")]
-    pub(crate) style: Payload,
+    style: Payload,
+    /// Let a program say what payloads mean: it is given one line of JSON for each entry and writes one line of text for
+    /// each. It runs once for the whole command, by `sh -c`
+    #[arg(long, value_name = "CMD", conflicts_with = "redact")]
+    pub(crate) translate: Option<String>,
+    /// Show how long payloads and their fields are, and not what they say; metadata is left out. Keys, names and numbers stay
+    #[arg(long, conflicts_with = "style")]
+    redact: bool,
+}
+
+impl PayloadOption {
+    pub(crate) fn style(&self) -> esker::dump::PayloadStyle {
+        if self.redact { esker::dump::PayloadStyle::Lengths } else { self.style.into() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -180,6 +203,9 @@ pub(crate) struct Filter {
     /// Only this operation
     #[arg(long, value_enum, value_name = "OP")]
     pub(crate) op: Option<Operation>,
+    /// Only rows and operations of this source, by name: those that it said, or had the last word on
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
     /// Only this range of Seq, both ends included: A..B, A.., ..B or A
     #[arg(long, value_name = "A..B")]
     pub(crate) seq: Option<Range>,

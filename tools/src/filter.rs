@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
-use esker::{EventOperation, KindId, Reader, RowOperation};
+use esker::{EventOperation, KindId, Reader, RowOperation, SourceInfo};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -23,6 +23,12 @@ impl FromStr for Pattern {
     }
 }
 
+impl std::fmt::Display for Entity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind.0, self.key.0)
+    }
+}
+
 impl std::fmt::Display for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}", self.0)
@@ -30,6 +36,10 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Pattern {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     pub(crate) fn matches(&self, text: &str) -> bool {
         let (pattern, text): (Vec<char>, Vec<char>) = (self.0.chars().collect(), text.chars().collect());
         let (mut at, mut place) = (0, 0);
@@ -93,6 +103,25 @@ impl FromStr for Entity {
 impl Entity {
     pub(crate) fn kind(&self) -> &Pattern {
         &self.kind
+    }
+
+    /// The kind's name, if one kind is meant.
+    pub(crate) fn kind_name(&self) -> Option<&str> {
+        self.kind.exact()
+    }
+
+    /// The key, if one is meant.
+    pub(crate) fn key(&self) -> Option<Vec<u8>> {
+        key_bytes(self.key.exact()?)
+    }
+
+    pub(crate) fn matches_key(&self, key: &[u8]) -> bool {
+        self.key.matches(&key_text(key))
+    }
+
+    /// The same keys of another kind.
+    pub(crate) fn of_kind(&self, kind: &str) -> Self {
+        Self { kind: Pattern(kind.to_owned()), key: self.key.clone() }
     }
 
     /// The one entity that is meant, if it is one and the store knows its kind.
@@ -174,12 +203,36 @@ impl FromStr for Moment {
 pub(crate) struct Filter<'a> {
     args: &'a args::Filter,
     system: bool,
+    /// The number of the source that is wanted, if the store knows one.
+    source: Option<u8>,
 }
 
 impl<'a> Filter<'a> {
     /// Entries, and system frames where `system` says so.
-    pub(crate) fn new(args: &'a args::Filter, system: bool) -> Self {
-        Self { args, system: system || args.op == Some(Operation::System) }
+    pub(crate) fn new(args: &'a args::Filter, system: bool, reader: &Reader) -> Self {
+        let mut filter = Self { args, system: system || args.op == Some(Operation::System), source: None };
+        // As this tool shows one of which it knows no name.
+        filter.source = args.source.as_ref().and_then(|name| name.strip_prefix('#')?.parse().ok());
+        reader.sources().iter().for_each(|source| filter.learn_source(source));
+        filter
+    }
+
+    /// Learns of a source that was claimed meanwhile.
+    pub(crate) fn learn(&mut self, frame: &FrameInfo) {
+        if let Some(source) = frame.source_info() {
+            self.learn_source(&source);
+        }
+    }
+
+    fn learn_source(&mut self, source: &SourceInfo) {
+        if self.args.source.as_ref() == Some(&source.name) {
+            self.source = Some(source.id);
+        }
+    }
+
+    /// The source that is wanted, if the store knows none of that name.
+    pub(crate) fn unknown_source(&self) -> Option<&str> {
+        self.args.source.as_deref().filter(|_| self.source.is_none())
     }
 
     /// What the kind has to match.
@@ -189,9 +242,11 @@ impl<'a> Filter<'a> {
 
     /// True if an entry may be kept out.
     pub(crate) fn is_any(&self) -> bool {
-        let args::Filter { entity, kind, op: _, seq, generation, since, until } = self.args;
+        let args::Filter { entity, kind, op, source, seq, generation, since, until } = self.args;
         entity.is_some()
             || kind.is_some()
+            || op.is_some()
+            || source.is_some()
             || seq.is_some()
             || generation.is_some()
             || since.is_some()
@@ -235,9 +290,17 @@ impl<'a> Filter<'a> {
             && self.seqs().contains(frame.seq)
             && kind.as_ref().is_none_or(of_kind)
             && entity.as_ref().is_none_or(of_entity)
+            && self.is_of_source(frame)
             && generation.is_none_or(of_generation)
             && since.is_none_or(|since| frame.time >= since.0)
             && until.is_none_or(|until| frame.time < until.0)
+    }
+
+    /// Nobody in particular says facts.
+    fn is_of_source(&self, frame: &FrameInfo) -> bool {
+        self.args.source.is_none()
+            || self.source == Some(frame.source)
+                && (frame.row_operation().is_some() || frame.event_operation().is_some())
     }
 }
 

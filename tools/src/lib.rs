@@ -10,11 +10,13 @@ pub mod exchange;
 mod args;
 mod commands;
 mod filter;
+mod near;
 mod outcome;
 mod output;
 mod place;
 mod span;
 mod store;
+mod translate;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -74,6 +76,9 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Entities(entities) => commands::listing::entities(entities, output),
         Command::Dump(dump) => commands::dump::dump(dump, output, &interrupt),
         Command::Get(get) => commands::dump::get(get, output),
+        Command::State(state) => commands::state::state(state, output),
+        Command::Sources(at) => commands::sources::sources(at, output),
+        Command::Events(events) => commands::events::events(events, output, &interrupt),
         Command::Cursors(cursors) => {
             commands::cursors::list(&cursors.store, "cursors", cursors.limits, output)
         }

@@ -8,7 +8,7 @@ use esker::{Damage, ErrorKind, Holder, Reader, Region};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::filter::Pattern;
+use crate::filter::{Filter, Pattern};
 use crate::output::{self, Output};
 
 /// A store that is looked at.
@@ -46,7 +46,7 @@ pub(crate) fn look(path: &Path) -> Result<Opened> {
         }
         let survey = Survey::of(&reader)?;
         // The kinds as of the survey: what is shown is not newer than it.
-        let dump = Dump::new(reader.kinds());
+        let dump = Dump::new(reader.kinds()).sources(reader.sources());
         return Ok(Opened { reader, survey, dump, writer });
     }
 }
@@ -90,6 +90,14 @@ impl Opened {
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             output::note(&format!("no kind matches {pattern}; there are: {there}"));
         }
+    }
+
+    /// Says so where no source has the name that was asked for.
+    pub(crate) fn note_unknown_source(&self, filter: &Filter<'_>) {
+        let Some(name) = filter.unknown_source() else { return };
+        let names: Vec<String> = self.reader.sources().into_iter().map(|source| source.name).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        output::note(&format!("no source {name:?}; there are: {there}"));
     }
 
     /// Says what is damaged where no walk over the frames gets to; answers how much that is.
@@ -142,6 +150,11 @@ pub(crate) fn region(region: &Region, dump: &Dump) -> String {
         // A later library's.
         other => format!("{other:?}"),
     }
+}
+
+/// Sources by name, or that there is none.
+pub(crate) fn names(names: &[String]) -> String {
+    if names.is_empty() { "nobody".to_owned() } else { names.join(",") }
 }
 
 /// A range of Seq as `--seq` takes it.

@@ -4,15 +4,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Item, Survey};
+use esker::dump::{Dump, FrameInfo, Item, Survey, escaped};
 use esker::{ErrorKind, Position, Reader, Seq};
+use serde::Serialize;
 use serde_json::json;
 
+use super::events::Telling;
 use crate::args;
 use crate::filter::{Filter, Range};
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Mode, Output};
 use crate::store::{self, Opened};
+use crate::translate::Payloads;
 
 /// How long a follower waits before it looks whether somebody still reads what it prints.
 const WAIT: Duration = Duration::from_millis(100);
@@ -20,30 +23,22 @@ const WAIT: Duration = Duration::from_millis(100);
 pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "dump", output)?;
     let dump = std::mem::take(&mut opened.dump);
-    opened.dump = dump.payloads(args.payload.style.into()).physical(args.physical);
-    let filter = Filter::new(&args.filter, args.system);
+    opened.dump = dump.payloads(args.payload.style()).physical(args.physical);
+    let filter = Filter::new(&args.filter, args.system, &opened.reader);
     filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
-    let mut show = Show { args, filter, shown: 0, last_seq: None, walked: 0, told: 0, damaged: 0 };
-    let resume = show.now(&opened, output)?;
-    if !show.is_full() {
-        show.damaged += opened.report_damage_at_end(output)?;
-    }
-    let outcome = match resume {
-        Some(position) if args.follow && !show.is_full() => {
-            show.follow(opened, position, output, interrupt)?
-        }
-        _ => Outcome::of_findings(show.damaged),
-    };
-    if output.is_json() {
-        output.typed("summary", &json!({ "shown": show.shown, "damaged": show.damaged }))?;
-    }
-    Ok(outcome)
+    opened.note_unknown_source(&filter);
+    let show = Show::new(args, filter, None)?;
+    show.all(opened, output, interrupt)
 }
 
 /// What a dump shows, and how far it got.
-struct Show<'a> {
+pub(super) struct Show<'a> {
     args: &'a args::Dump,
     filter: Filter<'a>,
+    payloads: Payloads,
+    /// Entries are shown as what they did, and some are hidden.
+    events: Option<&'a Telling>,
+    hidden: u64,
     shown: u64,
     last_seq: Option<u64>,
     /// The last entry that was looked at, wanted or not.
@@ -51,6 +46,62 @@ struct Show<'a> {
     /// Up to here it was said that entries may be missing.
     told: u64,
     damaged: u64,
+}
+
+impl<'a> Show<'a> {
+    pub(super) fn new(args: &'a args::Dump, filter: Filter<'a>, events: Option<&'a Telling>) -> Result<Self> {
+        let payloads = Payloads::of(&args.payload)?;
+        let (hidden, shown, last_seq, walked, told, damaged) = (0, 0, None, 0, 0, 0);
+        Ok(Self { args, filter, payloads, events, hidden, shown, last_seq, walked, told, damaged })
+    }
+
+    pub(super) fn all(
+        mut self,
+        opened: Opened,
+        output: &mut Output,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome> {
+        let resume = self.now(&opened, output)?;
+        if !self.is_full() {
+            self.damaged += opened.report_damage_at_end(output)?;
+        }
+        let outcome = match resume {
+            Some(position) if self.args.follow && !self.is_full() => {
+                self.follow(opened, position, output, interrupt)?
+            }
+            _ => Outcome::of_findings(self.damaged),
+        };
+        self.end(output)?;
+        Ok(outcome)
+    }
+
+    fn end(&self, output: &mut Output) -> Result<()> {
+        let Self { shown, hidden, damaged, .. } = self;
+        match self.events {
+            Some(_) if output.is_json() => {
+                let summary = json!({ "shown": shown, "hidden": hidden, "damaged": damaged });
+                output.typed("summary", &summary)?;
+            }
+            Some(_) if *hidden > 0 => output::note(&format!(
+                "{hidden} operations of epochs, and of ends of epochs and sources, are not shown; --synthetic shows them"
+            )),
+            None if output.is_json() => {
+                output.typed("summary", &json!({ "shown": shown, "damaged": damaged }))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// True for what is shown.
+    fn wants(&mut self, frame: &FrameInfo, dump: &Dump) -> bool {
+        if !self.filter.accepts(frame, dump) {
+            return false;
+        }
+        let is_hidden = self.events.is_some_and(|telling| telling.hides(frame));
+        self.hidden += u64::from(is_hidden);
+        !is_hidden
+    }
 }
 
 impl Show<'_> {
@@ -87,7 +138,7 @@ impl Show<'_> {
     }
 
     fn frames(&mut self, mut frames: Vec<FrameInfo>, opened: &Opened, output: &mut Output) -> Result<()> {
-        frames.retain(|frame| self.filter.accepts(frame, &opened.dump));
+        frames.retain(|frame| self.wants(frame, &opened.dump));
         let all = frames.len();
         frames.drain(..all - self.args.last.unwrap_or(all).min(all));
         if self.args.reverse {
@@ -127,7 +178,7 @@ impl Show<'_> {
             });
             while let Some(item) = items.pop().filter(|_| count < wanted) {
                 let is_wanted = match &item {
-                    Item::Frame(frame) => self.filter.accepts(frame, &opened.dump),
+                    Item::Frame(frame) => self.wants(frame, &opened.dump),
                     Item::Damage(_) => true,
                 };
                 if !is_wanted {
@@ -201,6 +252,7 @@ impl Show<'_> {
                         continue;
                     }
                     dump.learn(frame);
+                    self.filter.learn(frame);
                     self.tell_of_a_gap(frame, &survey, output)?;
                 }
                 if self.is_past(&Ok(item.clone())) || !self.item(item, &dump, output)? {
@@ -288,7 +340,7 @@ impl Show<'_> {
                 self.damaged += 1;
                 store::report(&damage, output)?;
             }
-            Item::Frame(frame) if !self.filter.accepts(&frame, dump) => {}
+            Item::Frame(frame) if !self.wants(&frame, dump) => {}
             Item::Frame(_) if self.is_full() => {}
             Item::Frame(frame) => {
                 if !frame.body_good {
@@ -297,22 +349,40 @@ impl Show<'_> {
                 }
                 self.shown += 1;
                 self.last_seq = Some(frame.seq);
-                show(&frame, dump, output, self.args.physical)?;
+                match self.events {
+                    Some(telling) => telling.show(&frame, dump, &mut self.payloads, output)?,
+                    None => show(&frame, dump, &mut self.payloads, output, self.args.physical)?,
+                }
             }
         }
         Ok(!self.is_full())
     }
 }
 
+/// A JSON line with what a program says that the payload means.
+#[derive(Debug, Serialize)]
+pub(super) struct WithTranslation<T> {
+    #[serde(flatten)]
+    pub(super) fields: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) translated: Option<String>,
+}
+
 /// One frame, in the form of the output.
-fn show(frame: &FrameInfo, dump: &Dump, output: &mut Output, physical: bool) -> Result<()> {
+fn show(
+    frame: &FrameInfo,
+    dump: &Dump,
+    payloads: &mut Payloads,
+    output: &mut Output,
+    physical: bool,
+) -> Result<()> {
+    let translated = payloads.translated(frame, dump)?;
     match output.mode() {
-        Mode::Json => output.json(&dump.fields(frame))?,
-        Mode::Table => output.line(&dump.line(frame))?,
-        Mode::Tabs if physical => output.line(&dump.line(frame))?,
-        Mode::Tabs => {
+        Mode::Json => output.json(&WithTranslation { fields: dump.fields(frame), translated })?,
+        Mode::Tabs if !physical => {
             let fields = dump.fields(frame);
             let text = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+            let flags = [fields.flags, dump.standing(frame)].concat();
             output.tabs(&[
                 fields.seq.to_string(),
                 fields.time,
@@ -320,10 +390,14 @@ fn show(frame: &FrameInfo, dump: &Dump, output: &mut Output, physical: bool) -> 
                 text(fields.kind),
                 text(fields.key),
                 text(fields.generation.map(|generation| generation.to_string())),
-                fields.flags.join(","),
-                dump.payload(frame).text(),
+                flags.join(","),
+                translated.map_or_else(|| dump.payload(frame).text(), |text| escaped(&text, false)),
             ])?;
         }
+        Mode::Table | Mode::Tabs => match translated {
+            Some(text) => output.line(&format!("{} {}", dump.head(frame), escaped(&text, false)))?,
+            None => output.line(&dump.line(frame))?,
+        },
     }
     Ok(())
 }
@@ -351,12 +425,12 @@ pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<(
 
 pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "get", output)?;
-    opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style.into());
-    let mut got = Got::default();
+    opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
+    let mut got = Got { payloads: Payloads::of(&args.payload)?, shown: 0, missing: 0, damaged: 0 };
     for range in &args.seqs {
         got.range(*range, &opened, output)?;
     }
-    let Got { shown, missing, damaged } = got;
+    let Got { shown, missing, damaged, .. } = got;
     if output.is_json() {
         output.typed("summary", &json!({ "shown": shown, "missing": missing, "damaged": damaged }))?;
     }
@@ -370,8 +444,8 @@ pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
 }
 
 /// What `get` came across.
-#[derive(Debug, Default)]
 struct Got {
+    payloads: Payloads,
     shown: u64,
     /// What was asked for and never was in the log.
     missing: u64,
@@ -412,16 +486,11 @@ impl Got {
             self.damaged += 1;
             report_content(frame, output)?;
         }
-        if output.is_json() {
-            output.json(&opened.dump.fields(frame))?;
-        } else {
-            if self.shown > 0 {
-                output.line("")?;
-            }
-            let mut pairs = pairs_of(frame, &opened.dump);
-            pairs.retain(|(_, value)| !value.is_empty());
-            output.pairs(&pairs)?;
+        let translated = self.payloads.translated(frame, &opened.dump)?;
+        if !output.is_json() && self.shown > 0 {
+            output.line("")?;
         }
+        one(frame, translated, &opened.dump, output)?;
         self.shown += 1;
         Ok(())
     }
@@ -450,6 +519,22 @@ impl Got {
     }
 }
 
+/// One entry with everything that there is to say of it.
+pub(super) fn one(
+    frame: &FrameInfo,
+    translated: Option<String>,
+    dump: &Dump,
+    output: &mut Output,
+) -> Result<()> {
+    if output.is_json() {
+        return Ok(output.json(&WithTranslation { fields: dump.fields(frame), translated })?);
+    }
+    let mut pairs = pairs_of(frame, dump);
+    pairs.push(("payload", translated.unwrap_or_else(|| dump.payload(frame).text())));
+    pairs.retain(|(_, value)| !value.is_empty());
+    Ok(output.pairs(&pairs)?)
+}
+
 fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
     let fields = dump.fields(frame);
     let lengths = format!(
@@ -460,6 +545,8 @@ fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
         frame.metadata.len(),
         frame.payload.len()
     );
+    let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    let by = fields.asserted_by.map(|names| store::names(&names)).unwrap_or_default();
     vec![
         ("seq", fields.seq.to_string()),
         ("operation", fields.operation),
@@ -483,6 +570,13 @@ fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
         ("depth", fields.depth.map(|depth| depth.to_string()).unwrap_or_default()),
         ("schema_version", fields.schema_version.map(|version| version.to_string()).unwrap_or_default()),
         ("stamp", fields.stamp.unwrap_or_default()),
-        ("payload", dump.payload(frame).text()),
+        ("version", number(fields.version)),
+        ("version_before", number(fields.version_before)),
+        ("said by", fields.said_by.unwrap_or_default()),
+        ("asserted by", by),
+        ("changed", fields.changed.unwrap_or_default().join(" ")),
+        ("present", fields.present.unwrap_or_default().join(" ")),
+        ("sequence", number(fields.sequence)),
+        ("kind_sequence", number(fields.kind_sequence)),
     ]
 }

@@ -119,7 +119,7 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
 }
 
 /// The kind of a name, or an error with the names that there are.
-fn find(opened: &Opened, name: &str) -> Result<KindInfo> {
+pub(super) fn find(opened: &Opened, name: &str) -> Result<KindInfo> {
     if let Some(kind) = opened.reader.kind_named(name) {
         return Ok((*kind).clone());
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
-use esker::dump::{FrameInfo, Item, key_text, rfc3339};
-use esker::{Codec, Keep, KindId, Owner, Region, Seq};
+use esker::dump::{FrameInfo, Item, Payload, Value, key_text, rfc3339};
+use esker::{Codec, Keep, KindId, Owner, Region, Seq, View};
 use serde::Serialize;
 use serde_json::json;
 
@@ -102,7 +102,9 @@ struct KindSum {
     versions: BTreeSet<u16>,
     entries: u64,
     bytes: u64,
-    last: Option<i64>,
+    last: Option<(u64, i64)>,
+    /// Of a kind of live state, the newest row that is no deletion.
+    newest_row: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -120,6 +122,9 @@ struct KindLine {
     bytes: u64,
     last_write: Option<String>,
     last_write_ns: Option<String>,
+    last_seq: Option<u64>,
+    /// Of a kind of live state, the fields as its newest row has them, each with the type of its value.
+    types: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> {
@@ -134,7 +139,10 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
         sum.versions.extend(frame.schema_version);
         sum.entries += 1;
         sum.bytes += frame.frame_bytes;
-        sum.last = Some(frame.time);
+        sum.last = Some((frame.seq, frame.time));
+        if frame.row_operation().is_some() && !frame.tombstone {
+            sum.newest_row = Some(frame.seq);
+        }
     })?;
     let count = sums.len();
     let view = opened.reader.view()?;
@@ -152,8 +160,10 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
             fields: info.map(|info| info.fields.clone()).unwrap_or_default(),
             entries: sum.entries,
             bytes: sum.bytes,
-            last_write: sum.last.map(rfc3339),
-            last_write_ns: sum.last.map(|time| time.to_string()),
+            last_write: sum.last.map(|(_, time)| rfc3339(time)),
+            last_write_ns: sum.last.map(|(_, time)| time.to_string()),
+            last_seq: sum.last.map(|(seq, _)| seq),
+            types: sum.newest_row.and_then(|row| types(&opened, &view, row)),
         };
         if output.is_json() {
             output.typed("kind", &line)?;
@@ -171,6 +181,8 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
             line.bytes.to_string(),
             line.last_write.unwrap_or_else(|| "-".to_owned()),
             line.fields.join(","),
+            optional(line.last_seq),
+            line.types.map_or_else(|| "-".to_owned(), |types| text_of_types(&types)),
         ]);
     }
     output.table(
@@ -185,6 +197,8 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
             "bytes",
             "last write",
             "fields",
+            "last",
+            "types",
         ],
         rows,
     )?;
@@ -192,6 +206,27 @@ pub(crate) fn kinds(args: &args::Store, output: &mut Output) -> Result<Outcome> 
         output.typed("summary", &json!({ "kinds": count, "damaged": damaged }))?;
     }
     Ok(Outcome::of_findings(damaged))
+}
+
+/// The types of a row's fields. The registry has their names only, and the application has their types: what the newest row
+/// says is all that there is to go by.
+fn types(opened: &Opened, view: &View, row: u64) -> Option<serde_json::Map<String, serde_json::Value>> {
+    // One that cannot be read was told of.
+    let entry = view.get(Seq::new(row)?).ok()??;
+    let Payload::Value(Value::Map(fields)) = opened.dump.payload(&FrameInfo::of_entry(&entry)) else {
+        return None;
+    };
+    let named = fields.into_iter().filter_map(|(name, value)| match name {
+        Value::Text(name) => Some((name, value.type_name().into())),
+        _ => None,
+    });
+    Some(named.collect())
+}
+
+fn text_of_types(types: &serde_json::Map<String, serde_json::Value>) -> String {
+    let text =
+        |(name, what): (&String, &serde_json::Value)| format!("{name}:{}", what.as_str().unwrap_or("-"));
+    types.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 /// What is counted of an entity.
