@@ -292,6 +292,13 @@ impl ErrorKind {
     }
 }
 
+impl fmt::Display for ErrorKind {
+    /// As an error says it, in words: `no store there`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 /// An error of this crate: a kind, what was attempted, where, and with which numbers.
 pub struct Error(Box<Inner>);
 

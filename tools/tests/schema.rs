@@ -128,7 +128,7 @@ fn every_line_of_every_command_is_as_the_schema_says() {
     types.extend(run_all(&empty.path(), &facts.path(), &document));
     types.extend(run_all(&damaged.path(), &state, &document));
     types.extend(run_all(&state, &facts.path(), &document));
-    // Those of a follower that is overtaken are shown by the tests of following.
+    // What a follower prints that is overtaken, the test of that holds against its schema.
     let all: BTreeSet<String> = document["$defs"].as_object().unwrap().keys().cloned().collect();
     let unseen: Vec<&String> = all.difference(&types).filter(|what| *what != "gap").collect();
     assert!(unseen.is_empty(), "no command here prints lines of the types {unseen:?}");

@@ -73,6 +73,10 @@ fn every_kind_of_error_is_explained_under_the_names_that_it_has() {
     let all = run(&["explain"]);
     let listed = |name: &str| all.rows().iter().any(|row| row[0] == name);
     assert!(ErrorKind::ALL.iter().all(|kind| listed(kind.name())), "{}", all.stdout);
+    // As errors and verifications say it: a word may stand for several pages.
+    assert_eq!(run(&["explain", "no store there"]).rows()[0][1], "not-found (error)");
+    let derived = run(&["explain", "derived"]).stdout;
+    assert_eq!(derived.lines().filter(|line| line.starts_with("code\tderived-")).count(), 2, "{derived}");
     let unknown = run(&["explain", "nothing"]);
     assert_eq!((unknown.code, &*unknown.stdout), (Some(2), ""));
     assert!(unknown.stderr.contains("no error and no finding \"nothing\""), "{}", unknown.stderr);

@@ -15,7 +15,8 @@ use crate::schema;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// The name of an error (`locked`, `NotAStore`) or of a finding (`damaged-segment`); all without it
+    /// The name of an error (`locked`, `NotAStore`, `no space left`) or of a finding (`damaged-segment`, `derived`); all
+    /// without it
     code: Option<String>,
 }
 
@@ -40,31 +41,44 @@ pub(crate) struct Schema {
 }
 
 pub(crate) fn explain(args: &Explain, output: &mut Output) -> Result<Outcome> {
-    output.header("explain", &json!({}))?;
     let pages: Vec<Explanation> = match &args.code {
         None => explain::all().collect(),
-        Some(code) => vec![explain::find(code).ok_or_else(|| unknown(code))?],
+        Some(code) => explain::find(code),
     };
+    if let (Some(code), []) = (&args.code, pages.as_slice()) {
+        return Err(unknown(code).into());
+    }
+    output.header("explain", &json!({}))?;
     if output.is_json() {
         pages.iter().try_for_each(|page| output.typed("explanation", page))?;
         output.typed("summary", &json!({ "shown": pages.len() }))?;
         return Ok(Outcome::Fine);
     }
-    if let ([page], Some(_)) = (pages.as_slice(), &args.code) {
-        let words = page.words;
-        let mut pairs = vec![
-            ("code", format!("{} ({})", page.code, page.of)),
-            ("means", words.meaning.to_owned()),
-            ("comes about", words.cause.to_owned()),
-            ("lost", words.lost.to_owned()),
-        ];
-        pairs.extend(words.next.iter().map(|step| ("next", (*step).to_owned())));
-        output.pairs(&pairs)?;
+    if args.code.is_some() {
+        for (nth, page) in pages.iter().enumerate() {
+            if nth > 0 {
+                output.line("")?;
+            }
+            print(page, output)?;
+        }
         return Ok(Outcome::Fine);
     }
     let rows = pages.iter().map(|page| [page.code, page.of, page.words.meaning].map(str::to_owned).to_vec());
     output.table(&["code", "of", "means"], rows.collect())?;
     Ok(Outcome::Fine)
+}
+
+/// One page.
+fn print(page: &Explanation, output: &mut Output) -> Result<()> {
+    let words = page.words;
+    let mut pairs = vec![
+        ("code", format!("{} ({})", page.code, page.of)),
+        ("means", words.meaning.to_owned()),
+        ("comes about", words.cause.to_owned()),
+        ("lost", words.lost.to_owned()),
+    ];
+    pairs.extend(words.next.iter().map(|step| ("next", (*step).to_owned())));
+    Ok(output.pairs(&pairs)?)
 }
 
 fn unknown(code: &str) -> Usage {

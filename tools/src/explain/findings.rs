@@ -66,6 +66,18 @@ impl Code {
         }
     }
 
+    /// The word before a finding and the verdict behind it, as `verify` prints them, where they are no codes themselves.
+    pub(super) fn said_as(self) -> &'static [&'static str] {
+        match self {
+            Self::DamagedSegment | Self::DamagedPart | Self::DamagedManifest | Self::MisplacedFile => {
+                &["damage", "invalid"]
+            }
+            Self::DerivedIndex | Self::DerivedEntities | Self::LockPage => &["derived", "invalid"],
+            Self::Undecodable => &["payload", "invalid"],
+            Self::Unread | Self::Note | Self::Incomplete => &[],
+        }
+    }
+
     pub(super) fn words(self) -> Words {
         match self {
             Self::DamagedSegment | Self::DamagedPart | Self::DamagedManifest | Self::MisplacedFile => {

@@ -30,9 +30,7 @@ pub(crate) struct Explanation {
 /// All pages: errors in the order of their declaration, then findings.
 pub(crate) fn all() -> impl Iterator<Item = Explanation> {
     let errors = ErrorKind::ALL.iter().filter_map(|kind| of_error(*kind));
-    let findings =
-        Code::ALL.iter().map(|code| Explanation { code: code.name(), of: "finding", words: code.words() });
-    errors.chain(findings)
+    errors.chain(Code::ALL.iter().map(|code| of_finding(*code)))
 }
 
 /// The page about a kind of error.
@@ -40,10 +38,21 @@ pub(crate) fn of_error(kind: ErrorKind) -> Option<Explanation> {
     errors::of(kind).map(|words| Explanation { code: kind.name(), of: "error", words })
 }
 
-/// The page of a code, however it is written: `not-found`, `NotFound`, `not found`, `NOT_FOUND`.
-pub(crate) fn find(code: &str) -> Option<Explanation> {
+/// The pages of a code, however it is written: `not-found`, `NotFound`, `not found`, `NOT_FOUND`, or `no store there`, as the
+/// error says it; of a word that `verify` prints, all that it may stand for.
+pub(crate) fn find(code: &str) -> Vec<Explanation> {
     let wanted = plain(code);
-    all().find(|page| plain(page.code) == wanted)
+    let is_named = |page: &Explanation| plain(page.code) == wanted;
+    if let Some(page) = all().find(is_named) {
+        return vec![page];
+    }
+    let said = ErrorKind::ALL.iter().filter(|kind| plain(&kind.to_string()) == wanted);
+    let findings = Code::ALL.iter().filter(|code| code.said_as().contains(&&*wanted));
+    said.filter_map(|kind| of_error(*kind)).chain(findings.map(|code| of_finding(*code))).collect()
+}
+
+fn of_finding(code: Code) -> Explanation {
+    Explanation { code: code.name(), of: "finding", words: code.words() }
 }
 
 fn plain(code: &str) -> String {
@@ -76,12 +85,29 @@ mod tests {
 
     #[test]
     fn a_code_is_found_however_it_is_written() {
-        for code in ["not-found", "NotFound", "NOT_FOUND", "not found"] {
-            assert_eq!(find(code).map(|page| page.code), Some("not-found"), "{code}");
+        let codes = |code: &str| find(code).iter().map(|page| page.code).collect::<Vec<_>>();
+        for code in ["not-found", "NotFound", "NOT_FOUND", "not found", "no store there"] {
+            assert_eq!(codes(code), ["not-found"], "{code}");
         }
         for kind in ErrorKind::ALL {
-            assert_eq!(find(&format!("{kind:?}")).map(|page| page.code), Some(kind.name()));
+            assert_eq!(codes(&format!("{kind:?}")), [kind.name()]);
+            assert!(codes(&kind.to_string()).contains(&kind.name()), "{kind}");
         }
-        assert!(find("nothing").is_none() && find("").is_none());
+        assert!(find("nothing").is_empty() && find("").is_empty());
+    }
+
+    #[test]
+    fn every_word_that_a_verification_prints_has_pages() {
+        for (word, count) in [
+            ("damage", 4),
+            ("derived", 3),
+            ("unread", 1),
+            ("note", 1),
+            ("payload", 1),
+            ("invalid", 8),
+            ("incomplete", 1),
+        ] {
+            assert_eq!(find(word).len(), count, "{word}");
+        }
     }
 }

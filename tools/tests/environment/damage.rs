@@ -73,8 +73,9 @@ fn damage_in_a_segment_is_named_with_its_place_and_what_is_lost() {
     let (third, _) = place(&sample.text(), 100);
     let other = format!("{third:010}.seg");
     assert!(third > segment);
-    type Spoil<'a> = &'a dyn Fn(&Copy);
-    let ladder: [(&str, Spoil<'_>, &str, Option<u64>, Option<(u64, u64)>); 6] = [
+    // What is done, to which file, and the place and the Seqs that have to be named.
+    type Rung<'a> = (&'a str, &'a dyn Fn(&Copy), &'a str, Option<u64>, Option<(u64, u64)>);
+    let ladder: [Rung<'_>; 6] = [
         ("a frame's payload", &|copy| copy.flip(&file, offset + 80), &file, Some(offset), Some((7, 7))),
         ("a frame's header", &|copy| copy.flip(&file, offset + 8), &file, Some(offset), Some((7, 7))),
         ("a segment's header", &|copy| copy.flip(&other, 20), &other, None, None),
