@@ -123,6 +123,78 @@ pub enum ErrorKind {
     ReactionLoop,
 }
 
+/// A kind that has no name here does not compile, and one that has is one of all.
+macro_rules! names {
+    ($($kind:ident $name:literal,)*) => {
+        impl ErrorKind {
+            /// All kinds, in the order of their declaration.
+            ///
+            /// ```
+            /// use esker::ErrorKind;
+            /// let locked = ErrorKind::ALL.iter().find(|kind| kind.name() == "locked");
+            /// assert_eq!(locked, Some(&ErrorKind::Locked));
+            /// ```
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The name of the kind for a log or a command line, which no later version changes: `not-found`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    NotADirectory "not-a-directory",
+    NotFound "not-found",
+    AlreadyExists "already-exists",
+    NotAStore "not-a-store",
+    FormatTooNew "format-too-new",
+    Locked "locked",
+    PermissionDenied "permission-denied",
+    Io "io",
+    NoSpace "no-space",
+    Corrupt "corrupt",
+    Poisoned "poisoned",
+    Closed "closed",
+    InvalidOptions "invalid-options",
+    InvalidInput "invalid-input",
+    BatchTooLarge "batch-too-large",
+    Conflict "conflict",
+    KeyReused "key-reused",
+    UnknownKind "unknown-kind",
+    KindMismatch "kind-mismatch",
+    OwnedByState "owned-by-state",
+    Schema "schema",
+    TypeMismatch "type-mismatch",
+    SourceClaimed "source-claimed",
+    SourceEnded "source-ended",
+    EpochOpen "epoch-open",
+    Codec "codec",
+    LimitReached "limit-reached",
+    Forked "forked",
+    UnsupportedFileSystem "unsupported-file-system",
+    Compacted "compacted",
+    Lost "lost",
+    Rewound "rewound",
+    CursorInUse "cursor-in-use",
+    CursorMismatch "cursor-mismatch",
+    UnknownCursor "unknown-cursor",
+    EraChanged "era-changed",
+    Lagged "lagged",
+    IsBackup "is-backup",
+    WouldDeadlock "would-deadlock",
+    Reaction "reaction",
+    Disconnected "disconnected",
+    Halted "halted",
+    Timeout "timeout",
+    Target "target",
+    ReactionLoop "reaction-loop",
+}
+
 impl ErrorKind {
     fn text(self) -> &'static str {
         match self {
@@ -217,6 +289,13 @@ impl ErrorKind {
             Self::Forked => "open the store in the child under its own directory, or use a Reader",
             _ => return None,
         })
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    /// As an error says it, in words: `no store there`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

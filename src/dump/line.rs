@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::dump::frame::FrameInfo;
 use crate::dump::payload::{Payload, PayloadStyle};
 use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
+use crate::dump::translate::Translators;
 use crate::dump::value::Value;
 use crate::format::frame::flag;
 use crate::format::source::SourceInfo;
@@ -26,6 +27,7 @@ pub struct Dump {
     /// Names by number; `None`: nobody asked for them.
     sources: Option<HashMap<u8, String>>,
     style: PayloadStyle,
+    translators: Translators,
     physical: bool,
 }
 
@@ -103,6 +105,9 @@ pub struct Fields {
     pub checksums_good: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
+    /// What a translator made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_hex: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,6 +134,14 @@ impl Dump {
     #[must_use]
     pub fn payloads(mut self, style: PayloadStyle) -> Self {
         self.style = style;
+        self
+    }
+
+    /// What makes text of payloads whose codec is an application's own, where the style is
+    /// [`PayloadStyle::Auto`]. Default: nothing does.
+    #[must_use]
+    pub fn translators(mut self, translators: Translators) -> Self {
+        self.translators = translators;
         self
     }
 
@@ -182,6 +195,15 @@ impl Dump {
     #[must_use]
     pub fn payload(&self, frame: &FrameInfo) -> Payload {
         let kind = frame.kind.and_then(|kind| self.kind(kind));
+        if self.style == PayloadStyle::Auto
+            && !Payload::is_of_nothing(frame)
+            && let Some(text) = kind.and_then(|kind| self.translators.text(&kind.name, &frame.payload))
+        {
+            return match text {
+                Ok(text) => Payload::Translated(text),
+                Err(error) => Payload::Undecodable(frame.payload.clone(), error),
+            };
+        }
         Payload::of(frame, kind.map(|kind| &**kind), self.style)
     }
 
@@ -234,10 +256,12 @@ impl Dump {
     /// Everything about the frame.
     #[must_use]
     pub fn fields(&self, frame: &FrameInfo) -> Fields {
+        let mut payload_text = None;
         let (mut payload, mut payload_hex, mut payload_base64, mut decode_error) = (None, None, None, None);
         match self.payload(frame) {
             Payload::Value(value) => payload = Some(value),
             Payload::Text(text) => payload = Some(Value::Text(text)),
+            Payload::Translated(text) => payload_text = Some(text),
             Payload::Hex(digits) if self.style == PayloadStyle::Hex => payload_hex = Some(digits),
             Payload::Hex(_) => payload_base64 = Some(base64(&frame.payload)),
             Payload::Base64(digits) => payload_base64 = Some(digits),
@@ -296,6 +320,7 @@ impl Dump {
             kind_sequence: number.map(|event| event.sequence.1),
             checksums_good: frame.head_good && frame.body_good,
             payload,
+            payload_text,
             payload_hex,
             payload_base64,
             decode_error,

@@ -34,6 +34,7 @@ mod line;
 mod payload;
 mod survey;
 mod text;
+mod translate;
 mod value;
 mod walk;
 
@@ -45,6 +46,7 @@ pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
 pub use text::{
     base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text,
 };
+pub use translate::Translators;
 pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};
 pub use walk::{Frames, Item};
 

@@ -35,6 +35,8 @@ pub enum PayloadStyle {
 pub enum Payload {
     /// Decoded by the kind's codec.
     Value(Value),
+    /// Text that a translator made of it.
+    Translated(String),
     /// Text.
     Text(String),
     /// Hexadecimal digits, asked for or because the bytes say nothing.
@@ -48,6 +50,11 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// True of a row or an operation of which nothing is left, so that there is nothing to decode.
+    pub(crate) fn is_of_nothing(frame: &FrameInfo) -> bool {
+        (frame.row.is_some() || frame.event.is_some()) && frame.payload.is_empty()
+    }
+
     pub(crate) fn of(frame: &FrameInfo, kind: Option<&KindInfo>, style: PayloadStyle) -> Self {
         let bytes = &frame.payload;
         match style {
@@ -63,9 +70,7 @@ impl Payload {
             PayloadStyle::Auto | PayloadStyle::Lengths if frame.is_system() => Self::of_system(frame),
             PayloadStyle::Lengths => Self::lengths(bytes, kind),
             // Nothing is left of its row.
-            PayloadStyle::Auto if (frame.row.is_some() || frame.event.is_some()) && bytes.is_empty() => {
-                Self::Absent
-            }
+            PayloadStyle::Auto if Self::is_of_nothing(frame) => Self::Absent,
             PayloadStyle::Auto => match kind.map(|kind| kind.codec) {
                 Some(Codec::MessagePack) => Value::from_message_pack(bytes)
                     .map_or_else(|error| Self::Undecodable(bytes.clone(), error), Self::Value),
@@ -210,7 +215,7 @@ impl Payload {
     pub fn text(&self) -> String {
         match self {
             Self::Value(value) => value.to_string(),
-            Self::Text(text) => escaped(text, false),
+            Self::Text(text) | Self::Translated(text) => escaped(text, false),
             Self::Hex(digits) if digits.is_empty() => String::new(),
             Self::Hex(digits) => format!("hex:{digits}"),
             Self::Base64(digits) => digits.clone(),

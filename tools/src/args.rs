@@ -82,6 +82,14 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Brings a store of an older format to this one, in a new directory
     Upgrade(Upgrade),
+    /// What an error or a finding means, how it comes about, what was lost, and what to do
+    Explain(crate::commands::shell::Explain),
+    /// Completions of commands and options, for a shell to read
+    Completions(crate::commands::shell::Completions),
+    /// The manual: one page to stdout, or all pages into a directory
+    Man(crate::commands::shell::Man),
+    /// The shape of the JSON lines, as a JSON Schema
+    Schema(crate::commands::shell::Schema),
 }
 
 impl Command {
@@ -356,6 +364,9 @@ pub(crate) struct Verify {
     /// Every frame, and whether the derived files say what the log says (the default)
     #[arg(long)]
     pub(crate) full: bool,
+    /// Decode every payload, too, by the codec and the fields of its kind
+    #[arg(long, conflicts_with = "quick")]
+    pub(crate) decode: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,11 +9,14 @@ pub mod exchange;
 
 mod args;
 mod commands;
+mod explain;
 mod filter;
 mod near;
 mod outcome;
 mod output;
 mod place;
+mod program;
+mod schema;
 mod span;
 mod store;
 mod translate;
@@ -21,13 +24,13 @@ mod translate;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Args, Command, Cursor, Limits};
-use crate::outcome::{Outcome, exit_code};
+use crate::outcome::Outcome;
 use crate::output::Output;
 
-/// Runs the tool for a command line, of which the first word is the program's name.
+pub use crate::program::Tool;
+
+/// Runs the tool as it is for a command line, of which the first word is the program's name.
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
@@ -36,34 +39,7 @@ use crate::output::Output;
 /// }
 /// ```
 pub fn run(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
-    let args = match Args::try_parse_from(words) {
-        Ok(args) => args,
-        Err(answer) => {
-            // Help and version are answers too, and come on stdout.
-            let code = u8::try_from(answer.exit_code()).unwrap_or(2);
-            return match answer.print() {
-                Err(error) => exit_code(&error.into()),
-                Ok(()) => ExitCode::from(code),
-            };
-        }
-    };
-    let mut output = Output::new(args.json);
-    let done = command(&args, &mut output).and_then(|outcome| {
-        output.flush()?;
-        Ok(outcome)
-    });
-    match done {
-        Ok(outcome) => outcome.into(),
-        Err(error) => {
-            let code = exit_code(&error);
-            if code != ExitCode::SUCCESS {
-                output::error(&format!("{error:#}"));
-            }
-            // What was found before the failure is data still; a second failure says nothing new.
-            let _ = output.flush();
-            code
-        }
-    }
+    Tool::new().run(words)
 }
 
 fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
@@ -97,6 +73,10 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Import(import) => commands::exchange::import(import, output, &interrupt),
         Command::Diff(diff) => commands::diff::diff(diff, output),
         Command::Upgrade(upgrade) => commands::upgrade::upgrade(upgrade, output),
+        Command::Explain(explain) => commands::shell::explain(explain, output),
+        Command::Completions(completions) => commands::shell::completions(completions, output),
+        Command::Man(man) => commands::shell::man(man, output),
+        Command::Schema(schema) => commands::shell::schema(schema, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
     }
 }

@@ -1,11 +1,28 @@
 //! What leaves the program: one locked stdout for data, stderr for everything else.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::sync::OnceLock;
 
 use crate::exchange::SCHEMA;
 use anstyle::{AnsiColor, Style};
-use esker::dump::escaped;
+use esker::dump::{Translators, escaped};
 use serde::Serialize;
+
+/// What the tool is called where nobody calls it otherwise.
+pub(crate) const NAME: &str = "esker";
+
+/// What this program is called: there is one in a process.
+static CALLED: OnceLock<&'static str> = OnceLock::new();
+
+/// Says what this program is called. The first name stays.
+pub(crate) fn call_it(name: &'static str) {
+    let _ = CALLED.set(name);
+}
+
+/// What this program is called.
+pub(crate) fn name() -> &'static str {
+    CALLED.get().copied().unwrap_or(NAME)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -21,6 +38,7 @@ pub(crate) struct Output {
     out: BufWriter<StdoutLock<'static>>,
     mode: Mode,
     bold: Style,
+    translators: Translators,
 }
 
 /// The first of the JSON lines.
@@ -56,7 +74,17 @@ impl Output {
             (false, false) => Mode::Tabs,
         };
         let bold = if colour { Style::new().bold() } else { Style::new() };
-        Self { out: BufWriter::new(stdout.lock()), mode, bold }
+        Self { out: BufWriter::new(stdout.lock()), mode, bold, translators: Translators::new() }
+    }
+
+    /// With the codecs that only an application knows.
+    pub(crate) fn translating(mut self, translators: Translators) -> Self {
+        self.translators = translators;
+        self
+    }
+
+    pub(crate) fn translators(&self) -> &Translators {
+        &self.translators
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -215,5 +243,5 @@ pub(crate) fn error(text: &str) {
 
 fn say(style: Style, label: &str, text: &str) {
     // Where stderr is gone there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "esker: {style}{label}{style:#}: {}", one_line(text));
+    let _ = writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(text));
 }

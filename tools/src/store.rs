@@ -22,7 +22,8 @@ pub(crate) struct Opened {
 
 /// Opens a store for a command, says whether it is live, and writes the header.
 pub(crate) fn open(path: &Path, command: &'static str, output: &mut Output) -> Result<Opened> {
-    let opened = look(path)?;
+    let mut opened = look(path)?;
+    opened.dump = std::mem::take(&mut opened.dump).translators(output.translators().clone());
     opened.note_live();
     output.header(command, &opened.description())?;
     Ok(opened)

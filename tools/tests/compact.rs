@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+#[path = "support/schema.rs"]
+mod schema;
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
 
@@ -571,6 +573,8 @@ fn a_follower_that_compaction_overtakes_says_what_it_missed_and_goes_on() {
         assert!(missed > 200, "{missed}");
         let stderr = String::from_utf8(output.stderr).unwrap();
         if json {
+            let shape: Value = serde_json::from_str(&run(&["schema", "--type", "gap"]).stdout).unwrap();
+            assert_eq!(schema::faults(&shape, &gaps[0], &shape), [""; 0]);
             assert_eq!((gaps.len(), &gaps[0]["reason"]), (1, &json!("compacted")), "{gaps:?}");
             let range = gaps[0]["first_seq"].as_u64().unwrap()..=gaps[0]["last_seq"].as_u64().unwrap();
             let is_told = |seq: &u64| shown.contains(seq) || range.contains(seq);

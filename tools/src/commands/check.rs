@@ -8,7 +8,9 @@ use esker::{Check, Severity, Verdict, Verification};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::decode::{Decoded, decode};
 use crate::args;
+use crate::explain::Code;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::store::{self, describe};
@@ -16,7 +18,7 @@ use crate::store::{self, describe};
 pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome> {
     let path = &args.store.path;
     let check = if args.quick { Check::Quick } else { Check::Full };
-    let verification = busy("verifying", || esker::verify(path, check))?;
+    let mut verification = busy("verifying", || esker::verify(path, check))?;
     if let Some(holder) = &verification.live {
         output::note(&format!("live, writer pid {}", holder.pid));
     }
@@ -31,7 +33,11 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
     output.header("verify", &description)?;
     for finding in &verification.findings {
         if output.is_json() {
-            output.typed("finding", &store::named(finding, finding.segment)?)?;
+            let mut named = store::named(finding, finding.segment)?;
+            if let Some(fields) = named.as_object_mut() {
+                fields.insert("code".to_owned(), Code::of(finding.severity, &finding.file).name().into());
+            }
+            output.typed("finding", &named)?;
         } else {
             let severity = match finding.severity {
                 Severity::Damage => "damage",
@@ -43,7 +49,15 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
             output.tabs(&[severity.to_owned(), finding.to_string()])?;
         }
     }
-    conclude(&verification, check, path, output)?;
+    let decoded = if args.decode { decode(path, output)? } else { None };
+    let bad = decoded.map_or(0, |decoded| decoded.undecodable);
+    let incomplete = args.decode && decoded.is_none();
+    verification.verdict = match verification.verdict {
+        Verdict::Valid | Verdict::Incomplete if bad > 0 => Verdict::Invalid,
+        Verdict::Valid if incomplete => Verdict::Incomplete,
+        verdict => verdict,
+    };
+    conclude(&verification, decoded, check, path, output)?;
     Ok(match verification.verdict {
         Verdict::Valid => Outcome::Fine,
         _ => Outcome::Findings,
@@ -54,17 +68,14 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
 const COUNTS: [&str; 7] = ["frames", "batches", "entries", "entities", "kinds", "bytes", "first_seq"];
 
 /// The verdict, the counts, and what to do next.
-fn conclude(verification: &Verification, check: Check, path: &Path, output: &mut Output) -> Result<()> {
-    let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
-    let path = path.display();
-    let next = match verification.verdict {
-        Verdict::Valid => None,
-        _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
-        _ if any(Severity::Derived) => {
-            Some("remove the derived files named above while nobody has the store open".to_owned())
-        }
-        _ => Some(format!("make everything readable, then esker verify {path}")),
-    };
+fn conclude(
+    verification: &Verification,
+    decoded: Option<Decoded>,
+    check: Check,
+    path: &Path,
+    output: &mut Output,
+) -> Result<()> {
+    let next = next_step(verification, decoded, path);
     if output.is_json() {
         let mut summary = serde_json::to_value(verification)?;
         if let Some(fields) = summary.as_object_mut() {
@@ -72,6 +83,10 @@ fn conclude(verification: &Verification, check: Check, path: &Path, output: &mut
             fields.remove("findings");
             fields.insert("findings".to_owned(), verification.findings.len().into());
             fields.insert("live".to_owned(), verification.live.as_ref().map(store::holder).into());
+            if let Some(Decoded { payloads, undecodable }) = decoded {
+                fields.insert("decoded".to_owned(), payloads.into());
+                fields.insert("undecodable".to_owned(), undecodable.into());
+            }
             if check == Check::Quick {
                 COUNTS.iter().for_each(|count| drop(fields.remove(*count)));
             }
@@ -98,9 +113,41 @@ fn conclude(verification: &Verification, check: Check, path: &Path, output: &mut
         Check::Quick => pairs.retain(|(name, _)| !COUNTS.contains(name)),
         _ => pairs.retain(|(name, _)| *name != "check"),
     }
+    if let Some(Decoded { payloads, undecodable }) = decoded {
+        pairs.push(("payloads", format!("{payloads}, of which {undecodable} do not decode")));
+    }
     pairs.extend(next.map(|next| ("next", next)));
+    if verification.verdict != Verdict::Valid {
+        let code = verification
+            .findings
+            .iter()
+            .filter(|finding| finding.severity != Severity::Note)
+            .map(|finding| Code::of(finding.severity, &finding.file))
+            .next()
+            .or(decoded.filter(|decoded| decoded.undecodable > 0).map(|_| Code::Undecodable))
+            .unwrap_or(Code::Incomplete);
+        pairs.push(("more", format!("{} explain {}", output::name(), code.name())));
+    }
     output.pairs(&pairs)?;
     Ok(())
+}
+
+/// What to do about what was found.
+fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path) -> Option<String> {
+    let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
+    let path = path.display();
+    match verification.verdict {
+        Verdict::Valid => None,
+        _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
+        _ if any(Severity::Derived) => {
+            Some("remove the derived files named above while nobody has the store open".to_owned())
+        }
+        _ if any(Severity::Unread) => Some(format!("make everything readable, then esker verify {path}")),
+        _ if decoded.is_some_and(|decoded| decoded.undecodable > 0) => {
+            Some("look at the application that wrote these kinds; nothing is damaged".to_owned())
+        }
+        _ => Some(format!("make everything readable, then esker verify {path}")),
+    }
 }
 
 pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome> {

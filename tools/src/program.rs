@@ -1,0 +1,112 @@
+//! The tool as a program: its name, the codecs that it knows, and one run of it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use esker::dump::Translators;
+
+use crate::args::Args;
+use crate::explain;
+use crate::outcome::exit_code;
+use crate::output::{self, Output};
+
+/// The tool, for an application that links its own: with its name, and with the codecs that only it knows.
+///
+/// ```no_run
+/// # use std::process::ExitCode;
+/// fn main() -> ExitCode {
+///     esker_tools::Tool::new()
+///         .name("harbour")
+///         .translate("invoice", |payload| std::str::from_utf8(payload).map(|text| text.replace(';', "\t")))
+///         .run(std::env::args_os())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tool {
+    name: &'static str,
+    translators: Translators,
+}
+
+impl Default for Tool {
+    fn default() -> Self {
+        Self { name: output::NAME, translators: Translators::new() }
+    }
+}
+
+impl Tool {
+    /// The tool as it is: `esker`, with the codecs that stores name themselves.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the program a name: in its help, its manual, its completions and its messages. Default: `esker`.
+    ///
+    /// In the header of JSON lines `tool` stays `esker`: it says who makes the lines.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Makes text of the payloads of a kind, wherever they are shown; in JSON lines it is `payload_text`. What it refuses
+    /// is shown as undecodable with its reason, and `verify --decode` names it.
+    #[must_use]
+    pub fn translate<E: fmt::Display>(
+        mut self,
+        kind: impl Into<String>,
+        translate: impl Fn(&[u8]) -> Result<String, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.translators = self.translators.with(kind, translate);
+        self
+    }
+
+    /// Runs the tool for a command line, of which the first word is the program's name.
+    pub fn run(self, words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+        let Self { name, translators } = self;
+        output::call_it(name);
+        let matches = command_line(name).try_get_matches_from(words);
+        let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
+            Ok(args) => args,
+            Err(answer) => {
+                // Help and version are answers too, and come on stdout.
+                let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+                return match answer.print() {
+                    Err(error) => exit_code(&error.into()),
+                    Ok(()) => ExitCode::from(code),
+                };
+            }
+        };
+        let mut output = Output::new(args.json).translating(translators);
+        let done = crate::command(&args, &mut output).and_then(|outcome| {
+            output.flush()?;
+            Ok(outcome)
+        });
+        match done {
+            Ok(outcome) => outcome.into(),
+            Err(error) => {
+                let code = exit_code(&error);
+                if code != ExitCode::SUCCESS {
+                    output::error(&format!("{error:#}{}", hint(&error)));
+                }
+                // What was found before the failure is data still; a second failure says nothing new.
+                let _ = output.flush();
+                code
+            }
+        }
+    }
+}
+
+/// The command line under a name.
+pub(crate) fn command_line(name: &'static str) -> clap::Command {
+    Args::command().name(name).bin_name(name)
+}
+
+/// Where to read more about an error. A mistake of the command line says all itself.
+fn hint(error: &anyhow::Error) -> String {
+    let kind = error.downcast_ref::<esker::Error>().map(esker::Error::kind);
+    let page = kind.filter(|kind| *kind != esker::ErrorKind::InvalidInput).and_then(explain::of_error);
+    page.map_or_else(String::new, |page| format!("; more: `{} explain {}`", output::name(), page.code))
+}

@@ -1,0 +1,45 @@
+//! The tool where it has to run: whatever its output is, wherever the store lies, and however damaged it is.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+#[path = "environment/damage.rs"]
+mod damage;
+#[path = "../examples/harbour.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
+mod harbour;
+#[path = "environment/places.rs"]
+mod places;
+#[path = "environment/streams.rs"]
+mod streams;
+#[allow(dead_code, reason = "shared with the other tests of the tool")]
+mod support;
+
+/// Commands that look at a store, with `STORE` for its path.
+pub(crate) const LOOKS: &[&str] = &[
+    "info STORE",
+    "segments STORE",
+    "kinds STORE",
+    "entities STORE",
+    "dump STORE",
+    "dump STORE --reverse --system",
+    "get STORE 1..20",
+    "hex STORE 1",
+    "stats STORE",
+    "stats STORE --format prometheus",
+    "cursors STORE",
+    "cursor list STORE",
+    "verify STORE",
+    "verify STORE --decode",
+    "compact STORE",
+    "export STORE",
+    "diff STORE STORE",
+];
+
+/// Commands about the tool itself.
+pub(crate) const OF_ITSELF: &[&str] =
+    &["explain", "explain locked", "completions bash", "man", "schema", "--help", "--version"];
+
+/// The words of a command on a store.
+pub(crate) fn words<'a>(command: &'a str, store: &'a str) -> Vec<&'a str> {
+    command.split(' ').map(|word| if word == "STORE" { store } else { word }).collect()
+}
