@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Cursor(Cursor),
     /// Every checksum, chain and index, and a verdict
     Verify(Verify),
+    /// Draws a store: one page of six pictures with their numbers, to be opened in a browser
+    Report(crate::commands::report::Args),
     /// Saves everything good of a damaged store into a new one, and says what is lost
     Repair(Repair),
     /// Copies a store as it is at one moment, also while it is written

@@ -13,6 +13,7 @@ mod filter;
 mod outcome;
 mod output;
 mod place;
+mod report;
 mod span;
 mod store;
 
@@ -93,5 +94,6 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Diff(diff) => commands::diff::diff(diff, output),
         Command::Upgrade(upgrade) => commands::upgrade::upgrade(upgrade, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
+        Command::Report(args) => commands::report::run(args, output),
     }
 }

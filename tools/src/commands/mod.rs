@@ -12,5 +12,6 @@ pub(crate) mod hex;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
+pub(crate) mod report;
 pub(crate) mod stats;
 pub(crate) mod upgrade;
