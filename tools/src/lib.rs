@@ -94,6 +94,7 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Diff(diff) => commands::diff::diff(diff, output),
         Command::Upgrade(upgrade) => commands::upgrade::upgrade(upgrade, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
+        Command::Check(args) => commands::health::run(args, output),
         Command::Report(args) => commands::report::run(args, output),
     }
 }

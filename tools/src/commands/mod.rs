@@ -8,6 +8,7 @@ pub(crate) mod cursors;
 pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod exchange;
+pub(crate) mod health;
 pub(crate) mod hex;
 pub(crate) mod info;
 pub(crate) mod keep;

@@ -44,8 +44,8 @@ pub(super) fn draw(model: &Model) -> String {
 fn note(model: &Model, heat: &Heat) -> String {
     let about = if heat.one_in > 1 { "about " } else { "" };
     let mut note = format!(
-        "The most written of {about}{} entities, from left to right over {} columns: the higher and darker, the more \
-         entries in that time.",
+        "The most written of {about}{} entities, from left to right over {} columns: the higher and stronger, the \
+         more entries in that time, by the square root.",
         grouped(heat.entities),
         model.used_columns
     );
@@ -70,12 +70,14 @@ fn draw_row(svg: &mut Svg, model: &Model, row: &HeatRow, top: u64, most: u64) {
     let floor = Tenths::of(top + ROW - 2);
     svg.line("grid", (Tenths::of(LEFT), floor), (Tenths::of(WIDTH - RIGHT), floor), "");
     for (column, cell) in row.cells.iter().copied().enumerate().take(columns).filter(|(_, cell)| *cell > 0) {
-        let step = (u128::from(cell) * u128::from(STEPS)).div_ceil(u128::from(most.max(1)));
-        let step = u64::try_from(step).unwrap_or(STEPS).clamp(1, STEPS);
+        // By the root: one entry beside a thousand is still to be seen.
+        let share = u128::from(cell) * 10_000 / u128::from(most.max(1));
+        let root = u64::try_from(share.isqrt()).unwrap_or(100).clamp(1, 100);
+        let step = (root * STEPS).div_ceil(100);
         let (from, to) = (column as u64, column as u64 + 1);
         let x = Tenths::of(LEFT) + width.share(from, columns as u64);
         let end = Tenths::of(LEFT) + width.share(to, columns as u64);
-        let height = Tenths(step * 160 / STEPS);
+        let height = Tenths((root * 170 / 100).max(25));
         let area = Area { x, y: floor - height, width: end - x - Tenths(10), height };
         let title =
             format!("{}: {} from {}", row.name, entries(cell), Model::when(model.columns.begin(column)));

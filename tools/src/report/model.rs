@@ -119,6 +119,8 @@ pub(super) struct Cursor {
     pub(super) waited: i64,
     /// Nobody can go on under it, and why.
     pub(super) stuck: Option<String>,
+    /// A reset is what helps.
+    pub(super) is_to_be_reset: bool,
 }
 
 /// What a report shows.
@@ -256,7 +258,13 @@ fn cursor(info: CursorInfo, opened: &Opened, newest: Option<i64>) -> Cursor {
         None
     };
     let waited = newest.zip(info.next_time).map_or(0, |(newest, next)| newest.saturating_sub(next).max(0));
-    Cursor { region: store::region(&info.region, &opened.dump), info, waited, stuck }
+    Cursor {
+        region: store::region(&info.region, &opened.dump),
+        waited,
+        stuck,
+        is_to_be_reset: info.lost || info.era != era,
+        info,
+    }
 }
 
 #[derive(Debug)]

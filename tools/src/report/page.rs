@@ -110,20 +110,27 @@ fn head(model: &Model) -> String {
 
 fn verdict(model: &Model) -> (&'static str, String) {
     let damage = model.count(Severity::Damage);
-    let stuck = model.cursors.iter().filter(|cursor| cursor.stuck.is_some()).count();
+    let stuck = model.cursors.iter().filter(|cursor| cursor.stuck.is_some()).count() as u64;
     match model.verification.verdict {
         Verdict::Invalid if damage > 0 => {
             let lost = match model.verification.lost {
                 0 => String::new(),
-                lost => format!(", {} entries lost", grouped(lost)),
+                lost => format!(", {} lost", counted(lost, "entry", "entries")),
             };
-            ("bad", format!("✕ Damaged in {damage} places{lost}"))
+            ("bad", format!("✕ Damaged in {}{lost}", counted(damage as u64, "place", "places")))
         }
         Verdict::Invalid => ("warn", "~ The log is whole; derived files are not".to_owned()),
         Verdict::Incomplete => ("warn", "? Not everything could be read".to_owned()),
-        _ if model.has_findings() => ("warn", format!("! The log is whole; {stuck} cursors are stuck")),
+        _ if model.has_findings() => {
+            ("warn", format!("! The log is whole; {} stuck", counted(stuck, "cursor is", "cursors are")))
+        }
         _ => ("fine", "✓ Everything that was looked at is as it was written".to_owned()),
     }
+}
+
+/// So many of something.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
 /// What is wrong, and the command for it. Places of one kind are one step.
@@ -138,7 +145,8 @@ fn next(model: &Model) -> Vec<(String, String)> {
     }
     let path = quoted(&model.path);
     for cursor in &model.cursors {
-        let Some(why) = cursor.stuck.as_ref().filter(|_| cursor.info.damaged == 0) else { continue };
+        // What stands before damage goes on once the store is repaired.
+        let Some(why) = cursor.stuck.as_ref().filter(|_| cursor.is_to_be_reset) else { continue };
         let name = &cursor.info.name;
         let command = format!("esker cursor reset {path} {} --to oldest --execute", quoted(name));
         steps.push((format!("cursor {name} is stuck: {why}"), command));

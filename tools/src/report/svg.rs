@@ -236,7 +236,9 @@ pub(super) fn table(name: &str, caption: &str, heading: &[&str], rows: &[Vec<Str
          <caption>{0}</caption>\n<thead><tr>",
         text(caption)
     );
-    let is_number = |at: usize| rows.iter().all(|row| row.get(at).is_none_or(|cell| looks_like_number(cell)));
+    let is_number = |at: usize| {
+        !rows.is_empty() && rows.iter().all(|row| row.get(at).is_none_or(|cell| looks_like_number(cell)))
+    };
     let numbers: Vec<bool> = (0..heading.len()).map(is_number).collect();
     let class = |at: usize| if numbers.get(at) == Some(&true) { " class=\"n\"" } else { "" };
     for (at, name) in heading.iter().enumerate() {
