@@ -57,7 +57,7 @@ fn a_lost_cursor_is_critical_whatever_the_thresholds_are() {
     for kind in ["note", "doc"] {
         journal.keep(journal.kind(kind).unwrap(), Keep::Nothing).unwrap();
     }
-    journal.forget_cursor("audit");
+    journal.retire_cursor("audit").unwrap();
     sample.put(&journal, "small", Region::all(), Start::After(Seq::new(1).unwrap()));
     journal.compact(&CompactOptions::new().thorough(true)).unwrap();
     journal.close().unwrap();
