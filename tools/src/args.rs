@@ -64,6 +64,14 @@ pub(crate) enum Command {
     Cursor(Cursor),
     /// Every checksum, chain and index, and a verdict
     Verify(Verify),
+    /// The health of a store in one line and an exit code: damage, the tail, cursors, space, derived files
+    ///
+    /// It says what is worst, and what to run next. With `--format nagios` the exit codes are those of monitoring plugins: 0
+    /// OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN where the store cannot be looked at. Else they are those of every command: 1
+    /// for findings, whether they are warnings or critical
+    Check(crate::commands::health::Args),
+    /// Draws a store: one page of six pictures with their numbers, to be opened in a browser
+    Report(crate::commands::report::Args),
     /// Saves everything good of a damaged store into a new one, and says what is lost
     Repair(Repair),
     /// Copies a store as it is at one moment, also while it is written

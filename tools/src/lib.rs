@@ -16,6 +16,7 @@ mod outcome;
 mod output;
 mod place;
 mod program;
+mod report;
 mod schema;
 mod span;
 mod store;
@@ -78,5 +79,7 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Man(man) => commands::shell::man(man, output),
         Command::Schema(schema) => commands::shell::schema(schema, output),
         Command::Hex(hex) => commands::hex::hex(hex, output),
+        Command::Check(args) => commands::health::run(args, output),
+        Command::Report(args) => commands::report::run(args, output),
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Outcome {
     /// What was asked for is not in the store, which is fine otherwise.
     Missing,
     Interrupted,
+    /// What a monitoring plugin answers with.
+    Plugin(u8),
 }
 
 impl Outcome {
@@ -35,6 +37,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Findings => Self::from(1),
             Outcome::Missing => Self::from(2),
             Outcome::Interrupted => Self::from(INTERRUPTED),
+            Outcome::Plugin(code) => Self::from(code),
         }
     }
 }

@@ -216,7 +216,7 @@ fn command(what: &str, path: &Path, name: &str) -> String {
 }
 
 /// A word for a shell, quoted where it has to be.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     if word.chars().any(char::is_control) {
         return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
     }

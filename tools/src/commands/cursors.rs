@@ -22,7 +22,7 @@ use crate::store::{self, Opened};
 /// What a cursor is over, of the three that it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Over {
+pub(super) enum Over {
     Lag,
     Age,
     Bytes,
@@ -125,7 +125,12 @@ pub(crate) fn list(
 
 /// What a cursor has too much of, with both numbers. Where there is a limit at all, one under which nobody
 /// can watch is over it.
-fn excesses(cursor: &CursorInfo, age: Option<Span>, limits: Limits, era: u64) -> Vec<(Over, String)> {
+pub(super) fn excesses(
+    cursor: &CursorInfo,
+    age: Option<Span>,
+    limits: Limits,
+    era: u64,
+) -> Vec<(Over, String)> {
     let mut excesses = Vec::new();
     let is_check = limits.max_lag.is_some() || limits.max_age.is_some() || limits.max_bytes.is_some();
     if is_check && cursor.era != era {
@@ -222,7 +227,7 @@ fn report_damage(opened: &Opened, cursors: &[CursorInfo], output: &mut Output) -
 }
 
 /// Nanoseconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

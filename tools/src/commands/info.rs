@@ -21,6 +21,23 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
+    output.pairs(&screen(&opened, &sums, &cursors, damaged)?)?;
+    Ok(Outcome::of_findings(damaged))
+}
+
+/// The screen for a page: the same names and values.
+pub(crate) fn pairs(opened: &Opened) -> Result<Vec<(&'static str, String)>> {
+    let sums = Sums::of(opened)?;
+    let damaged = sums.damaged + opened.survey.damage_at_end().len() as u64;
+    screen(opened, &sums, &CursorSum::of(opened)?, damaged)
+}
+
+fn screen(
+    opened: &Opened,
+    sums: &Sums,
+    cursors: &CursorSum,
+    damaged: u64,
+) -> Result<Vec<(&'static str, String)>> {
     let reader = &opened.reader;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     let range = match (sums.first_seq, sums.last_seq) {
@@ -33,24 +50,23 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("format", esker::dump::FORMAT_VERSION.to_string()),
         ("era", reader.era().to_string()),
         ("created", rfc3339(reader.created())),
-        ("writer", writer(&opened)),
-        ("end", end(&opened, &sums)),
+        ("writer", writer(opened)),
+        ("end", end(opened, sums)),
         ("seq", range),
         ("entries", sums.entries.to_string()),
         ("entities", reader.entity_count().to_string()),
         ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
         ("sources", sources_text(reader)),
         ("cursors", cursors.text()),
-        ("floor", sums.floor_text(&opened)?),
-        ("held back by", cursors.holding_text(&sums)),
+        ("floor", sums.floor_text(opened)?),
+        ("held back by", cursors.holding_text(sums)),
         ("segments", sums.segments_text()),
         ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
     pairs.retain(|(name, value)| !matches!(*name, "sources" | "floor" | "held back by") || !value.is_empty());
-    output.pairs(&pairs)?;
-    Ok(Outcome::of_findings(damaged))
+    Ok(pairs)
 }
 
 /// Who asserts live state, by number.

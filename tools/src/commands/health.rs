@@ -1,0 +1,366 @@
+//! `check`: the health of a whole store in one line, for what watches.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use esker::dump::{SegmentInfo, SegmentState};
+use esker::{Check, CursorInfo, Severity, Verification};
+use serde::Serialize;
+use serde_json::json;
+
+use super::cursor::quoted;
+use super::cursors::{Over, excesses, now};
+use crate::args::{self, Limits};
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::span::Span;
+use crate::store::{self, Opened};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: args::Store,
+    #[command(flatten)]
+    limits: Limits,
+    /// Headers, the manifest, derived files' checksums, and the end of the log (the default)
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Every frame
+    #[arg(long)]
+    full: bool,
+    /// Bytes that should be free on the store's file system [default: two segments]
+    #[arg(long, value_name = "N")]
+    min_free: Option<u64>,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One line for a person
+    Text,
+    /// A line of a monitoring plugin, with performance data
+    Nagios,
+    /// JSON lines
+    Json,
+    /// The text exposition format 0.0.4
+    Prometheus,
+}
+
+/// How bad a trouble is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Gravity {
+    Warning,
+    Critical,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Serialize)]
+struct Trouble {
+    gravity: Gravity,
+    /// `damage`, `derived`, `unread`, `tail`, `cursor` or `space`.
+    about: &'static str,
+    what: String,
+    /// The command to run.
+    next: String,
+}
+
+/// What was looked at.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    entries: u64,
+    file_bytes: u64,
+    free_bytes: u64,
+    unfinished_bytes: u64,
+    damaged: u64,
+    derived: u64,
+    lost_cursors: u64,
+    cursors: u64,
+    max_lag: u64,
+    max_age_seconds: u64,
+    max_held_bytes: u64,
+}
+
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
+    if args.format == Format::Json {
+        output.use_json();
+    }
+    let is_nagios = args.format == Format::Nagios && !output.is_json();
+    let (numbers, troubles) = match look(args, output) {
+        Err(error) if is_nagios => {
+            output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&format!("{error:#}"))))?;
+            return Ok(Outcome::Plugin(3));
+        }
+        looked => looked?,
+    };
+    // The worst comes first; of equals, the order in which they were found.
+    let worst = troubles.iter().rev().max_by_key(|trouble| trouble.gravity);
+    match args.format {
+        _ if output.is_json() => print_json(&numbers, &troubles, worst, output)?,
+        Format::Nagios => {
+            output.line(&nagios(&args.limits, &numbers, &troubles, worst))?;
+            return Ok(Outcome::Plugin(worst.map_or(0, |worst| 1 + worst.gravity as u8)));
+        }
+        Format::Prometheus => {
+            let gravity = worst.map_or(0, |worst| 1 + worst.gravity as u8);
+            metrics(&numbers, &troubles, gravity).iter().try_for_each(|line| output.line(line))?;
+        }
+        _ => output.line(&text(&numbers, &troubles, worst))?,
+    }
+    Ok(Outcome::of_findings(troubles.len() as u64))
+}
+
+fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
+    let path = &args.store.path;
+    let opened = store::look(path)?;
+    output.header("check", &opened.description())?;
+    let check = if args.full { Check::Full } else { Check::Quick };
+    let verification = esker::verify(path, check)?;
+    let segments = opened.segments()?;
+    let (cursors, unread) = match opened.reader.cursors() {
+        Err(error) if error.is_corruption() => (Vec::new(), Some(error.to_string())),
+        cursors => (cursors?, None),
+    };
+    let now = now();
+    let mut troubles = of_verification(&verification, path);
+    troubles.extend(unread.map(|what| Trouble {
+        gravity: Gravity::Critical,
+        about: "cursor",
+        what: format!("the cursors cannot be read: {what}"),
+        next: format!("esker verify {}", name(path)),
+    }));
+    let unfinished = opened.survey.unfinished()?;
+    troubles.extend(of_tail(&opened, unfinished, path));
+    for cursor in &cursors {
+        troubles.extend(of_cursor(cursor, args.limits, now, &opened, path));
+    }
+    let free = free_bytes(path)?;
+    troubles.extend(of_space(args, &opened, &segments, free));
+    troubles.extend(of_missing(&opened, &segments, path));
+    let age = |cursor: &CursorInfo| cursor.next_time.map_or(0, |time| Span::between(time, now).0.as_secs());
+    let count = |severity| verification.findings.iter().filter(|one| one.severity == severity).count() as u64;
+    let numbers = Numbers {
+        entries: segments.iter().map(|segment| segment.entries).sum(),
+        file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
+        free_bytes: free,
+        unfinished_bytes: unfinished,
+        damaged: count(Severity::Damage),
+        derived: count(Severity::Derived),
+        lost_cursors: cursors.iter().filter(|cursor| cursor.lost).count() as u64,
+        cursors: cursors.len() as u64,
+        max_lag: cursors.iter().map(|cursor| cursor.behind).max().unwrap_or(0),
+        max_age_seconds: cursors.iter().map(age).max().and_then(|age| u64::try_from(age).ok()).unwrap_or(0),
+        max_held_bytes: cursors.iter().map(|cursor| cursor.held_bytes).max().unwrap_or(0),
+    };
+    Ok((numbers, troubles))
+}
+
+fn name(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn of_verification(verification: &Verification, path: &Path) -> Vec<Trouble> {
+    let path = name(path);
+    let trouble = |severity, gravity, about, next: String| {
+        let mut findings = verification.findings.iter().filter(|finding| finding.severity == severity);
+        let first = findings.next()?;
+        let more = match findings.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(Trouble { gravity, about, what: format!("{first}{more}"), next })
+    };
+    let troubles = [
+        trouble(Severity::Damage, Gravity::Critical, "damage", format!("esker verify {path}")),
+        trouble(Severity::Unread, Gravity::Critical, "unread", format!("esker verify {path}")),
+        trouble(Severity::Derived, Gravity::Warning, "derived", format!("esker verify {path}")),
+    ];
+    troubles.into_iter().flatten().collect()
+}
+
+/// What a crash left: harmless, and worth knowing where nobody writes the store any more.
+fn of_tail(opened: &Opened, unfinished: u64, path: &Path) -> Option<Trouble> {
+    let is_left = unfinished > 0 && opened.writer.is_none() && !opened.reader.is_backup();
+    is_left.then(|| Trouble {
+        gravity: Gravity::Warning,
+        about: "tail",
+        what: format!(
+            "{unfinished} bytes behind {} are unfinished, and nobody writes the store",
+            opened.survey.end()
+        ),
+        next: format!("start what writes it, which cuts them off; esker info {}", name(path)),
+    })
+}
+
+fn of_cursor(cursor: &CursorInfo, limits: Limits, now: i64, opened: &Opened, path: &Path) -> Option<Trouble> {
+    let path = name(path);
+    let age = cursor.next_time.map(|time| Span::between(time, now));
+    let era = opened.reader.era();
+    let mut what: Vec<String> = Vec::new();
+    let is_lost = cursor.lost || cursor.era != era;
+    if cursor.lost {
+        what.push("lost: compaction went past it".to_owned());
+    }
+    if cursor.era != era {
+        what.push(format!("of era {}, where the store is of era {era}", cursor.era));
+    }
+    let over = excesses(cursor, age, limits, era).into_iter();
+    // Being lost is said already.
+    what.extend(over.filter(|(over, _)| !matches!(over, Over::Era | Over::Lost)).map(|(_, text)| text));
+    if what.is_empty() {
+        return None;
+    }
+    let next = match is_lost {
+        true => format!("esker cursor reset {path} {} --to oldest --execute", quoted(&cursor.name)),
+        false => format!("esker cursors {path}"),
+    };
+    let gravity = if is_lost { Gravity::Critical } else { Gravity::Warning };
+    Some(Trouble {
+        gravity,
+        about: "cursor",
+        what: format!("cursor {:?} {}", cursor.name, what.join("; ")),
+        next,
+    })
+}
+
+/// Bytes that whoever writes the store may still take.
+fn free_bytes(path: &Path) -> Result<u64> {
+    let space = rustix::fs::statvfs(path).map_err(std::io::Error::from)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+fn of_space(args: &Args, opened: &Opened, segments: &[SegmentInfo], free: u64) -> Option<Trouble> {
+    let longest = segments.iter().map(|segment| segment.file_bytes).max().unwrap_or(0);
+    let least = args.min_free.unwrap_or(longest.saturating_mul(2));
+    (free < least).then(|| Trouble {
+        gravity: Gravity::Critical,
+        about: "space",
+        what: format!("{free} bytes are free on the file system of the store, under {least}"),
+        next: format!("esker compact {}", name(opened.reader.path())),
+    })
+}
+
+/// Sealed segments without an index are read whole to be opened. The writer of a live store may be about to
+/// write it.
+fn of_missing(opened: &Opened, segments: &[SegmentInfo], path: &Path) -> Option<Trouble> {
+    if opened.writer.is_some() || opened.reader.is_backup() {
+        return None;
+    }
+    let is_without = |segment: &&SegmentInfo| {
+        let has_one = matches!(segment.state, SegmentState::Sealed | SegmentState::Full | SegmentState::Part);
+        has_one && !segment.indexed
+    };
+    let mut without = segments.iter().filter(is_without);
+    let first = without.next()?;
+    let more = match without.count() {
+        0 => String::new(),
+        more => format!(", and {more} more have none"),
+    };
+    Some(Trouble {
+        gravity: Gravity::Warning,
+        about: "derived",
+        what: format!("there is no index of {}, which is read whole to be opened{more}", first.name),
+        next: format!("start what writes it, which makes them anew; esker segments {}", name(path)),
+    })
+}
+
+fn print_json(
+    numbers: &Numbers,
+    troubles: &[Trouble],
+    worst: Option<&Trouble>,
+    output: &mut Output,
+) -> Result<()> {
+    for trouble in troubles {
+        output.typed("finding", trouble)?;
+    }
+    let mut summary = serde_json::to_value(numbers)?;
+    if let Some(fields) = summary.as_object_mut() {
+        fields.insert("health".to_owned(), worst.map_or("ok".into(), |worst| json!(worst.gravity)));
+        fields.insert("findings".to_owned(), troubles.len().into());
+        fields.insert("worst".to_owned(), worst.map(|worst| worst.what.clone()).into());
+        fields.insert("next".to_owned(), worst.map(|worst| worst.next.clone()).into());
+    }
+    output.typed("summary", &summary)?;
+    Ok(())
+}
+
+fn word(worst: Option<&Trouble>) -> &'static str {
+    match worst.map(|worst| worst.gravity) {
+        None => "OK",
+        Some(Gravity::Warning) => "WARNING",
+        Some(Gravity::Critical) => "CRITICAL",
+    }
+}
+
+/// The line without what stands before and behind it.
+fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
+    let Some(worst) = worst else {
+        let Numbers { entries, file_bytes, cursors, max_lag, .. } = numbers;
+        return format!(
+            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind"
+        );
+    };
+    let more = match troubles.len() {
+        0 | 1 => String::new(),
+        count => format!(" (the worst of {count})"),
+    };
+    format!("{}{more}; next: {}", worst.what, worst.next)
+}
+
+fn text(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
+    let line = sentence(numbers, troubles, worst);
+    esker::dump::escaped(&format!("{}: {line}", word(worst).to_lowercase()), false)
+}
+
+/// A line for a monitoring plugin, which ends where its performance data begins.
+fn plugin_text(text: &str) -> String {
+    esker::dump::escaped(text, false).replace('|', "/")
+}
+
+fn nagios(limits: &Limits, numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
+    let limit = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
+    let age = limits.max_age.and_then(|age| u64::try_from(age.0.as_secs()).ok());
+    let Numbers { entries, file_bytes, free_bytes, unfinished_bytes, damaged, lost_cursors, .. } = numbers;
+    let Numbers { max_lag, max_age_seconds, max_held_bytes, .. } = numbers;
+    format!(
+        "ESKER {} - {} | damaged={damaged};;0;0 lost_cursors={lost_cursors};;0;0 lag={max_lag};{};;0 \
+         age={max_age_seconds}s;{};;0 held={max_held_bytes}B;{};;0 unfinished={unfinished_bytes}B;0;;0 \
+         entries={entries};;;0 size={file_bytes}B;;;0 free={free_bytes}B;;;0",
+        word(worst),
+        plugin_text(&sentence(numbers, troubles, worst)),
+        limit(limits.max_lag),
+        limit(age),
+        limit(limits.max_bytes),
+    )
+}
+
+/// How bad it is, and what was looked at: under names of their own, beside those of `stats`.
+fn metrics(numbers: &Numbers, troubles: &[Trouble], gravity: u8) -> Vec<String> {
+    let gauges = [
+        ("health", "How bad the worst finding is: 0 ok, 1 warning, 2 critical", u64::from(gravity)),
+        ("findings", "What is not as it should be", troubles.len() as u64),
+        ("damaged_places", "Damage in the log and the manifest", numbers.damaged),
+        ("derived_files_wrong", "Derived files that are not as they were written", numbers.derived),
+        ("cursors_lost", "Cursors that compaction went past", numbers.lost_cursors),
+        ("lag_entries_max", "Entries that the cursor furthest behind has not seen", numbers.max_lag),
+        (
+            "lag_seconds_max",
+            "How long the next entry of a cursor has waited at most",
+            numbers.max_age_seconds,
+        ),
+        ("held_bytes_max", "Bytes of log that one cursor holds back at most", numbers.max_held_bytes),
+        ("unfinished_bytes", "Bytes behind the end of the log that are not zero", numbers.unfinished_bytes),
+        ("free_bytes", "Bytes that are free on the file system of the store", numbers.free_bytes),
+    ];
+    let lines = gauges.iter().flat_map(|(name, help, value)| {
+        [
+            format!("# HELP esker_check_{name} {help}."),
+            format!("# TYPE esker_check_{name} gauge"),
+            format!("esker_check_{name} {value}"),
+        ]
+    });
+    lines.collect()
+}
