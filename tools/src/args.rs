@@ -56,6 +56,11 @@ pub(crate) enum Command {
     /// Lists the cursors, puts one somewhere else, or forgets one
     #[command(subcommand)]
     Cursor(Cursor),
+    Topics(crate::commands::topics::Args),
+    Cells(crate::commands::cells::Args),
+    Consumers(crate::commands::consumers::Args),
+    #[command(subcommand)]
+    Consumer(crate::commands::consumer::Command),
     /// Every checksum, chain and index, and a verdict
     Verify(Verify),
     /// Saves everything good of a damaged store into a new one, and says what is lost

@@ -1,8 +1,11 @@
 //! The commands, a file for each group.
 
 pub(crate) mod backup;
+pub(crate) mod cells;
 pub(crate) mod check;
 pub(crate) mod compact;
+pub(crate) mod consumer;
+pub(crate) mod consumers;
 pub(crate) mod cursor;
 pub(crate) mod cursors;
 pub(crate) mod diff;
@@ -12,5 +15,7 @@ pub(crate) mod hex;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
+mod plane;
 pub(crate) mod stats;
+pub(crate) mod topics;
 pub(crate) mod upgrade;
