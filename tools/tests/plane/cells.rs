@@ -55,8 +55,14 @@ fn cells_are_shown_by_scope_and_key_as_they_are_now_with_their_values() {
     assert_eq!((rows[0][0], rows[0][5], rows[2][3]), ("session 7", r#"["lamp"]"#, "nothing"));
     assert_eq!(world.tool(&["cells"], &["--scope", "session"]).stdout, "", "a scope is no prefix of letters");
     let run = world.tool(&["cells"], &["--internal", "--json"]);
-    assert_eq!(run.of_type("cell").len(), 2, "the place of a consumer, and the list of those of its topic");
+    let internal = run.of_type("cell").iter().filter(|line| line["scopes"].is_null()).count();
+    assert_eq!(internal, 1 + 2, "the place of a consumer, and the list of those of its topic");
+    assert_eq!(run.of_type("cell").len(), 7);
     store.close().unwrap();
+    let info = world.tool(&["info"], &["--json"]).of_type("store");
+    assert_eq!(info[0]["backplane"], json!(["esker.cells"]));
+    let info = world.tool(&["info"], &[]).stdout;
+    assert!(info.contains("backplane\tcells (esker cells, esker consumers)\n"), "{info}");
 }
 
 #[test]
