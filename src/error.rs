@@ -105,6 +105,8 @@ pub enum ErrorKind {
     Lagged,
     /// The files are a backup: it opens for writing when it was restored.
     IsBackup,
+    /// What only reads a store was asked to change it.
+    ReadOnly,
     /// A reaction asked for something that waits for the reaction's own end.
     WouldDeadlock,
     /// A reaction panicked.
@@ -186,6 +188,7 @@ names! {
     EraChanged "era-changed",
     Lagged "lagged",
     IsBackup "is-backup",
+    ReadOnly "read-only",
     WouldDeadlock "would-deadlock",
     Reaction "reaction",
     Disconnected "disconnected",
@@ -236,6 +239,7 @@ impl ErrorKind {
             Self::EraChanged => "the cursor is of another era of the store",
             Self::Lagged => "fell too far behind",
             Self::IsBackup => "a backup",
+            Self::ReadOnly => "it only reads",
             Self::WouldDeadlock => "would wait for itself",
             Self::Reaction => "the reaction failed",
             Self::Disconnected => "disconnected",
@@ -280,6 +284,7 @@ impl ErrorKind {
             Self::EpochOpen => "commit the other epoch, or drop it",
             Self::SourceEnded => "claim the source again, and say again what is true",
             Self::SourceClaimed => "clone the session that has it, or drop all its clones first",
+            Self::ReadOnly => "open the store for writing, when nobody else has it open: `Store::open`",
             Self::IsBackup => "use a Reader, or make a store of it with `esker restore BACKUP NEW`",
             Self::WouldDeadlock => "tell another thread, or stop the reactor by its handle",
             Self::ReactionLoop => {

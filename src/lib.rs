@@ -218,8 +218,10 @@ pub use fold::consumer::options::{
     CONSUMER_NAME_BYTES_MAX, CommitEvery, ConsumeFrom, ConsumerOptions, OnEraChange, OnLost, OnUndecodable,
 };
 pub use fold::consumer::progress::CONSUMERS_MAX;
+pub use fold::consumer::written::WrittenConsumer;
 pub use fold::handle::{FoldWatcher, TopicFold};
 pub use fold::topic::{FoldOptions, FoldStats, FoldStatus, Folded, Halt, HaltReason, Verify};
+pub use fold::written::{StreamFolds, WrittenFold, WrittenImage};
 pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};

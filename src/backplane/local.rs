@@ -21,6 +21,8 @@
 pub(crate) mod cells;
 mod feed;
 mod floors;
+mod read_only;
+mod written;
 
 use std::fmt;
 use std::path::Path;
@@ -29,6 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+pub use self::read_only::{Behind, ReadOnly};
+pub use self::written::{CellName, WrittenCell, WrittenTopic};
 use crate::backplane::check::{check_broadcast, check_filter, check_key, check_name, check_steps};
 use crate::backplane::feed::Feed;
 use crate::backplane::listen::{self, Listener};
@@ -378,7 +382,7 @@ impl Backplane for Local {
         check_filter(filter)?;
         let core = self.core("look up the oldest record")?;
         let Some(kind) = self.known(filter.stream)? else { return Ok(Offset::BEGINNING) };
-        floors::lowest(&told(core), core, kind, filter)
+        floors::lowest(&told(core), (kind, floors::kind_of(core, filter.stream)), filter)
     }
 
     fn load(&self, cell: &[u8]) -> Result<CellState> {

@@ -59,7 +59,7 @@ use std::fmt;
 
 pub use crate::backplane::feed::Feed;
 pub use crate::backplane::listen::{Broadcast, Listener};
-pub use crate::backplane::local::Local;
+pub use crate::backplane::local::{Behind, CellName, Local, ReadOnly, WrittenCell, WrittenTopic};
 pub use crate::backplane::memory::InMemory;
 pub use crate::backplane::name::{Era, Filter, Offset, Revision, Stamp, WriterId};
 #[cfg(feature = "nats")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::dump::frame::FrameInfo;
-use crate::dump::payload::{Payload, PayloadStyle};
+use crate::dump::payload::{Payload, PayloadFields, PayloadStyle};
 use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
 use crate::dump::translate::Translators;
 use crate::dump::value::Value;
@@ -256,21 +256,8 @@ impl Dump {
     /// Everything about the frame.
     #[must_use]
     pub fn fields(&self, frame: &FrameInfo) -> Fields {
-        let mut payload_text = None;
-        let (mut payload, mut payload_hex, mut payload_base64, mut decode_error) = (None, None, None, None);
-        match self.payload(frame) {
-            Payload::Value(value) => payload = Some(value),
-            Payload::Text(text) => payload = Some(Value::Text(text)),
-            Payload::Translated(text) => payload_text = Some(text),
-            Payload::Hex(digits) if self.style == PayloadStyle::Hex => payload_hex = Some(digits),
-            Payload::Hex(_) => payload_base64 = Some(base64(&frame.payload)),
-            Payload::Base64(digits) => payload_base64 = Some(digits),
-            Payload::Undecodable(bytes, error) => {
-                payload_base64 = Some(base64(&bytes));
-                decode_error = Some(error.to_string());
-            }
-            Payload::Absent => {}
-        }
+        let shown = self.payload(frame).fields(&frame.payload, self.style);
+        let PayloadFields { payload, payload_text, payload_hex, payload_base64, decode_error } = shown;
         let (row, event) = (frame.row, frame.event);
         let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
         let sources = sources_of(frame);

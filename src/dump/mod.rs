@@ -41,7 +41,7 @@ mod walk;
 pub use frame::FrameInfo;
 pub use hex::{HexLine, annotate};
 pub use line::{Dump, Fields};
-pub use payload::{Payload, PayloadStyle};
+pub use payload::{Payload, PayloadFields, PayloadStyle};
 pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
 pub use text::{
     base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text,

@@ -1,5 +1,7 @@
 //! Payloads, decoded by what the log says of their kind.
 
+use serde::Serialize;
+
 use crate::dump::frame::FrameInfo;
 use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
@@ -49,6 +51,27 @@ pub enum Payload {
     Absent,
 }
 
+/// A payload for JSON and its like: one of the first four, or none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PayloadFields {
+    /// Decoded, or text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    /// Text that a translator made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_text: Option<String>,
+    /// Hexadecimal digits, where those were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_hex: Option<String>,
+    /// Base64: of bytes that say nothing, or that are not what the codec says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_base64: Option<String>,
+    /// Why the payload is not decoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decode_error: Option<String>,
+}
+
 impl Payload {
     /// True of a row or an operation of which nothing is left, so that there is nothing to decode.
     pub(crate) fn is_of_nothing(frame: &FrameInfo) -> bool {
@@ -58,25 +81,12 @@ impl Payload {
     pub(crate) fn of(frame: &FrameInfo, kind: Option<&KindInfo>, style: PayloadStyle) -> Self {
         let bytes = &frame.payload;
         match style {
-            PayloadStyle::None => Self::Absent,
-            PayloadStyle::Hex => Self::Hex(hex(bytes)),
-            PayloadStyle::Base64 => Self::Base64(base64(bytes)),
-            PayloadStyle::Text => match std::str::from_utf8(bytes) {
-                Ok(text) => Self::Text(text.to_owned()),
-                Err(error) => {
-                    Self::Undecodable(bytes.clone(), DecodeError::new(format!("not UTF-8: {error}")))
-                }
-            },
             PayloadStyle::Auto | PayloadStyle::Lengths if frame.is_system() => Self::of_system(frame),
             PayloadStyle::Lengths => Self::lengths(bytes, kind),
             // Nothing is left of its row.
             PayloadStyle::Auto if Self::is_of_nothing(frame) => Self::Absent,
-            PayloadStyle::Auto => match kind.map(|kind| kind.codec) {
-                Some(Codec::MessagePack) => Value::from_message_pack(bytes)
-                    .map_or_else(|error| Self::Undecodable(bytes.clone(), error), Self::Value),
-                Some(Codec::Json) => Self::of_json(bytes),
-                Some(Codec::Bytes) | None => Self::of_bytes(bytes),
-            },
+            PayloadStyle::Auto => Self::decoded(bytes, kind.map(|kind| kind.codec)),
+            other => Self::as_asked(bytes, other),
         }
     }
 
@@ -93,9 +103,71 @@ impl Payload {
         });
         match lengths {
             Some(lengths) => Self::Value(Value::Map(lengths)),
-            None if bytes.is_empty() => Self::Absent,
-            None => Self::Text(format!("{} bytes", bytes.len())),
+            None => Self::as_asked(bytes, PayloadStyle::Lengths),
         }
+    }
+
+    /// Bytes that are no entry's payload but part of one, or of a file: a cell's value, a record that was set aside. Without a codec
+    /// they are shown as what they look like.
+    ///
+    /// ```
+    /// use esker::Codec;
+    /// use esker::dump::{Payload, PayloadStyle};
+    /// let payload = Payload::of_value(&[0x2a], Some(Codec::MessagePack), PayloadStyle::Auto);
+    /// assert_eq!(payload.text(), "42");
+    /// assert_eq!(Payload::of_value(b"as it is", None, PayloadStyle::Auto).text(), "as it is");
+    /// ```
+    #[must_use]
+    pub fn of_value(bytes: &[u8], codec: Option<Codec>, style: PayloadStyle) -> Self {
+        match style {
+            PayloadStyle::Auto => Self::decoded(bytes, codec),
+            other => Self::as_asked(bytes, other),
+        }
+    }
+
+    fn decoded(bytes: &[u8], codec: Option<Codec>) -> Self {
+        match codec {
+            Some(Codec::MessagePack) => Value::from_message_pack(bytes)
+                .map_or_else(|error| Self::Undecodable(bytes.to_vec(), error), Self::Value),
+            Some(Codec::Json) => Self::of_json(bytes),
+            Some(Codec::Bytes) | None => Self::of_bytes(bytes),
+        }
+    }
+
+    /// Whatever the codec.
+    fn as_asked(bytes: &[u8], style: PayloadStyle) -> Self {
+        match style {
+            PayloadStyle::Hex => Self::Hex(hex(bytes)),
+            PayloadStyle::Base64 => Self::Base64(base64(bytes)),
+            PayloadStyle::Text => match std::str::from_utf8(bytes) {
+                Ok(text) => Self::Text(text.to_owned()),
+                Err(error) => {
+                    Self::Undecodable(bytes.to_vec(), DecodeError::new(format!("not UTF-8: {error}")))
+                }
+            },
+            PayloadStyle::Lengths if !bytes.is_empty() => Self::Text(format!("{} bytes", bytes.len())),
+            PayloadStyle::Auto | PayloadStyle::None | PayloadStyle::Lengths => Self::Absent,
+        }
+    }
+
+    /// The same for JSON and its like, in the words of [`Fields`](crate::dump::Fields); `bytes` are those that it was made of.
+    #[must_use]
+    pub fn fields(self, bytes: &[u8], style: PayloadStyle) -> PayloadFields {
+        let mut fields = PayloadFields::default();
+        match self {
+            Self::Value(value) => fields.payload = Some(value),
+            Self::Text(text) => fields.payload = Some(Value::Text(text)),
+            Self::Translated(text) => fields.payload_text = Some(text),
+            Self::Hex(digits) if style == PayloadStyle::Hex => fields.payload_hex = Some(digits),
+            Self::Hex(_) => fields.payload_base64 = Some(base64(bytes)),
+            Self::Base64(digits) => fields.payload_base64 = Some(digits),
+            Self::Undecodable(bytes, error) => {
+                fields.payload_base64 = Some(base64(&bytes));
+                fields.decode_error = Some(error.to_string());
+            }
+            Self::Absent => {}
+        }
+        fields
     }
 
     #[cfg(feature = "json")]

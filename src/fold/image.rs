@@ -37,7 +37,7 @@ const FEEDS_MAX: usize = 16;
 /// So many images are remembered while they are read.
 const IMAGES_MAX: usize = 4;
 /// So many are put together at a time: where there are more, somebody ended in the middle of each.
-const OPEN_MAX: usize = 16;
+pub(super) const OPEN_MAX: usize = 16;
 /// What was acknowledged and is not delivered within this time is asked for again later.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -62,26 +62,26 @@ pub(crate) struct Image {
 
 /// What stands before the value.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    fold: String,
-    version: u32,
-    stream: String,
-    key: Vec<u8>,
+pub(super) struct Head {
+    pub(super) fold: String,
+    pub(super) version: u32,
+    pub(super) stream: String,
+    pub(super) key: Vec<u8>,
     era: [u64; 2],
-    offset: u64,
-    count: u64,
+    pub(super) offset: u64,
+    pub(super) count: u64,
     /// In the order in which they appended last.
     writers: Vec<(u64, u64)>,
     is_partial: bool,
-    begun_anew: u64,
+    pub(super) begun_anew: u64,
 }
 
 /// A fold diverged.
 #[derive(Serialize, Deserialize)]
-struct Mark {
-    fold: String,
-    version: u32,
-    offset: u64,
+pub(super) struct Mark {
+    pub(super) fold: String,
+    pub(super) version: u32,
+    pub(super) offset: u64,
 }
 
 /// What there is of a fold over a topic.
@@ -146,14 +146,14 @@ pub(super) fn key_of(what: &[u8], parts: &[&[u8]]) -> [u8; 16] {
 
 impl Head {
     /// The head, and the value behind it; `None`: it is no image.
-    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let (head, value) = rest.split_at_checked(length)?;
         Some((codec::decode_bytes(head).ok()?, value))
     }
 
-    fn era(&self) -> Era {
+    pub(super) fn era(&self) -> Era {
         Era::from_raw(u128::from(self.era[0]) | u128::from(self.era[1]) << 64)
     }
 }
@@ -316,7 +316,11 @@ impl Pieces {
 }
 
 /// Hands on the records of a key of the stream of images, up to what is newest now. Answers how often damage was passed over.
-fn read_all(plane: &dyn Backplane, key: &[u8], each: &mut dyn FnMut(&StreamRecord)) -> Result<u64> {
+pub(super) fn read_all(
+    plane: &dyn Backplane,
+    key: &[u8],
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<u64> {
     read_filtered(plane, Filter::topic(IMAGES_STREAM, key), each)
 }
 

@@ -32,18 +32,18 @@ struct Registered {
 
 /// The folds of a stream.
 #[derive(Debug, Default)]
-struct Folds {
+pub(super) struct Folds {
     /// By name: the greatest version, if the fold is not retired.
-    by_name: BTreeMap<String, Option<u32>>,
+    pub(super) by_name: BTreeMap<String, Option<u32>>,
     /// Every name and version that was ever registered.
-    ever: BTreeSet<(String, u32)>,
+    pub(super) ever: BTreeSet<(String, u32)>,
     /// Some of what is written of them cannot be read: there may be a fold that nobody knows of.
-    are_partial: bool,
+    pub(super) are_partial: bool,
 }
 
 impl Folds {
     /// What is written of those of a stream.
-    fn of(plane: &dyn Backplane, stream: &str) -> Result<Self> {
+    pub(super) fn of(plane: &dyn Backplane, stream: &str) -> Result<Self> {
         let (key, mut folds, mut last) = (folds_key(stream), Self::default(), 0);
         let damaged = image::read_filtered(plane, Filter::topic(IMAGES_STREAM, &key), &mut |record| {
             // One that stands where nobody finds it any more leaves a hole.
@@ -67,7 +67,7 @@ impl Folds {
         *known = if registered.is_retired { None } else { Some(known.unwrap_or(0).max(registered.version)) };
     }
 
-    fn newest(&self, fold: &str) -> Option<u32> {
+    pub(super) fn newest(&self, fold: &str) -> Option<u32> {
         self.by_name.get(fold).copied().flatten()
     }
 }

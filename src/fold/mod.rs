@@ -14,6 +14,7 @@ pub(crate) mod retry;
 pub(crate) mod topic;
 pub(crate) mod value;
 mod working;
+pub(crate) mod written;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -62,6 +62,11 @@ pub(crate) enum Command {
     /// Lists the cursors, puts one somewhere else, or forgets one
     #[command(subcommand)]
     Cursor(Cursor),
+    Topics(crate::commands::topics::Args),
+    Cells(crate::commands::cells::Args),
+    Consumers(crate::commands::consumers::Args),
+    #[command(subcommand)]
+    Consumer(crate::commands::consumer::Command),
     /// Every checksum, chain and index, and a verdict
     Verify(Verify),
     /// The health of a store in one line and an exit code: damage, the tail, cursors, space, derived files
@@ -169,19 +174,32 @@ pub(crate) struct Dump {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PayloadOption {
-    /// How payloads are shown: decoded by their kind's codec, as text, digits, or not at all
-    #[arg(long = "payload", value_enum, default_value_t = Payload::Auto, value_name = "HOW")]
-    style: Payload,
+    #[command(flatten)]
+    shown: ShownPayload,
     /// Let a program say what payloads mean: it is given one line of JSON for each entry and writes one line of text for
     /// each. It runs once for the whole command, by `sh -c`
     #[arg(long, value_name = "CMD", conflicts_with = "redact")]
     pub(crate) translate: Option<String>,
+}
+
+impl PayloadOption {
+    pub(crate) fn style(&self) -> esker::dump::PayloadStyle {
+        self.shown.style()
+    }
+}
+
+/// How payloads are shown that are no entry's own, so that there is none to be translated.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ShownPayload {
+    /// How payloads are shown: decoded by their kind's codec, as text, digits, or not at all
+    #[arg(long = "payload", value_enum, default_value_t = Payload::Auto, value_name = "HOW")]
+    style: Payload,
     /// Show how long payloads and their fields are, and not what they say; metadata is left out. Keys, names and numbers stay
     #[arg(long, conflicts_with = "style")]
     redact: bool,
 }
 
-impl PayloadOption {
+impl ShownPayload {
     pub(crate) fn style(&self) -> esker::dump::PayloadStyle {
         if self.redact { esker::dump::PayloadStyle::Lengths } else { self.style.into() }
     }

@@ -130,7 +130,7 @@ impl Entity {
         Some((kind.id, key_bytes(self.key.exact()?)?))
     }
 
-    fn matches(&self, kind: &str, key: &[u8]) -> bool {
+    pub(crate) fn matches(&self, kind: &str, key: &[u8]) -> bool {
         self.kind.matches(kind)
             && match self.key.exact() {
                 Some(text) => key_bytes(text).as_deref() == Some(key),

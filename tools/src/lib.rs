@@ -64,6 +64,10 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         }
         Command::Cursor(Cursor::Reset(reset)) => commands::cursor::reset(reset, output),
         Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
+        Command::Topics(topics) => commands::topics::topics(topics, output),
+        Command::Cells(cells) => commands::cells::cells(cells, output),
+        Command::Consumers(consumers) => commands::consumers::consumers(consumers, output),
+        Command::Consumer(consumer) => commands::consumer::consumer(consumer, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
         Command::Repair(repair) => commands::check::repair(repair, output),
         Command::Backup(backup) => commands::backup::backup(backup, output),

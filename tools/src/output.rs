@@ -214,6 +214,15 @@ const NUMBERS: &[&str] = &[
     "behind",
     "held bytes",
     "whole from",
+    "offset",
+    "head",
+    "lag",
+    "image bytes",
+    "revision",
+    "retried",
+    "parked",
+    "given up",
+    "attempts",
 ];
 
 /// Text that is on one line already stays as it is: it was escaped when it was made.

@@ -170,8 +170,11 @@ fn lowest_of(view: &View, kind: KindId, key: &[u8], floor: Floor) -> Result<Offs
 }
 
 /// The oldest record that is shown.
-pub(super) fn lowest(view: &View, core: &Core, kind: KindId, filter: Filter<'_>) -> Result<Offset> {
-    let floors = kind_of(core, filter.stream);
+pub(super) fn lowest(
+    view: &View,
+    (kind, floors): (KindId, Option<KindId>),
+    filter: Filter<'_>,
+) -> Result<Offset> {
     let floor = |key: &[u8]| floors.map_or(Ok(Floor::default()), |floors| floor_of(view, floors, key));
     if let Some(key) = filter.key {
         return lowest_of(view, kind, key, floor(key)?);

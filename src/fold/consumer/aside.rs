@@ -10,7 +10,7 @@ use crate::backplane::{
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::delivery::DeadLetter;
-use crate::fold::consumer::progress::{Bytes, Identity, Parking, Progress, short};
+use crate::fold::consumer::progress::{self, Bytes, Identity, Parking, Progress, short};
 use crate::fold::image::repeated;
 
 /// A feed that ends is taken up so often, before all is read anew later.
@@ -205,15 +205,25 @@ fn read_all(
 /// The dead letters of a consumer, oldest first.
 pub(super) fn dead_letters(plane: &dyn Backplane, of: &Identity) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
-    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), Offset::BEGINNING, |_, letter| {
-        // Others of the same name consume something else.
-        let is_ours = (letter.is_of_all_topics, letter.shard) == (of.key.is_none(), of.shard);
-        if is_ours && letter.stream == of.stream && of.filter().matches(&letter.key) {
-            letters.push(letter);
-        }
+    each_dead_letter(plane, of, |letter| {
+        letters.push(letter);
         true
     })?;
     Ok(letters)
+}
+
+/// The same one by one, until `each` answers false.
+pub(super) fn each_dead_letter(
+    plane: &dyn Backplane,
+    of: &Identity,
+    mut each: impl FnMut(DeadLetter) -> bool,
+) -> Result<()> {
+    read_all(plane, Filter::topic(DEAD_STREAM, dead_key(of)), Offset::BEGINNING, |_, letter| {
+        // Others of the same name consume something else.
+        let is_ours = (letter.is_of_all_topics, letter.shard) == (of.key.is_none(), of.shard);
+        let is_ours = is_ours && letter.stream == of.stream && of.filter().matches(&letter.key);
+        !is_ours || each(letter)
+    })
 }
 
 /// Copies, each with its number.
@@ -249,6 +259,20 @@ pub(super) fn parked(
         letters.len() < most
     })?;
     Ok((letters, last))
+}
+
+/// Gives up what is parked of an entity; answers whether there was any.
+pub(super) fn discard(plane: &dyn Backplane, of: &Identity, key: &[u8]) -> Result<bool> {
+    let mut gone = None;
+    let is_changed = progress::change(plane, of, |progress| {
+        gone = progress.parking(key).cloned();
+        progress.parked.retain(|parking| parking.key.0 != key);
+        gone.is_some()
+    })?;
+    if let Some(gone) = gone {
+        forget_parked(plane, of, &gone);
+    }
+    Ok(is_changed)
 }
 
 /// Drops the copies of an entity, as far as the backplane can.

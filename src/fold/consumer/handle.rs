@@ -452,10 +452,7 @@ impl Consumer {
     ///
     /// What [`load`](Backplane::load) and [`commit`](Backplane::commit) answer.
     pub fn resume(&self) -> Result<bool> {
-        self.change(|progress| {
-            progress.crashes = 0;
-            progress.suspended.take().is_some()
-        })
+        self.change(progress::Progress::resume)
     }
 
     /// The entities of which records are parked.
@@ -491,10 +488,7 @@ impl Consumer {
     ///
     /// As [`resume`](Self::resume).
     pub fn retry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.change(|progress| {
-            let parking = progress.parking_mut(key.as_ref());
-            parking.map(|parking| parking.retries = true).is_some()
-        })
+        self.change(|progress| progress.retry(key.as_ref()))
     }
 
     /// Gives the parked records of an entity up; what comes of it is delivered. Answers whether there were any.
@@ -503,16 +497,8 @@ impl Consumer {
     ///
     /// As [`resume`](Self::resume).
     pub fn discard(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = key.as_ref();
-        let mut gone = None;
-        let is_changed = self.change(|progress| {
-            gone = progress.parking(key).cloned();
-            progress.parked.retain(|parking| parking.key.0 != key);
-            gone.is_some()
-        })?;
-        if let Some(gone) = gone {
-            aside::forget_parked(self.plane(), &self.inner.setting.of, &gone);
-        }
+        let is_changed = aside::discard(self.plane(), &self.inner.setting.of, key.as_ref())?;
+        self.inner.shared.ask();
         Ok(is_changed)
     }
 

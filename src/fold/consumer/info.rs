@@ -241,18 +241,21 @@ pub struct ConsumerInfo {
 
 impl ConsumerInfo {
     fn of((of, known): (Identity, Option<Known>)) -> Self {
-        let progress = known.map(|known| known.progress);
-        let count = |count: fn(&progress::Progress) -> u64| progress.as_ref().map_or(0, count);
+        Self::of_progress(of, known.map(|known| known.progress).as_ref())
+    }
+
+    pub(super) fn of_progress(of: Identity, progress: Option<&progress::Progress>) -> Self {
+        let count = |count: fn(&progress::Progress) -> u64| progress.map_or(0, count);
         Self {
             shard: of.shard,
             is_of_all_topics: of.key.is_none(),
-            position: progress.as_ref().map_or(Offset::BEGINNING, progress::Progress::offset),
-            era: progress.as_ref().map(progress::Progress::era),
-            attempts: progress.as_ref().map_or(0, |progress| progress.attempts),
-            last_error: progress.as_ref().map(|known| known.cause.clone()).filter(|cause| !cause.is_empty()),
-            is_open: progress.as_ref().is_some_and(|progress| progress.open.is_some()),
-            crashes: progress.as_ref().map_or(0, |progress| progress.crashes),
-            suspended: progress.as_ref().and_then(|progress| progress.suspended.clone()),
+            position: progress.map_or(Offset::BEGINNING, progress::Progress::offset),
+            era: progress.map(progress::Progress::era),
+            attempts: progress.map_or(0, |progress| progress.attempts),
+            last_error: progress.map(|known| known.cause.clone()).filter(|cause| !cause.is_empty()),
+            is_open: progress.is_some_and(|progress| progress.open.is_some()),
+            crashes: progress.map_or(0, |progress| progress.crashes),
+            suspended: progress.and_then(|progress| progress.suspended.clone()),
             poisoned: count(|progress| progress.poisoned),
             undecodable: count(|progress| progress.undecodable),
             reseeded: count(|progress| progress.reseeded),

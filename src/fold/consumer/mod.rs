@@ -15,3 +15,4 @@ pub(crate) mod options;
 mod order;
 pub(crate) mod progress;
 pub(crate) mod working;
+pub(crate) mod written;

@@ -126,7 +126,11 @@ impl Identity {
 }
 
 fn cell_of(what: &[u8], name: [u8; 16]) -> Vec<u8> {
-    [&[CELLS_PREFIX][..], b"esker.", what, b" ", &name].concat()
+    [&*cell_prefix(what), &name].concat()
+}
+
+fn cell_prefix(what: &[u8]) -> Vec<u8> {
+    [&[CELLS_PREFIX][..], b"esker.", what, b" "].concat()
 }
 
 impl Progress {
@@ -213,6 +217,17 @@ impl Progress {
         self.parked.iter().find(|parking| parking.key.0 == key)
     }
 
+    /// Lets it go on that is suspended; answers whether it was.
+    pub(super) fn resume(&mut self) -> bool {
+        self.crashes = 0;
+        self.suspended.take().is_some()
+    }
+
+    /// Asks for what is parked of an entity to be tried again; answers whether there is any.
+    pub(super) fn retry(&mut self, key: &[u8]) -> bool {
+        self.parking_mut(key).map(|parking| parking.retries = true).is_some()
+    }
+
     pub(super) fn parking_mut(&mut self, key: &[u8]) -> Option<&mut Parking> {
         self.parked.iter_mut().find(|parking| parking.key.0 == key)
     }
@@ -240,16 +255,52 @@ fn decoded<'c, T: Deserialize<'c>>(bytes: &'c [u8], doing: &str) -> Result<T> {
     codec::decode_bytes(bytes).map_err(|cause| Error::corrupt(doing).because(cause))
 }
 
+fn read(bytes: &[u8], doing: &str) -> Result<Progress> {
+    let progress: Progress = decoded(bytes, doing)?;
+    if progress.version > VERSION {
+        return Err(Error::new(ErrorKind::FormatTooNew, doing)
+            .sides(format!("version {VERSION}"), format!("version {}", progress.version)));
+    }
+    Ok(progress)
+}
+
+/// What stands in a cell, whoever it is of.
+pub(super) fn read_cell(key: &[u8], bytes: &[u8]) -> Result<Progress> {
+    let doing = format!("read {PROGRESS}");
+    let progress = read(bytes, &doing)?;
+    if progress.of.cell() != key {
+        return Err(Error::corrupt(doing).sides("a cell under the key of its consumer", "one under another"));
+    }
+    Ok(progress)
+}
+
+/// With what the keys of the cells of consumers begin, and those of the lists of them.
+pub(super) fn prefixes() -> [Vec<u8>; 2] {
+    [b"consumer".as_slice(), b"consumers"].map(cell_prefix)
+}
+
+/// The consumers that a list names.
+pub(super) fn read_list(key: &[u8], bytes: &[u8]) -> Result<Vec<Identity>> {
+    let doing = "read the names of consumers";
+    let Registry { version, stream, key: of, consumers } = decoded(bytes, doing)?;
+    if version > VERSION {
+        return Err(Error::new(ErrorKind::FormatTooNew, doing)
+            .sides(format!("version {VERSION}"), format!("version {version}")));
+    }
+    let filter = Filter { stream: &stream, key: of.as_ref().map(|key| &*key.0) };
+    if Identity::registry(filter) != key {
+        return Err(Error::corrupt(doing).sides("a list under the key of its topic", "one under another"));
+    }
+    let identity = |(name, shard)| Identity { name, stream: stream.clone(), key: of.clone(), shard };
+    Ok(consumers.into_iter().map(identity).collect())
+}
+
 /// What is known of a consumer; `None`: there is none of this name.
 pub(super) fn load(plane: &dyn Backplane, of: &Identity) -> Result<Option<Known>> {
     let cell = repeated(|| plane.load(&of.cell()))?;
     let Some(bytes) = &cell.bytes else { return Ok(None) };
     let doing = || format!("read {PROGRESS}: {:?} of {}", of.name, of.filter());
-    let progress: Progress = decoded(bytes, &doing())?;
-    if progress.version > VERSION {
-        return Err(Error::new(ErrorKind::FormatTooNew, doing())
-            .sides(format!("version {VERSION}"), format!("version {}", progress.version)));
-    }
+    let progress = read(bytes, &doing())?;
     if progress.of != *of {
         return Err(Error::corrupt(doing()).sides(format!("{of:?}"), format!("{:?}", progress.of)));
     }

@@ -670,7 +670,7 @@ fn before(offset: Offset) -> Offset {
     Offset::from_raw(offset.raw().saturating_sub(1))
 }
 
-fn is_of_shard(shard: Option<(u32, u32)>, key: &[u8]) -> bool {
+pub(super) fn is_of_shard(shard: Option<(u32, u32)>, key: &[u8]) -> bool {
     let Some((i, n)) = shard else { return true };
     // Not keyed by the store: every process has to come to the same.
     let hash = u128::from_le_bytes(key_of(b"shard", &[key]));

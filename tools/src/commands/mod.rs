@@ -1,8 +1,11 @@
 //! The commands, a file for each group.
 
 pub(crate) mod backup;
+pub(crate) mod cells;
 pub(crate) mod check;
 pub(crate) mod compact;
+pub(crate) mod consumer;
+pub(crate) mod consumers;
 pub(crate) mod cursor;
 pub(crate) mod cursors;
 pub(crate) mod decode;
@@ -12,12 +15,15 @@ pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod health;
 pub(crate) mod hex;
+mod holding;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
+mod plane;
 pub(crate) mod report;
 pub(crate) mod shell;
 pub(crate) mod sources;
 pub(crate) mod state;
 pub(crate) mod stats;
+pub(crate) mod topics;
 pub(crate) mod upgrade;

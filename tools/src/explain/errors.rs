@@ -80,6 +80,12 @@ fn opening(kind: ErrorKind) -> Option<Words> {
             lost: "Nothing.",
             next: &["put the store on a local disk, and back it up to the network: esker backup PATH DIR"],
         },
+        ErrorKind::ReadOnly => Words {
+            meaning: "What only reads a store was asked to change it.",
+            cause: "A backplane over a Reader (`ReadOnly`) was given an append or a change of a cell.",
+            lost: "Nothing: the change was not made.",
+            next: &["open the store for writing (`Store::open`), when nobody else has it open"],
+        },
         ErrorKind::IsBackup => Words {
             meaning: "The files are a backup, which is read and never written.",
             cause: "An application, or a command that changes a store, was given what `esker backup` made.",
