@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::check::busy;
 use super::cursor::quoted;
+use super::holding::Holding;
 use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
@@ -46,6 +47,10 @@ pub(crate) struct Args {
     #[arg(long)]
     execute: bool,
 }
+
+/// Why a plan comes to nothing, where nobody is to blame.
+const NOTHING_TO_FREE: &str = "nothing would be freed: all that is there is kept, or stands in the segment that is being \
+     written, or is to be left alone (--keep-for, --keep-bytes, --keep-entries); with --thorough less has to be free in a segment";
 
 impl Args {
     fn options(&self) -> CompactOptions {
@@ -115,27 +120,32 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     } else {
         ("plan", busy("planning", || opened.reader.plan_compaction(&args.options()))?)
     };
+    let holding = if args.execute { Holding::default() } else { Holding::of(&opened)? };
+    let would_do = compaction.entries_dropped > 0 || compaction.segments_removed > 0;
     let mut advice = advice(&compaction, &opened, path);
     if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
-        // What that comes to takes a reading of all images, and a write.
+        // What that comes to takes a write.
         advice.push(
             "more may go of kinds that keep what folds need: that is looked up when it is done".to_owned(),
         );
+    }
+    advice.extend(holding.advice(path));
+    if advice.is_empty() && compaction.held_back_by.is_empty() && !would_do && !args.execute {
+        advice.push(NOTHING_TO_FREE.to_owned());
     }
     let end = match (args.execute, opened.reader.is_backup()) {
         (true, _) => ("done", "compacted".to_owned()),
         (false, true) => ("next", format!("esker restore {} NEW, and compact that", path_of(path))),
         (false, false) => ("next", args.command()),
     };
-    let would_do = compaction.entries_dropped > 0 || compaction.segments_removed > 0;
     let end = Some(end).filter(|_| args.execute || would_do);
     if let Some(pid) = opened.writer.filter(|_| would_do && !args.execute) {
         output::note(&format!("while pid {pid} writes the store, that is who can compact it"));
     }
     if output.is_json() {
-        print_json(what, &compaction, &advice, end, path, output)?;
+        print_json((what, path), &compaction, &holding, &advice, end, output)?;
     } else {
-        print(args.execute, &compaction, &advice, end, output)?;
+        print(args.execute, &compaction, &holding, &advice, end, output)?;
     }
     Ok(Outcome::of_findings(compaction.damaged))
 }
@@ -143,6 +153,7 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
 fn print(
     is_done: bool,
     compaction: &Compaction,
+    holding: &Holding,
     advice: &[String],
     end: Option<(&'static str, String)>,
     output: &mut Output,
@@ -166,6 +177,7 @@ fn print(
     }
     let held = compaction.held_back_by.iter();
     pairs.extend(held.map(|held| ("held back by", held_text(held))));
+    pairs.extend(holding.texts().into_iter().map(|text| ("kept for", text)));
     pairs.extend(advice.iter().map(|advice| ("advice", advice.clone())));
     pairs.extend(end);
     output.pairs(&pairs)?;
@@ -173,11 +185,11 @@ fn print(
 }
 
 fn print_json(
-    what: &'static str,
+    (what, path): (&'static str, &Path),
     compaction: &Compaction,
+    holding: &Holding,
     advice: &[String],
     end: Option<(&'static str, String)>,
-    path: &Path,
     output: &mut Output,
 ) -> Result<()> {
     let line = CompactionLine {
@@ -197,6 +209,9 @@ fn print_json(
         let advice = name.map(|name| retire(path, name));
         let line =
             json!({ "by": by, "name": name, "from": held.from, "bytes": held.bytes, "advice": advice });
+        output.typed("held", &line)?;
+    }
+    for line in holding.lines(path) {
         output.typed("held", &line)?;
     }
     let mut summary = json!({ "executed": what == "compaction", "advice": advice });

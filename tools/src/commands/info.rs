@@ -41,6 +41,7 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("kinds", format!("{} ({})", kinds.len(), kinds.join(", "))),
         ("sources", sources_text(reader)),
         ("cursors", cursors.text()),
+        ("backplane", plane_text(reader)),
         ("floor", sums.floor_text(&opened)?),
         ("held back by", cursors.holding_text(&sums)),
         ("segments", sums.segments_text()),
@@ -48,9 +49,27 @@ pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
         ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
-    pairs.retain(|(name, value)| !matches!(*name, "sources" | "floor" | "held back by") || !value.is_empty());
+    pairs.retain(|(name, value)| {
+        !matches!(*name, "sources" | "backplane" | "floor" | "held back by") || !value.is_empty()
+    });
     output.pairs(&pairs)?;
     Ok(Outcome::of_findings(damaged))
+}
+
+/// What stands on the backplane, as far as the kinds tell: how much of it takes a walk, which others do.
+const ON_THE_PLANE: [(&str, &str); 4] = [
+    ("esker.images", "images of folds (esker topics)"),
+    ("esker.cells", "cells (esker cells, esker consumers)"),
+    ("esker.parked", "parked records (esker consumer parked)"),
+    ("esker.dead", "dead letters (esker consumer dead)"),
+];
+
+fn on_the_plane(reader: &Reader) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+    ON_THE_PLANE.into_iter().filter(|(kind, _)| reader.kind_named(kind).is_some())
+}
+
+fn plane_text(reader: &Reader) -> String {
+    on_the_plane(reader).map(|(_, what)| what).collect::<Vec<_>>().join(", ")
 }
 
 /// Who asserts live state, by number.
@@ -82,6 +101,7 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
         "entries": sums.entries,
         "entities": reader.entity_count(),
         "kinds": kinds,
+        "backplane": on_the_plane(reader).map(|(kind, _)| kind).collect::<Vec<_>>(),
         "sources": reader.sources().into_iter().map(|source| source.name).collect::<Vec<_>>(),
         "cursors": cursors.count,
         "furthest_cursor": cursors.furthest.as_ref().map(|cursor| json!({

@@ -12,6 +12,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod exchange;
 pub(crate) mod hex;
+mod holding;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
