@@ -128,10 +128,14 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
         advice.push(NOTHING_TO_FREE.to_owned());
     }
     if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
-        // What that comes to takes a reading of all images, and a write.
+        // What that comes to takes a write.
         advice.push(
             "more may go of kinds that keep what folds need: that is looked up when it is done".to_owned(),
         );
+    }
+    advice.extend(holding.advice(path));
+    if advice.is_empty() && compaction.held_back_by.is_empty() && !would_do && !args.execute {
+        advice.push(NOTHING_TO_FREE.to_owned());
     }
     let end = match (args.execute, opened.reader.is_backup()) {
         (true, _) => ("done", "compacted".to_owned()),
