@@ -123,10 +123,6 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     let holding = if args.execute { Holding::default() } else { Holding::of(&opened)? };
     let would_do = compaction.entries_dropped > 0 || compaction.segments_removed > 0;
     let mut advice = advice(&compaction, &opened, path);
-    advice.extend(holding.advice(path));
-    if advice.is_empty() && compaction.held_back_by.is_empty() && !would_do && !args.execute {
-        advice.push(NOTHING_TO_FREE.to_owned());
-    }
     if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
         // What that comes to takes a write.
         advice.push(
