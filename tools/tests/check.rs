@@ -29,7 +29,7 @@ fn a_store_that_is_well_is_fine_in_every_form() {
     assert_one_line(&check(&sample, &[]), 0, "ok: 300 entries");
     assert_one_line(&check(&sample, &["--format", "nagios", "--full"]), 0, "ESKER OK - 300 entries");
     let json = check(&sample, &["--format", "json"]);
-    assert_eq!((json.code, json.of_type("finding").len()), (Some(0), 0));
+    assert_eq!((json.code, json.of_type("trouble").len()), (Some(0), 0));
     let summary = json.of_type("summary").remove(0);
     assert_eq!((&summary["health"], &summary["max_lag"]), (&"ok".into(), &LAG.into()));
     let metrics = check(&sample, &["--format", "prometheus"]);
@@ -83,7 +83,7 @@ fn damage_is_the_worst_and_names_what_to_run() {
     );
     let json = check(&sample, &["--full", "--max-lag", "1", "--json"]);
     let about: Vec<_> =
-        json.of_type("finding").iter().map(|line| line["about"].as_str().unwrap().to_owned()).collect();
+        json.of_type("trouble").iter().map(|line| line["about"].as_str().unwrap().to_owned()).collect();
     assert!(about.contains(&"damage".to_owned()) && about.contains(&"cursor".to_owned()), "{about:?}");
     assert_eq!(json.of_type("summary")[0]["health"], "critical");
 }

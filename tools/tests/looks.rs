@@ -101,7 +101,7 @@ fn the_row_of_an_entity_is_shown_field_by_field_with_who_asserts_it() {
     assert_eq!((&row["asserted_by"], &row["version"]), (&json!(["radar", "pilot"]), &json!(2)));
     assert_eq!((&row["created"]["seq"], &row["updated"]["seq"]), (&json!(1), &json!(3)));
     assert!(row["created"]["time_ns"].is_string() && row["time_ns"].is_string());
-    let sources = json.of_type("source");
+    let sources = json.of_type("assertion");
     let said: Vec<_> = sources
         .iter()
         .map(|source| (&source["name"], &source["last"]["operation"], &source["last"]["seq"]))
@@ -388,7 +388,7 @@ fn one_program_says_what_all_payloads_mean() {
     assert_eq!(std::fs::read_to_string(&started).unwrap().lines().count(), 1, "it runs once");
     let json = on(&["state", "vessel/Ada"], &sample.text(), &["--json", "--translate", "cat"]);
     let row = &json.of_type("row")[0];
-    let given: Value = serde_json::from_str(row["translated"].as_str().unwrap()).unwrap();
+    let given: Value = serde_json::from_str(row["payload_text"].as_str().unwrap()).unwrap();
     assert_eq!((&given["key"], &given["payload"]), (&json!("Ada"), &row["payload"]));
     assert!(given["payload_base64"].is_string());
     let got = on(&["get", "2"], &sample.text(), &["--translate", &command]);

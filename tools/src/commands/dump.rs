@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Item, Survey, escaped};
+use esker::dump::{Dump, Fields, FrameInfo, Item, Survey, escaped};
 use esker::{ErrorKind, Position, Reader, Seq};
-use serde::Serialize;
 use serde_json::json;
 
 use super::events::Telling;
@@ -359,13 +358,11 @@ impl Show<'_> {
     }
 }
 
-/// A JSON line with what a program says that the payload means.
-#[derive(Debug, Serialize)]
-pub(super) struct WithTranslation<T> {
-    #[serde(flatten)]
-    pub(super) fields: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) translated: Option<String>,
+/// Everything about a frame, with what a program says that the payload means.
+pub(super) fn fields_with(translated: Option<String>, frame: &FrameInfo, dump: &Dump) -> Fields {
+    let mut fields = dump.fields(frame);
+    fields.payload_text = translated.or(fields.payload_text);
+    fields
 }
 
 /// One frame, in the form of the output.
@@ -378,7 +375,7 @@ fn show(
 ) -> Result<()> {
     let translated = payloads.translated(frame, dump)?;
     match output.mode() {
-        Mode::Json => output.json(&WithTranslation { fields: dump.fields(frame), translated })?,
+        Mode::Json => output.json(&fields_with(translated, frame, dump))?,
         Mode::Tabs if !physical => {
             let fields = dump.fields(frame);
             let text = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
@@ -527,7 +524,7 @@ pub(super) fn one(
     output: &mut Output,
 ) -> Result<()> {
     if output.is_json() {
-        return Ok(output.json(&WithTranslation { fields: dump.fields(frame), translated })?);
+        return Ok(output.json(&fields_with(translated, frame, dump))?);
     }
     let mut pairs = pairs_of(frame, dump);
     pairs.push(("payload", translated.unwrap_or_else(|| dump.payload(frame).text())));

@@ -9,7 +9,7 @@ use esker::{ErrorKind, EventOperation, KindInfo, Owner, Reader, Seq, StoreView};
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::dump::{Show, WithTranslation};
+use super::dump::{Show, fields_with};
 use super::keep::find;
 use crate::args;
 use crate::filter::{Entity, Filter, Moment, Pattern, Range};
@@ -165,11 +165,11 @@ impl Telling {
         output: &mut Output,
     ) -> Result<()> {
         let translated = payloads.translated(frame, dump)?;
-        let fields = dump.fields(frame);
+        let fields = fields_with(translated.clone(), frame, dump);
         let changed = fields.changed.clone().unwrap_or_default();
         let before = self.before(frame, dump, &changed)?;
         if output.mode() == Mode::Json {
-            let mut line = serde_json::to_value(WithTranslation { fields, translated })?;
+            let mut line = serde_json::to_value(fields)?;
             if let Some(line) = line.as_object_mut() {
                 line.insert("type".to_owned(), json!("event"));
                 line.insert("of".to_owned(), json!(self.kind));

@@ -274,7 +274,7 @@ fn print_json(
     output: &mut Output,
 ) -> Result<()> {
     for trouble in troubles {
-        output.typed("finding", trouble)?;
+        output.typed("trouble", trouble)?;
     }
     let mut summary = serde_json::to_value(numbers)?;
     if let Some(fields) = summary.as_object_mut() {

@@ -9,7 +9,7 @@ use esker::{EventOperation, KindInfo, Owner, Reader, Region, RowOperation, Seq, 
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::dump::{WithTranslation, one};
+use super::dump::{fields_with, one};
 use super::keep::find;
 use crate::args;
 use crate::filter::{Entity, Moment};
@@ -267,8 +267,7 @@ impl Look<'_> {
 
     /// A row as a JSON line.
     fn line(&self, frame: &FrameInfo, translated: Option<String>) -> Result<serde_json::Value> {
-        let fields = self.dump().fields(frame);
-        let mut line = serde_json::to_value(WithTranslation { fields, translated })?;
+        let mut line = serde_json::to_value(fields_with(translated, frame, self.dump()))?;
         if let Some(line) = line.as_object_mut() {
             line.insert("type".to_owned(), json!("row"));
         }
@@ -323,7 +322,7 @@ impl Look<'_> {
             let name = self.dump().source_name(id);
             if output.is_json() {
                 output.typed(
-                    "source",
+                    "assertion",
                     &last.line(id, &name, asserts, said.as_ref(), &self.dump().entity(row)),
                 )?;
                 continue;
