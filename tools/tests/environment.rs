@@ -33,6 +33,13 @@ pub(crate) const LOOKS: &[&str] = &[
     "compact STORE",
     "export STORE",
     "diff STORE STORE",
+    "state STORE vessel/*",
+    "sources STORE",
+    "topics STORE",
+    "cells STORE --internal",
+    "consumers STORE",
+    "check STORE",
+    "report STORE --output -",
 ];
 
 /// Commands about the tool itself.

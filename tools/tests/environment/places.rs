@@ -1,7 +1,7 @@
 //! Where a store lies, and what is in it: odd paths, odd keys, nothing, much, another's.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -107,18 +107,23 @@ fn a_million_entries_are_looked_at() {
 /// Set for a child that writes.
 const WRITER: &str = "ESKER_TEST_WRITES_AT";
 
+/// The child writes so many: enough to write beside the first looks, and not so many that a slow machine walks for ever.
+const BEATS: u64 = 200_000;
+
 /// No test of its own: what the test below starts in another process.
 #[test]
 fn a_child_writes_until_it_is_killed() {
     let Ok(path) = std::env::var(WRITER) else { return };
     let journal = Options::new().segment_bytes(64 << 10).durability(Durability::Os).open(path).unwrap();
     let kind = journal.kind("beat").unwrap();
-    for n in 0_u64.. {
+    for n in 0..BEATS {
         journal.append(Record::new(kind, b"child", &n.to_le_bytes())).unwrap();
         if n == 1000 {
             eprintln!("written");
         }
     }
+    // It stays open, whoever is slow to look.
+    let _ = std::io::stdin().read(&mut [0]);
 }
 
 #[test]
@@ -128,6 +133,7 @@ fn a_store_that_another_process_writes_is_looked_at_and_said_to_be_live() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "places::a_child_writes_until_it_is_killed", "--nocapture"])
         .env(WRITER, &store)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
