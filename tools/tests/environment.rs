@@ -33,7 +33,10 @@ pub(crate) const LOOKS: &[&str] = &[
     "compact STORE",
     "export STORE",
     "diff STORE STORE",
-    "state STORE vessel/*",
+];
+
+/// Those that may have nothing to print, or print a page: where they may be run and what of, and not what becomes of their output.
+pub(crate) const LOOKS_TOO: &[&str] = &[
     "sources STORE",
     "topics STORE",
     "cells STORE --internal",
