@@ -520,8 +520,8 @@ pub(crate) fn seqs_text(seqs: &RangeInclusive<u64>) -> String {
 fn store_of(path: &Path) -> &Path {
     let is = |suffix: &str| path.extension().is_some_and(|its| its == suffix);
     let is_named = |name: &str| path.file_name().is_some_and(|its| its == name);
-    let is_a_file =
-        ["seg", "snap", "idx"].into_iter().any(is) || ["MANIFEST", "LOCK", "entities"].into_iter().any(is_named);
+    let is_a_file = ["seg", "snap", "idx"].into_iter().any(is)
+        || ["MANIFEST", "LOCK", "entities"].into_iter().any(is_named);
     path.parent().filter(|_| is_a_file).unwrap_or(path)
 }
 

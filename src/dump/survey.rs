@@ -458,7 +458,9 @@ fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number:
     let mut header = segment_header(reader, number);
     let rest_of = take_the_rest(reader, number, &mut header);
     let (state, ends) = match (&header, chain.limit(number)) {
-        _ if rest_of.is_some() && number == mark.segment() => (SegmentState::Damaged, Ends::At(mark.offset())),
+        _ if rest_of.is_some() && number == mark.segment() => {
+            (SegmentState::Damaged, Ends::At(mark.offset()))
+        }
         _ if rest_of.is_some() => (SegmentState::Damaged, Ends::Anywhere),
         (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),
         (Ok(_), Some(limit)) => (SegmentState::Torn, Ends::At(limit)),
@@ -482,11 +484,7 @@ fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number:
 }
 
 /// Puts a header for what validates of a segment in the place of one that is not as it was; answers what is wrong with that.
-fn take_the_rest(
-    reader: &Reader,
-    number: u32,
-    header: &mut Result<SegmentHeader, String>,
-) -> Option<String> {
+fn take_the_rest(reader: &Reader, number: u32, header: &mut Result<SegmentHeader, String>) -> Option<String> {
     let what = header.as_ref().err()?.clone();
     *header = Ok(header_for_the_rest(&**reader.directory(), reader.store_id(), number)?);
     Some(what)
@@ -501,7 +499,8 @@ fn missing_rows(reader: &Reader, chain: &Chain, mark: Position) -> Vec<Row> {
         Row { state: SegmentState::Missing, stretch }
     };
     let between = chain.missing.iter();
-    let between = between.map(|(number, next)| row(*number, format!("no such file, and segment {next} follows it")));
+    let between =
+        between.map(|(number, next)| row(*number, format!("no such file, and segment {next} follows it")));
     let is_behind = |damage: &&Damage| {
         damage.segment > mark.segment() && damage.segment & PART == 0 && !chain.live.contains(&damage.segment)
     };

@@ -101,13 +101,6 @@ impl Opened {
         output::note(&format!("no source {name:?}; there are: {there}"));
     }
 
-    /// As [`report_damage_at_end`](Self::report_damage_at_end), beside segments that were summed up: answers only what those do
-    /// not count themselves.
-    pub(crate) fn report_damage_beside(&self, segments: &[SegmentInfo], output: &mut Output) -> Result<u64> {
-        self.report_damage_at_end(output)?;
-        Ok(self.damage_beside(segments))
-    }
-
     /// Damage at the end that is not of a whole segment, which is counted where the segments are.
     pub(crate) fn damage_beside(&self, segments: &[SegmentInfo]) -> u64 {
         let is_counted = |damage: &Damage| {

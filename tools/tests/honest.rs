@@ -156,7 +156,11 @@ fn a_repair_says_what_became_of_the_cursors() {
     let target = sample.directory.path().join("b").display().to_string();
     let repaired = on(&["repair", "--output", &target], &sample.text(), &[]);
     assert_says(&repaired, 1, "cursors kept\t");
-    assert_says(&repaired, 1, "the end of the log, where cursors and what compaction keeps of kinds are noted, is gone");
+    assert_says(
+        &repaired,
+        1,
+        "the end of the log, where cursors and what compaction keeps of kinds are noted, is gone",
+    );
 
     let sample = Sample::new();
     let target = sample.directory.path().join("b").display().to_string();
@@ -165,6 +169,7 @@ fn a_repair_says_what_became_of_the_cursors() {
     let reset = format!("esker cursor reset {target} ");
     assert_says(&repaired, 0, &(reset.clone() + "NAME --to +0 --execute"));
     assert_says(&run(&["cursors", &target]), 0, &(reset + "audit --to +0 --execute"));
-    assert_eq!(on(&["cursor", "reset", "audit", "--to", "+0", "--execute"], &target, &[]).code, Some(0));
+    let done = run(&["cursor", "reset", &target, "audit", "--to", "+0", "--execute"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(run(&["cursors", &target]).stderr, "");
 }

@@ -291,7 +291,8 @@ impl Sums {
     fn add(&mut self, segment: &SegmentInfo) {
         if segment.state == SegmentState::Missing {
             self.damaged += segment.damaged;
-            self.missing.push(Missing { number: segment.number, seqs: segment.first_seq.zip(segment.last_seq) });
+            self.missing
+                .push(Missing { number: segment.number, seqs: segment.first_seq.zip(segment.last_seq) });
             return;
         }
         self.files += u64::from(segment.state != SegmentState::Dropped);
@@ -338,7 +339,9 @@ impl Sums {
             return format!("none seen (frames not read: {} verify {path})", output::name());
         }
         let missing = self.missing.iter().map(|Missing { number, seqs }| match seqs {
-            Some((first, last)) => format!("segment {number} is missing, with seq {}; ", store::seqs(*first, *last)),
+            Some((first, last)) => {
+                format!("segment {number} is missing, with seq {}; ", store::seqs(*first, *last))
+            }
             None => format!("segment {number} is missing; "),
         });
         let places = if self.damaged == 1 { "place" } else { "places" };
