@@ -122,7 +122,7 @@ fn a_segment_that_was_cut_shows_what_is_left_of_it() {
     assert_eq!(entries, 99);
     let dumped = run(&["dump", &store, "--json"]);
     assert_eq!((dumped.code, dumped.of_type("entry").len() as u64), (Some(1), entries), "{}", dumped.stderr);
-    assert_says(&run(&["get", &store, "99"]), 0, "note/k");
+    assert_says(&run(&["get", &store, "99"]), 0, "key\tk");
     let info = run(&["info", &store, "--json"]);
     assert_eq!((info.code, info.of_type("store")[0]["entries"].as_u64()), (Some(1), Some(entries)));
     assert_says(&run(&["segments", &store]), 1, "damaged");
