@@ -37,6 +37,7 @@ use crate::journal::view::View;
 use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
 use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
 /// How a backup takes segments.
@@ -132,7 +133,14 @@ impl Reader {
     ///
     /// As [`Journal::backup`], and as [`view`](Self::view).
     pub fn backup(&self, target: impl AsRef<Path>, by: BackupBy) -> Result<Backup> {
-        back_up(&**self.directory(), &self.view()?, self.manifest(), target.as_ref(), by)
+        let view = self.view()?;
+        // A copy ends before the seal, and says nothing of what stood behind it.
+        let is_behind = |damage: &&Damage| Position::new(damage.segment, damage.offset) >= view.mark;
+        if let Some(damage) = self.recovery().damage.iter().find(is_behind) {
+            let error = Error::corrupt(format!("make the backup: {}", damage.what));
+            return Err(error.at(self.path()).place(damage.segment, damage.offset));
+        }
+        back_up(&**self.directory(), &view, self.manifest(), target.as_ref(), by)
     }
 }
 
@@ -315,7 +323,7 @@ impl Target {
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
-        self.check(manifest.store, &manifest.compacted, end)?;
+        self.check(from.path(), manifest.store, &manifest.compacted, end)?;
         let life = Life(1);
         let compactions = manifest.compacted.parts_numbered;
         self.lock.announce(manifest.store, life, end.position, compactions).map_err(|e| self.failed(e))?;
@@ -325,12 +333,12 @@ impl Target {
         Ok(copied)
     }
 
-    /// Reads every frame of what was copied, and keeps none of it.
-    fn check(&self, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
+    /// Reads every frame of what was copied, and keeps none of it. What is damaged there is so in the source.
+    fn check(&self, source: &Path, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
         let directory = &*self.directory;
         let chain = find_chain(directory, store, Purpose::Salvage, compacted, |_| false)?;
         let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut Nobody)?;
-        is_whole(directory.path(), self.doing, end, &found)
+        is_whole(source, self.doing, end, &found)
     }
 
     /// Copies the log up to where a view ends; answers where the copy does.

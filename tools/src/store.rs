@@ -101,6 +101,15 @@ impl Opened {
         output::note(&format!("no source {name:?}; there are: {there}"));
     }
 
+    /// Damage at the end that is not of a whole segment, which is counted where the segments are.
+    pub(crate) fn damage_beside(&self, segments: &[SegmentInfo]) -> u64 {
+        let is_counted = |damage: &Damage| {
+            let mut same = segments.iter().filter(|segment| segment.number == damage.segment);
+            damage.offset == 0 && same.any(|segment| segment.damaged > 0)
+        };
+        self.survey.damage_at_end().iter().filter(|damage| !is_counted(damage)).count() as u64
+    }
+
     /// Says what is damaged where no walk over the frames gets to; answers how much that is.
     pub(crate) fn report_damage_at_end(&self, output: &mut Output) -> Result<u64> {
         let damage = self.survey.damage_at_end();

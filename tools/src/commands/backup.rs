@@ -5,7 +5,7 @@ use esker::{BackupBy, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::check::busy;
+use crate::commands::check::{busy, reset_all};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
 
@@ -56,9 +56,7 @@ pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outco
         "format": esker::dump::FORMAT_VERSION,
     });
     output.header("restore", &description)?;
-    let target = args.target.display();
-    let next =
-        format!("esker cursor reset {target} NAME --to +0 --execute, for each of `esker cursors {target}`");
+    let next = reset_all(&args.target);
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {

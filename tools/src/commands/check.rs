@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::{Check, Severity, Verdict, Verification};
+use esker::{Check, Damage, Reader, Repair, Seq, Severity, Verdict, Verification};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -174,10 +174,16 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
             output.tabs(&["lost".to_owned(), format!("seq {}", store::seqs(*first, *last))])?;
         }
     }
-    let next = format!("esker verify {}", target.display());
+    let noted = Noted::of(target, &repaired)?;
+    let mut next = format!("esker verify {}", target.display());
+    if noted.cursors > 0 {
+        next += &format!("; {}", reset_all(target));
+    }
     if output.is_json() {
         let mut summary = serde_json::to_value(&repaired)?;
         if let Some(fields) = summary.as_object_mut() {
+            fields.insert("cursors".to_owned(), noted.cursors.into());
+            fields.insert("end_is_gone".to_owned(), noted.end_is_gone.into());
             fields.insert("damage".to_owned(), repaired.damage.len().into());
             fields.insert("next".to_owned(), next.into());
         }
@@ -193,6 +199,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
             ("batches kept", repaired.batches.to_string()),
             ("bytes kept", repaired.bytes.to_string()),
             ("kinds kept", repaired.kinds.to_string()),
+            ("cursors kept", noted.text()),
             ("segments", repaired.segments.to_string()),
             ("entries lost", repaired.entries_lost.to_string()),
             ("batches refused", repaired.refused.to_string()),
@@ -203,6 +210,40 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
     // The new store is good; what is gone for good is a finding.
     let gone = repaired.entries_lost + repaired.refused + repaired.damage.len() as u64;
     Ok(Outcome::of_findings(gone))
+}
+
+/// What is in the repaired store of what stands at the end of a log.
+struct Noted {
+    cursors: u64,
+    /// Nothing good stands behind the last damage: what was noted there last is not known.
+    end_is_gone: bool,
+}
+
+impl Noted {
+    fn of(target: &Path, repaired: &Repair) -> Result<Self> {
+        let reader = Reader::open(target)?;
+        let last = reader.view()?.last_seq()?.map_or(0, Seq::get);
+        let is_behind = |damage: &Damage| damage.next_good.is_none() && damage.first_seq > last;
+        let end_is_gone = repaired.manifest_rebuilt || repaired.damage.last().is_some_and(is_behind);
+        Ok(Self { cursors: reader.cursors()?.len() as u64, end_is_gone })
+    }
+
+    fn text(&self) -> String {
+        let lost = match self.end_is_gone {
+            true => {
+                "; the end of the log, where cursors and what compaction keeps of kinds are noted, is gone: compare both \
+                 with what they should be"
+            }
+            false => "",
+        };
+        format!("{}{lost}", self.cursors)
+    }
+}
+
+/// What makes cursors of another era count again.
+pub(crate) fn reset_all(store: &Path) -> String {
+    let (name, store) = (output::name(), store.display());
+    format!("{name} cursor reset {store} NAME --to +0 --execute, for each of `{name} cursors {store}`")
 }
 
 /// Shows that something goes on, if it takes longer than half a second and somebody watches.

@@ -198,9 +198,12 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
     let (its_own, era) = (cursor.era, opened.reader.era());
     if its_own != era {
         let name = &cursor.name;
+        let path = quoted(&opened.reader.path().display().to_string());
         output::note(&format!(
             "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired or restored: \
-             nobody watches under it before it is reset"
+             nobody watches under it before `{} cursor reset {path} {} --to +0 --execute`, which keeps its place",
+            output::name(),
+            quoted(name)
         ));
     }
 }

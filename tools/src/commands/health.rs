@@ -71,6 +71,8 @@ struct Trouble {
 /// What was looked at.
 #[derive(Debug, Serialize)]
 struct Numbers {
+    /// `quick` or `full`: whether the frames were read.
+    check: &'static str,
     entries: u64,
     file_bytes: u64,
     free_bytes: u64,
@@ -143,6 +145,7 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     let age = |cursor: &CursorInfo| cursor.next_time.map_or(0, |time| Span::between(time, now).0.as_secs());
     let count = |severity| verification.findings.iter().filter(|one| one.severity == severity).count() as u64;
     let numbers = Numbers {
+        check: if args.full { "full" } else { "quick" },
         entries: segments.iter().map(|segment| segment.entries).sum(),
         file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
         free_bytes: free,
@@ -298,9 +301,10 @@ fn word(worst: Option<&Trouble>) -> &'static str {
 /// The line without what stands before and behind it.
 fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let Some(worst) = worst else {
-        let Numbers { entries, file_bytes, cursors, max_lag, .. } = numbers;
+        let Numbers { entries, file_bytes, cursors, max_lag, check, .. } = numbers;
+        let how = if *check == "quick" { "quick: frames were not read; --full reads them" } else { "full" };
         return format!(
-            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind"
+            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind ({how})"
         );
     };
     let more = match troubles.len() {

@@ -5,6 +5,7 @@ use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
 use serde_json::json;
 
+use super::cursor::quoted;
 use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
@@ -14,29 +15,33 @@ use crate::store::{self, Opened};
 pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "info", output)?;
     let sums = Sums::of(&opened)?;
-    let damaged = sums.damaged + opened.report_damage_at_end(output)?;
+    opened.report_damage_at_end(output)?;
+    let damaged = sums.damaged;
     let cursors = CursorSum::of(&opened)?;
     if output.is_json() {
         output.typed("store", &fields(&opened, &sums, &cursors)?)?;
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
-    output.pairs(&screen(&opened, &sums, &cursors, damaged)?)?;
+    output.pairs(&screen(&opened, &sums, &cursors, &sums.damage_text(&path_text(&opened)))?)?;
     Ok(Outcome::of_findings(damaged))
 }
 
-/// The screen for a page: the same names and values.
-pub(crate) fn pairs(opened: &Opened) -> Result<Vec<(&'static str, String)>> {
+/// The screen for a page: the same names and values, and the damage that was looked for.
+pub(crate) fn pairs(opened: &Opened, damage: &str) -> Result<Vec<(&'static str, String)>> {
     let sums = Sums::of(opened)?;
-    let damaged = sums.damaged + opened.survey.damage_at_end().len() as u64;
-    screen(opened, &sums, &CursorSum::of(opened)?, damaged)
+    screen(opened, &sums, &CursorSum::of(opened)?, damage)
+}
+
+fn path_text(opened: &Opened) -> String {
+    quoted(&opened.reader.path().display().to_string())
 }
 
 fn screen(
     opened: &Opened,
     sums: &Sums,
     cursors: &CursorSum,
-    damaged: u64,
+    damage: &str,
 ) -> Result<Vec<(&'static str, String)>> {
     let reader = &opened.reader;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
@@ -63,7 +68,7 @@ fn screen(
         ("held back by", cursors.holding_text(sums)),
         ("segments", sums.segments_text()),
         ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
-        ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
+        ("damage", damage.to_owned()),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
     pairs.retain(|(name, value)| {
@@ -126,6 +131,7 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
             "held_bytes": cursor.held_bytes,
         })),
         "segments": sums.segments,
+        "missing_segments": sums.missing.iter().map(|missing| missing.number).collect::<Vec<_>>(),
         "log_bytes": sums.used,
         "file_bytes": sums.file,
         "end": opened.survey.end().to_string(),
@@ -256,6 +262,8 @@ pub(super) struct Sums {
     pub(super) file: u64,
     pub(super) unfinished: u64,
     damaged: u64,
+    /// Segments that are not there.
+    missing: Vec<Missing>,
     pub(super) parts: u64,
     /// Entries that there were where compaction went, and those of them that were kept.
     compacted: u64,
@@ -264,14 +272,29 @@ pub(super) struct Sums {
     compactable_before: u64,
 }
 
+/// A segment that is not there, and what it held if that is known.
+#[derive(Debug)]
+struct Missing {
+    number: u32,
+    seqs: Option<(u64, u64)>,
+}
+
 impl Sums {
     pub(super) fn of(opened: &Opened) -> Result<Self> {
         let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
-        opened.segments()?.iter().for_each(|segment| sums.add(segment));
+        let segments = opened.segments()?;
+        segments.iter().for_each(|segment| sums.add(segment));
+        sums.damaged += opened.damage_beside(&segments);
         Ok(sums)
     }
 
     fn add(&mut self, segment: &SegmentInfo) {
+        if segment.state == SegmentState::Missing {
+            self.damaged += segment.damaged;
+            self.missing
+                .push(Missing { number: segment.number, seqs: segment.first_seq.zip(segment.last_seq) });
+            return;
+        }
         self.files += u64::from(segment.state != SegmentState::Dropped);
         self.file += segment.file_bytes;
         self.damaged += segment.damaged;
@@ -308,6 +331,22 @@ impl Sums {
         let Some(floor) = opened.reader.view()?.floor(&Region::All) else { return Ok(String::new()) };
         let (dropped, kept) = (self.dropped(), self.kept);
         Ok(format!("{floor}: where compaction went, {dropped} entries were dropped and {kept} kept"))
+    }
+
+    /// How much is damaged, as far as a look without the frames goes, and what says more.
+    fn damage_text(&self, path: &str) -> String {
+        if self.damaged == 0 {
+            return format!("none seen (frames not read: {} verify {path})", output::name());
+        }
+        let missing = self.missing.iter().map(|Missing { number, seqs }| match seqs {
+            Some((first, last)) => {
+                format!("segment {number} is missing, with seq {}; ", store::seqs(*first, *last))
+            }
+            None => format!("segment {number} is missing; "),
+        });
+        let places = if self.damaged == 1 { "place" } else { "places" };
+        let missing: String = missing.collect();
+        format!("{} {places}; {missing}more: {} verify {path}", self.damaged, output::name())
     }
 
     fn segments_text(&self) -> String {

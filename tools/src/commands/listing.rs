@@ -17,7 +17,9 @@ use crate::store::{self, Opened};
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
     let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
-    for segment in opened.segments()? {
+    let segments = opened.segments()?;
+    let at_end = opened.damage_beside(&segments);
+    for segment in segments {
         damaged += segment.damaged;
         entries += segment.entries;
         used += segment.bytes_used;
@@ -63,7 +65,8 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
     if damaged > 0 && !output.is_json() {
         crate::output::finding(&format!("{damaged} places in {count} segments; `esker verify` names them"));
     }
-    let damaged = damaged + opened.report_damage_at_end(output)?;
+    opened.report_damage_at_end(output)?;
+    let damaged = damaged + at_end;
     if output.is_json() {
         let summary =
             json!({ "entries": entries, "bytes_used": used, "file_bytes": file, "damaged": damaged });
