@@ -13,7 +13,7 @@ use super::cursor::quoted;
 use super::cursors::{Over, excesses, now};
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
 
@@ -300,7 +300,10 @@ fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) ->
     let Some(worst) = worst else {
         let Numbers { entries, file_bytes, cursors, max_lag, .. } = numbers;
         return format!(
-            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind"
+            "{} in {file_bytes} bytes; {}, at most {} behind",
+            count_of(*entries, "entry"),
+            count_of(*cursors, "cursor"),
+            count_of(*max_lag, "entry")
         );
     };
     let more = match troubles.len() {
