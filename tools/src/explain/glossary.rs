@@ -13,7 +13,7 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Words)> {
 pub(super) fn find(wanted: &str, plain: impl Fn(&str) -> String) -> Option<(&'static str, Words)> {
     let is_it = |word: &&str| plain(word) == wanted;
     let (word, _, meaning, next) =
-        ENTRIES.iter().find(|(word, others, ..)| is_it(word) || others.iter().any(|word| is_it(word)))?;
+        ENTRIES.iter().find(|(word, others, ..)| is_it(word) || others.iter().any(is_it))?;
     Some((*word, words(meaning, next)))
 }
 
