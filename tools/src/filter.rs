@@ -70,6 +70,10 @@ impl Pattern {
         self.0.starts_with('#')
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     fn exact(&self) -> Option<&str> {
         (!self.0.contains(['*', '?'])).then_some(&*self.0)
     }
@@ -101,6 +105,11 @@ impl FromStr for Entity {
 }
 
 impl Entity {
+    /// All entities of a kind.
+    pub(crate) fn all_of(kind: &str) -> Self {
+        Self { kind: Pattern(kind.to_owned()), key: Pattern("*".to_owned()) }
+    }
+
     pub(crate) fn kind(&self) -> &Pattern {
         &self.kind
     }
@@ -113,6 +122,11 @@ impl Entity {
     /// The key, if one is meant.
     pub(crate) fn key(&self) -> Option<Vec<u8>> {
         key_bytes(self.key.exact()?)
+    }
+
+    /// The key as it was asked for.
+    pub(crate) fn key_pattern(&self) -> &str {
+        self.key.text()
     }
 
     pub(crate) fn matches_key(&self, key: &[u8]) -> bool {
@@ -233,6 +247,10 @@ impl<'a> Filter<'a> {
     /// The source that is wanted, if the store knows none of that name.
     pub(crate) fn unknown_source(&self) -> Option<&str> {
         self.args.source.as_deref().filter(|_| self.source.is_none())
+    }
+
+    pub(crate) fn entity(&self) -> Option<&'a Entity> {
+        self.args.entity.as_ref()
     }
 
     /// What the kind has to match.

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Findings,
     /// What was asked for is not in the store, which is fine otherwise.
     Missing,
+    /// The store went while it was looked at.
+    Gone,
     Interrupted,
     /// What a monitoring plugin answers with.
     Plugin(u8),
@@ -36,6 +38,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Fine => Self::SUCCESS,
             Outcome::Findings => Self::from(1),
             Outcome::Missing => Self::from(2),
+            Outcome::Gone => Self::from(3),
             Outcome::Interrupted => Self::from(INTERRUPTED),
             Outcome::Plugin(code) => Self::from(code),
         }

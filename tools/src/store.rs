@@ -84,21 +84,26 @@ impl Opened {
     }
 
     /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.
-    pub(crate) fn note_unknown_kind(&self, pattern: &Pattern) {
-        let kinds = self.reader.kinds();
-        let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
-        if !pattern.is_number() && !names.iter().any(|name| pattern.matches(name)) {
+    pub(crate) fn note_unknown_kind(&self, pattern: &Pattern, more: &str) {
+        if self.has_no_kind(pattern) {
+            let kinds = self.reader.kinds();
+            let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            output::note(&format!("no kind matches {pattern}; there are: {there}"));
+            output::note(&format!("no kind matches {pattern}; there are: {there}{more}"));
         }
     }
 
+    /// True if no kind that has a name matches.
+    pub(crate) fn has_no_kind(&self, pattern: &Pattern) -> bool {
+        !pattern.is_number() && !self.reader.kinds().iter().any(|kind| pattern.matches(&kind.name))
+    }
+
     /// Says so where no source has the name that was asked for.
-    pub(crate) fn note_unknown_source(&self, filter: &Filter<'_>) {
+    pub(crate) fn note_unknown_source(&self, filter: &Filter<'_>, more: &str) {
         let Some(name) = filter.unknown_source() else { return };
         let names: Vec<String> = self.reader.sources().into_iter().map(|source| source.name).collect();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        output::note(&format!("no source {name:?}; there are: {there}"));
+        output::note(&format!("no source {name:?}; there are: {there}{more}"));
     }
 
     /// Damage at the end that is not of a whole segment, which is counted where the segments are.

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::args;
 use crate::commands::check::{busy, reset_all};
-use crate::outcome::Outcome;
+use crate::commands::cursor::quoted;
+use crate::outcome::{Outcome, Usage};
 use crate::output::{self, Output};
 
 pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome> {
@@ -48,7 +49,8 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome
 }
 
 pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outcome> {
-    let made = busy("restoring", || esker::restore(&args.backup, &args.target))?;
+    let made = busy("restoring", || esker::restore(&args.backup, &args.target));
+    let made = made.map_err(|error| no_backup(args, error))?;
     let description = json!({
         "path": args.backup.display().to_string(),
         "output": args.target.display().to_string(),
@@ -74,6 +76,17 @@ pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outco
         ("next", next),
     ])?;
     Ok(Outcome::Fine)
+}
+
+/// A store in the place of a backup can be copied, and need not be restored.
+fn no_backup(args: &args::Restore, error: esker::Error) -> anyhow::Error {
+    let is_store = Reader::open(&args.backup).is_ok_and(|reader| !reader.is_backup());
+    if error.kind() != esker::ErrorKind::InvalidInput || !is_store {
+        return error.into();
+    }
+    let (store, name) = (quoted(&args.backup.display().to_string()), output::name());
+    let advice = format!("{name} backup {store} BACKUP makes one of it, which can be restored");
+    Usage(format!("restore {store}: it is a store, and no backup; {advice}")).into()
 }
 
 fn last(through: Option<Seq>) -> String {

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::events::Telling;
 use crate::args;
 use crate::filter::{Filter, Range};
+use crate::home::Home;
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Mode, Output};
 use crate::store::{self, Opened};
@@ -24,11 +25,13 @@ pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt
     let dump = std::mem::take(&mut opened.dump);
     opened.dump = dump.payloads(args.payload.style()).physical(args.physical);
     let filter = Filter::new(&args.filter, args.system, &opened.reader);
-    filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
-    opened.note_unknown_source(&filter);
+    opened.note_unknown(&filter, args.follow);
     let show = Show::new(args, filter, None)?;
     show.all(opened, output, interrupt)
 }
+
+/// What the cells of a line are.
+const COLUMNS: [&str; 8] = ["seq", "time", "operation", "kind", "key", "generation", "flags", "payload"];
 
 /// What a dump shows, and how far it got.
 pub(super) struct Show<'a> {
@@ -60,9 +63,17 @@ impl<'a> Show<'a> {
         output: &mut Output,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
+        match self.events {
+            Some(_) => output.heading(&Telling::COLUMNS)?,
+            None if !self.args.physical => output.heading(&COLUMNS)?,
+            None => {}
+        }
         let resume = self.now(&opened, output)?;
         if !self.is_full() {
             self.damaged += opened.report_damage_at_end(output)?;
+        }
+        if self.shown == 0 && self.hidden == 0 && self.damaged == 0 && !self.args.follow {
+            opened.note_nothing(&self.filter, self.events.map(Telling::kind))?;
         }
         let outcome = match resume {
             Some(position) if self.args.follow && !self.is_full() => {
@@ -202,11 +213,33 @@ impl Show<'_> {
         Ok(resume.unwrap_or_else(|| opened.survey.end()))
     }
 
-    /// Goes on with what is appended.
+    /// Goes on with what is appended, as long as the store is there.
     fn follow(
         &mut self,
         opened: Opened,
+        position: Position,
+        output: &mut Output,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome> {
+        let mut home = Home::of(&opened.reader)?;
+        let outcome = match self.follow_while_there(opened, position, &mut home, output, interrupt) {
+            // What cannot be read of one that was taken away says nothing about it.
+            Err(_) if home.is_gone() => Outcome::Gone,
+            outcome => outcome?,
+        };
+        if outcome == Outcome::Gone {
+            output.flush()?;
+            let what = "the store is not there any more: it was removed or replaced";
+            output::error(&format!("follow {}: {what}", home.path().display()));
+        }
+        Ok(outcome)
+    }
+
+    fn follow_while_there(
+        &mut self,
+        opened: Opened,
         mut position: Position,
+        home: &mut Home,
         output: &mut Output,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
@@ -215,6 +248,9 @@ impl Show<'_> {
         loop {
             if interrupt.is_set() {
                 return Ok(Outcome::Interrupted);
+            }
+            if home.is_gone() {
+                return Ok(Outcome::Gone);
             }
             if output.is_closed() {
                 return Ok(Outcome::Fine);

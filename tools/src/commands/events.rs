@@ -58,10 +58,10 @@ pub(crate) struct Args {
     #[arg(long)]
     reverse: bool,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u64>,
     /// Only the last so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "tail", value_name = "N")]
     last: Option<usize>,
     #[command(flatten)]
     payload: args::PayloadOption,
@@ -126,7 +126,7 @@ pub(crate) fn events(args: &Args, output: &mut Output, interrupt: &Interrupt) ->
     };
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
     let filter = Filter::new(&dump.filter, false, &opened.reader);
-    opened.note_unknown_source(&filter);
+    opened.note_unknown(&filter, args.follow);
     Show::new(&dump, filter, Some(&telling))?.all(opened, output, interrupt)
 }
 
@@ -153,6 +153,25 @@ pub(super) struct Telling {
 }
 
 impl Telling {
+    /// What the cells of a line are.
+    pub(super) const COLUMNS: [&str; 11] = [
+        "seq",
+        "time",
+        "event",
+        "source",
+        "operation",
+        "key",
+        "did",
+        "versions",
+        "asserted by",
+        "changed",
+        "payload",
+    ];
+
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     pub(super) fn hides(&self, frame: &FrameInfo) -> bool {
         !self.synthetic && why_none(frame).is_some()
     }

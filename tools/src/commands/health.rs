@@ -13,7 +13,7 @@ use super::cursor::quoted;
 use super::cursors::{Over, excesses, now};
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
 
@@ -304,7 +304,10 @@ fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) ->
         let Numbers { entries, file_bytes, cursors, max_lag, check, .. } = numbers;
         let how = if *check == "quick" { "quick: frames were not read; --full reads them" } else { "full" };
         return format!(
-            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind ({how})"
+            "{} in {file_bytes} bytes; {}, at most {} behind ({how})",
+            count_of(*entries, "entry"),
+            count_of(*cursors, "cursor"),
+            count_of(*max_lag, "entry")
         );
     };
     let more = match troubles.len() {

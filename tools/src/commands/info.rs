@@ -1,5 +1,8 @@
 //! `info`: a store summed up, for a person.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
@@ -67,7 +70,7 @@ fn screen(
         ("floor", sums.floor_text(opened)?),
         ("held back by", cursors.holding_text(sums)),
         ("segments", sums.segments_text()),
-        ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
+        ("bytes", Space::of(opened)?.text(sums)),
         ("damage", damage.to_owned()),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
@@ -109,6 +112,7 @@ fn sources_text(reader: &Reader) -> String {
 /// The same for a machine.
 fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_json::Value> {
     let reader = &opened.reader;
+    let space = Space::of(opened)?;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     Ok(json!({
         "store": reader.store_id().to_string(),
@@ -134,6 +138,8 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
         "missing_segments": sums.missing.iter().map(|missing| missing.number).collect::<Vec<_>>(),
         "log_bytes": sums.used,
         "file_bytes": sums.file,
+        "disk_bytes": space.disk,
+        "reserve_bytes": space.reserve,
         "end": opened.survey.end().to_string(),
         "durable": durable(opened).map(|durable| durable.to_string()),
         "writer": reader.last_writer().as_ref().map(store::holder),
@@ -186,6 +192,49 @@ fn end(opened: &Opened, sums: &Sums) -> String {
     let durable = durable(opened).map(|durable| format!(", durable to {durable}")).unwrap_or_default();
     format!("{}{durable}; {how}", opened.survey.end())
 }
+
+/// What a store takes of the disk.
+#[derive(Debug)]
+struct Space {
+    /// What its segments and parts have of the disk: they are made ahead of what is written, and may have holes.
+    disk: u64,
+    /// What is kept for the day on which the disk is full; none where there is none.
+    reserve: Option<u64>,
+}
+
+impl Space {
+    fn of(opened: &Opened) -> Result<Self> {
+        let mut space = Self { disk: 0, reserve: None };
+        for file in std::fs::read_dir(opened.reader.path())? {
+            let file = file?;
+            // Others remove what they do not need any more meanwhile.
+            let Ok(about) = file.metadata() else { continue };
+            let name = file.file_name();
+            if Path::new(&name).extension().is_some_and(|end| end == "seg" || end == "snap") {
+                space.disk += about.blocks() * BLOCK_BYTES;
+            }
+            if name == "RESERVE" {
+                space.reserve = Some(about.len());
+            }
+        }
+        Ok(space)
+    }
+
+    fn text(&self, sums: &Sums) -> String {
+        let reserve = self.reserve.map_or_else(String::new, |bytes| {
+            format!("; RESERVE keeps {bytes} for the day on which the disk is full")
+        });
+        let (used, file) = (sums.used, sums.file);
+        let disk = match self.disk {
+            disk if disk < file => format!(", of which {disk} are on the disk"),
+            _ => String::new(),
+        };
+        format!("{used} of log in {file} of segment files{disk}{reserve}")
+    }
+}
+
+/// What `st_blocks` counts in.
+const BLOCK_BYTES: u64 = 512;
 
 /// How many cursors there are, and the one that is furthest behind.
 #[derive(Debug)]
@@ -355,6 +404,6 @@ impl Sums {
             1 => " and 1 part".to_owned(),
             parts => format!(" and {parts} parts"),
         };
-        format!("{}{parts} in the log, {} files", self.segments, self.files)
+        format!("{}{parts} in the log, {}", self.segments, output::count_of(self.files, "file"))
     }
 }

@@ -63,7 +63,11 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
         rows,
     )?;
     if damaged > 0 && !output.is_json() {
-        crate::output::finding(&format!("{damaged} places in {count} segments; `esker verify` names them"));
+        crate::output::finding(&format!(
+            "{} in {}; `esker verify` names them",
+            crate::output::count_of(damaged, "place"),
+            crate::output::count_of(count as u64, "segment")
+        ));
     }
     opened.report_damage_at_end(output)?;
     let damaged = damaged + at_end;
@@ -256,7 +260,7 @@ struct EntityLine {
 
 pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.store.path, "entities", output)?;
-    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind));
+    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
     let mut sums: HashMap<(KindId, Vec<u8>), EntitySum> = HashMap::new();
     let is_wanted =
         |kind| args.kind.as_ref().is_none_or(|pattern| pattern.matches(&opened.dump.kind_name(kind)));

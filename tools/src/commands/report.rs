@@ -86,6 +86,11 @@ impl<'a> NewPage<'a> {
         if !force && name.symlink_metadata().is_ok() {
             return Err(there_already(name));
         }
+        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+            let what = format!("write {}: there is no directory {}", name.display(), parent.display());
+            return Err(Usage(format!("{what}; make it, or give another place")).into());
+        }
         if name.is_dir() {
             return Err(
                 Usage(format!("{} is a directory: give the name of a file in it", name.display())).into()

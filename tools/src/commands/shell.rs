@@ -15,8 +15,9 @@ use crate::schema;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// The name of an error (`locked`, `NotAStore`, `no space left`) or of a finding (`damaged-segment`, `derived`); all
-    /// without it
+    /// The name of an error (`locked`, `NotAStore`, `no space left`) or of a finding (`damaged-segment`, `derived`), or a word
+    /// that the tool shows (`torn`, `floor`, `held back`); all without it
+    #[arg(value_name = "CODE|WORD")]
     code: Option<String>,
 }
 
@@ -42,7 +43,7 @@ pub(crate) struct Schema {
 
 pub(crate) fn explain(args: &Explain, output: &mut Output) -> Result<Outcome> {
     let pages: Vec<Explanation> = match &args.code {
-        None => explain::all().collect(),
+        None => explain::all().chain(explain::words()).collect(),
         Some(code) => explain::find(code),
     };
     if let (Some(code), []) = (&args.code, pages.as_slice()) {
@@ -77,12 +78,17 @@ fn print(page: &Explanation, output: &mut Output) -> Result<()> {
         ("comes about", words.cause.to_owned()),
         ("lost", words.lost.to_owned()),
     ];
-    pairs.extend(words.next.iter().map(|step| ("next", (*step).to_owned())));
+    pairs.retain(|(_, value)| !value.is_empty());
+    let next = if page.of == "word" { "see" } else { "next" };
+    pairs.extend(words.next.iter().map(|step| (next, (*step).to_owned())));
     Ok(output.pairs(&pairs)?)
 }
 
 fn unknown(code: &str) -> Usage {
-    Usage(format!("there is no error and no finding {code:?}; `{} explain` lists all", output::name()))
+    Usage(format!(
+        "there is no error and no finding {code:?}, and no such word; `{} explain` lists all",
+        output::name()
+    ))
 }
 
 pub(crate) fn completions(args: &Completions, output: &mut Output) -> Result<Outcome> {
