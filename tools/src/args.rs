@@ -113,6 +113,7 @@ impl Command {
     pub(crate) fn ends_in_order(&self) -> bool {
         match self {
             Self::Dump(Dump { follow: true, .. }) | Self::Export(_) | Self::Import(_) => true,
+            Self::Backup(_) | Self::Restore(_) | Self::Repair(_) => true,
             Self::Events(events) => events.follows(),
             _ => false,
         }

@@ -8,10 +8,11 @@ use esker::{Check, Damage, Reader, Repair, Seq, Severity, Verdict, Verification}
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::cursor::quoted;
 use super::decode::{Decoded, decode};
 use crate::args;
 use crate::explain::Code;
-use crate::outcome::Outcome;
+use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Output};
 use crate::store::{self, describe};
 
@@ -19,6 +20,7 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
     let path = &args.store.path;
     let check = if args.quick { Check::Quick } else { Check::Full };
     let mut verification = busy("verifying", || esker::verify(path, check))?;
+    store::check_is_made(path, verification.live.as_ref())?;
     if let Some(holder) = &verification.live {
         output::note(&format!("live, writer pid {}", holder.pid));
     }
@@ -135,7 +137,7 @@ fn conclude(
 /// What to do about what was found.
 fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path) -> Option<String> {
     let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
-    let path = path.display();
+    let path = quoted(&path.display().to_string());
     match verification.verdict {
         Verdict::Valid => None,
         _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
@@ -150,9 +152,10 @@ fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path)
     }
 }
 
-pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome> {
+pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let (path, target) = (&args.store.path, &args.output);
-    let repaired = busy("repairing", || esker::repair(path, target))?;
+    let repaired = busy("repairing", || esker::repair_while(path, target, || !interrupt.is_set()));
+    let repaired = interrupt.of(repaired)?;
     let description = json!({
         "path": path.display().to_string(),
         "output": target.display().to_string(),
@@ -175,7 +178,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
         }
     }
     let noted = Noted::of(target, &repaired)?;
-    let mut next = format!("esker verify {}", target.display());
+    let mut next = format!("esker verify {}", quoted(&target.display().to_string()));
     if noted.cursors > 0 {
         next += &format!("; {}", reset_all(target));
     }
@@ -242,7 +245,7 @@ impl Noted {
 
 /// What makes cursors of another era count again.
 pub(crate) fn reset_all(store: &Path) -> String {
-    let (name, store) = (output::name(), store.display());
+    let (name, store) = (output::name(), quoted(&store.display().to_string()));
     format!("{name} cursor reset {store} NAME --to +0 --execute, for each of `{name} cursors {store}`")
 }
 

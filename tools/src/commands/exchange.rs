@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
 use crate::commands::check::busy;
+use crate::commands::cursor::quoted;
 use crate::filter::Filter;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
@@ -69,7 +70,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
 
 /// What is in the file that was made.
 fn say(opened: &Opened, path: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
-    let next = format!("esker import {} NEW", path.display());
+    let next = format!("esker import {} NEW", quoted(&path.display().to_string()));
     if output.is_json() {
         let mut description = opened.description();
         if let Some(fields) = description.as_object_mut() {
@@ -111,7 +112,7 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
         let places = output::count_of(summary.damaged, "place");
         output::note(&format!("{places} {were} damaged where the export was made"));
     }
-    let next = format!("esker verify {}", target.display());
+    let next = format!("esker verify {}", quoted(&target.display().to_string()));
     if output.is_json() {
         let description = json!({
             "path": path.display().to_string(),
@@ -169,6 +170,7 @@ struct NewFile {
 
 impl NewFile {
     fn create(path: &Path) -> Result<Self> {
+        store::check_outside(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(there_already(path));
         }

@@ -92,10 +92,12 @@ pub(crate) fn over_all(opened: &Opened, output: &mut Output, mut see: impl FnMut
             Item::Frame(frame) if frame.body_good => see(&frame),
             Item::Frame(frame) => {
                 damaged += 1;
+                opened.tells((frame.position.segment(), frame.position.offset()));
                 super::dump::report_content(&frame, output)?;
             }
             Item::Damage(damage) => {
                 damaged += 1;
+                opened.tells((damage.segment, damage.offset));
                 store::report(&damage, output)?;
             }
         }

@@ -83,6 +83,7 @@ impl<'a> NewPage<'a> {
         let Some(file_name) = name.file_name() else {
             return Err(Usage(format!("{} is no name for a file", name.display())).into());
         };
+        store::check_outside(name)?;
         if !force && name.symlink_metadata().is_ok() {
             return Err(there_already(name));
         }

@@ -12,6 +12,7 @@ use crate::outcome::{Outcome, Usage};
 use crate::output::{self, Output};
 use crate::program::command_line;
 use crate::schema;
+use crate::store;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
@@ -107,6 +108,7 @@ pub(crate) fn man(args: &Man, output: &mut Output) -> Result<Outcome> {
         output.lines().write_all(&page(tool)?)?;
         return Ok(Outcome::Fine);
     };
+    store::check_outside(&directory.join("page"))?;
     fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
     let mut pages = Vec::new();
     collect(tool, &mut pages);

@@ -259,6 +259,15 @@ impl Look<'_> {
         Ok(true)
     }
 
+    /// Tells of what cannot be read, once.
+    fn unread(&mut self, error: &esker::Error, output: &mut Output) -> Result<()> {
+        if !self.opened.tells_of(error) {
+            return Ok(());
+        }
+        self.damaged += 1;
+        report(error, output)
+    }
+
     /// The rows that match, one line each.
     fn all(&mut self, output: &mut Output) -> Result<bool> {
         let mut rows = self.view.row_entries(&self.kind.name)?;
@@ -268,8 +277,7 @@ impl Look<'_> {
                 Ok(Some(entry)) if !self.entity.matches_key(entry.key()) => continue,
                 Ok(Some(entry)) => FrameInfo::of_entry(&entry),
                 Err(error) if error.is_corruption() => {
-                    self.damaged += 1;
-                    report(&error, output)?;
+                    self.unread(&error, output)?;
                     // Only where it is known how far the damage goes there is a next one.
                     if error.seqs().is_none() {
                         break;
@@ -417,7 +425,7 @@ impl Look<'_> {
     }
 
     /// There is no row: because it was deleted, or because there never was one; then some that have a like key.
-    fn none(&self, key: &[u8], output: &mut Output) -> Result<()> {
+    fn none(&mut self, key: &[u8], output: &mut Output) -> Result<()> {
         output.flush()?;
         let none = format!("no entity {}{}", self.entity, self.then());
         let newest = self.view.entries().latest(self.kind.id, key)?.map(|entry| FrameInfo::of_entry(&entry));
@@ -429,25 +437,40 @@ impl Look<'_> {
             ));
             return Ok(());
         }
-        let mut near = Near::to(&key_text(key));
-        let mut rows = self.view.row_entries(&self.kind.name)?;
-        let mut looked = 0;
-        // What is damaged is told by whoever asks for it.
-        while looked < LOOKED_AT_MAX
-            && let Ok(Some(entry)) = rows.next_entry()
-        {
-            near.look(&key_text(entry.key()));
-            looked += 1;
-        }
+        let (near, looked) = self.near(key, output)?;
         let name = &self.kind.name;
         let found: Vec<String> = near.found().map(|key| format!("{name}/{key}")).collect();
         let advice = match (looked, found.is_empty()) {
+            (0, _) if self.damaged > 0 => format!("of {name:?} nothing can be read"),
             (0, _) => format!("of {name:?} nothing is there"),
             (_, true) => format!("of {name:?} nothing that is there is called like it; {name}/* shows all"),
             (_, false) => format!("near it: {}", found.join(", ")),
         };
         output::error(&format!("{none}; {advice}"));
         Ok(())
+    }
+
+    /// The keys that are there and like one, and how many were looked at. What cannot be read is told: it may be the one.
+    fn near(&mut self, key: &[u8], output: &mut Output) -> Result<(Near, u64)> {
+        let (mut near, mut looked) = (Near::to(&key_text(key)), 0);
+        let mut rows = self.view.row_entries(&self.kind.name)?;
+        while looked < LOOKED_AT_MAX {
+            match rows.next_entry() {
+                Ok(None) => break,
+                Ok(Some(entry)) => {
+                    near.look(&key_text(entry.key()));
+                    looked += 1;
+                }
+                Err(error) if error.is_corruption() => {
+                    self.unread(&error, output)?;
+                    if error.seqs().is_none() {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((near, looked))
     }
 }
 

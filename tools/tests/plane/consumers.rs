@@ -261,6 +261,10 @@ fn one_that_is_suspended_is_over_any_threshold_and_goes_on_when_it_is_told_to() 
     let line = run.of_type("consumer").remove(0);
     assert_eq!(line["over"], serde_json::json!(["suspended"]));
     assert!(line["suspended"].is_string() && line["crashes"] == 1, "{line}");
+    let check = world.tool(&["check"], &["--min-free", "0", "--json"]);
+    let trouble = check.of_type("trouble").remove(0);
+    assert_eq!((&trouble["gravity"], &trouble["about"]), (&"critical".into(), &"consumer".into()));
+    assert!(trouble["next"].as_str().unwrap().contains("consumer resume"), "{trouble}");
     store.close().unwrap();
     drop(leave);
 
