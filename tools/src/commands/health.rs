@@ -1,11 +1,14 @@
 //! `check`: the health of a whole store in one line, for what watches.
 
+mod plane;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use esker::dump::{SegmentInfo, SegmentState};
-use esker::{Check, CursorInfo, Severity, Verification};
+use esker::{Check, CursorInfo, Damage, Severity, Verification};
 use serde::Serialize;
 use serde_json::json;
 
@@ -61,7 +64,7 @@ enum Gravity {
 #[derive(Debug, Serialize)]
 struct Trouble {
     gravity: Gravity,
-    /// `damage`, `derived`, `unread`, `tail`, `cursor` or `space`.
+    /// `damage`, `derived`, `unread`, `tail`, `cursor`, `fold`, `consumer` or `space`.
     about: &'static str,
     what: String,
     /// The command to run.
@@ -69,7 +72,7 @@ struct Trouble {
 }
 
 /// What was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Numbers {
     entries: u64,
     file_bytes: u64,
@@ -82,6 +85,10 @@ struct Numbers {
     max_lag: u64,
     max_age_seconds: u64,
     max_held_bytes: u64,
+    halted_folds: u64,
+    consumers: u64,
+    suspended_consumers: u64,
+    max_consumer_lag: u64,
 }
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
@@ -115,8 +122,38 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
 
 fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     let path = &args.store.path;
-    let opened = store::look(path)?;
+    let opened = match store::look(path) {
+        Err(error) if is_corruption(&error) => {
+            output.header("check", &json!({ "path": path.display().to_string() }))?;
+            return Ok(unopened(&error, path));
+        }
+        opened => opened?,
+    };
     output.header("check", &opened.description())?;
+    match look_at(&opened, args) {
+        Err(error) if is_corruption(&error) => Ok(unopened(&error, path)),
+        looked => looked,
+    }
+}
+
+fn is_corruption(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<esker::Error>().is_some_and(esker::Error::is_corruption)
+}
+
+/// What is so damaged that nothing more can be said of it.
+fn unopened(error: &anyhow::Error, path: &Path) -> (Numbers, Vec<Trouble>) {
+    let trouble = Trouble {
+        gravity: Gravity::Critical,
+        about: "damage",
+        what: format!("{error:#}"),
+        next: format!("esker verify {}", name(path)),
+    };
+    let free_bytes = free_bytes(path).unwrap_or(0);
+    (Numbers { damaged: 1, free_bytes, ..Numbers::default() }, vec![trouble])
+}
+
+fn look_at(opened: &Opened, args: &Args) -> Result<(Numbers, Vec<Trouble>)> {
+    let path = &args.store.path;
     let check = if args.full { Check::Full } else { Check::Quick };
     let verification = esker::verify(path, check)?;
     let segments = opened.segments()?;
@@ -126,6 +163,9 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     };
     let now = now();
     let mut troubles = of_verification(&verification, path);
+    let unsaid = of_damage(opened, &segments, &verification, path);
+    let damaged = unsaid.len() as u64;
+    troubles.extend(unsaid);
     troubles.extend(unread.map(|what| Trouble {
         gravity: Gravity::Critical,
         about: "cursor",
@@ -133,13 +173,15 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         next: format!("esker verify {}", name(path)),
     }));
     let unfinished = opened.survey.unfinished()?;
-    troubles.extend(of_tail(&opened, unfinished, path));
+    troubles.extend(of_tail(opened, unfinished, path));
     for cursor in &cursors {
-        troubles.extend(of_cursor(cursor, args.limits, now, &opened, path));
+        troubles.extend(of_cursor(cursor, args.limits, now, opened, path));
     }
     let free = free_bytes(path)?;
-    troubles.extend(of_space(args, &opened, &segments, free));
-    troubles.extend(of_missing(&opened, &segments, path));
+    troubles.extend(of_space(args, opened, &segments, free));
+    troubles.extend(of_missing(opened, &segments, path));
+    let plane = plane::look(opened, &args.limits)?;
+    troubles.extend(plane.troubles);
     let age = |cursor: &CursorInfo| cursor.next_time.map_or(0, |time| Span::between(time, now).0.as_secs());
     let count = |severity| verification.findings.iter().filter(|one| one.severity == severity).count() as u64;
     let numbers = Numbers {
@@ -147,13 +189,17 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
         free_bytes: free,
         unfinished_bytes: unfinished,
-        damaged: count(Severity::Damage),
+        damaged: count(Severity::Damage) + damaged,
         derived: count(Severity::Derived),
         lost_cursors: cursors.iter().filter(|cursor| cursor.lost).count() as u64,
         cursors: cursors.len() as u64,
         max_lag: cursors.iter().map(|cursor| cursor.behind).max().unwrap_or(0),
         max_age_seconds: cursors.iter().map(age).max().and_then(|age| u64::try_from(age).ok()).unwrap_or(0),
         max_held_bytes: cursors.iter().map(|cursor| cursor.held_bytes).max().unwrap_or(0),
+        halted_folds: plane.halted_folds,
+        consumers: plane.consumers,
+        suspended_consumers: plane.suspended,
+        max_consumer_lag: plane.max_lag,
     };
     Ok((numbers, troubles))
 }
@@ -179,6 +225,28 @@ fn of_verification(verification: &Verification, path: &Path) -> Vec<Trouble> {
         trouble(Severity::Derived, Gravity::Warning, "derived", format!("esker verify {path}")),
     ];
     troubles.into_iter().flatten().collect()
+}
+
+/// Damage that a quick verification passes over: what the reader met as it opened the store, and places in segments that
+/// had to be summed up frame by frame.
+fn of_damage(
+    opened: &Opened,
+    segments: &[SegmentInfo],
+    verification: &Verification,
+    path: &Path,
+) -> Vec<Trouble> {
+    let damage = verification.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+    let mut told: BTreeSet<u32> = damage.filter_map(|finding| finding.segment).collect();
+    let met: Vec<&Damage> =
+        opened.reader.recovery().damage.iter().filter(|damage| !told.contains(&damage.segment)).collect();
+    told.extend(met.iter().map(|damage| damage.segment));
+    let rest = segments.iter().filter(|segment| segment.damaged > 0 && !told.contains(&segment.number));
+    let trouble = |what| {
+        let next = format!("esker verify --full {}", name(path));
+        Trouble { gravity: Gravity::Critical, about: "damage", what, next }
+    };
+    let rest = rest.map(|segment| format!("{} has {} damaged places", segment.name, segment.damaged));
+    met.into_iter().map(store::describe).chain(rest).map(trouble).collect()
 }
 
 /// What a crash left: harmless, and worth knowing where nobody writes the store any more.
@@ -352,6 +420,13 @@ fn metrics(numbers: &Numbers, troubles: &[Trouble], gravity: u8) -> Vec<String> 
             numbers.max_age_seconds,
         ),
         ("held_bytes_max", "Bytes of log that one cursor holds back at most", numbers.max_held_bytes),
+        ("folds_halted", "Folds over topics that cannot go on", numbers.halted_folds),
+        ("consumers_suspended", "Consumers that are suspended", numbers.suspended_consumers),
+        (
+            "consumer_lag_records_max",
+            "Records that the consumer furthest behind has not done",
+            numbers.max_consumer_lag,
+        ),
         ("unfinished_bytes", "Bytes behind the end of the log that are not zero", numbers.unfinished_bytes),
         ("free_bytes", "Bytes that are free on the file system of the store", numbers.free_bytes),
     ];

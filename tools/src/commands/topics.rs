@@ -51,7 +51,7 @@ impl Args {
 /// How a fold over a topic stands, as far as the files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+pub(super) enum Status {
     /// It diverged: what it made of the records and what an image of it has are not the same.
     Diverged,
     /// It would need what was dropped.
@@ -66,7 +66,7 @@ enum Status {
 }
 
 impl Status {
-    fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
+    pub(super) fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
         match &fold.image {
             _ if fold.diverged.is_some() => Self::Diverged,
             _ if fold.is_lost => Self::Lost,
@@ -78,7 +78,7 @@ impl Status {
         }
     }
 
-    fn is_halted(self) -> bool {
+    pub(super) fn is_halted(self) -> bool {
         matches!(self, Self::Diverged | Self::Lost)
     }
 
