@@ -60,6 +60,7 @@ pub struct Backup {
     /// The identity of the store, which the backup has too.
     pub store: String,
     /// The era of the store.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// The newest entry in it; `None`: there is none.
     pub through: Option<Seq>,
@@ -78,6 +79,7 @@ pub struct Restored {
     /// The identity of the store, which is kept.
     pub store: String,
     /// The era of the new store: a cursor of another one does not count in it until it is reset.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// The newest entry in it; `None`: there is none.
     pub through: Option<Seq>,

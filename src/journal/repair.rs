@@ -47,6 +47,7 @@ pub struct Repair {
     /// The identity of the store, which is kept.
     pub store: String,
     /// The new era: a cursor of another one does not count in the new store.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// Entries kept.
     pub entries: u64,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::exchange::SCHEMA;
 use anstyle::{AnsiColor, Style};
-use esker::dump::{Translators, escaped};
+use esker::dump::{Translators, one_line};
 use serde::Serialize;
 
 /// What the tool is called where nobody calls it otherwise.
@@ -190,11 +190,12 @@ impl Output {
     pub(crate) fn pairs(&mut self, pairs: &[(&str, String)]) -> io::Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in pairs {
+            // That of a field is what the payload says.
             match self.mode {
                 Mode::Json => {}
                 Mode::Tabs => self.tabs(&[(*name).to_owned(), value.clone()])?,
                 Mode::Table => {
-                    let (bold, value) = (self.bold, one_line(value));
+                    let (bold, name, value) = (self.bold, one_line(name), one_line(value));
                     writeln!(self.out, "{bold}{name:width$}{bold:#}  {value}")?;
                 }
             }
@@ -267,11 +268,6 @@ pub(crate) fn count_of(count: u64, what: &str) -> String {
 
 fn plural(what: &str) -> String {
     what.strip_suffix('y').map_or_else(|| format!("{what}s"), |stem| format!("{stem}ies"))
-}
-
-/// Text that is on one line already stays as it is: it was escaped when it was made.
-fn one_line(cell: &str) -> String {
-    if cell.chars().any(char::is_control) { escaped(cell, false) } else { cell.to_owned() }
 }
 
 /// Says something beside the data.

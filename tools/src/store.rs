@@ -122,7 +122,7 @@ impl Opened {
             "path": self.reader.path().display().to_string(),
             "store": self.reader.store_id().to_string(),
             "format": esker::dump::FORMAT_VERSION,
-            "era": self.reader.era(),
+            "era": self.reader.era().to_string(),
             "live": self.writer.map(|pid| json!({ "pid": pid })),
         })
     }

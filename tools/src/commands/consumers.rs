@@ -253,7 +253,7 @@ impl Standing {
 }
 
 /// True if a consumer's offset means in this store what it meant when it was written.
-fn is_of_era(consumer: &WrittenConsumer, plane: &ReadOnly) -> Result<bool> {
+pub(super) fn is_of_era(consumer: &WrittenConsumer, plane: &ReadOnly) -> Result<bool> {
     let (era, now) = (consumer.info.era, plane.era()?);
     Ok(era.is_none_or(|era| era == now || plane.shares_offsets(era, consumer.info.position)))
 }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::escaped;
+use esker::dump::{escaped, is_unprintable};
 use esker::{CursorInfo, Options, Reader, Seq, Start};
 use serde::Serialize;
 use serde_json::json;
@@ -225,7 +225,7 @@ fn command(what: &str, path: &Path, name: &str) -> String {
 
 /// A word for a shell, quoted where it has to be.
 pub(crate) fn quoted(word: &str) -> String {
-    if word.chars().any(char::is_control) {
+    if word.chars().any(is_unprintable) {
         return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);

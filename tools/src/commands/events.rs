@@ -4,7 +4,7 @@
 //! a source says in an epoch, and what the end of an epoch or of a source takes back) is shown to who asks for it.
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value, escaped};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, one_line};
 use esker::{ErrorKind, EventOperation, KindInfo, Owner, Reader, Seq, StoreView};
 use serde_json::json;
 
@@ -222,7 +222,7 @@ impl Telling {
         ];
         match output.mode() {
             Mode::Tabs => output.tabs(&cells)?,
-            _ => output.line(&spoken(&cells))?,
+            _ => output.line(&spoken(&cells.map(|cell| one_line(&cell))))?,
         }
         Ok(())
     }

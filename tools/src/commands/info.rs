@@ -117,7 +117,7 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
     Ok(json!({
         "store": reader.store_id().to_string(),
         "format": esker::dump::FORMAT_VERSION,
-        "era": reader.era(),
+        "era": reader.era().to_string(),
         "backup": reader.is_backup(),
         "created": rfc3339(reader.created()),
         "created_ns": reader.created().to_string(),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, rfc3339};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, one_line, rfc3339};
 use esker::{EventOperation, KindInfo, Owner, Reader, Region, RowOperation, Seq, StoreView, View};
 use serde_json::json;
 
@@ -313,7 +313,7 @@ impl Look<'_> {
         match output.mode() {
             Mode::Tabs => output.tabs(&cells)?,
             _ => {
-                let [entity, version, by, seq, time, payload] = cells;
+                let [entity, version, by, seq, time, payload] = cells.map(|cell| one_line(&cell));
                 output.line(&format!("{entity} {version} by:{by} #{seq} {time} {payload}"))?;
             }
         }
