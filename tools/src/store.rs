@@ -86,8 +86,8 @@ impl Opened {
     /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.
     pub(crate) fn note_unknown_kind(&self, pattern: &Pattern) {
         let kinds = self.reader.kinds();
-        let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
-        if !pattern.is_number() && !names.iter().any(|name| pattern.matches(name)) {
+        if !kinds.iter().any(|kind| pattern.matches_kind(&kind.name, kind.id)) {
+            let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             output::note(&format!("no kind matches {pattern}; there are: {there}"));
         }

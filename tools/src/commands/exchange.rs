@@ -27,7 +27,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     }
     let opened = store::look(&args.store.path)?;
     opened.note_live();
-    let filter = Filter::new(&args.filter, false, &opened.reader);
+    let filter = Filter::new(&args.filter, false, &opened.reader)?;
     filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
     opened.note_unknown_source(&filter);
     let seqs = filter.seqs();
