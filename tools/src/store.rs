@@ -149,9 +149,9 @@ impl Opened {
         }
     }
 
-    /// True if no kind that has a name matches.
+    /// True if no kind matches, by its name or its number.
     pub(crate) fn has_no_kind(&self, pattern: &Pattern) -> bool {
-        !pattern.is_number() && !self.reader.kinds().iter().any(|kind| pattern.matches(&kind.name))
+        !self.reader.kinds().iter().any(|kind| pattern.matches_kind(&kind.name, kind.id))
     }
 
     /// Says so where no source has the name that was asked for.

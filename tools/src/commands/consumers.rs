@@ -275,6 +275,7 @@ const HEADING: &[&str] = &[
 pub(crate) fn consumers(args: &Args, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.store.path, "consumers", output)?;
     let (mut rows, mut too_far, mut count) = (Rows::under(HEADING), 0, 0_u64);
+    args.kind.iter().for_each(|kind| looked.opened.note_unknown_kind(kind, ""));
     let plane = Rc::clone(&looked.plane);
     for consumer in WrittenConsumer::all(&plane) {
         let Some(consumer) = looked.take(consumer, output)? else { continue };

@@ -3,8 +3,6 @@
 //! What is read is what the cursors have not seen, so that a look costs what they are behind. Only
 //! where that meets damage is the whole log read, to name it as every command does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Result;
 use esker::dump::{Dump, key_text, rfc3339};
 use esker::{CursorInfo, Hold, KindId, Region, Seq};
@@ -13,6 +11,7 @@ use serde_json::json;
 
 use super::cursor::quoted;
 use super::listing::{optional, over_all};
+use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
@@ -227,10 +226,4 @@ fn report_damage(opened: &Opened, cursors: &[CursorInfo], output: &mut Output) -
         return over_all(opened, output, |_| {});
     }
     opened.report_damage_at_end(output)
-}
-
-/// Nanoseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

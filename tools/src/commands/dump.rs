@@ -24,7 +24,7 @@ pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt
     let mut opened = store::open(&args.store.path, "dump", output)?;
     let dump = std::mem::take(&mut opened.dump);
     opened.dump = dump.payloads(args.payload.style()).physical(args.physical);
-    let filter = Filter::new(&args.filter, args.system, &opened.reader);
+    let filter = Filter::new(&args.filter, args.system, &opened.reader)?;
     opened.note_unknown(&filter, args.follow);
     let show = Show::new(args, filter, None)?;
     show.all(opened, output, interrupt)

@@ -125,7 +125,7 @@ pub(crate) fn events(args: &Args, output: &mut Output, interrupt: &Interrupt) ->
         before: args.before.then(|| opened.reader.clone()),
     };
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
-    let filter = Filter::new(&dump.filter, false, &opened.reader);
+    let filter = Filter::new(&dump.filter, false, &opened.reader)?;
     opened.note_unknown(&filter, args.follow);
     Show::new(&dump, filter, Some(&telling))?.all(opened, output, interrupt)
 }

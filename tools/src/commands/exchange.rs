@@ -28,7 +28,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     }
     let opened = store::look(&args.store.path)?;
     opened.note_live();
-    let filter = Filter::new(&args.filter, false, &opened.reader);
+    let filter = Filter::new(&args.filter, false, &opened.reader)?;
     opened.note_unknown(&filter, false);
     let seqs = filter.seqs();
     let write = |out: &mut dyn Write| {

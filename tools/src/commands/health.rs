@@ -15,7 +15,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::cursors::{Over, excesses, now};
+use super::cursors::{Over, excesses};
+use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
 use crate::output::{Output, count_of};

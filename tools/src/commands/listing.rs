@@ -264,8 +264,9 @@ pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Out
     let opened = store::open(&args.store.path, "entities", output)?;
     args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
     let mut sums: HashMap<(KindId, Vec<u8>), EntitySum> = HashMap::new();
-    let is_wanted =
-        |kind| args.kind.as_ref().is_none_or(|pattern| pattern.matches(&opened.dump.kind_name(kind)));
+    let is_wanted = |kind| {
+        args.kind.as_ref().is_none_or(|pattern| pattern.matches_kind(&opened.dump.kind_name(kind), kind))
+    };
     let damaged = over_all(&opened, output, |frame| {
         let Some(kind) = frame.kind.filter(|kind| is_wanted(*kind)) else { return };
         let sum = sums.entry((kind, frame.key.clone())).or_default();

@@ -92,7 +92,17 @@ fn unknown(code: &str) -> Usage {
     ))
 }
 
+/// A script, a page and a schema are no lines.
+fn refuse_json(command: &str, output: &Output) -> Result<()> {
+    if output.is_json() {
+        let what = format!("`{} {command}` prints no JSON lines: leave --json out", output::name());
+        return Err(Usage(what).into());
+    }
+    Ok(())
+}
+
 pub(crate) fn completions(args: &Completions, output: &mut Output) -> Result<Outcome> {
+    refuse_json("completions", output)?;
     let name = output::name();
     // The generator panics where it cannot write, and a closed pipe is no reason to.
     let mut script = Vec::new();
@@ -102,6 +112,7 @@ pub(crate) fn completions(args: &Completions, output: &mut Output) -> Result<Out
 }
 
 pub(crate) fn man(args: &Man, output: &mut Output) -> Result<Outcome> {
+    refuse_json("man", output)?;
     let mut tool = command_line(output::name()).disable_help_subcommand(true);
     tool.build();
     let Some(directory) = &args.output else {
@@ -136,6 +147,7 @@ fn collect(command: clap::Command, pages: &mut Vec<clap::Command>) {
 }
 
 pub(crate) fn schema(args: &Schema, output: &mut Output) -> Result<Outcome> {
+    refuse_json("schema", output)?;
     let document = match &args.what {
         None => schema::document()?,
         Some(what) => {

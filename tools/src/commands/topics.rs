@@ -137,7 +137,8 @@ const HEADING: &[&str] =
 
 pub(crate) fn topics(args: &Args, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.store.path, "topics", output)?;
-    args.kind.iter().for_each(|kind| looked.opened.note_unknown_kind(kind, ""));
+    let wanted = args.kind.iter().chain(args.entity.as_ref().map(Entity::kind));
+    wanted.for_each(|kind| looked.opened.note_unknown_kind(kind, ""));
     let (mut rows, mut sums) = (Rows::under(HEADING), Sums::default());
     let kinds = looked.opened.reader.kinds();
     let is_stream = |name: &str| !name.starts_with("esker.") && args.wants_stream(name);
