@@ -114,7 +114,7 @@ fn json_lines_have_times_and_sizes_for_a_machine() {
     };
     assert_eq!(
         fields(&audit, &["seq", "behind", "next_seq", "era", "damaged"]),
-        json!([AUDITED, 180, AUDITED + 1, 1, 0])
+        json!([AUDITED, 180, AUDITED + 1, "1", 0])
     );
     for (time, nanoseconds) in [("next_time", "next_time_ns"), ("moved", "moved_ns")] {
         assert!(audit[time].as_str().unwrap().ends_with('Z'), "{audit}");

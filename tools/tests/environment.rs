@@ -22,7 +22,7 @@ pub(crate) const LOOKS: &[&str] = &[
     "entities STORE",
     "dump STORE",
     "dump STORE --reverse --system",
-    "get STORE 1..20",
+    "get STORE 1",
     "hex STORE 1",
     "stats STORE",
     "stats STORE --format prometheus",

@@ -411,7 +411,7 @@ fn what_is_redacted_says_how_long_it_is() {
     assert_ne!(note, raw);
     store.close().unwrap();
     for more in [&["--json"][..], &[]] {
-        for command in [&["dump"][..], &["get", "1..99"], &["state", "vessel/*"], &["state", "note/Eve"]] {
+        for command in [&["dump"][..], &["get", "1.."], &["state", "vessel/*"], &["state", "note/Eve"]] {
             let shown = on(command, &sample.text(), &[more, &["--redact"]].concat());
             assert_eq!(shown.code, Some(0), "{command:?}: {}", shown.stderr);
             assert!(!shown.stdout.contains("secret") && !shown.stdout.contains("2.5"), "{}", shown.stdout);

@@ -112,7 +112,7 @@ fn check_sees_folds_that_are_halted() {
     let of_folds = troubles.iter().filter(|trouble| trouble["about"] == "fold");
     assert_eq!(of_folds.count(), halted.len(), "{}", check.stdout);
     assert!(troubles.iter().all(|trouble| trouble["about"] != "fold" || trouble["gravity"] == "critical"));
-    assert_eq!((check.code, &check.of_type("summary")[0]["halted_folds"]), (Some(1), &halted.len().into()));
+    assert_eq!((check.code, &check.of_type("summary")[0]["halted"]), (Some(1), &halted.len().into()));
 }
 
 #[test]
