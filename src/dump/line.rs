@@ -10,7 +10,6 @@ use crate::dump::frame::FrameInfo;
 use crate::dump::payload::{Payload, PayloadFields, PayloadStyle};
 use crate::dump::text::{base64, hex, key_text, one_line, rfc3339};
 use crate::dump::translate::Translators;
-use crate::dump::value::Value;
 use crate::format::frame::flag;
 use crate::format::source::SourceInfo;
 use crate::format::system::KindInfo;
@@ -103,18 +102,9 @@ pub struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind_sequence: Option<u64>,
     pub checksums_good: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Value>,
-    /// What a translator made of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_hex: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_base64: Option<String>,
-    /// Why the payload is not decoded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decode_error: Option<String>,
+    /// The payload, in its words.
+    #[serde(flatten)]
+    pub shown: PayloadFields,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -257,7 +247,6 @@ impl Dump {
     #[must_use]
     pub fn fields(&self, frame: &FrameInfo) -> Fields {
         let shown = self.payload(frame).fields(&frame.payload, self.style);
-        let PayloadFields { payload, payload_text, payload_hex, payload_base64, decode_error } = shown;
         let (row, event) = (frame.row, frame.event);
         let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
         let sources = sources_of(frame);
@@ -306,11 +295,7 @@ impl Dump {
             sequence: number.map(|event| event.sequence.0),
             kind_sequence: number.map(|event| event.sequence.1),
             checksums_good: frame.head_good && frame.body_good,
-            payload,
-            payload_text,
-            payload_hex,
-            payload_base64,
-            decode_error,
+            shown,
         }
     }
 }

@@ -400,6 +400,11 @@ fn one_program_says_what_all_payloads_mean() {
     assert!(failed.stderr.contains("entry 2 (vessel/Grace)"), "{}", failed.stderr);
 }
 
+/// As a number of its own: the seconds of a time may have the same digits in them.
+fn has_number(text: &str, number: &str) -> bool {
+    text.split(|one: char| !one.is_ascii_digit() && one != '.').any(|found| found == number)
+}
+
 #[test]
 fn what_is_redacted_says_how_long_it_is() {
     let sample = harbour();
@@ -414,7 +419,11 @@ fn what_is_redacted_says_how_long_it_is() {
         for command in [&["dump"][..], &["get", "1.."], &["state", "vessel/*"], &["state", "note/Eve"]] {
             let shown = on(command, &sample.text(), &[more, &["--redact"]].concat());
             assert_eq!(shown.code, Some(0), "{command:?}: {}", shown.stderr);
-            assert!(!shown.stdout.contains("secret") && !shown.stdout.contains("2.5"), "{}", shown.stdout);
+            assert!(
+                !shown.stdout.contains("secret") && !has_number(&shown.stdout, "2.5"),
+                "{}",
+                shown.stdout
+            );
         }
     }
     let row = &on(&["state", "vessel/Ada"], &sample.text(), &["--json", "--redact"]).of_type("row")[0];
@@ -424,7 +433,7 @@ fn what_is_redacted_says_how_long_it_is() {
     assert_eq!(on(&["dump"], &sample.text(), &["--redact", "--translate", "cat"]).code, Some(2));
     let logged = logged();
     let events = on(&["events", "logged"], &logged.text(), &["--redact", "--before"]);
-    assert!(!events.stdout.contains("2.5") && events.stdout.contains("{\"name\":3"), "{}", events.stdout);
+    assert!(!has_number(&events.stdout, "2.5") && events.stdout.contains("{\"name\":3"), "{}", events.stdout);
 }
 
 #[test]

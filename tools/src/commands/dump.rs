@@ -397,7 +397,7 @@ impl Show<'_> {
 /// Everything about a frame, with what a program says that the payload means.
 pub(super) fn fields_with(translated: Option<String>, frame: &FrameInfo, dump: &Dump) -> Fields {
     let mut fields = dump.fields(frame);
-    fields.payload_text = translated.or(fields.payload_text);
+    fields.shown.payload_text = translated.or(fields.shown.payload_text);
     fields
 }
 

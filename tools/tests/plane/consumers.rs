@@ -9,7 +9,7 @@ use esker::{ConsumerState, Delivery, Options, Store, Topic};
 use serde_json::Value;
 
 use crate::support::{Run, run};
-use crate::world::{NUMBERS, World, append, done, failing, options, until};
+use crate::world::{NUMBERS, World, append, done, failing, options, ship_is_two_behind, until};
 
 fn named<'l>(lines: &'l [Value], name: &str) -> &'l Value {
     lines.iter().find(|line| line["name"] == name).unwrap_or_else(|| panic!("no {name} in {lines:?}"))
@@ -68,12 +68,7 @@ fn each_consumer_is_shown_with_its_place_and_what_it_has_not_done() {
 #[test]
 fn thresholds_make_it_a_health_check() {
     let world = World::new();
-    let store = world.store();
-    let last = append(&store, "a", 1..=3);
-    let topic = store.topic(NUMBERS, "a").unwrap();
-    done(&topic.on_event("ship", options(), failing(9)).unwrap(), last);
-    append(&store, "a", 4..=5);
-    store.close().unwrap();
+    ship_is_two_behind(&world);
     let over = |more: &[&str]| world.tool(&["consumers"], more);
     assert_eq!(over(&["--max-lag", "2", "--max-age", "1d"]).code, Some(0));
     let run = over(&["--max-lag", "1", "--json"]);

@@ -1,19 +1,11 @@
 //! `check` looks at what stands on the backplane, too.
 
-use esker::CompactOptions;
-
-use crate::world::{All, NUMBERS, Other, World, append, done, failing, fold, keeps_for_folds};
-use crate::world::{leave_the_segment, options, save};
+use crate::world::{Other, World, fold, only_one_fold_was_waited_for, ship_is_two_behind};
 
 #[test]
 fn a_fold_that_would_need_what_was_dropped_is_critical() {
     let world = World::new();
-    let store = world.store();
-    keeps_for_folds(&store);
-    append(&store, "a", 1..=5);
-    save::<All>(&store, "a");
-    leave_the_segment(&store);
-    store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+    let store = only_one_fold_was_waited_for(&world);
     let well = world.tool(&["check"], &["--min-free", "0", "--json"]);
     assert_eq!((well.code, &well.of_type("summary")[0]["halted"]), (Some(0), &0.into()), "{}", well.stdout);
     drop(fold::<Other>(&store, "a"));
@@ -32,12 +24,7 @@ fn a_fold_that_would_need_what_was_dropped_is_critical() {
 #[test]
 fn the_thresholds_are_those_of_consumers_too() {
     let world = World::new();
-    let store = world.store();
-    let last = append(&store, "a", 1..=3);
-    let topic = store.topic(NUMBERS, "a").unwrap();
-    done(&topic.on_event("ship", options(), failing(9)).unwrap(), last);
-    append(&store, "a", 4..=5);
-    store.close().unwrap();
+    ship_is_two_behind(&world);
     let check = |limit: &str| world.tool(&["check"], &["--min-free", "0", "--max-lag", limit, "--json"]);
     assert_eq!(check("2").code, Some(0));
     let run = check("1");
