@@ -154,8 +154,8 @@ pub(crate) struct Dump {
     pub(crate) store: Store,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Go on with what is appended, until interrupted
-    #[arg(short, long, conflicts_with_all = ["reverse", "until"])]
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    #[arg(short, long, conflicts_with = "reverse")]
     pub(crate) follow: bool,
     /// Newest first
     #[arg(long)]
