@@ -11,6 +11,7 @@ mod args;
 mod commands;
 mod explain;
 mod filter;
+mod fit;
 mod home;
 mod meant;
 mod near;
