@@ -26,6 +26,7 @@ mod size;
 mod span;
 mod store;
 mod translate;
+mod typed;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
