@@ -362,12 +362,12 @@ fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) ->
 
 fn text(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let line = sentence(numbers, troubles, worst);
-    esker::dump::escaped(&format!("{}: {line}", word(worst).to_lowercase()), false)
+    esker::dump::one_line(&format!("{}: {line}", word(worst).to_lowercase()))
 }
 
 /// A line for a monitoring plugin, which ends where its performance data begins.
 fn plugin_text(text: &str) -> String {
-    esker::dump::escaped(text, false).replace('|', "/")
+    esker::dump::one_line(text).replace('|', "/")
 }
 
 fn nagios(limits: &Limits, numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
