@@ -190,7 +190,7 @@ fn a_long_history_is_shown_in_little_memory() {
         let limited = format!("ulimit -d {MOST} && exec \"$@\"");
         let done = Command::new("sh")
             .args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_esker"), "dump", &sample.text()])
-            .args(["--entity", "hot/one", "--payload", "none"])
+            .args(["--payload", "none"])
             .args(words)
             .stderr(Stdio::piped())
             .output()
@@ -198,12 +198,21 @@ fn a_long_history_is_shown_in_little_memory() {
         assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
         done.stdout.iter().filter(|byte| **byte == b'\n').count()
     };
+    let one = ["--entity", "hot/one"];
     for (words, count) in [
         (&[][..], 24_000),
         (&["--reverse"], 24_000),
         (&["--last", "20000"], 20_000),
         (&["--last", "20000", "--reverse"], 20_000),
         (&["--limit", "5"], 5),
+    ] {
+        assert_eq!(lines(&[&one, words].concat()), count, "{words:?}");
+    }
+    // Without an index segments are looked at from their beginnings: no more is in memory than is asked for.
+    for (words, count) in [
+        (&["--last", "100"][..], 100),
+        (&["--reverse", "--limit", "100"], 100),
+        (&["--reverse", "--kind", "cold"], 0),
     ] {
         assert_eq!(lines(words), count, "{words:?}");
     }
