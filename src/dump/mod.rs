@@ -31,6 +31,7 @@
 mod frame;
 mod hex;
 mod line;
+mod one;
 mod payload;
 mod survey;
 mod text;
@@ -41,6 +42,7 @@ mod walk;
 pub use frame::FrameInfo;
 pub use hex::{HexLine, annotate};
 pub use line::{Dump, Fields};
+pub use one::EntityFrames;
 pub use payload::{Payload, PayloadFields, PayloadStyle};
 pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
 pub use text::{

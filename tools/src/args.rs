@@ -94,7 +94,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Makes a store of the JSON lines that `export` wrote: the same Seqs, times and batches, a new era
     Import(Import),
-    /// Compares two stores: the first entry that differs, and how many do
+    /// Compares two stores: the first entry that differs, and how many do. The exit code is 0 where they are equal, and 1
+    /// where anything differs, or a place in either cannot be read
     Diff(Diff),
     /// Brings a store of an older format to this one, in a new directory
     Upgrade(Upgrade),
@@ -154,8 +155,8 @@ pub(crate) struct Dump {
     pub(crate) store: Store,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Go on with what is appended, until interrupted
-    #[arg(short, long, conflicts_with_all = ["reverse", "until"])]
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    #[arg(short, long, conflicts_with = "reverse")]
     pub(crate) follow: bool,
     /// Newest first
     #[arg(long)]
@@ -457,6 +458,13 @@ pub(crate) struct Diff {
     pub(crate) a: PathBuf,
     /// The other one's
     pub(crate) b: PathBuf,
+    /// Show so many entries that are not the same in both, each with the first field that differs [default: 1]. All are
+    /// counted, and kinds, sources and cursors that differ are always shown
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "all")]
+    pub(crate) limit: Option<u64>,
+    /// Show all of them
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,7 @@ mod args;
 mod commands;
 mod explain;
 mod filter;
+mod fit;
 mod home;
 mod meant;
 mod near;
@@ -25,6 +26,7 @@ mod size;
 mod span;
 mod store;
 mod translate;
+mod typed;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

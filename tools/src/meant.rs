@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::commands::cursor::quoted;
 use crate::output;
+use crate::typed::quoted;
 
 /// Commands as other tools call them, and what they are here.
 const COMMANDS: &[(&[&str], &str)] = &[

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use esker::dump::{Item, key_text, rfc3339};
 
-use crate::commands::cursor::quoted;
 use crate::filter::{Entity, Filter};
 use crate::near::Near;
 use crate::output;
 use crate::store::Opened;
+use crate::typed::{on, quoted};
 
 /// So many entries are looked at for an entity that is called like the one that was meant.
 const LOOKED_AT_MAX: usize = 100_000;
@@ -69,9 +69,9 @@ impl Opened {
         if !found.is_empty() {
             return Ok(format!("near it: {}", found.join(", ")));
         }
-        let path = quoted(&self.reader.path().display().to_string());
         let kind = quoted(entity.kind().text());
-        Ok(format!("none is called like it; `esker entities {path} --kind {kind}` shows all"))
+        let command = on("entities", self.reader.path());
+        Ok(format!("none is called like it; `{command} --kind {kind}` shows all"))
     }
 
     /// Shows the first entries of the log, each by its kind and key; what is damaged is told by who shows it.

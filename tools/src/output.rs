@@ -4,7 +4,9 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::sync::OnceLock;
 
 use crate::exchange::SCHEMA;
+use crate::fit::{BLANK, Column, fit};
 use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, ColumnConstraint, Row, Table, Width};
 use esker::dump::{Translators, one_line};
 use serde::Serialize;
 
@@ -168,22 +170,25 @@ impl Output {
                 Ok(())
             }
             Mode::Table => {
-                let mut table = comfy_table::Table::new();
-                table.load_preset(comfy_table::presets::NOTHING).set_header(heading);
-                for (at, name) in heading.iter().enumerate() {
-                    // Numbers stand to the right, below each other.
-                    let is_number = NUMBERS.contains(name);
-                    if let Some(column) = table.column_mut(at).filter(|_| is_number) {
-                        column.set_cell_alignment(comfy_table::CellAlignment::Right);
-                    }
-                }
-                table.add_rows(
-                    rows.into_iter().map(|row| row.iter().map(|cell| for_eyes(cell)).collect::<Vec<_>>()),
-                );
+                let (table, left_out) = tabulate(heading, rows, self.places());
                 // Blanks at the end of a line make it wrap where the terminal is narrow.
-                table.to_string().lines().try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))
+                table.to_string().lines().try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))?;
+                if !left_out.is_empty() {
+                    self.flush()?;
+                    let names = left_out.join(", ");
+                    note(&format!(
+                        "the terminal is too narrow for {names}: in a pipe, and with --json, all is there"
+                    ));
+                }
+                Ok(())
             }
         }
+    }
+
+    /// How many places a line of the terminal has, if it says so.
+    fn places(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(usize::from(size.ws_col)).filter(|places| *places > 0)
     }
 
     /// Names and values, one pair a line.
@@ -242,6 +247,67 @@ const NUMBERS: &[&str] = &[
     "given up",
     "attempts",
 ];
+
+/// What stands for what is not there for want of room.
+const CUT: &str = "\u{2026}";
+
+/// Rows under a heading, on lines of so many places, and the headings of the columns that do not fit.
+fn tabulate<'h>(
+    heading: &[&'h str],
+    mut rows: Vec<Vec<String>>,
+    places: Option<usize>,
+) -> (Table, Vec<&'h str>) {
+    rows.iter_mut().flatten().for_each(|cell| *cell = for_eyes(cell));
+    let table = plain(heading, &rows);
+    let natural: Vec<usize> = table.column_max_content_widths().into_iter().map(usize::from).collect();
+    // A blank on each side of a column, of which the last is cut off.
+    let width = natural.iter().sum::<usize>() + 2 * natural.len() - 1;
+    let Some(places) = places.filter(|places| width > *places) else { return (table, Vec::new()) };
+    let column =
+        |(at, width): (usize, &usize)| Column { width: *width, may_be_cut: !is_number(at, heading, &rows) };
+    let columns: Vec<Column> = natural.iter().enumerate().map(column).collect();
+    let widths = fit(&columns, places);
+    let (shown, left_out) = heading.split_at(widths.len().min(heading.len()));
+    let mark = (!left_out.is_empty()).then_some(CUT);
+    for row in &mut rows {
+        row.truncate(widths.len());
+        row.extend(mark.map(str::to_owned));
+    }
+    let shown: Vec<&str> = shown.iter().copied().chain(mark).collect();
+    let mut table = plain(&shown, &rows);
+    table.set_truncation_indicator(CUT);
+    table.row_iter_mut().for_each(|row| _ = row.max_height(1));
+    for (column, width) in table.column_iter_mut().zip(widths.into_iter().chain([CUT.chars().count()])) {
+        let width = u16::try_from(width + BLANK).unwrap_or(u16::MAX);
+        column.set_padding((0, 1)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+    }
+    (table, left_out.to_vec())
+}
+
+/// The same without a look at the room that there is.
+fn plain(heading: &[&str], rows: &[Vec<String>]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(Row::from(heading.to_vec()).max_height(1).clone());
+    table.add_rows(rows);
+    for at in 0..heading.len() {
+        // Numbers stand to the right, below each other.
+        if let Some(column) = table.column_mut(at).filter(|_| is_named_number(at, heading)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn is_named_number(at: usize, heading: &[&str]) -> bool {
+    heading.get(at).is_some_and(|name| NUMBERS.contains(name))
+}
+
+/// A number that is cut is another one.
+fn is_number(at: usize, heading: &[&str], rows: &[Vec<String>]) -> bool {
+    let mut cells = rows.iter().filter_map(|row| row.get(at));
+    is_named_number(at, heading) || cells.all(|cell| cell.bytes().all(|byte| byte.is_ascii_digit()))
+}
 
 /// A cell of a table: a time to the second, which is what eyes compare and a terminal has the room for.
 fn for_eyes(cell: &str) -> String {

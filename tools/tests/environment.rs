@@ -9,10 +9,15 @@ mod damage;
 mod harbour;
 #[path = "environment/places.rs"]
 mod places;
+#[path = "../examples/quay.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
+mod quay;
 #[path = "environment/streams.rs"]
 mod streams;
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
+#[path = "environment/tables.rs"]
+mod tables;
 
 /// Commands that look at a store, with `STORE` for its path.
 pub(crate) const LOOKS: &[&str] = &[
@@ -43,6 +48,20 @@ pub(crate) const LOOKS_TOO: &[&str] = &[
     "consumers STORE",
     "check STORE",
     "report STORE --output -",
+];
+
+/// Those of all of them that print a table.
+pub(crate) const TABLES: &[&str] = &[
+    "segments STORE",
+    "kinds STORE",
+    "entities STORE",
+    "cursors STORE",
+    "cursor list STORE",
+    "sources STORE",
+    "topics STORE",
+    "cells STORE --internal",
+    "consumers STORE",
+    "explain",
 ];
 
 /// Commands about the tool itself.

@@ -56,6 +56,8 @@ const COMMANDS: &[&str] = &[
     "export STORE --output NEW",
     "import EXPORT NEW",
     "diff STORE OTHER",
+    "diff STORE OTHER --limit 2",
+    "diff STORE OTHER --all",
     "state STORE vessel/*",
     "state STORE vessel/Ada --sources",
     "state STORE buoy/north --sources --at 99999999",

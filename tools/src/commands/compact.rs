@@ -12,7 +12,6 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::check::busy;
-use super::cursor::quoted;
 use super::holding::Holding;
 use super::listing::optional;
 use crate::args;
@@ -20,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::span::Span;
 use crate::store::{self, Opened};
+use crate::typed::{on, quoted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -76,7 +76,7 @@ impl Args {
 
     /// The command that does what was planned.
     fn command(&self) -> String {
-        let mut command = format!("esker compact {}", path_of(&self.store.path));
+        let mut command = on("compact", &self.store.path);
         let spans = [("--keep-for", self.keep_for), ("--tombstones", self.tombstones)];
         for (name, span) in spans {
             command.extend(span.map(|span| match span.0.subsec_nanos() {
@@ -135,7 +135,7 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     }
     let end = match (args.execute, opened.reader.is_backup()) {
         (true, _) => ("done", "compacted".to_owned()),
-        (false, true) => ("next", format!("esker restore {} NEW, and compact that", path_of(path))),
+        (false, true) => ("next", format!("{} NEW, and compact that", on("restore", path))),
         (false, false) => ("next", args.command()),
     };
     let end = Some(end).filter(|_| args.execute || would_do);
@@ -236,11 +236,11 @@ fn advice(compaction: &Compaction, opened: &Opened, path: &Path) -> Vec<String> 
     if let Some(text) = made_ahead(compaction, opened) {
         advice.push(text);
     } else if !kinds.is_empty() && kinds.iter().all(|kind| kind.keep == Keep::All) {
-        let path = path_of(path);
-        advice.push(format!("every kind keeps all; esker keep {path} KIND latest|nothing says otherwise"));
+        let command = on("keep", path);
+        advice.push(format!("every kind keeps all; {command} KIND latest|nothing says otherwise"));
     }
     if compaction.damaged > 0 {
-        advice.push(format!("esker verify {} names what is damaged", path_of(path)));
+        advice.push(format!("{} names what is damaged", on("verify", path)));
     }
     advice
 }
@@ -279,9 +279,5 @@ fn by(by: &PinnedBy) -> (&'static str, Option<&str>) {
 }
 
 fn retire(path: &Path, name: &str) -> String {
-    format!("esker cursor retire {} {}", path_of(path), quoted(name))
-}
-
-fn path_of(path: &Path) -> String {
-    quoted(&path.display().to_string())
+    format!("{} {}", on("cursor retire", path), quoted(name))
 }

@@ -15,11 +15,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::consumers::{OfFields, consumed, consumed_part, is_gone};
-use super::cursor::quoted;
 use super::plane::{Looked, Rows};
 use crate::args;
 use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
+use crate::typed::{on, quoted};
 
 /// What a consumer has parked or given up; has it tried again, gives it up, lets it go on, forgets a consumer
 #[derive(Debug, Subcommand)]
@@ -451,8 +451,8 @@ fn change(args: &Change, deed: Deed, output: &mut Output) -> Result<Outcome> {
 }
 
 fn next_of(deed: Deed, path: &Path, consumer: &WrittenConsumer) -> String {
-    let (path, name) = (quoted(&path.display().to_string()), quoted(&consumer.info.name));
-    format!("esker consumer {} {path} {name} {}", deed.word(), selector(consumer))
+    let command = on(&format!("consumer {}", deed.word()), path);
+    format!("{command} {} {}", quoted(&consumer.info.name), selector(consumer))
 }
 
 fn print(

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::{escaped, is_unprintable};
 use esker::{CursorInfo, Options, Reader, Seq, Start};
 use serde::Serialize;
 use serde_json::json;
@@ -18,6 +17,8 @@ use crate::outcome::{Outcome, Usage};
 use crate::output::{self, Output};
 use crate::place::{Place, walk};
 use crate::store::{self, Opened};
+use crate::typed::on;
+pub(crate) use crate::typed::quoted;
 
 /// So many names an error lists.
 const NAMES_MAX: usize = 20;
@@ -93,7 +94,7 @@ pub(crate) fn retire(args: &args::Retire, output: &mut Output) -> Result<Outcome
     cursor = find(&opened.reader, &args.name)?;
     journal.retire_cursor(&args.name)?;
     // What it held back is freed by who compacts, and by nobody else.
-    let next = format!("esker compact {}", quoted(&path.display().to_string()));
+    let next = on("compact", path);
     let done = format!("retired at {}", place(cursor.seq));
     print_retired(&cursor, &opened, &[("done", done), ("next", next)], output)?;
     journal.close()?;
@@ -220,36 +221,5 @@ fn place(seq: Option<Seq>) -> String {
 
 /// A command about a cursor, for a shell.
 fn command(what: &str, path: &Path, name: &str) -> String {
-    format!("esker cursor {what} {} {}", quoted(&path.display().to_string()), quoted(name))
-}
-
-/// A word for a shell, quoted where it has to be.
-pub(crate) fn quoted(word: &str) -> String {
-    if word.chars().any(is_unprintable) {
-        return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
-    }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_quoted_for_a_shell_only_where_it_has_to_be() {
-        let cases = [
-            ("audit-1", "audit-1"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("it's\n\\", r"$'it\'s\n\\'"),
-            ("", "''"),
-        ];
-        for (word, expected) in cases {
-            assert_eq!(quoted(word), expected);
-        }
-    }
+    format!("{} {}", on(&format!("cursor {what}"), path), quoted(name))
 }

@@ -9,7 +9,6 @@ use esker::{CursorInfo, Hold, KindId, Region, Seq};
 use serde::Serialize;
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::listing::{optional, over_all};
 use super::plane::now;
 use crate::args::{self, Limits};
@@ -17,6 +16,7 @@ use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::span::Span;
 use crate::store::{self, Opened};
+use crate::typed::{on, quoted};
 
 /// What a cursor is over, of the three that it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -197,11 +197,10 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
     let (its_own, era) = (cursor.era, opened.reader.era());
     if its_own != era {
         let name = &cursor.name;
-        let path = quoted(&opened.reader.path().display().to_string());
         output::note(&format!(
             "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired or restored: \
-             nobody watches under it before `{} cursor reset {path} {} --to +0 --execute`, which keeps its place",
-            output::name(),
+             nobody watches under it before `{} {} --to +0 --execute`, which keeps its place",
+            on("cursor reset", opened.reader.path()),
             quoted(name)
         ));
     }
@@ -210,10 +209,10 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
 /// The same of one that compaction went past.
 pub(super) fn note_lost(cursor: &CursorInfo, opened: &Opened) {
     if cursor.lost {
-        let (name, path) = (quoted(&cursor.name), quoted(&opened.reader.path().display().to_string()));
+        let command = format!("{} {}", on("cursor reset", opened.reader.path()), quoted(&cursor.name));
         output::note(&format!(
             "cursor {:?} is lost: it may not hold back as much as it had not seen, and compaction went past it. \
-             Nobody watches under it before `esker cursor reset {path} {name} --to oldest --execute`, or newest",
+             Nobody watches under it before `{command} --to oldest --execute`, or newest",
             cursor.name
         ));
     }

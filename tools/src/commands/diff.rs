@@ -1,4 +1,4 @@
-//! `diff`: where two stores differ first, and how much.
+//! `diff`: where two stores differ first, or everywhere, and how much.
 //!
 //! Both logs are read once, side by side, and an entry of each is in memory. Compared is what an entry
 //! says; where it lies, and which life wrote it, is not.
@@ -30,7 +30,8 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
         found.kinds_and_cursors += 1;
         difference.show(output)?;
     }
-    Walk { sides: [Side::new(one), Side::new(other)], found: &mut found }.walk(output)?;
+    let most = if args.all { u64::MAX } else { args.limit.unwrap_or(1) };
+    Walk { sides: [Side::new(one), Side::new(other)], found: &mut found, most }.walk(output)?;
     for opened in &opened {
         found.damaged += opened.report_damage_at_end(output)?;
     }
@@ -42,15 +43,21 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
         }
         output.typed("summary", &summary)?;
     } else {
-        output.pairs(&[
+        let fields = found.fields.iter().map(|(field, count)| format!("{field} {count}"));
+        let fields = fields.collect::<Vec<_>>().join(", ");
+        let mut pairs = vec![
             ("verdict", if is_equal { "equal" } else { "different" }.to_owned()),
             ("equal", found.equal.to_string()),
             ("differing", found.differing.to_string()),
+            ("differing in", fields),
             ("only in A", found.only_in_a.to_string()),
             ("only in B", found.only_in_b.to_string()),
             ("kinds and cursors", found.kinds_and_cursors.to_string()),
             ("damaged", found.damaged.to_string()),
-        ])?;
+        ];
+        pairs.retain(|(_, value)| !value.is_empty());
+        output.pairs(&pairs)?;
+        found.note_more();
     }
     Ok(if is_equal { Outcome::Fine } else { Outcome::Findings })
 }
@@ -62,6 +69,12 @@ struct Found {
     equal: u64,
     /// Entries of the same Seq that are not.
     differing: u64,
+    /// How many of those differ in which field: the first one, in the order in which a person would look.
+    fields: BTreeMap<&'static str, u64>,
+    /// The Seq of the first entry that is not the same in both.
+    first_seq: Option<u64>,
+    /// How many entries that are not the same in both were shown.
+    shown: u64,
     only_in_a: u64,
     only_in_b: u64,
     /// Fields of kinds and cursors.
@@ -72,8 +85,21 @@ struct Found {
 
 impl Found {
     fn is_equal(&self) -> bool {
-        let Self { equal: _, differing, only_in_a, only_in_b, kinds_and_cursors, damaged } = self;
-        [differing, only_in_a, only_in_b, kinds_and_cursors, damaged].into_iter().all(|count| *count == 0)
+        self.entries() == 0 && self.kinds_and_cursors == 0 && self.damaged == 0
+    }
+
+    /// Entries that are not the same in both.
+    fn entries(&self) -> u64 {
+        self.differing + self.only_in_a + self.only_in_b
+    }
+
+    /// Says so where there are entries that differ, and were not shown.
+    fn note_more(&self) {
+        let more = self.entries() - self.shown;
+        if more > 0 {
+            let more = output::count_of(more, "more entry");
+            output::note(&format!("{more} not the same in both; --all shows all, --limit N as many"));
+        }
     }
 }
 
@@ -215,13 +241,14 @@ impl<'a> Side<'a> {
 struct Walk<'a> {
     sides: [Side<'a>; 2],
     found: &'a mut Found,
+    /// So many entries that differ are shown.
+    most: u64,
 }
 
 impl Walk<'_> {
-    /// Both logs in the order of their Seqs; the first difference is shown.
+    /// Both logs in the order of their Seqs; the first differences are shown.
     fn walk(self, output: &mut Output) -> Result<()> {
-        let Self { sides: [mut a, mut b], found } = self;
-        let mut is_first = true;
+        let Self { sides: [mut a, mut b], found, most } = self;
         let (mut one, mut other) = (a.next(found, output)?, b.next(found, output)?);
         loop {
             let order = match (&one, &other) {
@@ -242,14 +269,23 @@ impl Walk<'_> {
                 std::cmp::Ordering::Equal => {
                     let both = one.as_ref().zip(other.as_ref());
                     let difference = both.and_then(|(one, other)| compare((one, a.dump), (other, b.dump)));
-                    found.differing += u64::from(difference.is_some());
-                    found.equal += u64::from(difference.is_none());
+                    match &difference {
+                        Some(difference) => {
+                            found.differing += 1;
+                            *found.fields.entry(difference.field).or_default() += 1;
+                        }
+                        None => found.equal += 1,
+                    }
                     difference
                 }
             };
-            if let Some(difference) = difference.filter(|_| is_first) {
-                difference.show(output)?;
-                is_first = false;
+            if let Some(difference) = difference {
+                let seqs = [&one, &other].map(|side| side.as_ref().map(|frame| frame.seq));
+                found.first_seq = found.first_seq.or(seqs.into_iter().flatten().min());
+                if found.shown < most {
+                    found.shown += 1;
+                    difference.show(output)?;
+                }
             }
             if order.is_le() {
                 one = a.next(found, output)?;

@@ -1,24 +1,19 @@
 //! `dump` and `get`: entries, one line each, and what stands in their way.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use anyhow::Result;
-use esker::dump::{Dump, Fields, FrameInfo, Item, Survey, escaped};
-use esker::{ErrorKind, Position, Reader, Seq};
+use esker::dump::{Dump, EntityFrames, Fields, FrameInfo, Item, Survey, escaped};
+use esker::{KindId, Position, Seq, View};
 use serde_json::json;
 
 use super::events::Telling;
 use crate::args;
 use crate::filter::{Filter, Range};
-use crate::home::Home;
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Mode, Output};
 use crate::store::{self, Opened};
 use crate::translate::Payloads;
-
-/// How long a follower waits before it looks whether somebody still reads what it prints.
-const WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "dump", output)?;
@@ -35,26 +30,61 @@ const COLUMNS: [&str; 8] = ["seq", "time", "operation", "kind", "key", "generati
 
 /// What a dump shows, and how far it got.
 pub(super) struct Show<'a> {
-    args: &'a args::Dump,
-    filter: Filter<'a>,
+    pub(super) args: &'a args::Dump,
+    pub(super) filter: Filter<'a>,
     payloads: Payloads,
     /// Entries are shown as what they did, and some are hidden.
     events: Option<&'a Telling>,
     hidden: u64,
     shown: u64,
-    last_seq: Option<u64>,
+    pub(super) last_seq: Option<u64>,
     /// The last entry that was looked at, wanted or not.
-    walked: u64,
+    pub(super) walked: u64,
+    /// One was looked at that was not written before `--until`.
+    is_late: bool,
     /// Up to here it was said that entries may be missing.
-    told: u64,
-    damaged: u64,
+    pub(super) told: u64,
+    pub(super) damaged: u64,
+}
+
+/// One entity, and the log at one moment.
+struct One {
+    view: View,
+    kind: KindId,
+    key: Vec<u8>,
+}
+
+/// What a look back at a segment found.
+struct Newest {
+    items: VecDeque<Item>,
+    /// The Seq of its first frame.
+    oldest: Option<u64>,
+    /// Where the log goes on behind it.
+    place: Position,
+}
+
+impl One {
+    fn behind(&self, seq: u64) -> EntityFrames<'_> {
+        EntityFrames::behind(&self.view, self.kind, &self.key, seq)
+    }
 }
 
 impl<'a> Show<'a> {
     pub(super) fn new(args: &'a args::Dump, filter: Filter<'a>, events: Option<&'a Telling>) -> Result<Self> {
         let payloads = Payloads::of(&args.payload)?;
-        let (hidden, shown, last_seq, walked, told, damaged) = (0, 0, None, 0, 0, 0);
-        Ok(Self { args, filter, payloads, events, hidden, shown, last_seq, walked, told, damaged })
+        Ok(Self {
+            args,
+            filter,
+            payloads,
+            events,
+            hidden: 0,
+            shown: 0,
+            last_seq: None,
+            walked: 0,
+            is_late: false,
+            told: 0,
+            damaged: 0,
+        })
     }
 
     pub(super) fn all(
@@ -76,7 +106,7 @@ impl<'a> Show<'a> {
             opened.note_nothing(&self.filter, self.events.map(Telling::kind))?;
         }
         let outcome = match resume {
-            Some(position) if self.args.follow && !self.is_full() => {
+            Some(position) if self.args.follow && !self.is_done(&opened.survey) => {
                 self.follow(opened, position, output, interrupt)?
             }
             _ => Outcome::of_findings(self.damaged),
@@ -117,76 +147,127 @@ impl<'a> Show<'a> {
 impl Show<'_> {
     /// Shows what is there. Answers where the log goes on, if all of it was looked at.
     fn now(&mut self, opened: &Opened, output: &mut Output) -> Result<Option<Position>> {
-        if let Some(history) = self.history(opened) {
-            self.frames(history, opened, output)?;
+        if let Some(one) = self.one_entity(opened) {
+            self.history(&one, opened, output)?;
             return Ok(None);
         }
         if self.args.reverse || self.args.last.is_some() {
-            return self.backward(opened, output).map(Some);
+            return self.backward(u64::MAX, opened, output).map(Some);
         }
-        let start = Seq::new(self.filter.seqs().first).map(|seq| opened.survey.before(seq));
+        self.forward(self.filter.seqs().first, opened, output)
+    }
+
+    /// From a Seq on.
+    fn forward(&mut self, first: u64, opened: &Opened, output: &mut Output) -> Result<Option<Position>> {
+        let start = Seq::new(first).map(|seq| opened.survey.before(seq));
         let mut frames = opened.survey.frames_from(start.unwrap_or(Position::ZERO));
         for item in frames.by_ref() {
-            if self.is_past(&item) || !self.item(item?, &opened.dump, output)? {
+            if self.is_past(&item) {
+                return Ok(None);
+            }
+            let item = item?;
+            if matches!(&item, Item::Frame(frame) if !frame.is_system() && frame.seq < first) {
+                self.walk_over(&item);
+            } else if !self.item(item, &opened.dump, output)? {
                 return Ok(None);
             }
         }
         Ok(Some(frames.resume()))
     }
 
-    /// The frames of one entity, by its index alone; `None` where all frames have to be read.
-    fn history(&self, opened: &Opened) -> Option<Vec<FrameInfo>> {
+    /// The one entity that is asked for, if its index alone can answer; `None` where all frames have to be read.
+    fn one_entity(&self, opened: &Opened) -> Option<One> {
         let entity = self.args.filter.entity.as_ref()?;
         if self.args.follow || self.filter.shows_system() || !opened.reader.recovery().damage.is_empty() {
             return None;
         }
         let (kind, key) = entity.exact(&opened.reader)?;
-        let view = opened.reader.view().ok()?;
-        // Damage on the way: reading everything finds what is left.
-        let frames = view.entity(kind, &key).map(|entry| Ok(FrameInfo::of_entry(&entry?)));
-        frames.collect::<esker::Result<_>>().ok()
+        Some(One { view: opened.reader.view().ok()?, kind, key })
     }
 
-    fn frames(&mut self, mut frames: Vec<FrameInfo>, opened: &Opened, output: &mut Output) -> Result<()> {
-        frames.retain(|frame| self.wants(frame, &opened.dump));
-        let all = frames.len();
-        frames.drain(..all - self.args.last.unwrap_or(all).min(all));
+    /// What is asked for of one entity, a frame at a time. Where that comes to damage, reading everything from there on finds
+    /// what is left.
+    fn history(&mut self, one: &One, opened: &Opened, output: &mut Output) -> Result<()> {
         if self.args.reverse {
-            frames.reverse();
+            return self.history_reversed(one, opened, output);
         }
-        for frame in frames {
-            if !self.item(Item::Frame(frame), &opened.dump, output)? {
+        let Some(count) = self.args.last else {
+            return self.history_from(self.filter.seqs().first, one, opened, output);
+        };
+        let Some(first) = self.place_of_last(count, one, opened) else {
+            return self.backward(u64::MAX, opened, output).map(drop);
+        };
+        // Those were counted when the place was looked for.
+        let hidden = self.hidden;
+        self.history_from(first, one, opened, output)?;
+        self.hidden = hidden;
+        Ok(())
+    }
+
+    fn history_from(&mut self, first: u64, one: &One, opened: &Opened, output: &mut Output) -> Result<()> {
+        let last = self.filter.seqs().last;
+        for frame in one.behind(first.saturating_sub(1)) {
+            let Ok(frame) = frame else {
+                return self.forward(first.max(self.walked.saturating_add(1)), opened, output).map(drop);
+            };
+            if frame.seq > last || !self.item(Item::Frame(frame), &opened.dump, output)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// From the newest segment backward, no further than needed. Answers where the log goes on.
-    fn backward(&mut self, opened: &Opened, output: &mut Output) -> Result<Position> {
-        let wanted = self.args.last.unwrap_or(usize::MAX);
+    fn history_reversed(&mut self, one: &One, opened: &Opened, output: &mut Output) -> Result<()> {
+        let Range { first, last } = self.filter.seqs();
+        let mut lowest = u64::MAX;
+        for frame in one.behind(first.saturating_sub(1)).rev() {
+            if self.has_last() {
+                break;
+            }
+            let Ok(frame) = frame else { return self.backward(lowest, opened, output).map(drop) };
+            lowest = frame.seq;
+            if frame.seq <= last && !self.item(Item::Frame(frame), &opened.dump, output)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The Seq of the first of the last so many that are wanted; `None` where damage stands before it.
+    fn place_of_last(&mut self, count: usize, one: &One, opened: &Opened) -> Option<u64> {
+        let Range { first, last } = self.filter.seqs();
+        let (mut left, mut place) = (count, u64::MAX);
+        for frame in one.behind(first.saturating_sub(1)).rev() {
+            if left == 0 {
+                break;
+            }
+            let Ok(frame) = frame else {
+                self.hidden = 0;
+                return None;
+            };
+            if frame.seq <= last && self.wants(&frame, &opened.dump) {
+                (left, place) = (left - 1, frame.seq);
+            }
+        }
+        Some(place)
+    }
+
+    /// What is below a Seq, from the newest segment backward, no further than needed. Answers where the log goes on.
+    fn backward(&mut self, below: u64, opened: &Opened, output: &mut Output) -> Result<Position> {
+        let shown = usize::try_from(self.shown).unwrap_or(usize::MAX);
+        let mut wanted = self.args.last.unwrap_or(usize::MAX).saturating_sub(shown);
+        if let Some(limit) = self.args.limit.filter(|_| self.args.reverse) {
+            wanted = wanted.min(usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(shown));
+        }
         let mut kept: VecDeque<Item> = VecDeque::new();
-        let (mut count, mut lowest) = (0, u64::MAX);
+        let (mut count, mut lowest) = (0, below);
         let mut resume = None;
         for segment in opened.survey.log().rev() {
-            let mut frames = opened.survey.frames_of(segment);
-            let mut items = frames.by_ref().collect::<esker::Result<Vec<_>>>()?;
-            if resume.is_none() {
-                items.iter().for_each(|item| self.walk_over(item));
-            }
-            let resume = *resume.get_or_insert(frames.resume());
-            // A writer may have compacted this segment meanwhile with others that were shown.
-            let seq_of_entry = |item: &Item| match item {
-                Item::Frame(frame) => (!frame.is_system()).then_some(frame.seq),
-                Item::Damage(_) => None,
-            };
-            items.retain(|item| seq_of_entry(item).is_none_or(|seq| seq < lowest));
-            lowest = items.iter().find_map(seq_of_entry).unwrap_or(lowest);
-            let oldest = items.iter().find_map(|item| match item {
-                Item::Frame(frame) => Some(frame.seq),
-                Item::Damage(_) => None,
-            });
-            while let Some(item) = items.pop().filter(|_| count < wanted) {
+            let is_newest = resume.is_none();
+            let Newest { mut items, oldest, place } =
+                self.newest_of(segment, wanted - count, &mut lowest, is_newest, opened)?;
+            let resume = *resume.get_or_insert(place);
+            while let Some(item) = items.pop_back().filter(|_| count < wanted) {
                 let is_wanted = match &item {
                     Item::Frame(frame) => self.wants(frame, &opened.dump),
                     Item::Damage(_) => true,
@@ -213,153 +294,65 @@ impl Show<'_> {
         Ok(resume.unwrap_or_else(|| opened.survey.end()))
     }
 
-    /// Goes on with what is appended, as long as the store is there.
-    fn follow(
+    /// The last of the frames of a segment below a Seq that pass, hidden ones too, and the damage between them. No more are in
+    /// memory than are wanted.
+    fn newest_of(
         &mut self,
-        opened: Opened,
-        position: Position,
-        output: &mut Output,
-        interrupt: &Interrupt,
-    ) -> Result<Outcome> {
-        let mut home = Home::of(&opened.reader)?;
-        let outcome = match self.follow_while_there(opened, position, &mut home, output, interrupt) {
-            // What cannot be read of one that was taken away says nothing about it.
-            Err(_) if home.is_gone() => Outcome::Gone,
-            outcome => outcome?,
-        };
-        if outcome == Outcome::Gone {
-            output.flush()?;
-            let what = "the store is not there any more: it was removed or replaced";
-            output::error(&format!("follow {}: {what}", home.path().display()));
-        }
-        Ok(outcome)
-    }
-
-    fn follow_while_there(
-        &mut self,
-        opened: Opened,
-        mut position: Position,
-        home: &mut Home,
-        output: &mut Output,
-        interrupt: &Interrupt,
-    ) -> Result<Outcome> {
-        let Opened { mut reader, mut dump, .. } = opened;
-        output.flush()?;
-        loop {
-            if interrupt.is_set() {
-                return Ok(Outcome::Interrupted);
+        segment: u32,
+        wanted: usize,
+        lowest: &mut u64,
+        is_newest: bool,
+        opened: &Opened,
+    ) -> Result<Newest> {
+        let mut frames = opened.survey.frames_of(segment);
+        let (mut items, mut passed, mut oldest, mut first) = (VecDeque::new(), 0, None, None);
+        for item in frames.by_ref() {
+            let item = item?;
+            if is_newest {
+                self.walk_over(&item);
             }
-            if home.is_gone() {
-                return Ok(Outcome::Gone);
-            }
-            if output.is_closed() {
-                return Ok(Outcome::Fine);
-            }
-            // A place in a part is where to begin, and behind it there is something.
-            let is_due = if position.is_in_part() { Ok(true) } else { reader.wait_behind(position, WAIT) };
-            let survey = match is_due {
-                Ok(true) => Survey::of(&reader),
-                Ok(false) => continue,
-                Err(error) => Err(error),
-            };
-            let survey = match survey {
-                Ok(survey) => survey,
-                Err(error) if error.kind() == ErrorKind::Rewound => {
-                    (reader, position) = self.rewound(reader, &error, output)?;
+            if let Item::Frame(frame) = &item {
+                // A writer may have compacted this segment meanwhile with others that were shown.
+                if !frame.is_system() && frame.seq >= *lowest {
                     continue;
                 }
-                // Compaction went past what was to be read next: it goes on with what was kept.
-                Err(error) if error.kind() == ErrorKind::Compacted => {
-                    reader = Reader::open(reader.path())?;
-                    position = match Seq::new(self.walked + 1) {
-                        Some(next) => Survey::of(&reader)?.before(next),
-                        None => Position::ZERO,
-                    };
+                oldest = oldest.or(Some(frame.seq));
+                first = first.or((!frame.is_system()).then_some(frame.seq));
+                if !self.filter.accepts(frame, &opened.dump) {
                     continue;
                 }
-                Err(error) => return Err(error.into()),
-            };
-            let mut frames = survey.frames_from(position);
-            for item in frames.by_ref() {
-                let item = item?;
-                if let Item::Frame(frame) = &item {
-                    if !frame.is_system() && frame.seq <= self.walked {
-                        continue;
-                    }
-                    dump.learn(frame);
-                    self.filter.learn(frame);
-                    self.tell_of_a_gap(frame, &survey, output)?;
-                }
-                if self.is_past(&Ok(item.clone())) || !self.item(item, &dump, output)? {
-                    return Ok(Outcome::of_findings(self.damaged));
-                }
             }
-            position = frames.resume();
-            output.flush()?;
+            passed += usize::from(self.is_shown(&item));
+            items.push_back(item);
+            while passed > wanted
+                && let Some(item) = items.pop_front()
+            {
+                passed -= usize::from(self.is_shown(&item));
+            }
         }
+        *lowest = first.unwrap_or(*lowest);
+        Ok(Newest { items, oldest, place: frames.resume() })
     }
 
-    /// The writer crashed, and went on before what was shown here: says so, and goes on there.
-    fn rewound(
-        &mut self,
-        reader: Reader,
-        error: &esker::Error,
-        output: &mut Output,
-    ) -> Result<(Reader, Position)> {
-        let what = format!("{error}; entries behind the last durable one were taken back");
-        if output.is_json() {
-            output
-                .typed("gap", &json!({ "reason": "rewound", "last_shown": self.last_seq, "what": what }))?;
-        } else {
-            output::note(&format!("gap: {what}"));
-        }
-        // Numbers are given again.
-        (self.walked, self.told) = (0, 0);
-        let again = Reader::open(reader.path())?;
-        let place = match (error.segment(), error.offset()) {
-            (Some(segment), Some(offset)) => Position::new(segment, offset),
-            _ => again.refresh()?,
-        };
-        Ok((again, place))
+    /// True for a frame that is not hidden.
+    fn is_shown(&self, item: &Item) -> bool {
+        matches!(item, Item::Frame(frame) if !self.events.is_some_and(|telling| telling.hides(frame)))
     }
 
-    /// Says so where compaction dropped what a follower had yet to see.
-    fn tell_of_a_gap(&mut self, frame: &FrameInfo, survey: &Survey, output: &mut Output) -> Result<()> {
-        let first = self.walked + 1;
-        let has_gap = self.walked > 0 && !frame.is_system() && frame.seq > first;
-        let gone = Seq::new(first).filter(|_| has_gap && first > self.told);
-        let Some(compacted) = gone.and_then(|gone| survey.compacted(gone)) else { return Ok(()) };
-        let last = *compacted.end();
-        self.told = last;
-        if output.is_json() {
-            let gap = json!({
-                "reason": "compacted",
-                "last_shown": self.last_seq,
-                "first_seq": first,
-                "last_seq": last,
-                "what": "compaction came before this follower: of these entries only what was kept follows",
-            });
-            output.typed("gap", &gap)?;
-        } else {
-            let seqs = store::seqs(first, last);
-            output::note(&format!(
-                "gap: compaction came before this follower; of seq {seqs} only what was kept follows"
-            ));
-        }
-        Ok(())
-    }
-
-    fn walk_over(&mut self, item: &Item) {
+    pub(super) fn walk_over(&mut self, item: &Item) {
         let last = match item {
             Item::Frame(frame) if frame.is_system() => return,
-            Item::Frame(frame) => frame.seq,
+            Item::Frame(frame) => {
+                self.is_late |= self.args.filter.until.is_some_and(|until| frame.time >= until.0);
+                frame.seq
+            }
             Item::Damage(damage) => damage.last_seq,
         };
         self.walked = self.walked.max(last);
     }
 
     /// True behind the last Seq that can pass.
-    fn is_past(&self, item: &esker::Result<Item>) -> bool {
+    pub(super) fn is_past(&self, item: &esker::Result<Item>) -> bool {
         matches!(item, Ok(Item::Frame(frame)) if frame.seq > self.filter.seqs().last)
     }
 
@@ -367,8 +360,19 @@ impl Show<'_> {
         self.args.limit.is_some_and(|limit| self.shown >= limit)
     }
 
+    fn has_last(&self) -> bool {
+        self.args.last.is_some_and(|last| self.shown >= last as u64)
+    }
+
+    /// True if nothing can pass that is behind what was looked at: the last Seq was met, or compaction went over it.
+    pub(super) fn is_done(&self, survey: &Survey) -> bool {
+        let last = self.filter.seqs().last;
+        let is_compacted = || Seq::new(last).is_some_and(|last| survey.compacted(last).is_some());
+        self.is_full() || self.is_late || self.walked >= last || last != u64::MAX && is_compacted()
+    }
+
     /// Shows one item, if it passes. False: that was the last one that is wanted.
-    fn item(&mut self, item: Item, dump: &Dump, output: &mut Output) -> Result<bool> {
+    pub(super) fn item(&mut self, item: Item, dump: &Dump, output: &mut Output) -> Result<bool> {
         self.walk_over(&item);
         match item {
             Item::Damage(damage) => {

@@ -8,7 +8,6 @@ use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, one_line};
 use esker::{ErrorKind, EventOperation, KindInfo, Owner, Reader, Seq, StoreView};
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::dump::{Show, fields_with};
 use super::keep::find;
 use crate::args;
@@ -17,6 +16,7 @@ use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{Mode, Output};
 use crate::store;
 use crate::translate::Payloads;
+use crate::typed::{on, quoted};
 
 /// What stands before the name of a kind in that of its operations.
 const PREFIX: &str = "esker.events.";
@@ -51,8 +51,8 @@ pub(crate) struct Args {
     /// Only what was written before this time
     #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
-    /// Go on with what is appended, until interrupted
-    #[arg(short, long, conflicts_with_all = ["reverse", "until"])]
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    #[arg(short, long, conflicts_with = "reverse")]
     follow: bool,
     /// Newest first
     #[arg(long)]
@@ -133,8 +133,7 @@ pub(crate) fn events(args: &Args, output: &mut Output, interrupt: &Interrupt) ->
 /// The name of the kind of a kind's operations, or why there is none.
 fn operations(reader: &Reader, kind: &KindInfo, args: &Args) -> Result<String> {
     let operations = format!("{PREFIX}{}", kind.name);
-    let path = quoted(&args.store.path.display().to_string());
-    let entries = format!("`esker dump {path} --kind {}` shows", quoted(&kind.name));
+    let entries = format!("`{} --kind {}` shows", on("dump", &args.store.path), quoted(&kind.name));
     let why = match kind.owner {
         Owner::State if reader.kind_named(&operations).is_some() => return Ok(operations),
         Owner::State => format!("has no events: its handle does not say `.events()`; {entries} its rows"),

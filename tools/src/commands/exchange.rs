@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
 use crate::commands::check::busy;
-use crate::commands::cursor::quoted;
 use crate::filter::Filter;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
 use crate::store::{self, Opened};
+use crate::typed::{on, path_of};
 
 /// An import makes a segment of each gap: so many are worth a word.
 const GAPS_WORTH_A_WORD: u64 = 1000;
@@ -70,7 +70,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
 
 /// What is in the file that was made.
 fn say(opened: &Opened, path: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
-    let next = format!("esker import {} NEW", quoted(&path.display().to_string()));
+    let next = format!("{} NEW", on("import", path));
     if output.is_json() {
         let mut description = opened.description();
         if let Some(fields) = description.as_object_mut() {
@@ -112,7 +112,7 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
         let places = output::count_of(summary.damaged, "place");
         output::note(&format!("{places} {were} damaged where the export was made"));
     }
-    let next = format!("esker verify {}", quoted(&target.display().to_string()));
+    let next = on("verify", target);
     if output.is_json() {
         let description = json!({
             "path": path.display().to_string(),
@@ -142,15 +142,13 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
 
 /// A directory is no export: it is one of what the other commands make stores of, or comes in the wrong place.
 fn a_directory(path: &Path, target: &Path) -> Usage {
-    let name = output::name();
-    let (first, second) = (path.display(), target.display());
     let instead = if target.is_file() {
-        format!("the file comes first: {name} import {second} {first}")
+        format!("the file comes first: {} {}", on("import", target), path_of(path))
     } else {
-        format!(
-            "of a backup {name} restore {first} {second} makes one; of a store {name} export {first} makes the lines"
-        )
+        let (restore, export) = (on("restore", path), on("export", path));
+        format!("of a backup {restore} {} makes one; of a store {export} makes the lines", path_of(target))
     };
+    let first = path.display();
     Usage(format!("import {first}: a directory, and not a file that export wrote; {instead}"))
 }
 

@@ -14,7 +14,6 @@ use plane::OnPlane;
 use serde::Serialize;
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::cursors::{Over, excesses};
 use super::plane::now;
 use crate::args::{self, Limits};
@@ -22,6 +21,7 @@ use crate::outcome::Outcome;
 use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
+use crate::typed::{on, quoted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -134,7 +134,7 @@ fn unreadable(error: &anyhow::Error, path: &Path) -> (Numbers, Vec<Trouble>) {
         gravity: Gravity::Critical,
         about: "damage",
         what: format!("{error:#}"),
-        next: format!("esker verify {}", name(path)),
+        next: on("verify", path),
     };
     (Numbers { damaged: 1, ..Numbers::default() }, vec![trouble])
 }
@@ -169,7 +169,7 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         gravity: Gravity::Critical,
         about: "cursor",
         what: format!("the cursors cannot be read: {what}"),
-        next: format!("esker verify {}", name(path)),
+        next: on("verify", path),
     }));
     let unfinished = opened.survey.unfinished()?;
     troubles.extend(of_tail(&opened, unfinished, path));
@@ -200,12 +200,8 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     Ok((numbers, troubles))
 }
 
-fn name(path: &Path) -> String {
-    quoted(&path.display().to_string())
-}
-
 fn of_verification(verification: &Verification, places: &Places, path: &Path) -> Vec<Trouble> {
-    let next = format!("esker verify {}", name(path));
+    let next = on("verify", path);
     let trouble = |first: &str, count: u64, gravity, about| {
         let more = match count {
             0 | 1 => String::new(),
@@ -237,12 +233,11 @@ fn of_tail(opened: &Opened, unfinished: u64, path: &Path) -> Option<Trouble> {
             "{unfinished} bytes behind {} are unfinished, and nobody writes the store",
             opened.survey.end()
         ),
-        next: format!("start what writes it, which cuts them off; esker info {}", name(path)),
+        next: format!("start what writes it, which cuts them off; {}", on("info", path)),
     })
 }
 
 fn of_cursor(cursor: &CursorInfo, limits: Limits, now: i64, opened: &Opened, path: &Path) -> Option<Trouble> {
-    let path = name(path);
     let age = cursor.next_time.map(|time| Span::between(time, now));
     let era = opened.reader.era();
     let mut what: Vec<String> = Vec::new();
@@ -260,8 +255,8 @@ fn of_cursor(cursor: &CursorInfo, limits: Limits, now: i64, opened: &Opened, pat
         return None;
     }
     let next = match is_lost {
-        true => format!("esker cursor reset {path} {} --to oldest --execute", quoted(&cursor.name)),
-        false => format!("esker cursors {path}"),
+        true => format!("{} {} --to oldest --execute", on("cursor reset", path), quoted(&cursor.name)),
+        false => on("cursors", path),
     };
     let gravity = if is_lost { Gravity::Critical } else { Gravity::Warning };
     Some(Trouble {
@@ -285,7 +280,7 @@ fn of_space(args: &Args, opened: &Opened, segments: &[SegmentInfo], free: u64) -
         gravity: Gravity::Critical,
         about: "space",
         what: format!("{free} bytes are free on the file system of the store, under {least}"),
-        next: format!("esker compact {}", name(opened.reader.path())),
+        next: on("compact", opened.reader.path()),
     })
 }
 
@@ -314,7 +309,7 @@ fn of_missing(
         gravity: Gravity::Warning,
         about: "derived",
         what: format!("there is no index of {}, which is read whole to be opened{more}", first.name),
-        next: format!("start what writes it, which makes them anew; esker segments {}", name(path)),
+        next: format!("start what writes it, which makes them anew; {}", on("segments", path)),
     })
 }
 
@@ -367,12 +362,12 @@ fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) ->
 
 fn text(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let line = sentence(numbers, troubles, worst);
-    esker::dump::escaped(&format!("{}: {line}", word(worst).to_lowercase()), false)
+    esker::dump::one_line(&format!("{}: {line}", word(worst).to_lowercase()))
 }
 
 /// A line for a monitoring plugin, which ends where its performance data begins.
 fn plugin_text(text: &str) -> String {
-    esker::dump::escaped(text, false).replace('|', "/")
+    esker::dump::one_line(text).replace('|', "/")
 }
 
 fn nagios(limits: &Limits, numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {

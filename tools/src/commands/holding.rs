@@ -10,8 +10,8 @@ use esker::{Keep, KindInfo, StreamFolds, WrittenConsumer, WrittenFold};
 use serde_json::{Value, json};
 
 use super::consumers::consumed;
-use super::cursor::quoted;
 use crate::store::Opened;
+use crate::typed::{on, quoted};
 
 /// What keeps events of topics.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,9 +108,9 @@ impl Holding {
     /// What to do about each.
     pub(super) fn advice(&self, path: &Path) -> Vec<String> {
         let unfolded = self.unfolded.iter().map(|kind| {
-            let (path, quoted) = (quoted(&path.display().to_string()), quoted(kind));
+            let command = format!("{} {}", on("keep", path), quoted(kind));
             format!(
-                "no fold is registered with {kind}, which keeps what folds need: all of it stays; esker keep {path} {quoted} \
+                "no fold is registered with {kind}, which keeps what folds need: all of it stays; {command} \
                  latest|nothing says otherwise"
             )
         });
@@ -187,22 +187,22 @@ impl By {
     }
 
     fn advice(&self, kind: &str, path: &Path) -> String {
-        let stored = quoted(&path.display().to_string());
         match self {
             Self::Fold { name, .. } => format!(
                 "fold {name} over {kind}: let the application save images (`TopicFold::save_image`), or retire the fold \
-                 (`Store::retire_fold`) if nobody folds by it any more; esker topics {stored} --kind {} lists them",
+                 (`Store::retire_fold`) if nobody folds by it any more; {} --kind {} lists them",
+                on("topics", path),
                 quoted(kind)
             ),
             Self::Consumer { name, of, shard } => {
                 let part = shard.map(|(i, n)| format!(" --shard {i}/{n}")).unwrap_or_default();
                 let (name, of) = (quoted(name), quoted(of));
-                format!(
-                    "esker consumer retire {stored} {name} --of {of}{part}, if nobody consumes under it any more"
-                )
+                let command = on("consumer retire", path);
+                format!("{command} {name} --of {of}{part}, if nobody consumes under it any more")
             }
             Self::Divergence { name, .. } => {
-                format!("fold {name} over {kind} diverged: esker topics {stored} --halted says where")
+                let command = on("topics", path);
+                format!("fold {name} over {kind} diverged: {command} --halted says where")
             }
         }
     }

@@ -5,12 +5,13 @@ use clap::ValueEnum;
 use esker::{Keep, KindInfo, Options, Owner, Region, Seq};
 use serde_json::json;
 
-use super::cursor::{quoted, summary};
+use super::cursor::summary;
 use super::listing::optional;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
 use crate::store::{self, Opened};
+use crate::typed::{on, quoted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -89,7 +90,6 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
         return Err(Usage(what + &advice).into());
     }
     let floor = opened.reader.view()?.floor(&Region::Kind(kind.id));
-    let path_text = quoted(&path.display().to_string());
     let end = if args.execute {
         if before != then {
             let journal = Options::new().open_existing(path)?;
@@ -97,9 +97,9 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
             journal.close()?;
         }
         // It says what a compaction keeps, and is none.
-        vec![("done", format!("keeps {}", word(then))), ("next", format!("esker compact {path_text}"))]
+        vec![("done", format!("keeps {}", word(then))), ("next", on("compact", path))]
     } else {
-        let command = format!("esker keep {path_text} {} {} --execute", quoted(&kind.name), word(then));
+        let command = format!("{} {} {} --execute", on("keep", path), quoted(&kind.name), word(then));
         vec![("next", command)]
     };
     if output.is_json() {

@@ -8,7 +8,6 @@ use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, one_line, 
 use esker::{EventOperation, KindInfo, Owner, Reader, Region, RowOperation, Seq, StoreView, View};
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::dump::{fields_with, one};
 use super::keep::find;
 use crate::args;
@@ -19,6 +18,7 @@ use crate::output::{self, Mode, Output};
 use crate::place;
 use crate::store::{self, Opened};
 use crate::translate::Payloads;
+use crate::typed::{on, quoted};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -131,10 +131,8 @@ fn asked(args: &Args, opened: &Opened) -> Result<Vec<(Entity, KindInfo)>> {
 
 /// A store of facts alone has no state.
 fn no_rows(reader: &Reader, output: &mut Output) -> Result<Outcome> {
-    let path = quoted(&reader.path().display().to_string());
-    output::note(&format!(
-        "no kind of this store has rows; `esker entities {path}` shows what facts are about"
-    ));
+    let command = on("entities", reader.path());
+    output::note(&format!("no kind of this store has rows; `{command}` shows what facts are about"));
     if output.is_json() {
         output.typed("summary", &json!({ "shown": 0, "damaged": 0, "at": null }))?;
     }
@@ -181,17 +179,19 @@ impl Look<'_> {
 
     /// What to ask for instead of rows that a kind has not.
     fn instead(&self) -> String {
-        let (name, path) = (&self.kind.name, quoted(&self.args.store.path.display().to_string()));
+        let (name, path) = (&self.kind.name, &*self.args.store.path);
         match self.kind.owner {
             Owner::Events => {
                 let rows = name.strip_prefix("esker.events.").unwrap_or(name);
                 format!(
-                    "{name:?} has what was said of {rows:?}: `esker events {path} {}` shows that",
+                    "{name:?} has what was said of {rows:?}: `{} {}` shows that",
+                    on("events", path),
                     quoted(rows)
                 )
             }
             _ => format!(
-                "{name:?} is a kind of facts, which has no rows; `esker dump {path} --entity {}` shows its entries",
+                "{name:?} is a kind of facts, which has no rows; `{} --entity {}` shows its entries",
+                on("dump", path),
                 quoted(&self.entity.to_string())
             ),
         }

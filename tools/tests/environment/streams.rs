@@ -10,8 +10,23 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::support::{Sample, on, tool};
 use crate::{LOOKS, OF_ITSELF, harbour, words};
 
-/// What comes on a terminal of this width.
+/// What comes on a terminal of this width, messages too.
 fn on_a_terminal(args: &[&str], columns: u16, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let (code, screen, _) = shown(args, columns, variables, true);
+    (code, screen)
+}
+
+/// What comes of data on a terminal of this width, and what of messages elsewhere.
+pub(crate) fn data_on_a_terminal(args: &[&str], columns: u16) -> (Option<i32>, String, String) {
+    shown(args, columns, &[("NO_COLOR", "1")], false)
+}
+
+fn shown(
+    args: &[&str],
+    columns: u16,
+    variables: &[(&str, &str)],
+    has_messages: bool,
+) -> (Option<i32>, String, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -21,13 +36,15 @@ fn on_a_terminal(args: &[&str], columns: u16, variables: &[(&str, &str)]) -> (Op
     let mut command = tool(args);
     command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").env_remove("COLUMNS").env("TERM", "xterm");
     command.envs(variables.iter().copied());
-    let stderr = terminal.try_clone().unwrap();
+    let stderr = if has_messages { Stdio::from(terminal.try_clone().unwrap()) } else { Stdio::piped() };
     let mut child = command.stdout(terminal).stderr(stderr).spawn().unwrap();
     // The command's own handles of the terminal are closed before its end is read.
     drop(command);
     let mut bytes = Vec::new();
     let _ = File::from(master).read_to_end(&mut bytes);
-    (child.wait().unwrap().code(), String::from_utf8(bytes).unwrap())
+    let mut messages = String::new();
+    child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut messages).unwrap());
+    (child.wait().unwrap().code(), String::from_utf8(bytes).unwrap(), messages)
 }
 
 #[test]

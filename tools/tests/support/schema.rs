@@ -70,6 +70,9 @@ fn check_fields(schema: &Value, value: &Value, document: &Value, at: &str, fault
             None if schema["additionalProperties"] == false => {
                 faults.push(format!("{at}: an unknown field {name}"))
             }
+            None if schema["additionalProperties"].is_object() => {
+                check(&schema["additionalProperties"], field, document, &format!("{at}/{name}"), faults);
+            }
             None => {}
         }
     }

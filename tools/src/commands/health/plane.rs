@@ -9,12 +9,12 @@ use esker::{ErrorKind, Owner, StreamFolds, WrittenConsumer};
 use serde::Serialize;
 
 use super::places::Places;
-use super::{Gravity, Trouble, name};
+use super::{Gravity, Trouble};
 use crate::args::Limits;
 use crate::commands::consumers::{Over, Standing, consumed, consumed_part};
-use crate::commands::cursor::quoted;
 use crate::commands::topics::Status;
 use crate::store::Opened;
+use crate::typed::{on, quoted};
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -30,8 +30,6 @@ struct Looking<'a> {
     opened: &'a Opened,
     plane: Rc<ReadOnly>,
     places: &'a mut Places,
-    /// The store's directory as a word of a command.
-    path: String,
     numbers: OnPlane,
     troubles: Vec<Trouble>,
 }
@@ -44,8 +42,8 @@ pub(super) fn look(
     places: &mut Places,
 ) -> Result<(OnPlane, Vec<Trouble>)> {
     let plane = Rc::new(ReadOnly::of(&opened.reader)?);
-    let (path, numbers) = (name(opened.reader.path()), OnPlane::default());
-    let mut looking = Looking { opened, plane, places, path, numbers, troubles: Vec::new() };
+    let numbers = OnPlane::default();
+    let mut looking = Looking { opened, plane, places, numbers, troubles: Vec::new() };
     looking.folds()?;
     looking.consumers(limits, now)?;
     Ok((looking.numbers, looking.troubles))
@@ -85,7 +83,7 @@ impl Looking<'_> {
             let Some(folds) = self.take(StreamFolds::of(&*plane, stream))? else { continue };
             if folds.is_partial() {
                 let what = format!("which folds are registered with {stream:?} cannot be read in full");
-                let next = format!("esker topics {}", self.path);
+                let next = on("topics", self.opened.reader.path());
                 self.trouble(Gravity::Critical, "fold", what, next);
             }
             if folds.is_empty() {
@@ -114,7 +112,7 @@ impl Looking<'_> {
                 key_text(&topic.key),
                 status.word()
             );
-            let next = format!("esker topics {} --halted", self.path);
+            let next = format!("{} --halted", on("topics", self.opened.reader.path()));
             self.trouble(Gravity::Critical, "fold", what, next);
         }
         Ok(())
@@ -149,15 +147,16 @@ impl Looking<'_> {
         if what.is_empty() {
             return Ok(());
         }
-        let (path, named, of) = (&self.path, &standing.consumer.info.name, consumed_part(&standing.consumer));
+        let path = self.opened.reader.path();
+        let (named, of) = (&standing.consumer.info.name, consumed_part(&standing.consumer));
         let what = format!("consumer {named:?} of {of} {}", what.join("; "));
         let (gravity, next) = match suspended {
             Some(_) => {
                 self.numbers.suspended += 1;
                 let (named, of) = (quoted(named), quoted(&consumed(&standing.consumer)));
-                (Gravity::Critical, format!("esker consumer resume {path} {named} --of {of}"))
+                (Gravity::Critical, format!("{} {named} --of {of}", on("consumer resume", path)))
             }
-            None => (Gravity::Warning, format!("esker consumers {path}")),
+            None => (Gravity::Warning, on("consumers", path)),
         };
         self.trouble(gravity, "consumer", what, next);
         Ok(())

@@ -1,0 +1,72 @@
+//! How many of what two stores differ in `diff` shows, and that it counts all.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+#[allow(dead_code, reason = "shared with the other tests of the tool")]
+mod support;
+
+use esker::Record;
+use serde_json::json;
+use support::{Sample, flip, place, run};
+
+/// Two stores of 40 entries, whose payloads differ every tenth, and of which the second goes on for two more.
+fn pair() -> (Sample, Sample) {
+    let [a, b] = [1, 2].map(|number| {
+        let sample = Sample::empty();
+        let clock = esker::ManualClock::new();
+        let options = esker::Options::new().segment_bytes(16 << 10).durability(esker::Durability::Os);
+        let journal = options.clock(clock).open(sample.path()).unwrap();
+        let note = journal.kind("note").unwrap();
+        for n in 1..=(38 + 2 * number) {
+            let payload = if n % 10 == 0 { [n, number] } else { [n, 0] };
+            journal.append(Record::new(note, b"k", &payload)).unwrap();
+        }
+        journal.close().unwrap();
+        sample
+    });
+    (a, b)
+}
+
+#[test]
+fn as_many_differences_are_shown_as_are_asked_for_and_all_are_counted() {
+    let (a, b) = pair();
+    for (words, shown) in [
+        (&[][..], 1),
+        (&["--limit", "0"], 0),
+        (&["--limit", "3"], 3),
+        (&["-n", "6"], 6),
+        (&["--limit", "99"], 6),
+        (&["--all"], 6),
+    ] {
+        let diff = run(&[&["diff", &a.text(), &b.text(), "--json"], words].concat());
+        assert_eq!(diff.code, Some(1), "{words:?}");
+        let differences = diff.of_type("difference");
+        let seqs = ["10", "20", "30", "40", "41", "42"];
+        let names: Vec<&str> = differences.iter().map(|line| line["name"].as_str().unwrap()).collect();
+        assert_eq!(names, seqs[..shown], "{words:?}");
+        let summary = &diff.of_type("summary")[0];
+        let counts = (&summary["equal"], &summary["differing"], &summary["only_in_a"], &summary["only_in_b"]);
+        assert_eq!(counts, (&json!(36), &json!(4), &json!(0), &json!(2)), "{words:?}");
+        assert_eq!(summary["fields"], json!({ "payload": 4 }), "{words:?}");
+        assert_eq!((&summary["first_seq"], &summary["shown"]), (&json!(10), &json!(shown)), "{words:?}");
+        let text = run(&[&["diff", &a.text(), &b.text()], words].concat());
+        let left = 6 - shown;
+        assert_eq!(text.stderr.contains("not the same in both"), left > 0, "{words:?}: {}", text.stderr);
+        assert!(left == 0 || text.stderr.contains(&format!("{left} more")), "{words:?}: {}", text.stderr);
+        assert!(text.rows().contains(&vec!["differing in", "payload 4"]), "{}", text.stdout);
+    }
+}
+
+#[test]
+fn equal_stores_have_no_difference_to_show_and_damage_is_one() {
+    let (a, _) = pair();
+    let equal = run(&["diff", &a.text(), &a.text(), "--all", "--json"]);
+    assert_eq!((equal.code, equal.of_type("difference").len()), (Some(0), 0));
+    let summary = &equal.of_type("summary")[0];
+    assert_eq!((&summary["first_seq"], &summary["fields"]), (&json!(null), &json!({})));
+    let (segment, offset) = place(&a.text(), 7);
+    flip(&a.path(), segment, offset + 8);
+    let damaged = run(&["diff", &a.text(), &a.text(), "--all", "--json"]);
+    assert_eq!((damaged.code, &damaged.of_type("summary")[0]["damaged"]), (Some(1), &json!(2)));
+    assert_eq!(run(&["diff", &a.text(), &a.text(), "--all", "--limit", "2"]).code, Some(2));
+}
