@@ -32,6 +32,7 @@ mod frame;
 mod hex;
 mod line;
 mod payload;
+mod sums;
 mod survey;
 mod text;
 mod translate;

@@ -11,17 +11,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use zerocopy::FromBytes;
-
-use crate::disk::{Access, Directory, File};
+use crate::disk::{Access, Directory};
 use crate::dump::frame::FrameInfo;
 use crate::error::{Error, Result};
 use crate::format::compacted::Cover;
-use crate::format::frame::{FRAME_BYTES, Found, Frame, FrameHeader};
+use crate::format::frame::{Found, Frame};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, Position, StoreId};
 use crate::journal::opening::read_manifest;
+use crate::journal::verify::window::Window;
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
 
@@ -361,7 +360,7 @@ enum Step {
 
 impl Walk {
     fn step(&mut self) -> io::Result<Step> {
-        if self.ended || self.at >= self.window.until {
+        if self.ended || self.at >= self.window.until() {
             return Ok(Step::End);
         }
         let position = Position::new(self.number, self.at);
@@ -385,7 +384,7 @@ impl Walk {
             Found::Frame(_) => "a frame's header does not match its checksum",
         };
         let next_good = self.next_good(self.at + FRAME_ALIGN)?;
-        let offset = std::mem::replace(&mut self.at, next_good.unwrap_or(self.window.until));
+        let offset = std::mem::replace(&mut self.at, next_good.unwrap_or(self.window.until()));
         self.batch = None;
         if next_good.is_none() && self.ends == Ends::Anywhere {
             return Ok(Step::End);
@@ -415,57 +414,6 @@ impl Walk {
 fn zeros(bytes: &[u8]) -> usize {
     let words = bytes.chunks_exact(GRID);
     words.take_while(|word| word.iter().all(|byte| *byte == 0)).count() * GRID
-}
-
-/// A piece of a file in memory.
-#[derive(Debug)]
-pub(crate) struct Window {
-    file: Arc<dyn File>,
-    until: u64,
-    base: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    /// So much is read at a time.
-    const PIECE: u64 = 1 << 20;
-
-    pub(crate) fn new(file: Arc<dyn File>, until: u64) -> Self {
-        Self { file, until, base: 0, bytes: Vec::new() }
-    }
-
-    pub(crate) fn until(&self) -> u64 {
-        self.until
-    }
-
-    /// The bytes from `at`, enough for the frame that stands there if it fits.
-    pub(crate) fn frame(&mut self, at: u64) -> io::Result<&[u8]> {
-        let head = self.from(at, FRAME_BYTES as u64)?;
-        let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
-        self.from(at, length as u64)
-    }
-
-    fn rest(&mut self, at: u64) -> io::Result<&[u8]> {
-        self.from(at, self.until.saturating_sub(at))
-    }
-
-    /// The bytes from `at`: `need` of them, or all there are.
-    pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
-        let left = self.until.saturating_sub(at);
-        let need = need.min(left);
-        let held = self.base..self.base + self.bytes.len() as u64;
-        if at < held.start || at + need > held.end {
-            let size = usize::try_from(need.max(Self::PIECE).min(left)).unwrap_or(usize::MAX);
-            // Emptied first: a read that fails leaves no bytes of another place behind.
-            self.bytes.clear();
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.resize(size, 0);
-            self.file.read_at(&mut bytes, at)?;
-            (self.base, self.bytes) = (at, bytes);
-        }
-        let start = usize::try_from(at - self.base).unwrap_or(usize::MAX);
-        Ok(self.bytes.get(start..).unwrap_or_default())
-    }
 }
 
 /// The first Seq behind a segment's preamble, if the preamble is whole.

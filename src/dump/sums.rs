@@ -1,0 +1,91 @@
+//! What the index of a segment says of it in all, without reading the whole index.
+
+use zerocopy::FromBytes;
+
+use crate::disk::{Access, Directory, File};
+use crate::format::compacted::Cover;
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
+use crate::format::index::{EntityRecord, KindCount, file_name};
+use crate::format::segment::SegmentHeader;
+use crate::id::{KINDS_MAX, PART, SEQ_MAX, StoreId};
+use crate::index::sealed::SealedIndex;
+
+/// The words of an index's header; see [`format::index`](crate::format::index).
+const END: usize = 0;
+const FIRST_SEQ: usize = 1;
+const FRAMES: usize = 2;
+const ENTITIES: usize = 3;
+const KINDS: usize = 4;
+
+/// What an index counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexSum {
+    /// Entries that can be read.
+    pub(crate) entries: u64,
+    /// The first and the last of them.
+    pub(crate) seqs: Option<(u64, u64)>,
+    /// The bytes that it covers.
+    pub(crate) end: u64,
+}
+
+impl IndexSum {
+    /// The sums in the index of a segment or a part, if there is one that is about it.
+    ///
+    /// Where nothing was lost these are in the header, which has a checksum of its own. The rest of an index is
+    /// looked at only to count what is there between what is not, and where it is that of a part.
+    pub(crate) fn of(
+        directory: &dyn Directory,
+        store: StoreId,
+        header: &SegmentHeader,
+        cover: Option<&Cover>,
+    ) -> Option<Self> {
+        let by_header = || {
+            Self::of_header(&*directory.open(&file_name(header.number), Access::Read).ok()?, store, header)
+        };
+        let is_part = header.number & PART != 0;
+        if let Some(sum) = Some(()).filter(|()| !is_part).and_then(|()| by_header()) {
+            return Some(sum);
+        }
+        let index = SealedIndex::open(directory, store, header.number, header.salt).ok()?;
+        let entries = cover.and_then(|cover| cover.part).map(|part| part.entries);
+        let is_of_it =
+            !is_part || index.layout.end == header.bytes && entries == Some(u64::from(index.count()));
+        is_of_it.then(|| Self::counted(&index))
+    }
+
+    fn of_header(file: &dyn File, store: StoreId, segment: &SegmentHeader) -> Option<Self> {
+        let mut head = [0; HEADER_BYTES];
+        file.read_at(&mut head, 0).ok()?;
+        let header = FileHeader::read_of(&head, FileType::Index, store).ok()?;
+        let (first_seq, frames) = (header.word(FIRST_SEQ), header.word(FRAMES));
+        let is_about_it =
+            header.number.get() == u64::from(segment.number) && header.salt.get() == segment.salt;
+        let fits = frames <= u64::from(u32::MAX) && first_seq <= SEQ_MAX && header.word(END) <= segment.bytes;
+        let few = header.word(ENTITIES) <= frames && header.word(KINDS) <= u64::from(KINDS_MAX);
+        if !(is_about_it && fits && few) {
+            return None;
+        }
+        // Two words a frame and a record an entity stand before the counts of the kinds.
+        let records = header.word(ENTITIES) * size_of::<EntityRecord>() as u64;
+        let kinds_at = HEADER_BYTES as u64 + frames * 8 + records;
+        let mut kinds = vec![0; usize::try_from(header.word(KINDS)).ok()? * size_of::<KindCount>()];
+        file.read_at(&mut kinds, kinds_at).ok()?;
+        let kinds = <[KindCount]>::ref_from_bytes(&kinds).ok()?;
+        // What was lost has no kind.
+        let is_all_there = kinds.iter().map(|kind| u64::from(kind.frames.get())).sum::<u64>() == frames;
+        let seqs = frames.checked_sub(1).map(|more| (first_seq, first_seq + more));
+        is_all_there.then_some(Self { entries: frames, seqs, end: header.word(END) })
+    }
+
+    fn counted(index: &SealedIndex) -> Self {
+        let readable = (0..index.count()).filter(|ordinal| index.offset(*ordinal).is_some_and(|at| at != 0));
+        let mut sum = Self { entries: 0, seqs: None, end: index.layout.end };
+        for ordinal in readable {
+            let dense = index.layout.first_seq + u64::from(ordinal);
+            let seq = index.seq_in_part(ordinal).filter(|_| index.layout.is_of_part).unwrap_or(dense);
+            sum.seqs = Some((sum.seqs.map_or(seq, |(first, _)| first), seq));
+            sum.entries += 1;
+        }
+        sum
+    }
+}
