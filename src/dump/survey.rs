@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::disk::{Access, Directory};
 use crate::dump::sums::IndexSum;
 use crate::dump::text::{rfc3339, segment_text};
-use crate::dump::walk::{Ends, Frames, Item, Stretch, next_seq};
+use crate::dump::walk::{Ends, Frames, Lent, Stretch, next_seq};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, part_number_of};
@@ -394,9 +394,10 @@ impl SegmentInfo {
     }
 
     fn count_frames(&mut self, frames: Frames) -> Result<()> {
-        for item in frames {
+        let mut frames = frames.heads();
+        while let Some(item) = frames.lend() {
             match item? {
-                Item::Frame(frame) => {
+                Lent::Frame(frame) => {
                     self.bytes_used = frame.position.offset() + frame.frame_bytes;
                     self.damaged += u64::from(!frame.body_good);
                     if !frame.is_system() && frame.body_good {
@@ -405,7 +406,7 @@ impl SegmentInfo {
                         self.entries += 1;
                     }
                 }
-                Item::Damage(_) => self.damaged += 1,
+                Lent::Damage(_) => self.damaged += 1,
             }
         }
         Ok(())

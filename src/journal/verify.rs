@@ -14,6 +14,8 @@ mod indexed;
 mod kept;
 mod state;
 mod straight;
+#[cfg(test)]
+mod straight_tests;
 pub(crate) mod window;
 
 use std::collections::hash_map::Entry;
