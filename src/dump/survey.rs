@@ -94,7 +94,7 @@ pub struct SegmentInfo {
     pub created: Option<String>,
     /// The place in the log that it goes on behind.
     pub follows: Option<String>,
-    /// An index file covers it.
+    /// An index file covers it, as its header says; whether the rest of it checks out, `verify` says.
     pub indexed: bool,
     /// Places in it where no frame validates, and frames whose content does not.
     pub damaged: u64,
@@ -314,7 +314,8 @@ impl Survey {
 
     /// The segments and parts, summed up, in the order of the log.
     ///
-    /// One without an index is read from end to end. One that a writer has compacted meanwhile is
+    /// What an index sums up is taken from there; a segment without one, and the one that is written, is read from end to
+    /// end. One that a writer has compacted meanwhile is
     /// `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
         self.rows.iter().filter_map(|row| {
