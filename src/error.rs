@@ -256,10 +256,6 @@ impl ErrorKind {
             Self::FormatTooNew => "open it with a newer esker",
             Self::Locked => "close the other handle, or use a Reader, which takes no lock",
             Self::NoSpace => "free some space and repeat the call",
-            Self::Corrupt => {
-                "run `esker verify`, then `esker repair --output NEW`; a Reader serves the rest, as long \
-                 as the manifest is whole"
-            }
             Self::Poisoned => "outcome unknown: reopen the store and repeat with the same idempotency key",
             Self::KeyReused => "use a fresh key for other content",
             Self::Disconnected => "outcome unknown: repeat the call with the same stamps",
@@ -482,6 +478,12 @@ impl Error {
         Facts(self).to_string()
     }
 
+    /// Bytes on disk contradict themselves: the commands that look, and save what is good.
+    fn write_what_to_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = self.path().map_or_else(|| "PATH".into(), |path| store_of(path).to_string_lossy());
+        write!(f, "; run `esker verify {store}`, then `esker repair {store} --output NEW`")
+    }
+
     fn write_sides(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let (Some(expected), Some(actual)) = (self.expected(), self.actual()) {
             write!(f, ": expected {expected}, found {actual}")?;
@@ -512,6 +514,15 @@ pub(crate) fn entity_text(kind: &str, key: &[u8]) -> String {
 pub(crate) fn seqs_text(seqs: &RangeInclusive<u64>) -> String {
     let (first, last) = (seqs.start(), seqs.end());
     if first == last { first.to_string() } else { format!("{first}..{last}") }
+}
+
+/// The directory of the store that a file is of; a directory is one itself.
+fn store_of(path: &Path) -> &Path {
+    let is = |suffix: &str| path.extension().is_some_and(|its| its == suffix);
+    let is_named = |name: &str| path.file_name().is_some_and(|its| its == name);
+    let is_a_file = ["seg", "snap", "idx"].into_iter().any(is)
+        || ["MANIFEST", "LOCK", "entities"].into_iter().any(is_named);
+    path.parent().filter(|_| is_a_file).unwrap_or(path)
 }
 
 fn kind_of_io(error: &std::io::Error) -> ErrorKind {
@@ -559,6 +570,9 @@ impl fmt::Display for Error {
             write!(f, ", next good frame at {next}")?;
         }
         self.write_sides(f)?;
+        if self.is_corruption() {
+            self.write_what_to_run(f)?;
+        }
         if let Some(advice) = self.kind().advice() {
             write!(f, "; {advice}")?;
         }

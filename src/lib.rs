@@ -234,7 +234,7 @@ pub use format::source::{
 pub use format::system::{Codec, FIELDS_MAX, KIND_NAME_BYTES_MAX, Keep, KindInfo, Owner};
 pub use id::{Generation, IdempotencyKey, KINDS_MAX, KindId, Life, Position, SEQ_MAX, Seq, StoreId};
 pub use journal::Journal;
-pub use journal::backup::{Backup, BackupBy, Restored, restore};
+pub use journal::backup::{Backup, BackupBy, Restored, restore, restore_while};
 pub use journal::compaction::Compaction;
 pub use journal::cursors::{CursorInfo, CursorReset, Hold};
 pub use journal::entry::{Entry, OwnedEntry};
@@ -250,7 +250,7 @@ pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Recor
 pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
-pub use journal::repair::{Repair, repair};
+pub use journal::repair::{Repair, repair, repair_while};
 pub use journal::stats::{CursorPin, Stats};
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]

@@ -8,9 +8,8 @@ use serde::Serialize;
 
 use crate::dump::frame::FrameInfo;
 use crate::dump::payload::{Payload, PayloadFields, PayloadStyle};
-use crate::dump::text::{base64, escaped, hex, key_text, rfc3339};
+use crate::dump::text::{base64, hex, key_text, one_line, rfc3339};
 use crate::dump::translate::Translators;
-use crate::dump::value::Value;
 use crate::format::frame::flag;
 use crate::format::source::SourceInfo;
 use crate::format::system::KindInfo;
@@ -103,18 +102,9 @@ pub struct Fields {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind_sequence: Option<u64>,
     pub checksums_good: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Value>,
-    /// What a translator made of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_hex: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub payload_base64: Option<String>,
-    /// Why the payload is not decoded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decode_error: Option<String>,
+    /// The payload, in its words.
+    #[serde(flatten)]
+    pub shown: PayloadFields,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -160,11 +150,11 @@ impl Dump {
         self
     }
 
-    /// The name of a source; `#number` where none is known.
+    /// The name of a source as it was claimed; `#number` where none is known.
     #[must_use]
     pub fn source_name(&self, id: u8) -> String {
         let name = self.sources.as_ref().and_then(|sources| sources.get(&id));
-        name.map_or_else(|| format!("#{id}"), |name| escaped(name, false))
+        name.map_or_else(|| format!("#{id}"), |name| name.clone())
     }
 
     /// Learns of a kind or a source that was registered meanwhile, from its system frame.
@@ -185,10 +175,10 @@ impl Dump {
         self.kinds.get(&id.get())
     }
 
-    /// The name of a kind; `#number` where the log does not name it.
+    /// The name of a kind as it was registered; `#number` where the log does not name it.
     #[must_use]
     pub fn kind_name(&self, id: KindId) -> String {
-        self.kind(id).map_or_else(|| format!("#{id}"), |kind| escaped(&kind.name, false))
+        self.kind(id).map_or_else(|| format!("#{id}"), |kind| kind.name.clone())
     }
 
     /// The payload, as the style says.
@@ -207,11 +197,11 @@ impl Dump {
         Payload::of(frame, kind.map(|kind| &**kind), self.style)
     }
 
-    /// The entity of a frame as `kind/key`; empty for a system frame.
+    /// The entity of a frame as `kind/key`, on one line; empty for a system frame.
     #[must_use]
     pub fn entity(&self, frame: &FrameInfo) -> String {
         match frame.kind {
-            Some(kind) => format!("{}/{}", self.kind_name(kind), key_text(&frame.key)),
+            Some(kind) => format!("{}/{}", one_line(&self.kind_name(kind)), key_text(&frame.key)),
             None => String::new(),
         }
     }
@@ -257,7 +247,6 @@ impl Dump {
     #[must_use]
     pub fn fields(&self, frame: &FrameInfo) -> Fields {
         let shown = self.payload(frame).fields(&frame.payload, self.style);
-        let PayloadFields { payload, payload_text, payload_hex, payload_base64, decode_error } = shown;
         let (row, event) = (frame.row, frame.event);
         let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
         let sources = sources_of(frame);
@@ -306,11 +295,7 @@ impl Dump {
             sequence: number.map(|event| event.sequence.0),
             kind_sequence: number.map(|event| event.sequence.1),
             checksums_good: frame.head_good && frame.body_good,
-            payload,
-            payload_text,
-            payload_hex,
-            payload_base64,
-            decode_error,
+            shown,
         }
     }
 }
@@ -323,9 +308,10 @@ impl Dump {
         let (Some(version), Some(sources)) = (version_of(frame), sources_of(frame)) else {
             return Vec::new();
         };
-        let names: Vec<String> = ids(sources).map(|id| self.source_name(id)).collect();
+        let name = |id| one_line(&self.source_name(id));
+        let names: Vec<String> = ids(sources).map(name).collect();
         let by = if names.is_empty() { "nobody".to_owned() } else { names.join(",") };
-        vec![format!("v{version}"), format!("from:{}", self.source_name(frame.source)), format!("by:{by}")]
+        vec![format!("v{version}"), format!("from:{}", name(frame.source)), format!("by:{by}")]
     }
 
     /// The fields of a mask by name. All bits stand for no field in particular.

@@ -45,7 +45,8 @@ pub use line::{Dump, Fields};
 pub use payload::{Payload, PayloadFields, PayloadStyle};
 pub use survey::{SegmentInfo, SegmentState, StandsFor, Survey};
 pub use text::{
-    base64, base64_bytes, escaped, hex, key_bytes, key_text, rfc3339, segment_number, segment_text,
+    base64, base64_bytes, escaped, hex, is_unprintable, key_bytes, key_text, one_line, rfc3339,
+    segment_number, segment_text,
 };
 pub use translate::Translators;
 pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};

@@ -14,7 +14,7 @@ use crate::dump::walk::{Ends, Frames, Lent, Stretch, next_seq};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, part_number_of};
-use crate::id::{Position, Seq};
+use crate::id::{PART, Position, Seq};
 use crate::journal::opening::read_manifest;
 use crate::journal::reader::Reader;
 use crate::journal::verify::window::Window;
@@ -24,6 +24,7 @@ use crate::log::grid::last_nonzero;
 use crate::log::part::open_part_file;
 use crate::log::recovery::Purpose;
 use crate::log::report::Damage;
+use crate::log::salvage::header_for_the_rest;
 use crate::log::segment::open_header;
 
 /// What a segment is to the log.
@@ -48,8 +49,10 @@ pub enum SegmentState {
     /// Not part of the log: a later segment passes over it, it stands behind the end, or compaction
     /// replaced it and something kept it from being removed.
     Dead,
-    /// Its header cannot be read.
+    /// Its header cannot be read, or its file is not as long as that says.
     Damaged,
+    /// There is no file, and a later segment, or the seal before it, says that there was one.
+    Missing,
 }
 
 impl fmt::Display for SegmentState {
@@ -64,6 +67,7 @@ impl fmt::Display for SegmentState {
             Self::Dropped => "dropped",
             Self::Dead => "dead",
             Self::Damaged => "damaged",
+            Self::Missing => "missing",
         })
     }
 }
@@ -80,9 +84,9 @@ pub struct SegmentInfo {
     pub state: SegmentState,
     /// What was there before compaction put this in its place.
     pub stands_for: Option<StandsFor>,
-    /// The Seq of its first entry that can be read.
+    /// The Seq of its first entry that can be read; of a missing one, of the first that is not there.
     pub first_seq: Option<u64>,
-    /// The Seq of its last entry that can be read.
+    /// The Seq of its last entry that can be read; of a missing one, of the last before those that follow.
     pub last_seq: Option<u64>,
     /// Entries that can be read.
     pub entries: u64,
@@ -164,6 +168,7 @@ impl Survey {
         let is_live = reader.writer().is_some();
         let mut rows: Vec<Row> =
             chain.live.iter().map(|number| row_of(reader, &chain, mark, is_live, *number)).collect();
+        rows.extend(missing_rows(reader, &chain, mark));
         rows.extend(chain.dead.iter().chain(&chain.left).map(|number| dead_row(reader, *number)));
         for cover in &compacted.covers {
             let stretch = Stretch::of_cover(directory, reader.store_id(), cover);
@@ -318,13 +323,31 @@ impl Survey {
     /// end. One that a writer has compacted meanwhile is
     /// `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
-        self.rows.iter().filter_map(|row| {
-            let info = self.sum_up(row);
+        let mut last = None;
+        self.rows.iter().enumerate().filter_map(move |(at, row)| {
+            let mut info = self.sum_up(row);
+            if let Ok(info) = &mut info {
+                if row.state == SegmentState::Missing {
+                    self.between(info, last, at);
+                }
+                last = info.stands_for.map(|stretch| stretch.last_seq).or(info.last_seq).or(last);
+            }
             // What was no part of the log may have been removed meanwhile.
             let is_unread = info.is_err() || row.stretch.header.is_err();
             let is_gone = is_unread && !row.stretch.in_log && self.is_gone(row.number());
             (!is_gone).then_some(info)
         })
+    }
+
+    /// What a missing segment held stood between what is there before it and behind it.
+    fn between(&self, info: &mut SegmentInfo, last: Option<u64>, at: usize) {
+        info.bytes_used = 0;
+        let behind = self.rows.get(at + 1).and_then(|row| row.stretch.header.as_ref().ok());
+        let next = behind.and_then(|header| next_seq(&**self.reader.directory(), header));
+        let first = last.map_or(1, |last| last + 1);
+        if let Some(next) = next.filter(|next| first < *next) {
+            (info.first_seq, info.last_seq) = (Some(first), Some(next - 1));
+        }
     }
 
     fn is_gone(&self, number: u32) -> bool {
@@ -360,14 +383,14 @@ impl Survey {
             created: header.filter(|_| has_file).map(|header| rfc3339(header.created)),
             follows,
             indexed: index.is_some(),
-            damaged: u64::from(header.is_none()),
+            damaged: u64::from(header.is_none() || stretch.rest_of.is_some()),
         };
         let by_index = matches!(state, SegmentState::Sealed | SegmentState::Part);
         if let Some(index) = index.filter(|_| by_index) {
             info.count_from(&index);
         } else if header.is_some() && has_file {
             // Of this file: what has replaced it meanwhile is another.
-            let alone = Stretch { in_log: false, ..stretch.clone() };
+            let alone = Stretch { in_log: false, rest_of: None, ..stretch.clone() };
             if let Err(error) = info.count_frames(self.walk(VecDeque::from([alone]))) {
                 self.check_not_replaced(stretch)?;
                 return Err(error);
@@ -432,8 +455,13 @@ impl Row {
 /// What a segment that nothing passes over is to a log that ends at the mark.
 fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number: u32) -> Row {
     let directory = &**reader.directory();
-    let header = segment_header(reader, number);
+    let mut header = segment_header(reader, number);
+    let rest_of = take_the_rest(reader, number, &mut header);
     let (state, ends) = match (&header, chain.limit(number)) {
+        _ if rest_of.is_some() && number == mark.segment() => {
+            (SegmentState::Damaged, Ends::At(mark.offset()))
+        }
+        _ if rest_of.is_some() => (SegmentState::Damaged, Ends::Anywhere),
         (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),
         (Ok(_), Some(limit)) => (SegmentState::Torn, Ends::At(limit)),
         (Ok(_), None) if number == mark.segment() => (SegmentState::Active, Ends::At(mark.offset())),
@@ -452,13 +480,38 @@ fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number:
         },
     };
     let in_log = state != SegmentState::Dead;
-    Row { state, stretch: Stretch { number, header, from: FIRST_FRAME, ends, cover: None, in_log } }
+    Row { state, stretch: Stretch { number, header, rest_of, from: FIRST_FRAME, ends, cover: None, in_log } }
+}
+
+/// Puts a header for what validates of a segment in the place of one that is not as it was; answers what is wrong with that.
+fn take_the_rest(reader: &Reader, number: u32, header: &mut Result<SegmentHeader, String>) -> Option<String> {
+    let what = header.as_ref().err()?.clone();
+    *header = Ok(header_for_the_rest(&**reader.directory(), reader.store_id(), number)?);
+    Some(what)
+}
+
+/// Segments that are not there, though the log says that they were.
+fn missing_rows(reader: &Reader, chain: &Chain, mark: Position) -> Vec<Row> {
+    let row = |number: u32, what: String| {
+        let (header, ends) = (Err(what), Ends::Anywhere);
+        let stretch =
+            Stretch { number, header, rest_of: None, from: FIRST_FRAME, ends, cover: None, in_log: true };
+        Row { state: SegmentState::Missing, stretch }
+    };
+    let between = chain.missing.iter();
+    let between =
+        between.map(|(number, next)| row(*number, format!("no such file, and segment {next} follows it")));
+    let is_behind = |damage: &&Damage| {
+        damage.segment > mark.segment() && damage.segment & PART == 0 && !chain.live.contains(&damage.segment)
+    };
+    let behind = reader.recovery().damage.iter().filter(is_behind);
+    between.chain(behind.map(|damage| row(damage.segment, damage.what.clone()))).collect()
 }
 
 fn dead_row(reader: &Reader, number: u32) -> Row {
     let header = segment_header(reader, number);
     let (from, ends) = (FIRST_FRAME, Ends::Anywhere);
-    let stretch = Stretch { number, header, from, ends, cover: None, in_log: false };
+    let stretch = Stretch { number, header, rest_of: None, from, ends, cover: None, in_log: false };
     Row { state: SegmentState::Dead, stretch }
 }
 
@@ -485,7 +538,7 @@ fn unknown_parts(reader: &Reader, compacted: &Compacted) -> Result<Vec<Row>> {
             Err(what) => (None, Err(what)),
         };
         let (from, ends) = (FIRST_FRAME, Ends::WithTheFile);
-        let stretch = Stretch { number, header, from, ends, cover, in_log: false };
+        let stretch = Stretch { number, header, rest_of: None, from, ends, cover, in_log: false };
         Row { state: SegmentState::Dead, stretch }
     };
     Ok(numbers.into_iter().map(row).collect())

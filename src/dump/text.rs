@@ -4,14 +4,30 @@ use std::fmt::Write;
 
 use crate::id::PART;
 
-/// A key as text: itself if it is UTF-8 without control characters, else `hex:…`.
+/// True for what must not reach a terminal as it is: control characters, and those that end a line or turn its direction.
+#[must_use]
+pub fn is_unprintable(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    turns || matches!(character, '\u{2028}' | '\u{2029}') || character.is_control()
+}
+
+/// Text on one line: itself if all of it can be printed, else [`escaped`].
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    if text.chars().any(is_unprintable) { escaped(text, false) } else { text.to_owned() }
+}
+
+/// A key as text: itself if it is UTF-8 without [unprintable](is_unprintable) characters, else `hex:…`.
 ///
 /// A key that begins with `hex:` itself is written in hexadecimal, so that
 /// [`key_bytes`] gives back every key.
 #[must_use]
 pub fn key_text(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
-        Ok(text) if !text.starts_with("hex:") && !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.starts_with("hex:") && !text.chars().any(is_unprintable) => text.to_owned(),
         _ => format!("hex:{}", hex(key)),
     }
 }
@@ -52,7 +68,7 @@ pub fn segment_number(text: &str) -> Option<u32> {
     number.map(|number| number | part)
 }
 
-/// Text on one line: control characters and backslashes escaped, and quotes where asked.
+/// Text on one line: [unprintable](is_unprintable) characters and backslashes escaped, and quotes where asked.
 #[must_use]
 pub fn escaped(text: &str, quotes: bool) -> String {
     let mut out = String::with_capacity(text.len());
@@ -63,11 +79,7 @@ pub fn escaped(text: &str, quotes: bool) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Also those that turn the direction of a line on a terminal.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            _ if character.is_control() => {
+            _ if is_unprintable(character) => {
                 let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
             _ => out.push(character),

@@ -54,6 +54,8 @@ pub(crate) struct Stretch {
     pub(crate) number: u32,
     /// What its header says, or what is wrong with it.
     pub(crate) header: Result<SegmentHeader, String>,
+    /// What is wrong with its file where a header could be had for the frames that validate all the same.
+    pub(crate) rest_of: Option<String>,
     pub(crate) from: u64,
     pub(crate) ends: Ends,
     /// What it stands for, where compaction went over the log.
@@ -68,7 +70,7 @@ impl Stretch {
         let number = cover.part.map_or(0, |part| part.number);
         let header = read_part_header(directory, store, cover);
         let (from, ends) = (FIRST_FRAME, Ends::WithTheFile);
-        Self { number, header, from, ends, cover: Some(*cover), in_log: true }
+        Self { number, header, rest_of: None, from, ends, cover: Some(*cover), in_log: true }
     }
 
     /// What a writer has put in its place since it was looked at, if it did.
@@ -251,6 +253,9 @@ impl Frames {
             Ends::At(end) => end.min(header.bytes),
             Ends::Sealed | Ends::Anywhere | Ends::WithTheFile => header.bytes,
         };
+        if let Some(what) = stretch.rest_of.as_ref().filter(|_| from == FIRST_FRAME) {
+            self.damaged(number, 0, Some(FIRST_FRAME), what);
+        }
         let window = Window::new(file, until);
         let part = cover.map(|cover| Kept { cover, entries: 0, is_whole: from == FIRST_FRAME });
         let (batch, ended) = (None, false);

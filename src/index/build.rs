@@ -53,7 +53,9 @@ pub(crate) fn index_by_reading(
     // Recovery mapped the segment for itself; what it accepted is as good in this map.
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
     segment.map.raise(readable);
-    Ok(ByReading { live, damage: end.report.damage.into_iter().next(), sealed: end.sealed })
+    // What follows it may be a part, and was not asked for.
+    let damage = end.report.damage.into_iter().find(|damage| damage.segment == segment.number());
+    Ok(ByReading { live, damage, sealed: end.sealed })
 }
 
 struct Reading<'a> {

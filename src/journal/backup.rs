@@ -29,6 +29,7 @@ use crate::format::system::System;
 use crate::id::{Life, Position, Seq, StoreId};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
+use crate::journal::copying::{GoOn, While, check_goes_on};
 use crate::journal::opening::{make_directory, write_manifest};
 use crate::journal::pins::PinnedBy;
 use crate::journal::reader::Reader;
@@ -37,6 +38,7 @@ use crate::journal::view::View;
 use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
 use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
 /// How a backup takes segments.
@@ -58,6 +60,7 @@ pub struct Backup {
     /// The identity of the store, which the backup has too.
     pub store: String,
     /// The era of the store.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// The newest entry in it; `None`: there is none.
     pub through: Option<Seq>,
@@ -76,6 +79,7 @@ pub struct Restored {
     /// The identity of the store, which is kept.
     pub store: String,
     /// The era of the new store: a cursor of another one does not count in it until it is reset.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// The newest entry in it; `None`: there is none.
     pub through: Option<Seq>,
@@ -120,7 +124,7 @@ impl Journal {
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         drop(steady);
-        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by)
+        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by, &|| true)
     }
 }
 
@@ -132,7 +136,29 @@ impl Reader {
     ///
     /// As [`Journal::backup`], and as [`view`](Self::view).
     pub fn backup(&self, target: impl AsRef<Path>, by: BackupBy) -> Result<Backup> {
-        back_up(&**self.directory(), &self.view()?, self.manifest(), target.as_ref(), by)
+        self.backup_while(target, by, || true)
+    }
+
+    /// As [`backup`](Self::backup), for as long as it is to go on: it asks that before each piece and each frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`backup`](Self::backup); `Io`, with an interruption as its source, once it is not to go on. Nothing is left in the
+    /// target then.
+    pub fn backup_while(
+        &self,
+        target: impl AsRef<Path>,
+        by: BackupBy,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Backup> {
+        let view = self.view()?;
+        // A copy ends before the seal, and says nothing of what stood behind it.
+        let is_behind = |damage: &&Damage| Position::new(damage.segment, damage.offset) >= view.mark;
+        if let Some(damage) = self.recovery().damage.iter().find(is_behind) {
+            let error = Error::corrupt(format!("make the backup: {}", damage.what));
+            return Err(error.at(self.path()).place(damage.segment, damage.offset));
+        }
+        back_up(&**self.directory(), &view, self.manifest(), target.as_ref(), by, &go_on)
     }
 }
 
@@ -142,8 +168,9 @@ fn back_up(
     manifest: &Manifest,
     target: &Path,
     by: BackupBy,
+    go_on: GoOn<'_>,
 ) -> Result<Backup> {
-    let target = Target::take(from.path(), target, "make the backup")?;
+    let target = Target::take(from.path(), target, "make the backup", go_on)?;
     let compacted = (*view.catalog.compacted).clone();
     let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
     let made = target.fill(from, view, by, manifest_of)?;
@@ -164,6 +191,19 @@ fn back_up(
 /// empty; `Corrupt` if anything of the backup is damaged: see [`repair`](crate::repair()), which saves the
 /// rest; and as [`Reader::open`]. Nothing is left in the target then.
 pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Restored> {
+    restore_while(backup, target, || true)
+}
+
+/// As [`restore`], for as long as it is to go on: it asks that before each piece and each frame.
+///
+/// # Errors
+///
+/// As [`restore`]; `Io`, with an interruption as its source, once it is not to go on. Nothing is left in the target then.
+pub fn restore_while(
+    backup: impl AsRef<Path>,
+    target: impl AsRef<Path>,
+    go_on: impl Fn() -> bool,
+) -> Result<Restored> {
     const DOING: &str = "restore the backup";
     let (backup, target) = (backup.as_ref(), target.as_ref());
     let reader = Reader::open(backup)?;
@@ -182,7 +222,7 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
         report: reader.recovery().clone(),
     };
     is_whole(backup, DOING, expected, &end)?;
-    let target = Target::take(backup, target, DOING)?;
+    let target = Target::take(backup, target, DOING, &go_on)?;
     let era = era_behind(reader.era());
     let ancestors = reader.manifest().ancestors_of_copy(expected.last_seq);
     let restored = |_| Manifest { backup: None, era, ancestors, ..reader.manifest().clone() };
@@ -230,16 +270,17 @@ struct Copied {
 }
 
 /// A directory that was empty, and is nobody else's until it is a store.
-struct Target {
+struct Target<'a> {
     directory: Arc<dyn Directory>,
     lock: HeldLock,
     doing: &'static str,
+    go_on: GoOn<'a>,
     /// It was not there before.
     made: bool,
 }
 
-impl Target {
-    fn take(source: &Path, target: &Path, doing: &'static str) -> Result<Self> {
+impl<'a> Target<'a> {
+    fn take(source: &Path, target: &Path, doing: &'static str, go_on: GoOn<'a>) -> Result<Self> {
         refuse_inside(source, target, doing)?;
         let failed = |e| Error::io(doing, e).at(target);
         let made = match std::fs::metadata(target) {
@@ -269,7 +310,7 @@ impl Target {
         is_empty("")?;
         let lock = HeldLock::take(&*directory)?;
         is_empty(lock_format::FILE_NAME)?;
-        Ok(Self { directory, lock, doing, made })
+        Ok(Self { directory, lock, doing, go_on, made })
     }
 
     /// Copies the log into it, reads what was copied, and last makes a store of it. What was put there is
@@ -315,7 +356,7 @@ impl Target {
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
-        self.check(manifest.store, &manifest.compacted, end)?;
+        self.check(from.path(), manifest.store, &manifest.compacted, end)?;
         let life = Life(1);
         let compactions = manifest.compacted.parts_numbered;
         self.lock.announce(manifest.store, life, end.position, compactions).map_err(|e| self.failed(e))?;
@@ -325,12 +366,13 @@ impl Target {
         Ok(copied)
     }
 
-    /// Reads every frame of what was copied, and keeps none of it.
-    fn check(&self, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
+    /// Reads every frame of what was copied, and keeps none of it. What is damaged there is so in the source.
+    fn check(&self, source: &Path, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
         let directory = &*self.directory;
         let chain = find_chain(directory, store, Purpose::Salvage, compacted, |_| false)?;
-        let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut Nobody)?;
-        is_whole(directory.path(), self.doing, end, &found)
+        let mut visitor = While { visitor: &mut Nobody, go_on: self.go_on, doing: self.doing };
+        let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut visitor)?;
+        is_whole(source, self.doing, end, &found)
     }
 
     /// Copies the log up to where a view ends; answers where the copy does.
@@ -394,6 +436,7 @@ impl Target {
         let mut at = 0;
         while at < end {
             let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);
+            check_goes_on(self.go_on, self.doing)?;
             piece.resize(length, 0);
             segment.file.read_at(&mut piece, at).map_err(reading)?;
             to.write_at(&piece, at).map_err(writing)?;
@@ -439,7 +482,8 @@ mod tests {
         let first = core.index.catalog().sections[0].open().unwrap().segment.map.limit() as u64;
         let view = View::new(Arc::clone(&core.index), Position::new(1, first));
         let [backup, restored] = ["b", "c"].map(|name| directory.path().join(name));
-        let made = back_up(&*core.directory, &view, &core.manifest, &backup, BackupBy::Copy).unwrap();
+        let made =
+            back_up(&*core.directory, &view, &core.manifest, &backup, BackupBy::Copy, &|| true).unwrap();
         assert_eq!(made.bytes, first - FRAME_BYTES as u64);
         restore(&backup, &restored).unwrap();
         let again = options.open(&restored).unwrap();

@@ -45,6 +45,7 @@ pub struct CursorInfo {
     pub revision: u64,
     /// The store's era when it was written. Under another one than the store's nobody watches before
     /// the cursor is reset.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// How much it may hold back.
     pub hold: Hold,

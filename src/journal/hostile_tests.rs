@@ -180,7 +180,7 @@ fn survives(what: &str, files: &Files) {
         }
         let target = Arc::new(MemoryDirectory::new());
         let empty = EmptyTarget::on(Arc::clone(&target) as _, "repair").unwrap();
-        if salvage(&directory, empty).is_ok() {
+        if salvage(&directory, empty, &|| true).is_ok() {
             let found = examine(&*target, Check::Full).unwrap();
             assert_eq!(
                 found.verdict,

@@ -77,6 +77,7 @@ pub struct Imported {
     /// The identity of the store: that of its origin.
     pub store: String,
     /// Its era, later than its origin's: a cursor of another one does not count in it.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// Kinds that were registered.
     pub kinds: u64,

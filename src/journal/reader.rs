@@ -383,7 +383,9 @@ impl Follow {
             None => {
                 let catalog = opened.index.catalog();
                 let section = catalog.section(end.segment()).ok_or_else(|| {
-                    Error::corrupt("find the end of the log").place(end.segment(), end.offset())
+                    Error::corrupt("find the end of the log")
+                        .at(opened.index.place.directory.path())
+                        .sides("a segment of which something validates", "none")
                 })?;
                 (Arc::clone(&section.open()?.segment), None)
             }

@@ -27,7 +27,7 @@ use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position};
-use crate::journal::copying::{Copied, EmptyTarget, Numbered};
+use crate::journal::copying::{Copied, EmptyTarget, GoOn, Numbered, While};
 use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
@@ -47,6 +47,7 @@ pub struct Repair {
     /// The identity of the store, which is kept.
     pub store: String,
     /// The new era: a cursor of another one does not count in the new store.
+    #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub era: u64,
     /// Entries kept.
     pub entries: u64,
@@ -88,10 +89,23 @@ const DOING: &str = "make the repaired store";
 /// and `FormatTooNew` for the source, and what making a store can come to. Nothing is left in
 /// the target then.
 pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repair> {
+    repair_while(source, target, || true)
+}
+
+/// As [`repair`], for as long as it is to go on: it asks that before each frame.
+///
+/// # Errors
+///
+/// As [`repair`]; `Io`, with an interruption as its source, once it is not to go on. Nothing is left in the target then.
+pub fn repair_while(
+    source: impl AsRef<Path>,
+    target: impl AsRef<Path>,
+    go_on: impl Fn() -> bool,
+) -> Result<Repair> {
     let (source, target) = (source.as_ref(), target.as_ref());
     let from = existing(source, "repair the store")?;
     refuse_inside(source, target, DOING)?;
-    salvage(&*from, EmptyTarget::at(target, DOING)?)
+    salvage(&*from, EmptyTarget::at(target, DOING)?, &go_on)
 }
 
 /// Saves everything good of one simulated disk onto another, which is empty.
@@ -104,7 +118,7 @@ pub fn repair_in(
     source: &crate::disk::simulator::Simulator,
     target: &crate::disk::simulator::Simulator,
 ) -> Result<Repair> {
-    salvage(&*source.directory(), EmptyTarget::on(target.directory(), DOING)?)
+    salvage(&*source.directory(), EmptyTarget::on(target.directory(), DOING)?, &|| true)
 }
 
 /// Refuses a target that would become a part of what it is made from.
@@ -124,7 +138,7 @@ pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -
     Ok(())
 }
 
-pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget) -> Result<Repair> {
+pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, go_on: GoOn<'_>) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
@@ -142,7 +156,7 @@ pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget) -> Result<R
         Err(_) => None,
     };
     let chain = find_chain(from, identity.store, Purpose::Salvage, &identity.compacted, |_| false)?;
-    let repaired = copy(from, &chain, identity, target.directory())?;
+    let repaired = copy(from, &chain, identity, target.directory(), go_on)?;
     target.keep();
     Ok(repaired)
 }
@@ -155,10 +169,24 @@ impl Drop for Unlock {
     }
 }
 
-fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Directory>) -> Result<Repair> {
+fn copy(
+    from: &dyn Directory,
+    chain: &Chain,
+    identity: Identity,
+    to: Arc<dyn Directory>,
+    go_on: GoOn<'_>,
+) -> Result<Repair> {
     let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::default();
-    let last_seq = recover(from, store, chain, None, Purpose::Salvage, &mut kinds)?.last_seq;
+    let last_seq = recover(
+        from,
+        store,
+        chain,
+        None,
+        Purpose::Salvage,
+        &mut While { visitor: &mut kinds, go_on, doing: DOING },
+    )?
+    .last_seq;
     if manifest.is_err() {
         kinds.floors_of(&mut compacted);
     }
@@ -195,7 +223,14 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     let mut done = Done::default();
     let mut manifest = manifest;
     if let Some(mut kept) = KeptCopy::of(&*to, store, &compacted, segment_bytes) {
-        recover(from, store, chain, None, Purpose::Salvage, &mut kept)?;
+        recover(
+            from,
+            store,
+            chain,
+            None,
+            Purpose::Salvage,
+            &mut While { visitor: &mut kept, go_on, doing: DOING },
+        )?;
         (manifest.compacted, done) = kept.finish()?;
     }
     let core = start_anew(to, options, manifest)?;
@@ -203,7 +238,14 @@ fn copy(from: &dyn Directory, chain: &Chain, identity: Identity, to: Arc<dyn Dir
     core.writer.lock().forgot |= kinds.forgot;
     let through = compacted.covers.last().map_or(0, |cover| cover.last_seq);
     let mut copying = Copying { core: &core, through, batch: Vec::new(), done };
-    let ended = recover(from, store, chain, None, Purpose::Salvage, &mut copying);
+    let ended = recover(
+        from,
+        store,
+        chain,
+        None,
+        Purpose::Salvage,
+        &mut While { visitor: &mut copying, go_on, doing: DOING },
+    );
     let done = copying.done;
     let finished = ended.and_then(|end| {
         core.finish_copy(end.last_seq)?;

@@ -22,6 +22,9 @@ pub(crate) struct Chain {
     pub(crate) covers: Vec<Cover>,
     /// Files of segments for which a cover stands: a crash left them, and they can be unlinked.
     pub(crate) left: Vec<u32>,
+    /// Segments that a later one follows and that are not there, each with the one that follows it: for a reader, who
+    /// goes on without them.
+    pub(crate) missing: Vec<(u32, u32)>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
 }
@@ -79,7 +82,10 @@ pub(crate) fn find_chain(
         if follows != 0 && !numbers.contains(&follows) {
             if purpose != Purpose::Write {
                 // What it held is lost, and the walk says so.
-                chain.live.extend(Some(follows).filter(|_| purpose == Purpose::Salvage));
+                match purpose {
+                    Purpose::Salvage => chain.live.push(follows),
+                    _ => chain.missing.push((follows, number)),
+                }
                 at = numbers.range(..follows).next_back().copied();
                 continue;
             }

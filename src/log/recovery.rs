@@ -12,6 +12,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::disk::map::Map;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Cover;
@@ -138,7 +139,7 @@ pub(crate) fn recover(
             .place(walk.end.segment().saturating_add(1), 0)
             .sides("the segment's file", "no such file"));
     }
-    if walk.sealed && purpose == Purpose::Salvage {
+    if walk.sealed {
         // Beside a live writer it may have come after we listed the directory.
         let behind = walk.end.segment().saturating_add(1);
         if directory.open(&file_name(behind), Access::Read).is_err() {
@@ -237,8 +238,8 @@ impl Walk<'_> {
         let segment = match opened {
             Ok(segment) => Arc::new(segment),
             Err(error) if self.purpose == Purpose::Read && error.is_corruption() => {
-                self.segment_is_lost(number, later, &error);
-                return Ok(true);
+                // What validates of it is served all the same.
+                return self.salvaged_segment(number, from, limit, later);
             }
             Err(error) => return Err(error),
         };
@@ -294,7 +295,11 @@ impl Walk<'_> {
                     return Ok(true);
                 }
             };
-        let segment = Arc::new(segment);
+        let segment = Arc::new(match self.purpose {
+            // A reader looks at its frames again.
+            Purpose::Read => Segment { map: Arc::new(Map::of_bytes(&bytes)), ..segment },
+            _ => segment,
+        });
         self.indexed = index_says(self.directory, self.store, number)
             .filter(|index| index.salt == segment.header.salt)
             .unwrap_or_default();

@@ -69,6 +69,17 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
     Err(error)
 }
 
+/// The header of a segment of which the header, or the length, is not as it was, for what validates of its frames; `None`:
+/// nothing does.
+pub(crate) fn header_for_the_rest(
+    directory: &dyn Directory,
+    store: StoreId,
+    number: u32,
+) -> Option<SegmentHeader> {
+    let Salvaged { segment, header_error, .. } = salvage(directory, store, number).ok()?;
+    header_error.map(|_| segment.header)
+}
+
 /// As [`salvage`], for a part.
 pub(crate) fn salvage_part(
     directory: &dyn Directory,

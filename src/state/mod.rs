@@ -18,7 +18,7 @@
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
 //!   which a source asserted; [`endings`] — whose that is just now; [`presence`] — who comes and goes, as facts
-//! * [`reading`] — point reads and scans; [`past`] — those of an earlier moment; [`net`] — what a stretch of the log comes to; [`token`] — a position that
+//! * [`reading`] — point reads and scans; [`newest`] — which frames are those that count; [`past`] — those of an earlier moment; [`net`] — what a stretch of the log comes to; [`token`] — a position that
 //!   leaves the store
 //! * [`subscribing`], [`subscription`], [`change`] — who follows: how, the state machine, and what it tells; [`door`] — in
 //!   the process that writes, or beside it
@@ -40,6 +40,7 @@ pub(crate) mod kind;
 pub(crate) mod liveness;
 pub(crate) mod mirroring;
 pub(crate) mod net;
+pub(crate) mod newest;
 pub(crate) mod operations;
 pub(crate) mod pack;
 pub(crate) mod past;

@@ -9,7 +9,7 @@ use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
-use crate::state::reading::Newest;
+use crate::state::newest::Newest;
 use crate::state::row::{ALL_FIELDS, Said, changed, current};
 use crate::state::schema::Bound;
 use crate::state::subscribing::Choice;
@@ -52,7 +52,7 @@ impl Net {
     /// From behind a Seq through the end of the view, whose last Seq `through` is.
     pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), choice: &Choice) -> Self {
         let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
-        let newest = Newest::new(view.clone(), bound.id);
+        let newest = Newest::new(view.clone(), bound.id, through.saturating_sub(from));
         let &Choice { sources, previous, .. } = choice;
         Self { bound, view, scan, newest, from, through, sources, previous, before: None }
     }

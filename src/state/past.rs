@@ -33,6 +33,10 @@ pub(crate) fn check_entity(
     asked: Asked,
 ) -> Result<()> {
     past.check_kind(kind, name)?;
+    if !past.may_miss(kind)? {
+        // What came behind the moment has nothing to add, and may be damaged.
+        return Ok(());
+    }
     let next = past.next_of(kind, key)?;
     if is_told(past, view, (kind, key), next.as_ref(), asked)? {
         return Ok(());

@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::format::index::EntityHash;
 use crate::format::row::RowOperation;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
@@ -16,6 +15,7 @@ use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
 use crate::state::kind::Kind;
+use crate::state::newest::Newest;
 use crate::state::row::{Said, value};
 
 /// Who asserts an entity: some of the 64 sources of a store.
@@ -288,46 +288,6 @@ pub struct Rows<T> {
     failed: bool,
 }
 
-/// Tells of frames of a kind whether they are the newest of their entities in a view.
-///
-/// An entity that is written all the time has many frames in a view, and behind it; to find the newest one before the view's end is to
-/// step back over all that came since. So what was found is remembered, for some entities.
-#[derive(Debug)]
-pub(crate) struct Newest {
-    id: KindId,
-    view: View,
-    /// An entity, and the Seq of its newest frame: in the place that its hash names, until another takes that.
-    found: Vec<(EntityHash, u64)>,
-}
-
-impl Newest {
-    /// So many entities are remembered: 32 KiB.
-    const FOUND_MAX: u16 = 1024;
-
-    pub(crate) fn new(view: View, id: KindId) -> Self {
-        Self { id, view, found: Vec::new() }
-    }
-
-    /// The entry is one of the view and the kind.
-    pub(crate) fn is(&mut self, entry: &Entry<'_>) -> Result<bool> {
-        let hash = self.view.index().hash(self.id.0, entry.key());
-        let seq = entry.seq().get();
-        if self.found.is_empty() {
-            self.found.resize(usize::from(Self::FOUND_MAX), (0, 0));
-        }
-        let place = usize::try_from(hash % EntityHash::from(Self::FOUND_MAX)).unwrap_or(0);
-        match self.found.get(place) {
-            Some(&(known, newest)) if known == hash && newest != 0 => return Ok(newest == seq),
-            _ => {}
-        }
-        let newest = self.view.latest_of(hash, self.id, entry.key())?.map_or(0, |newest| newest.seq().get());
-        if let Some(found) = self.found.get_mut(place) {
-            *found = (hash, newest);
-        }
-        Ok(newest == seq)
-    }
-}
-
 /// Over the frames of a kind, stopping at those that are an entity's newest.
 #[derive(Debug)]
 pub(crate) struct Walk {
@@ -337,7 +297,9 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
-        Self { scan: Scan::new(Region::Kind(id), view.clone(), 0), newest: Newest::new(view, id) }
+        // Where the end cannot be read, the walk will say so.
+        let frames = view.last_seq().ok().flatten().map_or(0, Seq::get);
+        Self { scan: Scan::new(Region::Kind(id), view.clone(), 0), newest: Newest::new(view, id, frames) }
     }
 
     /// Where the view ends whose rows they are.

@@ -437,6 +437,11 @@ fn s27_it_runs_beside_writers_through_failures_until_it_is_stopped() {
     let (stopper, monitor) = (mirror.stopper(), mirror.monitor());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // A wait that ends with a panic ends the other threads too.
+        let _ending = Ending(|| {
+            done.store(true, Ordering::Relaxed);
+            stopper.stop();
+        });
         let running = scope.spawn(|| {
             mirror.run().unwrap();
             mirror
@@ -482,6 +487,15 @@ fn s27_it_runs_beside_writers_through_failures_until_it_is_stopped() {
         assert_eq!(seen, status.token.unwrap().token().seq());
     });
     store.close().unwrap();
+}
+
+/// Does something at the end, also of a test that fails.
+struct Ending<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Ending<F> {
+    fn drop(&mut self) {
+        self.0();
+    }
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Print JSON lines: a header, one object a result, a summary
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Also in a pipe, a first line with the names of the columns
+    #[arg(long, global = true)]
+    pub(crate) header: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -110,6 +113,7 @@ impl Command {
     pub(crate) fn ends_in_order(&self) -> bool {
         match self {
             Self::Dump(Dump { follow: true, .. }) | Self::Export(_) | Self::Import(_) => true,
+            Self::Backup(_) | Self::Restore(_) | Self::Repair(_) => true,
             Self::Events(events) => events.follows(),
             _ => false,
         }
@@ -133,7 +137,7 @@ pub(crate) struct Entities {
     #[arg(long, value_enum, default_value_t = Sort::Events)]
     pub(crate) sort: Sort,
     /// Only so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', visible_alias = "limit", value_name = "N")]
     pub(crate) top: Option<usize>,
 }
 
@@ -157,10 +161,10 @@ pub(crate) struct Dump {
     #[arg(long)]
     pub(crate) reverse: bool,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Only the last so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "tail", value_name = "N")]
     pub(crate) last: Option<usize>,
     /// The frames, too, that the log writes about itself
     #[arg(long)]
@@ -338,8 +342,8 @@ pub(crate) struct Limits {
     /// How long a cursor's next entry may have waited (`2h`, `30s`, `1d`)
     #[arg(long, value_name = "D")]
     pub(crate) max_age: Option<Span>,
-    /// Bytes of log that a cursor may hold back
-    #[arg(long, value_name = "N")]
+    /// Bytes of log that a cursor may hold back (`65536`, `10M`)
+    #[arg(long, value_name = "N", value_parser = crate::size::bytes)]
     pub(crate) max_bytes: Option<u64>,
 }
 

@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
-use esker::dump::{Dump, FrameInfo, key_bytes, key_text};
+use esker::dump::{Dump, FrameInfo, key_bytes, key_text, rfc3339};
 use esker::{EventOperation, KindId, Reader, RowOperation, SourceInfo};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::args::{self, Operation};
+use crate::outcome::Usage;
 use crate::span::Span;
 
 /// A name in which `*` stands for any characters and `?` for any one.
@@ -65,9 +66,13 @@ impl Pattern {
         pattern.get(at..).unwrap_or_default().iter().all(|rest| *rest == '*')
     }
 
-    /// True for the form in which kinds are shown that nobody registered.
-    pub(crate) fn is_number(&self) -> bool {
-        self.0.starts_with('#')
+    /// True for a kind by its name, or by its number as `#7`: so kinds are shown that nobody registered.
+    pub(crate) fn matches_kind(&self, name: &str, number: KindId) -> bool {
+        self.matches(name) || self.0.strip_prefix('#').is_some_and(|digits| digits == number.to_string())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 
     fn exact(&self) -> Option<&str> {
@@ -101,6 +106,11 @@ impl FromStr for Entity {
 }
 
 impl Entity {
+    /// All entities of a kind.
+    pub(crate) fn all_of(kind: &str) -> Self {
+        Self { kind: Pattern(kind.to_owned()), key: Pattern("*".to_owned()) }
+    }
+
     pub(crate) fn kind(&self) -> &Pattern {
         &self.kind
     }
@@ -113,6 +123,11 @@ impl Entity {
     /// The key, if one is meant.
     pub(crate) fn key(&self) -> Option<Vec<u8>> {
         key_bytes(self.key.exact()?)
+    }
+
+    /// The key as it was asked for.
+    pub(crate) fn key_pattern(&self) -> &str {
+        self.key.text()
     }
 
     pub(crate) fn matches_key(&self, key: &[u8]) -> bool {
@@ -131,11 +146,14 @@ impl Entity {
     }
 
     pub(crate) fn matches(&self, kind: &str, key: &[u8]) -> bool {
-        self.kind.matches(kind)
-            && match self.key.exact() {
-                Some(text) => key_bytes(text).as_deref() == Some(key),
-                None => self.key.matches(&key_text(key)),
-            }
+        self.kind.matches(kind) && self.matches_its_key(key)
+    }
+
+    fn matches_its_key(&self, key: &[u8]) -> bool {
+        match self.key.exact() {
+            Some(text) => key_bytes(text).as_deref() == Some(key),
+            None => self.key.matches(&key_text(key)),
+        }
     }
 }
 
@@ -205,16 +223,41 @@ pub(crate) struct Filter<'a> {
     system: bool,
     /// The number of the source that is wanted, if the store knows one.
     source: Option<u8>,
+    /// The store knows that source.
+    is_source_known: bool,
+}
+
+/// What nothing can pass is a slip, and no filter.
+fn refuse_impossible(args: &args::Filter) -> Result<(), Usage> {
+    if let (Some(op @ (Operation::Fact | Operation::System)), Some(source)) = (args.op, &args.source) {
+        let what = if op == Operation::Fact { "facts" } else { "what the log writes about itself" };
+        return Err(Usage(format!(
+            "--source {source:?} keeps out all that --op asks for: nobody in particular says {what}"
+        )));
+    }
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since.0 >= until.0
+    {
+        let (since, until) = (rfc3339(since.0), rfc3339(until.0));
+        return Err(Usage(format!("--since {since} is not before --until {until}: nothing is between them")));
+    }
+    Ok(())
 }
 
 impl<'a> Filter<'a> {
     /// Entries, and system frames where `system` says so.
-    pub(crate) fn new(args: &'a args::Filter, system: bool, reader: &Reader) -> Self {
-        let mut filter = Self { args, system: system || args.op == Some(Operation::System), source: None };
+    ///
+    /// # Errors
+    ///
+    /// `Usage` for filters of which one keeps out all that another asks for.
+    pub(crate) fn new(args: &'a args::Filter, system: bool, reader: &Reader) -> Result<Self, Usage> {
+        refuse_impossible(args)?;
+        let system = system || args.op == Some(Operation::System);
+        let mut filter = Self { args, system, source: None, is_source_known: false };
         // As this tool shows one of which it knows no name.
         filter.source = args.source.as_ref().and_then(|name| name.strip_prefix('#')?.parse().ok());
         reader.sources().iter().for_each(|source| filter.learn_source(source));
-        filter
+        Ok(filter)
     }
 
     /// Learns of a source that was claimed meanwhile.
@@ -228,11 +271,16 @@ impl<'a> Filter<'a> {
         if self.args.source.as_ref() == Some(&source.name) {
             self.source = Some(source.id);
         }
+        self.is_source_known |= self.source == Some(source.id);
     }
 
-    /// The source that is wanted, if the store knows none of that name.
+    /// The source that is wanted, if the store knows none of that name or number.
     pub(crate) fn unknown_source(&self) -> Option<&str> {
-        self.args.source.as_deref().filter(|_| self.source.is_none())
+        self.args.source.as_deref().filter(|_| !self.is_source_known)
+    }
+
+    pub(crate) fn entity(&self) -> Option<&'a Entity> {
+        self.args.entity.as_ref()
     }
 
     /// What the kind has to match.
@@ -281,9 +329,10 @@ impl<'a> Filter<'a> {
             None => self.system || !frame.is_system(),
         };
         let name = frame.kind.map(|kind| dump.kind_name(kind));
-        let of_kind = |pattern: &Pattern| name.as_deref().is_some_and(|name| pattern.matches(name));
-        let of_entity =
-            |entity: &Entity| name.as_deref().is_some_and(|name| entity.matches(name, &frame.key));
+        let of_kind = |pattern: &Pattern| {
+            name.as_deref().zip(frame.kind).is_some_and(|(name, number)| pattern.matches_kind(name, number))
+        };
+        let of_entity = |entity: &Entity| of_kind(&entity.kind) && entity.matches_its_key(&frame.key);
         let of_generation =
             |range: Range| frame.generation.is_some_and(|generation| range.contains(generation.get()));
         is_wanted

@@ -11,13 +11,17 @@ mod args;
 mod commands;
 mod explain;
 mod filter;
+mod home;
+mod meant;
 mod near;
+mod nothing;
 mod outcome;
 mod output;
 mod place;
 mod program;
 mod report;
 mod schema;
+mod size;
 mod span;
 mod store;
 mod translate;
@@ -69,9 +73,9 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Consumers(consumers) => commands::consumers::consumers(consumers, output),
         Command::Consumer(consumer) => commands::consumer::consumer(consumer, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
-        Command::Repair(repair) => commands::check::repair(repair, output),
-        Command::Backup(backup) => commands::backup::backup(backup, output),
-        Command::Restore(restore) => commands::backup::restore(restore, output),
+        Command::Repair(repair) => commands::check::repair(repair, output, &interrupt),
+        Command::Backup(backup) => commands::backup::backup(backup, output, &interrupt),
+        Command::Restore(restore) => commands::backup::restore(restore, output, &interrupt),
         Command::Compact(compact) => commands::compact::compact(compact, output),
         Command::Keep(keep) => commands::keep::keep(keep, output),
         Command::Export(export) => commands::exchange::export(export, output, &interrupt),

@@ -20,6 +20,9 @@ impl Near {
     }
 
     pub(crate) fn look(&mut self, name: &str) {
+        if self.found.iter().any(|(_, found)| found == name) {
+            return;
+        }
         let letters: Vec<char> = name.to_lowercase().chars().take(LETTERS_MAX).collect();
         let begins_so = !self.wanted.is_empty() && letters.starts_with(&self.wanted);
         let far = distance(&self.wanted, &letters).min(if begins_so { 1 } else { usize::MAX });
@@ -62,7 +65,7 @@ mod tests {
     #[test]
     fn the_nearest_come_first_and_what_is_far_is_not_told() {
         let mut near = Near::to("Ada");
-        ["Grace", "Adam", "ada", "Bda", "Ida", "Ad"].iter().for_each(|name| near.look(name));
+        ["Grace", "Adam", "ada", "Bda", "Ida", "ada", "Ad"].iter().for_each(|name| near.look(name));
         assert_eq!(near.found().collect::<Vec<_>>(), ["ada", "Adam", "Bda"]);
     }
 

@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Findings,
     /// What was asked for is not in the store, which is fine otherwise.
     Missing,
+    /// The store went while it was looked at.
+    Gone,
     Interrupted,
     /// What a monitoring plugin answers with.
     Plugin(u8),
@@ -36,6 +38,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Fine => Self::SUCCESS,
             Outcome::Findings => Self::from(1),
             Outcome::Missing => Self::from(2),
+            Outcome::Gone => Self::from(3),
             Outcome::Interrupted => Self::from(INTERRUPTED),
             Outcome::Plugin(code) => Self::from(code),
         }
@@ -54,10 +57,33 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// What is looked at is no store yet.
+#[derive(Debug)]
+pub(crate) struct BeingMade {
+    pub(crate) path: String,
+    pub(crate) pid: u32,
+}
+
+impl std::fmt::Display for BeingMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, pid } = self;
+        write!(
+            f,
+            "look at the store {path}: it is being made by pid {pid}, and has no manifest before it is whole; "
+        )?;
+        f.write_str("look again when that has ended")
+    }
+}
+
+impl std::error::Error for BeingMade {}
+
 /// The exit code of a command that failed.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() {
         return ExitCode::from(2);
+    }
+    if error.is::<BeingMade>() {
+        return ExitCode::from(3);
     }
     if error.is::<Interrupted>() {
         return Outcome::Interrupted.into();
@@ -101,5 +127,13 @@ impl Interrupt {
 
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// What a call came to that ends, and clears up, when it is not to go on.
+    pub(crate) fn of<T>(&self, done: esker::Result<T>) -> anyhow::Result<T> {
+        match done {
+            Err(_) if self.is_set() => Err(Interrupted.into()),
+            done => Ok(done?),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::exchange::SCHEMA;
 use anstyle::{AnsiColor, Style};
-use esker::dump::{Translators, escaped};
+use esker::dump::{Translators, one_line};
 use serde::Serialize;
 
 /// What the tool is called where nobody calls it otherwise.
@@ -38,6 +38,8 @@ pub(crate) struct Output {
     out: BufWriter<StdoutLock<'static>>,
     mode: Mode,
     bold: Style,
+    /// Columns have their names in a pipe, too.
+    has_heading: bool,
     translators: Translators,
 }
 
@@ -64,7 +66,7 @@ struct Typed<'a, T> {
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool, has_heading: bool) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         let colour = is_terminal && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
@@ -74,7 +76,7 @@ impl Output {
             (false, false) => Mode::Tabs,
         };
         let bold = if colour { Style::new().bold() } else { Style::new() };
-        Self { out: BufWriter::new(stdout.lock()), mode, bold, translators: Translators::new() }
+        Self { out: BufWriter::new(stdout.lock()), mode, bold, has_heading, translators: Translators::new() }
     }
 
     /// With the codecs that only an application knows.
@@ -146,11 +148,25 @@ impl Output {
         writeln!(self.out)
     }
 
+    /// The names of the columns above lines with tabs, where somebody asked for them.
+    pub(crate) fn heading(&mut self, heading: &[&str]) -> io::Result<()> {
+        if !self.has_heading || self.mode != Mode::Tabs {
+            return Ok(());
+        }
+        self.tabs(&heading.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    }
+
     /// Rows under a heading; JSON is written by who calls.
     pub(crate) fn table(&mut self, heading: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        self.heading(heading)?;
         match self.mode {
             Mode::Json => Ok(()),
             Mode::Tabs => rows.iter().try_for_each(|row| self.tabs(row)),
+            Mode::Table if rows.is_empty() => {
+                self.flush()?;
+                note(&format!("nothing to show: no {}", plural(heading.first().unwrap_or(&"row"))));
+                Ok(())
+            }
             Mode::Table => {
                 let mut table = comfy_table::Table::new();
                 table.load_preset(comfy_table::presets::NOTHING).set_header(heading);
@@ -162,9 +178,10 @@ impl Output {
                     }
                 }
                 table.add_rows(
-                    rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>()),
+                    rows.into_iter().map(|row| row.iter().map(|cell| for_eyes(cell)).collect::<Vec<_>>()),
                 );
-                writeln!(self.out, "{table}")
+                // Blanks at the end of a line make it wrap where the terminal is narrow.
+                table.to_string().lines().try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))
             }
         }
     }
@@ -173,11 +190,12 @@ impl Output {
     pub(crate) fn pairs(&mut self, pairs: &[(&str, String)]) -> io::Result<()> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in pairs {
+            // That of a field is what the payload says.
             match self.mode {
                 Mode::Json => {}
                 Mode::Tabs => self.tabs(&[(*name).to_owned(), value.clone()])?,
                 Mode::Table => {
-                    let (bold, value) = (self.bold, one_line(value));
+                    let (bold, name, value) = (self.bold, one_line(name), one_line(value));
                     writeln!(self.out, "{bold}{name:width$}{bold:#}  {value}")?;
                 }
             }
@@ -225,9 +243,31 @@ const NUMBERS: &[&str] = &[
     "attempts",
 ];
 
-/// Text that is on one line already stays as it is: it was escaped when it was made.
-fn one_line(cell: &str) -> String {
-    if cell.chars().any(char::is_control) { escaped(cell, false) } else { cell.to_owned() }
+/// A cell of a table: a time to the second, which is what eyes compare and a terminal has the room for.
+fn for_eyes(cell: &str) -> String {
+    let to_the_second = |(second, rest): (&str, &str)| {
+        let is_time = second.len() == SECOND.len()
+            && second.bytes().zip(SECOND.bytes()).all(|(one, form)| match form {
+                b'0' => one.is_ascii_digit(),
+                _ => one == form,
+            });
+        let is_fraction =
+            rest.strip_suffix('Z').is_some_and(|rest| rest.bytes().all(|one| one.is_ascii_digit()));
+        (is_time && is_fraction).then(|| format!("{second}Z"))
+    };
+    cell.split_once('.').and_then(to_the_second).unwrap_or_else(|| one_line(cell))
+}
+
+/// The form of a time up to its seconds.
+const SECOND: &str = "0000-00-00T00:00:00";
+
+/// So many of something, in words.
+pub(crate) fn count_of(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {}", plural(what)) }
+}
+
+fn plural(what: &str) -> String {
+    what.strip_suffix('y').map_or_else(|| format!("{what}s"), |stem| format!("{stem}ies"))
 }
 
 /// Says something beside the data.
@@ -253,4 +293,25 @@ pub(crate) fn error(text: &str) {
 fn say(style: Style, label: &str, text: &str) {
     // Where stderr is gone there is nobody to tell.
     let _ = writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_to_the_second_and_nothing_else_is_cut() {
+        assert_eq!(for_eyes("2026-11-20T10:00:01.123456789Z"), "2026-11-20T10:00:01Z");
+        for whole in
+            ["2026-11-20T10:00:01Z", "a.b", "2026-11-20T10:00:01.5", "1.5Z", "2026-11-20T10:00:01.x5Z", ""]
+        {
+            assert_eq!(for_eyes(whole), whole);
+        }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| count_of(count, "entry")), ["0 entries", "1 entry", "2 entries"]);
+        assert_eq!(count_of(2, "place"), "2 places");
+    }
 }

@@ -9,6 +9,7 @@ use esker::dump::Translators;
 
 use crate::args::Args;
 use crate::explain;
+use crate::meant;
 use crate::outcome::exit_code;
 use crate::output::{self, Output};
 
@@ -73,13 +74,17 @@ impl Tool {
             Err(answer) => {
                 // Help and version are answers too, and come on stdout.
                 let code = u8::try_from(answer.exit_code()).unwrap_or(2);
-                return match answer.print() {
+                let printed = answer.print();
+                if let Some(instead) = meant::instead(&answer) {
+                    output::note(&instead);
+                }
+                return match printed {
                     Err(error) => exit_code(&error.into()),
                     Ok(()) => ExitCode::from(code),
                 };
             }
         };
-        let mut output = Output::new(args.json).translating(translators);
+        let mut output = Output::new(args.json, args.header).translating(translators);
         let done = crate::command(&args, &mut output).and_then(|outcome| {
             output.flush()?;
             Ok(outcome)

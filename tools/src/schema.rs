@@ -35,6 +35,16 @@ types! {
     "gap",
     "difference",
     "explanation",
+    "row",
+    "assertion",
+    "source",
+    "event",
+    "topic",
+    "cell",
+    "consumer",
+    "parked",
+    "letter",
+    "trouble",
     "summary",
 }
 

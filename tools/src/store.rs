@@ -1,14 +1,17 @@
 //! Opening a store to look at it, and saying what state it is in.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
 use esker::dump::{Dump, SegmentInfo, Survey, key_text, rfc3339, segment_text};
-use esker::{Damage, ErrorKind, Holder, Reader, Region};
+use esker::{Check, Damage, ErrorKind, Holder, Reader, Region};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::filter::{Filter, Pattern};
+use crate::outcome::{BeingMade, Usage};
 use crate::output::{self, Output};
 
 /// A store that is looked at.
@@ -18,6 +21,8 @@ pub(crate) struct Opened {
     pub(crate) dump: Dump,
     /// The process that writes it now.
     pub(crate) writer: Option<u32>,
+    /// The damaged places that were told of, by segment and offset: more than one walk may meet one.
+    told: RefCell<BTreeSet<(u32, u64)>>,
 }
 
 /// Opens a store for a command, says whether it is live, and writes the header.
@@ -39,7 +44,7 @@ const LOOKS: usize = 3;
 pub(crate) fn look(path: &Path) -> Result<Opened> {
     let mut looks = 1;
     loop {
-        let reader = Reader::open(path)?;
+        let reader = open_reader(path)?;
         let writer = reader.writer().map(|holder| holder.pid);
         if writer.is_some() && !reader.recovery().damage.is_empty() && looks < LOOKS {
             looks += 1;
@@ -48,11 +53,62 @@ pub(crate) fn look(path: &Path) -> Result<Opened> {
         let survey = Survey::of(&reader)?;
         // The kinds as of the survey: what is shown is not newer than it.
         let dump = Dump::new(reader.kinds()).sources(reader.sources());
-        return Ok(Opened { reader, survey, dump, writer });
+        return Ok(Opened { reader, survey, dump, writer, told: RefCell::default() });
+    }
+}
+
+/// Opens a store; one without a manifest that a living process holds is no damaged one.
+pub(crate) fn open_reader(path: &Path) -> Result<Reader> {
+    match Reader::open(path) {
+        Err(error) if error.is_corruption() || error.kind() == ErrorKind::NotAStore => {
+            let seen = esker::verify(path, Check::Quick).ok();
+            check_is_made(path, seen.and_then(|seen| seen.live).as_ref())?;
+            Err(error.into())
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Refuses a file that would stand among those of a store, or in the place of one.
+pub(crate) fn check_outside(file: &Path) -> Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_part = |name: &str| {
+        let stem = name.strip_suffix(".seg").filter(|stem| stem.len() == 10);
+        name == MANIFEST || stem.is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    // What cannot be listed cannot be written to either, and that is told then.
+    let mut names = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    if names.any(|entry| entry.file_name().to_str().is_some_and(is_part)) {
+        let (file, parent) = (file.display(), parent.display());
+        return Err(Usage(format!("write {file}: {parent} holds a store; give a name outside of it")).into());
+    }
+    Ok(())
+}
+
+const MANIFEST: &str = "MANIFEST";
+
+/// Refuses a store that its holder has not made yet.
+pub(crate) fn check_is_made(path: &Path, holder: Option<&Holder>) -> Result<()> {
+    let has_manifest = || path.join(MANIFEST).symlink_metadata().is_ok();
+    match holder {
+        Some(holder) if !has_manifest() => {
+            Err(BeingMade { path: path.display().to_string(), pid: holder.pid }.into())
+        }
+        _ => Ok(()),
     }
 }
 
 impl Opened {
+    /// Takes note that a damaged place is told of; false: it was before.
+    pub(crate) fn tells(&self, place: (u32, u64)) -> bool {
+        self.told.borrow_mut().insert(place)
+    }
+
+    /// The same of what could not be read. An error without a place is always told.
+    pub(crate) fn tells_of(&self, error: &esker::Error) -> bool {
+        error.segment().zip(error.offset()).is_none_or(|place| self.tells(place))
+    }
+
     /// Says so where somebody writes the store.
     pub(crate) fn note_live(&self) {
         if let Some(pid) = self.writer {
@@ -66,7 +122,7 @@ impl Opened {
             "path": self.reader.path().display().to_string(),
             "store": self.reader.store_id().to_string(),
             "format": esker::dump::FORMAT_VERSION,
-            "era": self.reader.era(),
+            "era": self.reader.era().to_string(),
             "live": self.writer.map(|pid| json!({ "pid": pid })),
         })
     }
@@ -84,21 +140,35 @@ impl Opened {
     }
 
     /// Says so where no kind matches what was asked for: a typing error shows nothing, and in silence.
-    pub(crate) fn note_unknown_kind(&self, pattern: &Pattern) {
-        let kinds = self.reader.kinds();
-        let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
-        if !pattern.is_number() && !names.iter().any(|name| pattern.matches(name)) {
+    pub(crate) fn note_unknown_kind(&self, pattern: &Pattern, more: &str) {
+        if self.has_no_kind(pattern) {
+            let kinds = self.reader.kinds();
+            let names: Vec<&str> = kinds.iter().map(|kind| &*kind.name).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            output::note(&format!("no kind matches {pattern}; there are: {there}"));
+            output::note(&format!("no kind matches {pattern}; there are: {there}{more}"));
         }
     }
 
+    /// True if no kind matches, by its name or its number.
+    pub(crate) fn has_no_kind(&self, pattern: &Pattern) -> bool {
+        !self.reader.kinds().iter().any(|kind| pattern.matches_kind(&kind.name, kind.id))
+    }
+
     /// Says so where no source has the name that was asked for.
-    pub(crate) fn note_unknown_source(&self, filter: &Filter<'_>) {
+    pub(crate) fn note_unknown_source(&self, filter: &Filter<'_>, more: &str) {
         let Some(name) = filter.unknown_source() else { return };
         let names: Vec<String> = self.reader.sources().into_iter().map(|source| source.name).collect();
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        output::note(&format!("no source {name:?}; there are: {there}"));
+        output::note(&format!("no source {name:?}; there are: {there}{more}"));
+    }
+
+    /// Damage at the end that is not of a whole segment, which is counted where the segments are.
+    pub(crate) fn damage_beside(&self, segments: &[SegmentInfo]) -> u64 {
+        let is_counted = |damage: &Damage| {
+            let mut same = segments.iter().filter(|segment| segment.number == damage.segment);
+            damage.offset == 0 && same.any(|segment| segment.damaged > 0)
+        };
+        self.survey.damage_at_end().iter().filter(|damage| !is_counted(damage)).count() as u64
     }
 
     /// Says what is damaged where no walk over the frames gets to; answers how much that is.

@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
 
+use std::cell::Cell;
+use std::path::Path;
+
 use esker::{Journal, Options, Record};
 use support::run;
 use tempfile::TempDir;
@@ -42,7 +45,7 @@ fn a_live_store_is_backed_up_and_restored_and_each_step_says_what_comes_next() {
 
     let summary = run(&["restore", &backup, &restored, "--json"]).of_type("summary").remove(0);
     assert_eq!(summary["through"], 60);
-    assert!(summary["era"].as_u64().unwrap() > 1_700_000_000);
+    assert!(summary["era"].as_str().unwrap().parse::<u64>().unwrap() > 1_700_000_000);
     assert_eq!(run(&["dump", &restored]).stdout.lines().count(), 60);
     drop(journal);
 }
@@ -67,4 +70,72 @@ fn what_cannot_be_backed_up_or_restored_says_so_and_leaves_nothing() {
     assert!(!std::path::Path::new(&backup).exists() && !std::path::Path::new(&restored).exists());
     let linked = run(&["backup", &store, &backup, "--link", "--json"]).of_type("summary").remove(0);
     assert!(linked["linked"].as_u64().unwrap() > 0, "{linked}");
+}
+
+/// A copy that ends at each moment at which it asks whether to go on, and one that is never told to end.
+fn end_at_each<T>(target: &str, copy: impl Fn(&dyn Fn() -> bool) -> esker::Result<T>) {
+    let mut ended = 0;
+    for allowed in (0..).step_by(9) {
+        let asked = Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) < allowed;
+        let Err(error) = copy(&go_on) else { break };
+        assert_eq!(error.kind(), esker::ErrorKind::Io, "{error}");
+        assert!(!Path::new(target).exists(), "behind {allowed} questions");
+        ended += 1;
+    }
+    assert!(ended > 3, "it asks again and again: {ended}");
+}
+
+#[test]
+fn a_copy_that_is_ended_leaves_nothing_in_the_way_of_the_next() {
+    let (directory, journal, [store, backup, restored]) = live();
+    journal.close().unwrap();
+    let reader = esker::Reader::open(&store).unwrap();
+    end_at_each(&backup, |go_on| reader.backup_while(&backup, esker::BackupBy::Copy, go_on));
+    end_at_each(&restored, |go_on| esker::restore_while(&backup, &restored, go_on));
+    let repaired = directory.path().join("repaired").display().to_string();
+    end_at_each(&repaired, |go_on| esker::repair_while(&store, &repaired, go_on));
+    for made in [&backup, &restored, &repaired] {
+        assert_eq!(run(&["verify", made]).code, Some(0));
+    }
+}
+
+#[test]
+fn an_interrupt_comes_to_a_whole_copy_or_to_none() {
+    let (_directory, journal, [store, backup, _]) = live();
+    journal.close().unwrap();
+    let mut child = support::tool(&["backup", &store, &backup])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !Path::new(&backup).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+    match child.wait().unwrap().code() {
+        Some(130) => assert!(!Path::new(&backup).exists()),
+        code => assert_eq!(code, Some(0)),
+    }
+    let again = run(&["backup", &store, &backup]);
+    assert!(Path::new(&backup).exists(), "{}", again.stderr);
+    assert_eq!(run(&["verify", &backup]).code, Some(0));
+}
+
+#[test]
+fn commands_to_run_next_name_a_directory_as_a_shell_takes_it() {
+    let (directory, journal, [store, _, _]) = live();
+    journal.close().unwrap();
+    let [backup, restored, repaired] =
+        ["b 1", "c 1", "d 1"].map(|name| directory.path().join(name).display().to_string());
+    for (arguments, target) in [
+        (&["backup", &store, &backup][..], &backup),
+        (&["restore", &backup, &restored], &restored),
+        (&["repair", &store, "--output", &repaired], &repaired),
+    ] {
+        let made = run(arguments);
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        assert!(made.rows().last().unwrap()[1].contains(&format!("'{target}'")), "{}", made.stdout);
+    }
 }

@@ -29,7 +29,7 @@ fn a_store_that_is_well_is_fine_in_every_form() {
     assert_one_line(&check(&sample, &[]), 0, "ok: 300 entries");
     assert_one_line(&check(&sample, &["--format", "nagios", "--full"]), 0, "ESKER OK - 300 entries");
     let json = check(&sample, &["--format", "json"]);
-    assert_eq!((json.code, json.of_type("finding").len()), (Some(0), 0));
+    assert_eq!((json.code, json.of_type("trouble").len()), (Some(0), 0));
     let summary = json.of_type("summary").remove(0);
     assert_eq!((&summary["health"], &summary["max_lag"]), (&"ok".into(), &LAG.into()));
     let metrics = check(&sample, &["--format", "prometheus"]);
@@ -83,7 +83,7 @@ fn damage_is_the_worst_and_names_what_to_run() {
     );
     let json = check(&sample, &["--full", "--max-lag", "1", "--json"]);
     let about: Vec<_> =
-        json.of_type("finding").iter().map(|line| line["about"].as_str().unwrap().to_owned()).collect();
+        json.of_type("trouble").iter().map(|line| line["about"].as_str().unwrap().to_owned()).collect();
     assert!(about.contains(&"damage".to_owned()) && about.contains(&"cursor".to_owned()), "{about:?}");
     assert_eq!(json.of_type("summary")[0]["health"], "critical");
 }
@@ -126,4 +126,59 @@ fn a_live_store_is_well_while_it_is_written() {
     journal.append(Record::new(kind, b"k", b"now")).unwrap();
     assert_one_line(&check(&sample, &[]), 0, "ok: 301 entries");
     journal.close().unwrap();
+}
+
+#[test]
+fn damage_behind_the_end_of_the_log_is_seen_as_other_commands_see_it() {
+    let sample = Sample::new();
+    let segments = run(&["segments", &sample.text(), "--json"]).of_type("segment");
+    let active = segments.iter().find(|segment| segment["state"] == "active").unwrap();
+    let number = active["number"].as_u64().unwrap();
+    // In the middle of the segment that the log ends in, which has no index.
+    let last = place(&sample.text(), ENTRIES - 1);
+    assert_eq!(last.0, number);
+    flip(&sample.path(), last.0, last.1 + 4);
+    let info = run(&["segments", &sample.text(), "--json"]);
+    assert_eq!((info.code, &info.of_type("summary")[0]["damaged"]), (Some(1), &1.into()));
+    for format in ["text", "nagios", "prometheus", "json"] {
+        let check = check(&sample, &["--format", format]);
+        assert_eq!(check.code, Some(if format == "nagios" { 2 } else { 1 }), "{}", check.stdout);
+    }
+    let summary = check(&sample, &["--json"]).of_type("summary").remove(0);
+    assert_eq!((&summary["health"], &summary["damaged"]), (&"critical".into(), &1.into()), "{summary}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_critical_in_every_form() {
+    let sample = Sample::new();
+    let file = File::options().write(true).open(sample.path().join("MANIFEST")).unwrap();
+    file.write_all_at(&[0xff; 64], 16).unwrap();
+    assert_one_line(&check(&sample, &[]), 1, "critical: ");
+    let nagios = check(&sample, &["--format", "nagios"]);
+    assert_one_line(&nagios, 2, "ESKER CRITICAL - ");
+    assert!(nagios.stdout.contains("damaged=1;"), "{}", nagios.stdout);
+    let metrics = check(&sample, &["--format", "prometheus"]);
+    assert!(metrics.stdout.lines().any(|line| line == "esker_check_health 2"), "{}", metrics.stdout);
+    let json = check(&sample, &["--json"]);
+    assert_eq!((json.code, json.of_type("trouble").len()), (Some(1), 1));
+    assert_eq!(json.of_type("summary")[0]["damaged"], 1);
+}
+
+#[test]
+fn one_bad_index_is_one_trouble() {
+    let sample = Sample::new();
+    let file = File::options().write(true).open(sample.path().join("0000000001.idx")).unwrap();
+    file.write_all_at(&[0xff; 8], 70).unwrap();
+    let json = check(&sample, &["--json"]);
+    assert_eq!(json.of_type("trouble").len(), 1, "{}", json.stdout);
+    assert_eq!(json.of_type("trouble")[0]["about"], "derived");
+}
+
+#[test]
+fn a_live_store_says_that_it_is() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    assert!(check(&sample, &[]).stderr.contains("live, writer pid "));
+    journal.close().unwrap();
+    assert!(!check(&sample, &[]).stderr.contains("live"));
 }

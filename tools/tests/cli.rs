@@ -279,14 +279,14 @@ fn damage_is_named_and_what_lies_behind_it_is_shown() {
     assert_eq!(on(&["kinds"], &store, &[]).code, Some(1));
     let hex = on(&["hex"], &store, &[&format!("{other}:{start}")]);
     assert!(hex.stdout.contains("not a frame"), "{}", hex.stdout);
-    // A whole segment whose header is gone.
+    // A segment whose header is gone: its frames validate, and are shown all the same.
     let third = on(&["segments"], &store, &["--json"]).of_type("segment")[2].clone();
     flip(&sample.path(), third["number"].as_u64().unwrap(), 50);
     let dump = on(&["dump"], &store, &["--json", "--payload", "none"]);
     let lost = dump.of_type("finding").into_iter().find(|one| one["segment"] == third["number"]).unwrap();
-    assert_eq!((&lost["first_seq"], &lost["last_seq"]), (&third["first_seq"], &third["last_seq"]));
-    let shown = dump.of_type("entry").len() as u64;
-    assert_eq!(shown, ENTRIES - 1 - third["entries"].as_u64().unwrap());
+    assert!(lost["what"].as_str().unwrap().contains("header"), "{lost}");
+    assert!(lost["last_seq"].as_u64() < lost["first_seq"].as_u64(), "nothing is lost of it: {lost}");
+    assert_eq!(dump.of_type("entry").len() as u64, ENTRIES - 1);
     assert_eq!(dump.code, Some(1));
 }
 

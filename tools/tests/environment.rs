@@ -22,7 +22,7 @@ pub(crate) const LOOKS: &[&str] = &[
     "entities STORE",
     "dump STORE",
     "dump STORE --reverse --system",
-    "get STORE 1..20",
+    "get STORE 1",
     "hex STORE 1",
     "stats STORE",
     "stats STORE --format prometheus",
@@ -33,6 +33,16 @@ pub(crate) const LOOKS: &[&str] = &[
     "compact STORE",
     "export STORE",
     "diff STORE STORE",
+];
+
+/// Those that may have nothing to print, or print a page: where they may be run and what of, and not what becomes of their output.
+pub(crate) const LOOKS_TOO: &[&str] = &[
+    "sources STORE",
+    "topics STORE",
+    "cells STORE --internal",
+    "consumers STORE",
+    "check STORE",
+    "report STORE --output -",
 ];
 
 /// Commands about the tool itself.

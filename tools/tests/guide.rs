@@ -7,6 +7,9 @@
 #[path = "../examples/harbour.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
 mod harbour;
+#[path = "../examples/quay.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
+mod quay;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -19,6 +22,7 @@ const SPOILT: (&str, u64, &[u8]) = ("0000000005.seg", 1000, b"X");
 fn make(directory: &Path) {
     let (whole, damaged) = (directory.join("harbour.esker"), directory.join("damaged.esker"));
     harbour::make(&whole).unwrap();
+    quay::make(&directory.join("quay.esker")).unwrap();
     fs::create_dir(&damaged).unwrap();
     for entry in fs::read_dir(&whole).unwrap() {
         let entry = entry.unwrap();

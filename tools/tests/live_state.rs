@@ -268,3 +268,48 @@ fn events_are_dumped_exported_and_imported_as_they_were() {
         assert!(refused.code != Some(0) && says, "{what}: {}", refused.stderr);
     }
 }
+
+/// The same store with the newest row of Ada damaged; its Seq.
+fn damaged_harbour(path: &Path) -> u64 {
+    harbour(path);
+    let store = path.to_str().unwrap();
+    let seq = run(&["state", store, "vessel/Ada", "--json"]).of_type("row")[0]["seq"].as_u64().unwrap();
+    let (segment, offset) = support::place(store, seq);
+    support::flip(path, segment, offset + 90);
+    seq
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_damage_and_not_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let seq = damaged_harbour(&path);
+    let store = path.to_str().unwrap();
+    let other = run(&["state", store, "vessel/Bob", "--json"]);
+    assert_eq!(
+        (other.code, other.of_type("finding").len()),
+        (Some(1), 1),
+        "{}{}",
+        other.stdout,
+        other.stderr
+    );
+    assert_eq!(other.of_type("summary")[0]["damaged"], 1);
+    assert!(other.stderr.contains("nothing can be read"), "{}", other.stderr);
+    // What came behind a moment says nothing of it where nothing was dropped.
+    let before = run(&["state", store, "vessel/Ada", "--at", &(seq - 1).to_string(), "--json"]);
+    assert_eq!(before.code, Some(0), "{}", before.stderr);
+    assert_eq!(before.of_type("row")[0]["version"], 2);
+}
+
+#[test]
+fn a_damaged_place_is_told_and_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    damaged_harbour(&path);
+    let store = path.to_str().unwrap();
+    for command in [&["state", store, "vessel/*", "--json"][..], &["sources", store, "--json"]] {
+        let told = run(command);
+        assert_eq!((told.code, told.of_type("finding").len()), (Some(1), 1), "{command:?}: {}", told.stdout);
+        assert_eq!(told.of_type("summary")[0]["damaged"], 1, "{command:?}");
+    }
+}

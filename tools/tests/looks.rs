@@ -101,7 +101,7 @@ fn the_row_of_an_entity_is_shown_field_by_field_with_who_asserts_it() {
     assert_eq!((&row["asserted_by"], &row["version"]), (&json!(["radar", "pilot"]), &json!(2)));
     assert_eq!((&row["created"]["seq"], &row["updated"]["seq"]), (&json!(1), &json!(3)));
     assert!(row["created"]["time_ns"].is_string() && row["time_ns"].is_string());
-    let sources = json.of_type("source");
+    let sources = json.of_type("assertion");
     let said: Vec<_> = sources
         .iter()
         .map(|source| (&source["name"], &source["last"]["operation"], &source["last"]["seq"]))
@@ -388,7 +388,7 @@ fn one_program_says_what_all_payloads_mean() {
     assert_eq!(std::fs::read_to_string(&started).unwrap().lines().count(), 1, "it runs once");
     let json = on(&["state", "vessel/Ada"], &sample.text(), &["--json", "--translate", "cat"]);
     let row = &json.of_type("row")[0];
-    let given: Value = serde_json::from_str(row["translated"].as_str().unwrap()).unwrap();
+    let given: Value = serde_json::from_str(row["payload_text"].as_str().unwrap()).unwrap();
     assert_eq!((&given["key"], &given["payload"]), (&json!("Ada"), &row["payload"]));
     assert!(given["payload_base64"].is_string());
     let got = on(&["get", "2"], &sample.text(), &["--translate", &command]);
@@ -398,6 +398,11 @@ fn one_program_says_what_all_payloads_mean() {
     let failed = on(&["dump"], &sample.text(), &["--translate", "read -r line; echo one; exit 3"]);
     assert_eq!((failed.code, failed.rows().len()), (Some(4), 1));
     assert!(failed.stderr.contains("entry 2 (vessel/Grace)"), "{}", failed.stderr);
+}
+
+/// As a number of its own: the seconds of a time may have the same digits in them.
+fn has_number(text: &str, number: &str) -> bool {
+    text.split(|one: char| !one.is_ascii_digit() && one != '.').any(|found| found == number)
 }
 
 #[test]
@@ -411,10 +416,14 @@ fn what_is_redacted_says_how_long_it_is() {
     assert_ne!(note, raw);
     store.close().unwrap();
     for more in [&["--json"][..], &[]] {
-        for command in [&["dump"][..], &["get", "1..99"], &["state", "vessel/*"], &["state", "note/Eve"]] {
+        for command in [&["dump"][..], &["get", "1.."], &["state", "vessel/*"], &["state", "note/Eve"]] {
             let shown = on(command, &sample.text(), &[more, &["--redact"]].concat());
             assert_eq!(shown.code, Some(0), "{command:?}: {}", shown.stderr);
-            assert!(!shown.stdout.contains("secret") && !shown.stdout.contains("2.5"), "{}", shown.stdout);
+            assert!(
+                !shown.stdout.contains("secret") && !has_number(&shown.stdout, "2.5"),
+                "{}",
+                shown.stdout
+            );
         }
     }
     let row = &on(&["state", "vessel/Ada"], &sample.text(), &["--json", "--redact"]).of_type("row")[0];
@@ -424,7 +433,7 @@ fn what_is_redacted_says_how_long_it_is() {
     assert_eq!(on(&["dump"], &sample.text(), &["--redact", "--translate", "cat"]).code, Some(2));
     let logged = logged();
     let events = on(&["events", "logged"], &logged.text(), &["--redact", "--before"]);
-    assert!(!events.stdout.contains("2.5") && events.stdout.contains("{\"name\":3"), "{}", events.stdout);
+    assert!(!has_number(&events.stdout, "2.5") && events.stdout.contains("{\"name\":3"), "{}", events.stdout);
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod cells;
 mod compacting;
 #[path = "plane/consumers.rs"]
 mod consumers;
+#[path = "plane/health.rs"]
+mod health;
 #[path = "plane/topics.rs"]
 mod topics;
 #[path = "plane/world.rs"]

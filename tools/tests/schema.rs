@@ -9,12 +9,19 @@ mod harbour;
 mod schema;
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
+#[path = "plane/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of the backplane")]
+mod world;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use esker::Kind;
 use serde_json::{Value, json};
 use support::{Sample, flip, place, run};
+use world::{
+    All, NUMBERS, Other, World, append, done, failing, keeps_for_folds, leave_the_segment, options, save,
+};
 
 /// All commands that answer in JSON lines, with `STORE` for the store and `NEW` for a place that is not there.
 /// A new command comes here with a line, and its new types with a file each in `tools/src/schema`.
@@ -49,6 +56,23 @@ const COMMANDS: &[&str] = &[
     "export STORE --output NEW",
     "import EXPORT NEW",
     "diff STORE OTHER",
+    "state STORE vessel/*",
+    "state STORE vessel/Ada --sources",
+    "state STORE buoy/north --sources --at 99999999",
+    "sources STORE",
+    "events STORE buoy --synthetic --before",
+    "topics STORE",
+    "topics STORE --halted",
+    "cells STORE --internal",
+    "consumers STORE --max-lag 0 --max-age 1s",
+    "consumer parked STORE ship",
+    "consumer dead STORE audit",
+    "consumer retry STORE ship --all",
+    "consumer discard STORE ship --all",
+    "consumer resume STORE ship",
+    "consumer retire STORE ship",
+    "report STORE --output NEW",
+    "check STORE --max-lag 0 --max-age 1s --max-bytes 0 --format json",
     "upgrade STORE --output NEW",
     "explain",
     "explain locked",
@@ -56,6 +80,36 @@ const COMMANDS: &[&str] = &[
 
 /// Commands that print no JSON lines: scripts, pages, and the schema itself.
 const NO_LINES: &[&str] = &["completions", "man", "schema", "help"];
+
+/// A store with what stands on the backplane, and a kind that has events.
+fn on_the_backplane() -> World {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Buoy {
+        depth: u64,
+    }
+    const BUOY: Kind<Buoy> = Kind::new("buoy").events();
+    let world = World::new();
+    let store = world.store();
+    let last = append(&store, "a", 1..=9);
+    save::<All>(&store, "a");
+    append(&store, "b", 1..=9);
+    drop(world::fold::<Other>(&store, "a"));
+    keeps_for_folds(&store);
+    store.cells().cell::<u64>("limit").unwrap().update(|_| Ok(Some(3))).unwrap();
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    done(&topic.on_event("ship", options().max_attempts(1).park(), failing(7)).unwrap(), last);
+    done(&topic.on_event("audit", options().max_attempts(1), failing(7)).unwrap(), last);
+    append(&store, "a", [10]);
+    let radar = store.source("radar").unwrap();
+    for depth in [7, 8] {
+        radar.assert(BUOY, "north", &Buoy { depth }).unwrap();
+        store.flush().unwrap();
+    }
+    leave_the_segment(&store);
+    drop(radar);
+    store.close().unwrap();
+    world
+}
 
 fn document() -> Value {
     let printed = run(&["schema"]);
@@ -128,6 +182,7 @@ fn every_line_of_every_command_is_as_the_schema_says() {
     types.extend(run_all(&empty.path(), &facts.path(), &document));
     types.extend(run_all(&damaged.path(), &state, &document));
     types.extend(run_all(&state, &facts.path(), &document));
+    types.extend(run_all(Path::new(&on_the_backplane().path()), &empty.path(), &document));
     // What a follower prints that is overtaken, the test of that holds against its schema.
     let all: BTreeSet<String> = document["$defs"].as_object().unwrap().keys().cloned().collect();
     let unseen: Vec<&String> = all.difference(&types).filter(|what| *what != "gap").collect();

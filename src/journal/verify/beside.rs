@@ -53,7 +53,8 @@ pub(super) fn look_at_lock(directory: &dyn Directory, store: StoreId, findings: 
     match FileHeader::read_of(&page, FileType::Lock, store) {
         Err(error) => findings.push(Finding::of_error(Severity::Derived, name, &error)),
         Ok(header) if (header.word(0), header.word(1)) != identity => {
-            let what = "this directory was copied: the page names another file, and is ignored";
+            let what = "this directory was copied, which is fine: the file says who held the original, and the next \
+                        opening writes it anew";
             findings.push(Finding::new(Severity::Note, name, what));
         }
         Ok(_) => {}

@@ -5,18 +5,21 @@ use esker::{BackupBy, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::check::busy;
-use crate::outcome::Outcome;
+use crate::commands::check::{busy, reset_all};
+use crate::commands::cursor::quoted;
+use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
+use crate::store;
 
-pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome> {
+pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let (path, target) = (&args.store.path, &args.target);
-    let reader = Reader::open(path)?;
+    let reader = store::open_reader(path)?;
     if let Some(writer) = reader.writer() {
         output::note(&format!("live, writer pid {}", writer.pid));
     }
     let by = if args.link { BackupBy::Link } else { BackupBy::Copy };
-    let made = busy("copying", || reader.backup(target, by))?;
+    let made = busy("copying", || reader.backup_while(target, by, || !interrupt.is_set()));
+    let made = interrupt.of(made)?;
     let description = json!({
         "path": path.display().to_string(),
         "output": target.display().to_string(),
@@ -24,7 +27,7 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome
         "format": esker::dump::FORMAT_VERSION,
     });
     output.header("backup", &description)?;
-    let next = format!("esker restore {} NEW", target.display());
+    let next = format!("esker restore {} NEW", quoted(&target.display().to_string()));
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {
@@ -47,8 +50,12 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output) -> Result<Outcome
     Ok(Outcome::Fine)
 }
 
-pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outcome> {
-    let made = busy("restoring", || esker::restore(&args.backup, &args.target))?;
+pub(crate) fn restore(args: &args::Restore, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
+    let made = busy("restoring", || esker::restore_while(&args.backup, &args.target, || !interrupt.is_set()));
+    let made = match made {
+        Err(error) if !interrupt.is_set() => return Err(no_backup(args, error)),
+        made => interrupt.of(made)?,
+    };
     let description = json!({
         "path": args.backup.display().to_string(),
         "output": args.target.display().to_string(),
@@ -56,9 +63,7 @@ pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outco
         "format": esker::dump::FORMAT_VERSION,
     });
     output.header("restore", &description)?;
-    let target = args.target.display();
-    let next =
-        format!("esker cursor reset {target} NAME --to +0 --execute, for each of `esker cursors {target}`");
+    let next = reset_all(&args.target);
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {
@@ -76,6 +81,17 @@ pub(crate) fn restore(args: &args::Restore, output: &mut Output) -> Result<Outco
         ("next", next),
     ])?;
     Ok(Outcome::Fine)
+}
+
+/// A store in the place of a backup can be copied, and need not be restored.
+fn no_backup(args: &args::Restore, error: esker::Error) -> anyhow::Error {
+    let is_store = Reader::open(&args.backup).is_ok_and(|reader| !reader.is_backup());
+    if error.kind() != esker::ErrorKind::InvalidInput || !is_store {
+        return error.into();
+    }
+    let (store, name) = (quoted(&args.backup.display().to_string()), output::name());
+    let advice = format!("{name} backup {store} BACKUP makes one of it, which can be restored");
+    Usage(format!("restore {store}: it is a store, and no backup; {advice}")).into()
 }
 
 fn last(through: Option<Seq>) -> String {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::plane::{Looked, Rows};
 use crate::args;
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// The cells: what each holds, how often it was changed, and when last
 ///
@@ -60,6 +60,9 @@ pub(crate) fn cells(args: &Args, output: &mut Output) -> Result<Outcome> {
     }
     let count = rows.count;
     rows.end(output)?;
+    if let Some(scope) = args.scope.as_ref().filter(|_| count == 0) {
+        output::note(&format!("no cell is of the scope {scope:?}, or of one in it"));
+    }
     let damaged = looked.report_damage(output)?;
     if output.is_json() {
         output.typed("summary", &json!({ "cells": count, "damaged": damaged }))?;

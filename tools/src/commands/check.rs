@@ -4,14 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::{Check, Severity, Verdict, Verification};
+use esker::{Check, Damage, Reader, Repair, Seq, Severity, Verdict, Verification};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::cursor::quoted;
 use super::decode::{Decoded, decode};
 use crate::args;
 use crate::explain::Code;
-use crate::outcome::Outcome;
+use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Output};
 use crate::store::{self, describe};
 
@@ -19,6 +20,7 @@ pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome
     let path = &args.store.path;
     let check = if args.quick { Check::Quick } else { Check::Full };
     let mut verification = busy("verifying", || esker::verify(path, check))?;
+    store::check_is_made(path, verification.live.as_ref())?;
     if let Some(holder) = &verification.live {
         output::note(&format!("live, writer pid {}", holder.pid));
     }
@@ -135,7 +137,7 @@ fn conclude(
 /// What to do about what was found.
 fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path) -> Option<String> {
     let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
-    let path = path.display();
+    let path = quoted(&path.display().to_string());
     match verification.verdict {
         Verdict::Valid => None,
         _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
@@ -150,9 +152,10 @@ fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path)
     }
 }
 
-pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome> {
+pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let (path, target) = (&args.store.path, &args.output);
-    let repaired = busy("repairing", || esker::repair(path, target))?;
+    let repaired = busy("repairing", || esker::repair_while(path, target, || !interrupt.is_set()));
+    let repaired = interrupt.of(repaired)?;
     let description = json!({
         "path": path.display().to_string(),
         "output": target.display().to_string(),
@@ -174,10 +177,16 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
             output.tabs(&["lost".to_owned(), format!("seq {}", store::seqs(*first, *last))])?;
         }
     }
-    let next = format!("esker verify {}", target.display());
+    let noted = Noted::of(target, &repaired)?;
+    let mut next = format!("esker verify {}", quoted(&target.display().to_string()));
+    if noted.cursors > 0 {
+        next += &format!("; {}", reset_all(target));
+    }
     if output.is_json() {
         let mut summary = serde_json::to_value(&repaired)?;
         if let Some(fields) = summary.as_object_mut() {
+            fields.insert("cursors".to_owned(), noted.cursors.into());
+            fields.insert("end_is_gone".to_owned(), noted.end_is_gone.into());
             fields.insert("damage".to_owned(), repaired.damage.len().into());
             fields.insert("next".to_owned(), next.into());
         }
@@ -193,6 +202,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
             ("batches kept", repaired.batches.to_string()),
             ("bytes kept", repaired.bytes.to_string()),
             ("kinds kept", repaired.kinds.to_string()),
+            ("cursors kept", noted.text()),
             ("segments", repaired.segments.to_string()),
             ("entries lost", repaired.entries_lost.to_string()),
             ("batches refused", repaired.refused.to_string()),
@@ -203,6 +213,40 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output) -> Result<Outcome
     // The new store is good; what is gone for good is a finding.
     let gone = repaired.entries_lost + repaired.refused + repaired.damage.len() as u64;
     Ok(Outcome::of_findings(gone))
+}
+
+/// What is in the repaired store of what stands at the end of a log.
+struct Noted {
+    cursors: u64,
+    /// Nothing good stands behind the last damage: what was noted there last is not known.
+    end_is_gone: bool,
+}
+
+impl Noted {
+    fn of(target: &Path, repaired: &Repair) -> Result<Self> {
+        let reader = Reader::open(target)?;
+        let last = reader.view()?.last_seq()?.map_or(0, Seq::get);
+        let is_behind = |damage: &Damage| damage.next_good.is_none() && damage.first_seq > last;
+        let end_is_gone = repaired.manifest_rebuilt || repaired.damage.last().is_some_and(is_behind);
+        Ok(Self { cursors: reader.cursors()?.len() as u64, end_is_gone })
+    }
+
+    fn text(&self) -> String {
+        let lost = match self.end_is_gone {
+            true => {
+                "; the end of the log, where cursors and what compaction keeps of kinds are noted, is gone: compare both \
+                 with what they should be"
+            }
+            false => "",
+        };
+        format!("{}{lost}", self.cursors)
+    }
+}
+
+/// What makes cursors of another era count again.
+pub(crate) fn reset_all(store: &Path) -> String {
+    let (name, store) = (output::name(), quoted(&store.display().to_string()));
+    format!("{name} cursor reset {store} NAME --to +0 --execute, for each of `{name} cursors {store}`")
 }
 
 /// Shows that something goes on, if it takes longer than half a second and somebody watches.

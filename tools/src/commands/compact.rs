@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Seq, Store};
+use esker::{CompactOptions, Compaction, HeldBack, Keep, Options, PinnedBy, Region, Seq, Store};
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,8 +28,8 @@ pub(crate) struct Args {
     /// Leave alone what was appended within this time (`2h`, `7d`)
     #[arg(long, value_name = "D")]
     keep_for: Option<Span>,
-    /// Leave alone the newest so many bytes of log
-    #[arg(long, value_name = "N")]
+    /// Leave alone the newest so many bytes of log (`65536`, `10M`)
+    #[arg(long, value_name = "N", value_parser = crate::size::bytes)]
     keep_bytes: Option<u64>,
     /// Leave alone the newest so many entries
     #[arg(long, value_name = "N")]
@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Keep tombstones for so long [default: 5m]
     #[arg(long, value_name = "D")]
     tombstones: Option<Span>,
-    /// Copy at most so many bytes a second
-    #[arg(long, value_name = "BYTES")]
+    /// Copy at most so many bytes a second (`65536`, `10M`)
+    #[arg(long, value_name = "BYTES", value_parser = crate::size::bytes)]
     rate: Option<u64>,
     /// Free whatever can be freed, however much has to be copied for it
     #[arg(long)]
@@ -123,10 +123,6 @@ pub(crate) fn compact(args: &Args, output: &mut Output) -> Result<Outcome> {
     let holding = if args.execute { Holding::default() } else { Holding::of(&opened)? };
     let would_do = compaction.entries_dropped > 0 || compaction.segments_removed > 0;
     let mut advice = advice(&compaction, &opened, path);
-    advice.extend(holding.advice(path));
-    if advice.is_empty() && compaction.held_back_by.is_empty() && !would_do && !args.execute {
-        advice.push(NOTHING_TO_FREE.to_owned());
-    }
     if !args.execute && opened.reader.kinds().iter().any(|kind| kind.keep == Keep::Fold) {
         // What that comes to takes a write.
         advice.push(
@@ -237,7 +233,9 @@ fn advice(compaction: &Compaction, opened: &Opened, path: &Path) -> Vec<String> 
         }
     }
     let kinds = opened.reader.kinds();
-    if !kinds.is_empty() && kinds.iter().all(|kind| kind.keep == Keep::All) {
+    if let Some(text) = made_ahead(compaction, opened) {
+        advice.push(text);
+    } else if !kinds.is_empty() && kinds.iter().all(|kind| kind.keep == Keep::All) {
         let path = path_of(path);
         advice.push(format!("every kind keeps all; esker keep {path} KIND latest|nothing says otherwise"));
     }
@@ -245,6 +243,19 @@ fn advice(compaction: &Compaction, opened: &Opened, path: &Path) -> Vec<String> 
         advice.push(format!("esker verify {} names what is damaged", path_of(path)));
     }
     advice
+}
+
+/// Of a log that is all in the segment being written: its file is made ahead, and what is free in it is no waste.
+fn made_ahead(compaction: &Compaction, opened: &Opened) -> Option<String> {
+    let nothing_went = opened.reader.view().is_ok_and(|view| view.floor(&Region::All).is_none());
+    let is_one = opened.survey.log().count() == 1 && compaction.through.is_none() && nothing_went;
+    is_one.then(|| {
+        let bytes = compaction.bytes_before;
+        format!(
+            "nothing can go yet: all of the log is in the segment that is being written, whose file is made ahead; \
+             of its {bytes} bytes the next entries take what is free"
+        )
+    })
 }
 
 fn held_text(held: &HeldBack) -> String {

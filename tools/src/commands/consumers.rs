@@ -41,7 +41,7 @@ pub(crate) struct Args {
 /// What a consumer is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Over {
+pub(super) enum Over {
     Lag,
     Age,
     Suspended,
@@ -117,11 +117,11 @@ pub(super) fn consumed_part(consumer: &WrittenConsumer) -> String {
 }
 
 /// A consumer beside its topics.
-struct Standing {
-    consumer: WrittenConsumer,
+pub(super) struct Standing {
+    pub(super) consumer: WrittenConsumer,
     head: Offset,
     /// `None`: its offset is of another era, or what is behind it cannot be read.
-    behind: Option<Behind>,
+    pub(super) behind: Option<Behind>,
     same_era: bool,
     age: Option<Span>,
 }
@@ -129,23 +129,36 @@ struct Standing {
 impl Standing {
     fn of(consumer: WrittenConsumer, looked: &mut Looked, output: &mut Output) -> Result<Self> {
         let plane = Rc::clone(&looked.plane);
+        Self::measure(consumer, &plane, now(), |error| looked.take::<()>(Err(error), output).map(drop))
+    }
+
+    /// Where it is; what cannot be read `refuse` is told of, and the rest is measured if it can be.
+    pub(super) fn measure(
+        consumer: WrittenConsumer,
+        plane: &ReadOnly,
+        now: i64,
+        mut refuse: impl FnMut(esker::Error) -> Result<()>,
+    ) -> Result<Self> {
         let (info, filter) = (&consumer.info, consumer.filter());
-        let same_era = is_of_era(&consumer, &plane)?;
-        let head = looked.take(plane.head(filter), output)?.unwrap_or_default();
-        let behind = if same_era {
-            let counted = plane.count_behind(filter, info.position, |key| consumer.consumes(key));
-            looked.take(counted, output)?
-        } else {
-            None
+        let same_era = is_of_era(&consumer, plane)?;
+        let head = match plane.head(filter) {
+            Ok(head) => head,
+            Err(error) => refuse(error).map(|()| Offset::default())?,
+        };
+        let counted =
+            same_era.then(|| plane.count_behind(filter, info.position, |key| consumer.consumes(key)));
+        let behind = match counted.transpose() {
+            Ok(behind) => behind,
+            Err(error) => refuse(error).map(|()| None)?,
         };
         let next = behind.and_then(|behind| behind.next);
-        let age = next.map(|(_, time)| Span::between(time, now()));
+        let age = next.map(|(_, time)| Span::between(time, now));
         Ok(Self { head, behind, same_era, age, consumer })
     }
 
-    fn excesses(&self, args: &Args) -> Vec<(Over, String)> {
+    pub(super) fn excesses(&self, max_lag: Option<u64>, max_age: Option<Span>) -> Vec<(Over, String)> {
         let (mut excesses, info) = (Vec::new(), &self.consumer.info);
-        let is_check = args.max_lag.is_some() || args.max_age.is_some();
+        let is_check = max_lag.is_some() || max_age.is_some();
         if is_check && !self.same_era {
             let text = "its offset is of another era of the store";
             excesses.push((Over::Era, text.to_owned()));
@@ -154,10 +167,10 @@ impl Standing {
             excesses.push((Over::Suspended, format!("suspended: {why}")));
         }
         let lag = self.behind.map(|behind| behind.records);
-        if let Some((limit, lag)) = args.max_lag.zip(lag).filter(|(limit, lag)| lag > limit) {
+        if let Some((limit, lag)) = max_lag.zip(lag).filter(|(limit, lag)| lag > limit) {
             excesses.push((Over::Lag, format!("{lag} records behind, over {limit}")));
         }
-        if let Some((limit, age)) = args.max_age.zip(self.age).filter(|(limit, age)| age > limit) {
+        if let Some((limit, age)) = max_age.zip(self.age).filter(|(limit, age)| age > limit) {
             excesses.push((Over::Age, format!("its next record has waited {age}, over {limit}")));
         }
         excesses
@@ -240,7 +253,7 @@ impl Standing {
 }
 
 /// True if a consumer's offset means in this store what it meant when it was written.
-fn is_of_era(consumer: &WrittenConsumer, plane: &ReadOnly) -> Result<bool> {
+pub(super) fn is_of_era(consumer: &WrittenConsumer, plane: &ReadOnly) -> Result<bool> {
     let (era, now) = (consumer.info.era, plane.era()?);
     Ok(era.is_none_or(|era| era == now || plane.shares_offsets(era, consumer.info.position)))
 }
@@ -262,6 +275,7 @@ const HEADING: &[&str] = &[
 pub(crate) fn consumers(args: &Args, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.store.path, "consumers", output)?;
     let (mut rows, mut too_far, mut count) = (Rows::under(HEADING), 0, 0_u64);
+    args.kind.iter().for_each(|kind| looked.opened.note_unknown_kind(kind, ""));
     let plane = Rc::clone(&looked.plane);
     for consumer in WrittenConsumer::all(&plane) {
         let Some(consumer) = looked.take(consumer, output)? else { continue };
@@ -270,7 +284,7 @@ pub(crate) fn consumers(args: &Args, output: &mut Output) -> Result<Outcome> {
         }
         count += 1;
         let standing = Standing::of(consumer, &mut looked, output)?;
-        let excesses = standing.excesses(args);
+        let excesses = standing.excesses(args.max_lag, args.max_age);
         if output.is_json() {
             let over = excesses.iter().map(|(over, _)| *over).collect();
             output.typed("consumer", &standing.line(over))?;

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
-use esker::dump::escaped;
+use esker::dump::{escaped, is_unprintable};
 use esker::{CursorInfo, Options, Reader, Seq, Start};
 use serde::Serialize;
 use serde_json::json;
@@ -86,13 +86,16 @@ pub(crate) fn retire(args: &args::Retire, output: &mut Output) -> Result<Outcome
     let mut cursor = find(&opened.reader, &args.name)?;
     if !args.execute {
         let next = format!("{} --execute", command("retire", path, &args.name));
-        print_retired(&cursor, &opened, ("next", next), output)?;
+        print_retired(&cursor, &opened, &[("next", next)], output)?;
         return Ok(Outcome::Fine);
     }
     let journal = Options::new().open_existing(path)?;
     cursor = find(&opened.reader, &args.name)?;
     journal.retire_cursor(&args.name)?;
-    print_retired(&cursor, &opened, ("done", format!("retired at {}", place(cursor.seq))), output)?;
+    // What it held back is freed by who compacts, and by nobody else.
+    let next = format!("esker compact {}", quoted(&path.display().to_string()));
+    let done = format!("retired at {}", place(cursor.seq));
+    print_retired(&cursor, &opened, &[("done", done), ("next", next)], output)?;
     journal.close()?;
     Ok(Outcome::Fine)
 }
@@ -135,7 +138,7 @@ impl Plan {
                 damaged: *damaged,
             };
             output.typed("plan", &line)?;
-            return summary(end, output);
+            return summary(&[end], output);
         }
         if *damaged > 0 {
             let text = format!("{damaged} entries on the way cannot be read, and are not counted");
@@ -159,7 +162,7 @@ impl Plan {
 fn print_retired(
     cursor: &CursorInfo,
     opened: &Opened,
-    end: (&'static str, String),
+    end: &[(&'static str, String)],
     output: &mut Output,
 ) -> Result<()> {
     if output.is_json() {
@@ -173,20 +176,25 @@ fn print_retired(
         output.typed("plan", &plan)?;
         return summary(end, output);
     }
-    output.pairs(&[
+    let mut pairs = vec![
         ("cursor", cursor.name.clone()),
         ("region", store::region(&cursor.region, &opened.dump)),
         ("seq", place(cursor.seq)),
         ("never seen", cursor.behind.to_string()),
         ("held bytes let go", cursor.held_bytes.to_string()),
-        end,
-    ])?;
+    ];
+    pairs.extend(end.iter().cloned());
+    output.pairs(&pairs)?;
     Ok(())
 }
 
 /// The last of the JSON lines: what was done, or how to do it.
-fn summary((what, text): (&str, String), output: &mut Output) -> Result<()> {
-    output.typed("summary", &json!({ "executed": what == "done", what: text }))?;
+pub(super) fn summary(end: &[(&'static str, String)], output: &mut Output) -> Result<()> {
+    let mut summary = json!({ "executed": end.iter().any(|(what, _)| *what == "done") });
+    if let Some(fields) = summary.as_object_mut() {
+        fields.extend(end.iter().map(|(what, text)| ((*what).to_owned(), text.clone().into())));
+    }
+    output.typed("summary", &summary)?;
     Ok(())
 }
 
@@ -217,7 +225,7 @@ fn command(what: &str, path: &Path, name: &str) -> String {
 
 /// A word for a shell, quoted where it has to be.
 pub(crate) fn quoted(word: &str) -> String {
-    if word.chars().any(char::is_control) {
+    if word.chars().any(is_unprintable) {
         return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);

@@ -3,8 +3,6 @@
 //! What is read is what the cursors have not seen, so that a look costs what they are behind. Only
 //! where that meets damage is the whole log read, to name it as every command does.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Result;
 use esker::dump::{Dump, key_text, rfc3339};
 use esker::{CursorInfo, Hold, KindId, Region, Seq};
@@ -13,6 +11,7 @@ use serde_json::json;
 
 use super::cursor::quoted;
 use super::listing::{optional, over_all};
+use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
@@ -38,7 +37,7 @@ struct CursorLine<'a> {
     region: RegionFields,
     seq: Option<Seq>,
     revision: u64,
-    era: u64,
+    era: String,
     behind: u64,
     damaged: u64,
     held_bytes: u64,
@@ -157,7 +156,7 @@ fn line<'a>(cursor: &'a CursorInfo, age: Option<Span>, over: Vec<Over>, dump: &D
         region: RegionFields::of(&cursor.region, dump),
         seq: cursor.seq,
         revision: cursor.revision,
-        era: cursor.era,
+        era: cursor.era.to_string(),
         behind: cursor.behind,
         damaged: cursor.damaged,
         held_bytes: cursor.held_bytes,
@@ -198,9 +197,12 @@ pub(super) fn note_era(cursor: &CursorInfo, opened: &Opened) {
     let (its_own, era) = (cursor.era, opened.reader.era());
     if its_own != era {
         let name = &cursor.name;
+        let path = quoted(&opened.reader.path().display().to_string());
         output::note(&format!(
             "cursor {name:?} is of era {its_own} and the store of era {era}, since it was repaired or restored: \
-             nobody watches under it before it is reset"
+             nobody watches under it before `{} cursor reset {path} {} --to +0 --execute`, which keeps its place",
+            output::name(),
+            quoted(name)
         ));
     }
 }
@@ -224,10 +226,4 @@ fn report_damage(opened: &Opened, cursors: &[CursorInfo], output: &mut Output) -
         return over_all(opened, output, |_| {});
     }
     opened.report_damage_at_end(output)
-}
-
-/// Nanoseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Item, Survey, escaped};
+use esker::dump::{Dump, Fields, FrameInfo, Item, Survey, escaped};
 use esker::{ErrorKind, Position, Reader, Seq};
-use serde::Serialize;
 use serde_json::json;
 
 use super::events::Telling;
 use crate::args;
 use crate::filter::{Filter, Range};
+use crate::home::Home;
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Mode, Output};
 use crate::store::{self, Opened};
@@ -24,12 +24,14 @@ pub(crate) fn dump(args: &args::Dump, output: &mut Output, interrupt: &Interrupt
     let mut opened = store::open(&args.store.path, "dump", output)?;
     let dump = std::mem::take(&mut opened.dump);
     opened.dump = dump.payloads(args.payload.style()).physical(args.physical);
-    let filter = Filter::new(&args.filter, args.system, &opened.reader);
-    filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
-    opened.note_unknown_source(&filter);
+    let filter = Filter::new(&args.filter, args.system, &opened.reader)?;
+    opened.note_unknown(&filter, args.follow);
     let show = Show::new(args, filter, None)?;
     show.all(opened, output, interrupt)
 }
+
+/// What the cells of a line are.
+const COLUMNS: [&str; 8] = ["seq", "time", "operation", "kind", "key", "generation", "flags", "payload"];
 
 /// What a dump shows, and how far it got.
 pub(super) struct Show<'a> {
@@ -61,9 +63,17 @@ impl<'a> Show<'a> {
         output: &mut Output,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
+        match self.events {
+            Some(_) => output.heading(&Telling::COLUMNS)?,
+            None if !self.args.physical => output.heading(&COLUMNS)?,
+            None => {}
+        }
         let resume = self.now(&opened, output)?;
         if !self.is_full() {
             self.damaged += opened.report_damage_at_end(output)?;
+        }
+        if self.shown == 0 && self.hidden == 0 && self.damaged == 0 && !self.args.follow {
+            opened.note_nothing(&self.filter, self.events.map(Telling::kind))?;
         }
         let outcome = match resume {
             Some(position) if self.args.follow && !self.is_full() => {
@@ -203,11 +213,33 @@ impl Show<'_> {
         Ok(resume.unwrap_or_else(|| opened.survey.end()))
     }
 
-    /// Goes on with what is appended.
+    /// Goes on with what is appended, as long as the store is there.
     fn follow(
         &mut self,
         opened: Opened,
+        position: Position,
+        output: &mut Output,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome> {
+        let mut home = Home::of(&opened.reader)?;
+        let outcome = match self.follow_while_there(opened, position, &mut home, output, interrupt) {
+            // What cannot be read of one that was taken away says nothing about it.
+            Err(_) if home.is_gone() => Outcome::Gone,
+            outcome => outcome?,
+        };
+        if outcome == Outcome::Gone {
+            output.flush()?;
+            let what = "the store is not there any more: it was removed or replaced";
+            output::error(&format!("follow {}: {what}", home.path().display()));
+        }
+        Ok(outcome)
+    }
+
+    fn follow_while_there(
+        &mut self,
+        opened: Opened,
         mut position: Position,
+        home: &mut Home,
         output: &mut Output,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
@@ -216,6 +248,9 @@ impl Show<'_> {
         loop {
             if interrupt.is_set() {
                 return Ok(Outcome::Interrupted);
+            }
+            if home.is_gone() {
+                return Ok(Outcome::Gone);
             }
             if output.is_closed() {
                 return Ok(Outcome::Fine);
@@ -359,13 +394,11 @@ impl Show<'_> {
     }
 }
 
-/// A JSON line with what a program says that the payload means.
-#[derive(Debug, Serialize)]
-pub(super) struct WithTranslation<T> {
-    #[serde(flatten)]
-    pub(super) fields: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) translated: Option<String>,
+/// Everything about a frame, with what a program says that the payload means.
+pub(super) fn fields_with(translated: Option<String>, frame: &FrameInfo, dump: &Dump) -> Fields {
+    let mut fields = dump.fields(frame);
+    fields.shown.payload_text = translated.or(fields.shown.payload_text);
+    fields
 }
 
 /// One frame, in the form of the output.
@@ -378,7 +411,7 @@ fn show(
 ) -> Result<()> {
     let translated = payloads.translated(frame, dump)?;
     match output.mode() {
-        Mode::Json => output.json(&WithTranslation { fields: dump.fields(frame), translated })?,
+        Mode::Json => output.json(&fields_with(translated, frame, dump))?,
         Mode::Tabs if !physical => {
             let fields = dump.fields(frame);
             let text = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
@@ -426,13 +459,15 @@ pub(crate) fn report_content(frame: &FrameInfo, output: &mut Output) -> Result<(
 pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "get", output)?;
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
-    let mut got = Got { payloads: Payloads::of(&args.payload)?, shown: 0, missing: 0, damaged: 0 };
+    let payloads = Payloads::of(&args.payload)?;
+    let mut got = Got { payloads, shown: 0, gaps: 0, missing: 0, damaged: 0, is_end_told: false };
     for range in &args.seqs {
         got.range(*range, &opened, output)?;
     }
-    let Got { shown, missing, damaged, .. } = got;
+    let Got { shown, gaps, missing, damaged, .. } = got;
     if output.is_json() {
-        output.typed("summary", &json!({ "shown": shown, "missing": missing, "damaged": damaged }))?;
+        let summary = json!({ "shown": shown, "gaps": gaps, "missing": missing, "damaged": damaged });
+        output.typed("summary", &summary)?;
     }
     Ok(if damaged > 0 {
         Outcome::Findings
@@ -447,38 +482,52 @@ pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
 struct Got {
     payloads: Payloads,
     shown: u64,
-    /// What was asked for and never was in the log.
+    /// Stretches of what was asked for and is not in the log, and how many entries that is.
+    gaps: u64,
     missing: u64,
     damaged: u64,
+    /// What is damaged behind the last good frame was told.
+    is_end_told: bool,
 }
 
 impl Got {
     /// Shows entries by reading the segments that should hold them: no index has to be right.
     fn range(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
         let Some(first) = Seq::new(range.first) else { return Ok(()) };
-        let mut found = 0;
+        // The first that was not met yet; `None` behind the greatest number.
+        let mut next = Some(range.first);
         for item in opened.survey.frames_from(opened.survey.before(first)) {
-            match item? {
+            let item = item?;
+            let (met, last) = match &item {
                 Item::Frame(frame) if frame.seq > range.last => break,
-                Item::Frame(frame) if !frame.is_system() && frame.seq >= range.first => {
-                    found += 1;
-                    self.entry(&frame, opened, output)?;
-                    if frame.seq == range.last {
-                        return Ok(());
-                    }
-                }
-                Item::Damage(damage) if damage.first_seq <= range.last && damage.last_seq >= range.first => {
-                    found += 1;
+                Item::Frame(frame) if !frame.is_system() => (frame.seq, frame.seq),
+                Item::Damage(damage) if damage.first_seq <= range.last => (damage.first_seq, damage.last_seq),
+                _ => continue,
+            };
+            if last < range.first {
+                continue;
+            }
+            if let Some(next) = next.filter(|next| *next < met) {
+                self.gap(Range { first: next, last: met - 1 }, opened, output)?;
+            }
+            match item {
+                Item::Frame(frame) => self.entry(&frame, opened, output)?,
+                Item::Damage(damage) => {
                     self.damaged += 1;
                     store::report(&damage, output)?;
                 }
-                _ => {}
+            }
+            next = next.max(last.checked_add(1));
+            if last >= range.last {
+                return Ok(());
             }
         }
-        if found == 0 {
-            self.none(range, opened, output)?;
+        match next {
+            Some(next) => {
+                self.rest(Range { first: next, last: range.last }, next > range.first, opened, output)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn entry(&mut self, frame: &FrameInfo, opened: &Opened, output: &mut Output) -> Result<()> {
@@ -495,28 +544,76 @@ impl Got {
         Ok(())
     }
 
-    /// Nothing of a range is there: because it is lost, or because it never was.
-    fn none(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
-        let lost = opened.report_damage_at_end(output)?;
-        let asked = store::seqs(range.first, range.last);
+    /// What of a range is behind all that was met: it is lost, or it never was. An open range ends where the log does, if
+    /// something of it was there.
+    fn rest(
+        &mut self,
+        range: Range,
+        is_some_there: bool,
+        opened: &Opened,
+        output: &mut Output,
+    ) -> Result<()> {
+        let lost = if self.is_end_told { 0 } else { opened.report_damage_at_end(output)? };
+        self.is_end_told = true;
         if lost > 0 {
             self.damaged += lost;
-            output::error(&format!("no entry {asked} can be read"));
+            output::error(&format!("no entry {} can be read", seqs_from(range)));
             return Ok(());
         }
-        self.missing += 1;
-        let compacted = Seq::new(range.first).and_then(|first| opened.survey.compacted(first));
-        let end = match opened.reader.view()?.last_seq()? {
-            _ if compacted.as_ref().is_some_and(|seqs| *seqs.end() >= range.last) => {
-                "compaction dropped it".to_owned()
-            }
-            Some(last) if range.first <= last.get() => "a repair left its number out".to_owned(),
-            Some(last) => format!("the last one is {last}"),
-            None => "the store has none".to_owned(),
+        let end = opened.reader.view()?.last_seq()?.map_or(0, Seq::get);
+        if range.first <= end {
+            self.gap(Range { first: range.first, last: range.last.min(end) }, opened, output)?;
+        }
+        if range.last <= end || is_some_there && range.last == u64::MAX {
+            return Ok(());
+        }
+        let what = match end {
+            0 => "the store has none".to_owned(),
+            end => format!("the last one is {end}"),
         };
-        output::error(&format!("no entry {asked}: {end}"));
+        let range = Range { first: range.first.max(end + 1), last: range.last };
+        self.tell(range, "not_written", &what, output)
+    }
+
+    /// Entries that are not there, and others behind them are.
+    fn gap(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
+        let compacted = Seq::new(range.first).and_then(|first| opened.survey.compacted(first));
+        let Some(compacted) = compacted else {
+            return self.tell(range, "left_out", "a repair left its number out", output);
+        };
+        let dropped = Range { first: range.first, last: range.last.min(*compacted.end()) };
+        self.tell(dropped, "compacted", "compaction dropped it", output)?;
+        if dropped.last < range.last {
+            self.gap(Range { first: dropped.last + 1, last: range.last }, opened, output)?;
+        }
         Ok(())
     }
+
+    fn tell(&mut self, range: Range, reason: &str, what: &str, output: &mut Output) -> Result<()> {
+        self.gaps += 1;
+        // Nobody knows how many an open range asks for.
+        let count = if range.last == u64::MAX { 1 } else { range.last - range.first + 1 };
+        self.missing = self.missing.saturating_add(count);
+        if output.is_json() {
+            // Where an open range ends nobody knows.
+            let last = Some(range.last).filter(|last| *last != u64::MAX);
+            let gap = json!({
+                "reason": reason,
+                "last_shown": null,
+                "first_seq": range.first,
+                "last_seq": last,
+                "what": what,
+            });
+            output.typed("gap", &gap)?;
+        }
+        output::error(&format!("no entry {}: {what}", seqs_from(range)));
+        Ok(())
+    }
+}
+
+/// A range as it was asked for.
+fn seqs_from(range: Range) -> String {
+    if range.last == u64::MAX { format!("{}..", range.first) } else { store::seqs(range.first, range.last) }
 }
 
 /// One entry with everything that there is to say of it.
@@ -527,7 +624,7 @@ pub(super) fn one(
     output: &mut Output,
 ) -> Result<()> {
     if output.is_json() {
-        return Ok(output.json(&WithTranslation { fields: dump.fields(frame), translated })?);
+        return Ok(output.json(&fields_with(translated, frame, dump))?);
     }
     let mut pairs = pairs_of(frame, dump);
     pairs.push(("payload", translated.unwrap_or_else(|| dump.payload(frame).text())));

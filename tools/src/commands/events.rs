@@ -4,12 +4,12 @@
 //! a source says in an epoch, and what the end of an epoch or of a source takes back) is shown to who asks for it.
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value, escaped};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, one_line};
 use esker::{ErrorKind, EventOperation, KindInfo, Owner, Reader, Seq, StoreView};
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::dump::{Show, WithTranslation};
+use super::dump::{Show, fields_with};
 use super::keep::find;
 use crate::args;
 use crate::filter::{Entity, Filter, Moment, Pattern, Range};
@@ -58,10 +58,10 @@ pub(crate) struct Args {
     #[arg(long)]
     reverse: bool,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u64>,
     /// Only the last so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, visible_alias = "tail", value_name = "N")]
     last: Option<usize>,
     #[command(flatten)]
     payload: args::PayloadOption,
@@ -125,8 +125,8 @@ pub(crate) fn events(args: &Args, output: &mut Output, interrupt: &Interrupt) ->
         before: args.before.then(|| opened.reader.clone()),
     };
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
-    let filter = Filter::new(&dump.filter, false, &opened.reader);
-    opened.note_unknown_source(&filter);
+    let filter = Filter::new(&dump.filter, false, &opened.reader)?;
+    opened.note_unknown(&filter, args.follow);
     Show::new(&dump, filter, Some(&telling))?.all(opened, output, interrupt)
 }
 
@@ -153,6 +153,25 @@ pub(super) struct Telling {
 }
 
 impl Telling {
+    /// What the cells of a line are.
+    pub(super) const COLUMNS: [&str; 11] = [
+        "seq",
+        "time",
+        "event",
+        "source",
+        "operation",
+        "key",
+        "did",
+        "versions",
+        "asserted by",
+        "changed",
+        "payload",
+    ];
+
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     pub(super) fn hides(&self, frame: &FrameInfo) -> bool {
         !self.synthetic && why_none(frame).is_some()
     }
@@ -165,11 +184,11 @@ impl Telling {
         output: &mut Output,
     ) -> Result<()> {
         let translated = payloads.translated(frame, dump)?;
-        let fields = dump.fields(frame);
+        let fields = fields_with(translated.clone(), frame, dump);
         let changed = fields.changed.clone().unwrap_or_default();
         let before = self.before(frame, dump, &changed)?;
         if output.mode() == Mode::Json {
-            let mut line = serde_json::to_value(WithTranslation { fields, translated })?;
+            let mut line = serde_json::to_value(fields)?;
             if let Some(line) = line.as_object_mut() {
                 line.insert("type".to_owned(), json!("event"));
                 line.insert("of".to_owned(), json!(self.kind));
@@ -203,7 +222,7 @@ impl Telling {
         ];
         match output.mode() {
             Mode::Tabs => output.tabs(&cells)?,
-            _ => output.line(&spoken(&cells))?,
+            _ => output.line(&spoken(&cells.map(|cell| one_line(&cell))))?,
         }
         Ok(())
     }

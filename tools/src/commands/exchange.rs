@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
 use crate::commands::check::busy;
+use crate::commands::cursor::quoted;
 use crate::filter::Filter;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
@@ -27,9 +28,8 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     }
     let opened = store::look(&args.store.path)?;
     opened.note_live();
-    let filter = Filter::new(&args.filter, false, &opened.reader);
-    filter.kinds().for_each(|kind| opened.note_unknown_kind(kind));
-    opened.note_unknown_source(&filter);
+    let filter = Filter::new(&args.filter, false, &opened.reader)?;
+    opened.note_unknown(&filter, false);
     let seqs = filter.seqs();
     let write = |out: &mut dyn Write| {
         let wanted = |frame: &_| filter.accepts(frame, &opened.dump);
@@ -50,8 +50,14 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
             write(output.lines())?
         }
     };
+    if summary.entries == 0 && summary.damaged == 0 {
+        opened.note_nothing(&filter, None)?;
+    }
     if summary.damaged > 0 {
-        output::finding(&format!("{} places: what they held is not in the export", summary.damaged));
+        output::finding(&format!(
+            "{}: what they held is not in the export",
+            output::count_of(summary.damaged, "place")
+        ));
     }
     if summary.gaps > GAPS_WORTH_A_WORD {
         output::note(&format!(
@@ -64,7 +70,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
 
 /// What is in the file that was made.
 fn say(opened: &Opened, path: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
-    let next = format!("esker import {} NEW", path.display());
+    let next = format!("esker import {} NEW", quoted(&path.display().to_string()));
     if output.is_json() {
         let mut description = opened.description();
         if let Some(fields) = description.as_object_mut() {
@@ -93,15 +99,20 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
     let done = busy("importing", || match path.as_os_str() == "-" {
         true => exchange::import(io::stdin().lock(), begin, go_on),
         false => {
+            if path.is_dir() {
+                return Err(a_directory(path, target).into());
+            }
             let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
             exchange::import(BufReader::with_capacity(1 << 20, file), begin, go_on)
         }
     });
     let Done { imported, summary } = done.with_context(|| format!("import {}", path.display()))?;
     if summary.damaged > 0 {
-        output::note(&format!("{} places were damaged where the export was made", summary.damaged));
+        let were = if summary.damaged == 1 { "was" } else { "were" };
+        let places = output::count_of(summary.damaged, "place");
+        output::note(&format!("{places} {were} damaged where the export was made"));
     }
-    let next = format!("esker verify {}", target.display());
+    let next = format!("esker verify {}", quoted(&target.display().to_string()));
     if output.is_json() {
         let description = json!({
             "path": path.display().to_string(),
@@ -129,6 +140,20 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
     Ok(Outcome::Fine)
 }
 
+/// A directory is no export: it is one of what the other commands make stores of, or comes in the wrong place.
+fn a_directory(path: &Path, target: &Path) -> Usage {
+    let name = output::name();
+    let (first, second) = (path.display(), target.display());
+    let instead = if target.is_file() {
+        format!("the file comes first: {name} import {second} {first}")
+    } else {
+        format!(
+            "of a backup {name} restore {first} {second} makes one; of a store {name} export {first} makes the lines"
+        )
+    };
+    Usage(format!("import {first}: a directory, and not a file that export wrote; {instead}"))
+}
+
 fn with_next(mut summary: Value, next: String) -> Value {
     if let Some(fields) = summary.as_object_mut() {
         fields.insert("next".to_owned(), next.into());
@@ -145,6 +170,7 @@ struct NewFile {
 
 impl NewFile {
     fn create(path: &Path) -> Result<Self> {
+        store::check_outside(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(there_already(path));
         }

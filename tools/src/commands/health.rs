@@ -1,19 +1,25 @@
 //! `check`: the health of a whole store in one line, for what watches.
 
+mod places;
+mod plane;
+
 use std::path::Path;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use esker::dump::{SegmentInfo, SegmentState};
 use esker::{Check, CursorInfo, Severity, Verification};
+use places::Places;
+use plane::OnPlane;
 use serde::Serialize;
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::cursors::{Over, excesses, now};
+use super::cursors::{Over, excesses};
+use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
 
@@ -61,7 +67,7 @@ enum Gravity {
 #[derive(Debug, Serialize)]
 struct Trouble {
     gravity: Gravity,
-    /// `damage`, `derived`, `unread`, `tail`, `cursor` or `space`.
+    /// `damage`, `derived`, `unread`, `tail`, `cursor`, `fold`, `consumer` or `space`.
     about: &'static str,
     what: String,
     /// The command to run.
@@ -69,8 +75,10 @@ struct Trouble {
 }
 
 /// What was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Numbers {
+    /// `quick` or `full`: whether the frames were read.
+    check: &'static str,
     entries: u64,
     file_bytes: u64,
     free_bytes: u64,
@@ -82,6 +90,8 @@ struct Numbers {
     max_lag: u64,
     max_age_seconds: u64,
     max_held_bytes: u64,
+    #[serde(flatten)]
+    plane: OnPlane,
 }
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
@@ -90,6 +100,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     }
     let is_nagios = args.format == Format::Nagios && !output.is_json();
     let (numbers, troubles) = match look(args, output) {
+        Err(error) if is_corruption(&error) => unreadable(&error, &args.store.path),
         Err(error) if is_nagios => {
             output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&format!("{error:#}"))))?;
             return Ok(Outcome::Plugin(3));
@@ -113,10 +124,36 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     Ok(Outcome::of_findings(troubles.len() as u64))
 }
 
+fn is_corruption(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<esker::Error>().is_some_and(esker::Error::is_corruption)
+}
+
+/// A store that is too damaged to be looked at: that is an answer, too.
+fn unreadable(error: &anyhow::Error, path: &Path) -> (Numbers, Vec<Trouble>) {
+    let trouble = Trouble {
+        gravity: Gravity::Critical,
+        about: "damage",
+        what: format!("{error:#}"),
+        next: format!("esker verify {}", name(path)),
+    };
+    (Numbers { damaged: 1, ..Numbers::default() }, vec![trouble])
+}
+
 fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     let path = &args.store.path;
-    let opened = store::look(path)?;
+    let opened = match store::look(path) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if is_corruption(&error) {
+                output.header("check", &json!({ "path": path.display().to_string() }))?;
+            }
+            return Err(error);
+        }
+    };
     output.header("check", &opened.description())?;
+    if args.format == Format::Text && !output.is_json() {
+        opened.note_live();
+    }
     let check = if args.full { Check::Full } else { Check::Quick };
     let verification = esker::verify(path, check)?;
     let segments = opened.segments()?;
@@ -125,7 +162,9 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         cursors => (cursors?, None),
     };
     let now = now();
-    let mut troubles = of_verification(&verification, path);
+    let mut places = Places::of(&verification, &opened, &segments);
+    let (on_plane, of_plane) = plane::look(&opened, args.limits, now, &mut places)?;
+    let mut troubles = of_verification(&verification, &places, path);
     troubles.extend(unread.map(|what| Trouble {
         gravity: Gravity::Critical,
         about: "cursor",
@@ -137,23 +176,26 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     for cursor in &cursors {
         troubles.extend(of_cursor(cursor, args.limits, now, &opened, path));
     }
+    troubles.extend(of_plane);
     let free = free_bytes(path)?;
     troubles.extend(of_space(args, &opened, &segments, free));
-    troubles.extend(of_missing(&opened, &segments, path));
+    troubles.extend(of_missing(&opened, &segments, &verification, path));
     let age = |cursor: &CursorInfo| cursor.next_time.map_or(0, |time| Span::between(time, now).0.as_secs());
     let count = |severity| verification.findings.iter().filter(|one| one.severity == severity).count() as u64;
     let numbers = Numbers {
+        check: if args.full { "full" } else { "quick" },
         entries: segments.iter().map(|segment| segment.entries).sum(),
         file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
         free_bytes: free,
         unfinished_bytes: unfinished,
-        damaged: count(Severity::Damage),
+        damaged: places.count,
         derived: count(Severity::Derived),
         lost_cursors: cursors.iter().filter(|cursor| cursor.lost).count() as u64,
         cursors: cursors.len() as u64,
         max_lag: cursors.iter().map(|cursor| cursor.behind).max().unwrap_or(0),
         max_age_seconds: cursors.iter().map(age).max().and_then(|age| u64::try_from(age).ok()).unwrap_or(0),
         max_held_bytes: cursors.iter().map(|cursor| cursor.held_bytes).max().unwrap_or(0),
+        plane: on_plane,
     };
     Ok((numbers, troubles))
 }
@@ -162,21 +204,25 @@ fn name(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-fn of_verification(verification: &Verification, path: &Path) -> Vec<Trouble> {
-    let path = name(path);
-    let trouble = |severity, gravity, about, next: String| {
-        let mut findings = verification.findings.iter().filter(|finding| finding.severity == severity);
-        let first = findings.next()?;
-        let more = match findings.count() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
+fn of_verification(verification: &Verification, places: &Places, path: &Path) -> Vec<Trouble> {
+    let next = format!("esker verify {}", name(path));
+    let trouble = |first: &str, count: u64, gravity, about| {
+        let more = match count {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
         };
-        Some(Trouble { gravity, about, what: format!("{first}{more}"), next })
+        Trouble { gravity, about, what: format!("{first}{more}"), next: next.clone() }
     };
+    let of_severity = |severity, gravity, about| {
+        let mut findings = verification.findings.iter().filter(|finding| finding.severity == severity);
+        let first = findings.next()?.to_string();
+        Some(trouble(&first, 1 + findings.count() as u64, gravity, about))
+    };
+    let damage = places.first.as_ref();
     let troubles = [
-        trouble(Severity::Damage, Gravity::Critical, "damage", format!("esker verify {path}")),
-        trouble(Severity::Unread, Gravity::Critical, "unread", format!("esker verify {path}")),
-        trouble(Severity::Derived, Gravity::Warning, "derived", format!("esker verify {path}")),
+        damage.map(|first| trouble(first, places.count, Gravity::Critical, "damage")),
+        of_severity(Severity::Unread, Gravity::Critical, "unread"),
+        of_severity(Severity::Derived, Gravity::Warning, "derived"),
     ];
     troubles.into_iter().flatten().collect()
 }
@@ -245,13 +291,18 @@ fn of_space(args: &Args, opened: &Opened, segments: &[SegmentInfo], free: u64) -
 
 /// Sealed segments without an index are read whole to be opened. The writer of a live store may be about to
 /// write it.
-fn of_missing(opened: &Opened, segments: &[SegmentInfo], path: &Path) -> Option<Trouble> {
+fn of_missing(
+    opened: &Opened,
+    segments: &[SegmentInfo],
+    verification: &Verification,
+    path: &Path,
+) -> Option<Trouble> {
     if opened.writer.is_some() || opened.reader.is_backup() {
         return None;
     }
     let is_without = |segment: &&SegmentInfo| {
         let has_one = matches!(segment.state, SegmentState::Sealed | SegmentState::Full | SegmentState::Part);
-        has_one && !segment.indexed
+        has_one && !segment.indexed && !places::is_told_of_index(verification, segment)
     };
     let mut without = segments.iter().filter(is_without);
     let first = without.next()?;
@@ -274,7 +325,7 @@ fn print_json(
     output: &mut Output,
 ) -> Result<()> {
     for trouble in troubles {
-        output.typed("finding", trouble)?;
+        output.typed("trouble", trouble)?;
     }
     let mut summary = serde_json::to_value(numbers)?;
     if let Some(fields) = summary.as_object_mut() {
@@ -298,9 +349,13 @@ fn word(worst: Option<&Trouble>) -> &'static str {
 /// The line without what stands before and behind it.
 fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let Some(worst) = worst else {
-        let Numbers { entries, file_bytes, cursors, max_lag, .. } = numbers;
+        let Numbers { entries, file_bytes, cursors, max_lag, check, .. } = numbers;
+        let how = if *check == "quick" { "quick: frames were not read; --full reads them" } else { "full" };
         return format!(
-            "{entries} entries in {file_bytes} bytes; {cursors} cursors, at most {max_lag} entries behind"
+            "{} in {file_bytes} bytes; {}, at most {} behind ({how})",
+            count_of(*entries, "entry"),
+            count_of(*cursors, "cursor"),
+            count_of(*max_lag, "entry")
         );
     };
     let more = match troubles.len() {
@@ -352,6 +407,13 @@ fn metrics(numbers: &Numbers, troubles: &[Trouble], gravity: u8) -> Vec<String> 
             numbers.max_age_seconds,
         ),
         ("held_bytes_max", "Bytes of log that one cursor holds back at most", numbers.max_held_bytes),
+        ("folds_halted", "Folds over topics that cannot go on", numbers.plane.halted),
+        ("consumers_suspended", "Consumers that gave up and wait for somebody", numbers.plane.suspended),
+        (
+            "consumer_lag_records_max",
+            "Records that the consumer furthest behind has not done",
+            numbers.plane.max_consumer_lag,
+        ),
         ("unfinished_bytes", "Bytes behind the end of the log that are not zero", numbers.unfinished_bytes),
         ("free_bytes", "Bytes that are free on the file system of the store", numbers.free_bytes),
     ];

@@ -1,10 +1,14 @@
 //! `info`: a store summed up, for a person.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use anyhow::Result;
 use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
 use serde_json::json;
 
+use super::cursor::quoted;
 use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
@@ -14,29 +18,33 @@ use crate::store::{self, Opened};
 pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "info", output)?;
     let sums = Sums::of(&opened)?;
-    let damaged = sums.damaged + opened.report_damage_at_end(output)?;
+    opened.report_damage_at_end(output)?;
+    let damaged = sums.damaged;
     let cursors = CursorSum::of(&opened)?;
     if output.is_json() {
         output.typed("store", &fields(&opened, &sums, &cursors)?)?;
         output.typed("summary", &json!({ "damaged": damaged }))?;
         return Ok(Outcome::of_findings(damaged));
     }
-    output.pairs(&screen(&opened, &sums, &cursors, damaged)?)?;
+    output.pairs(&screen(&opened, &sums, &cursors, &sums.damage_text(&path_text(&opened)))?)?;
     Ok(Outcome::of_findings(damaged))
 }
 
-/// The screen for a page: the same names and values.
-pub(crate) fn pairs(opened: &Opened) -> Result<Vec<(&'static str, String)>> {
+/// The screen for a page: the same names and values, and the damage that was looked for.
+pub(crate) fn pairs(opened: &Opened, damage: &str) -> Result<Vec<(&'static str, String)>> {
     let sums = Sums::of(opened)?;
-    let damaged = sums.damaged + opened.survey.damage_at_end().len() as u64;
-    screen(opened, &sums, &CursorSum::of(opened)?, damaged)
+    screen(opened, &sums, &CursorSum::of(opened)?, damage)
+}
+
+fn path_text(opened: &Opened) -> String {
+    quoted(&opened.reader.path().display().to_string())
 }
 
 fn screen(
     opened: &Opened,
     sums: &Sums,
     cursors: &CursorSum,
-    damaged: u64,
+    damage: &str,
 ) -> Result<Vec<(&'static str, String)>> {
     let reader = &opened.reader;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
@@ -62,8 +70,8 @@ fn screen(
         ("floor", sums.floor_text(opened)?),
         ("held back by", cursors.holding_text(sums)),
         ("segments", sums.segments_text()),
-        ("bytes", format!("{} of log in {} of segment files", sums.used, sums.file)),
-        ("damage", if damaged == 0 { "none seen".to_owned() } else { format!("{damaged} places") }),
+        ("bytes", Space::of(opened)?.text(sums)),
+        ("damage", damage.to_owned()),
     ];
     pairs.retain(|(name, _)| *name != "cursors" || cursors.count > 0);
     pairs.retain(|(name, value)| {
@@ -104,11 +112,12 @@ fn sources_text(reader: &Reader) -> String {
 /// The same for a machine.
 fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_json::Value> {
     let reader = &opened.reader;
+    let space = Space::of(opened)?;
     let kinds: Vec<String> = reader.kinds().iter().map(|kind| kind.name.clone()).collect();
     Ok(json!({
         "store": reader.store_id().to_string(),
         "format": esker::dump::FORMAT_VERSION,
-        "era": reader.era(),
+        "era": reader.era().to_string(),
         "backup": reader.is_backup(),
         "created": rfc3339(reader.created()),
         "created_ns": reader.created().to_string(),
@@ -126,8 +135,11 @@ fn fields(opened: &Opened, sums: &Sums, cursors: &CursorSum) -> Result<serde_jso
             "held_bytes": cursor.held_bytes,
         })),
         "segments": sums.segments,
+        "missing_segments": sums.missing.iter().map(|missing| missing.number).collect::<Vec<_>>(),
         "log_bytes": sums.used,
         "file_bytes": sums.file,
+        "disk_bytes": space.disk,
+        "reserve_bytes": space.reserve,
         "end": opened.survey.end().to_string(),
         "durable": durable(opened).map(|durable| durable.to_string()),
         "writer": reader.last_writer().as_ref().map(store::holder),
@@ -180,6 +192,49 @@ fn end(opened: &Opened, sums: &Sums) -> String {
     let durable = durable(opened).map(|durable| format!(", durable to {durable}")).unwrap_or_default();
     format!("{}{durable}; {how}", opened.survey.end())
 }
+
+/// What a store takes of the disk.
+#[derive(Debug)]
+struct Space {
+    /// What its segments and parts have of the disk: they are made ahead of what is written, and may have holes.
+    disk: u64,
+    /// What is kept for the day on which the disk is full; none where there is none.
+    reserve: Option<u64>,
+}
+
+impl Space {
+    fn of(opened: &Opened) -> Result<Self> {
+        let mut space = Self { disk: 0, reserve: None };
+        for file in std::fs::read_dir(opened.reader.path())? {
+            let file = file?;
+            // Others remove what they do not need any more meanwhile.
+            let Ok(about) = file.metadata() else { continue };
+            let name = file.file_name();
+            if Path::new(&name).extension().is_some_and(|end| end == "seg" || end == "snap") {
+                space.disk += about.blocks() * BLOCK_BYTES;
+            }
+            if name == "RESERVE" {
+                space.reserve = Some(about.len());
+            }
+        }
+        Ok(space)
+    }
+
+    fn text(&self, sums: &Sums) -> String {
+        let reserve = self.reserve.map_or_else(String::new, |bytes| {
+            format!("; RESERVE keeps {bytes} for the day on which the disk is full")
+        });
+        let (used, file) = (sums.used, sums.file);
+        let disk = match self.disk {
+            disk if disk < file => format!(", of which {disk} are on the disk"),
+            _ => String::new(),
+        };
+        format!("{used} of log in {file} of segment files{disk}{reserve}")
+    }
+}
+
+/// What `st_blocks` counts in.
+const BLOCK_BYTES: u64 = 512;
 
 /// How many cursors there are, and the one that is furthest behind.
 #[derive(Debug)]
@@ -256,6 +311,8 @@ pub(super) struct Sums {
     pub(super) file: u64,
     pub(super) unfinished: u64,
     damaged: u64,
+    /// Segments that are not there.
+    missing: Vec<Missing>,
     pub(super) parts: u64,
     /// Entries that there were where compaction went, and those of them that were kept.
     compacted: u64,
@@ -264,14 +321,29 @@ pub(super) struct Sums {
     compactable_before: u64,
 }
 
+/// A segment that is not there, and what it held if that is known.
+#[derive(Debug)]
+struct Missing {
+    number: u32,
+    seqs: Option<(u64, u64)>,
+}
+
 impl Sums {
     pub(super) fn of(opened: &Opened) -> Result<Self> {
         let mut sums = Self { unfinished: opened.survey.unfinished()?, ..Self::default() };
-        opened.segments()?.iter().for_each(|segment| sums.add(segment));
+        let segments = opened.segments()?;
+        segments.iter().for_each(|segment| sums.add(segment));
+        sums.damaged += opened.damage_beside(&segments);
         Ok(sums)
     }
 
     fn add(&mut self, segment: &SegmentInfo) {
+        if segment.state == SegmentState::Missing {
+            self.damaged += segment.damaged;
+            self.missing
+                .push(Missing { number: segment.number, seqs: segment.first_seq.zip(segment.last_seq) });
+            return;
+        }
         self.files += u64::from(segment.state != SegmentState::Dropped);
         self.file += segment.file_bytes;
         self.damaged += segment.damaged;
@@ -310,12 +382,28 @@ impl Sums {
         Ok(format!("{floor}: where compaction went, {dropped} entries were dropped and {kept} kept"))
     }
 
+    /// How much is damaged, as far as a look without the frames goes, and what says more.
+    fn damage_text(&self, path: &str) -> String {
+        if self.damaged == 0 {
+            return format!("none seen (frames not read: {} verify {path})", output::name());
+        }
+        let missing = self.missing.iter().map(|Missing { number, seqs }| match seqs {
+            Some((first, last)) => {
+                format!("segment {number} is missing, with seq {}; ", store::seqs(*first, *last))
+            }
+            None => format!("segment {number} is missing; "),
+        });
+        let places = if self.damaged == 1 { "place" } else { "places" };
+        let missing: String = missing.collect();
+        format!("{} {places}; {missing}more: {} verify {path}", self.damaged, output::name())
+    }
+
     fn segments_text(&self) -> String {
         let parts = match self.parts {
             0 => String::new(),
             1 => " and 1 part".to_owned(),
             parts => format!(" and {parts} parts"),
         };
-        format!("{}{parts} in the log, {} files", self.segments, self.files)
+        format!("{}{parts} in the log, {}", self.segments, output::count_of(self.files, "file"))
     }
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use esker::{Keep, KindInfo, Options, Owner, Region, Seq};
 use serde_json::json;
 
-use super::cursor::quoted;
+use super::cursor::{quoted, summary};
 use super::listing::optional;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
@@ -89,32 +89,34 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
         return Err(Usage(what + &advice).into());
     }
     let floor = opened.reader.view()?.floor(&Region::Kind(kind.id));
+    let path_text = quoted(&path.display().to_string());
     let end = if args.execute {
         if before != then {
             let journal = Options::new().open_existing(path)?;
             journal.keep(kind.id, then)?;
             journal.close()?;
         }
-        ("done", format!("keeps {}", word(then)))
+        // It says what a compaction keeps, and is none.
+        vec![("done", format!("keeps {}", word(then))), ("next", format!("esker compact {path_text}"))]
     } else {
-        let path = quoted(&path.display().to_string());
-        ("next", format!("esker keep {path} {} {} --execute", quoted(&kind.name), word(then)))
+        let command = format!("esker keep {path_text} {} {} --execute", quoted(&kind.name), word(then));
+        vec![("next", command)]
     };
     if output.is_json() {
         let line =
             json!({ "kind": kind.name, "id": kind.id, "before": before, "then": then, "floor": floor });
         output.typed("plan", &line)?;
-        let (what, text) = end;
-        output.typed("summary", &json!({ "executed": what == "done", what: text }))?;
+        summary(&end, output)?;
         return Ok(Outcome::Fine);
     }
-    output.pairs(&[
+    let mut pairs = vec![
         ("kind", kind.name.clone()),
         ("kept before", word(before).to_owned()),
         ("kept then", format!("{}: {}", word(then), meaning(then))),
         ("whole from", optional(floor.map(Seq::get))),
-        end,
-    ])?;
+    ];
+    pairs.extend(end);
+    output.pairs(&pairs)?;
     Ok(Outcome::Fine)
 }
 

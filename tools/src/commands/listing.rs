@@ -17,7 +17,9 @@ use crate::store::{self, Opened};
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
     let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
-    for segment in opened.segments()? {
+    let segments = opened.segments()?;
+    let at_end = opened.damage_beside(&segments);
+    for segment in segments {
         damaged += segment.damaged;
         entries += segment.entries;
         used += segment.bytes_used;
@@ -61,9 +63,14 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
         rows,
     )?;
     if damaged > 0 && !output.is_json() {
-        crate::output::finding(&format!("{damaged} places in {count} segments; `esker verify` names them"));
+        crate::output::finding(&format!(
+            "{} in {}; `esker verify` names them",
+            crate::output::count_of(damaged, "place"),
+            crate::output::count_of(count as u64, "segment")
+        ));
     }
-    let damaged = damaged + opened.report_damage_at_end(output)?;
+    opened.report_damage_at_end(output)?;
+    let damaged = damaged + at_end;
     if output.is_json() {
         let summary =
             json!({ "entries": entries, "bytes_used": used, "file_bytes": file, "damaged": damaged });
@@ -87,10 +94,12 @@ pub(crate) fn over_all(opened: &Opened, output: &mut Output, mut see: impl FnMut
             Lent::Frame(frame) if frame.body_good => see(frame),
             Lent::Frame(frame) => {
                 damaged += 1;
+                opened.tells((frame.position.segment(), frame.position.offset()));
                 super::dump::report_content(frame, output)?;
             }
             Lent::Damage(damage) => {
                 damaged += 1;
+                opened.tells((damage.segment, damage.offset));
                 store::report(&damage, output)?;
             }
         }
@@ -255,10 +264,11 @@ struct EntityLine {
 
 pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.store.path, "entities", output)?;
-    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind));
+    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
     let mut sums: HashMap<KindId, HashMap<Vec<u8>, EntitySum>> = HashMap::new();
-    let is_wanted =
-        |kind| args.kind.as_ref().is_none_or(|pattern| pattern.matches(&opened.dump.kind_name(kind)));
+    let is_wanted = |kind| {
+        args.kind.as_ref().is_none_or(|pattern| pattern.matches_kind(&opened.dump.kind_name(kind), kind))
+    };
     let damaged = over_all(&opened, output, |frame| {
         let Some(kind) = frame.kind.filter(|kind| is_wanted(*kind)) else { return };
         let of_kind = sums.entry(kind).or_default();

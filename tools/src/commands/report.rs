@@ -83,8 +83,14 @@ impl<'a> NewPage<'a> {
         let Some(file_name) = name.file_name() else {
             return Err(Usage(format!("{} is no name for a file", name.display())).into());
         };
+        store::check_outside(name)?;
         if !force && name.symlink_metadata().is_ok() {
             return Err(there_already(name));
+        }
+        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+            let what = format!("write {}: there is no directory {}", name.display(), parent.display());
+            return Err(Usage(format!("{what}; make it, or give another place")).into());
         }
         if name.is_dir() {
             return Err(

@@ -12,11 +12,13 @@ use crate::outcome::{Outcome, Usage};
 use crate::output::{self, Output};
 use crate::program::command_line;
 use crate::schema;
+use crate::store;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// The name of an error (`locked`, `NotAStore`, `no space left`) or of a finding (`damaged-segment`, `derived`); all
-    /// without it
+    /// The name of an error (`locked`, `NotAStore`, `no space left`) or of a finding (`damaged-segment`, `derived`), or a word
+    /// that the tool shows (`torn`, `floor`, `held back`); all without it
+    #[arg(value_name = "CODE|WORD")]
     code: Option<String>,
 }
 
@@ -42,7 +44,7 @@ pub(crate) struct Schema {
 
 pub(crate) fn explain(args: &Explain, output: &mut Output) -> Result<Outcome> {
     let pages: Vec<Explanation> = match &args.code {
-        None => explain::all().collect(),
+        None => explain::all().chain(explain::words()).collect(),
         Some(code) => explain::find(code),
     };
     if let (Some(code), []) = (&args.code, pages.as_slice()) {
@@ -77,15 +79,30 @@ fn print(page: &Explanation, output: &mut Output) -> Result<()> {
         ("comes about", words.cause.to_owned()),
         ("lost", words.lost.to_owned()),
     ];
-    pairs.extend(words.next.iter().map(|step| ("next", (*step).to_owned())));
+    pairs.retain(|(_, value)| !value.is_empty());
+    let next = if page.of == "word" { "see" } else { "next" };
+    pairs.extend(words.next.iter().map(|step| (next, (*step).to_owned())));
     Ok(output.pairs(&pairs)?)
 }
 
 fn unknown(code: &str) -> Usage {
-    Usage(format!("there is no error and no finding {code:?}; `{} explain` lists all", output::name()))
+    Usage(format!(
+        "there is no error and no finding {code:?}, and no such word; `{} explain` lists all",
+        output::name()
+    ))
+}
+
+/// A script, a page and a schema are no lines.
+fn refuse_json(command: &str, output: &Output) -> Result<()> {
+    if output.is_json() {
+        let what = format!("`{} {command}` prints no JSON lines: leave --json out", output::name());
+        return Err(Usage(what).into());
+    }
+    Ok(())
 }
 
 pub(crate) fn completions(args: &Completions, output: &mut Output) -> Result<Outcome> {
+    refuse_json("completions", output)?;
     let name = output::name();
     // The generator panics where it cannot write, and a closed pipe is no reason to.
     let mut script = Vec::new();
@@ -95,12 +112,14 @@ pub(crate) fn completions(args: &Completions, output: &mut Output) -> Result<Out
 }
 
 pub(crate) fn man(args: &Man, output: &mut Output) -> Result<Outcome> {
+    refuse_json("man", output)?;
     let mut tool = command_line(output::name()).disable_help_subcommand(true);
     tool.build();
     let Some(directory) = &args.output else {
         output.lines().write_all(&page(tool)?)?;
         return Ok(Outcome::Fine);
     };
+    store::check_outside(&directory.join("page"))?;
     fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
     let mut pages = Vec::new();
     collect(tool, &mut pages);
@@ -128,6 +147,7 @@ fn collect(command: clap::Command, pages: &mut Vec<clap::Command>) {
 }
 
 pub(crate) fn schema(args: &Schema, output: &mut Output) -> Result<Outcome> {
+    refuse_json("schema", output)?;
     let document = match &args.what {
         None => schema::document()?,
         Some(what) => {

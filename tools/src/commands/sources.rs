@@ -119,7 +119,7 @@ fn see(sums: &mut [Sum], frame: &FrameInfo) {
     }
 }
 
-/// Counts the rows that each source asserts; answers how many cannot be read.
+/// Counts the rows that each source asserts; answers how many places cannot be read that were not told of.
 fn count_rows(opened: &Opened, view: &StoreView, sums: &mut [Sum], output: &mut Output) -> Result<u64> {
     let mut damaged = 0;
     for kind in opened.reader.kinds().iter().filter(|kind| kind.owner == Owner::State) {
@@ -129,8 +129,10 @@ fn count_rows(opened: &Opened, view: &StoreView, sums: &mut [Sum], output: &mut 
                 Ok(None) => break,
                 Ok(Some(row)) => FrameInfo::of_entry(&row).row,
                 Err(error) if error.is_corruption() => {
-                    damaged += 1;
-                    report(&error, output)?;
+                    if opened.tells_of(&error) {
+                        damaged += 1;
+                        report(&error, output)?;
+                    }
                     if error.seqs().is_none() {
                         break;
                     }

@@ -4,12 +4,12 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, rfc3339};
+use esker::dump::{Dump, FrameInfo, Payload, Value, escaped, key_text, one_line, rfc3339};
 use esker::{EventOperation, KindInfo, Owner, Reader, Region, RowOperation, Seq, StoreView, View};
 use serde_json::json;
 
 use super::cursor::quoted;
-use super::dump::{WithTranslation, one};
+use super::dump::{fields_with, one};
 use super::keep::find;
 use crate::args;
 use crate::filter::{Entity, Moment};
@@ -24,9 +24,10 @@ use crate::translate::Payloads;
 pub(crate) struct Args {
     #[command(flatten)]
     store: args::Store,
-    /// The entity; with `*` or `?` in the key all that match and are there, in the order in which they were written last
-    #[arg(value_name = "KIND/KEY")]
-    entity: Entity,
+    /// The entity; with `*` or `?` in the key all that match and are there, in the order in which they were written last; KIND
+    /// alone is all of a kind, and nothing is all
+    #[arg(value_name = "KIND[/KEY]", value_parser = entity)]
+    entity: Option<Entity>,
     /// As it was behind the last whole batch up to this Seq, or to this time (`2026-11-20T10:00Z`, `2h` ago)
     #[arg(long, value_name = "SEQ|TIME")]
     at: Option<At>,
@@ -34,10 +35,15 @@ pub(crate) struct Args {
     #[arg(long)]
     sources: bool,
     /// At most so many rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u64>,
     #[command(flatten)]
     payload: args::PayloadOption,
+}
+
+/// An entity, or a kind for all of its entities.
+fn entity(text: &str) -> Result<Entity, String> {
+    if text.contains('/') { text.parse() } else { format!("{text}/*").parse() }
 }
 
 /// An earlier moment.
@@ -60,9 +66,13 @@ impl FromStr for At {
     }
 }
 
+/// What the cells of a row are.
+const COLUMNS: [&str; 6] = ["entity", "version", "asserted by", "seq", "time", "payload"];
+
 /// What is looked at.
 struct Look<'a> {
     args: &'a Args,
+    entity: Entity,
     opened: Opened,
     kind: KindInfo,
     view: StoreView,
@@ -76,10 +86,7 @@ struct Look<'a> {
 pub(crate) fn state(args: &Args, output: &mut Output) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "state", output)?;
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
-    let Some(name) = args.entity.kind_name() else {
-        return Err(Usage(format!("{} names more than one kind: state is of one", args.entity)).into());
-    };
-    let kind = find(&opened, name)?;
+    let mut asked = asked(args, &opened)?.into_iter();
     let at = args.at.map(|at| seq_of(at, &opened.reader)).transpose()?;
     let present = StoreView::of(&opened.reader)?;
     let view = match at {
@@ -87,17 +94,16 @@ pub(crate) fn state(args: &Args, output: &mut Output) -> Result<Outcome> {
         None => present,
     };
     let payloads = Payloads::of(&args.payload)?;
-    let mut look = Look { args, opened, kind, view, at, payloads, shown: 0, damaged: 0 };
-    let done = match (look.kind.owner, args.entity.key()) {
-        (Owner::State, Some(key)) => look.one(&key, output),
-        (Owner::State, None) => look.all(output),
-        (Owner::Facts, Some(key)) => look.fact(&key, output),
-        _ => Err(Usage(look.instead()).into()),
-    };
-    let is_there = match done {
-        Ok(is_there) => is_there,
-        Err(error) => look.is_gone(&error, output)?.then_some(false).ok_or(error)?,
-    };
+    let Some((entity, kind)) = asked.next() else { return no_rows(&opened.reader, output) };
+    let mut look = Look { args, entity, opened, kind, view, at, payloads, shown: 0, damaged: 0 };
+    if look.entity.key().is_none() {
+        output.heading(&COLUMNS)?;
+    }
+    let mut is_there = look.show(output)?;
+    for (entity, kind) in asked {
+        (look.entity, look.kind) = (entity, kind);
+        is_there &= look.show(output)?;
+    }
     if output.is_json() {
         let summary = json!({ "shown": look.shown, "damaged": look.damaged, "at": look.at });
         output.typed("summary", &summary)?;
@@ -107,6 +113,32 @@ pub(crate) fn state(args: &Args, output: &mut Output) -> Result<Outcome> {
         (0, false) => Outcome::Missing,
         _ => Outcome::Findings,
     })
+}
+
+/// What is asked for, with its kind: one, or everything that has rows.
+fn asked(args: &Args, opened: &Opened) -> Result<Vec<(Entity, KindInfo)>> {
+    if let Some(entity) = &args.entity {
+        let Some(name) = entity.kind_name() else {
+            let what = "names more than one kind: state is of one, or of all that have rows without it";
+            return Err(Usage(format!("{entity} {what}")).into());
+        };
+        return Ok(vec![(entity.clone(), find(opened, name)?)]);
+    }
+    let kinds = opened.reader.kinds();
+    let kinds = kinds.iter().filter(|kind| kind.owner == Owner::State);
+    Ok(kinds.map(|kind| (Entity::all_of(&kind.name), (**kind).clone())).collect())
+}
+
+/// A store of facts alone has no state.
+fn no_rows(reader: &Reader, output: &mut Output) -> Result<Outcome> {
+    let path = quoted(&reader.path().display().to_string());
+    output::note(&format!(
+        "no kind of this store has rows; `esker entities {path}` shows what facts are about"
+    ));
+    if output.is_json() {
+        output.typed("summary", &json!({ "shown": 0, "damaged": 0, "at": null }))?;
+    }
+    Ok(Outcome::Fine)
 }
 
 /// The last Seq up to a moment. Clocks go back: it is the one before the first entry of a later time.
@@ -132,6 +164,21 @@ impl Look<'_> {
         &self.opened.dump
     }
 
+    /// Shows what is asked for; answers whether it is there.
+    fn show(&mut self, output: &mut Output) -> Result<bool> {
+        let done = match (self.kind.owner, self.entity.key()) {
+            (Owner::State, Some(key)) => self.one(&key, output),
+            (Owner::State, None) => self.all(output),
+            (Owner::Facts, Some(key)) => self.fact(&key, output),
+            _ => Err(Usage(self.instead()).into()),
+        };
+        match done {
+            Ok(is_there) => Ok(is_there),
+            Err(error) if self.is_gone(&error, output)? => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What to ask for instead of rows that a kind has not.
     fn instead(&self) -> String {
         let (name, path) = (&self.kind.name, quoted(&self.args.store.path.display().to_string()));
@@ -145,7 +192,7 @@ impl Look<'_> {
             }
             _ => format!(
                 "{name:?} is a kind of facts, which has no rows; `esker dump {path} --entity {}` shows its entries",
-                quoted(&self.args.entity.to_string())
+                quoted(&self.entity.to_string())
             ),
         }
     }
@@ -169,7 +216,7 @@ impl Look<'_> {
         let present = StoreView::of(&self.opened.reader)?;
         for _ in 0..FLOORS_MAX {
             let name = &self.kind.name;
-            let asked = present.at(Seq::new(floor)).and_then(|view| match self.args.entity.key() {
+            let asked = present.at(Seq::new(floor)).and_then(|view| match self.entity.key() {
                 Some(key) => view.row_entry(name, key).map(drop),
                 None => view.row_entries(name).map(drop),
             });
@@ -212,17 +259,25 @@ impl Look<'_> {
         Ok(true)
     }
 
+    /// Tells of what cannot be read, once.
+    fn unread(&mut self, error: &esker::Error, output: &mut Output) -> Result<()> {
+        if !self.opened.tells_of(error) {
+            return Ok(());
+        }
+        self.damaged += 1;
+        report(error, output)
+    }
+
     /// The rows that match, one line each.
     fn all(&mut self, output: &mut Output) -> Result<bool> {
         let mut rows = self.view.row_entries(&self.kind.name)?;
         while self.args.limit.is_none_or(|limit| self.shown < limit) {
             let frame = match rows.next_entry() {
                 Ok(None) => break,
-                Ok(Some(entry)) if !self.args.entity.matches_key(entry.key()) => continue,
+                Ok(Some(entry)) if !self.entity.matches_key(entry.key()) => continue,
                 Ok(Some(entry)) => FrameInfo::of_entry(&entry),
                 Err(error) if error.is_corruption() => {
-                    self.damaged += 1;
-                    report(&error, output)?;
+                    self.unread(&error, output)?;
                     // Only where it is known how far the damage goes there is a next one.
                     if error.seqs().is_none() {
                         break;
@@ -258,7 +313,7 @@ impl Look<'_> {
         match output.mode() {
             Mode::Tabs => output.tabs(&cells)?,
             _ => {
-                let [entity, version, by, seq, time, payload] = cells;
+                let [entity, version, by, seq, time, payload] = cells.map(|cell| one_line(&cell));
                 output.line(&format!("{entity} {version} by:{by} #{seq} {time} {payload}"))?;
             }
         }
@@ -267,8 +322,7 @@ impl Look<'_> {
 
     /// A row as a JSON line.
     fn line(&self, frame: &FrameInfo, translated: Option<String>) -> Result<serde_json::Value> {
-        let fields = self.dump().fields(frame);
-        let mut line = serde_json::to_value(WithTranslation { fields, translated })?;
+        let mut line = serde_json::to_value(fields_with(translated, frame, self.dump()))?;
         if let Some(line) = line.as_object_mut() {
             line.insert("type".to_owned(), json!("row"));
         }
@@ -323,7 +377,7 @@ impl Look<'_> {
             let name = self.dump().source_name(id);
             if output.is_json() {
                 output.typed(
-                    "source",
+                    "assertion",
                     &last.line(id, &name, asserts, said.as_ref(), &self.dump().entity(row)),
                 )?;
                 continue;
@@ -350,8 +404,9 @@ impl Look<'_> {
             return Err(Usage(format!("{what}, from which on all of it is there")).into());
         }
         let Some(entry) = view.latest(self.kind.id, key)? else {
-            let entity = &self.args.entity;
-            output::error(&format!("no entity {entity}{}; {}", self.then(), self.instead()));
+            let entity = &self.entity;
+            let near = self.opened.near(entity, None)?;
+            output::error(&format!("no entity {entity}{}; {near}", self.then()));
             return Ok(false);
         };
         let frame = FrameInfo::of_entry(&entry);
@@ -370,9 +425,9 @@ impl Look<'_> {
     }
 
     /// There is no row: because it was deleted, or because there never was one; then some that have a like key.
-    fn none(&self, key: &[u8], output: &mut Output) -> Result<()> {
+    fn none(&mut self, key: &[u8], output: &mut Output) -> Result<()> {
         output.flush()?;
-        let none = format!("no entity {}{}", self.args.entity, self.then());
+        let none = format!("no entity {}{}", self.entity, self.then());
         let newest = self.view.entries().latest(self.kind.id, key)?.map(|entry| FrameInfo::of_entry(&entry));
         if let Some(frame) = newest {
             let when = said_at(frame.seq, frame.time);
@@ -382,25 +437,40 @@ impl Look<'_> {
             ));
             return Ok(());
         }
-        let mut near = Near::to(&key_text(key));
-        let mut rows = self.view.row_entries(&self.kind.name)?;
-        let mut looked = 0;
-        // What is damaged is told by whoever asks for it.
-        while looked < LOOKED_AT_MAX
-            && let Ok(Some(entry)) = rows.next_entry()
-        {
-            near.look(&key_text(entry.key()));
-            looked += 1;
-        }
+        let (near, looked) = self.near(key, output)?;
         let name = &self.kind.name;
         let found: Vec<String> = near.found().map(|key| format!("{name}/{key}")).collect();
         let advice = match (looked, found.is_empty()) {
+            (0, _) if self.damaged > 0 => format!("of {name:?} nothing can be read"),
             (0, _) => format!("of {name:?} nothing is there"),
             (_, true) => format!("of {name:?} nothing that is there is called like it; {name}/* shows all"),
             (_, false) => format!("near it: {}", found.join(", ")),
         };
         output::error(&format!("{none}; {advice}"));
         Ok(())
+    }
+
+    /// The keys that are there and like one, and how many were looked at. What cannot be read is told: it may be the one.
+    fn near(&mut self, key: &[u8], output: &mut Output) -> Result<(Near, u64)> {
+        let (mut near, mut looked) = (Near::to(&key_text(key)), 0);
+        let mut rows = self.view.row_entries(&self.kind.name)?;
+        while looked < LOOKED_AT_MAX {
+            match rows.next_entry() {
+                Ok(None) => break,
+                Ok(Some(entry)) => {
+                    near.look(&key_text(entry.key()));
+                    looked += 1;
+                }
+                Err(error) if error.is_corruption() => {
+                    self.unread(&error, output)?;
+                    if error.seqs().is_none() {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((near, looked))
     }
 }
 

@@ -51,7 +51,7 @@ impl Args {
 /// How a fold over a topic stands, as far as the files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Status {
+pub(super) enum Status {
     /// It diverged: what it made of the records and what an image of it has are not the same.
     Diverged,
     /// It would need what was dropped.
@@ -66,7 +66,7 @@ enum Status {
 }
 
 impl Status {
-    fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
+    pub(super) fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
         match &fold.image {
             _ if fold.diverged.is_some() => Self::Diverged,
             _ if fold.is_lost => Self::Lost,
@@ -78,11 +78,11 @@ impl Status {
         }
     }
 
-    fn is_halted(self) -> bool {
+    pub(super) fn is_halted(self) -> bool {
         matches!(self, Self::Diverged | Self::Lost)
     }
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Diverged => "diverged",
             Self::Lost => "lost",
@@ -137,7 +137,8 @@ const HEADING: &[&str] =
 
 pub(crate) fn topics(args: &Args, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.store.path, "topics", output)?;
-    args.kind.iter().for_each(|kind| looked.opened.note_unknown_kind(kind));
+    let wanted = args.kind.iter().chain(args.entity.as_ref().map(Entity::kind));
+    wanted.for_each(|kind| looked.opened.note_unknown_kind(kind, ""));
     let (mut rows, mut sums) = (Rows::under(HEADING), Sums::default());
     let kinds = looked.opened.reader.kinds();
     let is_stream = |name: &str| !name.starts_with("esker.") && args.wants_stream(name);

@@ -10,7 +10,7 @@ use esker::{
     Owner, Reader, Seq, SourceInfo, StoreId,
 };
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::state::{Event, IN_EPOCH, Row, SYNTHETIC};
 
@@ -45,7 +45,9 @@ pub struct Header {
     command: String,
     store: String,
     format: u16,
-    era: u64,
+    /// As text: more than 53 bits. Once it was a number.
+    #[serde(deserialize_with = "text_or_number")]
+    era: String,
     created: String,
     created_ns: String,
     segment_bytes: u64,
@@ -201,7 +203,7 @@ impl Header {
             command: "export".to_owned(),
             store: reader.store_id().to_string(),
             format: FORMAT_VERSION,
-            era: reader.era(),
+            era: reader.era().to_string(),
             created: rfc3339(reader.created()),
             created_ns: reader.created().to_string(),
             segment_bytes,
@@ -229,7 +231,8 @@ impl Header {
     pub fn origin(&self) -> Result<Origin, String> {
         let store = StoreId::from_bytes(sixteen(&self.store, "store")?);
         let created = nanoseconds(&self.created_ns, "created_ns")?;
-        Ok(Origin::new(store, self.era, created).segment_bytes(self.segment_bytes).forgot(self.forgot))
+        let era = self.era.parse().map_err(|_| format!("`era` is no number of 64 bits: {:?}", self.era))?;
+        Ok(Origin::new(store, era, created).segment_bytes(self.segment_bytes).forgot(self.forgot))
     }
 
     /// Its kinds.
@@ -425,6 +428,19 @@ impl<'a> Entry<'a> {
             .stamp(stamp.map(|stamp| (stamp.writer.raw(), stamp.n)))
             .schema_version(self.schema_version))
     }
+}
+
+fn text_or_number<'de, D: Deserializer<'de>>(era: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Either::deserialize(era)? {
+        Either::Number(number) => number.to_string(),
+        Either::Text(text) => text,
+    })
 }
 
 fn nanoseconds(text: &str, field: &str) -> Result<i64, String> {

@@ -1,7 +1,7 @@
 //! A store as JSON lines, and a store of JSON lines.
 //!
 //! ```text
-//! {"type":"header","tool":"esker","schema":1,"command":"export","store":"…","era":1,"kinds":[…]}
+//! {"type":"header","tool":"esker","schema":1,"command":"export","store":"…","era":"1","kinds":[…]}
 //! {"type":"entry","seq":1,"generation":1,"kind":"note","key":"a","time_ns":"…","payload_text":"one"}
 //! {"type":"summary","entries":1,"log_last_seq":1}
 //! ```

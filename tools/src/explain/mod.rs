@@ -2,6 +2,7 @@
 
 mod errors;
 mod findings;
+mod glossary;
 
 use esker::ErrorKind;
 use serde::Serialize;
@@ -12,7 +13,10 @@ pub(crate) use findings::Code;
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Words {
     pub(crate) meaning: &'static str,
+    /// A word has none.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) cause: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) lost: &'static str,
     pub(crate) next: &'static [&'static str],
 }
@@ -21,7 +25,7 @@ pub(crate) struct Words {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Explanation {
     pub(crate) code: &'static str,
-    /// `error` or `finding`.
+    /// `error`, `finding` or `word`.
     pub(crate) of: &'static str,
     #[serde(flatten)]
     pub(crate) words: Words,
@@ -31,6 +35,11 @@ pub(crate) struct Explanation {
 pub(crate) fn all() -> impl Iterator<Item = Explanation> {
     let errors = ErrorKind::ALL.iter().filter_map(|kind| of_error(*kind));
     errors.chain(Code::ALL.iter().map(|code| of_finding(*code)))
+}
+
+/// The words that the tool shows.
+pub(crate) fn words() -> impl Iterator<Item = Explanation> {
+    glossary::all().map(of_word)
 }
 
 /// The page about a kind of error.
@@ -48,7 +57,15 @@ pub(crate) fn find(code: &str) -> Vec<Explanation> {
     }
     let said = ErrorKind::ALL.iter().filter(|kind| plain(&kind.to_string()) == wanted);
     let findings = Code::ALL.iter().filter(|code| code.said_as().contains(&&*wanted));
-    said.filter_map(|kind| of_error(*kind)).chain(findings.map(|code| of_finding(*code))).collect()
+    let word = glossary::find(&wanted, plain).map(of_word);
+    said.filter_map(|kind| of_error(*kind))
+        .chain(findings.map(|code| of_finding(*code)))
+        .chain(word)
+        .collect()
+}
+
+fn of_word((code, words): (&'static str, Words)) -> Explanation {
+    Explanation { code, of: "word", words }
 }
 
 fn of_finding(code: Code) -> Explanation {
@@ -81,6 +98,18 @@ mod tests {
             assert!(!next.is_empty() && next.iter().all(|step| !step.is_empty()), "{}", page.code);
             assert!([meaning, cause, lost].iter().all(|text| !text.contains("  ")), "{}", page.code);
         }
+    }
+
+    #[test]
+    fn a_word_has_one_page_that_no_code_has_and_says_where_it_is_seen() {
+        for page in words() {
+            let found = find(page.code);
+            assert_eq!(found.len(), 1, "{}", page.code);
+            assert_eq!(found[0].of, "word", "{}", page.code);
+            assert!(page.words.meaning.ends_with('.') && !page.words.meaning.contains("  "), "{}", page.code);
+            assert!(!page.words.next.is_empty(), "{}", page.code);
+        }
+        assert_eq!(find("stands-for")[0].code, "part");
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub(super) fn draw(model: &Model) -> String {
 fn note(model: &Model, more: usize) -> String {
     let mut note = "What each cursor has not seen yet. Times are up to the newest entry, not up to the moment \
                     of the report. A cursor in a frame is stuck: nobody goes on under it before it is reset or \
-                    the store is repaired. That a reactor fails again and again is known to its process alone."
+                    the store is repaired. That a reactor fails again and again is known to its process alone. \
+                    Consumers of topics are not drawn: `esker consumers` shows them."
         .to_owned();
     if more > 0 {
         note += &format!(" {more} more, less far behind, are not drawn.");

@@ -149,6 +149,17 @@ pub(super) struct Model {
     pub(super) check: Check,
 }
 
+/// What the verification of the page found, in the words of `info`.
+fn damage_text(verification: &Verification, check: Check) -> String {
+    let damage = |finding: &&esker::Finding| finding.severity == Severity::Damage;
+    match (verification.findings.iter().filter(damage).count(), check) {
+        (0, Check::Quick) => "none seen (frames not read)".to_owned(),
+        (0, _) => "none".to_owned(),
+        (1, _) => "1 place".to_owned(),
+        (places, _) => format!("{places} places"),
+    }
+}
+
 impl Model {
     /// Measures a store.
     pub(super) fn of(opened: &Opened, check: Check) -> Result<Self> {
@@ -188,7 +199,7 @@ impl Model {
         Ok(Self {
             path: reader.path().display().to_string(),
             store: reader.store_id().to_string(),
-            head: info::pairs(opened)?,
+            head: info::pairs(opened, &damage_text(&verification, check))?,
             bars: walk.bars,
             one_in,
             first_seq: segments.iter().find_map(first_of).unwrap_or(1),

@@ -1,7 +1,7 @@
 //! Where a store lies, and what is in it: odd paths, odd keys, nothing, much, another's.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use esker::{Durability, Journal, Options, Record};
 
 use crate::support::{Sample, on, run, tool};
-use crate::{LOOKS, words};
+use crate::{LOOKS, LOOKS_TOO, words};
 
 /// Keys that are no text, or not only.
 const ODD_KEYS: &[&[u8]] =
@@ -34,7 +34,7 @@ fn keys_that_are_no_text_are_shown_and_found_again_by_what_is_shown() {
         assert_eq!(found.rows().first().map(|found| found[0]), Some(row[0]), "{row:?}: {}", found.stderr);
         assert_eq!(found.rows().len(), 1, "{row:?}");
     }
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         assert_eq!(run(&words(command, &store)).code, Some(0), "{command}");
     }
 }
@@ -58,7 +58,7 @@ fn a_path_that_is_no_text_is_a_path() {
 fn a_directory_without_a_store_is_none_and_stays_empty() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         let none = run(&words(command, path));
         assert_eq!((none.code, &*none.stdout), (Some(3), ""), "{command}: {}", none.stderr);
         assert!(none.stderr.contains(path), "{command}: {}", none.stderr);
@@ -107,18 +107,23 @@ fn a_million_entries_are_looked_at() {
 /// Set for a child that writes.
 const WRITER: &str = "ESKER_TEST_WRITES_AT";
 
+/// The child writes so many: enough to write beside the first looks, and not so many that a slow machine walks for ever.
+const BEATS: u64 = 200_000;
+
 /// No test of its own: what the test below starts in another process.
 #[test]
 fn a_child_writes_until_it_is_killed() {
     let Ok(path) = std::env::var(WRITER) else { return };
     let journal = Options::new().segment_bytes(64 << 10).durability(Durability::Os).open(path).unwrap();
     let kind = journal.kind("beat").unwrap();
-    for n in 0_u64.. {
+    for n in 0..BEATS {
         journal.append(Record::new(kind, b"child", &n.to_le_bytes())).unwrap();
         if n == 1000 {
             eprintln!("written");
         }
     }
+    // It stays open, whoever is slow to look.
+    let _ = std::io::stdin().read(&mut [0]);
 }
 
 #[test]
@@ -128,6 +133,7 @@ fn a_store_that_another_process_writes_is_looked_at_and_said_to_be_live() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "places::a_child_writes_until_it_is_killed", "--nocapture"])
         .env(WRITER, &store)
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -153,7 +159,7 @@ fn a_link_to_a_store_is_the_store() {
     let sample = Sample::new();
     let link = sample.directory.path().join("link");
     symlink(sample.path(), &link).unwrap();
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         let done = run(&words(command, link.to_str().unwrap()));
         assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{command}");
     }
@@ -195,7 +201,7 @@ fn a_store_of_another_user_is_looked_at_where_that_is_allowed() {
     };
     // Everybody may read, nobody else may write.
     modes(0o755, 0o644);
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         let done = as_nobody(&words(command, &store)).output().unwrap();
         assert_eq!(done.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
@@ -203,7 +209,7 @@ fn a_store_of_another_user_is_looked_at_where_that_is_allowed() {
     assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
     // Nobody else may read.
     modes(0o700, 0o600);
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         let done = as_nobody(&words(command, &store)).output().unwrap();
         let stderr = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(4), "{command}: {stderr}");
@@ -235,7 +241,7 @@ fn a_store_on_a_file_system_for_reading_is_looked_at_and_not_written() {
         eprintln!("SKIPPED: no read-only mount can be made here: {can:?}");
         return;
     }
-    for command in LOOKS {
+    for command in LOOKS.iter().chain(LOOKS_TOO) {
         let done = read_only(&words(command, &store)).unwrap();
         let stderr = String::from_utf8(done.stderr).unwrap();
         assert_eq!((done.status.code(), &*stderr), (Some(0), ""), "{command}");

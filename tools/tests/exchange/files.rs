@@ -95,6 +95,17 @@ fn an_import_that_is_interrupted_leaves_nothing() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the import does not begin");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // Until it is whole it is no damaged store, but one that is being made.
+    for command in ["info", "verify", "check"] {
+        loop {
+            let early = run(&[command, &target]);
+            if early.stderr.contains(&format!("being made by pid {}", import.id())) {
+                assert_eq!((early.code, early.stdout.as_str()), (Some(3), ""), "{command}");
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{command}: {}", early.stderr);
+        }
+    }
     let pid = rustix::process::Pid::from_child(&import);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     // It waits for the next line, and of that there is only a part.

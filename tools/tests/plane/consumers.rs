@@ -9,7 +9,7 @@ use esker::{ConsumerState, Delivery, Options, Store, Topic};
 use serde_json::Value;
 
 use crate::support::{Run, run};
-use crate::world::{NUMBERS, World, append, done, failing, options, until};
+use crate::world::{NUMBERS, World, append, done, failing, options, ship_is_two_behind, until};
 
 fn named<'l>(lines: &'l [Value], name: &str) -> &'l Value {
     lines.iter().find(|line| line["name"] == name).unwrap_or_else(|| panic!("no {name} in {lines:?}"))
@@ -68,12 +68,7 @@ fn each_consumer_is_shown_with_its_place_and_what_it_has_not_done() {
 #[test]
 fn thresholds_make_it_a_health_check() {
     let world = World::new();
-    let store = world.store();
-    let last = append(&store, "a", 1..=3);
-    let topic = store.topic(NUMBERS, "a").unwrap();
-    done(&topic.on_event("ship", options(), failing(9)).unwrap(), last);
-    append(&store, "a", 4..=5);
-    store.close().unwrap();
+    ship_is_two_behind(&world);
     let over = |more: &[&str]| world.tool(&["consumers"], more);
     assert_eq!(over(&["--max-lag", "2", "--max-age", "1d"]).code, Some(0));
     let run = over(&["--max-lag", "1", "--json"]);
@@ -261,6 +256,10 @@ fn one_that_is_suspended_is_over_any_threshold_and_goes_on_when_it_is_told_to() 
     let line = run.of_type("consumer").remove(0);
     assert_eq!(line["over"], serde_json::json!(["suspended"]));
     assert!(line["suspended"].is_string() && line["crashes"] == 1, "{line}");
+    let check = world.tool(&["check"], &["--min-free", "0", "--json"]);
+    let trouble = check.of_type("trouble").remove(0);
+    assert_eq!((&trouble["gravity"], &trouble["about"]), (&"critical".into(), &"consumer".into()));
+    assert!(trouble["next"].as_str().unwrap().contains("consumer resume"), "{trouble}");
     store.close().unwrap();
     drop(leave);
 

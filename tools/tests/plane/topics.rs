@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker::backplane::{Append, IMAGES_STREAM, Stamp, Step, WriterId};
-use esker::{At, CompactOptions, ErrorKind, Fold, FoldOptions, Store, Verify};
+use esker::{At, ErrorKind, Fold, FoldOptions, Store, Verify};
 use serde_json::Value;
 
 use crate::support::{flip, place};
-use crate::world::{All, NUMBERS, Other, World, append, fold, keeps_for_folds, leave_the_segment, save};
+use crate::world::{All, NUMBERS, Other, World, append, fold, only_one_fold_was_waited_for, save};
 
 /// The line of a fold over a topic.
 fn of<'l>(lines: &'l [Value], key: &str, fold: &str) -> &'l Value {
@@ -85,12 +85,7 @@ fn a_fold_that_was_retired_is_not_registered_and_shown_only_where_there_is_an_im
 #[test]
 fn one_that_would_need_what_was_dropped_is_halted() {
     let world = World::new();
-    let store = world.store();
-    keeps_for_folds(&store);
-    append(&store, "a", 1..=5);
-    save::<All>(&store, "a");
-    leave_the_segment(&store);
-    store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+    let store = only_one_fold_was_waited_for(&world);
     assert_eq!(world.tool(&["topics"], &["--halted"]).code, Some(0), "what was dropped is in the image");
     // It comes too late: the events are gone.
     drop(fold::<Other>(&store, "a"));

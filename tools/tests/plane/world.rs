@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use esker::backplane::Offset;
 use esker::{
-    At, Consumer, ConsumerOptions, Delivery, Durability, Facts, Fold, FoldOptions, Handled, Keep, Options,
-    Store, Topic, TopicFold,
+    At, CompactOptions, Consumer, ConsumerOptions, Delivery, Durability, Facts, Fold, FoldOptions, Handled,
+    Keep, Options, Store, Topic, TopicFold,
 };
 use tempfile::TempDir;
 
@@ -83,6 +83,27 @@ pub(crate) fn leave_the_segment(store: &Store) {
     for _ in 0..40 {
         store.journal().append(esker::Record::new(filler, b"x", &[0; 1000])).unwrap();
     }
+}
+
+/// What `All` has in its image is dropped; `Other` would need it.
+pub(crate) fn only_one_fold_was_waited_for(world: &World) -> Store {
+    let store = world.store();
+    keeps_for_folds(&store);
+    append(&store, "a", 1..=5);
+    save::<All>(&store, "a");
+    leave_the_segment(&store);
+    store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+    store
+}
+
+/// `ship` has done three records of `a`, and two more came behind it.
+pub(crate) fn ship_is_two_behind(world: &World) {
+    let store = world.store();
+    let last = append(&store, "a", 1..=3);
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    done(&topic.on_event("ship", options(), failing(9)).unwrap(), last);
+    append(&store, "a", 4..=5);
+    store.close().unwrap();
 }
 
 /// Tries a record again at once.
