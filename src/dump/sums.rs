@@ -4,18 +4,11 @@ use zerocopy::FromBytes;
 
 use crate::disk::{Access, Directory, File};
 use crate::format::compacted::Cover;
-use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
-use crate::format::index::{EntityRecord, KindCount, file_name};
+use crate::format::header::HEADER_BYTES;
+use crate::format::index::{KindCount, Layout, file_name};
 use crate::format::segment::SegmentHeader;
-use crate::id::{KINDS_MAX, PART, SEQ_MAX, StoreId};
+use crate::id::{KINDS_MAX, PART, StoreId};
 use crate::index::sealed::SealedIndex;
-
-/// The words of an index's header; see [`format::index`](crate::format::index).
-const END: usize = 0;
-const FIRST_SEQ: usize = 1;
-const FRAMES: usize = 2;
-const ENTITIES: usize = 3;
-const KINDS: usize = 4;
 
 /// What an index counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,25 +49,20 @@ impl IndexSum {
     fn of_header(file: &dyn File, store: StoreId, segment: &SegmentHeader) -> Option<Self> {
         let mut head = [0; HEADER_BYTES];
         file.read_at(&mut head, 0).ok()?;
-        let header = FileHeader::read_of(&head, FileType::Index, store).ok()?;
-        let (first_seq, frames) = (header.word(FIRST_SEQ), header.word(FRAMES));
-        let is_about_it =
-            header.number.get() == u64::from(segment.number) && header.salt.get() == segment.salt;
-        let fits = frames <= u64::from(u32::MAX) && first_seq <= SEQ_MAX && header.word(END) <= segment.bytes;
-        let few = header.word(ENTITIES) <= frames && header.word(KINDS) <= u64::from(KINDS_MAX);
-        if !(is_about_it && fits && few) {
+        let length = usize::try_from(file.len().ok()?).ok()?;
+        let (layout, _) = Layout::of_header(&head, length, store, segment.number, segment.salt).ok()?;
+        let place = layout.kinds_place();
+        if place.len() > usize::from(KINDS_MAX) * size_of::<KindCount>() {
             return None;
         }
-        // Two words a frame and a record an entity stand before the counts of the kinds.
-        let records = header.word(ENTITIES) * size_of::<EntityRecord>() as u64;
-        let kinds_at = HEADER_BYTES as u64 + frames * 8 + records;
-        let mut kinds = vec![0; usize::try_from(header.word(KINDS)).ok()? * size_of::<KindCount>()];
-        file.read_at(&mut kinds, kinds_at).ok()?;
+        let mut kinds = vec![0; place.len()];
+        file.read_at(&mut kinds, place.start as u64).ok()?;
         let kinds = <[KindCount]>::ref_from_bytes(&kinds).ok()?;
+        let (entries, first_seq) = (layout.frames as u64, layout.first_seq);
         // What was lost has no kind.
-        let is_all_there = kinds.iter().map(|kind| u64::from(kind.frames.get())).sum::<u64>() == frames;
-        let seqs = frames.checked_sub(1).map(|more| (first_seq, first_seq + more));
-        is_all_there.then_some(Self { entries: frames, seqs, end: header.word(END) })
+        let is_all_there = kinds.iter().map(|kind| u64::from(kind.frames.get())).sum::<u64>() == entries;
+        let seqs = entries.checked_sub(1).map(|more| (first_seq, first_seq + more));
+        is_all_there.then_some(Self { entries, seqs, end: layout.end })
     }
 
     fn counted(index: &SealedIndex) -> Self {

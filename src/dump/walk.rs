@@ -21,12 +21,9 @@ use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, Position, StoreId};
 use crate::journal::opening::read_manifest;
 use crate::journal::verify::window::Window;
+use crate::log::grid::{GRID, zeros_at};
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
-
-/// Frames begin on a grid of so many bytes.
-const GRID: usize = 8;
-const _: () = assert!(GRID as u64 == FRAME_ALIGN);
 
 /// What stands next in the log.
 #[derive(Clone, Debug)]
@@ -456,26 +453,18 @@ impl Walk {
 
     /// The next place on the eight-byte grid where a whole frame validates.
     fn next_good(&mut self, from: u64) -> io::Result<Option<u64>> {
-        let rest = self.window.rest(from)?;
-        let mut at = 0;
-        while let Some(place) = rest.get(at..).filter(|place| !place.is_empty()) {
-            let offset = from + at as u64;
-            let position = Position::new(self.number, offset);
+        let mut at = from;
+        while at < self.window.until() {
+            let place = self.window.frame(at)?;
             if let Found::Frame(frame) = Frame::find(place)
-                && frame.is_good(self.salt, position)
+                && frame.is_good(self.salt, Position::new(self.number, at))
             {
-                return Ok(Some(offset));
+                return Ok(Some(at));
             }
-            at += zeros(place).max(GRID);
+            at += zeros_at(place).max(GRID) as u64;
         }
         Ok(None)
     }
-}
-
-/// How many bytes of zeros stand at the start, in whole pieces of eight.
-fn zeros(bytes: &[u8]) -> usize {
-    let words = bytes.chunks_exact(GRID);
-    words.take_while(|word| word.iter().all(|byte| *byte == 0)).count() * GRID
 }
 
 /// The first Seq behind a segment's preamble, if the preamble is whole.

@@ -12,10 +12,12 @@
 mod beside;
 mod indexed;
 mod kept;
+#[cfg(test)]
+mod moving_tests;
 mod state;
 mod straight;
 #[cfg(test)]
-mod straight_tests;
+pub(crate) mod straight_tests;
 pub(crate) mod window;
 
 use std::collections::hash_map::Entry;
@@ -39,11 +41,13 @@ use crate::index::entity_file::EntityFile;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::opening::read_manifest;
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::indexed::{Entities, Entity, InSegment};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::journal::verify::straight::recover_in_pieces;
+use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
 use crate::log::recovery::{Covered, End, Purpose, Visitor};
@@ -71,6 +75,38 @@ pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Resu
 }
 
 pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
+    examine_by(directory, check, |store, chain, covered, visitor| {
+        recover_in_pieces(directory, store, chain, covered, PIECE, visitor)
+    })
+}
+
+/// Beside a live writer that compacts, files go that were to be looked at: look again so often.
+const LOOKS: usize = 5;
+
+/// As [`examine`], with the log shown by whoever is given: `recover`, or what is to be as good.
+fn examine_by(
+    directory: &dyn Directory,
+    check: Check,
+    mut recover: impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+) -> Result<Verification> {
+    let compacted = || read_manifest(directory).ok().flatten().map(|now| now.compacted);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let before = compacted();
+        let found = look(directory, check, &mut recover);
+        let is_well = found.as_ref().is_ok_and(|found| found.verdict == Verdict::Valid);
+        if is_well || looks == LOOKS || compacted() == before {
+            return found;
+        }
+    }
+}
+
+fn look(
+    directory: &dyn Directory,
+    check: Check,
+    recover: &mut impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+) -> Result<Verification> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let Identity { store, manifest, compacted } = identify(directory, &names)?;
     let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
@@ -103,7 +139,7 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
     checking.open_entities(&names);
-    let end = recover_in_pieces(directory, store, &chain, covered, &mut checking)?;
+    let end = recover(store, &chain, covered, &mut checking)?;
     checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;

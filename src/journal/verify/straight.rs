@@ -31,12 +31,14 @@ pub(super) fn recover_in_pieces(
     store: StoreId,
     chain: &Chain,
     covered: Option<Covered>,
+    piece: u64,
     visitor: &mut dyn Visitor,
 ) -> Result<End> {
     let mut walk = Walk {
         directory,
         store,
         chain,
+        piece,
         visitor,
         covers: 0,
         covered,
@@ -57,6 +59,8 @@ struct Walk<'a> {
     directory: &'a dyn Directory,
     store: StoreId,
     chain: &'a Chain,
+    /// So much is read at a time.
+    piece: u64,
     visitor: &'a mut dyn Visitor,
     /// So many covers were visited.
     covers: usize,
@@ -107,7 +111,7 @@ impl Walk<'_> {
             let Ok((file, header)) = open_header(self.directory, self.store, *number, Access::Read) else {
                 return Ok(None);
             };
-            let window = Window::new(Arc::clone(&file), header.bytes);
+            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
             let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
             match self.segment(here)? {
@@ -273,7 +277,7 @@ impl Walk<'_> {
         later.iter().all(|number| {
             let opened = open_header(self.directory, self.store, *number, Access::Read);
             opened.is_ok_and(|(file, header)| {
-                is_zero(&mut Window::new(file, header.bytes), HEADER_BYTES as u64)
+                is_zero(&mut Window::by_pieces(file, header.bytes, self.piece), HEADER_BYTES as u64)
             })
         })
     }

@@ -8,21 +8,27 @@ use zerocopy::FromBytes;
 use crate::disk::File;
 use crate::format::frame::{FRAME_BYTES, FrameHeader};
 
+/// So much is read at a time.
+pub(crate) const PIECE: u64 = 1 << 20;
+
 /// A piece of a file in memory.
 #[derive(Debug)]
 pub(crate) struct Window {
     file: Arc<dyn File>,
     until: u64,
+    piece: u64,
     base: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    /// So much is read at a time.
-    const PIECE: u64 = 1 << 20;
-
     pub(crate) fn new(file: Arc<dyn File>, until: u64) -> Self {
-        Self { file, until, base: 0, bytes: Vec::new() }
+        Self::by_pieces(file, until, PIECE)
+    }
+
+    /// As [`new`](Self::new), with pieces of so many bytes, which are never 0.
+    pub(crate) fn by_pieces(file: Arc<dyn File>, until: u64, piece: u64) -> Self {
+        Self { file, until, piece: piece.max(1), base: 0, bytes: Vec::new() }
     }
 
     pub(crate) fn until(&self) -> u64 {
@@ -45,11 +51,6 @@ impl Window {
         let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
         let all = self.from_until(start, before + length as u64, until)?;
         Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
-    }
-
-    /// All the bytes from `at` on.
-    pub(crate) fn rest(&mut self, at: u64) -> io::Result<&[u8]> {
-        self.from(at, self.until.saturating_sub(at))
     }
 
     /// The bytes from `at`: `need` of them or more, or all there are.
@@ -75,7 +76,7 @@ impl Window {
     fn read(&mut self, at: u64, need: u64) -> io::Result<()> {
         let left = self.until.saturating_sub(at);
         // Twice as much each time that more is needed of the same place.
-        let piece = if need <= Self::PIECE { Self::PIECE } else { need.saturating_mul(2) };
+        let piece = if need <= self.piece { self.piece } else { need.saturating_mul(2) };
         let size = usize::try_from(piece.min(left)).unwrap_or(usize::MAX);
         // Emptied first: a read that fails leaves no bytes of another place behind.
         let mut bytes = std::mem::take(&mut self.bytes);
