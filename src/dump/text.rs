@@ -132,7 +132,7 @@ pub fn rfc3339(nanoseconds: i64) -> String {
             number /= 10;
         }
     }
-    String::from_utf8_lossy(&text).into_owned()
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }
 
 /// Year, month and day of a number of days since 1970-01-01.
