@@ -53,6 +53,8 @@ pub struct FrameInfo {
     pub metadata: Vec<u8>,
     /// The payload.
     pub payload: Vec<u8>,
+    /// The bytes of the payload, also where it was not asked for.
+    pub payload_bytes: u64,
     /// The name of its batch, on the first entry of a batch that has one.
     pub idempotency_key: Option<IdempotencyKey>,
     /// What it belongs to, if that was said.
@@ -75,51 +77,127 @@ pub struct FrameInfo {
     extensions_known: bool,
 }
 
+/// How much of an entry is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Copied {
+    #[default]
+    All,
+    /// Neither its metadata nor its payload.
+    Head,
+}
+
 impl FrameInfo {
-    pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Option<Position>) -> Self {
-        let header = frame.header;
-        let kind = (!header.is_system()).then(|| KindId(header.kind.get()));
-        let extensions = frame.extensions();
+    /// Nothing yet.
+    pub(crate) fn empty() -> Self {
         Self {
-            position,
-            batch,
-            operation: header.operation,
-            kind,
-            key: frame.key().to_vec(),
-            seq: header.seq.get(),
-            generation: kind.and_then(|_| Generation::new(header.generation.get())),
-            time: header.time.get(),
-            life: header.life(),
-            durable: header.durable(),
-            more: header.has(flag::MORE),
-            first: header.has(flag::FIRST),
-            tombstone: header.has(flag::TOMBSTONE),
-            flags: header.flags(),
-            source: header.source(),
-            frame_bytes: frame.len() as u64,
-            extension_bytes: extensions.len() as u64,
-            metadata: frame.metadata().to_vec(),
-            payload: frame.payload().to_vec(),
-            idempotency_key: idempotency_key(extensions),
-            correlation: find(extensions, Id::Correlation).and_then(|id| id.try_into().ok()),
-            causation: causation(extensions),
-            schema_version: find(extensions, Id::SchemaVersion)
-                .and_then(|version| version.try_into().ok())
-                .map(u16::from_le_bytes),
-            stamp: StampBytes::read(extensions).map(Stamp::of_bytes),
-            row: RowOperation::of(header.operation).and_then(|_| RowMark::read(extensions)),
-            event: EventOperation::of(header.operation).and_then(|_| EventMark::read(extensions)),
-            head_good: frame.head_is_good(salt, position),
-            body_good: frame.body_is_good(),
-            extensions_known: extensions.is_empty() || only_known(extensions, header.operation),
+            position: Position::ZERO,
+            batch: None,
+            operation: 0,
+            kind: None,
+            key: Vec::new(),
+            seq: 0,
+            generation: None,
+            time: 0,
+            life: Life(0),
+            durable: Position::ZERO,
+            more: false,
+            first: false,
+            tombstone: false,
+            flags: 0,
+            source: 0,
+            frame_bytes: 0,
+            extension_bytes: 0,
+            metadata: Vec::new(),
+            payload: Vec::new(),
+            payload_bytes: 0,
+            idempotency_key: None,
+            correlation: None,
+            causation: None,
+            schema_version: None,
+            stamp: None,
+            row: None,
+            event: None,
+            head_good: false,
+            body_good: false,
+            extensions_known: true,
         }
+    }
+
+    pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Option<Position>) -> Self {
+        let mut info = Self::empty();
+        info.read(frame, position, batch, Copied::All);
+        info.head_good = frame.head_is_good(salt, position);
+        info
+    }
+
+    /// Takes the place of what it said of another frame, in the same memory. Whether the header is good is for the
+    /// caller to say.
+    pub(crate) fn read(
+        &mut self,
+        frame: &Frame<'_>,
+        position: Position,
+        batch: Option<Position>,
+        copied: Copied,
+    ) {
+        let header = frame.header;
+        self.position = position;
+        self.batch = batch;
+        self.operation = header.operation;
+        self.kind = (!header.is_system()).then(|| KindId(header.kind.get()));
+        self.seq = header.seq.get();
+        self.generation = self.kind.and_then(|_| Generation::new(header.generation.get()));
+        self.time = header.time.get();
+        self.life = header.life();
+        self.durable = header.durable();
+        self.more = header.has(flag::MORE);
+        self.first = header.has(flag::FIRST);
+        self.tombstone = header.has(flag::TOMBSTONE);
+        self.flags = header.flags();
+        self.source = header.source();
+        self.frame_bytes = frame.len() as u64;
+        self.payload_bytes = header.lengths().payload as u64;
+        self.body_good = frame.body_is_good();
+        self.read_extensions(frame.extensions());
+        let copy = |to: &mut Vec<u8>, from: &[u8]| {
+            to.clear();
+            to.extend_from_slice(from);
+        };
+        let is_whole = copied == Copied::All || header.is_system();
+        copy(&mut self.key, frame.key());
+        copy(&mut self.metadata, if is_whole { frame.metadata() } else { &[] });
+        copy(&mut self.payload, if is_whole { frame.payload() } else { &[] });
+    }
+
+    fn read_extensions(&mut self, extensions: &[u8]) {
+        self.extension_bytes = extensions.len() as u64;
+        if extensions.is_empty() {
+            (self.idempotency_key, self.correlation, self.causation) = (None, None, None);
+            (self.schema_version, self.stamp, self.row, self.event) = (None, None, None, None);
+            self.extensions_known = true;
+        }
+        let is_row = RowOperation::of(self.operation).is_some();
+        let is_event = EventOperation::of(self.operation).is_some();
+        if extensions.is_empty() && !is_row && !is_event {
+            return;
+        }
+        self.idempotency_key = idempotency_key(extensions);
+        self.correlation = find(extensions, Id::Correlation).and_then(|id| id.try_into().ok());
+        self.causation = causation(extensions);
+        self.schema_version = find(extensions, Id::SchemaVersion)
+            .and_then(|version| version.try_into().ok())
+            .map(u16::from_le_bytes);
+        self.stamp = StampBytes::read(extensions).map(Stamp::of_bytes);
+        self.row = Some(()).filter(|()| is_row).and_then(|()| RowMark::read(extensions));
+        self.event = Some(()).filter(|()| is_event).and_then(|()| EventMark::read(extensions));
+        self.extensions_known = extensions.is_empty() || only_known(extensions, self.operation);
     }
 
     /// The frame of an entry that a view showed. Its batch is not looked for.
     #[must_use]
     pub fn of_entry(entry: &Entry<'_>) -> Self {
         let position = entry.position();
-        let mut info = Self::of(entry.frame(), 0, position, None);
+        let mut info = Self::empty();
+        info.read(entry.frame(), position, None, Copied::All);
         // The view has judged it with its segment's salt.
         info.head_good = true;
         info

@@ -8,13 +8,13 @@ use zerocopy::FromBytes;
 use crate::disk::Access;
 use crate::dump::frame::FrameInfo;
 use crate::dump::text::{escaped, key_text, rfc3339, segment_text};
-use crate::dump::walk::Window;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FRAME_BYTES, Found, Frame};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::{FRAME_ALIGN, PART, Position};
 use crate::journal::reader::Reader;
+use crate::journal::verify::window::Window;
 
 /// So many bytes stand on a line.
 const WIDTH: usize = 16;

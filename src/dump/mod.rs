@@ -33,6 +33,7 @@ mod hex;
 mod line;
 mod one;
 mod payload;
+mod sums;
 mod survey;
 mod text;
 mod translate;
@@ -51,7 +52,7 @@ pub use text::{
 };
 pub use translate::Translators;
 pub use value::{DEPTH_MAX, DecodeError, VALUES_MAX, Value};
-pub use walk::{Frames, Item};
+pub use walk::{Frames, Item, Lent};
 
 /// The format that this build writes, and the newest that it reads.
 pub const FORMAT_VERSION: u16 = crate::format::header::FORMAT_VERSION;

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::disk::{Access, Directory};
+use crate::dump::sums::IndexSum;
 use crate::dump::text::{rfc3339, segment_text};
-use crate::dump::walk::{Ends, Frames, Item, Stretch, Window, next_seq};
+use crate::dump::walk::{Ends, Frames, Lent, Stretch, next_seq};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, part_number_of};
 use crate::id::{PART, Position, Seq};
-use crate::index::sealed::SealedIndex;
 use crate::journal::opening::read_manifest;
 use crate::journal::reader::Reader;
+use crate::journal::verify::window::Window;
 use crate::journal::view::compacted;
 use crate::log::chain::{Chain, find_chain};
+use crate::log::grid::last_nonzero;
 use crate::log::part::open_part_file;
 use crate::log::recovery::Purpose;
 use crate::log::report::Damage;
@@ -96,7 +98,7 @@ pub struct SegmentInfo {
     pub created: Option<String>,
     /// The place in the log that it goes on behind.
     pub follows: Option<String>,
-    /// An index file covers it.
+    /// An index file covers it, as its header says; whether the rest of it checks out, `verify` says.
     pub indexed: bool,
     /// Places in it where no frame validates, and frames whose content does not.
     pub damaged: u64,
@@ -300,13 +302,15 @@ impl Survey {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             file => file.map_err(doing)?,
         };
-        let mut window = Window::new(file, header.bytes);
+        let mut window = Window::new(Arc::clone(&file), header.bytes);
         let mut at = self.mark.offset();
         let mut last = at;
         while at < header.bytes {
+            // What was never written, or punched by a close, need not be read; else all of it is.
+            at = file.next_data(at).map_or(at, |data| data.unwrap_or(header.bytes)).max(at);
             let piece = window.from(at, 1).map_err(doing)?;
-            if let Some(nonzero) = piece.iter().rposition(|byte| *byte != 0) {
-                last = at + nonzero as u64 + 1;
+            if let nonzero @ 1.. = last_nonzero(piece) {
+                last = at + nonzero;
             }
             at += piece.len() as u64;
         }
@@ -315,7 +319,8 @@ impl Survey {
 
     /// The segments and parts, summed up, in the order of the log.
     ///
-    /// One without an index is read from end to end. One that a writer has compacted meanwhile is
+    /// What an index sums up is taken from there; a segment without one, and the one that is written, is read from end to
+    /// end. One that a writer has compacted meanwhile is
     /// `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
         let mut last = None;
@@ -406,22 +411,17 @@ impl Survey {
 }
 
 impl SegmentInfo {
-    fn count_from(&mut self, index: &SealedIndex) {
-        let readable = (0..index.count()).filter(|ordinal| index.offset(*ordinal).is_some_and(|at| at != 0));
-        for ordinal in readable {
-            let dense = index.layout.first_seq + u64::from(ordinal);
-            let seq = index.seq_in_part(ordinal).filter(|_| index.layout.is_of_part).unwrap_or(dense);
-            self.first_seq = self.first_seq.or(Some(seq));
-            self.last_seq = Some(seq);
-            self.entries += 1;
-        }
-        self.bytes_used = index.layout.end;
+    fn count_from(&mut self, index: &IndexSum) {
+        (self.first_seq, self.last_seq) = index.seqs.unzip();
+        self.entries = index.entries;
+        self.bytes_used = index.end;
     }
 
     fn count_frames(&mut self, frames: Frames) -> Result<()> {
-        for item in frames {
+        let mut frames = frames.heads();
+        while let Some(item) = frames.lend() {
             match item? {
-                Item::Frame(frame) => {
+                Lent::Frame(frame) => {
                     self.bytes_used = frame.position.offset() + frame.frame_bytes;
                     self.damaged += u64::from(!frame.body_good);
                     if !frame.is_system() && frame.body_good {
@@ -430,7 +430,7 @@ impl SegmentInfo {
                         self.entries += 1;
                     }
                 }
-                Item::Damage(_) => self.damaged += 1,
+                Lent::Damage(_) => self.damaged += 1,
             }
         }
         Ok(())
@@ -545,13 +545,8 @@ fn unknown_parts(reader: &Reader, compacted: &Compacted) -> Result<Vec<Row>> {
 }
 
 /// The index of a segment or a part, if there is one that is about it.
-fn index_of(reader: &Reader, header: &SegmentHeader, cover: Option<&Cover>) -> Option<SealedIndex> {
-    let (directory, store) = (&**reader.directory(), reader.store_id());
-    let index = SealedIndex::open(directory, store, header.number, header.salt).ok()?;
-    let entries = cover.and_then(|cover| cover.part).map(|part| part.entries);
-    let is_of_it = header.number & PART == 0
-        || index.layout.end == header.bytes && entries == Some(u64::from(index.count()));
-    is_of_it.then_some(index)
+fn index_of(reader: &Reader, header: &SegmentHeader, cover: Option<&Cover>) -> Option<IndexSum> {
+    IndexSum::of(&**reader.directory(), reader.store_id(), header, cover)
 }
 
 fn starts_with_zeros(directory: &dyn Directory, header: &SegmentHeader) -> bool {

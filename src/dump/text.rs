@@ -122,7 +122,17 @@ pub fn rfc3339(nanoseconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = civil(days);
     let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}.{fraction:09}Z", second % 60)
+    let numbers = [year, month, day, hour, minute, second % 60, fraction];
+    let places = [0..4, 5..7, 8..10, 11..13, 14..16, 17..19, 20..29];
+    let mut text = *b"0000-00-00T00:00:00.000000000Z";
+    // Every line of every entry has one, and `format!` is slow for it.
+    for (place, mut number) in places.into_iter().zip(numbers) {
+        for digit in text.get_mut(place).unwrap_or_default().iter_mut().rev() {
+            *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
+    }
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }
 
 /// Year, month and day of a number of days since 1970-01-01.

@@ -11,23 +11,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use zerocopy::FromBytes;
-
-use crate::disk::{Access, Directory, File};
-use crate::dump::frame::FrameInfo;
+use crate::disk::{Access, Directory};
+use crate::dump::frame::{Copied, FrameInfo};
 use crate::error::{Error, Result};
 use crate::format::compacted::Cover;
-use crate::format::frame::{FRAME_BYTES, Found, Frame, FrameHeader};
+use crate::format::frame::{Found, Frame};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, Position, StoreId};
 use crate::journal::opening::read_manifest;
+use crate::journal::verify::window::Window;
+use crate::log::grid::{GRID, zeros_at};
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
-
-/// Frames begin on a grid of so many bytes.
-const GRID: usize = 8;
-const _: () = assert!(GRID as u64 == FRAME_ALIGN);
 
 /// What stands next in the log.
 #[derive(Clone, Debug)]
@@ -35,6 +31,15 @@ const _: () = assert!(GRID as u64 == FRAME_ALIGN);
 pub enum Item {
     /// A frame. Its header is good; [`FrameInfo::body_good`] may still be false.
     Frame(FrameInfo),
+    /// A place where no frame validates.
+    Damage(Damage),
+}
+
+/// As [`Item`], lent: the next one takes its memory.
+#[derive(Debug)]
+pub enum Lent<'a> {
+    /// A frame.
+    Frame(&'a FrameInfo),
     /// A place where no frame validates.
     Damage(Damage),
 }
@@ -123,14 +128,29 @@ pub struct Frames {
     last_seq: Option<u64>,
     /// Damage whose extent the next good frame tells.
     pending: Option<Damage>,
-    queue: VecDeque<Item>,
+    /// Damage that is shown before the frame that told its extent.
+    queue: VecDeque<Damage>,
+    /// The frame that was read last.
+    frame: FrameInfo,
+    /// It is to be shown yet.
+    is_next: bool,
+    copied: Copied,
     resume: Position,
+}
+
+/// What is to be shown.
+enum Next {
+    /// The frame that was read last.
+    Frame,
+    Damage(Damage),
 }
 
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        Self { directory, store, stretches, walk: None, last_seq: None, pending: None, queue, resume }
+        let (frame, is_next, copied) = (FrameInfo::empty(), false, Copied::All);
+        let (walk, last_seq, pending) = (None, None, None);
+        Self { directory, store, stretches, walk, last_seq, pending, queue, frame, is_next, copied, resume }
     }
 
     /// Where a later walk goes on behind this one, which was read to its end; see
@@ -140,23 +160,52 @@ impl Frames {
         self.resume
     }
 
-    fn step(&mut self) -> Result<Option<Item>> {
+    /// For those who count: the metadata and the payload of entries stay empty. They are judged all the same.
+    #[must_use]
+    pub fn heads(mut self) -> Self {
+        self.copied = Copied::Head;
+        self
+    }
+
+    /// As [`next`](Iterator::next), and keeps the memory of the frame for the next one.
+    pub fn lend(&mut self) -> Option<Result<Lent<'_>>> {
+        match self.advance() {
+            Ok(None) => None,
+            Ok(Some(Next::Frame)) => Some(Ok(Lent::Frame(&self.frame))),
+            Ok(Some(Next::Damage(damage))) => Some(Ok(Lent::Damage(damage))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Next>> {
+        let next = self.step();
+        if next.is_err() {
+            self.stretches.clear();
+            self.walk = None;
+        }
+        next
+    }
+
+    fn step(&mut self) -> Result<Option<Next>> {
         loop {
-            if let Some(item) = self.queue.pop_front() {
-                return Ok(Some(item));
+            if let Some(damage) = self.queue.pop_front() {
+                return Ok(Some(Next::Damage(damage)));
+            }
+            if std::mem::take(&mut self.is_next) {
+                return Ok(Some(Next::Frame));
             }
             let Some(walk) = &mut self.walk else {
                 let Some(stretch) = self.stretches.pop_front() else {
-                    return Ok(self.pending.take().map(Item::Damage));
+                    return Ok(self.pending.take().map(Next::Damage));
                 };
                 self.walk = self.enter(stretch)?;
                 continue;
             };
-            let step = walk.step();
+            let step = walk.step(&mut self.frame, self.copied);
             let (number, at, ended, part) = (walk.number, walk.at, walk.ended, walk.part);
             match (step.map_err(|e| self.io(number, e))?, part) {
-                (Step::Frame(frame), None) => self.take(frame),
-                (Step::Frame(frame), Some(_)) => self.take_kept(frame),
+                (Step::Frame, None) => self.take(),
+                (Step::Frame, Some(_)) => self.take_kept(),
                 (Step::Bad { offset, next_good, what }, _) => self.damaged(number, offset, next_good, what),
                 (Step::End, Some(part)) => {
                     self.leave_part(number, at, part);
@@ -227,9 +276,9 @@ impl Frames {
                 damage.first_seq = seq.saturating_add(1);
             }
             damage.last_seq = seq.max(damage.first_seq.saturating_sub(1));
-            self.queue.push_back(Item::Damage(damage));
+            self.queue.push_back(damage);
         } else if let Some(last) = self.last_seq.filter(|last| *last < seq) {
-            self.queue.push_back(Item::Damage(Damage {
+            self.queue.push_back(Damage {
                 segment: place.segment(),
                 offset: place.offset(),
                 next_good: Some(place.offset()),
@@ -238,7 +287,7 @@ impl Frames {
                 lost_from: place.offset(),
                 what: "entries are missing before this frame".to_owned(),
                 unreadable: false,
-            }));
+            });
         }
         self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq));
     }
@@ -247,7 +296,7 @@ impl Frames {
     fn leave(&mut self, cover: &Cover) {
         if let Some(mut damage) = self.pending.take() {
             damage.last_seq = cover.last_seq;
-            self.queue.push_back(Item::Damage(damage));
+            self.queue.push_back(damage);
         }
         self.last_seq = Some(self.last_seq.unwrap_or(0).max(cover.last_seq));
         self.resume = Position::new(cover.last + 1, 0);
@@ -259,7 +308,7 @@ impl Frames {
         let is_all_there = is_whole && entries >= kept;
         match self.pending.take() {
             // What does not validate is no entry.
-            Some(damage) if is_all_there => self.queue.push_back(Item::Damage(damage)),
+            Some(damage) if is_all_there => self.queue.push_back(damage),
             None if is_whole && !is_all_there => {
                 self.damaged(number, at, None, &format!("{entries} of {kept} entries are there"));
             }
@@ -269,39 +318,40 @@ impl Frames {
     }
 
     /// A frame of a part: what is missing before it was dropped, unless a bad place was met on the way.
-    fn take_kept(&mut self, frame: FrameInfo) {
+    fn take_kept(&mut self) {
+        let (seq, seq_before, is_system) = (self.frame.seq, self.frame.seq_before(), self.frame.is_system());
         let before = self.last_seq.unwrap_or(0);
         if let Some(mut damage) = self.pending.take() {
-            damage.last_seq = frame.seq_before();
-            self.queue.push_back(Item::Damage(damage));
+            damage.last_seq = seq_before;
+            self.queue.push_back(damage);
             if let Some(walk) = &mut self.walk {
                 // How many are missing is said by now.
                 walk.part = walk.part.map(|part| Kept { is_whole: false, ..part });
             }
         }
-        if frame.is_system() {
-            self.queue.push_back(Item::Frame(frame));
-        } else if frame.seq > before {
-            self.last_seq = Some(frame.seq);
-            self.queue.push_back(Item::Frame(frame));
+        self.is_next = is_system || seq > before;
+        if !is_system && seq > before {
+            self.last_seq = Some(seq);
         }
     }
 
     /// A good frame says how much is lost before it.
-    fn take(&mut self, frame: FrameInfo) {
+    fn take(&mut self) {
+        let frame = &self.frame;
         let is_preamble = frame.system() == Some(System::Preamble) && frame.body_good;
         let preamble = is_preamble.then(|| Preamble::read(&frame.payload)).flatten();
         // A repair says how many it could not save: those are not lost now.
         let saved = preamble.map_or(frame.seq_before(), |preamble| preamble.next_seq.saturating_sub(1));
         let expected = saved.saturating_sub(preamble.map_or(0, |preamble| preamble.lost));
-        self.reach(frame.position, expected);
-        self.last_seq = Some(saved + u64::from(!frame.is_system()));
-        self.queue.push_back(Item::Frame(frame));
+        let (position, is_system) = (frame.position, frame.is_system());
+        self.reach(position, expected);
+        self.last_seq = Some(saved + u64::from(!is_system));
+        self.is_next = true;
     }
 
     fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, what: &str) {
         // Nothing good came between: one hole over two segments stays two lines.
-        self.queue.extend(self.pending.take().map(Item::Damage));
+        self.queue.extend(self.pending.take());
         let last = self.last_seq.unwrap_or(0);
         let what = what.to_owned();
         self.pending = Some(Damage {
@@ -325,12 +375,11 @@ impl Iterator for Frames {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.step();
-        if item.is_err() {
-            self.stretches.clear();
-            self.walk = None;
-        }
-        item.transpose()
+        let next = self.advance().transpose()?;
+        Some(next.map(|next| match next {
+            Next::Frame => Item::Frame(std::mem::replace(&mut self.frame, FrameInfo::empty())),
+            Next::Damage(damage) => Item::Damage(damage),
+        }))
     }
 }
 
@@ -357,16 +406,20 @@ struct Kept {
     is_whole: bool,
 }
 
-#[allow(clippy::large_enum_variant, reason = "there is one at a time, and nearly all are frames")]
 enum Step {
-    Frame(FrameInfo),
-    Bad { offset: u64, next_good: Option<u64>, what: &'static str },
+    /// A frame, which was read into the place for it.
+    Frame,
+    Bad {
+        offset: u64,
+        next_good: Option<u64>,
+        what: &'static str,
+    },
     End,
 }
 
 impl Walk {
-    fn step(&mut self) -> io::Result<Step> {
-        if self.ended || self.at >= self.window.until {
+    fn step(&mut self, info: &mut FrameInfo, copied: Copied) -> io::Result<Step> {
+        if self.ended || self.at >= self.window.until() {
             return Ok(Step::End);
         }
         let position = Position::new(self.number, self.at);
@@ -375,8 +428,8 @@ impl Walk {
             Found::DoesNotFit => "a frame longer than its segment",
             Found::Frame(frame) if frame.head_is_good(self.salt, position) => {
                 let batch = *self.batch.get_or_insert(self.at);
-                let info =
-                    FrameInfo::of(&frame, self.salt, position, Some(Position::new(self.number, batch)));
+                info.read(&frame, position, Some(Position::new(self.number, batch)), copied);
+                info.head_good = true;
                 self.at += info.frame_bytes;
                 if !info.more {
                     self.batch = None;
@@ -385,12 +438,12 @@ impl Walk {
                 if let Some(part) = &mut self.part {
                     part.entries += u64::from(!info.is_system());
                 }
-                return Ok(Step::Frame(info));
+                return Ok(Step::Frame);
             }
             Found::Frame(_) => "a frame's header does not match its checksum",
         };
         let next_good = self.next_good(self.at + FRAME_ALIGN)?;
-        let offset = std::mem::replace(&mut self.at, next_good.unwrap_or(self.window.until));
+        let offset = std::mem::replace(&mut self.at, next_good.unwrap_or(self.window.until()));
         self.batch = None;
         if next_good.is_none() && self.ends == Ends::Anywhere {
             return Ok(Step::End);
@@ -400,76 +453,17 @@ impl Walk {
 
     /// The next place on the eight-byte grid where a whole frame validates.
     fn next_good(&mut self, from: u64) -> io::Result<Option<u64>> {
-        let rest = self.window.rest(from)?;
-        let mut at = 0;
-        while let Some(place) = rest.get(at..).filter(|place| !place.is_empty()) {
-            let offset = from + at as u64;
-            let position = Position::new(self.number, offset);
+        let mut at = from;
+        while at < self.window.until() {
+            let place = self.window.frame(at)?;
             if let Found::Frame(frame) = Frame::find(place)
-                && frame.is_good(self.salt, position)
+                && frame.is_good(self.salt, Position::new(self.number, at))
             {
-                return Ok(Some(offset));
+                return Ok(Some(at));
             }
-            at += zeros(place).max(GRID);
+            at += zeros_at(place).max(GRID) as u64;
         }
         Ok(None)
-    }
-}
-
-/// How many bytes of zeros stand at the start, in whole pieces of eight.
-fn zeros(bytes: &[u8]) -> usize {
-    let words = bytes.chunks_exact(GRID);
-    words.take_while(|word| word.iter().all(|byte| *byte == 0)).count() * GRID
-}
-
-/// A piece of a file in memory.
-#[derive(Debug)]
-pub(crate) struct Window {
-    file: Arc<dyn File>,
-    until: u64,
-    base: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    /// So much is read at a time.
-    const PIECE: u64 = 1 << 20;
-
-    pub(crate) fn new(file: Arc<dyn File>, until: u64) -> Self {
-        Self { file, until, base: 0, bytes: Vec::new() }
-    }
-
-    pub(crate) fn until(&self) -> u64 {
-        self.until
-    }
-
-    /// The bytes from `at`, enough for the frame that stands there if it fits.
-    pub(crate) fn frame(&mut self, at: u64) -> io::Result<&[u8]> {
-        let head = self.from(at, FRAME_BYTES as u64)?;
-        let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
-        self.from(at, length as u64)
-    }
-
-    fn rest(&mut self, at: u64) -> io::Result<&[u8]> {
-        self.from(at, self.until.saturating_sub(at))
-    }
-
-    /// The bytes from `at`: `need` of them, or all there are.
-    pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
-        let left = self.until.saturating_sub(at);
-        let need = need.min(left);
-        let held = self.base..self.base + self.bytes.len() as u64;
-        if at < held.start || at + need > held.end {
-            let size = usize::try_from(need.max(Self::PIECE).min(left)).unwrap_or(usize::MAX);
-            // Emptied first: a read that fails leaves no bytes of another place behind.
-            self.bytes.clear();
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.resize(size, 0);
-            self.file.read_at(&mut bytes, at)?;
-            (self.base, self.bytes) = (at, bytes);
-        }
-        let start = usize::try_from(at - self.base).unwrap_or(usize::MAX);
-        Ok(self.bytes.get(start..).unwrap_or_default())
     }
 }
 

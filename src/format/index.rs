@@ -21,6 +21,8 @@
 //! seqs      u64 a user frame, by ordinal
 //! ```
 
+use std::ops::Range;
+
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -211,20 +213,38 @@ impl Layout {
     ///
     /// `Corrupt` for anything that does not fit the segment (`number`, `salt`) or itself.
     pub(crate) fn read(bytes: &[u8], store: StoreId, number: u32, salt: u64) -> Result<Self> {
-        let header = FileHeader::read_of(bytes, FileType::Index, store)?;
+        let (layout, expected) = Self::of_header(bytes, bytes.len(), store, number, salt)?;
+        let crc = checksum::crc(&[bytes.get(HEADER_BYTES..).unwrap_or_default()]);
+        if expected != crc {
+            return Err(Error::corrupt("read an index: checksum of the body"));
+        }
+        Ok(layout)
+    }
+
+    /// As [`read`](Self::read), from the header of a file of so many bytes. The body is not looked at; what its
+    /// checksum should be comes with the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub(crate) fn of_header(
+        head: &[u8],
+        length: usize,
+        store: StoreId,
+        number: u32,
+        salt: u64,
+    ) -> Result<(Self, u32)> {
+        let header = FileHeader::read_of(head, FileType::Index, store)?;
         let bad = |what: &str| Error::corrupt(format!("read an index: {what}"));
         if header.number.get() != u64::from(number) || header.salt.get() != salt {
             return Err(bad("of another segment").sides(number, header.number));
         }
         let layout = Self::from_counts(&header, number & PART != 0).ok_or_else(|| bad("counts overflow"))?;
-        if layout.total != bytes.len() {
-            return Err(bad("length").sides(layout.total, bytes.len()));
+        if layout.total != length {
+            return Err(bad("length").sides(layout.total, length));
         }
-        let crc = checksum::crc(&[bytes.get(HEADER_BYTES..).unwrap_or_default()]);
-        if header.word(LIFE_AND_CRC) & u64::from(u32::MAX) != u64::from(crc) {
-            return Err(bad("checksum of the body"));
-        }
-        Ok(layout)
+        let crc = u32::try_from(header.word(LIFE_AND_CRC) & u64::from(u32::MAX)).unwrap_or_default();
+        Ok((layout, crc))
     }
 
     fn from_counts(header: &FileHeader, is_part: bool) -> Option<Self> {
@@ -260,6 +280,11 @@ impl Layout {
             seqs,
             total,
         })
+    }
+
+    /// Where in the file the counts of the kinds stand.
+    pub(crate) fn kinds_place(&self) -> Range<usize> {
+        self.kinds..self.system
     }
 
     /// Where in the file the place of a user frame stands.

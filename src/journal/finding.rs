@@ -14,8 +14,8 @@ use crate::format::lock::Holder;
 pub enum Check {
     /// Headers, the manifest, the checksums of the derived files, and the end of the log.
     Quick,
-    /// Every frame, and whether the derived files say what the log says. Takes memory for the
-    /// largest segment and for each entity.
+    /// Every frame, and whether the derived files say what the log says. Takes memory for each entity
+    /// and the largest index, and for a whole segment where there is something wrong with one.
     Full,
 }
 

@@ -29,6 +29,7 @@ use crate::journal::repair::salvage;
 use crate::journal::subscriber::Start;
 use crate::journal::subscriber::SubscribeOptions;
 use crate::journal::verify::examine;
+use crate::journal::verify::straight_tests::is_as_in_memory;
 use crate::journal::view::View;
 use crate::options::Options;
 
@@ -175,9 +176,7 @@ fn survives(what: &str, files: &Files) {
             look(&view);
         }
         let directory = MemoryDirectory::with(files.clone(), None);
-        for check in [Check::Quick, Check::Full] {
-            let _ = examine(&directory, check);
-        }
+        is_as_in_memory(&directory, what);
         let target = Arc::new(MemoryDirectory::new());
         let empty = EmptyTarget::on(Arc::clone(&target) as _, "repair").unwrap();
         if salvage(&directory, empty, &|| true).is_ok() {

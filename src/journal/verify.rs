@@ -4,26 +4,33 @@
 //! a mapping, so that a bad sector is a finding and not a signal; beside a live writer, whose
 //! unfinished tail is in progress and not damaged; and on a store that is damaged in any way.
 //!
-//! The log is walked by the same recovery that opens a store, with the purpose of salvage; what
+//! The log is walked by the same recovery that opens a store, with the purpose of salvage, and as far
+//! as nothing is wrong with it through a window, in little memory; what
 //! stands here is what an opening takes for granted: that the histories are dense, that the
 //! preambles restate what was said before, and that the derived files say what the log says.
 
 mod beside;
+mod indexed;
 mod kept;
+#[cfg(test)]
+mod moving_tests;
 mod state;
+mod straight;
+#[cfg(test)]
+pub(crate) mod straight_tests;
+pub(crate) mod window;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
 use crate::error::{Error, Result};
-use crate::format::compacted::Compacted;
 use crate::format::cursor::CursorState;
 use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::header::{FileHeader, FileType};
-use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount, Layout};
+use crate::format::index::{IndexParts, Layout};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -31,16 +38,19 @@ use crate::id::{EntryAt, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::entities::Known;
 use crate::index::entity_file::EntityFile;
-use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::opening::read_manifest;
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
+use crate::journal::verify::indexed::{Entities, Entity, InSegment};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
+use crate::journal::verify::straight::recover_in_pieces;
+use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::{Covered, End, Purpose, Visitor};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 
@@ -65,6 +75,38 @@ pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Resu
 }
 
 pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
+    examine_by(directory, check, |store, chain, covered, visitor| {
+        recover_in_pieces(directory, store, chain, covered, PIECE, visitor)
+    })
+}
+
+/// Beside a live writer that compacts, files go that were to be looked at: look again so often.
+const LOOKS: usize = 5;
+
+/// As [`examine`], with the log shown by whoever is given: `recover`, or what is to be as good.
+fn examine_by(
+    directory: &dyn Directory,
+    check: Check,
+    mut recover: impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+) -> Result<Verification> {
+    let compacted = || read_manifest(directory).ok().flatten().map(|now| now.compacted);
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let before = compacted();
+        let found = look(directory, check, &mut recover);
+        let is_well = found.as_ref().is_ok_and(|found| found.verdict == Verdict::Valid);
+        if is_well || looks == LOOKS || compacted() == before {
+            return found;
+        }
+    }
+}
+
+fn look(
+    directory: &dyn Directory,
+    check: Check,
+    recover: &mut impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+) -> Result<Verification> {
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let Identity { store, manifest, compacted } = identify(directory, &names)?;
     let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
@@ -97,7 +139,7 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
     checking.open_entities(&names);
-    let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
+    let end = recover(store, &chain, covered, &mut checking)?;
     checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;
@@ -228,42 +270,13 @@ struct Checking<'a> {
     findings: Vec<Finding>,
     counts: Counts,
     registry: Registry,
-    entities: HashMap<EntityHash, Known>,
+    entities: Entities,
     /// Entries are missing before here: a history may have a hole.
     holes: bool,
     entity_file: Option<EntityFile>,
     segment: Option<InSegment>,
     kept: Kept,
     met: state::Met,
-}
-
-/// The segment that is being read.
-struct InSegment {
-    segment: Arc<Segment>,
-    index: IndexFile,
-    /// What the index should say.
-    parts: IndexParts,
-    entities: HashMap<EntityHash, InIndex>,
-    kinds: HashMap<u16, u32>,
-    keyed: KeyedReader,
-    /// The last frame about each cursor, and those before it.
-    cursors: HashMap<String, u32>,
-    superseded: HashSet<u32>,
-    /// Where the last frame ends.
-    end: u64,
-    whole: bool,
-    /// What the log said of itself before, until the preamble has restated it.
-    to_restate: Option<(Registry, Registry)>,
-    /// What stood right before it was compacted.
-    is_behind_a_cover: bool,
-    /// The cursors that the preamble says were retired, on a disk that was full then.
-    retired: HashSet<String>,
-}
-
-struct InIndex {
-    first_generation: u64,
-    previous_segment: u32,
-    members: Vec<u32>,
 }
 
 impl<'a> Checking<'a> {
@@ -276,7 +289,7 @@ impl<'a> Checking<'a> {
             findings,
             counts: Counts::default(),
             registry: Registry::default(),
-            entities: HashMap::new(),
+            entities: Entities::default(),
             holes: check == Check::Quick,
             entity_file: None,
             segment: None,
@@ -320,7 +333,7 @@ impl<'a> Checking<'a> {
             let finding = Finding::new(Severity::Derived, name, "how many entities there are").at(0);
             self.findings.push(finding.sides(self.entities.len(), file.entities));
         }
-        let wrong = self.entities.iter().filter_map(|(hash, known)| {
+        let wrong = self.entities.iter().filter_map(|(hash, Entity { known, .. })| {
             let found = file.find(*hash).ok().flatten();
             let is_as_it_was = |found: Known| {
                 // Where an entry stood before it was moved is as good; so is one that was dropped for a newer
@@ -395,7 +408,17 @@ impl<'a> Checking<'a> {
             let expected = "a kind that was registered before".into();
             self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));
         }
-        let before = self.entities.insert(hash, Known { generation, newest });
+        let entity = self.entities.entry(hash);
+        let before = match &entity {
+            Entry::Occupied(entity) => Some(entity.get().known),
+            Entry::Vacant(_) => None,
+        };
+        let entity = entity.or_insert(Entity::NEW);
+        entity.known = Known { generation, newest };
+        let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
+        if let Some(here) = here {
+            here.entry(position, frame, hash, entity, before);
+        }
         let follows = match (before, header.has(flag::FIRST)) {
             (None, is_first) => is_first || self.holes || self.kept.may_miss(kind),
             (Some(known), true) => generation > known.generation,
@@ -410,18 +433,6 @@ impl<'a> Checking<'a> {
                 |known| format!("generation {}", known.generation.saturating_add(1)),
             );
             self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
-        }
-        let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
-        if let Some(here) = here {
-            here.parts.offsets.push(units(position.offset()));
-            *here.kinds.entry(kind).or_default() += 1;
-            let in_index = here.entities.entry(hash).or_insert_with(|| InIndex {
-                first_generation: generation,
-                previous_segment: before.map_or(0, |known| known.newest.segment()),
-                members: Vec::new(),
-            });
-            in_index.members.push(newest.ordinal());
-            here.parts.keyed.extend(here.keyed.frame(frame));
         }
     }
 
@@ -517,20 +528,17 @@ impl<'a> Checking<'a> {
         let Some(here) = self.segment.take() else { return };
         let name = index_format::file_name(here.segment.number());
         let comparable = here.whole && !self.holes && self.check == Check::Full;
-        let (error, bytes) = match &here.index {
+        let error = match &here.index {
             IndexFile::None => return,
             IndexFile::Good(layout, _) if layout.end > here.end && here.whole => {
                 let finding = Finding::new(Severity::Derived, name, "how much of the segment it covers");
                 self.findings.push(finding.at(0).sides(format!("at most {}", here.end), layout.end));
                 return;
             }
-            IndexFile::Good(_, bytes) => (None, bytes.clone()),
-            IndexFile::Bad(error, bytes) => {
-                (Some(Finding::of_error(Severity::Derived, &*name, error)), bytes.clone())
-            }
+            IndexFile::Good(..) => None,
+            IndexFile::Bad(error, _) => Some(Finding::of_error(Severity::Derived, &*name, error)),
         };
-        let compacted = self.kept.compacted.clone();
-        let expected = here.expected_index(self.store, &compacted);
+        let (expected, bytes) = here.expected_index(self.store, &self.kept.compacted);
         let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
         let differs = differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64;
         match error {
@@ -545,49 +553,13 @@ impl<'a> Checking<'a> {
     }
 }
 
-impl InSegment {
-    /// How far the index goes, or should.
-    fn covered_end(&self) -> u64 {
-        match &self.index {
-            IndexFile::Good(layout, _) => layout.end,
-            _ => u64::MAX,
-        }
-    }
-
-    /// The index as it should be. Where an entity's entries before it were compacted it may name the segment
-    /// in which they stood.
-    fn expected_index(mut self, store: StoreId, compacted: &Compacted) -> Vec<u8> {
-        let named = |hash: EntityHash| match &self.index {
-            IndexFile::Good(layout, bytes) => {
-                let named = layout.find(bytes, hash).map(EntityRecord::previous_segment);
-                named.filter(|number| compacted.covering(*number).is_some())
-            }
-            _ => None,
-        };
-        for (hash, entity) in &mut self.entities {
-            entity.previous_segment = named(*hash).unwrap_or(entity.previous_segment);
-        }
-        self.parts.end = self.covered_end().min(self.end);
-        self.parts.system.retain(|at| !self.superseded.contains(at));
-        let mut entities: Vec<_> = self.entities.into_iter().collect();
-        entities.sort_unstable_by_key(|(hash, _)| *hash);
-        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-        for (hash, InIndex { first_generation, previous_segment, members }) in entities {
-            let start = count(self.parts.members.len());
-            let record =
-                EntityRecord::new(hash, first_generation, start, count(members.len()), previous_segment);
-            self.parts.entities.push(record);
-            self.parts.members.extend(members);
-        }
-        self.parts.kinds =
-            self.kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames)).collect();
-        self.parts.kinds.sort_unstable_by_key(|count| count.kind.get());
-        self.parts.encode(store)
-    }
-}
-
 impl Visitor for Checking<'_> {
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        let is_here = |here: &InSegment| here.segment.number() == segment.number() && here.end == from;
+        if self.segment.as_ref().is_some_and(is_here) {
+            // Recovery goes on with it where there was a doubt.
+            return Ok(());
+        }
         self.look_at_a_beginning_that_never_came();
         self.leave_segment();
         let (number, salt) = (segment.number(), segment.header.salt);
@@ -605,21 +577,10 @@ impl Visitor for Checking<'_> {
             self.registry.begin_anew();
         }
         let before = self.registry.clone();
-        self.segment = Some(InSegment {
-            segment: Arc::clone(segment),
-            index,
-            parts,
-            entities: HashMap::new(),
-            kinds: HashMap::new(),
-            keyed: KeyedReader::default(),
-            cursors: HashMap::new(),
-            superseded: HashSet::new(),
-            end: from,
-            whole: from == FIRST_FRAME,
-            to_restate: (from == FIRST_FRAME).then(|| (before, Registry::default())),
-            is_behind_a_cover: self.kept.is_behind_a_cover,
-            retired: HashSet::new(),
-        });
+        let mut here = InSegment::new(Arc::clone(segment), index, parts, from);
+        here.to_restate = (from == FIRST_FRAME).then(|| (before, Registry::default()));
+        here.is_behind_a_cover = self.kept.is_behind_a_cover;
+        self.segment = Some(here);
         Ok(())
     }
 

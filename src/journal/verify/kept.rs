@@ -13,6 +13,7 @@ use crate::index::EntityHasher;
 use crate::index::entities::Known;
 use crate::index::part::read_part;
 use crate::journal::finding::{Finding, Severity};
+use crate::journal::verify::indexed::Entity;
 use crate::journal::verify::{Checking, IndexFile, read_index_with};
 use crate::log::chain::Chain;
 use crate::log::part::open_part_file;
@@ -77,7 +78,8 @@ impl Checking<'_> {
         let newest = EntryAt::new(here.cover.last, here.ordinal);
         here.ordinal += 1;
         let hash = self.hasher.hash(kind, frame.key());
-        let before = self.entities.insert(hash, Known { generation, newest });
+        let before =
+            self.entities.insert(hash, Entity::kept(Known { generation, newest })).map(|before| before.known);
         let follows = before.is_none_or(|known| generation > known.generation);
         let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
         let may_have_gaps = self.kept.compacted.floor(kind) > 0;

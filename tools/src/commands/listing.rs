@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
-use esker::dump::{FrameInfo, Item, Payload, Value, key_text, rfc3339};
+use esker::dump::{FrameInfo, Lent, Payload, Value, key_text, rfc3339};
 use esker::{Codec, Keep, KindId, Owner, Region, Seq, View};
 use serde::Serialize;
 use serde_json::json;
@@ -84,18 +84,20 @@ pub(crate) fn optional(number: Option<u64>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }
 
-/// Shows every whole entry and every registration to `see`; answers how much damage was met.
+/// Shows every whole entry, without metadata and payload, and every registration to `see`; answers how much damage was
+/// met.
 pub(crate) fn over_all(opened: &Opened, output: &mut Output, mut see: impl FnMut(&FrameInfo)) -> Result<u64> {
     let mut damaged = 0;
-    for item in opened.survey.frames() {
+    let mut frames = opened.survey.frames().heads();
+    while let Some(item) = frames.lend() {
         match item? {
-            Item::Frame(frame) if frame.body_good => see(&frame),
-            Item::Frame(frame) => {
+            Lent::Frame(frame) if frame.body_good => see(frame),
+            Lent::Frame(frame) => {
                 damaged += 1;
                 opened.tells((frame.position.segment(), frame.position.offset()));
-                super::dump::report_content(&frame, output)?;
+                super::dump::report_content(frame, output)?;
             }
-            Item::Damage(damage) => {
+            Lent::Damage(damage) => {
                 damaged += 1;
                 opened.tells((damage.segment, damage.offset));
                 store::report(&damage, output)?;
@@ -263,21 +265,29 @@ struct EntityLine {
 pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.store.path, "entities", output)?;
     args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
-    let mut sums: HashMap<(KindId, Vec<u8>), EntitySum> = HashMap::new();
+    let mut sums: HashMap<KindId, HashMap<Vec<u8>, EntitySum>> = HashMap::new();
     let is_wanted = |kind| {
         args.kind.as_ref().is_none_or(|pattern| pattern.matches_kind(&opened.dump.kind_name(kind), kind))
     };
     let damaged = over_all(&opened, output, |frame| {
         let Some(kind) = frame.kind.filter(|kind| is_wanted(*kind)) else { return };
-        let sum = sums.entry((kind, frame.key.clone())).or_default();
+        let of_kind = sums.entry(kind).or_default();
+        // A key is copied where it is met first.
+        let sum = match of_kind.get_mut(&frame.key) {
+            Some(sum) => sum,
+            None => of_kind.entry(frame.key.clone()).or_default(),
+        };
         sum.entries += 1;
         sum.bytes += frame.frame_bytes;
         sum.generation = frame.generation.map_or(0, u64::from);
         sum.last_seq = frame.seq;
         sum.last = frame.time;
     })?;
+    let of_kinds = sums.into_iter();
+    let mut sums: Vec<_> = of_kinds
+        .flat_map(|(kind, sums)| sums.into_iter().map(move |(key, sum)| ((kind, key), sum)))
+        .collect();
     let count = sums.len();
-    let mut sums: Vec<_> = sums.into_iter().collect();
     // The last write decides between equals, so that the same store gives the same list.
     sums.sort_unstable_by_key(|(_, sum)| {
         let first = match args.sort {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::ops::RangeInclusive;
 
 use anyhow::Result;
-use esker::dump::{Dump, FrameInfo, Item, Payload, Survey, Value};
+use esker::dump::{Dump, FrameInfo, Lent, Payload, Survey, Value};
 use esker::{Damage, Position, Reader, Seq};
 use serde::Serialize;
 use serde_json::json;
@@ -138,9 +138,15 @@ fn entry(frame: &FrameInfo, dump: &Dump, out: &mut dyn Write) -> Result<()> {
     Ok(line(out, &Entry::of(frame, &kind.name))?)
 }
 
+/// Of most lines.
+const LINE_BYTES: usize = 512;
+
 fn line(out: &mut dyn Write, line: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
+    // At once: a writer is asked for each of its small pieces else.
+    let mut bytes = Vec::with_capacity(LINE_BYTES);
+    serde_json::to_writer(&mut bytes, line)?;
+    bytes.push(b'\n');
+    out.write_all(&bytes)
 }
 
 impl Summary {
@@ -165,11 +171,12 @@ fn last(survey: &Survey) -> Result<Last> {
     let kinds = Dump::default();
     for segment in survey.log().rev() {
         let mut last = None::<Last>;
-        for item in survey.frames_of(segment) {
-            let Item::Frame(frame) = item? else { continue };
+        let mut frames = survey.frames_of(segment).heads();
+        while let Some(item) = frames.lend() {
+            let Lent::Frame(frame) = item? else { continue };
             let last = last.get_or_insert_default();
             last.seq = last.seq.max(frame.seq);
-            if let (true, Payload::Value(Value::Map(members))) = (frame.is_system(), kinds.payload(&frame)) {
+            if let (true, Payload::Value(Value::Map(members))) = (frame.is_system(), kinds.payload(frame)) {
                 last.forgot |= members.iter().any(|(name, value)| {
                     *name == Value::Text("forgot".to_owned()) && *value == Value::Bool(true)
                 });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use esker::dump::{FrameInfo, Item, SegmentInfo, SegmentState, rfc3339};
+use esker::dump::{FrameInfo, Lent, SegmentInfo, SegmentState, rfc3339};
 use esker::{Check, CompactOptions, Compaction, CursorInfo, Damage, KindId, Severity, Verdict, Verification};
 
 use super::counted::{COLUMNS, Columns, Hottest, Liveness, fold, hash_of};
@@ -164,12 +164,15 @@ impl Model {
     /// Measures a store.
     pub(super) fn of(opened: &Opened, check: Check) -> Result<Self> {
         let reader = &opened.reader;
+        // Before anything is counted: it gives back its memory, and what is counted is of a moment after it.
+        let verification = esker::verify(reader.path(), check)?;
         let segments = opened.segments()?;
         let mut walk = Walk::over(&segments, times_of(opened));
-        for item in opened.survey.frames() {
+        let mut frames = opened.survey.frames().heads();
+        while let Some(item) = frames.lend() {
             match item? {
-                Item::Frame(frame) => walk.see(&frame),
-                Item::Damage(damage) => walk.see_damage(&damage),
+                Lent::Frame(frame) => walk.see(frame),
+                Lent::Damage(damage) => walk.see_damage(&damage),
             }
         }
         opened.survey.damage_at_end().iter().for_each(|damage| walk.see_damage(damage));
@@ -186,7 +189,6 @@ impl Model {
             Err(error) if error.is_corruption() => Compaction::default(),
             plan => plan?,
         };
-        let verification = esker::verify(reader.path(), check)?;
         let one_in = walk.liveness.one_in();
         let (entries, bytes) = (walk.entries, walk.bytes);
         let kinds = walk.kinds.len() as u64;

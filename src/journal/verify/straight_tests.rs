@@ -1,0 +1,237 @@
+//! What is read in pieces is what recovery sees, and what is found is the same, whatever is damaged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::compact::policy::CompactOptions;
+use crate::disk::memory::MemoryDirectory;
+use crate::disk::{Access, Directory, read_whole};
+use crate::error::Result;
+use crate::format::frame::Frame;
+use crate::format::system::Keep;
+use crate::id::{KindId, Position};
+use crate::journal::Journal;
+use crate::journal::finding::{Check, Verdict, Verification};
+use crate::journal::identity::identify;
+use crate::journal::opening;
+use crate::journal::record::Record;
+use crate::journal::verify::examine_by;
+use crate::journal::verify::straight::recover_in_pieces;
+use crate::journal::verify::window::PIECE;
+use crate::log::chain::find_chain;
+use crate::log::recovery::{Purpose, Visitor, recover};
+use crate::log::report::Damage;
+use crate::log::segment::Segment;
+use crate::options::Options;
+
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
+
+/// All that a visitor is told, in its order.
+#[derive(Default)]
+struct Seen {
+    lines: Vec<String>,
+    segment: u32,
+}
+
+impl Visitor for Seen {
+    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        // Recovery goes on with a segment that was begun.
+        if std::mem::replace(&mut self.segment, segment.number()) != segment.number() {
+            self.lines.push(format!("segment {} from {from}, last {last_seq}", segment.number()));
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        self.lines.push(format!("{position}: {:?}", frame.to_bytes()));
+        Ok(())
+    }
+
+    fn lost(&mut self, damage: &Damage) {
+        self.lines.push(format!("{damage:?}"));
+    }
+}
+
+pub(super) fn files_of(directory: &MemoryDirectory) -> Files {
+    let read = |name: &str| read_whole(&*directory.open(name, Access::Read).unwrap(), 1 << 20).unwrap();
+    directory.list().unwrap().into_iter().map(|entry| (entry.name.clone(), read(&entry.name))).collect()
+}
+
+/// A store of some segments that was opened twice; as it was before it was closed, and after.
+fn stores() -> [Files; 2] {
+    let directory = Arc::new(MemoryDirectory::new());
+    let options = || Options::new().segment_bytes(4096).background(false);
+    let open = || Journal::of(opening::open(Arc::clone(&directory) as _, options()).unwrap());
+    let append = |journal: &Journal, from: u8| {
+        let kind = journal.kind("note").unwrap();
+        for n in from..from + 30 {
+            let mut batch = journal.batch();
+            let (key, payload) = ([1 + n % 7], [n; 30]);
+            batch.push(Record::new(kind, &key, &payload));
+            batch.push(Record::new(kind, b"shared", &payload[..3]));
+            batch.commit().unwrap();
+        }
+    };
+    let first = open();
+    append(&first, 0);
+    // Compaction keeps it.
+    first.append(Record::new(KindId(1), b"once", b"kept")).unwrap();
+    first.close().unwrap();
+    let second = open();
+    append(&second, 100);
+    let in_use = files_of(&directory);
+    second.close().unwrap();
+    [in_use, files_of(&directory)]
+}
+
+/// The same, behind what compaction kept.
+fn compacted() -> Files {
+    let directory = Arc::new(MemoryDirectory::with(stores()[1].clone(), None));
+    let options = Options::new().segment_bytes(4096).background(false);
+    let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
+    let kind = journal.kind("note").unwrap();
+    journal.keep(kind, Keep::Latest).unwrap();
+    let done = journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+    assert!(done.parts_written > 0, "{done:?}");
+    for n in 0..40 {
+        journal.append(Record::new(kind, &[1 + n % 7], &[n; 90])).unwrap();
+    }
+    files_of(&directory)
+}
+
+/// What is seen of a store, and where it is said to end.
+fn seen(directory: &dyn Directory, piece: Option<u64>) -> Option<(Vec<String>, String)> {
+    let identity = identify(directory, &directory.list().unwrap()).ok()?;
+    let chain = find_chain(directory, identity.store, Purpose::Salvage, &identity.compacted, |_| false);
+    let (chain, mut seen) = (chain.ok()?, Seen::default());
+    let end = match piece {
+        Some(piece) => recover_in_pieces(directory, identity.store, &chain, None, piece, &mut seen),
+        None => recover(directory, identity.store, &chain, None, Purpose::Salvage, &mut seen),
+    };
+    let end = match end {
+        Ok(end) => {
+            let report = (end.report.clean, end.report.cut, end.report.valid_after_hole);
+            format!("{} {} {:?} {} {report:?}", end.position, end.last_seq, end.life, end.sealed)
+        }
+        Err(error) => error.to_string(),
+    };
+    Some((seen.lines, end))
+}
+
+/// What a verification says of a store that is read in such pieces, or in whole segments.
+pub(super) fn found(
+    directory: &dyn Directory,
+    check: Check,
+    piece: Option<u64>,
+) -> Result<Verification, String> {
+    let found = examine_by(directory, check, |store, chain, covered, visitor| match piece {
+        Some(piece) => recover_in_pieces(directory, store, chain, covered, piece, visitor),
+        None => recover(directory, store, chain, covered, Purpose::Salvage, visitor),
+    });
+    found.map_err(|error| error.to_string())
+}
+
+/// Fewer bytes than a header has, than a batch has, and more than any file here.
+pub(super) const PIECES: [u64; 3] = [40, 300, PIECE];
+
+/// Both say the same, to the last finding. Answers whether something was found to be wrong.
+pub(crate) fn is_as_in_memory(directory: &dyn Directory, what: &str) -> bool {
+    let mut is_wrong = false;
+    for check in [Check::Quick, Check::Full] {
+        let whole = found(directory, check, None);
+        for piece in PIECES {
+            assert_eq!(found(directory, check, Some(piece)), whole, "{what}: {check:?}, pieces of {piece}");
+        }
+        is_wrong |= whole.is_ok_and(|found| found.verdict != Verdict::Valid);
+    }
+    is_wrong
+}
+
+/// Changes a file as broken disks, crashes and people do.
+const DAMAGE: [(&str, fn(&mut Vec<u8>, usize)); 5] = [
+    ("a bit", |bytes, at| bytes[at] ^= 0x10),
+    ("zeros", |bytes, at| bytes.iter_mut().skip(at).take(64).for_each(|byte| *byte = 0)),
+    ("noise", |bytes, at| {
+        bytes.iter_mut().skip(at).take(300).for_each(|byte| *byte = byte.wrapping_mul(7) ^ 0xa5)
+    }),
+    ("zeros to the end", |bytes, at| bytes.iter_mut().skip(at).for_each(|byte| *byte = 0)),
+    ("shorter", Vec::truncate),
+];
+
+#[test]
+fn a_whole_store_is_read_in_pieces_to_its_end() {
+    for files in stores() {
+        let directory = MemoryDirectory::with(files, None);
+        let whole = seen(&directory, None);
+        assert!(whole.as_ref().unwrap().0.len() > 120);
+        for piece in PIECES {
+            assert_eq!(seen(&directory, Some(piece)), whole, "pieces of {piece}");
+        }
+    }
+}
+
+#[test]
+fn what_is_read_in_pieces_is_what_recovery_sees() {
+    const EVERY: usize = if cfg!(miri) { 4001 } else { 29 };
+    for files in stores() {
+        let segments = files.iter().filter(|(name, _)| name.ends_with(".seg"));
+        for (name, bytes) in segments {
+            let is_same = |changed: Files, what: &str| {
+                let directory = MemoryDirectory::with(changed, None);
+                let whole = seen(&directory, None);
+                for piece in PIECES {
+                    assert_eq!(seen(&directory, Some(piece)), whole, "{name}: {what}, pieces of {piece}");
+                }
+            };
+            for at in (0..bytes.len()).step_by(EVERY) {
+                let mut changed = files.clone();
+                changed.get_mut(name).unwrap()[at] ^= 1;
+                is_same(changed, &format!("offset {at}"));
+            }
+            let mut without = files.clone();
+            without.remove(name);
+            is_same(without, "missing");
+        }
+    }
+}
+
+#[test]
+fn findings_in_pieces_are_those_of_whole_segments() {
+    const EVERY: usize = if cfg!(miri) { 4001 } else { 83 };
+    for files in stores().into_iter().chain([compacted()]) {
+        assert!(!is_as_in_memory(&MemoryDirectory::with(files.clone(), None), "nothing changed"));
+        for (name, bytes) in &files {
+            let mut wrong = 0;
+            for at in (0..bytes.len()).step_by(EVERY) {
+                for (what, damage) in DAMAGE {
+                    let mut changed = files.clone();
+                    damage(changed.get_mut(name).unwrap(), at);
+                    let directory = MemoryDirectory::with(changed, None);
+                    wrong += usize::from(is_as_in_memory(&directory, &format!("{what} at {at} of {name}")));
+                }
+            }
+            assert!(wrong > 0 || !name.ends_with(".seg"), "nothing that was done to {name} was found");
+        }
+    }
+}
+
+#[test]
+fn findings_in_pieces_are_those_of_whole_segments_where_files_are_not_what_they_were() {
+    for files in stores().into_iter().chain([compacted()]) {
+        let is_same =
+            |changed: Files, what: &str| is_as_in_memory(&MemoryDirectory::with(changed, None), what);
+        for (name, bytes) in &files {
+            let mut without = files.clone();
+            without.remove(name);
+            is_same(without, &format!("without {name}"));
+            let mut longer = files.clone();
+            longer.get_mut(name).unwrap().extend_from_slice(bytes);
+            is_same(longer, &format!("{name} is there twice over"));
+            for other in files.keys().filter(|other| *other != name) {
+                let mut instead = files.clone();
+                instead.insert(other.clone(), bytes.clone());
+                is_same(instead, &format!("{name} in place of {other}"));
+            }
+        }
+    }
+}

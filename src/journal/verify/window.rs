@@ -1,0 +1,91 @@
+//! A piece of a file in memory, which moves over the file.
+
+use std::io;
+use std::sync::Arc;
+
+use zerocopy::FromBytes;
+
+use crate::disk::File;
+use crate::format::frame::{FRAME_BYTES, FrameHeader};
+
+/// So much is read at a time.
+pub(crate) const PIECE: u64 = 1 << 20;
+
+/// A piece of a file in memory.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn File>,
+    until: u64,
+    piece: u64,
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    pub(crate) fn new(file: Arc<dyn File>, until: u64) -> Self {
+        Self::by_pieces(file, until, PIECE)
+    }
+
+    /// As [`new`](Self::new), with pieces of so many bytes, which are never 0.
+    pub(crate) fn by_pieces(file: Arc<dyn File>, until: u64, piece: u64) -> Self {
+        Self { file, until, piece: piece.max(1), base: 0, bytes: Vec::new() }
+    }
+
+    pub(crate) fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// The bytes from `at`, enough for the frame that stands there if it fits.
+    #[inline]
+    pub(crate) fn frame(&mut self, at: u64) -> io::Result<&[u8]> {
+        self.frame_behind(at, at, self.until)
+    }
+
+    /// As [`frame`](Self::frame), with all from `start` on in memory, and nothing behind `until`.
+    #[inline]
+    pub(crate) fn frame_behind(&mut self, start: u64, at: u64, until: u64) -> io::Result<&[u8]> {
+        let until = until.min(self.until);
+        let before = at.saturating_sub(start);
+        let head = self.from_until(start, before + FRAME_BYTES as u64, until)?;
+        let head = usize::try_from(before).ok().and_then(|before| head.get(before..)).unwrap_or_default();
+        let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
+        let all = self.from_until(start, before + length as u64, until)?;
+        Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
+    }
+
+    /// The bytes from `at`: `need` of them or more, or all there are.
+    pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
+        self.from_until(at, need, self.until)
+    }
+
+    #[inline]
+    fn from_until(&mut self, at: u64, need: u64, until: u64) -> io::Result<&[u8]> {
+        let left = until.saturating_sub(at);
+        let need = need.min(left);
+        let held = self.base..self.base + self.bytes.len() as u64;
+        if at < held.start || at + need > held.end {
+            self.read(at, need)?;
+        }
+        let start = usize::try_from(at - self.base).unwrap_or(usize::MAX);
+        let end = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(..end.min(self.bytes.len())).unwrap_or_default();
+        Ok(bytes.get(start..).unwrap_or_default())
+    }
+
+    #[cold]
+    fn read(&mut self, at: u64, need: u64) -> io::Result<()> {
+        let left = self.until.saturating_sub(at);
+        // Twice as much each time that more is needed of the same place.
+        let piece = if need <= self.piece { self.piece } else { need.saturating_mul(2) };
+        let size = usize::try_from(piece.min(left)).unwrap_or(usize::MAX);
+        // Emptied first: a read that fails leaves no bytes of another place behind.
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if size > bytes.capacity() {
+            bytes = Vec::new();
+        }
+        bytes.resize(size, 0);
+        self.file.read_at(&mut bytes, at)?;
+        (self.base, self.bytes) = (at, bytes);
+        Ok(())
+    }
+}
