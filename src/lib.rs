@@ -250,7 +250,7 @@ pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Recor
 pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
-pub use journal::repair::{Repair, repair, repair_while};
+pub use journal::repair::{CursorFate, LostCursor, LostKind, Repair, repair, repair_while};
 pub use journal::stats::{CursorPin, Stats};
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]

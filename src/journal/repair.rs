@@ -8,7 +8,9 @@
 //!
 //! The target becomes a store with its manifest, which is written last.
 
-use std::collections::BTreeMap;
+mod noted;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +21,7 @@ use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
 use crate::format::count::EventCount;
+use crate::format::cursor::CursorState;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
 use crate::format::manifest::{CursorTable, Manifest};
@@ -26,19 +29,22 @@ use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
-use crate::id::{KindId, Position};
+use crate::id::{KindId, Position, StoreId};
 use crate::journal::copying::{Copied, EmptyTarget, GoOn, Numbered, While};
 use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::{EVENTS_PREFIX, Registry, floors_name};
+use crate::journal::repair::noted::Noted;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
 use crate::log::recovery::{Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+pub use crate::journal::repair::noted::{CursorFate, LostCursor, LostKind};
 
 /// What a repair saved, and what it could not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,8 +63,20 @@ pub struct Repair {
     pub bytes: u64,
     /// Kinds kept; one whose registration is lost is named `recovered-` and its number.
     pub kinds: u64,
-    /// Segments written.
+    /// Segments written, as a verification of the new store counts them. Where entries are lost a segment begins, so
+    /// there may be more of them than there were.
     pub segments: u64,
+    /// Segments of the damaged store, as a verification of it counts them: also those of which nothing is left.
+    pub segments_read: u64,
+    /// Parts written: what compaction had kept stands in them.
+    pub parts: u64,
+    /// Cursors kept.
+    pub cursors: u64,
+    /// Cursors that are not there any more, are where they were before, or are there again, as far as the damaged places
+    /// say so. Where nothing of a place is left nobody knows.
+    pub cursors_lost: Vec<LostCursor>,
+    /// Kinds of which the name, or what compaction keeps of them, could not be carried over.
+    pub kinds_lost: Vec<LostKind>,
     /// Entries lost, as far as their numbers tell.
     pub entries_lost: u64,
     /// The first and last Seq of each range that is lost.
@@ -177,7 +195,7 @@ fn copy(
     go_on: GoOn<'_>,
 ) -> Result<Repair> {
     let Identity { store, manifest, mut compacted } = identity;
-    let mut kinds = Kinds::default();
+    let mut kinds = Kinds::of(from, store);
     let last_seq = recover(
         from,
         store,
@@ -192,6 +210,9 @@ fn copy(
     }
 
     let manifest_rebuilt = manifest.is_err();
+    if let Ok(manifest) = &manifest {
+        kinds.learn_table(&manifest.table);
+    }
     let manifest = match manifest {
         Ok(manifest) => Manifest {
             era: era_behind(manifest.era),
@@ -199,6 +220,8 @@ fn copy(
             backup: None,
             // What was kept is appended like everything else.
             compacted: Compacted::default(),
+            // The first preamble restates it: its place is one of the old log.
+            table: CursorTable::default(),
             ..manifest
         },
         // Nobody knows the era: the time is greater than any that was counted up to.
@@ -234,7 +257,10 @@ fn copy(
         (manifest.compacted, done) = kept.finish()?;
     }
     let core = start_anew(to, options, manifest)?;
-    *core.registry.write() = kinds.complete();
+    let registry = kinds.complete();
+    let (cursors_lost, kinds_lost) =
+        (kinds.noted.lost_cursors(&registry), kinds.noted.lost_kinds(&registry, &kinds.nameless()));
+    *core.registry.write() = registry;
     core.writer.lock().forgot |= kinds.forgot;
     let through = compacted.covers.last().map_or(0, |cover| cover.last_seq);
     let mut copying = Copying { core: &core, through, batch: Vec::new(), done };
@@ -261,14 +287,25 @@ fn copy(
         .map_err(|e| Error::io("make the store's name durable", e).at(directory.path()))?;
     let lost: Vec<_> = end.report.damage.iter().map(|damage| (damage.first_seq, damage.last_seq)).collect();
     let lost: Vec<_> = lost.into_iter().filter(|(first, last)| first <= last).collect();
+    let sections = &core.index.catalog().sections;
+    let parts = sections.iter().filter(|section| section.cover.is_some()).count();
+    let (kinds, cursors) = {
+        let registry = core.registry.read();
+        (registry.iter().count() as u64, registry.cursors.len() as u64)
+    };
     Ok(Repair {
         store: store.to_string(),
         era,
         entries: done.entries,
         batches: done.batches,
         bytes: done.bytes,
-        kinds: core.registry.read().iter().count() as u64,
-        segments: core.index.catalog().sections.len() as u64,
+        kinds,
+        segments: (sections.len() - parts) as u64,
+        segments_read: chain.live.len() as u64,
+        parts: parts as u64,
+        cursors,
+        cursors_lost,
+        kinds_lost,
         entries_lost: lost.iter().map(|(first, last)| last - first + 1).sum(),
         lost,
         refused: done.refused,
@@ -314,9 +351,15 @@ impl Used {
 }
 
 /// The first look: the kinds, wherever in the log they are registered.
-#[derive(Default)]
-struct Kinds {
+struct Kinds<'a> {
+    from: &'a dyn Directory,
+    store: StoreId,
+    /// What damaged places have said.
+    noted: Noted,
     registry: Registry,
+    /// The last segment whose preamble was read, and which cursors it and what came behind it say were retired.
+    preamble_at: u32,
+    retired: HashMap<String, u64>,
     /// By number.
     used: BTreeMap<u16, Used>,
     /// One bit for each source that a row names since it was registered, or that nobody registered.
@@ -327,7 +370,67 @@ struct Kinds {
     forgot: bool,
 }
 
-impl Kinds {
+impl<'a> Kinds<'a> {
+    fn of(from: &'a dyn Directory, store: StoreId) -> Self {
+        Self {
+            from,
+            store,
+            noted: Noted::default(),
+            registry: Registry::default(),
+            preamble_at: 0,
+            retired: HashMap::new(),
+            used: BTreeMap::new(),
+            sources: 0,
+            lost: 0,
+            forgot: false,
+        }
+    }
+
+    /// The cursors that moved while the log could not grow, unless it has said more since.
+    fn learn_table(&mut self, table: &CursorTable) {
+        if table.is_news(self.preamble_at) {
+            for cursor in &table.cursors {
+                self.registry.cursors.learn_later(cursor, self.retired.get(&cursor.name).copied());
+            }
+        }
+    }
+
+    /// Those that are used, and whose registration is lost.
+    fn nameless(&self) -> Vec<KindId> {
+        let used = self.used.keys().map(|number| KindId(*number));
+        used.filter(|kind| self.registry.get(*kind).is_none()).collect()
+    }
+
+    /// What the log says of itself.
+    fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
+        match System::of(frame.header.operation) {
+            Some(System::Preamble) => {
+                let preamble = Preamble::read(frame.payload());
+                self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);
+                // It restates what there is: what it does not, was retired in what is lost or was compacted.
+                self.registry.begin_anew();
+                self.retired.clear();
+                self.noted.restated();
+                self.preamble_at = position.segment();
+                return;
+            }
+            Some(System::Source) => {
+                let source = SourceInfo::read(frame.payload());
+                if let Some(source) = source.filter(|source| source.retired) {
+                    // Behind that no row names it.
+                    self.sources &= !(1 << (source.id % 64));
+                }
+            }
+            Some(System::Cursor) => {
+                let cursor = CursorState::read(frame.payload()).filter(|cursor| cursor.retired);
+                self.retired.extend(cursor.map(|cursor| (cursor.name, cursor.revision)));
+            }
+            _ => {}
+        }
+        self.registry.learn_frame(frame);
+        self.noted.learn_frame(frame);
+    }
+
     /// Where nobody says any more what was dropped, everything may have been that need not be kept.
     fn floors_of(&self, compacted: &mut Compacted) {
         let Some(last) = compacted.covers.last().map(|cover| cover.last_seq) else { return };
@@ -360,12 +463,12 @@ impl Kinds {
     }
 }
 
-impl Visitor for Kinds {
+impl Visitor for Kinds<'_> {
     fn enter(&mut self, _segment: &Arc<Segment>, _from: u64, _last_seq: u64) -> Result<()> {
         Ok(())
     }
 
-    fn frame(&mut self, _position: Position, frame: &Frame<'_>) -> Result<()> {
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
         if !frame.header.is_system() {
             let (number, operation) = (frame.header.kind.get(), frame.header.operation);
             let used = self.used.entry(number).or_default();
@@ -382,23 +485,15 @@ impl Visitor for Kinds {
             if let Some(mark) = event {
                 self.registry.learn_count(EventCount { kind: KindId(number), sequence: mark.sequence });
             }
-        } else if frame.header.operation == System::Preamble as u8 {
-            let preamble = Preamble::read(frame.payload());
-            self.forgot |= preamble.is_some_and(|preamble| preamble.forgot || preamble.lost > 0);
         } else {
-            let source =
-                SourceInfo::read(frame.payload()).filter(|_| frame.header.operation == System::Source as u8);
-            if let Some(source) = source.filter(|source| source.retired) {
-                // Behind that no row names it.
-                self.sources &= !(1 << (source.id % 64));
-            }
-            self.registry.learn_frame(frame);
+            self.system_frame(position, frame);
         }
         Ok(())
     }
 
     fn lost(&mut self, damage: &Damage) {
         self.forgot = true;
+        self.noted.look_at(self.from, self.store, damage);
         self.lost += damage.last_seq.saturating_add(1).saturating_sub(damage.first_seq);
     }
 }

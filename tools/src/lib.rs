@@ -73,7 +73,7 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Consumers(consumers) => commands::consumers::consumers(consumers, output),
         Command::Consumer(consumer) => commands::consumer::consumer(consumer, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
-        Command::Repair(repair) => commands::check::repair(repair, output, &interrupt),
+        Command::Repair(repair) => commands::repair::repair(repair, output, &interrupt),
         Command::Backup(backup) => commands::backup::backup(backup, output, &interrupt),
         Command::Restore(restore) => commands::backup::restore(restore, output, &interrupt),
         Command::Compact(compact) => commands::compact::compact(compact, output),

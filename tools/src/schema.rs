@@ -32,6 +32,8 @@ types! {
     "held",
     "finding",
     "lost",
+    "lost_cursor",
+    "lost_kind",
     "gap",
     "difference",
     "explanation",

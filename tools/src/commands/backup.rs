@@ -5,8 +5,9 @@ use esker::{BackupBy, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::check::{busy, reset_all};
+use crate::commands::check::busy;
 use crate::commands::cursor::quoted;
+use crate::commands::repair::reset_all;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
 use crate::store;

@@ -20,6 +20,7 @@ pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
 mod plane;
+pub(crate) mod repair;
 pub(crate) mod report;
 pub(crate) mod shell;
 pub(crate) mod sources;
