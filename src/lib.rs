@@ -226,6 +226,7 @@ pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
+pub use format::lost::LostRange;
 pub use format::operation::{EventMark, EventOperation};
 pub use format::row::{RowMark, RowOperation};
 pub use format::source::{
@@ -244,6 +245,7 @@ pub use journal::history::History;
 pub use journal::holds::HeldBack;
 pub use journal::import::entry::{ImportEntry, ImportKind};
 pub use journal::import::{Import, Imported, Origin};
+pub use journal::onlooker::Onlooker;
 pub use journal::pins::PinnedBy;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
@@ -257,9 +259,9 @@ pub use journal::stats::{CursorPin, Stats};
 pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
 pub use journal::upgrade::{Upgrade, upgrade};
-pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
+pub use journal::verify::{verify, verify_while};
 pub use journal::view::{Entries, View};
 pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};

@@ -24,16 +24,18 @@ use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
 use crate::format::frame::{Frame, flag};
 use crate::format::lock;
+use crate::format::lost::LostRange;
 use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{RowMark, RowOperation};
 use crate::format::source::SourceInfo;
 use crate::format::system::{Codec, Keep, KindInfo, Owner, Preamble, System};
 use crate::id::{KindId, Position, StoreId};
-use crate::journal::copying::{Copied, EmptyTarget, GoOn, Numbered, While};
+use crate::journal::copying::{Copied, EmptyTarget, Numbered};
 use crate::journal::core::Core;
 use crate::journal::identity::{Identity, existing, identify};
 use crate::journal::kept::{Done, KeptCopy};
+use crate::journal::onlooker::{Meter, Onlooker, While, bytes_of};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::{EVENTS_PREFIX, Registry, floors_name};
 use crate::journal::repair::noted::Noted;
@@ -77,10 +79,13 @@ pub struct Repair {
     pub cursors_lost: Vec<LostCursor>,
     /// Kinds of which the name, or what compaction keeps of them, could not be carried over.
     pub kinds_lost: Vec<LostKind>,
-    /// Entries lost, as far as their numbers tell.
+    /// Entries lost, as far as their numbers tell; of a part as many as the manifest says it had.
     pub entries_lost: u64,
     /// The first and last Seq of each range that is lost.
     pub lost: Vec<(u64, u64)>,
+    /// The same, with how many entries that is: of a part compaction had dropped the rest before. The new store says them
+    /// again: [`Reader::lost_to_repair`](crate::Reader::lost_to_repair).
+    pub ranges_lost: Vec<LostRange>,
     /// What was wrong, place by place.
     pub damage: Vec<Damage>,
     /// Batches that are whole and contradict what came before them: not kept.
@@ -110,7 +115,8 @@ pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repa
     repair_while(source, target, || true)
 }
 
-/// As [`repair`], for as long as it is to go on: it asks that before each frame.
+/// As [`repair`], for as long as it is to go on: it asks the [onlooker](Onlooker) that before each frame, and tells how far
+/// it is.
 ///
 /// # Errors
 ///
@@ -118,12 +124,12 @@ pub fn repair(source: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Repa
 pub fn repair_while(
     source: impl AsRef<Path>,
     target: impl AsRef<Path>,
-    go_on: impl Fn() -> bool,
+    onlooker: impl Onlooker,
 ) -> Result<Repair> {
     let (source, target) = (source.as_ref(), target.as_ref());
     let from = existing(source, "repair the store")?;
     refuse_inside(source, target, DOING)?;
-    salvage(&*from, EmptyTarget::at(target, DOING)?, &go_on)
+    salvage(&*from, EmptyTarget::at(target, DOING)?, &Meter::of(&onlooker))
 }
 
 /// Saves everything good of one simulated disk onto another, which is empty.
@@ -136,7 +142,7 @@ pub fn repair_in(
     source: &crate::disk::simulator::Simulator,
     target: &crate::disk::simulator::Simulator,
 ) -> Result<Repair> {
-    salvage(&*source.directory(), EmptyTarget::on(target.directory(), DOING)?, &|| true)
+    salvage(&*source.directory(), EmptyTarget::on(target.directory(), DOING)?, &Meter::of(&|| true))
 }
 
 /// Refuses a target that would become a part of what it is made from.
@@ -156,7 +162,7 @@ pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -
     Ok(())
 }
 
-pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, go_on: GoOn<'_>) -> Result<Repair> {
+pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, meter: &Meter<'_>) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
@@ -174,7 +180,7 @@ pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, go_on: GoOn
         Err(_) => None,
     };
     let chain = find_chain(from, identity.store, Purpose::Salvage, &identity.compacted, |_| false)?;
-    let repaired = copy(from, &chain, identity, target.directory(), go_on)?;
+    let repaired = copy(from, &chain, identity, target.directory(), meter)?;
     target.keep();
     Ok(repaired)
 }
@@ -192,19 +198,15 @@ fn copy(
     chain: &Chain,
     identity: Identity,
     to: Arc<dyn Directory>,
-    go_on: GoOn<'_>,
+    meter: &Meter<'_>,
 ) -> Result<Repair> {
     let Identity { store, manifest, mut compacted } = identity;
     let mut kinds = Kinds::of(from, store);
-    let last_seq = recover(
-        from,
-        store,
-        chain,
-        None,
-        Purpose::Salvage,
-        &mut While { visitor: &mut kinds, go_on, doing: DOING },
-    )?
-    .last_seq;
+    let looks = if compacted.covers.is_empty() { 2 } else { 3 };
+    meter.expect(bytes_of(from, chain).saturating_mul(looks));
+    let last_seq =
+        recover(from, store, chain, None, Purpose::Salvage, &mut While::of(&mut kinds, meter, DOING))?
+            .last_seq;
     if manifest.is_err() {
         kinds.floors_of(&mut compacted);
     }
@@ -213,47 +215,15 @@ fn copy(
     if let Ok(manifest) = &manifest {
         kinds.learn_table(&manifest.table);
     }
-    let manifest = match manifest {
-        Ok(manifest) => Manifest {
-            era: era_behind(manifest.era),
-            ancestors: manifest.ancestors_of_copy(last_seq),
-            backup: None,
-            // What was kept is appended like everything else.
-            compacted: Compacted::default(),
-            // The first preamble restates it: its place is one of the old log.
-            table: CursorTable::default(),
-            ..manifest
-        },
-        // Nobody knows the era: the time is greater than any that was counted up to.
-        Err(_) => Manifest {
-            store,
-            era: era_behind(0),
-            created: now(),
-            compacted: Compacted::default(),
-            table: CursorTable::default(),
-            ancestors: Vec::new(),
-            sections: Vec::new(),
-            read_only: false,
-            backup: None,
-            features: (0, 0),
-        },
-    };
+    let mut manifest = manifest_behind(manifest, store, last_seq, &kinds.ranges);
     let era = manifest.era;
     let sizes = chain.live.iter().filter_map(|number| open_header(from, store, *number, Access::Read).ok());
     let segment_bytes = sizes.map(|(_, header)| header.bytes).max().unwrap_or(SEGMENT_BYTES_MIN);
     let segment_bytes = segment_bytes.next_multiple_of(4096).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     let options = Options::new().durability(Durability::Os).background(false).segment_bytes(segment_bytes);
     let mut done = Done::default();
-    let mut manifest = manifest;
     if let Some(mut kept) = KeptCopy::of(&*to, store, &compacted, segment_bytes) {
-        recover(
-            from,
-            store,
-            chain,
-            None,
-            Purpose::Salvage,
-            &mut While { visitor: &mut kept, go_on, doing: DOING },
-        )?;
+        recover(from, store, chain, None, Purpose::Salvage, &mut While::of(&mut kept, meter, DOING))?;
         (manifest.compacted, done) = kept.finish()?;
     }
     let core = start_anew(to, options, manifest)?;
@@ -264,20 +234,15 @@ fn copy(
     core.writer.lock().forgot |= kinds.forgot;
     let through = compacted.covers.last().map_or(0, |cover| cover.last_seq);
     let mut copying = Copying { core: &core, through, batch: Vec::new(), done };
-    let ended = recover(
-        from,
-        store,
-        chain,
-        None,
-        Purpose::Salvage,
-        &mut While { visitor: &mut copying, go_on, doing: DOING },
-    );
+    let ended =
+        recover(from, store, chain, None, Purpose::Salvage, &mut While::of(&mut copying, meter, DOING));
     let done = copying.done;
     let finished = ended.and_then(|end| {
         core.finish_copy(end.last_seq)?;
         write_manifest(&*core.directory, &core.manifest)?;
         Ok(end)
     });
+    meter.end();
     let closed = core.close(true);
     let end = finished?;
     closed?;
@@ -287,7 +252,9 @@ fn copy(
         .map_err(|e| Error::io("make the store's name durable", e).at(directory.path()))?;
     let lost: Vec<_> = end.report.damage.iter().map(|damage| (damage.first_seq, damage.last_seq)).collect();
     let lost: Vec<_> = lost.into_iter().filter(|(first, last)| first <= last).collect();
-    let sections = &core.index.catalog().sections;
+    let ranges_lost = kinds.ranges;
+    let catalog = core.index.catalog();
+    let sections = &catalog.sections;
     let parts = sections.iter().filter(|section| section.cover.is_some()).count();
     let (kinds, cursors) = {
         let registry = core.registry.read();
@@ -306,13 +273,51 @@ fn copy(
         cursors,
         cursors_lost,
         kinds_lost,
-        entries_lost: lost.iter().map(|(first, last)| last - first + 1).sum(),
+        entries_lost: ranges_lost.iter().map(|range| range.entries).sum(),
         lost,
+        ranges_lost,
         refused: done.refused,
         cut: end.report.cut,
         damage: end.report.damage,
         manifest_rebuilt,
     })
+}
+
+/// The manifest of a store that is made of one with this manifest, or of one that has none any more.
+fn manifest_behind(
+    manifest: Result<Manifest>,
+    store: StoreId,
+    last_seq: u64,
+    lost: &[LostRange],
+) -> Manifest {
+    let lost = |before: &[LostRange]| LostRange::put_together(before.iter().chain(lost).copied());
+    match manifest {
+        Ok(manifest) => Manifest {
+            era: era_behind(manifest.era),
+            ancestors: manifest.ancestors_of_copy(last_seq),
+            backup: None,
+            // What was kept is appended like everything else.
+            compacted: Compacted::default(),
+            // The first preamble restates it: its place is one of the old log.
+            table: CursorTable::default(),
+            lost: lost(&manifest.lost),
+            ..manifest
+        },
+        // Nobody knows the era: the time is greater than any that was counted up to.
+        Err(_) => Manifest {
+            store,
+            era: era_behind(0),
+            created: now(),
+            compacted: Compacted::default(),
+            table: CursorTable::default(),
+            ancestors: Vec::new(),
+            lost: lost(&[]),
+            sections: Vec::new(),
+            read_only: false,
+            backup: None,
+            features: (0, 0),
+        },
+    }
 }
 
 /// An era behind this one that no other repair or restore will have: the microsecond in which it begins,
@@ -366,6 +371,8 @@ struct Kinds<'a> {
     sources: u64,
     /// Entries that are lost: any of them may have been an event.
     lost: u64,
+    /// The same, range by range.
+    ranges: Vec<LostRange>,
     /// Something is lost, or was forgotten before: an entity that is not known may have been.
     forgot: bool,
 }
@@ -382,6 +389,7 @@ impl<'a> Kinds<'a> {
             used: BTreeMap::new(),
             sources: 0,
             lost: 0,
+            ranges: Vec::new(),
             forgot: false,
         }
     }
@@ -492,9 +500,15 @@ impl Visitor for Kinds<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
-        self.forgot = true;
         self.noted.look_at(self.from, self.store, damage);
+        let numbers = damage.last_seq.saturating_add(1).saturating_sub(damage.first_seq);
+        self.lost_of_part(damage, numbers);
+    }
+
+    fn lost_of_part(&mut self, damage: &Damage, entries: u64) {
+        self.forgot = true;
         self.lost += damage.last_seq.saturating_add(1).saturating_sub(damage.first_seq);
+        self.ranges.extend(LostRange::new(damage.first_seq, damage.last_seq, entries));
     }
 }
 

@@ -9,11 +9,11 @@
 //! preambles restate what was said before, and that the derived files say what the log says.
 
 mod beside;
+mod doors;
 mod kept;
 mod state;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
@@ -34,7 +34,8 @@ use crate::index::entity_file::EntityFile;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
-use crate::journal::identity::{Identity, existing, identify};
+use crate::journal::identity::Identity;
+use crate::journal::onlooker::{Meter, While, bytes_of};
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
@@ -44,41 +45,35 @@ use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 
-/// Verifies the store in a directory, also while another process writes it.
-///
-/// # Errors
-///
-/// `NotFound`, `NotADirectory`, `NotAStore`, `FormatTooNew`, `PermissionDenied` and `Io` where
-/// the directory itself cannot be read. Damage is not an error: it is what is looked for.
-pub fn verify(path: impl AsRef<Path>, check: Check) -> Result<Verification> {
-    examine(&*existing(path.as_ref(), "verify the store")?, check)
-}
-
-/// Verifies the store on a simulated disk.
-///
-/// # Errors
-///
-/// As [`verify`].
+pub(crate) use crate::journal::verify::doors::examine;
 #[cfg(feature = "simulator")]
-pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Result<Verification> {
-    examine(&*disk.directory(), check)
-}
+pub use crate::journal::verify::doors::verify_in;
+pub use crate::journal::verify::doors::{verify, verify_while};
 
-pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
-    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let Identity { store, manifest, compacted } = identify(directory, &names)?;
+/// What a verification is called in errors.
+const DOING: &str = "verify the store";
+
+/// Verifies what is in a directory as the store that it is known to be, or to become.
+pub(crate) fn examine_as(
+    directory: &dyn Directory,
+    names: &[Name],
+    identity: Identity,
+    check: Check,
+    meter: &Meter<'_>,
+) -> Result<Verification> {
+    let Identity { store, manifest, compacted } = identity;
     let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
     let live = live.and_then(|lock| lock.holder());
     let mut findings = Vec::new();
     if let Err(error) = &manifest {
         findings.push(Finding::of_error(Severity::Damage, manifest::FILE_NAME, error));
     }
-    look_at_names(&names, &mut findings);
+    look_at_names(names, &mut findings);
     look_at_lock(directory, store, &mut findings);
 
     let mut chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
-    look_at_chain(&chain, &names, &mut findings);
-    look_at_what_is_left(&chain, &compacted, &names, &mut findings);
+    look_at_chain(&chain, names, &mut findings);
+    look_at_what_is_left(&chain, &compacted, names, &mut findings);
     let covered = match check {
         Check::Quick => {
             look_at_headers(directory, store, &chain, &mut findings);
@@ -96,8 +91,10 @@ pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verific
     // Without a manifest nobody knows what was dropped.
     checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
-    checking.open_entities(&names);
-    let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut checking)?;
+    checking.open_entities(names);
+    meter.expect(bytes_of(directory, &chain));
+    let mut watched = While::of(&mut checking, meter, DOING);
+    let end = recover(directory, store, &chain, covered, Purpose::Salvage, &mut watched)?;
     checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;

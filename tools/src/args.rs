@@ -418,6 +418,9 @@ pub(crate) struct Backup {
     /// Second names of sealed segments instead of copies: in no space, and lost with the store's own files
     #[arg(long)]
     pub(crate) link: bool,
+    /// Verify what was copied as `esker verify` does, before it counts as a backup; without it every frame is read, and no more
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -19,6 +19,7 @@ mod outcome;
 mod output;
 mod place;
 mod program;
+mod progress;
 mod report;
 mod schema;
 mod size;

@@ -47,6 +47,7 @@ const COMMANDS: &[&str] = &[
     "verify STORE --decode",
     "repair STORE --output NEW",
     "backup STORE NEW",
+    "backup STORE NEW --verify",
     "restore BACKUP NEW",
     "compact STORE",
     "compact STORE --thorough --execute",
@@ -220,14 +221,14 @@ fn every_command_of_the_tool_is_looked_at() {
 #[test]
 fn a_line_that_is_not_as_the_schema_says_is_refused() {
     let document = document();
-    let good = json!({ "type": "lost", "first_seq": 1, "last_seq": 2 });
+    let good = json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "entries": 2 });
     assert!(schema::faults(&document, &good, &document).is_empty());
     let wrongs = [
-        json!({ "type": "lost", "first_seq": 1 }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": "2" }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": -2 }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "more": 3 }),
-        json!({ "type": "found", "first_seq": 1, "last_seq": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": "2", "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": -2, "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "entries": 2, "more": 3 }),
+        json!({ "type": "found", "first_seq": 1, "last_seq": 2, "entries": 2 }),
         json!({ "first_seq": 1, "last_seq": 2 }),
         json!([]),
     ];

@@ -1,11 +1,9 @@
 //! `verify`: what is wrong with a store.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
 use esker::{Check, Severity, Verdict, Verification};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::cursor::quoted;
@@ -14,12 +12,15 @@ use crate::args;
 use crate::explain::Code;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::progress::busy_with;
 use crate::store;
+
+pub(crate) use crate::progress::busy;
 
 pub(crate) fn verify(args: &args::Verify, output: &mut Output) -> Result<Outcome> {
     let path = &args.store.path;
     let check = if args.quick { Check::Quick } else { Check::Full };
-    let mut verification = busy("verifying", || esker::verify(path, check))?;
+    let mut verification = busy_with("verifying", None, |shown| esker::verify_while(path, check, shown))?;
     store::check_is_made(path, verification.live.as_ref())?;
     if let Some(holder) = &verification.live {
         output::note(&format!("live, writer pid {}", holder.pid));
@@ -150,27 +151,4 @@ fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path)
         }
         _ => Some(format!("make everything readable, then esker verify {path}")),
     }
-}
-
-/// Shows that something goes on, if it takes longer than half a second and somebody watches.
-pub(crate) fn busy<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    let (done, waiting) = std::sync::mpsc::channel::<()>();
-    let watcher = std::thread::spawn(move || {
-        if waiting.recv_timeout(PATIENCE) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            return;
-        }
-        // Hidden by itself where stderr is no terminal.
-        let bar = ProgressBar::new_spinner().with_message(what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let _ = waiting.recv();
-        bar.finish_and_clear();
-    });
-    let result = work();
-    drop(done);
-    let _ = watcher.join();
-    result
 }

@@ -13,6 +13,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod events;
 pub(crate) mod exchange;
+mod gaps;
 pub(crate) mod health;
 pub(crate) mod hex;
 mod holding;

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use anyhow::Result;
 use esker::dump::Dump;
-use esker::{CursorFate, Damage, Keep, LostCursor, LostKind, Reader, Repair, Seq};
+use esker::{CursorFate, Damage, Keep, LostCursor, LostKind, LostRange, Reader, Repair, Seq};
 use serde::Serialize;
 use serde_json::json;
 
-use super::check::busy;
 use super::cursor::quoted;
 use super::cursors::RegionFields;
 use crate::args;
 use crate::outcome::{Interrupt, Outcome};
 use crate::output::{self, Output, count_of};
+use crate::progress::busy_with;
 use crate::store::{self, describe};
 
 /// A cursor of which something was lost, for JSON lines.
@@ -43,7 +43,7 @@ struct KindLine<'a> {
 
 pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let (path, target) = (&args.store.path, &args.output);
-    let repaired = busy("repairing", || esker::repair_while(path, target, || !interrupt.is_set()));
+    let repaired = busy_with("repairing", Some(interrupt), |shown| esker::repair_while(path, target, shown));
     let repaired = interrupt.of(repaired)?;
     let description = json!({
         "path": path.display().to_string(),
@@ -59,11 +59,11 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Inter
             output.tabs(&["damage".to_owned(), describe(damage)])?;
         }
     }
-    for (first, last) in &repaired.lost {
+    for range in &repaired.ranges_lost {
         if output.is_json() {
-            output.typed("lost", &json!({ "first_seq": first, "last_seq": last }))?;
+            output.typed("lost", range)?;
         } else {
-            output.tabs(&["lost".to_owned(), format!("seq {}", store::seqs(*first, *last))])?;
+            output.tabs(&["lost".to_owned(), range_text(range)])?;
         }
     }
     let reader = Reader::open(target)?;
@@ -77,6 +77,17 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Inter
     // The new store is good; what is gone for good is a finding.
     let gone = repaired.entries_lost + repaired.refused + repaired.damage.len() as u64;
     Ok(Outcome::of_findings(gone))
+}
+
+/// What is lost, and how much of it, where compaction had dropped the rest.
+fn range_text(range: &LostRange) -> String {
+    let seqs = store::seqs(range.first_seq, range.last_seq);
+    match range.is_whole() {
+        true => format!("seq {seqs}"),
+        false => {
+            format!("{} of seq {seqs}: compaction had dropped the rest", count_of(range.entries, "entry"))
+        }
+    }
 }
 
 /// What the damaged places say of cursors and kinds, and the new store does not.
@@ -191,6 +202,7 @@ fn conclude(
             fields.insert("end_is_gone".to_owned(), noted.end_is_gone.into());
             // They have lines of their own.
             fields.insert("damage".to_owned(), repaired.damage.len().into());
+            fields.remove("ranges_lost");
             fields.insert("cursors_lost".to_owned(), repaired.cursors_lost.len().into());
             fields.insert("kinds_lost".to_owned(), repaired.kinds_lost.len().into());
             fields.insert("next".to_owned(), next.into());
