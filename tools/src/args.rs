@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Cursor(Cursor),
     Topics(crate::commands::topics::Args),
     Cells(crate::commands::cells::Args),
+    /// Who wrote the store: each opening by a writer, what it appended, and how it ended
+    Lives(crate::commands::lives::Args),
     Consumers(crate::commands::consumers::Args),
     #[command(subcommand)]
     Consumer(crate::commands::consumer::Command),

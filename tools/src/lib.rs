@@ -71,6 +71,7 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
         Command::Topics(topics) => commands::topics::topics(topics, output),
         Command::Cells(cells) => commands::cells::cells(cells, output),
+        Command::Lives(lives) => commands::lives::run(lives, output),
         Command::Consumers(consumers) => commands::consumers::consumers(consumers, output),
         Command::Consumer(consumer) => commands::consumer::consumer(consumer, output),
         Command::Verify(verify) => commands::check::verify(verify, output),

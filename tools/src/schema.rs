@@ -43,6 +43,7 @@ types! {
     "event",
     "topic",
     "cell",
+    "life",
     "consumer",
     "parked",
     "letter",

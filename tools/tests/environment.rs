@@ -18,6 +18,7 @@ mod support;
 pub(crate) const LOOKS: &[&str] = &[
     "info STORE",
     "segments STORE",
+    "lives STORE",
     "kinds STORE",
     "entities STORE",
     "dump STORE",

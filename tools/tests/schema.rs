@@ -65,6 +65,7 @@ const COMMANDS: &[&str] = &[
     "topics STORE",
     "topics STORE --halted",
     "cells STORE --internal",
+    "lives STORE",
     "consumers STORE --max-lag 0 --max-age 1s",
     "consumer parked STORE ship",
     "consumer dead STORE audit",

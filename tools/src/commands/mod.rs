@@ -20,6 +20,7 @@ mod holding;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod listing;
+pub(crate) mod lives;
 mod plane;
 pub(crate) mod repair;
 pub(crate) mod report;
