@@ -11,6 +11,8 @@ use support::{Sample, flip, run};
 /// How far the cursor came, checkpoint by checkpoint.
 const CAME_TO: [u64; 2] = [3, 6];
 const ENTRIES: u64 = 9;
+/// The header of a frame.
+const HEADER: u64 = 56;
 
 /// A store with a cursor of two checkpoints; where the last one stands, and how long it is.
 fn watched() -> (Sample, u64, u64, u64) {
@@ -58,6 +60,7 @@ fn a_checkpoint_of_which_any_byte_is_wrong_is_named_and_the_one_before_it_counts
     let (sample, segment, offset, bytes) = watched();
     let file = format!("{segment:010}.seg");
     let target = sample.directory.path().join("repaired");
+    let mut named = 0;
     for byte in 0..bytes {
         flip(&sample.path(), segment, offset + byte);
         let found = verify(sample.path(), Check::Full).unwrap();
@@ -76,13 +79,25 @@ fn a_checkpoint_of_which_any_byte_is_wrong_is_named_and_the_one_before_it_counts
         assert_eq!((repaired.entries, repaired.cursors), (ENTRIES, 1), "byte {byte}");
         // The Seq that it had is named, unless the bytes are wrong that say it is a cursor at all.
         if let [lost] = &repaired.cursors_lost[..] {
-            let fate = (lost.fate, lost.kept.map(Seq::get), lost.position.offset());
-            assert_eq!(fate, (CursorFate::Behind, Some(CAME_TO[0]), offset), "byte {byte}: {lost:?}");
+            assert_eq!(
+                (lost.position.offset(), lost.content_good),
+                (offset, byte < HEADER),
+                "byte {byte}: {lost:?}"
+            );
+            if lost.content_good {
+                let (had, kept) = (lost.had.map(Seq::get), lost.kept.map(Seq::get));
+                let is_as_it_was =
+                    (lost.fate, had, kept) == (CursorFate::Behind, Some(CAME_TO[1]), Some(CAME_TO[0]));
+                assert!(is_as_it_was, "byte {byte}: {lost:?}");
+                named += 1;
+            }
         }
         assert_eq!(shown(&target), (CAME_TO[0] + 1..=ENTRIES).collect::<Vec<_>>(), "byte {byte}");
         std::fs::remove_dir_all(&target).unwrap();
         flip(&sample.path(), segment, offset + byte);
     }
+    // Of a header of 56 bytes a few say what kind of frame it is, and how long, and its two checksums.
+    assert!((30..HEADER).contains(&named), "{named}");
     assert_eq!(verify(sample.path(), Check::Full).unwrap().findings, []);
 }
 

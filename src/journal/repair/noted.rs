@@ -47,9 +47,9 @@ pub struct LostCursor {
     pub had: Option<Seq>,
     /// The same in the new store.
     pub kept: Option<Seq>,
-    /// The frame that says so is whole, and was lost with its batch. Else one of its two checksums does not match, and
-    /// what it says is as good as its bytes.
-    pub whole: bool,
+    /// What the damaged place says matches its checksum: it was lost for its frame's header, or with its batch. Else some
+    /// byte of it is wrong, and it may say anything.
+    pub content_good: bool,
     /// Where in the damaged store it says so.
     #[serde(serialize_with = "crate::journal::stats::as_text")]
     pub position: Position,
@@ -69,8 +69,8 @@ pub struct LostKind {
     pub had_name: Option<String>,
     /// What compaction kept of it, as the damaged place says.
     pub had_keep: Option<Keep>,
-    /// As of a [cursor](LostCursor::whole); false where nothing says so any more.
-    pub whole: bool,
+    /// As of a [cursor](LostCursor::content_good); false where nothing says so any more.
+    pub content_good: bool,
     /// Where in the damaged store it says so.
     #[serde(serialize_with = "place_as_text")]
     pub position: Option<Position>,
@@ -87,7 +87,7 @@ fn place_as_text<S: serde::Serializer>(place: &Option<Position>, serializer: S) 
 #[derive(Debug)]
 struct Said<T> {
     what: T,
-    whole: bool,
+    content_good: bool,
     position: Position,
 }
 
@@ -138,20 +138,20 @@ impl Noted {
         }
         let Some(read) = self.read.take() else { return };
         let end = damage.next_good.unwrap_or(read.bytes.len() as u64).min(read.bytes.len() as u64);
-        for (position, frame, whole) in statements(&read, damage.lost_from..end) {
+        for (position, frame, content_good) in statements(&read, damage.lost_from..end) {
             if let Some(cursor) = CursorState::read(frame.payload())
                 && frame.header.operation == System::Cursor as u8
             {
                 let known = self.cursors.get(&cursor.name);
                 if known.is_none_or(|known| known.what.revision <= cursor.revision) {
-                    let said = Said { what: cursor, whole, position };
+                    let said = Said { what: cursor, content_good, position };
                     self.cursors.insert(said.what.name.clone(), said);
                 }
             } else if let Some(kind) = KindInfo::read(frame.payload())
                 && frame.header.operation == System::Kind as u8
                 && (1..=KINDS_MAX).contains(&kind.id.0)
             {
-                self.kinds.insert(kind.id, Said { what: kind, whole, position });
+                self.kinds.insert(kind.id, Said { what: kind, content_good, position });
             }
         }
         self.read = Some(read);
@@ -181,7 +181,7 @@ impl Noted {
                 region: region_of(&said.what),
                 had: Seq::new(said.what.seq),
                 kept: known.and_then(|known| Seq::new(known.seq)),
-                whole: said.whole,
+                content_good: said.content_good,
                 position: said.position,
             })
         });
@@ -204,7 +204,7 @@ impl Noted {
                     keep: known.map(|known| known.keep),
                     had_name: Some(said.what.name.clone()),
                     had_keep: Some(said.what.keep),
-                    whole: said.whole,
+                    content_good: said.content_good,
                     position: Some(said.position),
                 },
             );
@@ -217,7 +217,7 @@ impl Noted {
                 keep: known.map(|known| known.keep),
                 had_name: None,
                 had_keep: None,
-                whole: false,
+                content_good: false,
                 position: None,
             });
         }
@@ -245,7 +245,7 @@ fn statements(
                 continue;
             };
             at += if head { frame.len() as u64 } else { FRAME_ALIGN };
-            return Some((position, frame, head && body));
+            return Some((position, frame, body));
         }
         None
     })

@@ -577,8 +577,8 @@ impl Got {
 
     /// Entries that are not there, and others behind them are.
     fn gap(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
-        let gaps = super::gaps::of(range, opened).into_iter();
-        gaps.map(|gap| self.tell(gap.range, gap.reason, &gap.what, output)).collect()
+        let mut gaps = super::gaps::of(range, opened).into_iter();
+        gaps.try_for_each(|gap| self.tell(gap.range, gap.reason, &gap.what, output))
     }
 
     fn tell(&mut self, range: Range, reason: &str, what: &str, output: &mut Output) -> Result<()> {

@@ -25,7 +25,7 @@ struct CursorLine<'a> {
     region: RegionFields,
     seq: Option<Seq>,
     kept_seq: Option<Seq>,
-    whole: bool,
+    content_good: bool,
     position: String,
 }
 
@@ -37,7 +37,7 @@ struct KindLine<'a> {
     keep: Option<Keep>,
     had_kind: Option<&'a str>,
     had_keep: Option<Keep>,
-    whole: bool,
+    content_good: bool,
     position: Option<String>,
 }
 
@@ -94,14 +94,14 @@ fn range_text(range: &LostRange) -> String {
 fn print_lost(repaired: &Repair, dump: &Dump, output: &mut Output) -> Result<()> {
     for cursor in &repaired.cursors_lost {
         if output.is_json() {
-            let LostCursor { name, fate, region, had, kept, whole, position, .. } = cursor;
+            let LostCursor { name, fate, region, had, kept, content_good, position, .. } = cursor;
             let line = CursorLine {
                 name,
                 fate: *fate,
                 region: RegionFields::of(region, dump),
                 seq: *had,
                 kept_seq: *kept,
-                whole: *whole,
+                content_good: *content_good,
                 position: position.to_string(),
             };
             output.typed("lost_cursor", &line)?;
@@ -117,7 +117,7 @@ fn print_lost(repaired: &Repair, dump: &Dump, output: &mut Output) -> Result<()>
                 keep: kind.keep,
                 had_kind: kind.had_name.as_deref(),
                 had_keep: kind.had_keep,
-                whole: kind.whole,
+                content_good: kind.content_good,
                 position: kind.position.map(|place| place.to_string()),
             };
             output.typed("lost_kind", &line)?;
@@ -147,7 +147,7 @@ fn cursor_text(cursor: &LostCursor, dump: &Dump) -> String {
         _ => "is not as it was".to_owned(),
     };
     let region = store::region(&cursor.region, dump);
-    format!("cursor {:?} of {region} {fate}{}", cursor.name, as_good_as(cursor.whole, cursor.position))
+    format!("cursor {:?} of {region} {fate}{}", cursor.name, as_good_as(cursor.content_good, cursor.position))
 }
 
 fn kind_text(kind: &LostKind) -> String {
@@ -167,13 +167,13 @@ fn kind_text(kind: &LostKind) -> String {
         (None, Some(keep)) => format!("keeps {} now: what it kept is not known", keep_word(keep)),
         (None, None) => "is not registered any more".to_owned(),
     };
-    let place = kind.position.map(|position| as_good_as(kind.whole, position)).unwrap_or_default();
+    let place = kind.position.map(|position| as_good_as(kind.content_good, position)).unwrap_or_default();
     format!("{name} {keep}{place}")
 }
 
 /// Where that is said, and what it is worth.
-fn as_good_as(whole: bool, position: esker::Position) -> String {
-    let worth = if whole { "" } else { ", of which one checksum does not match" };
+fn as_good_as(content_good: bool, position: esker::Position) -> String {
+    let worth = if content_good { "" } else { ", which does not match its checksum and may be wrong" };
     format!(" (said at {position}{worth})")
 }
 
