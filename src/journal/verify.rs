@@ -662,20 +662,14 @@ impl Visitor for Checking<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
-        let severity = if damage.unreadable { Severity::Unread } else { Severity::Damage };
-        let lost = damage.first_seq..=damage.last_seq;
-        self.counts.lost += (damage.last_seq + 1).saturating_sub(damage.first_seq);
-        let finding = Finding::new(severity, file_name(damage.segment), &*damage.what).at(damage.offset);
-        self.findings.push(Finding {
-            segment: Some(damage.segment),
-            lost: (!lost.is_empty()).then_some(lost),
-            next_good: damage.next_good,
-            ..finding
-        });
-        self.holes = true;
+        self.lost_of_part(damage, (damage.last_seq + 1).saturating_sub(damage.first_seq));
         if let Some(here) = self.segment.as_mut().filter(|here| here.segment.number() == damage.segment) {
             here.whole = false;
             here.to_restate = None;
         }
+    }
+
+    fn lost_of_part(&mut self, damage: &Damage, entries: u64) {
+        self.note_lost(damage, entries);
     }
 }
