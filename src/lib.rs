@@ -226,6 +226,7 @@ pub use fold::{At, Fold, Projection};
 pub use format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX};
 pub use format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use format::lock::Holder;
+pub use format::lost::LostRange;
 pub use format::operation::{EventMark, EventOperation};
 pub use format::row::{RowMark, RowOperation};
 pub use format::source::{
@@ -244,22 +245,23 @@ pub use journal::history::History;
 pub use journal::holds::HeldBack;
 pub use journal::import::entry::{ImportEntry, ImportKind};
 pub use journal::import::{Import, Imported, Origin};
+pub use journal::onlooker::Onlooker;
 pub use journal::pins::PinnedBy;
 pub use journal::reader::Reader;
 pub use journal::record::{Batch, BatchReceipt, Causation, Expect, Receipt, Record, Ticket};
 pub use journal::region::{Region, RegionEntries};
 #[cfg(feature = "simulator")]
 pub use journal::repair::repair_in;
-pub use journal::repair::{Repair, repair, repair_while};
+pub use journal::repair::{CursorFate, LostCursor, LostKind, Repair, repair, repair_while};
 pub use journal::stats::{CursorPin, Stats};
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use journal::stream::{OwnedItem, ReaderStream};
 pub use journal::subscriber::{Item, Lag, Missed, Start, SubscribeOptions, Subscriber};
 pub use journal::upgrade::{Upgrade, upgrade};
-pub use journal::verify::verify;
 #[cfg(feature = "simulator")]
 pub use journal::verify::verify_in;
+pub use journal::verify::{verify, verify_while};
 pub use journal::view::{Entries, View};
 pub use journal::wait_set::{WaitKey, WaitSet, WaitSetStopper};
 pub use journal::waiting::{Place, Reading, Stopper, Until};

@@ -80,28 +80,23 @@ impl IndexSum {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::disk::memory::MemoryDirectory;
-    use crate::journal::Journal;
-    use crate::journal::identity::identify;
-    use crate::journal::opening;
+    use crate::disk::simulator::Simulator;
     use crate::journal::record::Record;
     use crate::log::segment::open_header;
     use crate::options::Options;
 
     #[test]
     fn the_header_of_an_index_says_what_counting_does_and_only_of_a_file_of_its_length() {
-        let directory = Arc::new(MemoryDirectory::new());
-        let options = Options::new().segment_bytes(4096).background(false);
-        let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
+        let disk = Simulator::new();
+        let directory = disk.directory();
+        let journal = Options::new().segment_bytes(4096).background(false).open_in(&disk).unwrap();
         let kinds = ["one", "two"].map(|name| journal.kind(name).unwrap());
         for n in 0..100_u8 {
             journal.append(Record::new(kinds[usize::from(n % 2)], &[n % 9], &[n; 40])).unwrap();
         }
+        let store = journal.store_id();
         journal.close().unwrap();
-        let store = identify(&*directory, &directory.list().unwrap()).unwrap().store;
         let mut last = 0;
         for number in 1..=2 {
             let (_, header) = open_header(&*directory, store, number, Access::Read).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Word 0 is the era, word 1 the time the store was made, word 2 the length of the sections
 //! behind the header, word 3 their checksum. Sections (`id: u32, length: u32, bytes`) say where a
-//! backup ends, what compaction has made of the log, and of which eras it was copied; one that is not known is kept when the
+//! backup ends, what compaction has made of the log, of which eras it was copied, and what repairs could not save; one that is not known is kept when the
 //! manifest is written anew.
 
 use zerocopy::IntoBytes;
@@ -12,6 +12,7 @@ use crate::format::checksum;
 use crate::format::compacted::Compacted;
 use crate::format::cursor::CursorState;
 use crate::format::header::{BACKUP, COMPACTED, FileHeader, FileType, HEADER_BYTES};
+use crate::format::lost::LostRange;
 use crate::id::{Position, StoreId};
 
 pub(crate) const FILE_NAME: &str = "MANIFEST";
@@ -30,6 +31,8 @@ pub(crate) struct Manifest {
     pub(crate) table: CursorTable,
     /// Of which eras the log was copied, the oldest first.
     pub(crate) ancestors: Vec<Ancestor>,
+    /// What repairs could not save.
+    pub(crate) lost: Vec<LostRange>,
     /// Those that this build does not know.
     pub(crate) sections: Vec<u8>,
     /// True where a newer build put something into the store that this one must not write beside.
@@ -77,6 +80,9 @@ const CURSORS_SECTION: u32 = 3;
 
 /// The id of the section with the eras of which the log was copied.
 const ANCESTORS_SECTION: u32 = 4;
+
+/// The id of the section with what repairs could not save.
+const LOST_SECTION: u32 = 5;
 
 /// An era of which the log was copied. Up to a Seq each number means what it meant there, or nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +184,10 @@ impl Manifest {
             let ancestors: Vec<u8> = self.ancestors.iter().flat_map(|ancestor| ancestor.encode()).collect();
             push_section(&mut sections, ANCESTORS_SECTION, &ancestors);
         }
+        if !self.lost.is_empty() {
+            let lost: Vec<u8> = self.lost.iter().flat_map(|range| range.encode()).collect();
+            push_section(&mut sections, LOST_SECTION, &lost);
+        }
         sections.extend_from_slice(&self.sections);
         let crc = u64::from(checksum::crc(&[&sections]));
         let words = [self.era, self.created.cast_unsigned(), sections.len() as u64, crc, 0, 0, 0, 0];
@@ -227,6 +237,12 @@ impl Manifest {
             ancestors = read.ok_or_else(|| Error::corrupt("read the eras of which the log was copied"))?;
             sections = rest;
         }
+        let mut lost = Vec::new();
+        if let Some((bytes, rest)) = take_section(sections, LOST_SECTION) {
+            let read = LostRange::read_all(bytes);
+            lost = read.ok_or_else(|| Error::corrupt("read what repairs could not save"))?;
+            sections = rest;
+        }
         let (compatible, read_only) = header.features();
         Ok(Self {
             store: header.store(),
@@ -235,6 +251,7 @@ impl Manifest {
             compacted,
             table,
             ancestors,
+            lost,
             sections: sections.to_vec(),
             read_only: header.read_only_here(),
             backup,
@@ -271,6 +288,7 @@ mod tests {
                 }],
             },
             ancestors: vec![Ancestor { era: 1, through: 9 }, Ancestor { era: 7 << 40, through: 12 }],
+            lost: vec![LostRange::new(4, 9, 3).unwrap(), LostRange::new(10, 11, 2).unwrap()],
             sections: vec![1, 2, 3, 4],
             read_only: true,
             backup: Some(BackupEnd { position: Position::new(3, 128), last_seq: 7 }),
@@ -300,6 +318,7 @@ mod tests {
             compacted: Compacted::default(),
             table: CursorTable::default(),
             ancestors: vec![],
+            lost: vec![],
             sections: vec![],
             read_only: false,
             backup: None,

@@ -58,6 +58,7 @@ pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod index;
 pub(crate) mod lock;
+pub(crate) mod lost;
 pub(crate) mod manifest;
 #[cfg(feature = "simulator")]
 pub(crate) mod mend;

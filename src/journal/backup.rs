@@ -29,11 +29,14 @@ use crate::format::system::System;
 use crate::id::{Life, Position, Seq, StoreId};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
-use crate::journal::copying::{GoOn, While, check_goes_on};
+use crate::journal::finding::{Check, Severity};
+use crate::journal::identity::Identity;
+use crate::journal::onlooker::{Meter, Onlooker, While};
 use crate::journal::opening::{make_directory, write_manifest};
 use crate::journal::pins::PinnedBy;
 use crate::journal::reader::Reader;
 use crate::journal::repair::{era_behind, refuse_inside};
+use crate::journal::verify::examine_as;
 use crate::journal::view::View;
 use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
@@ -124,7 +127,8 @@ impl Journal {
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         drop(steady);
-        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), by, &|| true)
+        let how = How { by, is_verified: false };
+        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), how, &Meter::of(&|| true))
     }
 }
 
@@ -139,7 +143,8 @@ impl Reader {
         self.backup_while(target, by, || true)
     }
 
-    /// As [`backup`](Self::backup), for as long as it is to go on: it asks that before each piece and each frame.
+    /// As [`backup`](Self::backup), for as long as it is to go on: it asks the [onlooker](Onlooker) that before each piece and
+    /// each frame, and tells how far it is.
     ///
     /// # Errors
     ///
@@ -149,8 +154,29 @@ impl Reader {
         &self,
         target: impl AsRef<Path>,
         by: BackupBy,
-        go_on: impl Fn() -> bool,
+        onlooker: impl Onlooker,
     ) -> Result<Backup> {
+        self.backup_how(target.as_ref(), How { by, is_verified: false }, &onlooker)
+    }
+
+    /// As [`backup_while`](Self::backup_while), and what was copied is [verified](crate::verify()) as a whole before it counts
+    /// as a backup, histories, rows and what preambles restate included: beyond what each copy is looked at for, which is
+    /// every frame. Takes the memory that a verification takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`backup_while`](Self::backup_while); `Corrupt` with the file and the place of the first finding. Nothing is left in
+    /// the target then.
+    pub fn backup_verified_while(
+        &self,
+        target: impl AsRef<Path>,
+        by: BackupBy,
+        onlooker: impl Onlooker,
+    ) -> Result<Backup> {
+        self.backup_how(target.as_ref(), How { by, is_verified: true }, &onlooker)
+    }
+
+    fn backup_how(&self, target: &Path, how: How, onlooker: &dyn Onlooker) -> Result<Backup> {
         let view = self.view()?;
         // A copy ends before the seal, and says nothing of what stood behind it.
         let is_behind = |damage: &&Damage| Position::new(damage.segment, damage.offset) >= view.mark;
@@ -158,8 +184,16 @@ impl Reader {
             let error = Error::corrupt(format!("make the backup: {}", damage.what));
             return Err(error.at(self.path()).place(damage.segment, damage.offset));
         }
-        back_up(&**self.directory(), &view, self.manifest(), target.as_ref(), by, &go_on)
+        back_up(&**self.directory(), &view, self.manifest(), target, how, &Meter::of(onlooker))
     }
+}
+
+/// How a copy is made, and what of it is looked at.
+#[derive(Clone, Copy)]
+struct How {
+    by: BackupBy,
+    /// All that a verification looks at, and not only the frames.
+    is_verified: bool,
 }
 
 fn back_up(
@@ -167,13 +201,13 @@ fn back_up(
     view: &View,
     manifest: &Manifest,
     target: &Path,
-    by: BackupBy,
-    go_on: GoOn<'_>,
+    how: How,
+    meter: &Meter<'_>,
 ) -> Result<Backup> {
-    let target = Target::take(from.path(), target, "make the backup", go_on)?;
+    let target = Target::take(from.path(), target, "make the backup", meter)?;
     let compacted = (*view.catalog.compacted).clone();
     let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
-    let made = target.fill(from, view, by, manifest_of)?;
+    let made = target.fill(from, view, how, manifest_of)?;
     let (store, era) = (manifest.store.to_string(), manifest.era);
     let Copied { segments, linked, bytes, through } = made;
     Ok(Backup { store, era, through, segments, linked, bytes })
@@ -194,7 +228,8 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
     restore_while(backup, target, || true)
 }
 
-/// As [`restore`], for as long as it is to go on: it asks that before each piece and each frame.
+/// As [`restore`], for as long as it is to go on: it asks the [onlooker](Onlooker) that before each piece and each frame, and
+/// tells how far it is.
 ///
 /// # Errors
 ///
@@ -202,7 +237,7 @@ pub fn restore(backup: impl AsRef<Path>, target: impl AsRef<Path>) -> Result<Res
 pub fn restore_while(
     backup: impl AsRef<Path>,
     target: impl AsRef<Path>,
-    go_on: impl Fn() -> bool,
+    onlooker: impl Onlooker,
 ) -> Result<Restored> {
     const DOING: &str = "restore the backup";
     let (backup, target) = (backup.as_ref(), target.as_ref());
@@ -222,11 +257,13 @@ pub fn restore_while(
         report: reader.recovery().clone(),
     };
     is_whole(backup, DOING, expected, &end)?;
-    let target = Target::take(backup, target, DOING, &go_on)?;
+    let meter = Meter::of(&onlooker);
+    let target = Target::take(backup, target, DOING, &meter)?;
     let era = era_behind(reader.era());
     let ancestors = reader.manifest().ancestors_of_copy(expected.last_seq);
     let restored = |_| Manifest { backup: None, era, ancestors, ..reader.manifest().clone() };
-    let made = target.fill(&**reader.directory(), &view, BackupBy::Copy, restored)?;
+    let how = How { by: BackupBy::Copy, is_verified: false };
+    let made = target.fill(&**reader.directory(), &view, how, restored)?;
     let store = reader.manifest().store.to_string();
     Ok(Restored { store, era, through: made.through, bytes: made.bytes })
 }
@@ -274,13 +311,13 @@ struct Target<'a> {
     directory: Arc<dyn Directory>,
     lock: HeldLock,
     doing: &'static str,
-    go_on: GoOn<'a>,
+    meter: &'a Meter<'a>,
     /// It was not there before.
     made: bool,
 }
 
 impl<'a> Target<'a> {
-    fn take(source: &Path, target: &Path, doing: &'static str, go_on: GoOn<'a>) -> Result<Self> {
+    fn take(source: &Path, target: &Path, doing: &'static str, meter: &'a Meter<'a>) -> Result<Self> {
         refuse_inside(source, target, doing)?;
         let failed = |e| Error::io(doing, e).at(target);
         let made = match std::fs::metadata(target) {
@@ -310,7 +347,7 @@ impl<'a> Target<'a> {
         is_empty("")?;
         let lock = HeldLock::take(&*directory)?;
         is_empty(lock_format::FILE_NAME)?;
-        Ok(Self { directory, lock, doing, go_on, made })
+        Ok(Self { directory, lock, doing, meter, made })
     }
 
     /// Copies the log into it, reads what was copied, and last makes a store of it. What was put there is
@@ -319,11 +356,11 @@ impl<'a> Target<'a> {
         self,
         from: &dyn Directory,
         view: &View,
-        by: BackupBy,
+        how: How,
         manifest: impl FnOnce(BackupEnd) -> Manifest,
     ) -> Result<Copied> {
         let mut names = Vec::new();
-        let filled = self.try_fill(from, view, by, manifest, &mut names);
+        let filled = self.try_fill(from, view, how, manifest, &mut names);
         let release = || self.lock.release().map_err(|e| self.failed(e));
         let Err(error) = filled else { return release().and(filled) };
         // The manifest is the last of them, and goes first, so that no part of a store is left.
@@ -346,31 +383,59 @@ impl<'a> Target<'a> {
         &self,
         from: &dyn Directory,
         view: &View,
-        by: BackupBy,
+        how: How,
         manifest: impl FnOnce(BackupEnd) -> Manifest,
         names: &mut Vec<String>,
     ) -> Result<Copied> {
-        let (mut copied, position) = self.copy_log(from, view, by, names)?;
+        let (mut copied, position) = self.copy_log(from, view, how, names)?;
         copied.through = view.last_seq()?;
         let end = BackupEnd { position, last_seq: copied.through.map_or(0, Seq::get) };
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
         self.check(from.path(), manifest.store, &manifest.compacted, end)?;
+        if how.is_verified {
+            self.verify(&manifest)?;
+        }
         let life = Life(1);
         let compactions = manifest.compacted.parts_numbered;
         self.lock.announce(manifest.store, life, end.position, compactions).map_err(|e| self.failed(e))?;
         names.push(FILE_NAME.to_owned());
         write_manifest(&*self.directory, &manifest)?;
         self.directory.sync_parent().map_err(|e| self.failed(e))?;
+        self.meter.end();
         Ok(copied)
+    }
+
+    /// Verifies what was copied under the manifest that it is to have.
+    fn verify(&self, manifest: &Manifest) -> Result<()> {
+        let (store, compacted) = (manifest.store, manifest.compacted.clone());
+        let identity = Identity { store, manifest: Ok(manifest.clone()), compacted };
+        let names = self.directory.list().map_err(|e| self.failed(e))?;
+        let found = examine_as(&*self.directory, &names, identity, Check::Full, self.meter)?;
+        // What holds the log is here alone, and a lock page that nobody has announced yet says nothing.
+        let of_log = |severity| matches!(severity, Severity::Damage | Severity::Unread);
+        let Some(first) = found.findings.iter().find(|finding| of_log(finding.severity)) else {
+            return Ok(());
+        };
+        let doing = format!("{}: verify what was copied: {}", self.doing, first.what);
+        let mut error = Error::corrupt(doing).at(self.directory.path().join(&first.file));
+        if let Some(segment) = first.segment {
+            error = error.place(segment, first.offset.unwrap_or(0));
+        }
+        let sides = first.expected.as_ref().zip(first.found.as_ref());
+        Err(match sides {
+            Some((expected, found)) => error.sides(expected, found),
+            None => error,
+        })
     }
 
     /// Reads every frame of what was copied, and keeps none of it. What is damaged there is so in the source.
     fn check(&self, source: &Path, store: StoreId, compacted: &Compacted, end: BackupEnd) -> Result<()> {
         let directory = &*self.directory;
         let chain = find_chain(directory, store, Purpose::Salvage, compacted, |_| false)?;
-        let mut visitor = While { visitor: &mut Nobody, go_on: self.go_on, doing: self.doing };
+        let mut nobody = Nobody;
+        let mut visitor = While::of(&mut nobody, self.meter, self.doing);
         let found = recover(directory, store, &chain, None, Purpose::Salvage, &mut visitor)?;
         is_whole(source, self.doing, end, &found)
     }
@@ -380,13 +445,18 @@ impl<'a> Target<'a> {
         &self,
         from: &dyn Directory,
         view: &View,
-        by: BackupBy,
+        how: How,
         names: &mut Vec<String>,
     ) -> Result<(Copied, Position)> {
         let mut copied = Copied { segments: 0, linked: 0, bytes: 0, through: None };
         // A mark at the start of a segment is one at the end of the segment before.
         let is_shown = |section: &&Arc<Section>| Position::new(section.number, FIRST_FRAME) <= view.mark;
         let sections: Vec<_> = view.catalog.sections.iter().filter(is_shown).collect();
+        let mut bytes = 0;
+        for section in &sections {
+            bytes += section.open()?.segment.header.bytes;
+        }
+        self.meter.expect(bytes.saturating_mul(if how.is_verified { 3 } else { 2 }));
         let mut end = Position::ZERO;
         for (at, section) in sections.iter().enumerate() {
             let segment = &section.open()?.segment;
@@ -396,8 +466,9 @@ impl<'a> Target<'a> {
             let shown = if section.number == view.mark.segment() { view.mark.offset() } else { limit };
             let bytes = if is_last { before_a_seal(segment, shown) } else { shown };
             let name = file_name(segment.number());
-            if by == BackupBy::Link && !is_last {
+            if how.by == BackupBy::Link && !is_last {
                 self.link(from, segment, &name)?;
+                self.meter.add(segment.header.bytes);
                 copied.linked += 1;
                 names.push(name);
             } else {
@@ -436,12 +507,14 @@ impl<'a> Target<'a> {
         let mut at = 0;
         while at < end {
             let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);
-            check_goes_on(self.go_on, self.doing)?;
+            self.meter.check_goes_on(self.doing)?;
             piece.resize(length, 0);
             segment.file.read_at(&mut piece, at).map_err(reading)?;
             to.write_at(&piece, at).map_err(writing)?;
             at += length as u64;
+            self.meter.add(length as u64);
         }
+        self.meter.add(segment.header.bytes.saturating_sub(end));
         to.truncate(segment.header.bytes).and_then(|()| to.sync()).map_err(writing)
     }
 
@@ -465,6 +538,7 @@ fn before_a_seal(segment: &Segment, end: u64) -> u64 {
 #[cfg(not(miri))]
 mod tests {
     use super::*;
+    use crate::format::segment::SegmentHeader;
     use crate::journal::record::Record;
     use crate::options::Options;
 
@@ -482,12 +556,51 @@ mod tests {
         let first = core.index.catalog().sections[0].open().unwrap().segment.map.limit() as u64;
         let view = View::new(Arc::clone(&core.index), Position::new(1, first));
         let [backup, restored] = ["b", "c"].map(|name| directory.path().join(name));
+        let how = How { by: BackupBy::Copy, is_verified: false };
         let made =
-            back_up(&*core.directory, &view, &core.manifest, &backup, BackupBy::Copy, &|| true).unwrap();
+            back_up(&*core.directory, &view, &core.manifest, &backup, how, &Meter::of(&|| true)).unwrap();
         assert_eq!(made.bytes, first - FRAME_BYTES as u64);
         restore(&backup, &restored).unwrap();
         let again = options.open(&restored).unwrap();
         assert_eq!(again.view().last_seq().unwrap(), made.through);
         again.append(Record::new(kind, b"k", b"on")).unwrap();
+    }
+    /// What each frame says by itself is not all that there is to be wrong.
+    #[test]
+    fn what_only_a_verification_sees_is_no_backup_where_one_is_asked_for() {
+        use crate::format::frame::flag;
+        use zerocopy::IntoBytes;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let journal = Options::new().segment_bytes(4096).background(false).open(path("a")).unwrap();
+        let kind = journal.kind("note").unwrap();
+        let at = journal.append(Record::new(kind, b"k", b"1")).unwrap();
+        let position = journal.view().get(at.seq).unwrap().unwrap().position();
+        journal.close().unwrap();
+        // The entry does not begin a history any more, with checksums that match.
+        let file = path("a").join(file_name(position.segment()));
+        let mut bytes = std::fs::read(&file).unwrap();
+        let length = bytes.len() as u64;
+        let manifest = std::fs::read(path("a").join(FILE_NAME)).unwrap();
+        let store = Manifest::read(&manifest).unwrap().store;
+        let header = SegmentHeader::read(&bytes, store, position.segment(), length).unwrap();
+        let at = usize::try_from(position.offset()).unwrap();
+        let frame = Frame::parse(&bytes[at..]).unwrap();
+        let flags = frame.header.flags() & !flag::FIRST;
+        let moved = frame.header.moved(flags, frame.extensions(), header.salt, position);
+        bytes[at..at + FRAME_BYTES].copy_from_slice(moved.as_bytes());
+        std::fs::write(&file, bytes).unwrap();
+
+        let reader = Reader::open(path("a")).unwrap();
+        reader.backup_while(path("b"), BackupBy::Copy, || true).unwrap();
+        let refused = reader.backup_verified_while(path("c"), BackupBy::Copy, || true).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+        assert_eq!(
+            (refused.segment(), refused.offset()),
+            (Some(position.segment()), Some(position.offset()))
+        );
+        assert!(refused.to_string().contains(&file_name(position.segment())), "{refused}");
+        assert!(!path("c").exists(), "what is no backup is not left");
     }
 }

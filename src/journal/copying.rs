@@ -13,57 +13,16 @@ use std::sync::Arc;
 use crate::disk::Directory;
 use crate::disk::posix::PosixDirectory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::compacted::Cover;
 use crate::format::extension::Extensions;
 use crate::format::frame::{Frame, flag};
 use crate::format::index::EntityHash;
 use crate::format::manifest;
-use crate::id::{Position, SEQ_MAX};
+use crate::id::SEQ_MAX;
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::identity::type_of;
 use crate::journal::opening::make_directory;
-use crate::log::recovery::Visitor;
-use crate::log::report::Damage;
-use crate::log::segment::Segment;
 use crate::log::writer::{Draft, Numbers};
-
-/// Asked again and again by who copies: false, and it ends and clears up.
-pub(crate) type GoOn<'a> = &'a dyn Fn() -> bool;
-
-/// # Errors
-///
-/// `Io` if whoever asked for a copy wants it no more.
-pub(crate) fn check_goes_on(go_on: GoOn<'_>, doing: &str) -> Result<()> {
-    if go_on() { Ok(()) } else { Err(Error::io(doing, std::io::ErrorKind::Interrupted.into())) }
-}
-
-/// A visitor of frames for as long as it is to go on.
-pub(crate) struct While<'a, V> {
-    pub(crate) visitor: V,
-    pub(crate) go_on: GoOn<'a>,
-    pub(crate) doing: &'static str,
-}
-
-impl<V: Visitor> Visitor for While<'_, &mut V> {
-    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
-        self.visitor.enter(segment, from, last_seq)
-    }
-
-    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
-        check_goes_on(self.go_on, self.doing)?;
-        self.visitor.frame(position, frame)
-    }
-
-    fn kept(&mut self, cover: &Cover) -> Result<()> {
-        check_goes_on(self.go_on, self.doing)?;
-        self.visitor.kept(cover)
-    }
-
-    fn lost(&mut self, damage: &Damage) {
-        self.visitor.lost(damage);
-    }
-}
 
 /// An entry with the numbers that it had.
 pub(crate) struct Numbered<'a> {

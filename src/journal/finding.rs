@@ -72,6 +72,8 @@ pub struct Finding {
     pub offset: Option<u64>,
     /// The numbers of the entries that are lost.
     pub lost: Option<RangeInclusive<u64>>,
+    /// How many of those numbers were entries, where compaction had dropped the rest; `None`: all of them.
+    pub lost_entries: Option<u64>,
     /// What is wrong.
     pub what: String,
     /// What should be there.
@@ -90,6 +92,7 @@ impl Finding {
             segment: None,
             offset: None,
             lost: None,
+            lost_entries: None,
             what: what.into(),
             expected: None,
             found: None,
@@ -133,7 +136,13 @@ impl fmt::Display for Finding {
             write!(f, ": expected {expected}, found {found}")?;
         }
         if let Some(lost) = &self.lost {
-            write!(f, "; seq {} lost", seqs_text(lost))?;
+            match self.lost_entries {
+                None => write!(f, "; seq {} lost", seqs_text(lost))?,
+                Some(entries) => {
+                    let seqs = seqs_text(lost);
+                    write!(f, "; {entries} of seq {seqs} lost, and compaction had dropped the rest")?;
+                }
+            }
         }
         match self.next_good {
             Some(next) => write!(f, "; next good frame at {next}"),
@@ -170,7 +179,7 @@ pub struct Verification {
     pub entities: u64,
     /// Kinds that they register.
     pub kinds: u64,
-    /// Entries that are lost, as far as their numbers tell.
+    /// Entries that are lost, as far as their numbers tell; of a part as many as the manifest says it had.
     pub lost: u64,
     /// The first entry that was read.
     pub first_seq: Option<u64>,

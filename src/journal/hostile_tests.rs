@@ -21,6 +21,7 @@ use crate::id::{KindId, Life, PART, Position, SEQ_MAX, Seq};
 use crate::journal::Journal;
 use crate::journal::copying::EmptyTarget;
 use crate::journal::finding::Check;
+use crate::journal::onlooker::Meter;
 use crate::journal::opening;
 use crate::journal::reader::Reader;
 use crate::journal::record::Record;
@@ -179,7 +180,7 @@ fn survives(what: &str, files: &Files) {
         is_as_in_memory(&directory, what);
         let target = Arc::new(MemoryDirectory::new());
         let empty = EmptyTarget::on(Arc::clone(&target) as _, "repair").unwrap();
-        if salvage(&directory, empty, &|| true).is_ok() {
+        if salvage(&directory, empty, &Meter::of(&|| true)).is_ok() {
             let found = examine(&*target, Check::Full).unwrap();
             assert_eq!(
                 found.verdict,

@@ -172,6 +172,7 @@ impl Import {
             created,
             table: CursorTable::default(),
             ancestors: Vec::new(),
+            lost: Vec::new(),
             sections: Vec::new(),
             read_only: false,
             backup: None,

@@ -67,6 +67,7 @@ pub(crate) mod kept;
 mod kinds;
 pub(crate) mod lodger;
 mod newer;
+pub(crate) mod onlooker;
 pub(crate) mod opening;
 mod pages;
 pub(crate) mod past;

@@ -266,6 +266,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         compacted: Compacted::default(),
         table: CursorTable::default(),
         ancestors: Vec::new(),
+        lost: Vec::new(),
         sections: Vec::new(),
         read_only: false,
         backup: None,

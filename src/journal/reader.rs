@@ -17,6 +17,7 @@ use crate::disk::posix::PosixDirectory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{Found, Frame};
 use crate::format::lock::Holder;
+use crate::format::lost::LostRange;
 use crate::format::manifest::Manifest;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
 use crate::format::source::SourceInfo;
@@ -356,6 +357,13 @@ impl Reader {
 
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.shared.manifest
+    }
+
+    /// What repairs could not save of the store, in the order of its Seqs: numbers that are not there, and were not dropped
+    /// by compaction, or not all of them. A store that an earlier build has repaired says nothing.
+    #[must_use]
+    pub fn lost_to_repair(&self) -> &[LostRange] {
+        &self.shared.manifest.lost
     }
 
     /// True for a backup, which nobody writes before it is restored.

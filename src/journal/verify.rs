@@ -10,6 +10,7 @@
 //! preambles restate what was said before, and that the derived files say what the log says.
 
 mod beside;
+mod doors;
 mod indexed;
 mod kept;
 #[cfg(test)]
@@ -21,7 +22,6 @@ pub(crate) mod straight_tests;
 pub(crate) mod window;
 
 use std::collections::hash_map::Entry;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
@@ -40,8 +40,8 @@ use crate::index::entities::Known;
 use crate::index::entity_file::EntityFile;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
-use crate::journal::identity::{Identity, existing, identify};
-use crate::journal::opening::read_manifest;
+use crate::journal::identity::Identity;
+use crate::journal::onlooker::{Meter, While, bytes_of};
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::indexed::{Entities, Entity, InSegment};
@@ -54,73 +54,56 @@ use crate::log::recovery::{Covered, End, Purpose, Visitor};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
 
-/// Verifies the store in a directory, also while another process writes it.
-///
-/// # Errors
-///
-/// `NotFound`, `NotADirectory`, `NotAStore`, `FormatTooNew`, `PermissionDenied` and `Io` where
-/// the directory itself cannot be read. Damage is not an error: it is what is looked for.
-pub fn verify(path: impl AsRef<Path>, check: Check) -> Result<Verification> {
-    examine(&*existing(path.as_ref(), "verify the store")?, check)
-}
-
-/// Verifies the store on a simulated disk.
-///
-/// # Errors
-///
-/// As [`verify`].
+pub(crate) use crate::journal::verify::doors::examine;
 #[cfg(feature = "simulator")]
-pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Result<Verification> {
-    examine(&*disk.directory(), check)
-}
+pub use crate::journal::verify::doors::verify_in;
+pub use crate::journal::verify::doors::{verify, verify_while};
 
-pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
-    examine_by(directory, check, |store, chain, covered, visitor| {
-        recover_in_pieces(directory, store, chain, covered, PIECE, visitor)
-    })
-}
+/// What a verification is called in errors.
+const DOING: &str = "verify the store";
 
-/// Beside a live writer that compacts, files go that were to be looked at: look again so often.
-const LOOKS: usize = 5;
-
-/// As [`examine`], with the log shown by whoever is given: `recover`, or what is to be as good.
-fn examine_by(
+/// Verifies what is in a directory as the store that it is known to be, or to become.
+pub(crate) fn examine_as(
     directory: &dyn Directory,
+    names: &[Name],
+    identity: Identity,
     check: Check,
-    mut recover: impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+    meter: &Meter<'_>,
 ) -> Result<Verification> {
-    let compacted = || read_manifest(directory).ok().flatten().map(|now| now.compacted);
-    let mut looks = 0;
-    loop {
-        looks += 1;
-        let before = compacted();
-        let found = look(directory, check, &mut recover);
-        let is_well = found.as_ref().is_ok_and(|found| found.verdict == Verdict::Valid);
-        if is_well || looks == LOOKS || compacted() == before {
-            return found;
-        }
+    look(directory, names, identity, check, meter, &mut in_pieces(directory))
+}
+
+/// Shows the log to a visitor: `recover`, or what is to be as good.
+trait Recover: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End> {}
+impl<F: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>> Recover for F {}
+
+fn in_pieces(directory: &dyn Directory) -> impl Recover {
+    move |store: StoreId, chain: &Chain, covered: Option<Covered>, visitor: &mut dyn Visitor| {
+        recover_in_pieces(directory, store, chain, covered, PIECE, visitor)
     }
 }
 
 fn look(
     directory: &dyn Directory,
+    names: &[Name],
+    identity: Identity,
     check: Check,
-    recover: &mut impl FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>,
+    meter: &Meter<'_>,
+    recover: &mut impl Recover,
 ) -> Result<Verification> {
-    let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
-    let Identity { store, manifest, compacted } = identify(directory, &names)?;
+    let Identity { store, manifest, compacted } = identity;
     let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
     let live = live.and_then(|lock| lock.holder());
     let mut findings = Vec::new();
     if let Err(error) = &manifest {
         findings.push(Finding::of_error(Severity::Damage, manifest::FILE_NAME, error));
     }
-    look_at_names(&names, &mut findings);
+    look_at_names(names, &mut findings);
     look_at_lock(directory, store, &mut findings);
 
     let mut chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
-    look_at_chain(&chain, &names, &mut findings);
-    look_at_what_is_left(&chain, &compacted, &names, &mut findings);
+    look_at_chain(&chain, names, &mut findings);
+    look_at_what_is_left(&chain, &compacted, names, &mut findings);
     let covered = match check {
         Check::Quick => {
             look_at_headers(directory, store, &chain, &mut findings);
@@ -138,8 +121,10 @@ fn look(
     // Without a manifest nobody knows what was dropped.
     checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
-    checking.open_entities(&names);
-    let end = recover(store, &chain, covered, &mut checking)?;
+    checking.open_entities(names);
+    meter.expect(bytes_of(directory, &chain));
+    let mut watched = While::of(&mut checking, meter, DOING);
+    let end = recover(store, &chain, covered, &mut watched)?;
     checking.finish(&end, live.is_some());
 
     let Checking { mut findings, counts, entities, registry, .. } = checking;
@@ -626,20 +611,14 @@ impl Visitor for Checking<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
-        let severity = if damage.unreadable { Severity::Unread } else { Severity::Damage };
-        let lost = damage.first_seq..=damage.last_seq;
-        self.counts.lost += (damage.last_seq + 1).saturating_sub(damage.first_seq);
-        let finding = Finding::new(severity, file_name(damage.segment), &*damage.what).at(damage.offset);
-        self.findings.push(Finding {
-            segment: Some(damage.segment),
-            lost: (!lost.is_empty()).then_some(lost),
-            next_good: damage.next_good,
-            ..finding
-        });
-        self.holes = true;
+        self.lost_of_part(damage, (damage.last_seq + 1).saturating_sub(damage.first_seq));
         if let Some(here) = self.segment.as_mut().filter(|here| here.segment.number() == damage.segment) {
             here.whole = false;
             here.to_restate = None;
         }
+    }
+
+    fn lost_of_part(&mut self, damage: &Damage, entries: u64) {
+        self.note_lost(damage, entries);
     }
 }

@@ -246,6 +246,25 @@ pub(crate) fn is_an_entry(frame: &Frame<'_>) -> bool {
         && (1..=header.seq.get()).contains(&header.generation.get())
 }
 
+/// True of what may stand in a part behind an entry.
+fn is_kept(frame: &Frame<'_>, last: u64, cover: &Cover) -> bool {
+    let header = frame.header;
+    header.is_system() || (last + 1..=cover.last_seq).contains(&header.seq.get()) && is_an_entry(frame)
+}
+
+/// How many entries of a part are there.
+fn entries_of(segment: &Segment, bytes: &[u8], cover: &Cover) -> u64 {
+    let (mut entries, mut last) = (0, cover.first_seq - 1);
+    let mut frames = PartFrames::of(segment, bytes);
+    while let Some((_, frame)) = frames.step() {
+        if let Some(frame) = frame.filter(|frame| !frame.header.is_system() && is_kept(frame, last, cover)) {
+            entries += 1;
+            last = frame.header.seq.get();
+        }
+    }
+    entries
+}
+
 /// Shows what was kept of a stretch of the log, around damage, which is answered and shown too. From copies.
 pub(crate) fn visit_kept(
     directory: &dyn Directory,
@@ -255,39 +274,44 @@ pub(crate) fn visit_kept(
 ) -> Result<Vec<Damage>> {
     let Some(part) = cover.part else { return Ok(Vec::new()) };
     let (mut damage, mut last) = (Vec::new(), cover.first_seq - 1);
-    let mut lost = |visitor: &mut dyn Visitor, offset: u64, next_good, seqs: (u64, u64), what: String| {
-        let (first_seq, last_seq) = seqs;
-        let segment = part.number;
-        let (lost_from, unreadable) = (offset, false);
-        let found = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
-        visitor.lost(&found);
-        damage.push(found);
-    };
+    // What the manifest says of the part, until its frames have been met.
+    let mut gone = part.entries;
+    let mut lost =
+        |visitor: &mut dyn Visitor, gone: &mut u64, offset: u64, next_good, seqs: (u64, u64), what| {
+            let (first_seq, last_seq) = seqs;
+            let segment = part.number;
+            let (lost_from, unreadable) = (offset, false);
+            let found =
+                Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
+            // Of several places in one part each is given what it has numbers for: together they come to what is gone.
+            let entries = (last_seq + 1).saturating_sub(first_seq).min(*gone);
+            *gone -= entries;
+            visitor.lost_of_part(&found, entries);
+            damage.push(found);
+        };
     let (segment, bytes) = match salvage_part(directory, store, cover, part) {
         Ok(salvaged) => salvaged,
         Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
         Err(error) => {
-            lost(visitor, 0, None, (cover.first_seq, cover.last_seq), error.facts());
+            lost(visitor, &mut gone, 0, None, (cover.first_seq, cover.last_seq), error.facts());
             return Ok(damage);
         }
     };
     let segment = Arc::new(segment);
+    gone = gone.saturating_sub(entries_of(&segment, &bytes, cover));
     visitor.enter(&segment, FIRST_FRAME, last)?;
     let (mut frames, mut entries, mut bad, mut is_damaged) =
         (PartFrames::of(&segment, &bytes), 0, None, false);
     while let Some((at, frame)) = frames.step() {
-        let is_next = |frame: &Frame<'_>| {
-            frame.header.is_system()
-                || (last + 1..=cover.last_seq).contains(&frame.header.seq.get()) && is_an_entry(frame)
-        };
-        let Some(frame) = frame.filter(is_next) else {
+        let Some(frame) = frame.filter(|frame| is_kept(frame, last, cover)) else {
             bad = bad.or(Some(at));
             continue;
         };
         if let Some(bad) = bad.take() {
             let through = seq_before(&frame).min(cover.last_seq);
             is_damaged = true;
-            lost(visitor, bad, Some(at), (last + 1, through), "a frame that does not validate".to_owned());
+            let what = "a frame that does not validate".to_owned();
+            lost(visitor, &mut gone, bad, Some(at), (last + 1, through), what);
         }
         if !frame.header.is_system() {
             entries += 1;
@@ -298,7 +322,7 @@ pub(crate) fn visit_kept(
     let missing = (entries < part.entries && !is_damaged).then_some(part.bytes);
     if let Some(bad) = bad.or(missing) {
         let what = format!("{entries} of {} entries are there", part.entries);
-        lost(visitor, bad, None, (last + 1, cover.last_seq), what);
+        lost(visitor, &mut gone, bad, None, (last + 1, cover.last_seq), what);
     }
     Ok(damage)
 }

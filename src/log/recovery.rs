@@ -41,6 +41,10 @@ pub(crate) trait Visitor {
     }
     /// User frames between two that were visited are gone.
     fn lost(&mut self, _damage: &Damage) {}
+    /// The same of a part, which had so many entries there: the numbers in between had been dropped before.
+    fn lost_of_part(&mut self, damage: &Damage, _entries: u64) {
+        self.lost(damage);
+    }
 }
 
 /// How far an index spares the scan of a segment.

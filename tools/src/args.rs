@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Cursor(Cursor),
     Topics(crate::commands::topics::Args),
     Cells(crate::commands::cells::Args),
+    /// Who wrote the store: each opening by a writer, what it appended, and how it ended
+    Lives(crate::commands::lives::Args),
     Consumers(crate::commands::consumers::Args),
     #[command(subcommand)]
     Consumer(crate::commands::consumer::Command),
@@ -419,6 +421,9 @@ pub(crate) struct Backup {
     /// Second names of sealed segments instead of copies: in no space, and lost with the store's own files
     #[arg(long)]
     pub(crate) link: bool,
+    /// Verify what was copied as `esker verify` does, before it counts as a backup; without it every frame is read, and no more
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -20,6 +20,7 @@ mod outcome;
 mod output;
 mod place;
 mod program;
+mod progress;
 mod report;
 mod schema;
 mod size;
@@ -72,10 +73,11 @@ fn command(args: &Args, output: &mut Output) -> anyhow::Result<Outcome> {
         Command::Cursor(Cursor::Retire(retire)) => commands::cursor::retire(retire, output),
         Command::Topics(topics) => commands::topics::topics(topics, output),
         Command::Cells(cells) => commands::cells::cells(cells, output),
+        Command::Lives(lives) => commands::lives::run(lives, output),
         Command::Consumers(consumers) => commands::consumers::consumers(consumers, output),
         Command::Consumer(consumer) => commands::consumer::consumer(consumer, output),
         Command::Verify(verify) => commands::check::verify(verify, output),
-        Command::Repair(repair) => commands::check::repair(repair, output, &interrupt),
+        Command::Repair(repair) => commands::repair::repair(repair, output, &interrupt),
         Command::Backup(backup) => commands::backup::backup(backup, output, &interrupt),
         Command::Restore(restore) => commands::backup::restore(restore, output, &interrupt),
         Command::Compact(compact) => commands::compact::compact(compact, output),

@@ -139,3 +139,27 @@ fn commands_to_run_next_name_a_directory_as_a_shell_takes_it() {
         assert!(made.rows().last().unwrap()[1].contains(&format!("'{target}'")), "{}", made.stdout);
     }
 }
+
+#[test]
+fn a_backup_is_verified_as_a_whole_where_that_is_asked_for_and_damage_is_no_backup() {
+    let (_directory, journal, [store, backup, other]) = live();
+    let made = run(&["backup", &store, &backup, "--verify"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert!(made.rows().contains(&vec!["verified", "in full"]), "{}", made.stdout);
+    let summary =
+        run(&["backup", &store, &other, "--verify", "--link", "--json"]).of_type("summary").remove(0);
+    assert_eq!(summary["verified"], "full");
+    std::fs::remove_dir_all(&other).unwrap();
+    let summary = run(&["backup", &store, &other, "--json"]).of_type("summary").remove(0);
+    assert_eq!(summary["verified"], "frames");
+    std::fs::remove_dir_all(&other).unwrap();
+    journal.close().unwrap();
+
+    let (segment, offset) = support::place(&store, 7);
+    support::flip(Path::new(&store), segment, offset + 70);
+    let refused = run(&["backup", &store, &other, "--verify"]);
+    assert_eq!((refused.code, &*refused.stdout), (Some(1), ""), "{}", refused.stderr);
+    let named = refused.stderr.contains(&format!("{segment:010}.seg")) || refused.stderr.contains(&store);
+    assert!(named && refused.stderr.contains(&offset.to_string()), "{}", refused.stderr);
+    assert!(!Path::new(&other).exists(), "what is no backup is not left");
+}

@@ -23,6 +23,7 @@ mod tables;
 pub(crate) const LOOKS: &[&str] = &[
     "info STORE",
     "segments STORE",
+    "lives STORE",
     "kinds STORE",
     "entities STORE",
     "dump STORE",

@@ -16,7 +16,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use esker::Kind;
+use esker::{Keep, Kind, Region, Seq, Start};
 use serde_json::{Value, json};
 use support::{Sample, flip, place, run};
 use world::{
@@ -47,6 +47,7 @@ const COMMANDS: &[&str] = &[
     "verify STORE --decode",
     "repair STORE --output NEW",
     "backup STORE NEW",
+    "backup STORE NEW --verify",
     "restore BACKUP NEW",
     "compact STORE",
     "compact STORE --thorough --execute",
@@ -66,6 +67,7 @@ const COMMANDS: &[&str] = &[
     "topics STORE",
     "topics STORE --halted",
     "cells STORE --internal",
+    "lives STORE",
     "consumers STORE --max-lag 0 --max-age 1s",
     "consumer parked STORE ship",
     "consumer dead STORE audit",
@@ -165,6 +167,20 @@ fn check(command: &str, line: &str, document: &Value) -> String {
     what
 }
 
+/// Notes something of a cursor and of a kind, and damages both frames.
+fn spoil_what_is_noted(sample: &Sample) {
+    let journal = sample.open();
+    journal.keep(journal.kind("note").unwrap(), Keep::Latest).unwrap();
+    sample.put(&journal, "late", Region::all(), Start::After(Seq::new(200).unwrap()));
+    journal.close().unwrap();
+    let frames = run(&["dump", &sample.text(), "--system", "--json"]).of_type("system");
+    for operation in ["kind", "cursor"] {
+        let last = frames.iter().rfind(|frame| frame["operation"] == operation).unwrap();
+        let (segment, offset) = last["position"].as_str().unwrap().split_once(':').unwrap();
+        flip(&sample.path(), segment.parse().unwrap(), offset.parse::<u64>().unwrap() + 33);
+    }
+}
+
 #[test]
 fn every_line_of_every_command_is_as_the_schema_says() {
     let document = document();
@@ -173,6 +189,7 @@ fn every_line_of_every_command_is_as_the_schema_says() {
     harbour::make(&state).unwrap();
     let (facts, empty, damaged) = (Sample::new(), Sample::empty(), Sample::new());
     empty.open().close().unwrap();
+    spoil_what_is_noted(&damaged);
     // A frame's content, a frame's header, and a private codec's bytes under a codec that stores name.
     let (segment, offset) = place(&damaged.text(), 5);
     flip(&damaged.path(), segment, offset + 70);
@@ -207,14 +224,14 @@ fn every_command_of_the_tool_is_looked_at() {
 #[test]
 fn a_line_that_is_not_as_the_schema_says_is_refused() {
     let document = document();
-    let good = json!({ "type": "lost", "first_seq": 1, "last_seq": 2 });
+    let good = json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "entries": 2 });
     assert!(schema::faults(&document, &good, &document).is_empty());
     let wrongs = [
-        json!({ "type": "lost", "first_seq": 1 }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": "2" }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": -2 }),
-        json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "more": 3 }),
-        json!({ "type": "found", "first_seq": 1, "last_seq": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": "2", "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": -2, "entries": 2 }),
+        json!({ "type": "lost", "first_seq": 1, "last_seq": 2, "entries": 2, "more": 3 }),
+        json!({ "type": "found", "first_seq": 1, "last_seq": 2, "entries": 2 }),
         json!({ "first_seq": 1, "last_seq": 2 }),
         json!([]),
     ];

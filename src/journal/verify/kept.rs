@@ -17,6 +17,7 @@ use crate::journal::verify::indexed::Entity;
 use crate::journal::verify::{Checking, IndexFile, read_index_with};
 use crate::log::chain::Chain;
 use crate::log::part::open_part_file;
+use crate::log::report::Damage;
 use crate::log::salvage::salvage_part;
 
 /// The part that is being read.
@@ -90,6 +91,23 @@ impl Checking<'_> {
             );
             self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
         }
+    }
+
+    /// Entries are lost: so many of those numbers, where compaction had dropped the rest.
+    pub(super) fn note_lost(&mut self, damage: &Damage, entries: u64) {
+        let severity = if damage.unreadable { Severity::Unread } else { Severity::Damage };
+        let lost = damage.first_seq..=damage.last_seq;
+        let numbers = (damage.last_seq + 1).saturating_sub(damage.first_seq);
+        self.counts.lost += entries;
+        let finding = Finding::new(severity, file_name(damage.segment), &*damage.what).at(damage.offset);
+        self.findings.push(Finding {
+            segment: Some(damage.segment),
+            lost: (!lost.is_empty()).then_some(lost),
+            lost_entries: (entries < numbers).then_some(entries),
+            next_good: damage.next_good,
+            ..finding
+        });
+        self.holes = true;
     }
 
     /// By the end of the log every kind was registered.

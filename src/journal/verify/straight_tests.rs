@@ -9,17 +9,17 @@ use crate::disk::{Access, Directory, read_whole};
 use crate::error::Result;
 use crate::format::frame::Frame;
 use crate::format::system::Keep;
-use crate::id::{KindId, Position};
+use crate::id::{KindId, Position, StoreId};
 use crate::journal::Journal;
 use crate::journal::finding::{Check, Verdict, Verification};
 use crate::journal::identity::identify;
 use crate::journal::opening;
 use crate::journal::record::Record;
-use crate::journal::verify::examine_by;
+use crate::journal::verify::doors::examine_while;
 use crate::journal::verify::straight::recover_in_pieces;
 use crate::journal::verify::window::PIECE;
-use crate::log::chain::find_chain;
-use crate::log::recovery::{Purpose, Visitor, recover};
+use crate::log::chain::{Chain, find_chain};
+use crate::log::recovery::{Covered, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
 use crate::options::Options;
@@ -124,10 +124,12 @@ pub(super) fn found(
     check: Check,
     piece: Option<u64>,
 ) -> Result<Verification, String> {
-    let found = examine_by(directory, check, |store, chain, covered, visitor| match piece {
-        Some(piece) => recover_in_pieces(directory, store, chain, covered, piece, visitor),
-        None => recover(directory, store, chain, covered, Purpose::Salvage, visitor),
-    });
+    let mut shown =
+        |store: StoreId, chain: &Chain, covered: Option<Covered>, visitor: &mut dyn Visitor| match piece {
+            Some(piece) => recover_in_pieces(directory, store, chain, covered, piece, visitor),
+            None => recover(directory, store, chain, covered, Purpose::Salvage, visitor),
+        };
+    let found = examine_while(directory, check, &|| true, &mut shown);
     found.map_err(|error| error.to_string())
 }
 

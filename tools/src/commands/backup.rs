@@ -5,10 +5,11 @@ use esker::{BackupBy, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::check::{busy, reset_all};
 use crate::commands::cursor::quoted;
+use crate::commands::repair::reset_all;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
+use crate::progress::busy_with;
 use crate::store;
 
 pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
@@ -18,7 +19,10 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Inter
         output::note(&format!("live, writer pid {}", writer.pid));
     }
     let by = if args.link { BackupBy::Link } else { BackupBy::Copy };
-    let made = busy("copying", || reader.backup_while(target, by, || !interrupt.is_set()));
+    let made = busy_with("copying", Some(interrupt), |shown| match args.verify {
+        true => reader.backup_verified_while(target, by, shown),
+        false => reader.backup_while(target, by, shown),
+    });
     let made = interrupt.of(made)?;
     let description = json!({
         "path": path.display().to_string(),
@@ -31,6 +35,7 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Inter
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {
+            fields.insert("verified".to_owned(), if args.verify { "full" } else { "frames" }.into());
             fields.insert("next".to_owned(), next.into());
         }
         output.typed("summary", &summary)?;
@@ -44,14 +49,16 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Inter
         ("segments", made.segments.to_string()),
         ("of those linked", made.linked.to_string()),
         ("bytes", made.bytes.to_string()),
-        ("verified", "every frame".to_owned()),
+        ("verified", if args.verify { "in full" } else { "every frame" }.to_owned()),
         ("next", next),
     ])?;
     Ok(Outcome::Fine)
 }
 
 pub(crate) fn restore(args: &args::Restore, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
-    let made = busy("restoring", || esker::restore_while(&args.backup, &args.target, || !interrupt.is_set()));
+    let made = busy_with("restoring", Some(interrupt), |shown| {
+        esker::restore_while(&args.backup, &args.target, shown)
+    });
     let made = match made {
         Err(error) if !interrupt.is_set() => return Err(no_backup(args, error)),
         made => interrupt.of(made)?,

@@ -581,16 +581,8 @@ impl Got {
 
     /// Entries that are not there, and others behind them are.
     fn gap(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
-        let compacted = Seq::new(range.first).and_then(|first| opened.survey.compacted(first));
-        let Some(compacted) = compacted else {
-            return self.tell(range, "left_out", "a repair left its number out", output);
-        };
-        let dropped = Range { first: range.first, last: range.last.min(*compacted.end()) };
-        self.tell(dropped, "compacted", "compaction dropped it", output)?;
-        if dropped.last < range.last {
-            self.gap(Range { first: dropped.last + 1, last: range.last }, opened, output)?;
-        }
-        Ok(())
+        let mut gaps = super::gaps::of(range, opened).into_iter();
+        gaps.try_for_each(|gap| self.tell(gap.range, gap.reason, &gap.what, output))
     }
 
     fn tell(&mut self, range: Range, reason: &str, what: &str, output: &mut Output) -> Result<()> {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::exchange::{self, Done, Summary};
 use anyhow::{Context, Result};
+use esker::dump::FrameInfo;
 use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
-use crate::commands::check::busy;
 use crate::filter::Filter;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
+use crate::progress::{Shown, busy, busy_with};
 use crate::store::{self, Opened};
 use crate::typed::{on, path_of};
 
@@ -31,8 +32,11 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     let filter = Filter::new(&args.filter, false, &opened.reader)?;
     opened.note_unknown(&filter, false);
     let seqs = filter.seqs();
-    let write = |out: &mut dyn Write| {
-        let wanted = |frame: &_| filter.accepts(frame, &opened.dump);
+    let write = |out: &mut dyn Write, shown: Option<&Shown<'_>>| {
+        let wanted = |frame: &FrameInfo| {
+            shown.inspect(|shown| shown.add(frame.frame_bytes));
+            filter.accepts(frame, &opened.dump)
+        };
         let range = seqs.first..=seqs.last;
         let go_on = || !interrupt.is_set();
         exchange::export(&opened.reader, &opened.survey, range, filter.is_any(), wanted, go_on, out)
@@ -40,14 +44,17 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     let summary = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
             let mut file = NewFile::create(path)?;
-            let summary = busy("exporting", || write(&mut file.out))?;
+            let summary = busy_with("exporting", None, |shown| {
+                shown.expect(bytes_of_log(&args.store.path));
+                write(&mut file.out, Some(shown))
+            })?;
             file.put_in_place()?;
             say(&opened, path, &summary, output)?;
             summary
         }
         None => {
             output.use_json();
-            write(output.lines())?
+            write(output.lines(), None)?
         }
     };
     if summary.entries == 0 && summary.damaged == 0 {
@@ -66,6 +73,13 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
         ));
     }
     Ok(Outcome::of_findings(summary.damaged))
+}
+
+/// How long the files of the log are, as far as that can be told.
+fn bytes_of_log(store: &Path) -> u64 {
+    let is_of_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg" || end == "snap");
+    let files = std::fs::read_dir(store).into_iter().flatten().flatten().map(|file| file.path());
+    files.filter(is_of_log).filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// What is in the file that was made.

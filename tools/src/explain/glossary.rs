@@ -24,6 +24,8 @@ fn words(meaning: &'static str, next: &'static [&'static str]) -> Words {
 const SEGMENTS: &[&str] = &["esker segments PATH"];
 const FRAMES: &[&str] = &["esker dump PATH --system --physical", "esker hex PATH SEGMENT"];
 
+const LIVES: &[&str] = &["esker lives PATH", "esker dump PATH --system --physical"];
+
 const ENTRIES: &[Entry] = &[
     ("active", &[], "A segment: the one in which the log ends, and the next entry is written.", SEGMENTS),
     (
@@ -117,10 +119,11 @@ const ENTRIES: &[Entry] = &[
     ),
     (
         "life",
-        &["previous life"],
+        &["previous life", "lives"],
         "A random number for each time that a store is opened for writing. Frames carry it, so that what an earlier opening \
-         left behind is not taken for a part of the log.",
-        FRAMES,
+         left behind is not taken for a part of the log. It is open, ended in order with `close`, or crashed: nothing says \
+         that it was closed.",
+        LIVES,
     ),
     (
         "durable",

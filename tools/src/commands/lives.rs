@@ -1,0 +1,266 @@
+//! `lives`: who wrote a store, opening by opening.
+//!
+//! The log holds what each opening for writing said of itself with its first append, and whether it ended in order. One that
+//! appended nothing has left nothing, and of one whose beginning compaction has dropped only what is left can be told. One
+//! walk over the frames, with one life in hand.
+
+use anyhow::Result;
+use esker::dump::{Dump, FrameInfo, Item, Payload, Value, rfc3339};
+use esker::{Holder, Life, Position};
+use serde::Serialize;
+use serde_json::json;
+
+use super::listing::optional;
+use crate::args;
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::store::{self, Opened};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: args::Store,
+}
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Ended {
+    /// In order.
+    Closed,
+    /// The store is open still.
+    Open,
+    /// Without a word: a crash, a kill, the power.
+    Crashed,
+    /// What stood behind its last frame is damaged, or was compacted.
+    Unknown,
+}
+
+impl Ended {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Crashed => "crashed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What an opening says of itself.
+struct Opening {
+    pid: Option<u64>,
+    previous: Option<String>,
+    time: i64,
+}
+
+/// One opening by a writer.
+struct OneLife {
+    number: u64,
+    life: Life,
+    opening: Option<Opening>,
+    position: Position,
+    entries: u64,
+    seqs: Option<(u64, u64)>,
+    last_time: i64,
+    is_closed: bool,
+    /// In what compaction kept there are entries, and nothing of what the log says of itself.
+    is_in_part: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct LifeLine<'a> {
+    number: u64,
+    life: String,
+    previous_life: Option<&'a str>,
+    pid: Option<u64>,
+    host: Option<&'a str>,
+    opened: Option<String>,
+    opened_ns: Option<String>,
+    last_write: String,
+    last_write_ns: String,
+    first_seq: Option<u64>,
+    last_seq: Option<u64>,
+    entries: u64,
+    ended: Ended,
+    position: String,
+}
+
+/// The lives as they are met; a table needs all of its rows.
+struct Lives<'a> {
+    opened: &'a Opened,
+    holder: Option<Holder>,
+    kinds: Dump,
+    here: Option<OneLife>,
+    /// Damage was met behind the last frame.
+    is_damaged: bool,
+    count: u64,
+    rows: Vec<Vec<String>>,
+    failed: std::io::Result<()>,
+}
+
+pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.store.path, "lives", output)?;
+    let mut lives = Lives {
+        opened: &opened,
+        holder: opened.reader.last_writer(),
+        kinds: Dump::default(),
+        here: None,
+        is_damaged: false,
+        count: 0,
+        rows: Vec::new(),
+        failed: Ok(()),
+    };
+    let mut damaged = 0;
+    for item in opened.survey.frames() {
+        match item? {
+            Item::Frame(frame) => {
+                if !frame.body_good {
+                    damaged += 1;
+                    opened.tells((frame.position.segment(), frame.position.offset()));
+                    super::dump::report_content(&frame, output)?;
+                }
+                lives.see(&frame, output);
+            }
+            Item::Damage(damage) => {
+                damaged += 1;
+                lives.is_damaged = true;
+                opened.tells((damage.segment, damage.offset));
+                store::report(&damage, output)?;
+            }
+        }
+    }
+    let at_end = opened.report_damage_at_end(output)?;
+    lives.is_damaged |= at_end > 0;
+    lives.leave(true, output);
+    let Lives { count, rows, failed, .. } = lives;
+    failed?;
+    let heading = ["life", "id", "pid", "host", "opened", "last write", "first", "last", "entries", "ended"];
+    output.table(&heading, rows)?;
+    if output.is_json() {
+        output.typed("summary", &json!({ "lives": count, "damaged": damaged + at_end }))?;
+    }
+    Ok(Outcome::of_findings(damaged + at_end))
+}
+
+impl Lives<'_> {
+    fn see(&mut self, frame: &FrameInfo, output: &mut Output) {
+        // What a compaction writes about batches is of nobody's life.
+        let is_in_part = frame.position.is_in_part();
+        if frame.is_system() && is_in_part {
+            return;
+        }
+        if self.here.as_ref().is_none_or(|here| here.life != frame.life) {
+            self.leave(false, output);
+            self.count += 1;
+            self.here = Some(OneLife::begin(self.count, frame));
+        }
+        self.is_damaged = false;
+        let Some(here) = &mut self.here else { return };
+        here.is_in_part = is_in_part;
+        here.last_time = frame.time;
+        let operation = frame.is_system().then(|| frame.operation_name());
+        here.is_closed = operation.as_deref() == Some("closed");
+        if operation.as_deref() == Some("open") {
+            here.opening = Some(Opening::of(frame, &self.kinds));
+        }
+        if !frame.is_system() {
+            here.entries += 1;
+            here.seqs = Some((here.seqs.map_or(frame.seq, |(first, _)| first), frame.seq));
+        }
+    }
+
+    /// The life that is in hand has no frame behind this one.
+    fn leave(&mut self, is_last: bool, output: &mut Output) {
+        let Some(here) = self.here.take() else { return };
+        let id = here.life.to_string();
+        let is_its = |holder: &Holder| format!("{:08x}", holder.life) == id;
+        let is_open = is_last && self.opened.writer.is_some();
+        let ended = match here.is_closed {
+            true => Ended::Closed,
+            false if is_open && self.holder.as_ref().is_none_or(is_its) => Ended::Open,
+            false if self.is_damaged || here.is_in_part => Ended::Unknown,
+            false => Ended::Crashed,
+        };
+        // The lock page knows one holder, the last.
+        let holder = self.holder.as_ref().filter(|holder| is_its(holder));
+        let host = holder.map(|holder| holder.host.as_str());
+        if output.is_json() {
+            let written = output.typed("life", &here.line(host, ended));
+            self.failed = std::mem::replace(&mut self.failed, Ok(())).and(written);
+        } else {
+            self.rows.push(here.row(host, ended));
+        }
+    }
+}
+
+impl Opening {
+    fn of(frame: &FrameInfo, kinds: &Dump) -> Self {
+        let members = match kinds.payload(frame) {
+            Payload::Value(Value::Map(members)) => members,
+            _ => Vec::new(),
+        };
+        let of_name = |name: &str| members.iter().find(|(member, _)| *member == Value::Text(name.to_owned()));
+        let pid = match of_name("pid") {
+            Some((_, Value::Unsigned(pid))) => Some(*pid),
+            _ => None,
+        };
+        let previous = match of_name("previous_life") {
+            Some((_, Value::Text(life))) => Some(life.clone()),
+            _ => None,
+        };
+        Self { pid, previous, time: frame.time }
+    }
+}
+
+impl OneLife {
+    fn begin(number: u64, frame: &FrameInfo) -> Self {
+        Self {
+            number,
+            life: frame.life,
+            opening: None,
+            position: frame.position,
+            entries: 0,
+            seqs: None,
+            last_time: frame.time,
+            is_closed: false,
+            is_in_part: false,
+        }
+    }
+
+    fn line<'a>(&'a self, host: Option<&'a str>, ended: Ended) -> LifeLine<'a> {
+        let opening = self.opening.as_ref();
+        LifeLine {
+            number: self.number,
+            life: self.life.to_string(),
+            previous_life: opening.and_then(|opening| opening.previous.as_deref()),
+            pid: opening.and_then(|opening| opening.pid),
+            host,
+            opened: opening.map(|opening| rfc3339(opening.time)),
+            opened_ns: opening.map(|opening| opening.time.to_string()),
+            last_write: rfc3339(self.last_time),
+            last_write_ns: self.last_time.to_string(),
+            first_seq: self.seqs.map(|(first, _)| first),
+            last_seq: self.seqs.map(|(_, last)| last),
+            entries: self.entries,
+            ended,
+            position: self.position.to_string(),
+        }
+    }
+
+    fn row(&self, host: Option<&str>, ended: Ended) -> Vec<String> {
+        let opening = self.opening.as_ref();
+        vec![
+            self.number.to_string(),
+            self.life.to_string(),
+            optional(opening.and_then(|opening| opening.pid)),
+            host.unwrap_or("-").to_owned(),
+            opening.map_or_else(|| "-".to_owned(), |opening| rfc3339(opening.time)),
+            rfc3339(self.last_time),
+            optional(self.seqs.map(|(first, _)| first)),
+            optional(self.seqs.map(|(_, last)| last)),
+            self.entries.to_string(),
+            ended.text().to_owned(),
+        ]
+    }
+}
