@@ -235,7 +235,7 @@ fn what_a_repair_lost_is_told_from_what_compaction_had_dropped() {
     flip_in_part(&sample, spoilt);
     // And one that was never compacted.
     let last = *there.last().unwrap();
-    let in_segment = (1..=last).rev().find(|seq| {
+    let in_segment = (1..last).rev().find(|seq| {
         let found = run(&["get", &sample.text(), &seq.to_string(), "--json"]).of_type("entry");
         found.first().is_some_and(|entry| !entry["position"].as_str().unwrap().starts_with("part"))
     });
@@ -265,7 +265,8 @@ fn what_a_repair_lost_is_told_from_what_compaction_had_dropped() {
 
     // What is made of the repaired store says the same.
     let [backup, restored] = ["c", "d"].map(|name| sample.directory.path().join(name).display().to_string());
-    assert_eq!(run(&["backup", &target, &backup, "--verify"]).code, Some(0));
+    let made = run(&["backup", &target, &backup, "--verify"]);
+    assert_eq!(made.code, Some(0), "{} {}", made.stderr, run(&["verify", &target]).stdout);
     assert_eq!(run(&["restore", &backup, &restored]).code, Some(0));
     let again = sample.directory.path().join("e").display().to_string();
     assert_eq!(run(&["repair", &restored, "--output", &again]).code, Some(0));

@@ -564,16 +564,19 @@ impl Got {
             output::error(&format!("no entry {} can be read", seqs_from(range)));
             return Ok(());
         }
-        let end = opened.reader.view()?.last_seq()?.map_or(0, Seq::get);
+        let last = opened.reader.view()?.last_seq()?.map_or(0, Seq::get);
+        // What a repair lost behind the last entry was written.
+        let lost = opened.reader.lost_to_repair().last().map_or(0, |lost| lost.last_seq);
+        let end = last.max(lost);
         if range.first <= end {
             self.gap(Range { first: range.first, last: range.last.min(end) }, opened, output)?;
         }
         if range.last <= end || is_some_there && range.last == u64::MAX {
             return Ok(());
         }
-        let what = match end {
+        let what = match last {
             0 => "the store has none".to_owned(),
-            end => format!("the last one is {end}"),
+            last => format!("the last one is {last}"),
         };
         let range = Range { first: range.first.max(end + 1), last: range.last };
         self.tell(range, "not_written", &what, output)
