@@ -47,7 +47,7 @@ const REQUESTS: Facts<Requests> = Facts::new("requests");
 const CALIBRATIONS: Facts<Calibration> = Facts::new("calibration");
 
 const STATIONS: u32 = 200;
-const ROUNDS: u32 = 24;
+pub(crate) const ROUNDS: u32 = 24;
 /// The exporter has read all of these, and nothing afterwards.
 const EXPORTED: u32 = 3;
 /// In this round somebody looks why the disk fills, and retires it.

@@ -239,7 +239,7 @@ fn what_cannot_be_ingested_is_refused_with_the_reason() {
 #[test]
 fn a_log_that_is_written_for_ever_stays_small_once_nobody_holds_it_back() {
     let directory = tempfile::tempdir().unwrap();
-    retention::run(&directory.path().join("weather.esker")).unwrap();
+    retention::run(&directory.path().join("weather.esker"), retention::ROUNDS).unwrap();
 }
 
 #[test]
