@@ -234,7 +234,7 @@ fn an_endless_load_stays_within_a_bounded_disk_while_everybody_reads() {
         }
         let total = appended.load(Ordering::Relaxed);
         println!(
-            "{{\"appended\":{total},\"seen\":{seen},\"bounded\":{bounded},\"with_a_slow_cursor\":{grown},\
+            "{{\"states\":{total},\"seen\":{seen},\"bounded\":{bounded},\"with_a_slow_cursor\":{grown},\
              \"after\":{after},\"bound\":{bound},\"compactions\":{}}}",
             journal.stats().compactions
         );

@@ -1,8 +1,6 @@
-//! System calls that fail: a small workload under `strace -e inject`, each call in turn.
-//!
-//! Whatever call fails, what was acknowledged is there when the store is opened again, in order,
-//! and the process ends by an error and not by a signal. Needs strace; without it the test says
-//! so, and `.ci/run` installs it.
+//! Who reads beside a writer whose sync fails, for each sync in turn, by `strace -e inject`: sees what is durable, and is not
+//! misled by the next life. Needs strace; without it the test says so, and `.ci/run` installs it.
+//! What becomes of the store whatever call fails is the subject of `tests/system_calls.rs`.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,39 +10,10 @@ use std::process::{Command, Stdio};
 use esker::{Check, ErrorKind, Options, OwnedEntry, Reader, Record, Verdict};
 
 const STORE: &str = "ESKER_INJECT_STORE";
-const WORKLOAD: &str = "role_of_the_workload";
 const ENTRIES: u64 = 24;
 
 fn options() -> Options {
     Options::new().segment_bytes(4096).background(false)
-}
-
-/// Not a test of its own: opens, appends over a few rotations, says what was acknowledged, closes.
-#[test]
-fn role_of_the_workload() {
-    let Ok(store) = std::env::var(STORE) else { return };
-    let say = |line: String| std::io::stdout().write_all(line.as_bytes()).unwrap();
-    let run = || -> esker::Result<()> {
-        let journal = options().open(&store)?;
-        let kind = journal.kind("note")?;
-        let payload = |n: u64| [u8::try_from(n).unwrap_or(0); 300];
-        for n in (0..ENTRIES).step_by(3) {
-            let receipt = journal.append(Record::new(kind, b"key", &payload(n)))?;
-            say(format!("ack {}\n", receipt.seq));
-            // An eighth of a small segment is a large batch, which goes by one call.
-            let (one, other) = (payload(n + 1), payload(n + 2));
-            let mut batch = journal.batch();
-            batch.extend([Record::new(kind, b"key", &one), Record::new(kind, b"key", &other)]);
-            for receipt in batch.commit()?.receipts {
-                say(format!("ack {}\n", receipt.seq));
-            }
-        }
-        journal.close()
-    };
-    match run() {
-        Ok(()) => say("outcome fine\n".to_owned()),
-        Err(error) => say(format!("outcome {:?}\n", error.kind())),
-    }
 }
 
 /// Not a test of its own: appends until something fails, and then stays as it is.
@@ -88,64 +57,6 @@ fn failing(role: &str, store: &Path, call: &str, error: &str, when: usize) -> Co
     strace.arg(std::env::current_exe().unwrap());
     strace.args(["--exact", role, "--nocapture", "--test-threads=1"]).env(STORE, store);
     strace
-}
-
-/// Runs the workload with the `when`-th call failing; answers what it said.
-fn run(store: &Path, call: &str, error: &str, when: usize) -> String {
-    let output = failing(WORKLOAD, store, call, error, when).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("outcome "), "{call} {error} {when}: no outcome: {said} {:?}", output.status);
-    said
-}
-
-#[test]
-fn whatever_call_fails_nothing_acknowledged_is_lost() {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        eprintln!("not run: strace is not installed");
-        return;
-    }
-    let mut failures = 0;
-    for (call, errors) in [
-        ("fdatasync", &["EIO", "ENOSPC"][..]),
-        ("fsync", &["EIO"]),
-        ("fallocate", &["ENOSPC", "EINTR", "EOPNOTSUPP"]),
-        ("openat", &["EMFILE", "EACCES", "EINTR"]),
-        ("renameat", &["EIO"]),
-        ("pwrite64", &["ENOSPC", "EIO"]),
-        ("pread64", &["EIO"]),
-        ("mmap", &["ENOMEM"]),
-    ] {
-        for error in errors {
-            for when in 1..40 {
-                let directory = tempfile::tempdir().unwrap();
-                let store = directory.path().join("a.esker");
-                let said = run(&store, call, error, when);
-                let acknowledged = said.lines().filter(|line| line.starts_with("ack ")).count() as u64;
-                let journal =
-                    options().open(&store).unwrap_or_else(|e| panic!("{call} {error} {when}: {e}\n{said}"));
-                let view = journal.view();
-                let mut entries = 0;
-                for (entry, n) in view.range(..).zip(0..) {
-                    assert_eq!(entry.unwrap().payload(), [n; 300], "{call} {error} {when}");
-                    entries += 1;
-                }
-                assert!(
-                    entries >= acknowledged,
-                    "{call} {error} {when}: {entries} of {acknowledged}\n{said}"
-                );
-                let kind = journal.kind("note").unwrap();
-                journal.append(Record::new(kind, b"key", &[u8::try_from(entries).unwrap(); 300])).unwrap();
-                journal.close().unwrap();
-                let found = esker::verify(&store, Check::Full).unwrap();
-                assert_eq!(found.verdict, Verdict::Valid, "{call} {error} {when}: {:#?}", found.findings);
-                if said.contains("outcome fine") && when > 30 {
-                    break;
-                }
-                failures += u32::from(!said.contains("outcome fine"));
-            }
-        }
-    }
-    assert!(failures > 50, "only {failures} injected failures were noticed");
 }
 
 #[test]
