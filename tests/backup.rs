@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker::{
     BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Start,
-    Verdict, restore, verify,
+    Verdict, repair, restore, verify,
 };
 
 fn options() -> Options {
@@ -266,4 +266,32 @@ fn of_two_backups_into_one_directory_one_is_made_and_no_two_restores_have_one_er
     let backup = directory.path().join("0");
     let again = [1, 2].map(|n| restore(&backup, directory.path().join(format!("again {n}"))).unwrap().era);
     assert_ne!(again[0], again[1]);
+}
+
+#[test]
+fn a_repaired_store_that_has_lost_its_last_entry_is_backed_up_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let [damaged, whole, backup, again] =
+        ["damaged", "whole", "backup", "again"].map(|name| directory.path().join(name));
+    let journal = options().open(&damaged).unwrap();
+    let kind = journal.kind("note").unwrap();
+    for n in 0..5 {
+        journal.append(Record::new(kind, b"k", &[n; 100])).unwrap();
+    }
+    journal.close().unwrap();
+    let segment = damaged.join("0000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(100).position(|bytes| bytes == [4; 100]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    repair(&damaged, &whole).unwrap();
+    let reader = Reader::open(&whole).unwrap();
+    assert_eq!(reader.view().unwrap().last_seq().unwrap().unwrap().get(), 4);
+    reader.backup(&backup, BackupBy::Copy).unwrap();
+    restore(&backup, &again).unwrap();
+    assert_eq!(verify(&again, Check::Full).unwrap().verdict, Verdict::Valid);
+    let journal = options().open(&again).unwrap();
+    let kind = journal.kind("note").unwrap();
+    let next = journal.append(Record::new(kind, b"k", b"next")).unwrap();
+    assert_eq!(next.seq.get(), 6, "the number of what was lost is not given again");
 }

@@ -37,7 +37,7 @@ use crate::journal::pins::PinnedBy;
 use crate::journal::reader::Reader;
 use crate::journal::repair::{era_behind, refuse_inside};
 use crate::journal::verify::examine_as;
-use crate::journal::view::View;
+use crate::journal::view::{Loaded, View};
 use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
 use crate::log::recovery::{End, Purpose, Visitor, recover};
@@ -250,7 +250,7 @@ pub fn restore_while(
     let view = reader.view()?;
     let end = End {
         position: view.mark,
-        last_seq: view.last_seq()?.map_or(0, Seq::get),
+        last_seq: last_number(&view)?,
         life: None,
         sealed: false,
         durable: view.mark,
@@ -266,6 +266,17 @@ pub fn restore_while(
     let made = target.fill(&**reader.directory(), &view, how, restored)?;
     let store = reader.manifest().store.to_string();
     Ok(Restored { store, era, through: made.through, bytes: made.bytes })
+}
+
+/// The last number that was given, 0 for none: also of an entry that a repair could not save, of which a preamble tells.
+fn last_number(view: &View) -> Result<u64> {
+    let last = view.last_seq()?.map_or(0, Seq::get);
+    for at in (0..view.catalog.sections.len()).rev() {
+        if let Some(section) = Loaded::open(view, at)? {
+            return Ok(last.max(section.end() - 1));
+        }
+    }
+    Ok(last)
 }
 
 /// What is found must be what was put there: nothing damaged, and nothing short of its end.
@@ -389,7 +400,7 @@ impl<'a> Target<'a> {
     ) -> Result<Copied> {
         let (mut copied, position) = self.copy_log(from, view, how, names)?;
         copied.through = view.last_seq()?;
-        let end = BackupEnd { position, last_seq: copied.through.map_or(0, Seq::get) };
+        let end = BackupEnd { position, last_seq: last_number(view)? };
         let manifest = manifest(end);
         // The names of the segments first: a manifest makes a store of them.
         self.directory.sync().map_err(|e| self.failed(e))?;
