@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use esker::{Check, ErrorKind, Options, OwnedEntry, Reader, Record, Verdict};
+use esker::{ErrorKind, Options, OwnedEntry, Reader, Record};
 
 const STORE: &str = "ESKER_INJECT_STORE";
 const ENTRIES: u64 = 24;

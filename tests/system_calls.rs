@@ -230,8 +230,8 @@ fn count(workload: Workload) -> BTreeMap<String, usize> {
 /// What the workload said last of something.
 fn last_said(said: &str, what: &str) -> u64 {
     // The harness of tests writes no newline before the first line.
-    let numbers = said.lines().filter_map(|line| line.rsplit_once(what)?.1.trim().parse().ok());
-    numbers.last().unwrap_or(0)
+    let mut numbers = said.lines().filter_map(|line| line.rsplit_once(what)?.1.trim().parse().ok());
+    numbers.next_back().unwrap_or(0)
 }
 
 /// True if the workload noticed.

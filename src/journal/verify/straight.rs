@@ -46,7 +46,7 @@ pub(super) fn recover_in_pieces(
         life: covered.map(|covered| covered.last_life),
         batch: Batch::default(),
     };
-    if let Some(end) = walk.go_to_the_end()? {
+    if let Some(end) = walk.walk_all()? {
         return Ok(end);
     }
     let Walk { covers, covered, .. } = walk;
@@ -104,7 +104,7 @@ struct Here {
 
 impl Walk<'_> {
     /// `None`: the rest is for recovery, behind what is covered.
-    fn go_to_the_end(&mut self) -> Result<Option<End>> {
+    fn walk_all(&mut self) -> Result<Option<End>> {
         let first = self.covered.map_or(0, |covered| covered.segment);
         let scanned: Vec<u32> = self.chain.live.iter().copied().filter(|number| *number >= first).collect();
         for (at, number) in scanned.iter().enumerate() {

@@ -149,11 +149,10 @@ pub(crate) fn is_as_in_memory(directory: &dyn Directory, what: &str) -> bool {
     is_wrong
 }
 
-/// Changes a file, at a place in it.
-type Damaging = fn(&mut Vec<u8>, usize);
+type Change = fn(&mut Vec<u8>, usize);
 
 /// Changes a file as broken disks, crashes and people do.
-const DAMAGE: [(&str, Damaging); 5] = [
+const DAMAGE: [(&str, Change); 5] = [
     ("a bit", |bytes, at| bytes[at] ^= 0x10),
     ("zeros", |bytes, at| bytes.iter_mut().skip(at).take(64).for_each(|byte| *byte = 0)),
     ("noise", |bytes, at| {

@@ -46,20 +46,20 @@ impl Window {
     pub(crate) fn frame_behind(&mut self, start: u64, at: u64, until: u64) -> io::Result<&[u8]> {
         let until = until.min(self.until);
         let before = at.saturating_sub(start);
-        let head = self.read_until(start, before + FRAME_BYTES as u64, until)?;
+        let head = self.held_until(start, before + FRAME_BYTES as u64, until)?;
         let head = usize::try_from(before).ok().and_then(|before| head.get(before..)).unwrap_or_default();
         let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
-        let all = self.read_until(start, before + length as u64, until)?;
+        let all = self.held_until(start, before + length as u64, until)?;
         Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
     }
 
     /// The bytes from `at`: `need` of them or more, or all there are.
     pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
-        self.read_until(at, need, self.until)
+        self.held_until(at, need, self.until)
     }
 
     #[inline]
-    fn read_until(&mut self, at: u64, need: u64, until: u64) -> io::Result<&[u8]> {
+    fn held_until(&mut self, at: u64, need: u64, until: u64) -> io::Result<&[u8]> {
         let left = until.saturating_sub(at);
         let need = need.min(left);
         let held = self.base..self.base + self.bytes.len() as u64;
