@@ -95,6 +95,11 @@ impl Copies {
         Ok(copy)
     }
 
+    /// Ends with the backplane, at once: nobody reads in a copy what can be read nowhere else any more.
+    pub(crate) fn close(&self) {
+        self.shared.close();
+    }
+
     /// Looks a cell up of which nothing is known.
     pub(crate) fn look_up_first(&self, plane: &dyn Backplane, copy: &CellCopy) -> Result<()> {
         // Before it, so that a sweep sees when the era has changed since.

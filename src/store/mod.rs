@@ -435,8 +435,11 @@ impl Store {
     /// As [`Journal::close`]; `Timeout` with the names of the consumers whose handlers run on. It is closed all the same.
     pub fn close(&self) -> Result<()> {
         let stopped = self.consumers.close();
-        self.journal.close()?;
-        stopped
+        let closed = self.journal.close();
+        if !self.backplane_is_given {
+            self.copies.close();
+        }
+        closed.and(stopped)
     }
 
     /// A handle for the store's own threads, which does not keep it open.
