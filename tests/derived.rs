@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use esker::{
-    CompactOptions, Durability, Expect, Generation, IdempotencyKey, Journal, Keep, Options, Record, Simulator,
+    Check, CompactOptions, Durability, Expect, Generation, IdempotencyKey, Journal, Keep, Options, Record,
+    Simulator, Verdict, verify_in,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -289,4 +290,57 @@ fn entities_whose_older_entries_were_compacted_are_counted() {
     let journal = open(&disk);
     assert_eq!(journal.stats().entities_on_heap, 0, "the index of the segment that is left knows them");
     assert_eq!(journal.stats().entities, 10);
+}
+
+/// A copy of a live store by other means, or a restored file: the index is from before its segment was written on.
+#[test]
+fn an_index_that_ends_before_its_segment_does_hides_nothing_and_takes_nothing_along() {
+    for is_killed in [false, true] {
+        let disk = Simulator::new();
+        let mut lives = 0;
+        let mut live = |disk: &Simulator, entries: u8| {
+            lives += 1;
+            let journal = open(disk);
+            let kind = journal.kind("vessel").unwrap();
+            // One that each life writes once.
+            journal.append(Record::new(kind, &[100 + lives], b"once")).unwrap();
+            for n in 0..entries {
+                journal.append(Record::new(kind, &[n % 3], &[lives; 500])).unwrap();
+            }
+            journal
+        };
+        live(&disk, 9).close().unwrap();
+        let old = disk.files().remove("0000000001.idx").unwrap();
+        // On in the same segment, to its end or to a kill, and then in others.
+        let journal = live(&disk, if is_killed { 9 } else { 200 });
+        let disk = if is_killed { disk.kill(disk.events()) } else { disk.clone() };
+        drop(journal);
+        live(&disk, 200).close().unwrap();
+        let mut files = disk.files();
+        assert_ne!(files.insert("0000000001.idx".to_owned(), old.clone()).unwrap(), old);
+
+        let disk = Simulator::with(files);
+        let journal = open(&disk);
+        let kind = journal.kind("vessel").unwrap();
+        let view = journal.view();
+        let all = view.range(..).map(|entry| entry.unwrap().seq().get()).collect::<Vec<_>>();
+        for key in 0..3 {
+            let by_entity: Vec<_> = view.entity(kind, &[key]).map(|entry| entry.unwrap().seq()).collect();
+            let by_walk = view.range(..).map(Result::unwrap).filter(|entry| entry.key() == [key]);
+            assert_eq!(
+                by_entity,
+                by_walk.map(|entry| entry.seq()).collect::<Vec<_>>(),
+                "killed: {is_killed}"
+            );
+        }
+        journal.keep(kind, Keep::Latest).unwrap();
+        journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+        let view = journal.view();
+        assert!(view.range(..).count() < all.len() / 2);
+        for key in [101, 102, 103] {
+            assert!(view.latest(kind, &[key]).unwrap().is_some(), "killed: {is_killed}: {key} is gone");
+        }
+        let found = verify_in(&disk, Check::Full).unwrap();
+        assert_eq!(found.verdict, Verdict::Valid, "{:#?}", found.findings);
+    }
 }

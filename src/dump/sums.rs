@@ -4,11 +4,13 @@ use zerocopy::FromBytes;
 
 use crate::disk::{Access, Directory, File};
 use crate::format::compacted::Cover;
+use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::header::HEADER_BYTES;
 use crate::format::index::{KindCount, Layout, file_name};
 use crate::format::segment::SegmentHeader;
-use crate::id::{KINDS_MAX, PART, StoreId};
+use crate::id::{KINDS_MAX, PART, Position, StoreId};
 use crate::index::sealed::SealedIndex;
+use crate::log::segment::is_good_seal;
 
 /// What an index counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,15 @@ impl IndexSum {
         let is_of_it =
             !is_part || index.layout.end == header.bytes && entries == Some(u64::from(index.count()));
         is_of_it.then(|| Self::counted(&index))
+    }
+
+    /// True if it goes on to the seal of its segment.
+    pub(crate) fn ends_with_a_seal(&self, file: &dyn File, segment: &SegmentHeader) -> bool {
+        let Some(at) = self.end.checked_sub(FRAME_BYTES as u64) else { return false };
+        let mut bytes = [0; FRAME_BYTES];
+        let position = Position::new(segment.number, at);
+        file.read_at(&mut bytes, at).is_ok()
+            && Frame::parse(&bytes).is_some_and(|frame| is_good_seal(&frame, segment.salt, position))
     }
 
     fn of_header(file: &dyn File, store: StoreId, segment: &SegmentHeader) -> Option<Self> {

@@ -379,14 +379,21 @@ impl Survey {
             last_seq: None,
             entries: 0,
             bytes_used: if has_file { FIRST_FRAME } else { 0 },
-            file_bytes: file.and_then(|file| file.len()).unwrap_or(0),
+            file_bytes: file.as_ref().ok().and_then(|file| file.len().ok()).unwrap_or(0),
             created: header.filter(|_| has_file).map(|header| rfc3339(header.created)),
             follows,
             indexed: index.is_some(),
             damaged: u64::from(header.is_none() || stretch.rest_of.is_some()),
         };
-        let by_index = matches!(state, SegmentState::Sealed | SegmentState::Part);
-        if let Some(index) = index.filter(|_| by_index) {
+        let is_whole = |index: &IndexSum| match state {
+            SegmentState::Part => true,
+            // Else it is that of a close, and the segment was written on behind that.
+            SegmentState::Sealed => header
+                .zip(file.as_ref().ok())
+                .is_some_and(|(header, file)| index.ends_with_a_seal(&**file, header)),
+            _ => false,
+        };
+        if let Some(index) = index.filter(is_whole) {
             info.count_from(&index);
         } else if header.is_some() && has_file {
             // Of this file: what has replaced it meanwhile is another.

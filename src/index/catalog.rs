@@ -271,7 +271,7 @@ impl Section {
         let segment = Segment::open(&**directory, *store, self.number)?;
         if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
-            if index.agrees_with(&segment) {
+            if index.agrees_with(&segment) && self.goes_to_the_end(&index, &segment) {
                 return Ok(Opened::sealed(Arc::clone(&self.place), Arc::new(segment), index));
             }
         }
@@ -291,6 +291,15 @@ impl Section {
                 .place(self.number, damage.offset));
         }
         Ok(Opened { damage, ..Opened::live(Arc::clone(&self.place), segment, Arc::new(live), 0) })
+    }
+
+    /// False of an index from before its segment was written on: that of a close, which a copy or a crash has left, does not know
+    /// what came behind it.
+    fn goes_to_the_end(&self, index: &SealedIndex, segment: &Segment) -> bool {
+        let end = index.layout.end;
+        self.next.load(Ordering::Acquire) == 0
+            || segment.is_sealed_at(end)
+            || self.limit().is_ok_and(|limit| limit == Some(end))
     }
 
     /// Where the next segment says that this one ends.

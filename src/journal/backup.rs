@@ -25,7 +25,6 @@ use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::lock as lock_format;
 use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
 use crate::format::segment::{FIRST_FRAME, file_name};
-use crate::format::system::System;
 use crate::id::{Life, Position, Seq, StoreId};
 use crate::index::catalog::Section;
 use crate::journal::Journal;
@@ -536,13 +535,7 @@ impl<'a> Target<'a> {
 
 /// Where a backup's last segment ends: behind a seal there would have to be another one.
 fn before_a_seal(segment: &Segment, end: u64) -> u64 {
-    let Some(at) = end.checked_sub(FRAME_BYTES as u64) else { return end };
-    let is_seal = segment.frame(at).is_some_and(|frame| {
-        frame.header.is_system()
-            && System::of(frame.header.operation) == Some(System::Seal)
-            && frame.is_good(segment.header.salt, segment.position(at))
-    });
-    if is_seal { at } else { end }
+    if segment.is_sealed_at(end) { end - FRAME_BYTES as u64 } else { end }
 }
 
 #[cfg(test)]

@@ -13,12 +13,18 @@ use zerocopy::IntoBytes;
 use crate::disk::map::{Map, MapWriter};
 use crate::disk::{Access, Directory, File, Through, temporary_name};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::Frame;
+use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::System;
 use crate::id::{Position, StoreId};
 use crate::log::grid::read_part;
+
+/// True of a frame with which a segment ends.
+pub(crate) fn is_good_seal(frame: &Frame<'_>, salt: u64, position: Position) -> bool {
+    let is_seal = frame.header.is_system() && System::of(frame.header.operation) == Some(System::Seal);
+    is_seal && frame.is_good(salt, position)
+}
 
 /// A segment, mapped. Frames can be read below the map's limit.
 #[derive(Debug)]
@@ -41,6 +47,13 @@ impl Segment {
     #[inline]
     pub(crate) fn frame(&self, offset: u64) -> Option<Frame<'_>> {
         Frame::parse(self.map.slice_from(usize::try_from(offset).ok()?)?)
+    }
+
+    /// True if the last frame before this offset is a good seal: the log goes on in another segment.
+    pub(crate) fn is_sealed_at(&self, end: u64) -> bool {
+        let at = end.checked_sub(FRAME_BYTES as u64);
+        let seal = at.zip(at.and_then(|at| self.frame(at)));
+        seal.is_some_and(|(at, frame)| is_good_seal(&frame, self.header.salt, self.position(at)))
     }
 
     /// Asks the kernel to read a range of bytes ahead.
