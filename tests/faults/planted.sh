@@ -67,9 +67,9 @@ fails() {
     [ -z "$failed" ] || kill_group "$pid"
     wait "$pid" 2>/dev/null || status=$?
     rm -f "$work/tests/${1##*/}"
-    # What ends it without the name of a test, as an abort does, is told by its last words.
-    [ "$status" -eq 0 ] || [ -n "$failed" ] || failed=$(tail -n 1 "$1/log" | cut -c1-160)
-    [ "$status" -ne 0 ]
+    # What ends it without the name of a test is an abort or a signal, and is told so; anything else has not run.
+    [ "$status" -eq 0 ] || [ -n "$failed" ] || failed=$(grep -o -E -m1 'panicked at.*|process abort.*|\(signal: [0-9]+.*' "$1/log" | cut -c1-160) || true
+    [ "$status" -ne 0 ] && [ -n "$failed" ]
 }
 
 # plant COPY PLACE PATCH: what became of it is told, and marked if it was caught.

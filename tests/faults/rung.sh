@@ -45,10 +45,14 @@ skip() {
 # try COMMAND...: goes on behind a failure. What it prints as "states" is counted, and so is each test that fails; with
 # STATES=N it counts for so many, or with STATES=tests for as many as passed.
 try() {
-    local status=0 failed
+    local status=0 failed printed
     "$@" 2>&1 | tee "$output" || status=$?
     case ${STATES:-printed} in
-    printed) states=$((states + $(sed -n 's/.*"[a-z_]*states":\([0-9]*\).*/\1/p' "$output" | paste -sd+ | sed 's/^$/0/'))) ;;
+    printed) printed=$((0 + $(sed -n 's/.*"[a-z_]*states":\([0-9]*\).*/\1/p' "$output" | paste -sd+ | sed 's/^$/0/')))
+        states=$((states + printed))
+        # What looked at nothing has shown nothing.
+        [ "$printed" -gt 0 ] || violations=$((violations + 1))
+        ;;
     tests) states=$((states + $(grep -c -E '^test .* ok$' "$output" || true))) ;;
     *) states=$((states + STATES)) ;;
     esac
