@@ -34,6 +34,8 @@ pub(crate) struct ByReading {
     pub(crate) damage: Option<Damage>,
     /// It ends with a seal, and so needs nobody to say where it ends.
     pub(crate) sealed: bool,
+    /// How far its frames are good.
+    pub(crate) end: u64,
 }
 
 /// Indexes a segment by reading its frames, for as far as they are good.
@@ -55,7 +57,7 @@ pub(crate) fn index_by_reading(
     segment.map.raise(readable);
     // What follows it may be a part, and was not asked for.
     let damage = end.report.damage.into_iter().find(|damage| damage.segment == segment.number());
-    Ok(ByReading { live, damage, sealed: end.sealed })
+    Ok(ByReading { live, damage, sealed: end.sealed, end: end.position.offset() })
 }
 
 struct Reading<'a> {

@@ -269,17 +269,23 @@ impl Section {
             return Opened::part(&self.place, cover);
         }
         let segment = Segment::open(&**directory, *store, self.number)?;
-        if let Ok(index) = SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
+        let index = SealedIndex::open(&**directory, *store, self.number, segment.header.salt).ok();
+        let index = index.filter(|index| {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
-            if index.agrees_with(&segment) && self.goes_to_the_end(&index, &segment) {
-                return Ok(Opened::sealed(Arc::clone(&self.place), Arc::new(segment), index));
-            }
+            index.agrees_with(&segment)
+        });
+        let segment = Arc::new(segment);
+        if let Some(index) = index.as_ref().filter(|index| self.goes_to_the_end(index, &segment)) {
+            return Ok(Opened::sealed(Arc::clone(&self.place), segment, index.clone()));
         }
         // Missing or in doubt: the log itself says the same, only slower.
-        let segment = Arc::new(segment);
         let limit = self.limit();
         let known = limit.as_ref().ok().copied().flatten();
-        let ByReading { live, damage, sealed } = index_by_reading(&self.place, &segment, known)?;
+        let ByReading { live, damage, sealed, end } = index_by_reading(&self.place, &segment, known)?;
+        if let Some(index) = index.filter(|index| end <= index.layout.end) {
+            // It is the segment's end that is damaged, and the index says what stood there.
+            return Ok(Opened::sealed(Arc::clone(&self.place), segment, index));
+        }
         if !sealed {
             // What lies behind the end of a torn one looks as good: without its end nothing counts.
             limit?;
