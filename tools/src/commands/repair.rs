@@ -142,6 +142,13 @@ fn cursor_text(cursor: &LostCursor, dump: &Dump) -> String {
                 place(cursor.kept)
             )
         }
+        CursorFate::Ahead => {
+            format!(
+                "was {}, and is {}: its reader will not see what lies between",
+                place(cursor.had),
+                place(cursor.kept)
+            )
+        }
         CursorFate::Back => format!("had been retired, and is there again, {}", place(cursor.kept)),
         // A later library's.
         _ => "is not as it was".to_owned(),
