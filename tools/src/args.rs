@@ -157,7 +157,8 @@ pub(crate) struct Dump {
     pub(crate) store: Store,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass;
+    /// with --until that is a second after its time
     #[arg(short, long, conflicts_with = "reverse")]
     pub(crate) follow: bool,
     /// Newest first
