@@ -92,8 +92,12 @@ fn what_a_message_tells_to_type_can_be_typed() {
 fn what_a_message_tells_of_a_damaged_store_can_be_typed() {
     let sample = Sample::new();
     let path = sample.directory.path().join("-a store");
-    let ((segment, offset), before) = (place(&sample.text(), 280), sample.path());
-    std::fs::rename(before, &path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    for file in std::fs::read_dir(sample.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), path.join(file.file_name())).unwrap();
+    }
+    let (segment, offset) = place(&sample.text(), 280);
     flip(&path, segment, offset + 70);
     // Where the store's path begins with a dash.
     let in_place = |args: &[&str]| -> String {
