@@ -372,6 +372,14 @@ impl Reader {
         self.shared.manifest.backup.is_some()
     }
 
+    /// The last number, 0 for none, of each log that this one was copied from: by a backup, a restore or a repair. How the
+    /// life ended that wrote there then, this log does not say.
+    pub fn copied_through(&self) -> impl Iterator<Item = u64> + '_ {
+        let manifest = &self.shared.manifest;
+        let ancestors = manifest.ancestors.iter().map(|ancestor| ancestor.through);
+        ancestors.chain(manifest.backup.map(|end| end.last_seq))
+    }
+
     pub(crate) fn index(&self) -> &Arc<Index> {
         &self.shared.index
     }

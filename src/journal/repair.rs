@@ -397,6 +397,7 @@ impl<'a> Kinds<'a> {
     /// The cursors that moved while the log could not grow, unless it has said more since.
     fn learn_table(&mut self, table: &CursorTable) {
         if table.is_news(self.preamble_at) {
+            self.noted.learn_table(table);
             for cursor in &table.cursors {
                 self.registry.cursors.learn_later(cursor, self.retired.get(&cursor.name).copied());
             }

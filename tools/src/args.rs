@@ -157,7 +157,8 @@ pub(crate) struct Dump {
     pub(crate) store: Store,
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass;
+    /// with --until that is a second after its time
     #[arg(short, long, conflicts_with = "reverse")]
     pub(crate) follow: bool,
     /// Newest first
@@ -235,7 +236,8 @@ impl From<Payload> for esker::dump::PayloadStyle {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Filter {
-    /// Only this entity (`*` and `?` stand for any characters and any one; keys also as `hex:…`)
+    /// Only this entity (`*` and `?` stand for any characters and any one; keys also as `hex:…`);
+    /// of one that is named in full `dump` looks at its own frames alone, and does not tell of damage in others
     #[arg(long, value_name = "KIND/KEY")]
     pub(crate) entity: Option<crate::filter::Entity>,
     /// Only this kind

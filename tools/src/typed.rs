@@ -1,6 +1,7 @@
 //! What messages tell a person to type: commands of this program, as a shell takes them.
 
 use std::path::Path;
+use std::str::Utf8Chunk;
 
 use esker::dump::{escaped, is_unprintable};
 
@@ -11,15 +12,30 @@ pub(crate) fn on(command: &str, path: &Path) -> String {
     format!("{} {command} {}", output::name(), path_of(path))
 }
 
-/// A path for a shell.
+/// A path for a shell: never taken for an option, and of any bytes.
 pub(crate) fn path_of(path: &Path) -> String {
-    quoted(&path.display().to_string())
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let here = if bytes.starts_with(b"-") { "./" } else { "" };
+    match path.to_str() {
+        Some(text) => quoted(&format!("{here}{text}")),
+        None => format!("$'{here}{}'", bytes.utf8_chunks().map(chunk_escaped).collect::<String>()),
+    }
+}
+
+/// Text, and the bytes behind it that are none, as `$'...'` takes them.
+fn chunk_escaped(chunk: Utf8Chunk<'_>) -> String {
+    let bytes = chunk.invalid().iter().map(|byte| format!(r"\x{byte:02x}"));
+    std::iter::once(text_escaped(chunk.valid())).chain(bytes).collect()
+}
+
+fn text_escaped(text: &str) -> String {
+    escaped(text, false).replace('\'', r"\'")
 }
 
 /// A word for a shell, quoted where it has to be.
 pub(crate) fn quoted(word: &str) -> String {
     if word.chars().any(is_unprintable) {
-        return format!("$'{}'", escaped(word, false).replace('\'', r"\'"));
+        return format!("$'{}'", text_escaped(word));
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
@@ -30,6 +46,9 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -43,6 +62,21 @@ mod tests {
         ];
         for (word, expected) in cases {
             assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn a_path_is_no_option_and_may_have_any_bytes() {
+        let cases: [(&[u8], &str); 6] = [
+            (b"a.esker", "a.esker"),
+            (b"-a", "./-a"),
+            (b"-a b", "'./-a b'"),
+            (b"a-", "a-"),
+            (b"it's\xff\\b\xc3", r"$'it\'s\xff\\b\xc3'"),
+            (b"-\xff", r"$'./-\xff'"),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(path_of(Path::new(OsStr::from_bytes(bytes))), expected);
         }
     }
 }

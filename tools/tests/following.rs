@@ -61,8 +61,12 @@ fn one_that_has_what_it_was_asked_for_ends_at_once() {
 
 /// This moment as the tool takes it.
 fn this_moment() -> String {
+    esker::dump::rfc3339(nanoseconds_now())
+}
+
+fn nanoseconds_now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    esker::dump::rfc3339(i64::try_from(now.as_nanos()).unwrap())
+    i64::try_from(now.as_nanos()).unwrap()
 }
 
 #[test]
@@ -83,21 +87,28 @@ fn one_ends_with_the_last_entry_that_can_pass_and_not_before() {
 }
 
 #[test]
-fn one_ends_when_it_comes_to_what_was_written_later() {
-    const YEAR: i64 = 365 * 24 * 3_600 * 1_000_000_000;
+fn what_was_written_too_late_is_passed_over_and_the_clock_ends_one() {
+    const SECOND: i64 = 1_000_000_000;
     let sample = Sample::empty();
+    let until = nanoseconds_now() + 2 * SECOND;
     let clock = ManualClock::new();
-    // Some day in 2099.
-    clock.set(130 * YEAR);
+    clock.set(until - 60 * SECOND);
     let options = Options::new().durability(Durability::Os).clock(clock.clone());
     let journal = options.open(sample.path()).unwrap();
     append(&journal, 1);
-    let until = esker::dump::rfc3339(131 * YEAR);
-    let follower = follow(&["dump"], &sample.text(), &["--until", &until]);
+    // One that is there already is too late as well.
+    clock.set(until + SECOND);
+    append(&journal, 1);
+    let follower = follow(&["dump"], &sample.text(), &["--until", &esker::dump::rfc3339(until)]);
+    clock.set(until);
+    append(&journal, 1);
+    clock.set(until - 1);
     append(&journal, 2);
-    clock.set(131 * YEAR);
-    append(&journal, 2);
-    assert_eq!(rest(follower), [2, 3]);
+    clock.set(until);
+    append(&journal, 1);
+    assert_eq!(rest(follower), [4, 5]);
+    let over = nanoseconds_now() - until;
+    assert!(over >= SECOND, "{over} ns");
     journal.close().unwrap();
 }
 

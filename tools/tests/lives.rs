@@ -5,7 +5,9 @@
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
 
-use esker::{CompactOptions, Journal, Keep, Record};
+use std::path::Path;
+
+use esker::{BackupBy, CompactOptions, Journal, Keep, Record};
 use serde_json::Value;
 use support::{ENTRIES, Sample, flip, run};
 
@@ -21,10 +23,10 @@ fn append(journal: &Journal, count: u64) {
 }
 
 /// The store as it is now, somewhere else: what is left of it after a kill.
-fn copy(sample: &Sample, name: &str) -> String {
-    let to = sample.directory.path().join(name);
+fn copy(store: &Path, name: &str) -> String {
+    let to = store.with_file_name(name);
     std::fs::create_dir(&to).unwrap();
-    for file in std::fs::read_dir(sample.path()).unwrap() {
+    for file in std::fs::read_dir(store).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
@@ -37,7 +39,7 @@ fn each_opening_is_told_with_its_process_what_it_wrote_and_how_it_ended() {
     sample.open().close().unwrap();
     let journal = sample.open();
     append(&journal, 3);
-    let killed = copy(&sample, "killed");
+    let killed = copy(&sample.path(), "killed");
     let here = lives(&sample.text());
     // An opening that appended nothing has left nothing.
     assert_eq!(here.len(), 2, "{here:?}");
@@ -103,6 +105,33 @@ fn what_compaction_has_dropped_of_a_life_and_what_is_damaged_is_not_known() {
     assert_eq!(damaged.code, Some(1), "{}", damaged.stdout);
     assert_eq!(damaged.of_type("life")[0]["ended"], "unknown", "{}", damaged.stdout);
     assert_eq!(damaged.of_type("finding").len(), 1);
+}
+
+#[test]
+fn how_a_life_ended_is_not_known_where_a_backup_was_made_of_it() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    append(&journal, 3);
+    let [backup, restored] =
+        ["backup", "restored"].map(|name| sample.directory.path().join(name).to_str().unwrap().to_owned());
+    journal.backup(&backup, BackupBy::Copy).unwrap();
+    append(&journal, 2);
+    journal.close().unwrap();
+    assert_eq!(run(&["restore", &backup, &restored]).code, Some(0));
+    let ended = |store: &str| -> Vec<String> {
+        lives(store).iter().map(|life| life["ended"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ended(&sample.text()), ["closed", "closed"]);
+    assert_eq!(ended(&backup), ["closed", "unknown"]);
+    assert_eq!(ended(&restored), ["closed", "unknown"]);
+
+    // What was written behind the restore is known again.
+    let journal = Journal::open(&restored).unwrap();
+    append(&journal, 1);
+    assert_eq!(ended(&restored), ["closed", "unknown", "open"]);
+    let killed = copy(Path::new(&restored), "killed");
+    drop(journal);
+    assert_eq!(ended(&killed), ["closed", "unknown", "crashed"]);
 }
 
 #[test]

@@ -276,3 +276,56 @@ fn what_a_repair_lost_is_told_from_what_compaction_had_dropped() {
         assert_eq!(reason(store, elsewhere), "compacted");
     }
 }
+
+/// In a frame: the highest byte of a cursor's revision.
+const REVISION_AT: u64 = 56 + 7;
+
+/// Turns one bit of a segment over.
+fn flip_bit(sample: &Sample, (segment, offset): (u64, u64)) {
+    let path = sample.path().join(format!("{segment:010}.seg"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[usize::try_from(offset).unwrap()] ^= 0x40;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_revision_that_is_damaged_does_not_count_against_good_frames_behind_it() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    for seq in [150, 200, 250] {
+        journal.reset_cursor("audit", Start::After(Seq::new(seq).unwrap())).unwrap();
+    }
+    journal.close().unwrap();
+    let cursors = frames_about(&sample.text(), "cursor");
+    let [.., of_200, _] = cursors[..] else { panic!("{cursors:?}") };
+    flip_bit(&sample, (of_200.0, of_200.1 + REVISION_AT));
+    let (done, target) = repair(&sample, "b", &["--json"]);
+    assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
+    assert!(done.of_type("lost_cursor").is_empty(), "{}", done.stdout);
+    assert_eq!(run(&["cursors", &target, "--json"]).of_type("cursor")[0]["seq"], 250);
+
+    // A frame behind it of which only the header is damaged is good enough as well.
+    let (segment, offset) = cursors[cursors.len() - 1];
+    flip_bit(&sample, (segment, offset + TIME_AT));
+    let lost = repair(&sample, "c", &["--json"]).0.of_type("lost_cursor");
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_eq!((&lost[0]["seq"], &lost[0]["kept_seq"]), (&250.into(), &150.into()));
+    assert_eq!((&lost[0]["fate"], &lost[0]["content_good"]), (&"behind".into(), &true.into()));
+}
+
+#[test]
+fn a_cursor_that_had_been_put_back_is_not_said_to_be_behind() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    journal.reset_cursor("audit", Start::After(Seq::new(200).unwrap())).unwrap();
+    journal.reset_cursor("audit", Start::After(Seq::new(50).unwrap())).unwrap();
+    journal.close().unwrap();
+    let (segment, offset) = *frames_about(&sample.text(), "cursor").last().unwrap();
+    flip_bit(&sample, (segment, offset + TIME_AT));
+    let (done, _) = repair(&sample, "b", &["--json"]);
+    let lost = done.of_type("lost_cursor");
+    assert_eq!((&lost[0]["fate"], &lost[0]["seq"]), (&"ahead".into(), &50.into()), "{lost:?}");
+    let (told, _) = repair(&sample, "c", &[]);
+    let line = "was behind seq 50, and is behind seq 200: its reader will not see what lies between";
+    assert!(told.stdout.contains(line), "{}", told.stdout);
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use esker::{Durability, Options, Record, Region, Seq, Start};
+use support::{Sample, flip, place};
 
 /// A tool of an application, which is built with the tests and is called `harbour`.
 fn own_tool() -> PathBuf {
@@ -68,6 +69,11 @@ fn what_a_message_tells_to_type_can_be_typed() {
     harbour(&["export", store, "--output", export]);
     assert!(harbour(&["import", store, export]).contains(&format!("harbour import '{export}' {quoted}")));
 
+    let backup = directory.path().join("a backup");
+    let backup = backup.to_str().unwrap();
+    let said = harbour(&["backup", store, backup]);
+    assert!(said.contains(&format!("harbour restore '{backup}' NEW")), "{said}");
+
     // What is said to be next is done, one behind the other.
     let next = |args: &[&str]| -> String {
         let said = harbour(args);
@@ -80,4 +86,37 @@ fn what_a_message_tells_to_type_can_be_typed() {
     shell(&next(&["compact", store]));
     let floor = options().open(&path).unwrap().view().floor(&Region::all());
     assert!(floor.is_some_and(|floor| floor.get() > 200), "{floor:?}");
+}
+
+#[test]
+fn what_a_message_tells_of_a_damaged_store_can_be_typed() {
+    let sample = Sample::new();
+    let path = sample.directory.path().join("-a store");
+    std::fs::create_dir(&path).unwrap();
+    for file in std::fs::read_dir(sample.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), path.join(file.file_name())).unwrap();
+    }
+    let (segment, offset) = place(&sample.text(), 280);
+    flip(&path, segment, offset + 70);
+    // Where the store's path begins with a dash.
+    let in_place = |args: &[&str]| -> String {
+        let mut command = Command::new(own_tool());
+        let output = command.args(args).current_dir(&sample.directory).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    for (args, expected) in [
+        (&["verify", "--", "-a store"][..], "harbour repair './-a store' --output NEW"),
+        (&["segments", "--", "-a store"], "`harbour verify './-a store'` names them"),
+        (&["cursor", "reset", "./-a store", "audit", "--to", "newest"], "harbour verify './-a store'"),
+        (&["report", "./-a store", "--output", "page.html"], ""),
+        (&["repair", "./-a store", "--output=-new one"], "next\tharbour verify './-new one'"),
+    ] {
+        let said = in_place(args);
+        assert!(said.contains(expected), "{args:?}: no {expected:?} in: {said}");
+        assert!(!said.contains("esker "), "{args:?}: {said}");
+    }
+    let page = std::fs::read_to_string(sample.directory.path().join("page.html")).unwrap();
+    let quoted = "&#39;./-a store&#39;";
+    assert!(page.contains(&format!("harbour repair {quoted} --output NEW")), "{page}");
 }

@@ -4,6 +4,7 @@
 //! of them. What such frames say is remembered until the log says it again: a preamble restates everything, and what is
 //! not in it any more was retired before it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::disk::Directory;
 use crate::format::cursor::CursorState;
 use crate::format::frame::Frame;
+use crate::format::manifest::CursorTable;
 use crate::format::system::{Keep, KindInfo, System};
 use crate::id::{FRAME_ALIGN, KINDS_MAX, KindId, Position, Seq, StoreId};
 use crate::journal::cursors::region_of;
@@ -29,6 +31,8 @@ pub enum CursorFate {
     Gone,
     /// It is where it was before: its reader will see again what it had seen.
     Behind,
+    /// It had been put back, and is where it was before: its reader will not see what it was to see again.
+    Ahead,
     /// It had been retired, and is there again: it holds back what nobody reads.
     Back,
 }
@@ -91,6 +95,32 @@ struct Said<T> {
     position: Position,
 }
 
+impl Said<CursorState> {
+    /// True if a frame behind it says the same or more. Where some byte of it is wrong, nothing in it counts against one
+    /// that is good, not even its revision.
+    fn gives_way_to(&self, cursor: &CursorState, content_good: bool) -> bool {
+        self.what.revision <= cursor.revision || content_good && !self.content_good
+    }
+
+    /// What became of the cursor, of which the new store says this; `None`: nothing was lost of it.
+    fn fate(&self, known: Option<&CursorState>) -> Option<CursorFate> {
+        let Some(known) = known else {
+            return (!self.what.retired).then_some(CursorFate::Gone);
+        };
+        if self.content_good && known.revision >= self.what.revision {
+            return None;
+        }
+        if self.what.retired {
+            return Some(CursorFate::Back);
+        }
+        match self.what.seq.cmp(&known.seq) {
+            Ordering::Greater => Some(CursorFate::Behind),
+            Ordering::Less => Some(CursorFate::Ahead),
+            Ordering::Equal => None,
+        }
+    }
+}
+
 /// What damaged places have said so far, and nothing good behind them has said again.
 #[derive(Default)]
 pub(super) struct Noted {
@@ -111,11 +141,8 @@ impl Noted {
     pub(super) fn learn_frame(&mut self, frame: &Frame<'_>) {
         match System::of(frame.header.operation) {
             Some(System::Cursor) => {
-                let cursor = CursorState::read(frame.payload());
-                let is_newer =
-                    |cursor: &CursorState, said: &Said<CursorState>| said.what.revision <= cursor.revision;
-                if let Some(cursor) = cursor
-                    && self.cursors.get(&cursor.name).is_some_and(|said| is_newer(&cursor, said))
+                if let Some(cursor) = CursorState::read(frame.payload())
+                    && self.cursors.get(&cursor.name).is_some_and(|said| said.gives_way_to(&cursor, true))
                 {
                     self.cursors.remove(&cursor.name);
                 }
@@ -126,6 +153,16 @@ impl Noted {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The manifest's table says so, of where the log ended then.
+    pub(super) fn learn_table(&mut self, table: &CursorTable) {
+        for cursor in &table.cursors {
+            let is_before = |said: &Said<CursorState>| said.position < table.at && !said.content_good;
+            if self.cursors.get(&cursor.name).is_some_and(is_before) {
+                self.cursors.remove(&cursor.name);
+            }
         }
     }
 
@@ -143,7 +180,7 @@ impl Noted {
                 && frame.header.operation == System::Cursor as u8
             {
                 let known = self.cursors.get(&cursor.name);
-                if known.is_none_or(|known| known.what.revision <= cursor.revision) {
+                if known.is_none_or(|known| known.gives_way_to(&cursor, content_good)) {
                     let said = Said { what: cursor, content_good, position };
                     self.cursors.insert(said.what.name.clone(), said);
                 }
@@ -168,13 +205,7 @@ impl Noted {
     pub(super) fn lost_cursors(&self, registry: &Registry) -> Vec<LostCursor> {
         let lost = self.cursors.values().filter_map(|said| {
             let known = registry.cursors.get(&said.what.name);
-            let fate = match known {
-                None if said.what.retired => return None,
-                None => CursorFate::Gone,
-                Some(known) if known.revision >= said.what.revision => return None,
-                Some(_) if said.what.retired => CursorFate::Back,
-                Some(_) => CursorFate::Behind,
-            };
+            let fate = said.fate(known)?;
             Some(LostCursor {
                 name: said.what.name.clone(),
                 fate,

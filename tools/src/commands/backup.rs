@@ -5,12 +5,12 @@ use esker::{BackupBy, Reader, Seq};
 use serde_json::json;
 
 use crate::args;
-use crate::commands::cursor::quoted;
 use crate::commands::repair::reset_all;
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
 use crate::progress::busy_with;
 use crate::store;
+use crate::typed::{on, path_of};
 
 pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Interrupt) -> Result<Outcome> {
     let (path, target) = (&args.store.path, &args.target);
@@ -31,7 +31,7 @@ pub(crate) fn backup(args: &args::Backup, output: &mut Output, interrupt: &Inter
         "format": esker::dump::FORMAT_VERSION,
     });
     output.header("backup", &description)?;
-    let next = format!("esker restore {} NEW", quoted(&target.display().to_string()));
+    let next = format!("{} NEW", on("restore", target));
     if output.is_json() {
         let mut summary = serde_json::to_value(&made)?;
         if let Some(fields) = summary.as_object_mut() {
@@ -96,8 +96,8 @@ fn no_backup(args: &args::Restore, error: esker::Error) -> anyhow::Error {
     if error.kind() != esker::ErrorKind::InvalidInput || !is_store {
         return error.into();
     }
-    let (store, name) = (quoted(&args.backup.display().to_string()), output::name());
-    let advice = format!("{name} backup {store} BACKUP makes one of it, which can be restored");
+    let advice = format!("{} BACKUP makes one of it, which can be restored", on("backup", &args.backup));
+    let store = path_of(&args.backup);
     Usage(format!("restore {store}: it is a store, and no backup; {advice}")).into()
 }
 

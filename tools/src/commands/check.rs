@@ -6,7 +6,6 @@ use anyhow::Result;
 use esker::{Check, Severity, Verdict, Verification};
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::decode::{Decoded, decode};
 use crate::args;
 use crate::explain::Code;
@@ -14,6 +13,7 @@ use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::progress::busy_with;
 use crate::store;
+use crate::typed::on;
 
 pub(crate) use crate::progress::busy;
 
@@ -138,17 +138,17 @@ fn conclude(
 /// What to do about what was found.
 fn next_step(verification: &Verification, decoded: Option<Decoded>, path: &Path) -> Option<String> {
     let any = |severity| verification.findings.iter().any(|finding| finding.severity == severity);
-    let path = quoted(&path.display().to_string());
+    let unread = || Some(format!("make everything readable, then {}", on("verify", path)));
     match verification.verdict {
         Verdict::Valid => None,
-        _ if any(Severity::Damage) => Some(format!("esker repair {path} --output NEW")),
+        _ if any(Severity::Damage) => Some(format!("{} --output NEW", on("repair", path))),
         _ if any(Severity::Derived) => {
             Some("remove the derived files named above while nobody has the store open".to_owned())
         }
-        _ if any(Severity::Unread) => Some(format!("make everything readable, then esker verify {path}")),
+        _ if any(Severity::Unread) => unread(),
         _ if decoded.is_some_and(|decoded| decoded.undecodable > 0) => {
             Some("look at the application that wrote these kinds; nothing is damaged".to_owned())
         }
-        _ => Some(format!("make everything readable, then esker verify {path}")),
+        _ => unread(),
     }
 }

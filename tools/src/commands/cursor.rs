@@ -143,7 +143,7 @@ impl Plan {
         }
         if *damaged > 0 {
             let text = format!("{damaged} entries on the way cannot be read, and are not counted");
-            output::finding(&format!("{text}; `esker verify` names them"));
+            output::finding(&format!("{text}; `{}` names them", on("verify", opened.reader.path())));
         }
         output.pairs(&[
             ("cursor", cursor.name.clone()),

@@ -40,8 +40,6 @@ pub(super) struct Show<'a> {
     pub(super) last_seq: Option<u64>,
     /// The last entry that was looked at, wanted or not.
     pub(super) walked: u64,
-    /// One was looked at that was not written before `--until`.
-    is_late: bool,
     /// Up to here it was said that entries may be missing.
     pub(super) told: u64,
     pub(super) damaged: u64,
@@ -81,7 +79,6 @@ impl<'a> Show<'a> {
             shown: 0,
             last_seq: None,
             walked: 0,
-            is_late: false,
             told: 0,
             damaged: 0,
         })
@@ -342,10 +339,7 @@ impl Show<'_> {
     pub(super) fn walk_over(&mut self, item: &Item) {
         let last = match item {
             Item::Frame(frame) if frame.is_system() => return,
-            Item::Frame(frame) => {
-                self.is_late |= self.args.filter.until.is_some_and(|until| frame.time >= until.0);
-                frame.seq
-            }
+            Item::Frame(frame) => frame.seq,
             Item::Damage(damage) => damage.last_seq,
         };
         self.walked = self.walked.max(last);
@@ -368,7 +362,7 @@ impl Show<'_> {
     pub(super) fn is_done(&self, survey: &Survey) -> bool {
         let last = self.filter.seqs().last;
         let is_compacted = || Seq::new(last).is_some_and(|last| survey.compacted(last).is_some());
-        self.is_full() || self.is_late || self.walked >= last || last != u64::MAX && is_compacted()
+        self.is_full() || self.walked >= last || last != u64::MAX && is_compacted()
     }
 
     /// Shows one item, if it passes. False: that was the last one that is wanted.

@@ -51,7 +51,8 @@ pub(crate) struct Args {
     /// Only what was written before this time
     #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
-    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass
+    /// Go on with what is appended, until interrupted, or until nothing can come any more that --seq, --until and --limit let pass;
+    /// with --until that is a second after its time
     #[arg(short, long, conflicts_with = "reverse")]
     follow: bool,
     /// Newest first

@@ -16,6 +16,9 @@ use crate::store::{self, Opened};
 /// How long a follower waits before it looks whether somebody still reads what it prints.
 const WAIT: Duration = Duration::from_millis(100);
 
+/// So long after `--until` nothing comes any more that was written before.
+const LATE_NS: i128 = 1_000_000_000;
+
 impl Show<'_> {
     /// Goes on with what is appended, as long as the store is there.
     pub(super) fn follow(
@@ -109,10 +112,11 @@ impl Show<'_> {
         }
     }
 
-    /// True once nothing that is written from now on is before `--until`.
+    /// True once nothing that is written from now on is before `--until`. Times in the log may go back: an append takes its
+    /// own before it waits for its turn, and clocks are set. So no entry tells that, and the clock only somewhat later.
     fn is_over(&self) -> bool {
         let now = jiff::Timestamp::now().as_nanosecond();
-        self.args.filter.until.is_some_and(|until| i128::from(until.0) <= now)
+        self.args.filter.until.is_some_and(|until| i128::from(until.0) + LATE_NS <= now)
     }
 
     /// The writer crashed, and went on before what was shown here: says so, and goes on there.

@@ -8,12 +8,12 @@ use esker::dump::{SegmentInfo, SegmentState, rfc3339};
 use esker::{CursorInfo, Holder, Position, Reader, Region, SourceInfo};
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::store::{self, Opened};
+use crate::typed::path_of;
 
 pub(crate) fn info(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "info", output)?;
@@ -37,7 +37,7 @@ pub(crate) fn pairs(opened: &Opened, damage: &str) -> Result<Vec<(&'static str, 
 }
 
 fn path_text(opened: &Opened) -> String {
-    quoted(&opened.reader.path().display().to_string())
+    path_of(opened.reader.path())
 }
 
 fn screen(

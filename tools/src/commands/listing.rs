@@ -13,6 +13,7 @@ use crate::args::{self, Sort};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::store::{self, Opened};
+use crate::typed::on;
 
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
@@ -64,9 +65,10 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
     )?;
     if damaged > 0 && !output.is_json() {
         crate::output::finding(&format!(
-            "{} in {}; `esker verify` names them",
+            "{} in {}; `{}` names them",
             crate::output::count_of(damaged, "place"),
-            crate::output::count_of(count as u64, "segment")
+            crate::output::count_of(count as u64, "segment"),
+            on("verify", &args.path)
         ));
     }
     opened.report_damage_at_end(output)?;

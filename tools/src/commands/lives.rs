@@ -32,7 +32,7 @@ enum Ended {
     Open,
     /// Without a word: a crash, a kill, the power.
     Crashed,
-    /// What stood behind its last frame is damaged, or was compacted.
+    /// What stood behind its last frame is damaged, was compacted, or was not copied.
     Unknown,
 }
 
@@ -63,6 +63,8 @@ struct OneLife {
     entries: u64,
     seqs: Option<(u64, u64)>,
     last_time: i64,
+    /// The last number that was given in it, or before it.
+    last_number: u64,
     is_closed: bool,
     /// In what compaction kept there are entries, and nothing of what the log says of itself.
     is_in_part: bool,
@@ -132,7 +134,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     }
     let at_end = opened.report_damage_at_end(output)?;
     lives.is_damaged |= at_end > 0;
-    lives.leave(true, output);
+    lives.leave(None, output);
     let Lives { count, rows, failed, .. } = lives;
     failed?;
     let heading = ["life", "id", "pid", "host", "opened", "last write", "first", "last", "entries", "ended"];
@@ -151,7 +153,7 @@ impl Lives<'_> {
             return;
         }
         if self.here.as_ref().is_none_or(|here| here.life != frame.life) {
-            self.leave(false, output);
+            self.leave(Some(frame), output);
             self.count += 1;
             self.here = Some(OneLife::begin(self.count, frame));
         }
@@ -159,6 +161,7 @@ impl Lives<'_> {
         let Some(here) = &mut self.here else { return };
         here.is_in_part = is_in_part;
         here.last_time = frame.time;
+        here.last_number = frame.seq;
         let operation = frame.is_system().then(|| frame.operation_name());
         here.is_closed = operation.as_deref() == Some("closed");
         if operation.as_deref() == Some("open") {
@@ -170,16 +173,20 @@ impl Lives<'_> {
         }
     }
 
-    /// The life that is in hand has no frame behind this one.
-    fn leave(&mut self, is_last: bool, output: &mut Output) {
+    /// The life that is in hand has no frame from the next one on.
+    fn leave(&mut self, next: Option<&FrameInfo>, output: &mut Output) {
         let Some(here) = self.here.take() else { return };
         let id = here.life.to_string();
         let is_its = |holder: &Holder| format!("{:08x}", holder.life) == id;
-        let is_open = is_last && self.opened.writer.is_some();
+        let is_open = next.is_none() && self.opened.writer.is_some();
+        // A backup does not wait for the writer: what it wrote behind the end of the copy is not here.
+        let next_number = next.map_or(u64::MAX, |next| next.seq.saturating_sub(u64::from(!next.is_system())));
+        let mut copied = self.opened.reader.copied_through();
+        let is_cut = copied.any(|through| (here.last_number..=next_number).contains(&through));
         let ended = match here.is_closed {
             true => Ended::Closed,
             false if is_open && self.holder.as_ref().is_none_or(is_its) => Ended::Open,
-            false if self.is_damaged || here.is_in_part => Ended::Unknown,
+            false if is_cut || self.is_damaged || here.is_in_part => Ended::Unknown,
             false => Ended::Crashed,
         };
         // The lock page knows one holder, the last.
@@ -223,6 +230,7 @@ impl OneLife {
             entries: 0,
             seqs: None,
             last_time: frame.time,
+            last_number: frame.seq,
             is_closed: false,
             is_in_part: false,
         }

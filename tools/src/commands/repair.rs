@@ -8,13 +8,13 @@ use esker::{CursorFate, Damage, Keep, LostCursor, LostKind, LostRange, Reader, R
 use serde::Serialize;
 use serde_json::json;
 
-use super::cursor::quoted;
 use super::cursors::RegionFields;
 use crate::args;
 use crate::outcome::{Interrupt, Outcome};
-use crate::output::{self, Output, count_of};
+use crate::output::{Output, count_of};
 use crate::progress::busy_with;
 use crate::store::{self, describe};
+use crate::typed::on;
 
 /// A cursor of which something was lost, for JSON lines.
 #[derive(Debug, Serialize)]
@@ -69,7 +69,7 @@ pub(crate) fn repair(args: &args::Repair, output: &mut Output, interrupt: &Inter
     let reader = Reader::open(target)?;
     print_lost(&repaired, &Dump::new(reader.kinds()), output)?;
     let noted = Noted::of(&reader, &repaired)?;
-    let mut next = format!("esker verify {}", quoted(&target.display().to_string()));
+    let mut next = on("verify", target);
     if noted.cursors > 0 {
         next += &format!("; {}", reset_all(target));
     }
@@ -138,6 +138,13 @@ fn cursor_text(cursor: &LostCursor, dump: &Dump) -> String {
         CursorFate::Behind => {
             format!(
                 "was {}, and is {}: its reader will see again what lies between",
+                place(cursor.had),
+                place(cursor.kept)
+            )
+        }
+        CursorFate::Ahead => {
+            format!(
+                "was {}, and is {}: its reader will not see what lies between",
                 place(cursor.had),
                 place(cursor.kept)
             )
@@ -268,6 +275,6 @@ impl Noted {
 
 /// What makes cursors of another era count again.
 pub(crate) fn reset_all(store: &Path) -> String {
-    let (name, store) = (output::name(), quoted(&store.display().to_string()));
-    format!("{name} cursor reset {store} NAME --to +0 --execute, for each of `{name} cursors {store}`")
+    let (reset, cursors) = (on("cursor reset", store), on("cursors", store));
+    format!("{reset} NAME --to +0 --execute, for each of `{cursors}`")
 }

@@ -1,11 +1,13 @@
 //! The sixth picture: what a verification says of each file, and what to do about what it found.
 
+use std::path::Path;
+
 use esker::{Check, Finding, Severity};
 
 use super::model::Model;
 use super::page::section;
-use super::svg::{Anchor, Area, Svg, Tenths, WIDTH, grouped, legend, table};
-use crate::commands::cursor::quoted;
+use super::svg::{Anchor, Area, Svg, Tenths, WIDTH, grouped, legend, table, text};
+use crate::typed::on;
 
 const LEFT: u64 = 14;
 const TOP: u64 = 10;
@@ -138,15 +140,14 @@ fn segment_of(file: &str) -> Option<String> {
 }
 
 /// What to run for a finding.
-pub(super) fn next(severity: Severity, path: &str) -> String {
-    let path = quoted(path);
+pub(super) fn next(severity: Severity, path: &Path) -> String {
     match severity {
-        Severity::Damage => format!("esker repair {path} --output NEW"),
+        Severity::Damage => format!("{} --output NEW", on("repair", path)),
         Severity::Derived => "remove this file while nobody has the store open: it is built again".to_owned(),
-        Severity::Unread => format!("make it readable, then esker verify {path}"),
+        Severity::Unread => format!("make it readable, then {}", on("verify", path)),
         Severity::Note => "nothing".to_owned(),
         // A later library's.
-        _ => format!("esker verify {path}"),
+        _ => on("verify", path),
     }
 }
 
@@ -174,7 +175,8 @@ fn numbers(model: &Model) -> String {
     let heading = ["severity", "file", "offset", "seq lost", "what", "what next"];
     let mut out = table("verify", "Findings", &heading, &rows);
     if let Some(more @ 1..) = findings.len().checked_sub(LISTED_MAX) {
-        out += &format!("<p class=\"more\">{more} more: <code>esker verify</code> lists all.</p>\n");
+        let verify = text(&on("verify", &model.path));
+        out += &format!("<p class=\"more\">{more} more: <code>{verify}</code> lists all.</p>\n");
     }
     out
 }

@@ -4,6 +4,7 @@ use super::model::{Cursor, Model};
 use super::page::section;
 use super::svg::{Anchor, Area, Svg, Tenths, WIDTH, bytes, grouped, table};
 use crate::span::Span;
+use crate::typed::on;
 
 const LEFT: u64 = 190;
 const COLUMN: u64 = 230;
@@ -52,11 +53,13 @@ pub(super) fn draw(model: &Model) -> String {
 }
 
 fn note(model: &Model, more: usize) -> String {
-    let mut note = "What each cursor has not seen yet. Times are up to the newest entry, not up to the moment \
+    let consumers = on("consumers", &model.path);
+    let mut note = format!(
+        "What each cursor has not seen yet. Times are up to the newest entry, not up to the moment \
                     of the report. A cursor in a frame is stuck: nobody goes on under it before it is reset or \
                     the store is repaired. That a reactor fails again and again is known to its process alone. \
-                    Consumers of topics are not drawn: `esker consumers` shows them."
-        .to_owned();
+                    Consumers of topics are not drawn: `{consumers}` shows them."
+    );
     if more > 0 {
         note += &format!(" {more} more, less far behind, are not drawn.");
     }

@@ -1,6 +1,7 @@
 //! What a report shows: everything is measured here, in one walk over the frames, and drawn elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use esker::dump::{FrameInfo, Lent, SegmentInfo, SegmentState, rfc3339};
@@ -126,7 +127,7 @@ pub(super) struct Cursor {
 /// What a report shows.
 #[derive(Debug)]
 pub(super) struct Model {
-    pub(super) path: String,
+    pub(super) path: PathBuf,
     pub(super) store: String,
     pub(super) head: Vec<(&'static str, String)>,
     pub(super) bars: Vec<Bar>,
@@ -197,7 +198,7 @@ impl Model {
         let series = series(std::mem::take(&mut walk.kinds), opened);
         let heat = heat(&walk.totals, walk.hottest, &walk.liveness, opened, (entries, bytes));
         Ok(Self {
-            path: reader.path().display().to_string(),
+            path: reader.path().to_owned(),
             store: reader.store_id().to_string(),
             head: info::pairs(opened, &damage_text(&verification, check))?,
             bars: walk.bars,

@@ -7,7 +7,7 @@ use esker::{Severity, Verdict};
 use super::model::Model;
 use super::svg::{grouped, text};
 use super::{checked, heat, lag, rate, ruler, segments};
-use crate::commands::cursor::quoted;
+use crate::typed::{on, quoted};
 
 const STYLE: &str = include_str!("page.css");
 /// Lines that say what to do next.
@@ -32,7 +32,7 @@ pub(super) fn findings(model: &Model) -> u64 {
 
 /// The whole page.
 pub(super) fn page(model: &Model) -> String {
-    let title = text(&format!("esker report: {}", model.path));
+    let title = text(&format!("esker report: {}", model.path.display()));
     let mut out = String::new();
     let _ = write!(
         out,
@@ -77,7 +77,8 @@ const PATTERNS: &str = "<svg class=\"patterns\" width=\"0\" height=\"0\" aria-hi
 fn head(model: &Model) -> String {
     let mut out = String::new();
     let (class, words) = verdict(model);
-    let name = model.path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(&model.path);
+    let path = model.path.display().to_string();
+    let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(&path);
     let _ = write!(
         out,
         "<header data-store=\"{}\" data-entries=\"{}\" data-findings=\"{}\">\n<p class=\"kicker\">esker report</p>\n\
@@ -143,18 +144,17 @@ fn next(model: &Model) -> Vec<(String, String)> {
         let more = if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() };
         steps.push((format!("{first}{more}"), checked::next(severity, &model.path)));
     }
-    let path = quoted(&model.path);
     for cursor in &model.cursors {
         // What stands before damage goes on once the store is repaired.
         let Some(why) = cursor.stuck.as_ref().filter(|_| cursor.is_to_be_reset) else { continue };
         let name = &cursor.info.name;
-        let command = format!("esker cursor reset {path} {} --to oldest --execute", quoted(name));
+        let command = format!("{} {} --to oldest --execute", on("cursor reset", &model.path), quoted(name));
         steps.push((format!("cursor {name} is stuck: {why}"), command));
     }
     let freed = model.plan.bytes_before.saturating_sub(model.plan.bytes_after);
     if freed > 0 {
         let what = format!("about {} can be freed", super::svg::bytes(freed));
-        steps.push((what, format!("esker compact {path}")));
+        steps.push((what, on("compact", &model.path)));
     }
     steps
 }
