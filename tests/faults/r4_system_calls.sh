@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# R4: every system call of six workloads fails with each error, is answered by a sync that lies, or is the last before a SIGKILL.
+# R4: every system call of six workloads fails with each error, or is the last before a SIGKILL.
 . "$(dirname -- "$0")/rung.sh"
 need strace
 [ "$level" = ci ] || export ESKER_SYSTEM_CALLS=full
