@@ -28,7 +28,10 @@ fn copy(store: &Path, name: &str) -> String {
     std::fs::create_dir(&to).unwrap();
     for file in std::fs::read_dir(store).unwrap() {
         let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        // The store's own thread finishes files meanwhile: one under a temporary name is no part of it.
+        if file.path().extension().is_none_or(|end| end != "tmp") {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
     }
     to.to_str().unwrap().to_owned()
 }
