@@ -78,7 +78,8 @@ impl Found {
 
     fn put(&mut self, hash: EntityHash, newest: u64) {
         if self.sets.is_empty() {
-            self.sets.resize(self.count, [(0, NONE); WAYS]);
+            // Zeros come from the system a page at a time: a short scan of a long log touches few.
+            self.sets = vec![[(0, NONE); WAYS]; self.count];
         }
         let place = self.place(hash);
         if let Some(set) = self.sets.get_mut(place) {
