@@ -41,9 +41,13 @@ impl Run {
     }
 }
 
+/// What the terminal of whoever runs the tests can do, and that a machine which builds wants colours, is kept from it.
 pub(crate) fn tool(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
     command.args(args).stdin(Stdio::null());
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM", "COLUMNS", "CI"] {
+        command.env_remove(name);
+    }
     command
 }
 
