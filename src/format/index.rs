@@ -167,13 +167,15 @@ pub(crate) const LIFE_AND_CRC: usize = 7;
 
 impl IndexParts {
     pub(crate) fn encode(&self, store: StoreId) -> Vec<u8> {
-        let mut body = Vec::new();
-        let word = |value: &u32| value.to_le_bytes();
-        body.extend(self.offsets.iter().flat_map(word));
-        body.extend(self.members.iter().flat_map(word));
+        let mut body = Vec::with_capacity(size_of_val(&*self.offsets) * 2 + size_of_val(&*self.entities));
+        let put = |body: &mut Vec<u8>, words: &[u32]| {
+            words.iter().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
+        };
+        put(&mut body, &self.offsets);
+        put(&mut body, &self.members);
         body.extend_from_slice(self.entities.as_bytes());
         body.extend_from_slice(self.kinds.as_bytes());
-        body.extend(self.system.iter().flat_map(word));
+        put(&mut body, &self.system);
         let ordinal =
             |keyed: &Keyed| u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
         let keyed = self.keyed.iter().map(|keyed| (*keyed, ordinal(keyed)));

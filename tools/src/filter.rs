@@ -328,9 +328,8 @@ impl<'a> Filter<'a> {
             Some(Operation::Sources) => frame.row_operation() == Some(RowOperation::Sources),
             None => self.system || !frame.is_system(),
         };
-        let name = frame.kind.map(|kind| dump.kind_name(kind));
         let of_kind = |pattern: &Pattern| {
-            name.as_deref().zip(frame.kind).is_some_and(|(name, number)| pattern.matches_kind(name, number))
+            frame.kind.is_some_and(|number| pattern.matches_kind(&dump.kind_name(number), number))
         };
         let of_entity = |entity: &Entity| of_kind(&entity.kind) && entity.matches_its_key(&frame.key);
         let of_generation =

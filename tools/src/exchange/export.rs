@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::exchange::entries::{Entries, Next};
 use crate::exchange::import::{Fault, Interrupted};
-use crate::exchange::line::{Entry, Header, Summary};
+use crate::exchange::line::{Header, Summary};
+use crate::exchange::text::Lines;
 
 /// The header of an export of what a survey shows.
 ///
@@ -55,13 +56,22 @@ pub fn export(
     let log_last_seq = last(survey)?.seq;
     let mut summary = Summary { what: "summary".to_owned(), log_last_seq, ..Summary::default() };
     let mut last_seq = 0;
+    let mut lines = Lines::default();
     for next in entries.by_ref() {
-        if !go_on() {
+        let (is_entry, goes_on) = (matches!(next, Ok(Next::Entry(_))), go_on());
+        // What was written before anything else is said comes out before it.
+        if !is_entry || !goes_on || lines.bytes.len() > TOGETHER {
+            lines.give(out)?;
+        }
+        if !goes_on {
             return Err(Interrupted.into());
         }
         match next? {
             Next::Entry(frame) => {
-                entry(&frame, &dump, out)?;
+                if let Err(error) = entry(&frame, &dump, &mut lines) {
+                    lines.give(out)?;
+                    return Err(error.into());
+                }
                 summary.entries += 1;
                 summary.batches += u64::from(!frame.more);
                 summary.add_gap(last_seq, frame.seq);
@@ -87,6 +97,7 @@ pub fn export(
             }
         }
     }
+    lines.give(out)?;
     summary.batches_cut = entries.cut();
     for damage in survey.damage_at_end() {
         summary.damaged += 1;
@@ -123,28 +134,28 @@ impl fmt::Display for NotCarried {
 
 impl std::error::Error for NotCarried {}
 
-fn entry(frame: &FrameInfo, dump: &Dump, out: &mut dyn Write) -> Result<()> {
+fn entry(frame: &FrameInfo, dump: &Dump, lines: &mut Lines) -> Result<(), NotCarried> {
     let (seq, repair) = (frame.seq, "esker repair makes a store of what is there");
     let Some(kind) = frame.kind.and_then(|kind| dump.kind(kind)) else {
         let kind = frame.kind.map_or(0, |kind| kind.get());
         let what = format!("entry {seq} is of kind {kind}, which the log does not name any more; {repair}");
-        return Err(NotCarried { fault: Fault::Damaged, what }.into());
+        return Err(NotCarried { fault: Fault::Damaged, what });
     };
     if !frame.is_plain() {
         let strange = "an operation, a flag or an extension that this build does not know";
         let what = format!("entry {seq} has {strange}; esker backup copies it as it is");
-        return Err(NotCarried { fault: Fault::TooNew, what }.into());
+        return Err(NotCarried { fault: Fault::TooNew, what });
     }
-    Ok(line(out, &Entry::of(frame, &kind.name))?)
+    lines.entry(frame, &kind.name);
+    Ok(())
 }
 
-/// Of most lines.
-const LINE_BYTES: usize = 512;
+/// So many bytes of lines are written at once.
+const TOGETHER: usize = 1 << 16;
 
 fn line(out: &mut dyn Write, line: &impl Serialize) -> std::io::Result<()> {
     // At once: a writer is asked for each of its small pieces else.
-    let mut bytes = Vec::with_capacity(LINE_BYTES);
-    serde_json::to_writer(&mut bytes, line)?;
+    let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     out.write_all(&bytes)
 }

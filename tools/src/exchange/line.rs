@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use esker::backplane::Stamp;
-use esker::dump::{FORMAT_VERSION, FrameInfo, base64, base64_bytes, hex, key_bytes, key_text, rfc3339};
+use esker::dump::{FORMAT_VERSION, base64_bytes, key_bytes, rfc3339};
 use esker::{
     Codec, Generation, IdempotencyKey, ImportEntry, ImportKind, Keep, KindId, KindInfo, Liveness, Origin,
     Owner, Reader, Seq, SourceInfo, StoreId,
@@ -118,12 +118,12 @@ pub struct Summary {
     pub log_last_seq: u64,
 }
 
-/// An entry.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// An entry, as it is read.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry<'a> {
-    #[serde(rename = "type", borrow)]
-    what: Cow<'a, str>,
+    #[serde(rename = "type")]
+    _what: IgnoredAny,
     seq: u64,
     generation: u64,
     #[serde(borrow)]
@@ -131,61 +131,40 @@ pub struct Entry<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     /// For people; `time_ns` is what counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    time: Option<Time>,
+    #[serde(default, rename = "time")]
+    _time: IgnoredAny,
     #[serde(borrow)]
     time_ns: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     source: u8,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     more: bool,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default)]
     tombstone: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     idempotency_key: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     correlation: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     cause: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     depth: Option<u8>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     schema_version: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     stamp: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     row: Option<Row>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     event: Option<Event>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow)]
     metadata: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     metadata_base64: Option<String>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow)]
     payload_text: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     payload_base64: Option<String>,
-}
-
-/// A time that is shown, and not read back.
-#[derive(Clone, Debug)]
-struct Time(String);
-
-impl Serialize for Time {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self(String::new()))
-    }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(number: &u8) -> bool {
-    *number == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -328,37 +307,6 @@ impl Kind {
 }
 
 impl<'a> Entry<'a> {
-    /// The line of an entry of a kind with this name.
-    #[must_use]
-    pub fn of(frame: &'a FrameInfo, kind: &'a str) -> Self {
-        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
-        let (metadata, payload_text) = (text(&frame.metadata), text(&frame.payload));
-        Self {
-            what: Cow::Borrowed("entry"),
-            seq: frame.seq,
-            generation: frame.generation.map_or(0, Generation::get),
-            kind: Cow::Borrowed(kind),
-            key: Cow::Owned(key_text(&frame.key)),
-            time: Some(Time(rfc3339(frame.time))),
-            time_ns: Cow::Owned(frame.time.to_string()),
-            source: frame.source,
-            more: frame.more,
-            tombstone: frame.tombstone,
-            idempotency_key: frame.idempotency_key.map(|key| key.to_string()),
-            correlation: frame.correlation.map(|id| hex(&id)),
-            cause: frame.causation.map(|(seq, _)| seq),
-            depth: frame.causation.map(|(_, depth)| depth),
-            schema_version: frame.schema_version,
-            stamp: frame.stamp.map(|stamp| stamp.to_string()),
-            row: Row::of(frame),
-            event: Event::of(frame),
-            metadata_base64: metadata.is_none().then(|| base64(&frame.metadata)),
-            metadata: metadata.filter(|text| !text.is_empty()),
-            payload_base64: payload_text.is_none().then(|| base64(&frame.payload)),
-            payload_text,
-        }
-    }
-
     /// The name of its kind.
     #[must_use]
     pub fn kind(&self) -> &str {

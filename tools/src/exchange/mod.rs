@@ -14,6 +14,7 @@ mod export;
 mod import;
 mod line;
 mod state;
+mod text;
 
 pub use entries::{Entries, Next};
 pub use export::{NotCarried, export, header};

@@ -1,15 +1,14 @@
 //! What the lines of an export say of live state: rows, and operations.
 
-use esker::dump::FrameInfo;
 use esker::{EventMark, EventOperation, RowMark, RowOperation};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// Why an operation is no event.
 pub(super) const IN_EPOCH: &str = "in-epoch";
 pub(super) const SYNTHETIC: &str = "synthetic";
 
 /// What an entry says as a row of live state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Row {
     operation: String,
@@ -18,21 +17,11 @@ pub(super) struct Row {
     /// One bit a field, in hexadecimal.
     changed: String,
     /// Where it is not the generation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     version: Option<u64>,
 }
 
 impl Row {
-    pub(super) fn of(frame: &FrameInfo) -> Option<Self> {
-        let (operation, mark) = (RowOperation::of(frame.operation)?, frame.row?);
-        Some(Self {
-            operation: operation.name().to_owned(),
-            sources: format!("{:016x}", mark.sources),
-            changed: format!("{:016x}", mark.changed),
-            version: mark.version,
-        })
-    }
-
     pub(super) fn to_import(&self, schema: Option<u16>) -> Result<(RowOperation, RowMark), String> {
         let operations = (0..=u8::MAX).filter_map(RowOperation::of);
         let operation = operations.into_iter().find(|operation| operation.name() == self.operation);
@@ -49,51 +38,31 @@ impl Row {
 }
 
 /// What an entry says as an operation on live state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Event {
     operation: String,
     /// One bit a source, in hexadecimal.
     sources: String,
     /// One bit a field, in hexadecimal, where there was a row before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     changed: Option<String>,
     /// One bit for each field that a patch named, in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     present: Option<String>,
     /// Its number among the events of the store, and among those of its kind.
     sequence: u64,
     kind_sequence: u64,
     version: u64,
     /// Where it is another one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     version_before: Option<u64>,
     /// Why it is no event, if it is none; its numbers are those of the event before it then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     suppressed: Option<String>,
 }
 
 impl Event {
-    pub(super) fn of(frame: &FrameInfo) -> Option<Self> {
-        let (operation, mark) = (EventOperation::of(frame.operation)?, frame.event?);
-        let why = match (frame.is_in_epoch(), frame.is_synthetic()) {
-            (false, false) => None,
-            (true, _) => Some(IN_EPOCH),
-            (false, true) => Some(SYNTHETIC),
-        };
-        Some(Self {
-            operation: operation.name().to_owned(),
-            sources: digits(mark.sources),
-            changed: mark.changed.map(digits),
-            present: mark.present.map(digits),
-            sequence: mark.sequence.0,
-            kind_sequence: mark.sequence.1,
-            version: mark.version,
-            version_before: mark.version_before,
-            suppressed: why.map(str::to_owned),
-        })
-    }
-
     /// What was said, with what it says beside the row, and why it is no event.
     pub(super) fn to_import(&self, schema: Option<u16>) -> Result<(EventOperation, EventMark, &str), String> {
         let mut operations = (0..=u8::MAX).filter_map(EventOperation::of);
@@ -117,10 +86,6 @@ impl Event {
         };
         Ok((operation, mark, why))
     }
-}
-
-fn digits(word: u64) -> String {
-    format!("{word:016x}")
 }
 
 fn word(digits: &str, field: &str) -> Result<u64, String> {
