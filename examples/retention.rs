@@ -59,7 +59,9 @@ fn main() -> Result<()> {
     let path =
         given.unwrap_or_else(|| std::env::temp_dir().join(format!("retention-{}", std::process::id())));
     let rounds = match std::env::args().nth(2) {
-        Some(rounds) => rounds.parse().map_err(|_| format!("ROUNDS is {rounds:?}: a number up to {ROUNDS}"))?,
+        Some(rounds) => {
+            rounds.parse().map_err(|_| format!("ROUNDS is {rounds:?}: a number up to {ROUNDS}"))?
+        }
         None => ROUNDS,
     };
     run(&path, rounds.min(ROUNDS))?;

@@ -1,5 +1,9 @@
 //! What each command costs on a large store, against what the machine can do in the same run: how fast it reads the
-//! same files from end to end, and how fast it checks sums. And the memory of each that is not a file's.
+//! same files from end to end, from its disk and from memory, and how fast it checks sums. And the memory of each that is
+//! not a file's.
+//!
+//! What reads all of the log is run once more over files that are not in memory, beside a plain reading of them just before:
+//! that is the limit which the machine sets for a store that nobody has just read or written.
 //!
 //! ```sh
 //! cargo bench -p esker-tools --bench tool [-- [--events N] [--keys N] [--store DIRECTORY] [COMMAND...]]
@@ -27,7 +31,7 @@ const BATCH: u64 = 1000;
 const PAYLOAD: usize = 100;
 const ANON_MAX: u64 = 64 << 20;
 const INFO_MAX: Duration = Duration::from_millis(50);
-/// Of the slower of reading and checking sums.
+/// Of the slower of reading from the disk and checking sums.
 const RATIO_MAX: f64 = 2.0;
 
 struct Wishes {
@@ -77,44 +81,75 @@ fn make(path: &Path, events: u64, keys: u64) {
     println!("made {events} events of {keys} entities in {:.1?}", begun.elapsed());
 }
 
-/// The bytes of the log's files, and how long it takes to read them from end to end, and to check their sums.
-fn limits(store: &Path) -> (u64, Duration, Duration) {
+/// The files of the log.
+fn files_of(store: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = store.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "seg" || extension == "snap"));
     files.sort();
+    files
+}
+
+/// Has the system forget what it holds of them in memory.
+fn forget(store: &Path) {
+    for file in store.read_dir().unwrap() {
+        let file = File::open(file.unwrap().path()).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+}
+
+/// Their bytes, how long it takes to read them from end to end, and how much of that to check their sums, if they are checked.
+fn pass(files: &[PathBuf], check: bool) -> (u64, Duration, Duration) {
     let mut buffer = vec![0; 1 << 20];
-    let mut pass = |check: bool| {
-        let (mut bytes, mut in_checks, begun) = (0, Duration::ZERO, Instant::now());
-        for file in &files {
-            let mut file = File::open(file).unwrap();
-            loop {
-                let count = file.read(&mut buffer).unwrap();
-                if count == 0 {
-                    break;
-                }
-                bytes += count as u64;
-                if check {
-                    let begun = Instant::now();
-                    std::hint::black_box(crc32fast::hash(&buffer[..count]));
-                    in_checks += begun.elapsed();
-                }
+    let (mut bytes, mut in_checks, begun) = (0, Duration::ZERO, Instant::now());
+    for file in files {
+        let mut file = File::open(file).unwrap();
+        loop {
+            let count = file.read(&mut buffer).unwrap();
+            if count == 0 {
+                break;
+            }
+            bytes += count as u64;
+            if check {
+                let begun = Instant::now();
+                std::hint::black_box(crc32fast::hash(&buffer[..count]));
+                in_checks += begun.elapsed();
             }
         }
-        (bytes, if check { in_checks } else { begun.elapsed() })
-    };
-    // The first pass is the disk's, where the files were not in memory.
-    let (bytes, cold) = pass(false);
-    let (_, warm) = pass(false);
-    let (_, checks) = pass(true);
+    }
+    (bytes, begun.elapsed(), in_checks)
+}
+
+/// The bytes of the log, and how long it takes to read them in memory, and to check their sums.
+fn limits(files: &[PathBuf]) -> (u64, Duration, Duration) {
+    pass(files, false);
+    let (bytes, warm, _) = pass(files, false);
+    let (_, _, checks) = pass(files, true);
     let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
     println!(
-        "log {:.2} GB: first read {:.2} GB/s, second read {:.2} GB/s, crc32 {:.2} GB/s",
+        "log {:.2} GB: read from memory {:.2} GB/s, crc32 {:.2} GB/s",
         bytes as f64 / 1e9,
-        rate(cold),
         rate(warm),
         rate(checks)
     );
     (bytes, warm, checks)
+}
+
+/// Runs it over files that are not in memory: its time, and how many times that of reading them, or of checking their sums if that
+/// takes longer.
+fn run_cold(words: &[&str], store: &Path, files: &[PathBuf], checks: Duration) -> f64 {
+    forget(store);
+    let (bytes, reading, _) = pass(files, false);
+    forget(store);
+    let (time, ..) = run(words);
+    let rate = bytes as f64 / reading.as_secs_f64() / 1e9;
+    let ratio = time.as_secs_f64() / reading.max(checks).as_secs_f64();
+    println!(
+        "{:<16} {:>8.3} s from disk, {ratio:.2} of reading it at {rate:.2} GB/s",
+        words[0],
+        time.as_secs_f64()
+    );
+    ratio
 }
 
 /// Runs the tool: how long it took, the peak of its own memory, and how it ended.
@@ -148,7 +183,8 @@ fn main() {
     if !store.exists() {
         make(&store, wishes.events, wishes.keys);
     }
-    let (bytes, read, checks) = limits(&store);
+    let files = files_of(&store);
+    let (bytes, read, checks) = limits(&files);
     let limit = read.max(checks);
     let path = store.to_str().unwrap();
     let commands: [&[&str]; 12] = [
@@ -165,7 +201,7 @@ fn main() {
         &["check", path],
         &["diff", path, path],
     ];
-    println!("{:<16} {:>10} {:>9} {:>8} {:>10}  code", "command", "time", "GB/s", "x limit", "RssAnon");
+    println!("{:<16} {:>10} {:>9} {:>8} {:>10}  code", "command", "time", "GB/s", "x memory", "RssAnon");
     let mut over = Vec::new();
     for words in commands {
         if !wishes.commands.is_empty() && !wishes.commands.iter().any(|command| command == words[0]) {
@@ -191,8 +227,11 @@ fn main() {
         if words[0] == "info" && time > INFO_MAX {
             over.push(format!("info took {time:.1?}, over {INFO_MAX:?}"));
         }
-        if (name == "verify --full" || words[0] == "export") && ratio > RATIO_MAX {
-            over.push(format!("{name} took {ratio:.2} times the limit, over {RATIO_MAX}"));
+        if name == "verify --full" || words[0] == "export" {
+            let ratio = run_cold(words, &store, &files, checks);
+            if ratio > RATIO_MAX {
+                over.push(format!("{name} took {ratio:.2} times the limit, over {RATIO_MAX}"));
+            }
         }
         if anon > ANON_MAX {
             over.push(format!("{name} had {} MiB of its own memory, over {}", anon >> 20, ANON_MAX >> 20));
