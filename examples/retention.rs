@@ -54,7 +54,7 @@ const EXPORTED: u32 = 3;
 const RETIRED: u32 = 10;
 const SEGMENT_BYTES: u64 = 256 << 10;
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let given = std::env::args_os().nth(1).map(PathBuf::from);
     let path =
         given.unwrap_or_else(|| std::env::temp_dir().join(format!("retention-{}", std::process::id())));

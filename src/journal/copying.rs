@@ -20,8 +20,8 @@ use crate::format::manifest;
 use crate::id::SEQ_MAX;
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::directory::make_directory;
 use crate::journal::identity::type_of;
-use crate::journal::opening::make_directory;
 use crate::log::writer::{Draft, Numbers};
 
 /// An entry with the numbers that it had.

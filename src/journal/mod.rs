@@ -51,6 +51,7 @@ pub(crate) mod compaction;
 mod copying;
 pub(crate) mod core;
 pub(crate) mod cursors;
+mod directory;
 pub(crate) mod durable;
 pub(crate) mod entry;
 pub(crate) mod erasing;

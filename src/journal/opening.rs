@@ -31,6 +31,7 @@ use crate::index::settled::{Run, Settled};
 use crate::journal::base::{Base, newest_indexed};
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::directory::{make_directory, refuse_shared};
 use crate::journal::newer::refuse_newer_beside;
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
@@ -72,26 +73,6 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
             .sides("a local file system, or allow_network_file_system(true)", file_system.name));
     }
     open(directory, options)
-}
-
-/// Refuses a directory in which somebody else may replace what is there.
-fn refuse_shared(path: &Path, directory: &std::fs::Metadata) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let (mode, owner, we) = (directory.mode() & 0o7777, directory.uid(), rustix::process::geteuid().as_raw());
-    if mode & 0o022 == 0 && owner == we {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::PermissionDenied, "open the store: others may write to its directory")
-        .at(path)
-        .sides(
-            format!("owner {we}, and no right to write for group and others (chmod go-w)"),
-            format!("owner {owner}, mode {mode:04o}"),
-        ))
-}
-
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 /// No log is longer; a preamble that says so is not believed.
