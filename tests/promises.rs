@@ -54,7 +54,7 @@ fn is_there(root: &Path, name: &str) -> bool {
     let declared = format!("fn {function}(");
     let mut files: Vec<PathBuf> = vec![file.clone()];
     if let Ok(modules) = std::fs::read_dir(file.with_extension("")) {
-        files.extend(modules.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+        files.extend(modules.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
     }
     files.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&declared)))
 }
