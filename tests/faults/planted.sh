@@ -10,7 +10,7 @@
 # $CARGO_TARGET_DIR/planted/N, which are kept for the next run. The last line names the patches that were not caught.
 #
 # PLANTED_SECONDS=N: behind so many seconds no further patch is taken, and the last line says how many were tried. Where they
-# begin is drawn by the commit, so that one commit after the other comes to all of them.
+# begin goes on with the number of commits, so that in time all of them come.
 set -euo pipefail
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -52,7 +52,8 @@ enough=${PLANTED_SECONDS:-}
 first=0
 if [ -n "$enough" ]; then
     [[ $enough =~ ^[1-9][0-9]{0,6}$ ]] || { echo "PLANTED_SECONDS is \"$enough\": it is a number of seconds" >&2 && exit 2; }
-    first=$(git -C "$root" rev-parse HEAD 2>/dev/null | cksum | cut -d ' ' -f 1)
+    # Some are tried for each commit, and the next begin further on.
+    first=$(git -C "$root" rev-list --count HEAD 2>/dev/null || echo 0)
 fi
 
 caught_by() { sed -n '2s/^caught by: //p' "$1"; }
@@ -142,10 +143,12 @@ for number in $(seq "$jobs"); do
     workers+=("$!")
 done
 set +m
+is_whole=yes
 for worker in "${workers[@]}"; do
     wait "$worker" || {
         echo "a worker failed with status $?: what it had taken counts as not caught" >&2
         kill_group "$worker"
+        is_whole=
     }
 done
 workers=()
@@ -166,4 +169,4 @@ for patch in "$@"; do
     fi
 done
 echo "{\"planted\":$tried,\"planted_caught\":$caught,\"not_tried\":$(($# - tried)),\"survived\":[$survived]}"
-[ "$tried" -gt 0 ] && [ "$tried" -eq "$caught" ]
+[ -n "$is_whole" ] && [ "$tried" -gt 0 ] && [ "$tried" -eq "$caught" ]

@@ -53,7 +53,10 @@ try() {
         # What looked at nothing has shown nothing.
         [ "$printed" -gt 0 ] || violations=$((violations + 1))
         ;;
-    tests) states=$((states + $(grep -c -E '^test .* ok$' "$output" || true))) ;;
+    tests) printed=$(grep -c -E '^test .* ok$' "$output" || true)
+        states=$((states + printed))
+        [ "$printed" -gt 0 ] || violations=$((violations + 1))
+        ;;
     *) states=$((states + STATES)) ;;
     esac
     if [ "$status" -ne 0 ]; then
@@ -76,6 +79,8 @@ plant() {
             sed -n '2s/^caught by: //p' "$patch" | grep -q -E -- "$1" && echo "$patch"
         done
     )
+    # Without a name it would plant all.
+    [ "${#patches[@]}" -gt 0 ] || { violations=$((violations + 1)) && echo "no patch is for: $1" && return; }
     line=$(bash tests/faults/planted.sh "${patches[@]}" | tee /dev/stderr | tail -n 1) || true
     planted=$((planted + ${#patches[@]}))
     caught=$((caught + $(sed -n 's/.*"planted_caught":\([0-9]*\).*/\1/p' <<<"$line" | sed 's/^$/0/')))
