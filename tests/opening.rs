@@ -7,7 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -455,6 +455,14 @@ fn a_directory_that_others_may_write_to_is_refused_where_that_is_asked_for_and_u
         assert_eq!(image(&path), before);
         // Who does not ask is not refused.
         Options::new().open(&path).unwrap().close().unwrap();
+    }
+    // Only root can give a directory away.
+    if std::fs::metadata(&path).unwrap().uid() == 0 {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        chown(&path, Some(65534), None).unwrap();
+        let error = careful().unwrap_err();
+        assert!(error.to_string().contains("owner 65534"), "{error}");
+        chown(&path, Some(0), None).unwrap();
     }
     // What others may read they cannot replace.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -36,6 +36,11 @@ impl PosixDirectory {
         Ok(Self { path: path.to_path_buf(), descriptor, file_system })
     }
 
+    /// Whose it is, and who may do what there.
+    pub(crate) fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.descriptor.metadata()
+    }
+
     fn open_with(&self, name: &str, flags: OFlags) -> io::Result<fs::File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let open = || rustix::fs::openat(&self.descriptor, name, flags, Mode::RUSR | Mode::WUSR);

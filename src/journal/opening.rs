@@ -51,7 +51,6 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
         Ok(found) if !found.is_dir() => {
             return Err(Error::new(ErrorKind::NotADirectory, "open the store").at(path));
         }
-        Ok(found) if options.refuse_shared_directory => refuse_shared(path, &found)?,
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if options.presence == Presence::OpenExisting {
@@ -66,6 +65,10 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
         Err(error) => return Err(doing(error)),
     }
     let directory = Arc::new(PosixDirectory::open(path).map_err(doing)?);
+    if options.refuse_shared_directory {
+        // Of what was opened, whatever has the name by now.
+        refuse_shared(path, &directory.metadata().map_err(doing)?)?;
+    }
     let file_system = directory.file_system();
     if file_system.network && !options.allow_network_file_system {
         return Err(Error::new(ErrorKind::UnsupportedFileSystem, "open the store")
