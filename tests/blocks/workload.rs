@@ -42,7 +42,7 @@ pub(crate) fn payload(writer: usize, count: u64, index: u64) -> Vec<u8> {
     payload.push(u8::try_from(writer).unwrap());
     payload.push(u8::try_from(index).unwrap());
     // Some batches are so large that they do not go through the mapping.
-    let filler = if count % 11 == 10 { 2200 } else { (count * 37 + index * 101) % 300 };
+    let filler = if count % 11 == 10 { 1700 } else { (count * 37 + index * 101) % 300 };
     let mut random = Random::new(count << 16 | (writer as u64) << 8 | index);
     payload.extend((0..filler).map(|_| random.next().to_le_bytes()[0]));
     payload
