@@ -58,8 +58,11 @@ fn main() -> Result<()> {
     let given = std::env::args_os().nth(1).map(PathBuf::from);
     let path =
         given.unwrap_or_else(|| std::env::temp_dir().join(format!("retention-{}", std::process::id())));
-    let rounds = std::env::args().nth(2).and_then(|rounds| rounds.parse().ok());
-    run(&path, rounds.unwrap_or(ROUNDS).min(ROUNDS))?;
+    let rounds = match std::env::args().nth(2) {
+        Some(rounds) => rounds.parse().map_err(|_| format!("ROUNDS is {rounds:?}: a number up to {ROUNDS}"))?,
+        None => ROUNDS,
+    };
+    run(&path, rounds.min(ROUNDS))?;
     println!("The store stays: {}", path.display());
     Ok(())
 }

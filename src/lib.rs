@@ -101,6 +101,8 @@
 //!   superfluous; who asks for what was dropped is told so ([`ErrorKind::Compacted`], with the floor).
 //! * **One writer.** A second opening is refused with the name of the holder.
 //!
+//! [`promises`] has all of them: after which fault, what is assumed of the hardware, what stays ambiguous, and the test that shows it.
+//!
 //! # What it tells of itself
 //!
 //! [`Journal::stats`] is always counted and cheap; [`metrics`] gives it names, says what to alert on and what that costs, and writes
@@ -299,6 +301,9 @@ pub use store::reactor::{Reactor, ReactorState, ReactorStatus};
 pub use store::state::SESSIONS;
 pub use store::topic::{Topic, TopicFeed, TopicHandle, TopicRecord, TopicTicket};
 pub use store::view::{FactIter, StoreView};
+
+#[doc = include_str!("promises.md")]
+pub mod promises {}
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

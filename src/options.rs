@@ -47,6 +47,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) background: bool,
     pub(crate) allow_network_file_system: bool,
+    pub(crate) refuse_shared_directory: bool,
     pub(crate) auto_compact: Option<AutoCompact>,
     pub(crate) window: Window,
     pub(crate) clock: Clock,
@@ -99,6 +100,7 @@ impl Options {
             segment_bytes: 64 << 20,
             background: true,
             allow_network_file_system: false,
+            refuse_shared_directory: false,
             auto_compact: None,
             window: Window::Every(Duration::from_millis(20)),
             clock: Clock::System,
@@ -184,6 +186,15 @@ impl Options {
     /// with other machines. Default: false, which is an error there.
     pub const fn allow_network_file_system(mut self, allow: bool) -> Self {
         self.allow_network_file_system = allow;
+        self
+    }
+
+    /// Refuse a directory that somebody else owns, or that its group or everybody may write to, with
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied): whoever may write there can put other files in the place
+    /// of a store's. The directories above it are not looked at. What esker makes itself is its owner's alone, whatever the
+    /// umask. Default: false.
+    pub const fn refuse_shared_directory(mut self, refuse: bool) -> Self {
+        self.refuse_shared_directory = refuse;
         self
     }
 

@@ -439,3 +439,24 @@ fn files_and_directories_are_their_owners_alone() {
     }
     let _: fn() -> esker::Result<Journal> = Journal::in_memory;
 }
+
+#[test]
+fn a_directory_that_others_may_write_to_is_refused_where_that_is_asked_for_and_untouched() {
+    let (_scratch, path) = scratch();
+    store_in(&path);
+    let careful = || Options::new().refuse_shared_directory(true).open(&path);
+    careful().unwrap().close().unwrap();
+    for mode in [0o770, 0o720, 0o702, 0o1777] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let before = image(&path);
+        let error = careful().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{mode:o}: {error}");
+        assert!(error.to_string().contains(&format!("mode {mode:04o}")), "{error}");
+        assert_eq!(image(&path), before);
+        // Who does not ask is not refused.
+        Options::new().open(&path).unwrap().close().unwrap();
+    }
+    // What others may read they cannot replace.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    careful().unwrap().close().unwrap();
+}

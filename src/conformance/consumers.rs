@@ -407,7 +407,7 @@ pub(super) fn statement_25_a_consumer_comes_to_what_a_reader_reads(trial: &mut T
     }
     let mut read = Stored::default();
     wait(trial, "what a reader reads", || {
-        read.read_on(&*inner, &sent.key);
+        read.read_to(sent.last(), &*inner, &sent.key);
         Ok(read.numbers.len() >= sent.numbers.len())
     })?;
     let (wanted, found) = (Digest::of(&read.numbers), Digest::of(&log.done()));
@@ -431,7 +431,7 @@ pub(super) fn nothing_is_passed_over(trial: &mut Trial<'_>) -> Held {
     for _ in 0..4 {
         let count = trial.random.between(1, 6);
         send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
-        stored.read_on(&*plane, &sent.key);
+        stored.read_to(sent.last(), &*plane, &sent.key);
         let begun = Instant::now();
         // It may never come there.
         while begun.elapsed() < Duration::from_millis(30) && consumer.status().position < sent.last() {

@@ -24,7 +24,7 @@ pub(super) fn no_other_digest(trial: &mut Trial<'_>) -> Held {
     for round in 0..4 {
         let count = trial.random.between(1, 6);
         send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
-        stored.read_on(&*plane, &sent.key);
+        stored.read_to(sent.last(), &*plane, &sent.key);
         seen.extend(value_of(&live, sent.last()));
         // One that begins now, from an image where there is one.
         let other = store_on(Arc::clone(&plane))?;
@@ -55,6 +55,9 @@ pub(super) fn no_other_digest(trial: &mut Trial<'_>) -> Held {
 
 /// So long it is waited for what may never come: a fold over a backplane that breaks its contract.
 const NEVER: Duration = Duration::from_millis(30);
+
+/// So long it is waited for a record that must come, unless the backplane breaks its contract.
+const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
 fn value_of(fold: &TopicFold<Digests>, behind: Offset) -> Vec<Folded<Digest>> {
     let waited = fold.read_after(behind, NEVER);
@@ -97,10 +100,17 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn read_on(&mut self, plane: &dyn Backplane, key: &[u8]) {
+    /// Reads up to a record that was acknowledged. What is there may still be on its way; of a backplane that breaks its contract
+    /// it may never come.
+    pub(super) fn read_to(&mut self, last: Offset, plane: &dyn Backplane, key: &[u8]) {
+        if self.is_broken {
+            return;
+        }
         let feed = careful(|| plane.subscribe(Filter::topic(EVENTS.name(), key), self.at));
         let Ok(mut feed) = feed else { return self.is_broken = true };
-        while let Ok(Some(record)) = feed.try_next() {
+        while self.at < last
+            && let Ok(Some(record)) = feed.next_timeout(ON_ITS_WAY)
+        {
             let Some(stamp) = record.stamp().filter(|_| record.key() == key) else { continue };
             if record.offset() <= self.at {
                 continue;

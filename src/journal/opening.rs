@@ -50,6 +50,7 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
         Ok(found) if !found.is_dir() => {
             return Err(Error::new(ErrorKind::NotADirectory, "open the store").at(path));
         }
+        Ok(found) if options.refuse_shared_directory => refuse_shared(path, &found)?,
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if options.presence == Presence::OpenExisting {
@@ -71,6 +72,21 @@ pub(crate) fn open_path(path: &Path, options: Options) -> Result<Core> {
             .sides("a local file system, or allow_network_file_system(true)", file_system.name));
     }
     open(directory, options)
+}
+
+/// Refuses a directory in which somebody else may replace what is there.
+fn refuse_shared(path: &Path, directory: &std::fs::Metadata) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (mode, owner, we) = (directory.mode() & 0o7777, directory.uid(), rustix::process::geteuid().as_raw());
+    if mode & 0o022 == 0 && owner == we {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::PermissionDenied, "open the store: others may write to its directory")
+        .at(path)
+        .sides(
+            format!("owner {we}, and no right to write for group and others (chmod go-w)"),
+            format!("owner {owner}, mode {mode:04o}"),
+        ))
 }
 
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
