@@ -327,6 +327,7 @@ fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_else() {
             total.violations.len()
         );
         println!("{}: {:?}", file_system.name(), total.classes);
+        assert!(total.states > 0, "{}: in {seconds} seconds no state was looked at", file_system.name());
         violations.append(&mut total.violations);
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));

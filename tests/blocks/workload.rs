@@ -157,16 +157,15 @@ fn write_back_some(store: &Path, random: &mut Random) {
 
 fn follow(journal: &Journal, marks: &Marks, is_over: &AtomicBool) -> esker::Result<()> {
     let mut watcher = journal.watch(CURSOR, Region::All)?;
-    let (mut last, mut since) = (None, 0);
+    let mut since = 0;
     while !is_over.load(Ordering::Acquire) {
         let Some(entry) = watcher.next_timeout(Duration::from_millis(5))? else { continue };
         let seq = entry.seq().get();
         marks.mark(&format!("seen {seq}"));
-        last = Some(seq);
         since += 1;
         if since % 9 == 0 {
             watcher.checkpoint()?;
-            last.take().into_iter().for_each(|seq| marks.mark(&format!("at {seq}")));
+            marks.mark(&format!("at {seq}"));
         }
     }
     Ok(())
