@@ -123,17 +123,59 @@ impl Drop for Judge {
 /// What was found.
 #[derive(Debug, Default)]
 struct Tally {
-    states: usize,
+    /// Of a life, and of what whoever judged one of those has written.
+    first_cuts: usize,
+    second_cuts: usize,
+    /// How many of both had a write in them that the disk has a part of.
+    torn: usize,
     classes: BTreeMap<String, usize>,
     violations: Vec<String>,
 }
+
+impl Tally {
+    const fn states(&self) -> usize {
+        self.first_cuts + self.second_cuts
+    }
+
+    fn add(&mut self, mut other: Self) {
+        self.first_cuts += other.first_cuts;
+        self.second_cuts += other.second_cuts;
+        self.torn += other.torn;
+        for (class, count) in other.classes {
+            *self.classes.entry(class).or_default() += count;
+        }
+        self.violations.append(&mut other.violations);
+    }
+
+    fn tell(&self, file_system: FileSystem, seeds: u64, seconds: u64) {
+        println!(
+            "{{\"rung\":\"R6\",\"file_system\":\"{}\",\"seeds\":{seeds},\"first_cuts\":{},\"second_cuts\":{},\"torn\":{},\
+             \"states\":{},\"violations\":{},\"seconds\":{seconds}}}",
+            file_system.name(),
+            self.first_cuts,
+            self.second_cuts,
+            self.torn,
+            self.states(),
+            self.violations.len()
+        );
+        println!("{}: {:?}", file_system.name(), self.classes);
+    }
+}
+
+/// About so many power cuts are looked at of a disk, all over its log, before another is recorded; and so many of what one who
+/// judged has written.
+const FIRST_CUTS: u64 = 120;
+const SECOND_CUTS: u64 = 8;
+/// Behind so many there is no need of more.
+const VIOLATIONS: usize = 3;
+const MILLION: u64 = 1_000_000;
 
 struct Explorer<'a> {
     device: &'a Device,
     judge: Judge,
     random: Random,
     tally: Tally,
-    /// So many of a thousand states are looked at.
+    /// So many of a million cuts are looked at.
     share: u64,
     until: Instant,
     what: String,
@@ -153,8 +195,10 @@ impl Explorer<'_> {
     /// All cuts of a log that begins above `settled` (and the base, which goes along where `is_deep` is false).
     fn explore(&mut self, log: &[Event], known: &Known, settled: &mut Layer, is_deep: bool) {
         let mut known = known.clone();
+        let wanted = if is_deep { SECOND_CUTS } else { FIRST_CUTS };
+        let share_before = std::mem::replace(&mut self.share, wanted * MILLION / cuts(log));
         let mut first = 0;
-        while first < log.len() && Instant::now() < self.until && self.tally.violations.len() < 20 {
+        while first < log.len() && Instant::now() < self.until && self.tally.violations.len() < VIOLATIONS {
             let flush = log[first..].iter().position(|event| matches!(event, Event::Flush));
             let end = flush.map_or(log.len(), |flush| first + flush);
             let epoch = &log[first..end];
@@ -170,6 +214,7 @@ impl Explorer<'_> {
             }
             first = end + 1;
         }
+        self.share = share_before;
     }
 
     /// The cuts between two flushes.
@@ -189,8 +234,7 @@ impl Explorer<'_> {
         // What was said last is known, and nothing or something of what is on its way is there.
         self.cut(&Cut { known, flying: &[], kept: 0, is_torn: false }, settled, is_deep);
         if !flying.is_empty() {
-            let subsets = 1 + flying.len().min(5);
-            for _ in 0..subsets {
+            for _ in 0..subsets(flying.len()) {
                 let kept = [150, 500, 850][usize::try_from(self.random.below(3)).unwrap()];
                 self.cut(&Cut { known, flying: &flying, kept, is_torn: true }, settled, is_deep);
             }
@@ -198,11 +242,13 @@ impl Explorer<'_> {
     }
 
     fn cut(&mut self, cut: &Cut<'_>, settled: &Layer, is_deep: bool) {
-        if self.random.below(1000) >= self.share || Instant::now() >= self.until {
+        if self.random.below(MILLION) >= self.share || Instant::now() >= self.until {
             return;
         }
         let mut state = settled.clone();
         let chosen: Vec<_> = cut.flying.iter().filter_map(|write| self.chosen(cut, *write)).collect();
+        let is_torn = |(at, bytes): &(usize, &[u8])| !cut.flying.iter().any(|whole| whole == &(*at, *bytes));
+        self.tally.torn += usize::from(chosen.iter().any(is_torn));
         {
             let mut disk = self.device.disk();
             for (at, bytes) in &chosen {
@@ -213,7 +259,7 @@ impl Explorer<'_> {
             disk.is_recorded = !is_deep && self.random.below(8) == 0;
         }
         let verdict = self.judge.judge(cut.known);
-        self.tally.states += 1;
+        *(if is_deep { &mut self.tally.second_cuts } else { &mut self.tally.first_cuts }) += 1;
         let (word, rest) = verdict.split_once(' ').unwrap_or((&verdict, ""));
         let class = if word == "right" { rest } else { word };
         let class = format!("{class}{}", if is_deep { " again" } else { "" });
@@ -255,6 +301,21 @@ impl Explorer<'_> {
     }
 }
 
+/// How many subsets of the writes between two flushes are tried.
+const fn subsets(writes: usize) -> usize {
+    if writes < 5 { 1 + writes } else { 6 }
+}
+
+/// How many cuts there are of a log.
+fn cuts(log: &[Event]) -> u64 {
+    let epochs = log.split(|event| matches!(event, Event::Flush));
+    let of_an_epoch = |epoch: &[Event]| {
+        let writes = epoch.iter().filter(|event| matches!(event, Event::Write { .. })).count();
+        if writes == 0 { 1 } else { 1 + writes + subsets(writes) }
+    };
+    epochs.map(of_an_epoch).sum::<usize>() as u64
+}
+
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
@@ -294,7 +355,8 @@ fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_else() {
     let first = number("ESKER_BLOCKS_SEED", 1);
     let mut violations = Vec::new();
     for file_system in &file_systems {
-        let until = Instant::now() + Duration::from_secs(seconds / file_systems.len() as u64);
+        let begun = Instant::now();
+        let until = begun + Duration::from_secs(seconds / file_systems.len() as u64);
         let mut total = Tally::default();
         let mut seeds = 0;
         while Instant::now() < until && total.violations.is_empty() {
@@ -309,25 +371,15 @@ fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_else() {
                 device: &device,
                 random: Random::new(seed),
                 tally: Tally::default(),
-                share: number("ESKER_BLOCKS_SHARE", 150),
+                share: 0,
                 until,
                 what: format!("{} seed {seed}", file_system.name()),
             };
             explorer.explore(&log, &Known::default(), &mut Layer::new(), false);
-            total.states += explorer.tally.states;
-            for (class, count) in std::mem::take(&mut explorer.tally.classes) {
-                *total.classes.entry(class).or_default() += count;
-            }
-            total.violations.append(&mut explorer.tally.violations);
+            total.add(std::mem::take(&mut explorer.tally));
         }
-        println!(
-            "{{\"rung\":\"R6\",\"file_system\":\"{}\",\"seeds\":{seeds},\"states\":{},\"violations\":{}}}",
-            file_system.name(),
-            total.states,
-            total.violations.len()
-        );
-        println!("{}: {:?}", file_system.name(), total.classes);
-        assert!(total.states > 0, "{}: in {seconds} seconds no state was looked at", file_system.name());
+        total.tell(*file_system, seeds, begun.elapsed().as_secs());
+        assert!(total.states() > 0, "{}: in {seconds} seconds no state was looked at", file_system.name());
         violations.append(&mut total.violations);
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));

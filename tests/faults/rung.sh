@@ -67,15 +67,21 @@ try() {
 # plant PATTERN: the planted bugs that tests of these names are to catch.
 plant() {
     local line patches=()
-    if [ "${PLANTED:-yes}" = no ]; then
-        skip "planted bugs" "PLANTED=no"
-        return
-    fi
     while IFS= read -r line; do patches+=("$line"); done < <(
         for patch in tests/faults/planted/*.patch; do
             sed -n '2s/^caught by: //p' "$patch" | grep -q -E -- "$1" && echo "$patch"
         done
     )
+    plant_these "${patches[@]}"
+}
+
+# plant_these PATCH...: and what becomes of them is counted.
+plant_these() {
+    local line patches=("$@")
+    if [ "${PLANTED:-yes}" = no ]; then
+        skip "planted bugs" "PLANTED=no"
+        return
+    fi
     line=$(bash tests/faults/planted.sh "${patches[@]}" | tee /dev/stderr | tail -n 1) || true
     planted=$((planted + ${#patches[@]}))
     caught=$((caught + $(sed -n 's/.*"planted_caught":\([0-9]*\).*/\1/p' <<<"$line" | sed 's/^$/0/')))
