@@ -85,6 +85,7 @@ pub(crate) fn whole(journal: &Journal, known: &Known) -> Judgement<Known> {
 fn read(view: &View, known: &Known) -> Judgement<([Written; WRITERS], u64)> {
     let mut there = [Written::default(); WRITERS];
     let mut cells = [(0, 0); WRITERS];
+    let mut ended = [0; WRITERS];
     // Of the batch that is open.
     let mut indices = [0; WRITERS];
     let mut end = 0;
@@ -106,6 +107,9 @@ fn read(view: &View, known: &Known) -> Judgement<([Written; WRITERS], u64)> {
         }
         let last = entries(count);
         if u64::from(index) == last {
+            if ended[writer_at] == count {
+                return Err(format!("{seq}, the cell of {count} of {writer}, comes behind the end of its batch"));
+            }
             cells[writer_at] = (count, seq);
             continue;
         }
@@ -117,7 +121,11 @@ fn read(view: &View, known: &Known) -> Judgement<([Written; WRITERS], u64)> {
         there[writer_at].acknowledged = count;
         *next = (*next + 1) % last;
         if !entry.has_more() {
-            return Err(format!("{seq} ends a batch before its cell"));
+            // So it stands where compaction has dropped the cell, for a newer one.
+            ended[writer_at] = count;
+            if u64::from(index) + 1 != last {
+                return Err(format!("{seq} ends a batch before its cell"));
+            }
         }
     }
     for (writer, there) in there.iter_mut().enumerate() {
