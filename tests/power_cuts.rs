@@ -150,17 +150,16 @@ impl Tally {
     }
 
     fn tell(&self, file_system: FileSystem, seeds: u64, seconds: u64) {
-        println!(
-            "{{\"rung\":\"R6\",\"file_system\":\"{}\",\"seeds\":{seeds},\"first_cuts\":{},\"second_cuts\":{},\"torn\":{},\
-             \"states\":{},\"violations\":{},\"seconds\":{seconds}}}",
-            file_system.name(),
-            self.first_cuts,
-            self.second_cuts,
-            self.torn,
-            self.states(),
-            self.violations.len()
-        );
-        println!("{}: {:?}", file_system.name(), self.classes);
+        let Self { first_cuts, second_cuts, torn, .. } = self;
+        let (name, states, violations) = (file_system.name(), self.states(), self.violations.len());
+        writeln!(
+            std::io::stdout(),
+            "{{\"rung\":\"R6\",\"file_system\":\"{name}\",\"seeds\":{seeds},\"first_cuts\":{first_cuts},\
+             \"second_cuts\":{second_cuts},\"torn\":{torn},\"states\":{states},\"violations\":{violations},\
+             \"seconds\":{seconds}}}\n{name}: {:?}",
+            self.classes
+        )
+        .unwrap();
     }
 }
 

@@ -108,7 +108,9 @@ fn read(view: &View, known: &Known) -> Judgement<([Written; WRITERS], u64)> {
         let last = entries(count);
         if u64::from(index) == last {
             if ended[writer_at] == count {
-                return Err(format!("{seq}, the cell of {count} of {writer}, comes behind the end of its batch"));
+                return Err(format!(
+                    "{seq}, the cell of {count} of {writer}, comes behind the end of its batch"
+                ));
             }
             cells[writer_at] = (count, seq);
             continue;
