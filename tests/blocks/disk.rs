@@ -1,8 +1,6 @@
 //! A disk in memory that remembers what was written to it and when it was told to flush.
 
-use std::collections::{HashMap, HashSet};
-
-use rustix::io::Errno;
+use std::collections::HashMap;
 
 /// What a disk writes as a whole or not at all.
 pub(crate) const SECTOR: usize = 512;
@@ -24,42 +22,20 @@ pub(crate) enum Event {
 /// Pages that differ from those below.
 pub(crate) type Layer = HashMap<usize, Box<[u8]>>;
 
-/// Which operations fail, for whoever touches one of the sectors.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) read: HashSet<usize>,
-    pub(crate) write: HashSet<usize>,
-    /// What is reported for a write.
-    pub(crate) error: Option<Errno>,
-    /// How many operations failed.
-    pub(crate) hits: usize,
-}
-
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) base: Vec<u8>,
     pub(crate) over: Layer,
     pub(crate) log: Vec<Event>,
     pub(crate) is_recorded: bool,
-    pub(crate) faults: Faults,
 }
 
 impl Disk {
     pub(crate) fn new(base: Vec<u8>) -> Self {
-        Self { base, over: Layer::new(), log: Vec::new(), is_recorded: true, faults: Faults::default() }
+        Self { base, over: Layer::new(), log: Vec::new(), is_recorded: true }
     }
 
-    pub(crate) fn read(&mut self, at: usize, out: &mut [u8]) -> Result<(), Errno> {
-        if touches(&self.faults.read, at, out.len()) {
-            self.faults.hits += 1;
-            return Err(Errno::IO);
-        }
-        self.peek(at, out);
-        Ok(())
-    }
-
-    /// What is there, whatever is to fail.
-    pub(crate) fn peek(&self, at: usize, out: &mut [u8]) {
+    pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
         let mut done = 0;
         while done < out.len() {
             let (page, offset) = ((at + done) / PAGE, (at + done) % PAGE);
@@ -73,16 +49,11 @@ impl Disk {
         }
     }
 
-    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> Result<(), Errno> {
-        if touches(&self.faults.write, at, bytes.len()) {
-            self.faults.hits += 1;
-            return Err(self.faults.error.unwrap_or(Errno::IO));
-        }
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
         put(&mut self.over, &self.base, at, bytes);
         if self.is_recorded {
             self.log.push(Event::Write { at, bytes: bytes.to_vec() });
         }
-        Ok(())
     }
 
     pub(crate) fn flush(&mut self) {
@@ -107,14 +78,9 @@ impl Disk {
 
     pub(crate) fn image(&self) -> Vec<u8> {
         let mut image = vec![0; self.base.len()];
-        self.peek(0, &mut image);
+        self.read(0, &mut image);
         image
     }
-}
-
-fn touches(sectors: &HashSet<usize>, at: usize, length: usize) -> bool {
-    !sectors.is_empty()
-        && (at / SECTOR..(at + length).div_ceil(SECTOR)).any(|sector| sectors.contains(&sector))
 }
 
 /// Writes into a layer above a base.
