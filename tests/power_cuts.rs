@@ -152,14 +152,13 @@ impl Tally {
     fn tell(&self, file_system: FileSystem, seeds: u64, seconds: u64) {
         let Self { first_cuts, second_cuts, torn, .. } = self;
         let (name, states, violations) = (file_system.name(), self.states(), self.violations.len());
-        writeln!(
-            std::io::stdout(),
+        let told = format!(
             "{{\"rung\":\"R6\",\"file_system\":\"{name}\",\"seeds\":{seeds},\"first_cuts\":{first_cuts},\
              \"second_cuts\":{second_cuts},\"torn\":{torn},\"states\":{states},\"violations\":{violations},\
-             \"seconds\":{seconds}}}\n{name}: {:?}",
+             \"seconds\":{seconds}}}\n{name}: {:?}\n",
             self.classes
-        )
-        .unwrap();
+        );
+        std::io::stdout().write_all(told.as_bytes()).unwrap();
     }
 }
 
@@ -260,7 +259,9 @@ impl Explorer<'_> {
             disk.is_recorded = !is_deep && self.random.below(8) == 0;
         }
         let verdict = self.judge.judge(cut.known);
-        *(if is_deep { &mut self.tally.second_cuts } else { &mut self.tally.first_cuts }) += 1;
+        // What the kernel does not take for its file system nobody has judged.
+        let judged = usize::from(!verdict.starts_with("unmountable"));
+        *(if is_deep { &mut self.tally.second_cuts } else { &mut self.tally.first_cuts }) += judged;
         let (word, rest) = verdict.split_once(' ').unwrap_or((&verdict, ""));
         let class = if word == "right" { rest } else { word };
         let class = format!("{class}{}", if is_deep { " again" } else { "" });

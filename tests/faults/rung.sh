@@ -82,7 +82,8 @@ plant_these() {
         skip "planted bugs" "PLANTED=no"
         return
     fi
-    line=$(bash tests/faults/planted.sh "${patches[@]}" | tee /dev/stderr | tail -n 1) || true
+    line=$(bash tests/faults/planted.sh "${patches[@]}" | tail -n 1) || true
+    echo "$line" >&2
     planted=$((planted + ${#patches[@]}))
     caught=$((caught + $(sed -n 's/.*"planted_caught":\([0-9]*\).*/\1/p' <<<"$line" | sed 's/^$/0/')))
 }
