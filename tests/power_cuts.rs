@@ -263,7 +263,11 @@ impl Explorer<'_> {
         let judged = usize::from(!verdict.starts_with("unmountable"));
         *(if is_deep { &mut self.tally.second_cuts } else { &mut self.tally.first_cuts }) += judged;
         let (word, rest) = verdict.split_once(' ').unwrap_or((&verdict, ""));
-        let class = if word == "right" { rest } else { word };
+        let class = match word {
+            "right" => rest,
+            "unmountable" => &verdict,
+            _ => word,
+        };
         let class = format!("{class}{}", if is_deep { " again" } else { "" });
         *self.tally.classes.entry(class).or_default() += 1;
         let log = std::mem::take(&mut self.device.disk().log);
