@@ -70,10 +70,6 @@ try() {
 # plant PATTERN: the planted bugs that tests of these names are to catch.
 plant() {
     local line patches=()
-    if [ "${PLANTED:-yes}" = no ]; then
-        skip "planted bugs" "PLANTED=no"
-        return
-    fi
     while IFS= read -r line; do patches+=("$line"); done < <(
         for patch in tests/faults/planted/*.patch; do
             sed -n '2s/^caught by: //p' "$patch" | grep -q -E -- "$1" && echo "$patch"
@@ -81,7 +77,18 @@ plant() {
     )
     # Without a name it would plant all.
     [ "${#patches[@]}" -gt 0 ] || { violations=$((violations + 1)) && echo "no patch is for: $1" && return; }
-    line=$(bash tests/faults/planted.sh "${patches[@]}" | tee /dev/stderr | tail -n 1) || true
+    plant_these "${patches[@]}"
+}
+
+# plant_these PATCH...: and what becomes of them is counted.
+plant_these() {
+    local line patches=("$@")
+    if [ "${PLANTED:-yes}" = no ]; then
+        skip "planted bugs" "PLANTED=no"
+        return
+    fi
+    line=$(bash tests/faults/planted.sh "${patches[@]}" | tail -n 1) || true
+    echo "$line" >&2
     planted=$((planted + ${#patches[@]}))
     caught=$((caught + $(sed -n 's/.*"planted_caught":\([0-9]*\).*/\1/p' <<<"$line" | sed 's/^$/0/')))
 }
