@@ -67,7 +67,8 @@ fn role_of_a_child_process() {
 }
 
 fn say(line: &str) {
-    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
+    // The harness has begun a line of its own, with which the first one would be lost.
+    std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).unwrap();
 }
 
 /// Lets a child begin so many events, kills it, and gives back all that it said.
