@@ -11,6 +11,7 @@
 
 mod beside;
 mod doors;
+mod histories;
 mod indexed;
 mod kept;
 #[cfg(test)]
@@ -21,7 +22,6 @@ mod straight;
 pub(crate) mod straight_tests;
 pub(crate) mod window;
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::disk::{Access, Directory, Name, read_whole};
@@ -34,7 +34,7 @@ use crate::format::index::{IndexParts, Layout};
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
-use crate::id::{EntryAt, Position, StoreId};
+use crate::id::{Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::entities::Known;
 use crate::index::entity_file::EntityFile;
@@ -44,6 +44,7 @@ use crate::journal::identity::Identity;
 use crate::journal::onlooker::{Meter, While, bytes_of};
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
+use crate::journal::verify::histories::Arrival;
 use crate::journal::verify::indexed::{Entities, Entity, InSegment};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::journal::verify::straight::recover_in_pieces;
@@ -256,6 +257,8 @@ struct Checking<'a> {
     counts: Counts,
     registry: Registry,
     entities: Entities,
+    /// Entries whose histories are judged together.
+    arrivals: Vec<Arrival>,
     /// Entries are missing before here: a history may have a hole.
     holes: bool,
     entity_file: Option<EntityFile>,
@@ -275,6 +278,7 @@ impl<'a> Checking<'a> {
             counts: Counts::default(),
             registry: Registry::default(),
             entities: Entities::default(),
+            arrivals: Vec::new(),
             holes: check == Check::Quick,
             entity_file: None,
             segment: None,
@@ -379,49 +383,26 @@ impl<'a> Checking<'a> {
 
     fn user_frame(&mut self, position: Position, frame: &Frame<'_>) {
         let header = frame.header;
-        let (kind, generation) = (header.kind.get(), header.generation.get());
+        let kind = header.kind.get();
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
+        let found_before = self.findings.len();
         self.state_frame(position, frame);
-        let hash = self.hasher.hash(kind, frame.key());
-        let ordinal = self.segment.as_ref().map_or(0, |here| here.parts.offsets.len());
-        let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
-        if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
-            self.compare_entities();
-        }
         if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
             let expected = "a kind that was registered before".into();
             self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));
         }
-        let entity = self.entities.entry(hash);
-        let before = match &entity {
-            Entry::Occupied(entity) => Some(entity.get().known),
-            Entry::Vacant(_) => None,
-        };
-        let entity = entity.or_insert(Entity::NEW);
-        entity.known = Known { generation, newest };
-        let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
-        if let Some(here) = here {
-            here.entry(position, frame, hash, entity, before);
+        if self.findings.len() > found_before {
+            // What stands before it is said before it.
+            let found = self.findings.split_off(found_before);
+            self.judge_arrivals();
+            self.findings.extend(found);
         }
-        let follows = match (before, header.has(flag::FIRST)) {
-            (None, is_first) => is_first || self.holes || self.kept.may_miss(kind),
-            (Some(known), true) => generation > known.generation,
-            (Some(known), false) => {
-                generation == known.generation.saturating_add(1)
-                    || (self.holes || self.kept.may_miss(kind)) && generation > known.generation
-            }
-        };
-        if !follows {
-            let expected = before.map_or_else(
-                || "the first entry of a history".to_owned(),
-                |known| format!("generation {}", known.generation.saturating_add(1)),
-            );
-            self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
-        }
+        self.arrive(position, frame);
     }
 
     fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
+        self.judge_arrivals();
         let operation = System::of(frame.header.operation);
         self.registry.learn_frame(frame);
         if operation == Some(System::Preamble) {
@@ -510,6 +491,7 @@ impl<'a> Checking<'a> {
     }
 
     fn leave_segment(&mut self) {
+        self.judge_arrivals();
         let Some(here) = self.segment.take() else { return };
         let name = index_format::file_name(here.segment.number());
         let comparable = here.whole && !self.holes && self.check == Check::Full;
@@ -611,6 +593,7 @@ impl Visitor for Checking<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
+        self.judge_arrivals();
         self.lost_of_part(damage, (damage.last_seq + 1).saturating_sub(damage.first_seq));
         if let Some(here) = self.segment.as_mut().filter(|here| here.segment.number() == damage.segment) {
             here.whole = false;

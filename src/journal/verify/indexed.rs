@@ -67,7 +67,6 @@ struct InIndex {
     hash: EntityHash,
     first_generation: u64,
     previous_segment: u32,
-    count: u32,
 }
 
 impl InSegment {
@@ -98,32 +97,26 @@ impl InSegment {
         }
     }
 
-    /// Takes in an entry of an entity of which this was known before.
-    pub(super) fn entry(
-        &mut self,
-        position: Position,
-        frame: &Frame<'_>,
-        hash: EntityHash,
-        entity: &mut Entity,
-        before: Option<Known>,
-    ) {
+    /// Takes in an entry's frame; its entity is told by [`entity`](Self::entity), in the same order.
+    pub(super) fn frame(&mut self, position: Position, frame: &Frame<'_>) {
         self.parts.offsets.push(units(position.offset()));
         *self.kinds.entry(frame.header.kind.get()).or_default() += 1;
-        if entity.segment != position.segment() {
-            entity.segment = position.segment();
+        self.parts.keyed.extend(self.keyed.frame(frame));
+    }
+
+    /// Takes in the entity of an entry, of which this was known before.
+    pub(super) fn entity(&mut self, hash: EntityHash, entity: &mut Entity, before: Option<Known>) {
+        let number = self.segment.number();
+        if entity.segment != number {
+            entity.segment = number;
             entity.slot = count(self.entities.len());
             self.entities.push(InIndex {
                 hash,
                 first_generation: entity.known.generation,
                 previous_segment: before.map_or(0, |known| known.newest.segment()),
-                count: 0,
             });
         }
-        if let Some(entity) = self.entities.get_mut(entity.slot as usize) {
-            entity.count += 1;
-        }
         self.slots.push(entity.slot);
-        self.parts.keyed.extend(self.keyed.frame(frame));
     }
 
     /// The index as it should be, and as it is. Where an entity's entries before it were compacted it may name the
@@ -155,13 +148,19 @@ impl InSegment {
         let (entities, slots) = (std::mem::take(&mut self.entities), std::mem::take(&mut self.slots));
         let mut order: Vec<u32> = (0..count(entities.len())).collect();
         order.sort_unstable_by_key(|slot| entities.get(*slot as usize).map(|entity| entity.hash));
-        // Where the next entry of each goes.
+        // How many entries each has, then where the next one goes.
         let mut next = vec![0; entities.len()];
+        for slot in &slots {
+            if let Some(entries) = next.get_mut(*slot as usize) {
+                *entries += 1;
+            }
+        }
         let mut start = 0;
         for slot in order {
             let at = slot as usize;
             let (Some(entity), Some(next)) = (entities.get(at), next.get_mut(at)) else { continue };
-            let InIndex { hash, first_generation, previous_segment, count } = *entity;
+            let InIndex { hash, first_generation, previous_segment } = *entity;
+            let count = std::mem::replace(next, start);
             self.parts.entities.push(EntityRecord::new(
                 hash,
                 first_generation,
@@ -169,7 +168,6 @@ impl InSegment {
                 count,
                 previous_segment,
             ));
-            *next = start;
             start += count;
         }
         self.parts.members = vec![0; slots.len()];

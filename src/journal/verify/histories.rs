@@ -1,0 +1,99 @@
+//! Whether the entries of each entity follow on each other.
+//!
+//! Nearly every entry is of an entity that no cache holds any more. So entries wait until there are some, and the
+//! entities of all of them are brought in side by side before the first is judged.
+
+use std::collections::hash_map::Entry;
+
+use crate::format::frame::{Frame, flag};
+use crate::format::index::EntityHash;
+use crate::id::{EntryAt, Position};
+use crate::index::entities::Known;
+use crate::journal::verify::Checking;
+use crate::journal::verify::indexed::Entity;
+
+/// So many are judged at a time: more than a processor can fetch side by side, and less than its nearest cache holds.
+const TOGETHER: usize = 64;
+
+/// An entry whose history is to be judged.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival {
+    position: Position,
+    hash: EntityHash,
+    kind: u16,
+    is_first: bool,
+    /// The index of its segment is to list it.
+    is_indexed: bool,
+    known: Known,
+}
+
+impl Checking<'_> {
+    /// Takes in an entry of the log that stands at this place in its segment.
+    pub(super) fn arrive(&mut self, position: Position, frame: &Frame<'_>) {
+        let header = frame.header;
+        let kind = header.kind.get();
+        let hash = self.hasher.hash(kind, frame.key());
+        let here = self.segment.as_mut();
+        let ordinal = here.as_ref().map_or(0, |here| here.parts.offsets.len());
+        let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
+        let here = here.filter(|here| position.offset() < here.covered_end());
+        let is_indexed = here.is_some();
+        if let Some(here) = here {
+            here.frame(position, frame);
+        }
+        if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
+            self.judge_arrivals();
+            self.compare_entities();
+        }
+        let known = Known { generation: header.generation.get(), newest };
+        let is_first = header.has(flag::FIRST);
+        self.arrivals.push(Arrival { position, hash, kind, is_first, is_indexed, known });
+        if self.arrivals.len() >= TOGETHER {
+            self.judge_arrivals();
+        }
+    }
+
+    /// Judges those that wait, in their order.
+    pub(super) fn judge_arrivals(&mut self) {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for arrival in &arrivals {
+            // None of these waits for the one before.
+            std::hint::black_box(self.entities.get(&arrival.hash).map(|entity| entity.known.generation));
+        }
+        for arrival in arrivals.drain(..) {
+            self.judge(arrival);
+        }
+        self.arrivals = arrivals;
+    }
+
+    fn judge(&mut self, arrival: Arrival) {
+        let Arrival { position, hash, kind, is_first, is_indexed, known } = arrival;
+        let entity = self.entities.entry(hash);
+        let before = match &entity {
+            Entry::Occupied(entity) => Some(entity.get().known),
+            Entry::Vacant(_) => None,
+        };
+        let entity = entity.or_insert(Entity::NEW);
+        entity.known = known;
+        if let Some(here) = self.segment.as_mut().filter(|_| is_indexed) {
+            here.entity(hash, entity, before);
+        }
+        let generation = known.generation;
+        let may_miss = || self.holes || self.kept.may_miss(kind);
+        let follows = match before {
+            None => is_first || may_miss(),
+            Some(before) if is_first => generation > before.generation,
+            Some(before) => {
+                generation == before.generation.saturating_add(1)
+                    || may_miss() && generation > before.generation
+            }
+        };
+        if !follows {
+            let expected = before.map_or_else(
+                || "the first entry of a history".to_owned(),
+                |before| format!("generation {}", before.generation.saturating_add(1)),
+            );
+            self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
+        }
+    }
+}
