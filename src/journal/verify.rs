@@ -13,6 +13,7 @@ mod beside;
 mod doors;
 mod histories;
 mod indexed;
+mod judge;
 mod kept;
 #[cfg(test)]
 mod moving_tests;
@@ -506,14 +507,16 @@ impl<'a> Checking<'a> {
             IndexFile::Bad(error, _) => Some(Finding::of_error(Severity::Derived, &*name, error)),
         };
         let (expected, bytes) = here.expected_index(self.store, &self.kept.compacted);
-        let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
-        let differs = differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64;
+        let differs = || {
+            let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
+            differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64
+        };
         match error {
-            Some(finding) if comparable => self.findings.push(finding.at(differs)),
+            Some(finding) if comparable => self.findings.push(finding.at(differs())),
             Some(finding) => self.findings.push(finding),
             None if comparable && expected != bytes => {
                 let what = "it does not say what its segment says";
-                self.findings.push(Finding::new(Severity::Derived, name, what).at(differs));
+                self.findings.push(Finding::new(Severity::Derived, name, what).at(differs()));
             }
             None => {}
         }

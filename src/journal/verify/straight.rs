@@ -3,27 +3,28 @@
 //! What is accepted here recovery accepts too. Of anything else nothing is said: recovery judges it, from the last
 //! whole batch before it on. It has a copy of each segment that it looks at, for only then can frames be found again
 //! behind damage.
+//!
+//! A log of more than some pieces is read and judged by a thread of its own, some pieces ahead of the visitor: what
+//! that does with a piece takes longer than reading the next one.
 
-use std::io;
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{Builder, scope};
 
-use crate::disk::map::Map;
-use crate::disk::{Access, Directory};
+use crate::disk::Directory;
 use crate::error::Result;
-use crate::format::frame::{Found, Frame, flag};
-use crate::format::header::HEADER_BYTES;
-use crate::format::segment::FIRST_FRAME;
-use crate::format::system::{Open, Preamble, System};
-use crate::id::{KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
-use crate::journal::verify::window::Window;
-use crate::log::behind::seq_before;
+use crate::format::system::System;
+use crate::id::{Position, StoreId};
+use crate::journal::onlooker::bytes_of;
+use crate::journal::verify::judge::{Judge, Next, Stopped};
 use crate::log::chain::Chain;
-use crate::log::grid::last_nonzero;
 use crate::log::part::visit_kept;
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
 use crate::log::report::RecoveryReport;
-use crate::log::salvage::index_says;
-use crate::log::segment::{Segment, open_header};
+
+/// So many pieces may wait for the visitor.
+const AHEAD: usize = 2;
+/// A log of fewer pieces is not worth a thread.
+const PIECES_FOR_A_THREAD: u64 = 8;
 
 /// As [`recover`] for those who salvage, in less memory where the log is as it should be.
 pub(super) fn recover_in_pieces(
@@ -34,302 +35,107 @@ pub(super) fn recover_in_pieces(
     piece: u64,
     visitor: &mut dyn Visitor,
 ) -> Result<End> {
-    let mut walk = Walk {
-        directory,
-        store,
-        chain,
-        piece,
-        visitor,
-        covers: 0,
-        covered,
-        last_seq: covered.map(|covered| covered.last_seq),
-        life: covered.map(|covered| covered.last_life),
-        batch: Batch::default(),
-    };
-    if let Some(end) = walk.walk_all()? {
-        return Ok(end);
+    let judge = Judge::new(directory, store, chain, piece, covered);
+    let mut show = Show { directory, store, chain, visitor, covers: 0, covered, end: None };
+    if bytes_of(directory, chain) / PIECES_FOR_A_THREAD < piece {
+        show.beside(judge)?;
+    } else {
+        show.behind(judge)?;
     }
-    let Walk { covers, covered, .. } = walk;
+    if let Some((number, at)) = show.end {
+        return Ok(show.end_at(number, at));
+    }
+    let Show { covers, covered, .. } = show;
     let mut rest = chain.clone();
     rest.covers.drain(..covers);
     recover(directory, store, &rest, covered, Purpose::Salvage, visitor)
 }
 
-struct Walk<'a> {
+/// Shows the visitor what was judged.
+struct Show<'a> {
     directory: &'a dyn Directory,
     store: StoreId,
     chain: &'a Chain,
-    /// So much is read at a time.
-    piece: u64,
     visitor: &'a mut dyn Visitor,
     /// So many covers were visited.
     covers: usize,
     /// Up to here, in whole batches, everything was shown.
     covered: Option<Covered>,
-    /// `None` until the first preamble says what the next Seq is.
-    last_seq: Option<u64>,
-    life: Option<Life>,
-    batch: Batch,
+    /// The end of the log, if that was reached without a doubt.
+    end: Option<(u32, u64)>,
 }
 
-/// The batch that is being read.
-#[derive(Default)]
-struct Batch {
-    /// Where its frames begin.
-    frames: Vec<u64>,
-    entries: u64,
-    /// What its frames say of the log, once it is whole.
-    life: Option<Life>,
-    last_seq: Option<u64>,
-}
+impl Show<'_> {
+    /// Shows each thing when it is judged.
+    fn beside(&mut self, judge: Judge<'_>) -> Result<()> {
+        let mut shown = Ok(());
+        let _ = judge.tell_all(&mut |next| {
+            shown = self.next(next);
+            shown.as_ref().map_err(|_| Stopped).copied()
+        });
+        shown
+    }
 
-/// What a segment came to.
-enum Came {
-    /// To its end: the log goes on in the next.
-    Through,
-    /// To the end of the log.
-    ToTheEnd(u64),
-    /// To something that is for recovery to judge.
-    ToADoubt,
-}
-
-/// A segment on the way.
-struct Here {
-    segment: Arc<Segment>,
-    window: Window,
-    limit: Option<u64>,
-    /// It was shown.
-    is_entered: bool,
-}
-
-impl Walk<'_> {
-    /// `None`: the rest is for recovery, behind what is covered.
-    fn walk_all(&mut self) -> Result<Option<End>> {
-        let first = self.covered.map_or(0, |covered| covered.segment);
-        let scanned: Vec<u32> = self.chain.live.iter().copied().filter(|number| *number >= first).collect();
-        for (at, number) in scanned.iter().enumerate() {
-            let Ok((file, header)) = open_header(self.directory, self.store, *number, Access::Read) else {
-                return Ok(None);
+    /// Has a thread judge what comes next meanwhile. Where the system refuses one nothing is shown, and all is left to
+    /// recovery.
+    fn behind(&mut self, judge: Judge<'_>) -> Result<()> {
+        scope(|scope| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let judging = move || {
+                judge.tell_all(&mut |next| sender.send(next).map_err(|_| Stopped)).unwrap_or_default()
             };
-            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
-            let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
-            let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
-            match self.segment(here)? {
-                Came::Through => {}
-                Came::ToTheEnd(at_end) if self.nothing_behind(scanned.get(at + 1..).unwrap_or_default()) => {
-                    return Ok(Some(self.end(*number, at_end)));
+            if Builder::new().name("esker-judge".into()).spawn_scoped(scope, judging).is_ok() {
+                for next in receiver {
+                    self.next(next)?;
                 }
-                Came::ToTheEnd(_) | Came::ToADoubt => return Ok(None),
+            }
+            Ok(())
+        })
+    }
+
+    fn next(&mut self, next: Next) -> Result<()> {
+        match next {
+            Next::Segment(segment, from) => {
+                self.kept_before(segment.number())?;
+                self.visitor.enter(&segment, from.offset, from.last_seq)
+            }
+            Next::Batches(batches) => {
+                let number = batches.covered.segment;
+                for at in &batches.frames {
+                    let Some(frame) = batches.frame(*at) else { continue };
+                    self.visitor.frame(Position::new(number, *at), &frame)?;
+                }
+                self.covered = Some(batches.covered);
+                Ok(())
+            }
+            Next::End(number, at) => {
+                self.end = Some((number, at));
+                Ok(())
             }
         }
-        Ok(None)
     }
 
-    fn segment(&mut self, mut here: Here) -> Result<Came> {
-        let number = here.segment.number();
-        let covered = self.covered.filter(|covered| covered.segment == number);
-        let mut at = covered.map_or(FIRST_FRAME, |covered| covered.end);
-        // Nothing is known of its Seqs, or recovery could not be told.
-        if covered.is_some() {
-            self.enter(&mut here, at)?;
-        } else if let Some(before) = self.chain.seq_before(number) {
-            self.last_seq = Some(before);
-        }
-        let mut is_sealed =
-            covered.is_some_and(|covered| covered.last == Some(System::Seal)) && at != FIRST_FRAME;
-        if here.read_through(0, at).is_err() {
-            return Ok(Came::ToADoubt);
-        }
-        while here.limit != Some(at) && !is_sealed {
-            let Ok(next) = self.read_batch(&mut here, at) else { return Ok(Came::ToADoubt) };
-            let Some(next) = next else {
-                let is_end = self.batch.frames.is_empty() && here.limit.is_none() && here.is_entered;
-                let is_end = is_end && self.is_end_of_all(&mut here, at);
-                return Ok(if is_end { Came::ToTheEnd(at) } else { Came::ToADoubt });
-            };
-            self.enter(&mut here, at)?;
-            is_sealed = self.show(&mut here, at, next)? == Some(System::Seal);
-            at = next;
-        }
-        let is_readable = here.read_through(at, here.segment.header.bytes).is_ok();
-        Ok(if is_readable { Came::Through } else { Came::ToADoubt })
-    }
-
-    /// Shows a segment, once it is sure that it is one, and what was kept before it.
-    fn enter(&mut self, here: &mut Here, from: u64) -> Result<()> {
-        if std::mem::replace(&mut here.is_entered, true) {
-            return Ok(());
-        }
-        let number = here.segment.number();
+    /// What was kept of the log before a segment.
+    fn kept_before(&mut self, number: u32) -> Result<()> {
         for cover in self.chain.covers.iter().skip(self.covers).take_while(|cover| cover.last < number) {
             visit_kept(self.directory, self.store, cover, self.visitor)?;
             self.covers += 1;
         }
-        self.visitor.enter(&here.segment, from, self.last_seq.unwrap_or(0))
+        Ok(())
     }
 
-    /// Judges a batch; answers where it ends. `None`: what stands there is no whole, good batch.
-    fn read_batch(&mut self, here: &mut Here, start: u64) -> io::Result<Option<u64>> {
-        let frames = std::mem::take(&mut self.batch.frames);
-        self.batch = Batch { frames, entries: 0, life: None, last_seq: self.last_seq };
-        self.batch.frames.clear();
-        let (number, salt) = (here.segment.number(), here.segment.header.salt);
-        let mut at = start;
-        loop {
-            let Found::Frame(frame) = Frame::find(here.frame(start, at)?) else { return Ok(None) };
-            let position = Position::new(number, at);
-            if !frame.is_good(salt, position) || !self.belongs(&frame, position) {
-                return Ok(None);
-            }
-            self.batch.frames.push(at);
-            self.take(&frame);
-            at += frame.len() as u64;
-            if !frame.header.has(flag::MORE) {
-                return Ok(Some(at));
-            }
-        }
-    }
-
-    /// True if a frame that validates goes on behind the one before it.
-    fn belongs(&self, frame: &Frame<'_>, position: Position) -> bool {
-        let header = frame.header;
-        // No frame can be durable before it is there: what it says is looked at with care.
-        header.durable() <= position && self.life_is_right(frame, position) && self.seq_is_next(frame)
-    }
-
-    fn life_is_right(&self, frame: &Frame<'_>, position: Position) -> bool {
-        let life = frame.header.life();
-        let operation = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
-        match (self.batch.life, self.life, operation) {
-            (Some(of_batch), _, _) => of_batch == life,
-            (None, None, _) => true,
-            (None, Some(current), _) if current == life => true,
-            (None, Some(current), Some(System::Open)) => {
-                Open::read(frame.payload()).is_some_and(|open| open.previous_life == current)
-            }
-            (None, Some(_), Some(System::Preamble)) => position.offset() == FIRST_FRAME,
-            _ => false,
-        }
-    }
-
-    fn seq_is_next(&self, frame: &Frame<'_>) -> bool {
-        let (header, batch) = (frame.header, &self.batch);
-        let seq = header.seq.get();
-        if seq > SEQ_MAX {
-            return false;
-        }
-        if header.is_system() && header.operation == System::Preamble as u8 {
-            let Some(preamble) = Preamble::read(frame.payload()) else { return false };
-            let before = preamble.next_seq.checked_sub(1).filter(|before| *before <= SEQ_MAX);
-            return before.is_some_and(|before| {
-                batch
-                    .last_seq
-                    .is_none_or(|last| before == last || last.checked_add(preamble.lost) == Some(before))
-            });
-        }
-        // Behind a good beginning everything is dense.
-        let Some(last) = batch.last_seq.and_then(|last| last.checked_add(batch.entries)) else {
-            return false;
-        };
-        if header.is_system() {
-            return seq == last;
-        }
-        let is_an_entry = !frame.key().is_empty() && header.kind.get() <= KINDS_MAX;
-        seq == last + 1 && is_an_entry && (1..=seq).contains(&header.generation.get())
-    }
-
-    fn take(&mut self, frame: &Frame<'_>) {
-        let batch = &mut self.batch;
-        batch.life.get_or_insert(frame.header.life());
-        let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
-        if let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() {
-            batch.last_seq = Some(preamble.next_seq.saturating_sub(1));
-        }
-        batch.last_seq.get_or_insert(seq_before(frame));
-        batch.entries += u64::from(!frame.header.is_system());
-    }
-
-    /// A batch is whole: its frames become the log's. Answers what the last one does.
-    fn show(&mut self, here: &mut Here, start: u64, end: u64) -> Result<Option<System>> {
-        let number = here.segment.number();
-        let mut last = None;
-        for at in &self.batch.frames {
-            // Judged in the same window, which holds all of the batch.
-            let Ok(Some(frame)) = here.frame(start, *at).map(Frame::parse) else { continue };
-            self.visitor.frame(Position::new(number, *at), &frame)?;
-            last = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
-        }
-        let last_seq = self.batch.last_seq.unwrap_or(0).saturating_add(self.batch.entries);
-        let last_life = self.batch.life.unwrap_or(Life(0));
-        (self.last_seq, self.life) = (Some(last_seq), Some(last_life));
-        self.covered = Some(Covered { segment: number, end, last_seq, last_life, last });
-        Ok(last)
-    }
-
-    /// True if there are zeros to the end of the file, and nothing says that there was more.
-    fn is_end_of_all(&self, here: &mut Here, at: u64) -> bool {
-        let indexed = index_says(self.directory, self.store, here.segment.number());
-        indexed.is_none_or(|indexed| indexed.end <= at) && is_zero(&mut here.window, at)
-    }
-
-    /// True if the segments behind are spares, in which nothing stands yet.
-    fn nothing_behind(&self, later: &[u32]) -> bool {
-        later.iter().all(|number| {
-            let opened = open_header(self.directory, self.store, *number, Access::Read);
-            opened.is_ok_and(|(file, header)| {
-                is_zero(&mut Window::by_pieces(file, header.bytes, self.piece), HEADER_BYTES as u64)
-            })
-        })
-    }
-
-    fn end(&self, number: u32, at: u64) -> End {
+    fn end_at(&self, number: u32, at: u64) -> End {
         let closed = self.covered.is_some_and(|covered| {
             (covered.segment, covered.end) == (number, at) && covered.last == Some(System::Closed)
         });
         End {
             position: Position::new(number, at),
-            last_seq: self.last_seq.unwrap_or(0),
-            life: self.life,
+            last_seq: self.covered.map_or(0, |covered| covered.last_seq),
+            life: self.covered.map(|covered| covered.last_life),
             sealed: false,
             // Nobody goes on from here.
             durable: Position::ZERO,
             report: RecoveryReport { clean: closed, ..RecoveryReport::default() },
         }
     }
-}
-
-impl Here {
-    /// The bytes at `at`, enough for the frame that stands there, and all from `start` on in memory.
-    fn frame(&mut self, start: u64, at: u64) -> io::Result<&[u8]> {
-        let until = self.limit.unwrap_or(self.segment.header.bytes);
-        self.window.frame_behind(start, at, until)
-    }
-
-    /// Reads what nothing is said about, so that a device that refuses it is noticed.
-    fn read_through(&mut self, from: u64, until: u64) -> io::Result<()> {
-        read_pieces(&mut self.window, from, until, |_| true).map(|_| ())
-    }
-}
-
-fn is_zero(window: &mut Window, from: u64) -> bool {
-    let until = window.until();
-    read_pieces(window, from, until, |piece| last_nonzero(piece) == 0).unwrap_or(false)
-}
-
-/// True if all pieces of a range are as they should.
-fn read_pieces(
-    window: &mut Window,
-    from: u64,
-    until: u64,
-    is_right: impl Fn(&[u8]) -> bool,
-) -> io::Result<bool> {
-    let mut at = from;
-    while at < until {
-        let piece = window.from(at, 1)?;
-        if !is_right(piece) {
-            return Ok(false);
-        }
-        at += piece.len() as u64;
-    }
-    Ok(true)
 }

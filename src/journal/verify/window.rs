@@ -18,7 +18,9 @@ pub(crate) struct Window {
     until: u64,
     piece: u64,
     base: u64,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
+    /// What was held before, which others may hold still.
+    lent: Vec<Arc<Vec<u8>>>,
 }
 
 impl Window {
@@ -28,7 +30,7 @@ impl Window {
 
     /// As [`new`](Self::new), with pieces of so many bytes, which are never 0.
     pub(crate) fn by_pieces(file: Arc<dyn File>, until: u64, piece: u64) -> Self {
-        Self { file, until, piece: piece.max(1), base: 0, bytes: Vec::new() }
+        Self { file, until, piece: piece.max(1), base: 0, bytes: Arc::default(), lent: Vec::new() }
     }
 
     pub(crate) fn until(&self) -> u64 {
@@ -51,6 +53,11 @@ impl Window {
         let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
         let all = self.held_until(start, before + length as u64, until)?;
         Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
+    }
+
+    /// All that is in memory, and where it begins in the file. It stays as it is for as long as it is held.
+    pub(crate) fn held(&self) -> (u64, &Arc<Vec<u8>>) {
+        (self.base, &self.bytes)
     }
 
     /// The bytes from `at`: `need` of them or more, or all there are.
@@ -79,13 +86,21 @@ impl Window {
         let piece = if need <= self.piece { self.piece } else { need.saturating_mul(2) };
         let size = usize::try_from(piece.min(left)).unwrap_or(usize::MAX);
         // Emptied first: a read that fails leaves no bytes of another place behind.
-        let mut bytes = std::mem::take(&mut self.bytes);
+        self.lent.push(std::mem::take(&mut self.bytes));
+        let mut bytes = self.take_back();
         if size > bytes.capacity() {
             bytes = Vec::new();
         }
         bytes.resize(size, 0);
         self.file.read_at(&mut bytes, at)?;
-        (self.base, self.bytes) = (at, bytes);
+        (self.base, self.bytes) = (at, Arc::new(bytes));
         Ok(())
+    }
+
+    /// The memory of a piece that nobody else holds any more, if there is one.
+    fn take_back(&mut self) -> Vec<u8> {
+        let free = self.lent.iter().position(|bytes| Arc::strong_count(bytes) == 1);
+        let bytes = free.and_then(|at| Arc::into_inner(self.lent.swap_remove(at)));
+        bytes.unwrap_or_default()
     }
 }
