@@ -86,9 +86,9 @@ pub(crate) enum Copied {
     Head,
 }
 
-impl FrameInfo {
-    /// Nothing yet.
-    pub(crate) fn empty() -> Self {
+/// Of no frame yet: a place to read one into.
+impl Default for FrameInfo {
+    fn default() -> Self {
         Self {
             position: Position::ZERO,
             batch: None,
@@ -122,9 +122,11 @@ impl FrameInfo {
             extensions_known: true,
         }
     }
+}
 
+impl FrameInfo {
     pub(crate) fn of(frame: &Frame<'_>, salt: u64, position: Position, batch: Option<Position>) -> Self {
-        let mut info = Self::empty();
+        let mut info = Self::default();
         info.read(frame, position, batch, Copied::All);
         info.head_good = frame.head_is_good(salt, position);
         info
@@ -196,7 +198,7 @@ impl FrameInfo {
     #[must_use]
     pub fn of_entry(entry: &Entry<'_>) -> Self {
         let position = entry.position();
-        let mut info = Self::empty();
+        let mut info = Self::default();
         info.read(entry.frame(), position, None, Copied::All);
         // The view has judged it with its segment's salt.
         info.head_good = true;

@@ -131,7 +131,7 @@ pub struct Frames {
     /// Damage that is shown before the frame that told its extent.
     queue: VecDeque<Damage>,
     /// The frame that was read last.
-    frame: FrameInfo,
+    frame: Box<FrameInfo>,
     /// It is to be shown yet.
     is_next: bool,
     copied: Copied,
@@ -148,7 +148,7 @@ enum Next {
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        let (frame, is_next, copied) = (FrameInfo::empty(), false, Copied::All);
+        let (frame, is_next, copied) = (Box::default(), false, Copied::All);
         let (walk, last_seq, pending) = (None, None, None);
         Self { directory, store, stretches, walk, last_seq, pending, queue, frame, is_next, copied, resume }
     }
@@ -175,6 +175,19 @@ impl Frames {
             Ok(Some(Next::Damage(damage))) => Some(Ok(Lent::Damage(damage))),
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// As [`next`](Iterator::next), with a frame in the place of `frame`, whose memory serves for the next one. What is
+    /// answered then is `None`, and else the damage.
+    pub fn next_into(&mut self, frame: &mut Box<FrameInfo>) -> Option<Result<Option<Damage>>> {
+        let next = self.advance().transpose()?;
+        Some(next.map(|next| match next {
+            Next::Frame => {
+                std::mem::swap(&mut self.frame, frame);
+                None
+            }
+            Next::Damage(damage) => Some(damage),
+        }))
     }
 
     fn advance(&mut self) -> Result<Option<Next>> {
@@ -377,7 +390,7 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance().transpose()?;
         Some(next.map(|next| match next {
-            Next::Frame => Item::Frame(std::mem::replace(&mut self.frame, FrameInfo::empty())),
+            Next::Frame => Item::Frame(std::mem::take(&mut *self.frame)),
             Next::Damage(damage) => Item::Damage(damage),
         }))
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::exchange::{Entries, Next};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use esker::dump::{Dump, FrameInfo, hex, key_text, rfc3339};
 use esker::{CursorInfo, Hold, KindInfo, Reader, Seq, SourceInfo};
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
         difference.show(output)?;
     }
     let most = if args.all { u64::MAX } else { args.limit.unwrap_or(1) };
-    Walk { sides: [Side::new(one), Side::new(other)], found: &mut found, most }.walk(output)?;
+    Walk { sides: [Side::new(one)?, Side::new(other)?], found: &mut found, most }.walk(output)?;
     for opened in &opened {
         found.damaged += opened.report_damage_at_end(output)?;
     }
@@ -212,14 +212,15 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(opened: &'a Opened) -> Self {
-        let entries: Entries<fn(&FrameInfo) -> bool> =
-            Entries::new(opened.survey.frames(), u64::MAX, |_| true);
-        Self { dump: &opened.dump, entries, path: opened.reader.path().display().to_string() }
+    fn new(opened: &'a Opened) -> Result<Self> {
+        let all: fn(&FrameInfo) -> bool = |_| true;
+        let entries = Entries::new(opened.survey.frames(), u64::MAX, all);
+        let entries = entries.context("start a thread to read the log")?;
+        Ok(Self { dump: &opened.dump, entries, path: opened.reader.path().display().to_string() })
     }
 
     /// The next entry. What cannot be read on the way is said, and counted.
-    fn next(&mut self, found: &mut Found, output: &mut Output) -> Result<Option<FrameInfo>> {
+    fn next(&mut self, found: &mut Found, output: &mut Output) -> Result<Option<Box<FrameInfo>>> {
         for next in self.entries.by_ref() {
             match next? {
                 Next::Entry(frame) => return Ok(Some(frame)),

@@ -2,32 +2,32 @@
 
 use std::collections::VecDeque;
 
-use esker::Damage;
-use esker::Position;
-use esker::dump::{FrameInfo, Frames, Item};
+use esker::dump::{FrameInfo, Frames};
+use esker::{Damage, Position};
+
+use crate::exchange::ahead::{Ahead, Read};
 
 /// What stands next.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "nearly all are entries")]
 pub enum Next {
     /// An entry. `more` says whether the batch goes on with the next one of these entries.
-    Entry(FrameInfo),
+    Entry(Box<FrameInfo>),
     /// A place where no frame validates.
     Damage(Damage),
     /// An entry whose content does not match its checksum.
-    Content(FrameInfo),
+    Content(Box<FrameInfo>),
 }
 
 /// The wanted ones of the entries among frames.
 ///
 /// Other frames of a batch may stand between its entries (a cursor's), or not be wanted: what counts
-/// is whether the next Seq is there, and of the same batch.
+/// is whether the next Seq is there, and of the same batch. The frames are read by a thread of its own, some ahead.
 #[derive(Debug)]
 pub struct Entries<F> {
-    frames: Frames,
+    frames: Ahead,
     wanted: F,
     last: u64,
-    held: Option<FrameInfo>,
+    held: Option<Box<FrameInfo>>,
     ready: VecDeque<Next>,
     skipped: Option<Position>,
     last_cut: Option<Position>,
@@ -37,9 +37,14 @@ pub struct Entries<F> {
 
 impl<F: FnMut(&FrameInfo) -> bool> Entries<F> {
     /// Of these frames the wanted entries up to the Seq `last`.
-    pub fn new(frames: Frames, last: u64, wanted: F) -> Self {
-        let ready = VecDeque::new();
-        Self { frames, wanted, last, held: None, ready, skipped: None, last_cut: None, cut: 0, ended: false }
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a thread to read them.
+    pub fn new(frames: Frames, last: u64, wanted: F) -> std::io::Result<Self> {
+        let (frames, ready) = (Ahead::of(frames)?, VecDeque::new());
+        let (held, skipped, last_cut) = (None, None, None);
+        Ok(Self { frames, wanted, last, held, ready, skipped, last_cut, cut: 0, ended: false })
     }
 
     /// How many batches are not whole, because entries of them were not wanted or are damaged.
@@ -48,21 +53,29 @@ impl<F: FnMut(&FrameInfo) -> bool> Entries<F> {
         self.cut
     }
 
-    fn take(&mut self, item: Item) {
+    /// Takes the memory of an entry for a later one.
+    pub fn take_back(&mut self, entry: Box<FrameInfo>) {
+        self.frames.take_back(entry);
+    }
+
+    fn take(&mut self, item: Read) {
         match item {
-            Item::Damage(damage) => {
+            Read::Damage(damage) => {
                 self.release(None);
                 self.ready.push_back(Next::Damage(damage));
             }
-            Item::Frame(frame) if frame.is_system() => {}
-            Item::Frame(frame) if frame.seq > self.last => self.ended = true,
-            Item::Frame(frame) if !(self.wanted)(&frame) => self.skipped = frame.batch,
-            Item::Frame(frame) if !frame.body_good => {
+            Read::Frame(frame) if frame.is_system() => self.take_back(frame),
+            Read::Frame(frame) if frame.seq > self.last => self.ended = true,
+            Read::Frame(frame) if !(self.wanted)(&frame) => {
+                self.skipped = frame.batch;
+                self.take_back(frame);
+            }
+            Read::Frame(frame) if !frame.body_good => {
                 self.release(None);
                 self.skipped = frame.batch;
                 self.ready.push_back(Next::Content(frame));
             }
-            Item::Frame(frame) => {
+            Read::Frame(frame) => {
                 self.release(Some(&frame));
                 if self.skipped.is_some() && self.skipped == frame.batch {
                     self.note_cut(frame.batch);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::ops::RangeInclusive;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use esker::dump::{Dump, FrameInfo, Lent, Payload, Survey, Value};
 use esker::{Damage, Position, Reader, Seq};
 use serde::Serialize;
@@ -52,12 +52,13 @@ pub fn export(
     let start = Seq::new(*seqs.start()).map_or(Position::ZERO, |seq| survey.before(seq));
     let mut wanted = wanted;
     let in_range = |frame: &FrameInfo| seqs.contains(&frame.seq) && wanted(frame);
-    let mut entries = Entries::new(survey.frames_from(start), *seqs.end(), in_range);
+    let mut entries = Entries::new(survey.frames_from(start), *seqs.end(), in_range)
+        .context("start a thread to read the log")?;
     let log_last_seq = last(survey)?.seq;
     let mut summary = Summary { what: "summary".to_owned(), log_last_seq, ..Summary::default() };
     let mut last_seq = 0;
     let mut lines = Lines::default();
-    for next in entries.by_ref() {
+    while let Some(next) = entries.next() {
         let (is_entry, goes_on) = (matches!(next, Ok(Next::Entry(_))), go_on());
         // What was written before anything else is said comes out before it.
         if !is_entry || !goes_on || lines.bytes.len() > TOGETHER {
@@ -76,6 +77,7 @@ pub fn export(
                 summary.batches += u64::from(!frame.more);
                 summary.add_gap(last_seq, frame.seq);
                 last_seq = frame.seq;
+                entries.take_back(frame);
             }
             Next::Damage(damage) => {
                 summary.damaged += 1;

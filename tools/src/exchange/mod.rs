@@ -9,6 +9,7 @@
 //! Nothing is lost on the way: an entry that comes back is the one that went, with its numbers, its time, its
 //! batch and its key. A file without its last line is a part of an export, and no store is made of it.
 
+mod ahead;
 mod entries;
 mod export;
 mod import;
