@@ -167,15 +167,14 @@ pub(crate) const LIFE_AND_CRC: usize = 7;
 
 impl IndexParts {
     pub(crate) fn encode(&self, store: StoreId) -> Vec<u8> {
-        let mut body = Vec::with_capacity(size_of_val(&*self.offsets) * 2 + size_of_val(&*self.entities));
-        let put = |body: &mut Vec<u8>, words: &[u32]| {
-            words.iter().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
-        };
-        put(&mut body, &self.offsets);
-        put(&mut body, &self.members);
-        body.extend_from_slice(self.entities.as_bytes());
-        body.extend_from_slice(self.kinds.as_bytes());
-        put(&mut body, &self.system);
+        let mut bytes = Vec::with_capacity(self.encoded_bytes());
+        // The header comes last, for it knows the checksum of the rest.
+        bytes.resize(HEADER_BYTES, 0);
+        put_words(&mut bytes, &self.offsets);
+        put_words(&mut bytes, &self.members);
+        bytes.extend_from_slice(self.entities.as_bytes());
+        bytes.extend_from_slice(self.kinds.as_bytes());
+        put_words(&mut bytes, &self.system);
         let ordinal =
             |keyed: &Keyed| u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
         let keyed = self.keyed.iter().map(|keyed| (*keyed, ordinal(keyed)));
@@ -187,10 +186,11 @@ impl IndexParts {
                 digest: U64::new(keyed.digest),
                 time: I64::new(keyed.time),
             };
-            body.extend_from_slice(record.as_bytes());
+            bytes.extend_from_slice(record.as_bytes());
         }
-        body.extend(self.seqs.iter().flat_map(|seq| seq.to_le_bytes()));
+        bytes.extend(self.seqs.iter().flat_map(|seq| seq.to_le_bytes()));
         let life = u64::from(self.last_life.map_or(0, |life| life.0));
+        let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
         let words = [
             self.end,
             self.first_seq,
@@ -199,12 +199,29 @@ impl IndexParts {
             self.kinds.len() as u64,
             self.system.len() as u64,
             (self.keyed.len() + self.answers.len()) as u64,
-            life << 32 | u64::from(checksum::crc(&[&body])),
+            life << 32 | u64::from(checksum::crc(&[body])),
         ];
         let header = FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words);
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.append(&mut body);
+        bytes.iter_mut().zip(header.as_bytes()).for_each(|(to, from)| *to = *from);
         bytes
+    }
+
+    fn encoded_bytes(&self) -> usize {
+        let words = self.offsets.len() + self.members.len() + self.system.len();
+        HEADER_BYTES
+            + words * size_of::<u32>()
+            + size_of_val(&*self.entities)
+            + size_of_val(&*self.kinds)
+            + (self.keyed.len() + self.answers.len()) * size_of::<KeyedRecord>()
+            + size_of_val(&*self.seqs)
+    }
+}
+
+fn put_words(bytes: &mut Vec<u8>, words: &[u32]) {
+    if cfg!(target_endian = "little") {
+        bytes.extend_from_slice(words.as_bytes());
+    } else {
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
 }
 
