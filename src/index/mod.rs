@@ -24,7 +24,9 @@ pub(crate) mod part;
 pub(crate) mod sealed;
 pub(crate) mod settled;
 
-use siphasher::sip128::SipHasher24;
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use crate::format::frame::KEY_BYTES_MAX;
 use crate::format::index::EntityHash;
@@ -42,12 +44,26 @@ impl EntityHasher {
 
     #[inline]
     pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
-        const KIND_BYTES: usize = size_of::<u16>();
-        let mut input = [0; KIND_BYTES + KEY_BYTES_MAX];
-        let [low, high, rest @ ..] = &mut input;
-        [*low, *high] = kind.to_le_bytes();
-        let key = key.get(..KEY_BYTES_MAX).unwrap_or(key);
-        rest.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
-        self.0.hash(input.get(..KIND_BYTES + key.len()).unwrap_or_default()).as_u128()
+        let mut hasher = self.0;
+        hasher.write(&kind.to_le_bytes());
+        hasher.write(key.get(..KEY_BYTES_MAX).unwrap_or(key));
+        hasher.finish128().as_u128()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_is_hashed_as_its_kind_and_its_key_behind_each_other() {
+        let store = StoreId::from_bytes([7; 16]);
+        let hasher = EntityHasher::new(store);
+        for length in [0, 1, 5, 6, 7, 8, 61, KEY_BYTES_MAX] {
+            let key: Vec<u8> = (0..length).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let whole = [&0x0102_u16.to_le_bytes()[..], &key].concat();
+            let expected = SipHasher24::new_with_key(store.bytes()).hash(&whole).as_u128();
+            assert_eq!(hasher.hash(0x0102, &key), expected, "{length} bytes");
+        }
     }
 }

@@ -12,6 +12,8 @@
 mod beside;
 mod doors;
 mod histories;
+#[cfg(test)]
+mod histories_tests;
 mod indexed;
 mod judge;
 mod kept;
@@ -382,28 +384,24 @@ impl<'a> Checking<'a> {
         self.findings.push(Finding { segment: Some(position.segment()), ..finding });
     }
 
-    fn user_frame(&mut self, position: Position, frame: &Frame<'_>) {
+    /// `found_before` findings are of what stands before it.
+    fn user_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
         let header = frame.header;
         let kind = header.kind.get();
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
-        let found_before = self.findings.len();
         self.state_frame(position, frame);
         if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
             let expected = "a kind that was registered before".into();
             self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));
         }
         if self.findings.len() > found_before {
-            // What stands before it is said before it.
-            let found = self.findings.split_off(found_before);
-            self.judge_arrivals();
-            self.findings.extend(found);
+            self.judge_arrivals_before(found_before);
         }
         self.arrive(position, frame);
     }
 
     fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
-        self.judge_arrivals();
         let operation = System::of(frame.header.operation);
         self.registry.learn_frame(frame);
         if operation == Some(System::Preamble) {
@@ -555,7 +553,7 @@ impl Visitor for Checking<'_> {
     }
 
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
-        let bytes = frame.len() as u64;
+        let (bytes, found_before) = (frame.len() as u64, self.findings.len());
         self.counts.frames += 1;
         self.counts.bytes += bytes;
         self.counts.batches += u64::from(!frame.header.has(flag::MORE));
@@ -582,9 +580,10 @@ impl Visitor for Checking<'_> {
             self.damage(position, "a segment's first frame".into(), "a preamble".into(), found);
         }
         if frame.header.is_system() {
+            self.judge_arrivals_before(found_before);
             self.system_frame(position, frame);
         } else {
-            self.user_frame(position, frame);
+            self.user_frame(position, frame, found_before);
         }
         if let Some(here) = self.segment.as_mut() {
             here.end = position.offset() + bytes;
@@ -596,7 +595,6 @@ impl Visitor for Checking<'_> {
     }
 
     fn lost(&mut self, damage: &Damage) {
-        self.judge_arrivals();
         self.lost_of_part(damage, (damage.last_seq + 1).saturating_sub(damage.first_seq));
         if let Some(here) = self.segment.as_mut().filter(|here| here.segment.number() == damage.segment) {
             here.whole = false;

@@ -31,6 +31,23 @@ impl Shown<'_> {
     pub(crate) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    /// Of the first of two pieces of work over the same bytes.
+    pub(crate) fn half(&self) -> impl Onlooker {
+        Half(self)
+    }
+}
+
+struct Half<'a>(&'a Shown<'a>);
+
+impl Onlooker for Half<'_> {
+    fn goes_on(&self) -> bool {
+        self.0.goes_on()
+    }
+
+    fn sees(&self, done: u64, all: u64) {
+        self.0.sees(done, all.saturating_mul(2));
+    }
 }
 
 impl Onlooker for &Shown<'_> {
@@ -142,6 +159,16 @@ mod tests {
             (bytes(1023), bytes(1024), bytes(1536)),
             ("1023 B".into(), "1.0 KiB".into(), "1.5 KiB".into())
         );
+    }
+
+    #[test]
+    fn two_pieces_of_work_are_shown_as_one() {
+        let shown = busy_with("drawing", None, |shown| {
+            shown.half().sees(9, 9);
+            shown.add(3);
+            (shown.done.load(Ordering::Relaxed), shown.all.load(Ordering::Relaxed))
+        });
+        assert_eq!(shown, (12, 18));
     }
 
     #[test]

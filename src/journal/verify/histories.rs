@@ -66,6 +66,13 @@ impl Checking<'_> {
         self.arrivals = arrivals;
     }
 
+    /// The same before what was found of a later frame: findings are in the order of the log.
+    pub(super) fn judge_arrivals_before(&mut self, found: usize) {
+        let later = self.findings.split_off(found);
+        self.judge_arrivals();
+        self.findings.extend(later);
+    }
+
     fn judge(&mut self, arrival: Arrival) {
         let Arrival { position, hash, kind, is_first, is_indexed, known } = arrival;
         let entity = self.entities.entry(hash);

@@ -95,6 +95,8 @@ impl Checking<'_> {
 
     /// Entries are lost: so many of those numbers, where compaction had dropped the rest.
     pub(super) fn note_lost(&mut self, damage: &Damage, entries: u64) {
+        // Those before it have no hole before them.
+        self.judge_arrivals();
         let severity = if damage.unreadable { Severity::Unread } else { Severity::Damage };
         let lost = damage.first_seq..=damage.last_seq;
         let numbers = (damage.last_seq + 1).saturating_sub(damage.first_seq);

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use esker::Check;
 use serde_json::json;
 
-use super::check::busy;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
+use crate::progress::busy_with;
 use crate::report::report;
 use crate::store;
 
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     let target = if is_stdout { None } else { Some(NewPage::of(target, args.force)?) };
     let opened = store::open(&args.store.path, "report", output)?;
     let check = if args.quick { Check::Quick } else { Check::Full };
-    let made = busy("drawing", || report(&opened, check))?;
+    let made = busy_with("drawing", None, |shown| report(&opened, check, shown))?;
     let Some(target) = target else {
         output.lines().write_all(made.page.as_bytes())?;
         return Ok(Outcome::of_findings(made.findings));

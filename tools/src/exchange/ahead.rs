@@ -1,4 +1,5 @@
 //! The frames of a log, read and checked by a thread of its own, some ahead of who goes through them.
+#![allow(clippy::vec_box, reason = "a frame changes places as a pointer, not as some hundred bytes")]
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};

@@ -17,6 +17,7 @@ mod svg;
 use anyhow::Result;
 use esker::Check;
 
+use crate::progress::Shown;
 use crate::store::Opened;
 
 /// A page, and what it comes to.
@@ -26,8 +27,8 @@ pub(crate) struct Report {
     pub(crate) findings: u64,
 }
 
-/// Measures a store and draws it.
-pub(crate) fn report(opened: &Opened, check: Check) -> Result<Report> {
-    let model = model::Model::of(opened, check)?;
+/// Measures a store and draws it, and shows how far that is.
+pub(crate) fn report(opened: &Opened, check: Check, shown: &Shown<'_>) -> Result<Report> {
+    let model = model::Model::of(opened, check, shown)?;
     Ok(Report { page: page::page(&model), entries: model.entries, findings: page::findings(&model) })
 }

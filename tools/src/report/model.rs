@@ -9,6 +9,7 @@ use esker::{Check, CompactOptions, Compaction, CursorInfo, Damage, KindId, Sever
 
 use super::counted::{COLUMNS, Columns, Hottest, Liveness, fold, hash_of};
 use crate::commands::info;
+use crate::progress::Shown;
 use crate::store::{self, Opened};
 
 /// Bars of the segment map; of more segments, some share one.
@@ -163,16 +164,19 @@ fn damage_text(verification: &Verification, check: Check) -> String {
 
 impl Model {
     /// Measures a store.
-    pub(super) fn of(opened: &Opened, check: Check) -> Result<Self> {
+    pub(super) fn of(opened: &Opened, check: Check, shown: &Shown<'_>) -> Result<Self> {
         let reader = &opened.reader;
         // Before anything is counted: it gives back its memory, and what is counted is of a moment after it.
-        let verification = esker::verify(reader.path(), check)?;
+        let verification = esker::verify_while(reader.path(), check, shown.half())?;
         let segments = opened.segments()?;
         let mut walk = Walk::over(&segments, times_of(opened));
         let mut frames = opened.survey.frames().heads();
         while let Some(item) = frames.lend() {
             match item? {
-                Lent::Frame(frame) => walk.see(frame),
+                Lent::Frame(frame) => {
+                    shown.add(frame.frame_bytes);
+                    walk.see(frame);
+                }
                 Lent::Damage(damage) => walk.see_damage(&damage),
             }
         }
