@@ -131,7 +131,7 @@ pub struct Frames {
     /// Damage that is shown before the frame that told its extent.
     queue: VecDeque<Damage>,
     /// The frame that was read last.
-    frame: Box<FrameInfo>,
+    frame: FrameInfo,
     /// It is to be shown yet.
     is_next: bool,
     copied: Copied,
@@ -148,7 +148,7 @@ enum Next {
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        let (frame, is_next, copied) = (Box::default(), false, Copied::All);
+        let (frame, is_next, copied) = (FrameInfo::default(), false, Copied::All);
         let (walk, last_seq, pending) = (None, None, None);
         Self { directory, store, stretches, walk, last_seq, pending, queue, frame, is_next, copied, resume }
     }
@@ -177,16 +177,15 @@ impl Frames {
         }
     }
 
-    /// As [`next`](Iterator::next), with a frame in the place of `frame`, whose memory serves for the next one. What is
-    /// answered then is `None`, and else the damage.
-    pub fn next_into(&mut self, frame: &mut Box<FrameInfo>) -> Option<Result<Option<Damage>>> {
+    /// As [`lend`](Self::lend), with the frame in the caller's place for it, whose memory is used again.
+    pub fn next_into<'a>(&mut self, frame: &'a mut FrameInfo) -> Option<Result<Lent<'a>>> {
         let next = self.advance().transpose()?;
         Some(next.map(|next| match next {
             Next::Frame => {
                 std::mem::swap(&mut self.frame, frame);
-                None
+                Lent::Frame(frame)
             }
-            Next::Damage(damage) => Some(damage),
+            Next::Damage(damage) => Lent::Damage(damage),
         }))
     }
 
@@ -390,7 +389,7 @@ impl Iterator for Frames {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance().transpose()?;
         Some(next.map(|next| match next {
-            Next::Frame => Item::Frame(std::mem::take(&mut *self.frame)),
+            Next::Frame => Item::Frame(std::mem::take(&mut self.frame)),
             Next::Damage(damage) => Item::Damage(damage),
         }))
     }

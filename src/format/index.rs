@@ -202,7 +202,10 @@ impl IndexParts {
             life << 32 | u64::from(checksum::crc(&[body])),
         ];
         let header = FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words);
-        bytes.iter_mut().zip(header.as_bytes()).for_each(|(to, from)| *to = *from);
+        if let Some(head) = bytes.get_mut(..HEADER_BYTES) {
+            head.copy_from_slice(header.as_bytes());
+        }
+        debug_assert_eq!(bytes.len(), self.encoded_bytes(), "what is put is what was counted");
         bytes
     }
 

@@ -94,9 +94,16 @@ impl<'a> Meter<'a> {
 /// The bytes of all files of a log: a look at each frame reads them.
 pub(crate) fn bytes_of(directory: &dyn Directory, chain: &Chain) -> u64 {
     let parts = chain.covers.iter().filter_map(|cover| cover.part).map(|part| part.bytes);
-    let length = |number: &u32| directory.open(&file_name(*number), Access::Read).and_then(|file| file.len());
-    let segments = chain.live.iter().map(|number| length(number).unwrap_or(0));
-    parts.chain(segments).fold(0, u64::saturating_add)
+    parts.fold(bytes_of_segments(directory, &chain.live), u64::saturating_add)
+}
+
+/// The bytes of the files of segments.
+pub(crate) fn bytes_of_segments<'a>(
+    directory: &dyn Directory,
+    segments: impl IntoIterator<Item = &'a u32>,
+) -> u64 {
+    let length = |number| directory.open(&file_name(number), Access::Read).and_then(|file| file.len());
+    segments.into_iter().fold(0, |sum: u64, number| sum.saturating_add(length(*number).unwrap_or(0)))
 }
 
 /// A visitor of frames for as long as it is to go on.

@@ -50,7 +50,7 @@ use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::histories::Arrival;
 use crate::journal::verify::indexed::{Entities, Entity, InSegment};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
-use crate::journal::verify::straight::recover_in_pieces;
+use crate::journal::verify::straight::{Pieces, recover_in_pieces};
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
@@ -82,8 +82,10 @@ trait Recover: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Resu
 impl<F: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>> Recover for F {}
 
 fn in_pieces(directory: &dyn Directory) -> impl Recover {
+    // A log of fewer pieces is not worth a thread.
+    let pieces = Pieces { bytes: PIECE, for_a_thread: 8 };
     move |store: StoreId, chain: &Chain, covered: Option<Covered>, visitor: &mut dyn Visitor| {
-        recover_in_pieces(directory, store, chain, covered, PIECE, visitor)
+        recover_in_pieces(directory, store, chain, covered, pieces, visitor)
     }
 }
 
@@ -384,13 +386,14 @@ impl<'a> Checking<'a> {
         self.findings.push(Finding { segment: Some(position.segment()), ..finding });
     }
 
-    /// `found_before` findings are of what stands before it.
+    /// Of what stands before it, `found_before` findings are known.
     fn user_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
         let header = frame.header;
         let kind = header.kind.get();
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
         self.state_frame(position, frame);
+        self.compare_entities_before(position);
         if self.check == Check::Full && self.registry.get(crate::id::KindId(kind)).is_none() && !self.holes {
             let expected = "a kind that was registered before".into();
             self.damage(position, "an entry's kind".into(), expected, format!("kind {kind}"));

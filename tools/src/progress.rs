@@ -32,7 +32,8 @@ impl Shown<'_> {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Of the first of two pieces of work over the same bytes.
+    /// Of the first of two pieces of work over the same bytes. The second may end before all is done: it need not come by
+    /// what was set aside for later.
     pub(crate) fn half(&self) -> impl Onlooker {
         Half(self)
     }

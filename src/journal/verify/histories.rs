@@ -33,17 +33,11 @@ impl Checking<'_> {
         let header = frame.header;
         let kind = header.kind.get();
         let hash = self.hasher.hash(kind, frame.key());
-        let here = self.segment.as_mut();
-        let ordinal = here.as_ref().map_or(0, |here| here.parts.offsets.len());
-        let newest = EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX));
-        let here = here.filter(|here| position.offset() < here.covered_end());
+        let newest = self.place_of_next(position);
+        let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
         let is_indexed = here.is_some();
         if let Some(here) = here {
             here.frame(position, frame);
-        }
-        if self.entity_file.as_ref().is_some_and(|file| newest >= file.covered) {
-            self.judge_arrivals();
-            self.compare_entities();
         }
         let known = Known { generation: header.generation.get(), newest };
         let is_first = header.has(flag::FIRST);
@@ -53,11 +47,26 @@ impl Checking<'_> {
         }
     }
 
+    /// The place of the entry that stands there, which comes next.
+    fn place_of_next(&self, position: Position) -> EntryAt {
+        let ordinal = self.segment.as_ref().map_or(0, |here| here.parts.offsets.len());
+        EntryAt::new(position.segment(), u32::try_from(ordinal).unwrap_or(u32::MAX))
+    }
+
+    /// Compares the directory of entities with the log, if that goes as far as up to the entry that stands there.
+    pub(super) fn compare_entities_before(&mut self, position: Position) {
+        let next = self.place_of_next(position);
+        if self.entity_file.as_ref().is_some_and(|file| next >= file.covered) {
+            self.judge_arrivals();
+            self.compare_entities();
+        }
+    }
+
     /// Judges those that wait, in their order.
     pub(super) fn judge_arrivals(&mut self) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for arrival in &arrivals {
-            // None of these waits for the one before.
+            // None of these waits for the one before. The compiler would leave out what nobody looks at.
             std::hint::black_box(self.entities.get(&arrival.hash).map(|entity| entity.known.generation));
         }
         for arrival in arrivals.drain(..) {

@@ -18,16 +18,23 @@ use zerocopy::FromBytes;
 
 /// A store with so many entries of three entities in one segment, in one batch, and no index.
 fn store(entries: u8) -> Files {
+    store_of(entries, entries)
+}
+
+/// The same in batches of so many.
+fn store_of(entries: u8, together: u8) -> Files {
     let directory = Arc::new(MemoryDirectory::new());
     let options = Options::new().segment_bytes(64 << 10).background(false);
     let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
     let kind = journal.kind("note").unwrap();
     let keys: Vec<[u8; 1]> = (0..entries).map(|n| [n % 3 + 1]).collect();
-    let mut batch = journal.batch();
-    for key in &keys {
-        batch.push(Record::new(kind, key, b"payload"));
+    for keys in keys.chunks(usize::from(together)) {
+        let mut batch = journal.batch();
+        for key in keys {
+            batch.push(Record::new(kind, key, b"payload"));
+        }
+        batch.commit().unwrap();
     }
-    batch.commit().unwrap();
     drop(journal);
     files_of(&directory)
 }
@@ -61,7 +68,7 @@ fn findings(files: Files) -> Vec<(u64, String)> {
     let directory = MemoryDirectory::with(files, None);
     let whole = found(&directory, Check::Full, None).unwrap();
     for piece in PIECES {
-        assert_eq!(found(&directory, Check::Full, Some(piece)).as_ref(), Ok(&whole), "pieces of {piece}");
+        assert_eq!(found(&directory, Check::Full, Some(piece)).as_ref(), Ok(&whole), "{piece:?}");
     }
     let is_damage = |severity| severity == Severity::Damage;
     assert_eq!(
@@ -109,4 +116,18 @@ fn histories_that_follow_are_no_finding() {
     for entries in [1, 63, 64, 65, 129] {
         assert_eq!(findings(store(entries)), [], "{entries} entries");
     }
+}
+
+#[test]
+fn a_history_is_judged_by_what_was_lost_before_it_and_not_by_what_was_lost_behind() {
+    let mut files = store_of(30, 1);
+    // Two are missing, which holes would explain; the hole is behind it.
+    let at = change(&mut files, &[(9, |header| header.generation.set(6))]);
+    let bytes = files.get_mut(&file_name(1)).unwrap();
+    bytes[usize::try_from(at[15]).unwrap() + FRAME_BYTES] ^= 1;
+    let found = findings(files);
+    let history = (at[9], "an entity's history".to_owned());
+    // What follows it takes up its number again.
+    assert_eq!(found[..2], [history, (at[12], "an entity's history".to_owned())], "{found:?}");
+    assert!(found.len() == 3 && found[2].0 == at[15], "{found:?}");
 }

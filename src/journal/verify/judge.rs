@@ -21,16 +21,16 @@ use crate::log::segment::{Segment, open_header};
 /// What stands next in the log.
 pub(super) enum Next {
     /// A segment, of which it is sure that it is one.
-    Segment(Arc<Segment>, From),
+    Segment {
+        segment: Arc<Segment>,
+        /// Where the frames begin that follow.
+        from: u64,
+        /// The last Seq before them.
+        last_seq: u64,
+    },
     Batches(Batches),
     /// The log ends at this offset of this segment.
     End(u32, u64),
-}
-
-/// Where the frames of a segment begin that follow, and the last Seq before them.
-pub(super) struct From {
-    pub(super) offset: u64,
-    pub(super) last_seq: u64,
 }
 
 /// Whole, good batches, and the piece of the file in which they stand.
@@ -40,7 +40,7 @@ pub(super) struct Batches {
     base: u64,
     /// Where the frames begin in the file.
     pub(super) frames: Vec<u64>,
-    /// Up to their end, everything is good.
+    /// Up to the end of the last of them, everything is good.
     pub(super) covered: Covered,
 }
 
@@ -60,12 +60,12 @@ pub(super) trait Tell: FnMut(Next) -> Result<(), Stopped> {}
 impl<F: FnMut(Next) -> Result<(), Stopped>> Tell for F {}
 
 pub(super) struct Judge<'a> {
-    pub(super) directory: &'a dyn Directory,
-    pub(super) store: StoreId,
-    pub(super) chain: &'a Chain,
+    directory: &'a dyn Directory,
+    store: StoreId,
+    chain: &'a Chain,
     /// So much is read at a time.
-    pub(super) piece: u64,
-    /// Where it begins.
+    piece: u64,
+    /// What need not be read again.
     covered: Option<Covered>,
     /// `None` until the first preamble says what the next Seq is.
     last_seq: Option<u64>,
@@ -181,8 +181,8 @@ impl<'a> Judge<'a> {
         if std::mem::replace(&mut here.is_entered, true) {
             return Ok(());
         }
-        let from = From { offset, last_seq: self.last_seq.unwrap_or(0) };
-        tell(Next::Segment(Arc::clone(&here.segment), from))
+        let (segment, last_seq) = (Arc::clone(&here.segment), self.last_seq.unwrap_or(0));
+        tell(Next::Segment { segment, from: offset, last_seq })
     }
 
     /// A batch is whole, and ends here: its frames become the log's. All of it stands in the window.
@@ -293,8 +293,8 @@ impl<'a> Judge<'a> {
 
     /// True if there are zeros to the end of the file, and nothing says that there was more.
     fn is_end_of_all(&self, here: &mut Here, at: u64) -> bool {
-        let indexed = index_says(self.directory, self.store, here.segment.number());
-        indexed.is_none_or(|indexed| indexed.end <= at) && is_zero(&mut here.window, at)
+        is_end_by_index(self.directory, self.store, here.segment.number(), at)
+            && is_zero(&mut here.window, at)
     }
 
     /// True if the segments behind are spares, in which nothing stands yet.
@@ -319,6 +319,11 @@ impl Here {
     fn read_through(&mut self, from: u64, until: u64) -> io::Result<()> {
         read_pieces(&mut self.window, from, until, |_| true).map(|_| ())
     }
+}
+
+/// True if no index says that there was more in a segment.
+pub(super) fn is_end_by_index(directory: &dyn Directory, store: StoreId, number: u32, at: u64) -> bool {
+    index_says(directory, store, number).is_none_or(|indexed| indexed.end <= at)
 }
 
 fn is_zero(window: &mut Window, from: u64) -> bool {

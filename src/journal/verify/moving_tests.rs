@@ -17,6 +17,7 @@ use crate::journal::Journal;
 use crate::journal::finding::{Check, Severity, Verdict};
 use crate::journal::opening;
 use crate::journal::record::Record;
+use crate::journal::verify::straight::Pieces;
 use crate::journal::verify::straight_tests::{Files, PIECES, files_of, found};
 use crate::options::Options;
 
@@ -190,7 +191,7 @@ fn moments() -> [Files; 3] {
 }
 
 /// What is found wrong, whenever the second moment comes.
-fn found_wrong(moments: [&Files; 2], check: Check, piece: Option<u64>) -> BTreeSet<String> {
+fn found_wrong(moments: [&Files; 2], check: Check, piece: Option<Pieces>) -> BTreeSet<String> {
     let mut wrong = BTreeSet::new();
     for turn in 0.. {
         let moving = Arc::new(Moving::of(moments, turn));
@@ -214,7 +215,7 @@ fn a_store_that_grows_or_is_compacted_while_it_is_verified_is_valid() {
         for check in [Check::Quick, Check::Full] {
             for piece in PIECES.map(Some).into_iter().chain([None]) {
                 let wrong = found_wrong(moments, check, piece);
-                assert!(wrong.is_empty(), "{check:?}, pieces of {piece:?}: {wrong:#?}");
+                assert!(wrong.is_empty(), "{check:?}, {piece:?}: {wrong:#?}");
             }
         }
     }
@@ -233,7 +234,7 @@ fn what_a_disk_refuses_is_found_in_pieces_as_in_memory() {
                 };
                 let whole = seen(None);
                 for piece in PIECES {
-                    assert_eq!(seen(Some(piece)), whole, "{name}, page at {page}, pieces of {piece}");
+                    assert_eq!(seen(Some(piece)), whole, "{name}, page at {page}, {piece:?}");
                 }
                 if name.ends_with(".seg") {
                     let found = whole.unwrap();

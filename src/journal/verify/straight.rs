@@ -4,8 +4,8 @@
 //! whole batch before it on. It has a copy of each segment that it looks at, for only then can frames be found again
 //! behind damage.
 //!
-//! A log of more than some pieces is read and judged by a thread of its own, some pieces ahead of the visitor: what
-//! that does with a piece takes longer than reading the next one.
+//! A large log is read and judged by a thread of its own, ahead of the visitor: what that does with a piece takes longer
+//! than reading the next one. So up to four pieces are in memory, and a piece is as large as the largest batch, or two.
 
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, scope};
@@ -14,17 +14,24 @@ use crate::disk::Directory;
 use crate::error::Result;
 use crate::format::system::System;
 use crate::id::{Position, StoreId};
-use crate::journal::onlooker::bytes_of;
-use crate::journal::verify::judge::{Judge, Next, Stopped};
+use crate::journal::onlooker::bytes_of_segments;
+use crate::journal::verify::judge::{Judge, Next, Stopped, is_end_by_index};
 use crate::log::chain::Chain;
 use crate::log::part::visit_kept;
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
 use crate::log::report::RecoveryReport;
 
 /// So many pieces may wait for the visitor.
-const AHEAD: usize = 2;
-/// A log of fewer pieces is not worth a thread.
-const PIECES_FOR_A_THREAD: u64 = 8;
+const AHEAD: usize = 1;
+
+/// How a log is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pieces {
+    /// So many bytes at a time.
+    pub(super) bytes: u64,
+    /// A log that has so many pieces or more is read ahead.
+    pub(super) for_a_thread: u64,
+}
 
 /// As [`recover`] for those who salvage, in less memory where the log is as it should be.
 pub(super) fn recover_in_pieces(
@@ -32,17 +39,20 @@ pub(super) fn recover_in_pieces(
     store: StoreId,
     chain: &Chain,
     covered: Option<Covered>,
-    piece: u64,
+    pieces: Pieces,
     visitor: &mut dyn Visitor,
 ) -> Result<End> {
-    let judge = Judge::new(directory, store, chain, piece, covered);
+    let judge = || Judge::new(directory, store, chain, pieces.bytes, covered);
     let mut show = Show { directory, store, chain, visitor, covers: 0, covered, end: None };
-    if bytes_of(directory, chain) / PIECES_FOR_A_THREAD < piece {
-        show.beside(judge)?;
-    } else {
-        show.behind(judge)?;
+    let first = covered.map_or(0, |covered| covered.segment);
+    let bytes = bytes_of_segments(directory, chain.live.iter().filter(|number| **number >= first));
+    let is_behind = bytes / pieces.bytes.max(1) >= pieces.for_a_thread && show.behind(judge())?;
+    if !is_behind {
+        show.beside(judge())?;
     }
-    if let Some((number, at)) = show.end {
+    // By now the writer may have gone on, and written an index of what was not there when the end was judged.
+    let is_end = |(number, at): &(u32, u64)| is_end_by_index(directory, store, *number, *at);
+    if let Some((number, at)) = show.end.filter(is_end) {
         return Ok(show.end_at(number, at));
     }
     let Show { covers, covered, .. } = show;
@@ -69,39 +79,41 @@ impl Show<'_> {
     /// Shows each thing when it is judged.
     fn beside(&mut self, judge: Judge<'_>) -> Result<()> {
         let mut shown = Ok(());
-        let _ = judge.tell_all(&mut |next| {
+        let told = judge.tell_all(&mut |next| {
             shown = self.next(next);
-            shown.as_ref().map_err(|_| Stopped).copied()
+            if shown.is_ok() { Ok(()) } else { Err(Stopped) }
         });
+        debug_assert_eq!(told.is_ok(), shown.is_ok(), "who stops it knows why");
         shown
     }
 
-    /// Has a thread judge what comes next meanwhile. Where the system refuses one nothing is shown, and all is left to
-    /// recovery.
-    fn behind(&mut self, judge: Judge<'_>) -> Result<()> {
+    /// Has a thread judge what comes next meanwhile. False: the system refuses one, and nothing was shown.
+    fn behind(&mut self, judge: Judge<'_>) -> Result<bool> {
         scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
-            let judging = move || {
-                judge.tell_all(&mut |next| sender.send(next).map_err(|_| Stopped)).unwrap_or_default()
-            };
-            if Builder::new().name("esker-judge".into()).spawn_scoped(scope, judging).is_ok() {
-                for next in receiver {
-                    self.next(next)?;
-                }
+            // Whoever does not listen any more has an error to tell, or panics.
+            let judging = move || drop(judge.tell_all(&mut |next| sender.send(next).map_err(|_| Stopped)));
+            if Builder::new().name("esker-judge".into()).spawn_scoped(scope, judging).is_err() {
+                return Ok(false);
             }
-            Ok(())
+            // Dropped on an error, behind which the thread can tell nothing more, and ends.
+            for next in receiver {
+                self.next(next)?;
+            }
+            Ok(true)
         })
     }
 
     fn next(&mut self, next: Next) -> Result<()> {
         match next {
-            Next::Segment(segment, from) => {
+            Next::Segment { segment, from, last_seq } => {
                 self.kept_before(segment.number())?;
-                self.visitor.enter(&segment, from.offset, from.last_seq)
+                self.visitor.enter(&segment, from, last_seq)
             }
             Next::Batches(batches) => {
                 let number = batches.covered.segment;
                 for at in &batches.frames {
+                    // Judged in the same bytes, which hold all of the batch.
                     let Some(frame) = batches.frame(*at) else { continue };
                     self.visitor.frame(Position::new(number, *at), &frame)?;
                 }

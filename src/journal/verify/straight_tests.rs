@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::compact::policy::CompactOptions;
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::{Access, Directory, read_whole};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, StoreId};
@@ -16,7 +16,7 @@ use crate::journal::identity::identify;
 use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::verify::doors::examine_while;
-use crate::journal::verify::straight::recover_in_pieces;
+use crate::journal::verify::straight::{Pieces, recover_in_pieces};
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::recovery::{Covered, Purpose, Visitor, recover};
@@ -100,7 +100,7 @@ fn compacted() -> Files {
 }
 
 /// What is seen of a store, and where it is said to end.
-fn seen(directory: &dyn Directory, piece: Option<u64>) -> Option<(Vec<String>, String)> {
+fn seen(directory: &dyn Directory, piece: Option<Pieces>) -> Option<(Vec<String>, String)> {
     let identity = identify(directory, &directory.list().unwrap()).ok()?;
     let chain = find_chain(directory, identity.store, Purpose::Salvage, &identity.compacted, |_| false);
     let (chain, mut seen) = (chain.ok()?, Seen::default());
@@ -122,7 +122,7 @@ fn seen(directory: &dyn Directory, piece: Option<u64>) -> Option<(Vec<String>, S
 pub(super) fn found(
     directory: &dyn Directory,
     check: Check,
-    piece: Option<u64>,
+    piece: Option<Pieces>,
 ) -> Result<Verification, String> {
     let mut shown =
         |store: StoreId, chain: &Chain, covered: Option<Covered>, visitor: &mut dyn Visitor| match piece {
@@ -133,8 +133,15 @@ pub(super) fn found(
     found.map_err(|error| error.to_string())
 }
 
-/// Fewer bytes than a header has, than a batch has, and more than any file here.
-pub(super) const PIECES: [u64; 3] = [40, 300, PIECE];
+const NEVER: u64 = u64::MAX;
+
+/// Fewer bytes than a header has, than a batch has, and more than any file here; ahead, and beside.
+pub(super) const PIECES: [Pieces; 4] = [
+    Pieces { bytes: 40, for_a_thread: 0 },
+    Pieces { bytes: 300, for_a_thread: NEVER },
+    Pieces { bytes: PIECE, for_a_thread: 0 },
+    Pieces { bytes: PIECE, for_a_thread: NEVER },
+];
 
 /// Both say the same, to the last finding. Answers whether something was found to be wrong.
 pub(crate) fn is_as_in_memory(directory: &dyn Directory, what: &str) -> bool {
@@ -142,7 +149,7 @@ pub(crate) fn is_as_in_memory(directory: &dyn Directory, what: &str) -> bool {
     for check in [Check::Quick, Check::Full] {
         let whole = found(directory, check, None);
         for piece in PIECES {
-            assert_eq!(found(directory, check, Some(piece)), whole, "{what}: {check:?}, pieces of {piece}");
+            assert_eq!(found(directory, check, Some(piece)), whole, "{what}: {check:?}, {piece:?}");
         }
         is_wrong |= whole.is_ok_and(|found| found.verdict != Verdict::Valid);
     }
@@ -169,7 +176,7 @@ fn a_whole_store_is_read_in_pieces_to_its_end() {
         let whole = seen(&directory, None);
         assert!(whole.as_ref().unwrap().0.len() > 120);
         for piece in PIECES {
-            assert_eq!(seen(&directory, Some(piece)), whole, "pieces of {piece}");
+            assert_eq!(seen(&directory, Some(piece)), whole, "{piece:?}");
         }
     }
 }
@@ -184,7 +191,7 @@ fn what_is_read_in_pieces_is_what_recovery_sees() {
                 let directory = MemoryDirectory::with(changed, None);
                 let whole = seen(&directory, None);
                 for piece in PIECES {
-                    assert_eq!(seen(&directory, Some(piece)), whole, "{name}: {what}, pieces of {piece}");
+                    assert_eq!(seen(&directory, Some(piece)), whole, "{name}: {what}, {piece:?}");
                 }
             };
             for at in (0..bytes.len()).step_by(EVERY) {
@@ -237,5 +244,98 @@ fn findings_in_pieces_are_those_of_whole_segments_where_files_are_not_what_they_
                 is_same(instead, &format!("{name} in place of {other}"));
             }
         }
+    }
+}
+
+/// Says an error, or panics, when it was shown so many frames.
+struct Ends {
+    after: usize,
+    with_a_panic: bool,
+}
+
+impl Visitor for Ends {
+    fn enter(&mut self, _: &Arc<Segment>, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn frame(&mut self, _: Position, _: &Frame<'_>) -> Result<()> {
+        self.after = match self.after.checked_sub(1) {
+            Some(left) => left,
+            None if self.with_a_panic => panic!("as a bug does"),
+            None => return Err(Error::corrupt("look at a frame")),
+        };
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_ends_before_the_log_does_so_and_waits_for_nobody() {
+    let directory = MemoryDirectory::with(stores()[1].clone(), None);
+    let identity = identify(&directory, &directory.list().unwrap()).unwrap();
+    let chain = find_chain(&directory, identity.store, Purpose::Salvage, &identity.compacted, |_| false);
+    let chain = chain.unwrap();
+    for piece in PIECES {
+        for after in (0..120).step_by(7) {
+            let shown = |with_a_panic| {
+                let mut ends = Ends { after, with_a_panic };
+                recover_in_pieces(&directory, identity.store, &chain, None, piece, &mut ends)
+            };
+            let error = shown(false).unwrap_err();
+            assert!(error.to_string().contains("look at a frame"), "{piece:?}, {after}: {error}");
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shown(true)));
+            assert!(panicked.is_err(), "{piece:?}, {after}");
+        }
+    }
+}
+
+/// The store goes on as soon as the first frame is shown.
+struct GoesOn<'a> {
+    seen: Seen,
+    directory: &'a MemoryDirectory,
+    then: Option<Files>,
+}
+
+impl Visitor for GoesOn<'_> {
+    fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
+        self.seen.enter(segment, from, last_seq)
+    }
+
+    fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        for (name, bytes) in self.then.take().into_iter().flatten() {
+            let file =
+                self.directory.open(&name, Access::Write).or_else(|_| self.directory.create(&name)).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+        }
+        self.seen.frame(position, frame)
+    }
+
+    fn lost(&mut self, damage: &Damage) {
+        self.seen.lost(damage);
+    }
+}
+
+/// An index that comes while the end was judged, and not shown yet, is of more than what was judged.
+#[test]
+fn what_is_shown_is_no_less_than_what_an_index_knows_that_came_meanwhile() {
+    let directory = Arc::new(MemoryDirectory::new());
+    let options = Options::new().segment_bytes(4096).background(false);
+    let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
+    let kind = journal.kind("note").unwrap();
+    let append =
+        || (0..5).for_each(|n| drop(journal.append(Record::new(kind, &[n + 1], b"payload")).unwrap()));
+    append();
+    let before = files_of(&directory);
+    append();
+    journal.close().unwrap();
+    let after = files_of(&directory);
+    assert!(!before.contains_key("0000000001.idx") && after.contains_key("0000000001.idx"));
+    let (expected, _) = seen(&MemoryDirectory::with(after.clone(), None), None).unwrap();
+    for piece in PIECES {
+        let directory = MemoryDirectory::with(before.clone(), None);
+        let identity = identify(&directory, &directory.list().unwrap()).unwrap();
+        let chain = find_chain(&directory, identity.store, Purpose::Salvage, &identity.compacted, |_| false);
+        let mut visitor = GoesOn { seen: Seen::default(), directory: &directory, then: Some(after.clone()) };
+        recover_in_pieces(&directory, identity.store, &chain.unwrap(), None, piece, &mut visitor).unwrap();
+        assert_eq!(visitor.seen.lines, expected, "{piece:?}");
     }
 }

@@ -86,7 +86,11 @@ impl Window {
         let piece = if need <= self.piece { self.piece } else { need.saturating_mul(2) };
         let size = usize::try_from(piece.min(left)).unwrap_or(usize::MAX);
         // Emptied first: a read that fails leaves no bytes of another place behind.
-        self.lent.push(std::mem::take(&mut self.bytes));
+        let before = std::mem::take(&mut self.bytes);
+        // What a large batch took is given back.
+        if before.capacity() as u64 <= self.piece {
+            self.lent.push(before);
+        }
         let mut bytes = self.take_back();
         if size > bytes.capacity() {
             bytes = Vec::new();

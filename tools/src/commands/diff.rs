@@ -219,8 +219,14 @@ impl<'a> Side<'a> {
         Ok(Self { dump: &opened.dump, entries, path: opened.reader.path().display().to_string() })
     }
 
-    /// The next entry. What cannot be read on the way is said, and counted.
-    fn next(&mut self, found: &mut Found, output: &mut Output) -> Result<Option<Box<FrameInfo>>> {
+    /// The entry behind this one. What cannot be read on the way is said, and counted.
+    fn next(
+        &mut self,
+        before: Option<Box<FrameInfo>>,
+        found: &mut Found,
+        output: &mut Output,
+    ) -> Result<Option<Box<FrameInfo>>> {
+        before.into_iter().for_each(|entry| self.entries.take_back(entry));
         for next in self.entries.by_ref() {
             match next? {
                 Next::Entry(frame) => return Ok(Some(frame)),
@@ -250,7 +256,7 @@ impl Walk<'_> {
     /// Both logs in the order of their Seqs; the first differences are shown.
     fn walk(self, output: &mut Output) -> Result<()> {
         let Self { sides: [mut a, mut b], found, most } = self;
-        let (mut one, mut other) = (a.next(found, output)?, b.next(found, output)?);
+        let (mut one, mut other) = (a.next(None, found, output)?, b.next(None, found, output)?);
         loop {
             let order = match (&one, &other) {
                 (None, None) => return Ok(()),
@@ -289,10 +295,10 @@ impl Walk<'_> {
                 }
             }
             if order.is_le() {
-                one = a.next(found, output)?;
+                one = a.next(one, found, output)?;
             }
             if order.is_ge() {
-                other = b.next(found, output)?;
+                other = b.next(other, found, output)?;
             }
         }
     }

@@ -52,9 +52,9 @@ pub fn export(
     let start = Seq::new(*seqs.start()).map_or(Position::ZERO, |seq| survey.before(seq));
     let mut wanted = wanted;
     let in_range = |frame: &FrameInfo| seqs.contains(&frame.seq) && wanted(frame);
+    let log_last_seq = last(survey)?.seq;
     let mut entries = Entries::new(survey.frames_from(start), *seqs.end(), in_range)
         .context("start a thread to read the log")?;
-    let log_last_seq = last(survey)?.seq;
     let mut summary = Summary { what: "summary".to_owned(), log_last_seq, ..Summary::default() };
     let mut last_seq = 0;
     let mut lines = Lines::default();
