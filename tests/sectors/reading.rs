@@ -1,0 +1,333 @@
+//! Sectors that cannot be read: what stands elsewhere can be had, and nobody takes one for the end of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::blocks::device::Device;
+use crate::blocks::disk::Event;
+use crate::blocks::fault::{Fault, Trouble};
+use crate::blocks::known::Known;
+
+use super::child::{Child, Ended};
+use super::layout::{PAGE, Sector, sectors};
+use super::tally::Tally;
+
+/// An entry, and where its batch stands.
+#[derive(Clone, Debug)]
+struct Entry {
+    seq: u64,
+    file: String,
+    batch: std::ops::Range<usize>,
+}
+
+/// A store that nothing is wrong with, on a disk that is not mounted.
+pub(crate) struct Sound {
+    pub(crate) sectors: Vec<Sector>,
+    entries: Vec<Entry>,
+    files: BTreeMap<String, Vec<u8>>,
+    known: Known,
+}
+
+fn files(store: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(store).unwrap().map(|entry| entry.unwrap());
+    let file = |entry: std::fs::DirEntry| {
+        (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap())
+    };
+    entries.map(file).collect()
+}
+
+impl Sound {
+    /// Two lives; the last ends with a close, or is cut off.
+    pub(crate) fn make(device: &Device, seed: u64, is_closed: bool) -> Self {
+        let place = device.place();
+        place.mount().unwrap();
+        for (life, is_closed) in [(0, true), (1, is_closed)] {
+            let told = format!("{} 18 {}", seed * 2 + life, u8::from(is_closed));
+            let child = Child::run("lives", &place, &told);
+            assert_eq!(child.ended == Ended::Well, is_closed, "{:?}", child.ended);
+        }
+        place.unmount().unwrap();
+        let mut known = Known::default();
+        for event in &device.disk().log {
+            if let Event::Mark(line) = event {
+                known.learn(line);
+            }
+        }
+        {
+            let mut disk = device.disk();
+            disk.settle();
+            disk.is_recorded = false;
+        }
+        place.mount().unwrap();
+        let sectors = sectors(device).unwrap().into_iter().collect();
+        let listed = Child::run("lists", &place, "");
+        assert_eq!(listed.ended, Ended::Well);
+        let (entries, files) = (entries(&listed), files(&place.store()));
+        place.unmount().unwrap();
+        device.disk().over.clear();
+        Self { sectors, entries, files, known }
+    }
+
+    /// What stands in the page of a sector, or in a batch with what does.
+    fn touched(&self, sector: &Sector) -> BTreeSet<u64> {
+        let page = sector.page()..sector.page() + PAGE;
+        let is_touched = |entry: &&Entry| {
+            entry.file == sector.file && entry.batch.start < page.end && page.start < entry.batch.end
+        };
+        self.entries.iter().filter(is_touched).map(|entry| entry.seq).collect()
+    }
+
+    fn seqs(&self) -> BTreeSet<u64> {
+        self.entries.iter().map(|entry| entry.seq).collect()
+    }
+}
+
+fn entries(listed: &Child) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut open = 0;
+    for line in listed.all("entry") {
+        let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [seq, segment, offset, bytes, more] = numbers[..] else { panic!("no entry: {line}") };
+        let file = match segment.checked_sub(1 << 31) {
+            Some(part) => format!("{part:010}.snap"),
+            None => format!("{segment:010}.seg"),
+        };
+        let start = usize::try_from(offset).unwrap();
+        let batch = start..start + usize::try_from(bytes).unwrap();
+        entries.push(Entry { seq, file, batch });
+        let here = &mut entries[open..];
+        if more == 0 {
+            let whole = here[0].batch.start..here[here.len() - 1].batch.end;
+            let is_in_one = here.iter().all(|entry| entry.file == here[0].file);
+            here.iter_mut().filter(|_| is_in_one).for_each(|entry| entry.batch = whole.clone());
+            open = entries.len();
+        }
+    }
+    entries
+}
+
+pub(crate) fn try_each(device: &Device, sound: &Sound, sectors: &[Sector], tally: &mut Tally) {
+    for sector in sectors {
+        if tally.is_enough() {
+            return;
+        }
+        tally.states += 1;
+        let trial = Trial { device, sound, sector };
+        let tried = trial.run(tally);
+        _ = device.place().unmount();
+        device.disk().fault = None;
+        if let Err(what) = tried {
+            tally.violation(format!("{}: {sector:?}: {what}", device.file_system.name()));
+        }
+    }
+}
+
+struct Trial<'a> {
+    device: &'a Device,
+    sound: &'a Sound,
+    sector: &'a Sector,
+}
+
+impl Trial<'_> {
+    fn run(&self, tally: &mut Tally) -> Result<(), String> {
+        self.begin(true);
+        let place = self.device.place();
+        let by_a_reader = self.read("reads")?;
+        let lost = self.verify(tally)?;
+        self.repair(&lost)?;
+        let hits = self.device.disk().fault.take().map_or(0, |fault| fault.hits);
+        if files(&place.store()) != self.sound.files {
+            return Err("who only reads has changed a file".to_owned());
+        }
+        place.unmount().map_err(|error| error.to_string())?;
+        // What was read meanwhile is not in the cache.
+        self.begin(true);
+        let by_the_writer = self.read("reads as the writer")?;
+        if hits == 0 {
+            return Err("nobody has met it".to_owned());
+        }
+        tally.count(format!("reader: {by_a_reader}"));
+        tally.count(format!("writer: {by_the_writer}"));
+        place.unmount().map_err(|error| error.to_string())?;
+        self.device.disk().fault = None;
+        self.judge()
+    }
+
+    /// The disk as it was, or as it came to be.
+    fn begin(&self, is_new: bool) {
+        let mut disk = self.device.disk();
+        if is_new {
+            disk.over.clear();
+        }
+        let sector = self.sector.on_disk;
+        disk.fault = Some(Fault { sector, trouble: Trouble::Unreadable, is_once: false, hits: 0 });
+        drop(disk);
+        self.device.place().mount().unwrap();
+    }
+
+    /// Every entry by calls of its own, and then all; whoever dies has another go on behind what it died of.
+    fn read(&self, role: &str) -> Result<&'static str, String> {
+        let (all, touched) = (self.sound.seqs(), self.sound.touched(self.sector));
+        let mut rest: Vec<u64> = all.iter().copied().collect();
+        let (mut failures, mut deaths) = (0, 0);
+        loop {
+            let told: Vec<String> = rest.iter().map(u64::to_string).collect();
+            let child = Child::run(role, &self.device.place(), &told.join(" "));
+            if let Some(what) = child.first("false").or_else(|| child.first("silent")) {
+                return Err(format!("{role}: nobody wrote this, or nobody was told: {what}"));
+            }
+            if let Some(error) = child.first("unopened") {
+                self.check_error(error)?;
+                return Ok("not opened");
+            }
+            for failed in child.all("failed") {
+                failures += 1;
+                let (seq, error) = failed.split_once(' ').unwrap_or_default();
+                self.check_error(error)?;
+                if !touched.contains(&seq.parse().unwrap()) {
+                    return Err(format!("{role}: it stands elsewhere: {failed}"));
+                }
+            }
+            if let Ended::Otherwise(how) = &child.ended {
+                return Err(format!("{role}: {how}"));
+            }
+            let died_at = child.all("next").last().and_then(|seq| seq.parse::<u64>().ok());
+            let has_walked = child.said.iter().any(|line| line == "walk");
+            match (&child.ended, died_at) {
+                (Ended::Bus, Some(seq)) if !has_walked => {
+                    deaths += 1;
+                    self.check_death(seq, &touched)?;
+                    rest.retain(|other| *other > seq);
+                }
+                (Ended::Bus, None) => return Ok("SIGBUS when it is opened"),
+                (Ended::Bus, _) => return Ok("SIGBUS"),
+                _ => return Self::check_walk(&child, all.len(), failures, deaths),
+            }
+        }
+    }
+
+    fn check_walk(child: &Child, all: usize, failures: usize, deaths: usize) -> Result<&'static str, String> {
+        let walked =
+            child.first("walked").ok_or_else(|| format!("it ended behind {:?}", child.said.last()))?;
+        let is_whole = walked.parse() == Ok(all);
+        if !is_whole && !walked.contains(" then ") {
+            return Err(format!("{walked} of {all} entries, and no error"));
+        }
+        Ok(match (failures, deaths) {
+            (0, 0) if is_whole => "all entries",
+            (_, 0) => "an error",
+            _ => "SIGBUS",
+        })
+    }
+
+    /// It names the file, and of a segment the place.
+    fn check_error(&self, error: &str) -> Result<(), String> {
+        let words: Vec<&str> = error.splitn(4, ' ').collect();
+        let [kind, file, offset, _] = words[..] else { return Err(format!("no error: {error}")) };
+        let is_there = file == self.sector.file && (offset != "-" || !file.ends_with(".seg"));
+        if matches!(kind, "io" | "corrupt") && is_there { Ok(()) } else { Err(format!("it says {error}")) }
+    }
+
+    /// A mapped page that cannot be read is a signal: where it stands, and where something is looked up in it.
+    fn check_death(&self, seq: u64, touched: &BTreeSet<u64>) -> Result<(), String> {
+        let is_log = [".seg", ".snap"].iter().any(|end| self.sector.file.ends_with(end));
+        let is_of_the_file =
+            self.sound.entries.iter().any(|entry| entry.seq == seq && entry.file == self.sector.file);
+        if touched.contains(&seq) || !is_log || is_of_the_file {
+            return Ok(());
+        }
+        Err(format!("SIGBUS for {seq}, which stands elsewhere"))
+    }
+
+    /// It says exactly what cannot be read, and calls nothing damaged that is not.
+    fn verify(&self, tally: &mut Tally) -> Result<Vec<(u64, u64)>, String> {
+        let child = Child::run("verifies", &self.device.place(), "");
+        if child.ended != Ended::Well {
+            return Err(format!("verify ended by {:?}", child.ended));
+        }
+        if let Some(error) = child.first("unverified") {
+            self.check_error(error)?;
+            tally.count("verify: an error");
+            return Ok(Vec::new());
+        }
+        let verdict = child.first("verdict").unwrap_or_default();
+        let mut lost = Vec::new();
+        let mut is_named = false;
+        for finding in child.all("finding") {
+            let words: Vec<&str> = finding.splitn(6, ' ').collect();
+            let [severity, file, offset, first, last, _] = words[..] else { panic!("{finding}") };
+            let number = |text: &str| text.parse::<u64>().unwrap();
+            let is_here = file == self.sector.file
+                && (usize::try_from(number(offset)).unwrap() == self.sector.page()
+                    || !file.ends_with(".seg"));
+            match severity {
+                "Unread" if is_here => is_named = true,
+                "Note" => {}
+                _ => return Err(format!("verify says {finding}")),
+            }
+            if number(first) <= number(last) {
+                lost.push((number(first), number(last)));
+            }
+        }
+        if verdict != "incomplete" || !is_named {
+            return Err(format!("verify says {verdict}: {:?}", child.said));
+        }
+        tally.count("verify: incomplete");
+        Ok(lost)
+    }
+
+    /// What can be had is had, and the rest is named.
+    fn repair(&self, lost: &[(u64, u64)]) -> Result<(), String> {
+        let target = tempfile::tempdir().unwrap();
+        let told = target.path().join("repaired.esker");
+        let child = Child::run("repairs", &self.device.place(), &told.display().to_string());
+        if child.ended != Ended::Well {
+            return Err(format!("repair ended by {:?}", child.ended));
+        }
+        if let Some(error) = child.first("unrepaired") {
+            return self.check_error(error);
+        }
+        if let Some(what) = child.first("false") {
+            return Err(format!("repair made up {what}"));
+        }
+        let read: BTreeSet<u64> = child.all("read").map(|seq| seq.parse().unwrap()).collect();
+        let said: Vec<(u64, u64)> = child
+            .all("lost")
+            .map(|range| range.split_once(' ').unwrap())
+            .map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()))
+            .collect();
+        let missing: BTreeSet<u64> = self.sound.seqs().difference(&read).copied().collect();
+        let touched = self.sound.touched(self.sector);
+        if !missing.is_subset(&touched) {
+            return Err(format!("repair did not save {missing:?}, and {touched:?} cannot be read"));
+        }
+        for (whose, ranges) in [("repair", &said[..]), ("verify", lost)] {
+            let is_named = |seq: &u64| ranges.iter().any(|(first, last)| (first..=last).contains(&seq));
+            if let Some(seq) = missing.iter().find(|seq| !is_named(seq)) {
+                return Err(format!("{whose} does not say that {seq} is lost: {ranges:?}"));
+            }
+            if let Some(seq) = read.iter().find(|seq| is_named(seq)) {
+                return Err(format!("{whose} says that {seq} is lost, and it is there: {ranges:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk gives the sector back: all is there that was, whatever was tried meanwhile.
+    fn judge(&self) -> Result<(), String> {
+        let place = self.device.place();
+        place.mount().map_err(|error| error.to_string())?;
+        let there = files(&place.store());
+        let is_kept =
+            |name: &&String| [".seg", ".snap"].iter().any(|end| name.ends_with(end)) || *name == "MANIFEST";
+        if let Some(gone) = self.sound.files.keys().filter(is_kept).find(|name| !there.contains_key(*name)) {
+            return Err(format!("{gone} was deleted"));
+        }
+        let judged = Child::run("judges", &place, &self.sound.known.to_string());
+        let verdict = judged.said.first().cloned().unwrap_or_default();
+        if judged.ended == Ended::Well && verdict.starts_with("right ") {
+            return Ok(());
+        }
+        Err(format!("when it could be read again: {verdict} {:?}", judged.ended))
+    }
+}
