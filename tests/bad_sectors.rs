@@ -24,10 +24,9 @@ use std::time::Instant;
 
 use blocks::device::{Device, FileSystem};
 use blocks::fault::Trouble;
-use sectors::layout::Sector;
 use sectors::reading::{self, Sound};
 use sectors::tally::Tally;
-use sectors::writing;
+use sectors::writing::{self, When};
 
 /// Not a test of its own: what a child process does, which is this same program.
 #[test]
@@ -46,7 +45,7 @@ fn file_systems() -> Option<Vec<FileSystem>> {
 }
 
 /// Every so many-th of them; with a step that no power of two divides they stand at every place of a page.
-fn chosen(sectors: &[Sector], first: usize) -> Vec<Sector> {
+fn chosen<T: Clone>(sectors: &[T], first: usize) -> Vec<T> {
     let step = std::env::var("ESKER_SECTORS_STEP").ok().and_then(|step| step.parse().ok()).unwrap_or(1);
     sectors.iter().skip(first % step).step_by(step).cloned().collect()
 }
@@ -80,8 +79,8 @@ fn a_sector_that_cannot_be_written_takes_nothing_that_was_acknowledged_nor_is_cu
         for (trouble, name) in [(Trouble::Unwritable, "unwritable"), (Trouble::Full, "full")] {
             let begun = Instant::now();
             let mut tally = Tally::default();
-            for (first, is_once) in [true, false].into_iter().enumerate() {
-                writing::try_each(&device, &chosen(&sectors, first), trouble, is_once, &mut tally);
+            for (first, when) in When::ALL.into_iter().enumerate() {
+                writing::try_each(&device, &chosen(&sectors, first), trouble, when, &mut tally);
             }
             tally.tell(file_system, name, begun.elapsed().as_secs());
             assert!(tally.states > 0, "{}: no sector was met", file_system.name());

@@ -18,7 +18,7 @@ use crate::id::{KINDS_MAX, Life, Position, StoreId};
 use crate::log::behind::seq_before;
 use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
-use crate::log::salvage::salvage_part;
+use crate::log::salvage::{Salvaged, salvage_part};
 use crate::log::segment::Segment;
 
 /// Opens the file of a part and says what its header does. It must be the part that the manifest means.
@@ -265,6 +265,36 @@ fn entries_of(segment: &Segment, bytes: &[u8], cover: &Cover) -> u64 {
     entries
 }
 
+/// What is lost of a part.
+struct LostOfPart {
+    number: u32,
+    /// So many entries; what the manifest says of the part, until its frames have been met.
+    gone: u64,
+    /// The ranges that the device refused.
+    refused: Vec<(u64, u64)>,
+    damage: Vec<Damage>,
+}
+
+impl LostOfPart {
+    fn note(
+        &mut self,
+        visitor: &mut dyn Visitor,
+        (offset, next_good): (u64, Option<u64>),
+        (first_seq, last_seq): (u64, u64),
+        what: String,
+    ) {
+        let end = next_good.unwrap_or(u64::MAX);
+        let unreadable = self.refused.iter().any(|(from, to)| *from < end && offset < *to);
+        let (segment, lost_from) = (self.number, offset);
+        let found = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
+        // Of several places in one part each is given what it has numbers for: together they come to what is gone.
+        let entries = (last_seq + 1).saturating_sub(first_seq).min(self.gone);
+        self.gone -= entries;
+        visitor.lost_of_part(&found, entries);
+        self.damage.push(found);
+    }
+}
+
 /// Shows what was kept of a stretch of the log, around damage, which is answered and shown too. From copies.
 pub(crate) fn visit_kept(
     directory: &dyn Directory,
@@ -273,33 +303,28 @@ pub(crate) fn visit_kept(
     visitor: &mut dyn Visitor,
 ) -> Result<Vec<Damage>> {
     let Some(part) = cover.part else { return Ok(Vec::new()) };
-    let (mut damage, mut last) = (Vec::new(), cover.first_seq - 1);
-    // What the manifest says of the part, until its frames have been met.
-    let mut gone = part.entries;
+    let mut last = cover.first_seq - 1;
     let mut lost =
-        |visitor: &mut dyn Visitor, gone: &mut u64, offset: u64, next_good, seqs: (u64, u64), what| {
-            let (first_seq, last_seq) = seqs;
-            let segment = part.number;
-            let (lost_from, unreadable) = (offset, false);
-            let found =
-                Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
-            // Of several places in one part each is given what it has numbers for: together they come to what is gone.
-            let entries = (last_seq + 1).saturating_sub(first_seq).min(*gone);
-            *gone -= entries;
-            visitor.lost_of_part(&found, entries);
-            damage.push(found);
-        };
-    let (segment, bytes) = match salvage_part(directory, store, cover, part) {
+        LostOfPart { number: part.number, gone: part.entries, refused: Vec::new(), damage: Vec::new() };
+    let Salvaged { segment, bytes, unreadable, .. } = match salvage_part(directory, store, cover, part) {
         Ok(salvaged) => salvaged,
         Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
         Err(error) => {
-            lost(visitor, &mut gone, 0, None, (cover.first_seq, cover.last_seq), error.facts());
-            return Ok(damage);
+            if !error.is_corruption() && !error.is_not_found() {
+                lost.refused.push((0, u64::MAX));
+            }
+            lost.note(visitor, (0, None), (cover.first_seq, cover.last_seq), error.facts());
+            return Ok(lost.damage);
         }
     };
     let segment = Arc::new(segment);
-    gone = gone.saturating_sub(entries_of(&segment, &bytes, cover));
+    lost.gone = lost.gone.saturating_sub(entries_of(&segment, &bytes, cover));
     visitor.enter(&segment, FIRST_FRAME, last)?;
+    lost.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+    for (start, end, error) in unreadable {
+        let what = format!("{} bytes cannot be read: {error}", end - start);
+        lost.note(visitor, (start, Some(end)), (last + 1, last), what);
+    }
     let (mut frames, mut entries, mut bad, mut is_damaged) =
         (PartFrames::of(&segment, &bytes), 0, None, false);
     while let Some((at, frame)) = frames.step() {
@@ -311,7 +336,7 @@ pub(crate) fn visit_kept(
             let through = seq_before(&frame).min(cover.last_seq);
             is_damaged = true;
             let what = "a frame that does not validate".to_owned();
-            lost(visitor, &mut gone, bad, Some(at), (last + 1, through), what);
+            lost.note(visitor, (bad, Some(at)), (last + 1, through), what);
         }
         if !frame.header.is_system() {
             entries += 1;
@@ -322,7 +347,7 @@ pub(crate) fn visit_kept(
     let missing = (entries < part.entries && !is_damaged).then_some(part.bytes);
     if let Some(bad) = bad.or(missing) {
         let what = format!("{entries} of {} entries are there", part.entries);
-        lost(visitor, &mut gone, bad, None, (last + 1, cover.last_seq), what);
+        lost.note(visitor, (bad, None), (last + 1, cover.last_seq), what);
     }
-    Ok(damage)
+    Ok(lost.damage)
 }

@@ -309,13 +309,13 @@ impl Walk<'_> {
             .unwrap_or_default();
         // Indexes are made of what is durable.
         self.bound = self.bound.max(segment.position(self.indexed.end));
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
             let last = self.last_seq.unwrap_or(self.least_seq);
             self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.facts());
         }
-        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
         for (start, end, error) in unreadable {
             self.report.unreadable += end - start;
             let last = self.last_seq.unwrap_or(self.least_seq);
@@ -647,7 +647,9 @@ impl Walk<'_> {
     ) {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first_seq = last.saturating_add(1);
-        let unreadable = self.refused.iter().any(|(start, end)| (*start..*end).contains(&offset));
+        // A frame whose end cannot be read begins before the range that was refused.
+        let next = next_good.unwrap_or(u64::MAX);
+        let unreadable = self.refused.iter().any(|(start, end)| *start < next && offset < *end);
         let last_seq = through;
         let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
         self.visitor.lost(&damage);

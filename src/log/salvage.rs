@@ -80,23 +80,31 @@ pub(crate) fn header_for_the_rest(
     header_error.map(|_| segment.header)
 }
 
-/// As [`salvage`], for a part.
+/// As [`salvage`], for a part: of one whose header cannot be read the manifest says what it is.
 pub(crate) fn salvage_part(
     directory: &dyn Directory,
     store: StoreId,
     cover: &Cover,
     part: Part,
-) -> Result<(Segment, Vec<u8>)> {
-    let (file, found, created) = open_part_file(directory, store, part.number)?;
-    if found != *cover {
-        return Err(Error::corrupt("compare a part with the manifest")
-            .at(directory.path().join(file_name(part.number)))
-            .sides(format!("{cover:?}"), format!("{found:?}")));
-    }
-    let (bytes, _) = read_around_errors(&*file, part.bytes);
+) -> Result<Salvaged> {
+    let (file, created) = match open_part_file(directory, store, part.number) {
+        Ok((file, found, created)) if found == *cover => (file, created),
+        Ok((_, found, _)) => {
+            return Err(Error::corrupt("compare a part with the manifest")
+                .at(directory.path().join(file_name(part.number)))
+                .sides(format!("{cover:?}"), format!("{found:?}")));
+        }
+        Err(error) if error.kind() == ErrorKind::Io && !error.is_not_found() => {
+            let file = directory.open(&file_name(part.number), Access::Read).map_err(|_| error)?;
+            (file, 0)
+        }
+        Err(error) => return Err(error),
+    };
+    let (bytes, unreadable) = read_around_errors(&*file, part.bytes);
     let Part { number, salt, bytes: length, .. } = part;
     let header = SegmentHeader { number, salt, follows: cover.follows, bytes: length, created };
-    Ok((Segment { header, map: Arc::new(Map::of_bytes(&[])), file }, bytes))
+    let segment = Segment { header, map: Arc::new(Map::of_bytes(&[])), file };
+    Ok(Salvaged { segment, bytes, header_error: None, unreadable })
 }
 
 /// What the index of a segment says of it.

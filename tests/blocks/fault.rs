@@ -19,7 +19,9 @@ pub(crate) enum Trouble {
 pub(crate) struct Fault {
     pub(crate) sector: usize,
     pub(crate) trouble: Trouble,
-    /// It fails the first time only.
+    /// So many requests come before the first that fails.
+    pub(crate) spared: usize,
+    /// One fails, and no other.
     pub(crate) is_once: bool,
     /// How often it failed.
     pub(crate) hits: usize,
@@ -34,6 +36,10 @@ impl Fault {
             && begin < at + length
             && !(self.is_once && self.hits > 0);
         if !is_met {
+            return None;
+        }
+        if self.spared > 0 {
+            self.spared -= 1;
             return None;
         }
         self.hits += 1;

@@ -130,7 +130,7 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self, tally: &mut Tally) -> Result<(), String> {
-        self.begin(true);
+        self.begin();
         let place = self.device.place();
         let by_a_reader = self.read("reads")?;
         let lost = self.verify(tally)?;
@@ -141,7 +141,7 @@ impl Trial<'_> {
         }
         place.unmount().map_err(|error| error.to_string())?;
         // What was read meanwhile is not in the cache.
-        self.begin(true);
+        self.begin();
         let by_the_writer = self.read("reads as the writer")?;
         if hits == 0 {
             return Err("nobody has met it".to_owned());
@@ -153,14 +153,12 @@ impl Trial<'_> {
         self.judge()
     }
 
-    /// The disk as it was, or as it came to be.
-    fn begin(&self, is_new: bool) {
+    /// The disk as it was, but for the sector.
+    fn begin(&self) {
         let mut disk = self.device.disk();
-        if is_new {
-            disk.over.clear();
-        }
+        disk.over.clear();
         let sector = self.sector.on_disk;
-        disk.fault = Some(Fault { sector, trouble: Trouble::Unreadable, is_once: false, hits: 0 });
+        disk.fault = Some(Fault { sector, trouble: Trouble::Unreadable, spared: 0, is_once: false, hits: 0 });
         drop(disk);
         self.device.place().mount().unwrap();
     }
@@ -184,7 +182,9 @@ impl Trial<'_> {
                 failures += 1;
                 let (seq, error) = failed.split_once(' ').unwrap_or_default();
                 self.check_error(error)?;
-                if !touched.contains(&seq.parse().unwrap()) {
+                let seq = seq.parse().unwrap();
+                // Without its header a file is not opened by those who map it.
+                if !touched.contains(&seq) && !(self.sector.page() == 0 && self.is_of_the_file(seq)) {
                     return Err(format!("{role}: it stands elsewhere: {failed}"));
                 }
             }
@@ -231,12 +231,14 @@ impl Trial<'_> {
     /// A mapped page that cannot be read is a signal: where it stands, and where something is looked up in it.
     fn check_death(&self, seq: u64, touched: &BTreeSet<u64>) -> Result<(), String> {
         let is_log = [".seg", ".snap"].iter().any(|end| self.sector.file.ends_with(end));
-        let is_of_the_file =
-            self.sound.entries.iter().any(|entry| entry.seq == seq && entry.file == self.sector.file);
-        if touched.contains(&seq) || !is_log || is_of_the_file {
+        if touched.contains(&seq) || !is_log || self.is_of_the_file(seq) {
             return Ok(());
         }
         Err(format!("SIGBUS for {seq}, which stands elsewhere"))
+    }
+
+    fn is_of_the_file(&self, seq: u64) -> bool {
+        self.sound.entries.iter().any(|entry| entry.seq == seq && entry.file == self.sector.file)
     }
 
     /// It says exactly what cannot be read, and calls nothing damaged that is not.

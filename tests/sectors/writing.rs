@@ -1,10 +1,9 @@
 //! Sectors that cannot be written, while a store works; then the restart that does not cure it, and a cache that is dropped.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use crate::blocks::device::Device;
-use crate::blocks::disk::{Event, Layer};
+use crate::blocks::disk::{Event, Layer, SECTOR};
 use crate::blocks::fault::{Fault, Trouble};
 use crate::blocks::known::Known;
 
@@ -16,9 +15,10 @@ use super::tally::Tally;
 const BATCHES: u64 = 9;
 const BATCHES_BEFORE_COMPACTION: u64 = 6;
 
-/// A life behind which nobody has failed: the sectors that it writes to.
-pub(crate) fn written(device: &Device) -> Vec<Sector> {
+/// A life in which nothing fails: the sectors that it writes to, and how often.
+pub(crate) fn written(device: &Device) -> Vec<(Sector, usize)> {
     let mut all = BTreeSet::new();
+    let mut log = Vec::new();
     for batches in [BATCHES_BEFORE_COMPACTION, BATCHES] {
         begin(device, None);
         let place = device.place();
@@ -27,12 +27,43 @@ pub(crate) fn written(device: &Device) -> Vec<Sector> {
         assert!(child.ended == Ended::Well && child.first("failed").is_none(), "{:?}", child.said);
         assert_eq!(child.said.last().map(String::as_str), Some("through"));
         place.unmount().unwrap();
+        log = std::mem::take(&mut device.disk().log);
         // Nothing of it is in the cache.
         place.mount().unwrap();
         all.extend(sectors(device).unwrap());
         place.unmount().unwrap();
     }
-    all.into_iter().collect()
+    let times = |sector: &Sector| {
+        let is_in = |at: usize, length: usize| (at..at + length).contains(&(sector.on_disk * SECTOR));
+        let writes =
+            log.iter().filter(|event| matches!(event, Event::Write { at, bytes } if is_in(*at, bytes.len())));
+        writes.count()
+    };
+    all.into_iter().map(|sector| (times(&sector), sector)).map(|(times, sector)| (sector, times)).collect()
+}
+
+/// Which of the writes of a sector fails first, and whether those behind it do too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// The first one alone: a file is being made.
+    FirstOnce,
+    /// From one in the middle on.
+    MiddleOn,
+    /// The last one that there was in a life without a failure, alone.
+    LastOnce,
+}
+
+impl When {
+    pub(crate) const ALL: [Self; 3] = [Self::FirstOnce, Self::MiddleOn, Self::LastOnce];
+
+    /// How many writes are spared before.
+    const fn spared(self, times: usize) -> usize {
+        match self {
+            Self::FirstOnce => 0,
+            Self::MiddleOn => times / 2,
+            Self::LastOnce => times.saturating_sub(1),
+        }
+    }
 }
 
 /// The disk as it was made, and what it will refuse.
@@ -56,18 +87,22 @@ fn known(device: &Device) -> Known {
 
 pub(crate) fn try_each(
     device: &Device,
-    sectors: &[Sector],
+    sectors: &[(Sector, usize)],
     trouble: Trouble,
-    is_once: bool,
+    when: When,
     tally: &mut Tally,
 ) {
-    for sector in sectors {
+    for (sector, times) in sectors {
         if tally.is_enough() {
             return;
         }
-        let begun = Instant::now();
-        let shown = format!("{trouble:?}, once: {is_once}, {sector:?}");
-        let fault = Fault { sector: sector.on_disk, trouble, is_once, hits: 0 };
+        let (spared, is_once) = (when.spared(*times), when != When::MiddleOn);
+        if when == When::LastOnce && spared == 0 {
+            // It was tried.
+            continue;
+        }
+        let shown = format!("{trouble:?}, {when:?} of {times}, {sector:?}");
+        let fault = Fault { sector: sector.on_disk, trouble, spared, is_once, hits: 0 };
         begin(device, Some(fault));
         let place = device.place();
         place.mount().unwrap();
@@ -76,9 +111,6 @@ pub(crate) fn try_each(
         device.disk().fault = None;
         if let Err(what) = tried {
             tally.violation(format!("{}: {shown}: {what}", device.file_system.name()));
-        }
-        if begun.elapsed().as_secs() > 5 {
-            eprintln!("slow: {shown}");
         }
     }
 }
