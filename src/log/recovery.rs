@@ -26,7 +26,7 @@ use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge};
-use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
+use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, unreadable, whole_batch_from};
 use crate::log::segment::Segment;
 use crate::log::tail::{Source, Tail};
 
@@ -309,18 +309,12 @@ impl Walk<'_> {
             .unwrap_or_default();
         // Indexes are made of what is durable.
         self.bound = self.bound.max(segment.position(self.indexed.end));
-        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+        self.note_unreadable(number, unreadable);
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
             let last = self.last_seq.unwrap_or(self.least_seq);
             self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.facts());
-        }
-        for (start, end, error) in unreadable {
-            self.report.unreadable += end - start;
-            let last = self.last_seq.unwrap_or(self.least_seq);
-            let what = format!("{} bytes cannot be read: {error}", end - start);
-            self.damaged((number, start, start), Some(end), last, what);
         }
         if sealed_here || limit == Some(from) {
             self.sealed = sealed_here;
@@ -331,6 +325,17 @@ impl Walk<'_> {
         self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
         self.written = bytes.len();
         self.walk_frames(&segment, &mut Tail::of(bytes), from, limit, later)
+    }
+
+    /// What the device refused of a segment.
+    fn note_unreadable(&mut self, number: u32, unreadable: Vec<(u64, u64, io::Error)>) {
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+        for (start, end, error) in unreadable {
+            self.report.unreadable += end - start;
+            let last = self.last_seq.unwrap_or(self.least_seq);
+            let what = format!("{} bytes cannot be read: {error}", end - start);
+            self.damaged((number, start, start), Some(end), last, what);
+        }
     }
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
@@ -607,6 +612,12 @@ impl Walk<'_> {
         let Behind { cut, frames, .. } = self.behind(later);
         self.report.cut += cut;
         self.report.valid_after_hole += frames;
+        if self.purpose == Purpose::Salvage {
+            // It may be more of the log.
+            later
+                .iter()
+                .for_each(|number| self.note_unreadable(*number, unreadable(self.directory, *number)));
+        }
     }
 
     /// Looks at the segments behind the one in which the log ends, once.

@@ -117,7 +117,8 @@ fn list(view: &View) {
     for entry in view.range(..) {
         let entry = entry.unwrap();
         let (seq, place, more) = (entry.seq(), entry.position(), u8::from(entry.has_more()));
-        say(format!("entry {seq} {} {} {} {more}", place.segment(), place.offset(), entry.frame_bytes()));
+        let (segment, offset, bytes) = (place.segment(), place.offset(), entry.frame_bytes());
+        say(format!("entry {seq} {segment} {offset} {bytes} {more} {}", entry.time()));
     }
 }
 

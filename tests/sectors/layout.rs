@@ -36,6 +36,10 @@ pub(crate) fn sectors(device: &Device) -> std::io::Result<BTreeSet<Sector>> {
     for entry in std::fs::read_dir(device.place().store())? {
         let path = entry?.path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with(".tmp") {
+            // What a crash left half made nobody reads.
+            continue;
+        }
         // Past the cache: so the disk is asked each time, and the second time for nothing else.
         let file = File::options().read(true).custom_flags(libc::O_DIRECT).open(&path)?;
         let length = usize::try_from(file.metadata()?.len()).unwrap();

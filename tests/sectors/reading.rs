@@ -18,6 +18,7 @@ struct Entry {
     seq: u64,
     file: String,
     batch: std::ops::Range<usize>,
+    time: u64,
 }
 
 /// A store that nothing is wrong with, on a disk that is not mounted.
@@ -77,6 +78,26 @@ impl Sound {
         self.entries.iter().filter(is_touched).map(|entry| entry.seq).collect()
     }
 
+    /// What may go with it where whole batches are saved.
+    fn lost_with(&self, sector: &Sector) -> BTreeSet<u64> {
+        let mut lost = self.touched(sector);
+        let index = sector.file.replace(".seg", ".idx");
+        if sector.page() == 0 && sector.file.ends_with(".seg") && !self.files.contains_key(&index) {
+            // Nobody else says which segment it is.
+            lost.extend(self.entries.iter().filter(|it| it.file == sector.file).map(|it| it.seq));
+        }
+        // The batch behind may be the rest of one that is lost, if it is of the same instant.
+        let times: BTreeSet<u64> =
+            self.entries.iter().filter(|it| lost.contains(&it.seq)).map(|it| it.time).collect();
+        let behind =
+            self.entries.iter().find(|it| it.file == sector.file && it.batch.start >= sector.page() + PAGE);
+        if let Some(behind) = behind.filter(|behind| times.contains(&behind.time)) {
+            let is_of_it = |it: &&Entry| it.file == behind.file && it.batch == behind.batch;
+            lost.extend(self.entries.iter().filter(is_of_it).map(|it| it.seq));
+        }
+        lost
+    }
+
     fn seqs(&self) -> BTreeSet<u64> {
         self.entries.iter().map(|entry| entry.seq).collect()
     }
@@ -87,14 +108,14 @@ fn entries(listed: &Child) -> Vec<Entry> {
     let mut open = 0;
     for line in listed.all("entry") {
         let numbers: Vec<u64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [seq, segment, offset, bytes, more] = numbers[..] else { panic!("no entry: {line}") };
+        let [seq, segment, offset, bytes, more, time] = numbers[..] else { panic!("no entry: {line}") };
         let file = match segment.checked_sub(1 << 31) {
             Some(part) => format!("{part:010}.snap"),
             None => format!("{segment:010}.seg"),
         };
         let start = usize::try_from(offset).unwrap();
         let batch = start..start + usize::try_from(bytes).unwrap();
-        entries.push(Entry { seq, file, batch });
+        entries.push(Entry { seq, file, batch, time });
         let here = &mut entries[open..];
         if more == 0 {
             let whole = here[0].batch.start..here[here.len() - 1].batch.end;
@@ -230,11 +251,14 @@ impl Trial<'_> {
 
     /// A mapped page that cannot be read is a signal: where it stands, and where something is looked up in it.
     fn check_death(&self, seq: u64, touched: &BTreeSet<u64>) -> Result<(), String> {
-        let is_log = [".seg", ".snap"].iter().any(|end| self.sector.file.ends_with(end));
-        if touched.contains(&seq) || !is_log || self.is_of_the_file(seq) {
+        if touched.contains(&seq) || !self.is_of_the_log() || self.is_of_the_file(seq) {
             return Ok(());
         }
         Err(format!("SIGBUS for {seq}, which stands elsewhere"))
+    }
+
+    fn is_of_the_log(&self) -> bool {
+        [".seg", ".snap"].iter().any(|end| self.sector.file.ends_with(end))
     }
 
     fn is_of_the_file(&self, seq: u64) -> bool {
@@ -259,11 +283,13 @@ impl Trial<'_> {
             let words: Vec<&str> = finding.splitn(6, ' ').collect();
             let [severity, file, offset, first, last, _] = words[..] else { panic!("{finding}") };
             let number = |text: &str| text.parse::<u64>().unwrap();
-            let is_here = file == self.sector.file
-                && (usize::try_from(number(offset)).unwrap() == self.sector.page()
-                    || !file.ends_with(".seg"));
+            let offset = usize::try_from(number(offset)).unwrap();
+            let is_page = offset == self.sector.page() || !self.is_of_the_log();
             match severity {
-                "Unread" if is_here => is_named = true,
+                // A frame may begin before it.
+                "Unread" if file == self.sector.file && offset < self.sector.page() + PAGE => {
+                    is_named |= is_page
+                }
                 "Note" => {}
                 _ => return Err(format!("verify says {finding}")),
             }
@@ -299,7 +325,7 @@ impl Trial<'_> {
             .map(|(first, last)| (first.parse().unwrap(), last.parse().unwrap()))
             .collect();
         let missing: BTreeSet<u64> = self.sound.seqs().difference(&read).copied().collect();
-        let touched = self.sound.touched(self.sector);
+        let touched = self.sound.lost_with(self.sector);
         if !missing.is_subset(&touched) {
             return Err(format!("repair did not save {missing:?}, and {touched:?} cannot be read"));
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 use crate::blocks::device::FileSystem;
 
 /// Behind so many there is no need of more.
-pub(crate) const VIOLATIONS: usize = 5;
+pub(crate) const VIOLATIONS: usize = 12;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
