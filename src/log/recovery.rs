@@ -25,7 +25,7 @@ use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
-use crate::log::rules::{Facts, Verdict, judge};
+use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
 use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, unreadable, whole_batch_from};
 use crate::log::segment::Segment;
 use crate::log::tail::{Source, Tail};
@@ -247,6 +247,7 @@ impl Walk<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.refused.clear();
         let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
         let followed_here = limit == Some(from);
         if sealed_here || followed_here || limit.is_none() && self.nothing_follows(&segment, from)? {
@@ -421,7 +422,9 @@ impl Walk<'_> {
                 Step::Stopped(verdict, what) => (verdict, what),
             };
             let start = batch.start.unwrap_or(at);
-            if let Verdict::EndOfLog { .. } = verdict {
+            // What the device refuses of the rest may be more of the log.
+            let is_known = self.refused.iter().all(|(_, end)| *end <= at);
+            if matches!(verdict, Verdict::EndOfLog { .. }) && is_known {
                 self.note_end(segment, bytes, start, later);
                 return Ok(false);
             }
@@ -690,17 +693,5 @@ impl Walk<'_> {
             .next_good_at(next)
             .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
         if through > last { error.lost(last + 1..=through) } else { error }
-    }
-}
-
-fn what_is_wrong(facts: Facts) -> &'static str {
-    match facts {
-        Facts { empty: true, .. } => "zeros where a frame should be",
-        Facts { fits: false, .. } => "a frame longer than its segment",
-        Facts { head_crc: false, .. } => "a frame's header does not match its checksum",
-        Facts { body_crc: false, .. } => "a frame's content does not match its checksum",
-        Facts { life: false, .. } => "a frame of another life",
-        Facts { seq: false, .. } => "a frame out of order",
-        _ => "a frame that does not belong here",
     }
 }

@@ -154,8 +154,8 @@ impl Trial<'_> {
         self.begin();
         let place = self.device.place();
         let by_a_reader = self.read("reads")?;
-        let lost = self.verify(tally)?;
-        self.repair(&lost)?;
+        let (lost, said) = self.verify(tally)?;
+        self.repair(&lost).map_err(|what| format!("{what}; verify says {said:?}"))?;
         let hits = self.device.disk().fault.take().map_or(0, |fault| fault.hits);
         if files(&place.store()) != self.sound.files {
             return Err("who only reads has changed a file".to_owned());
@@ -266,7 +266,7 @@ impl Trial<'_> {
     }
 
     /// It says exactly what cannot be read, and calls nothing damaged that is not.
-    fn verify(&self, tally: &mut Tally) -> Result<Vec<(u64, u64)>, String> {
+    fn verify(&self, tally: &mut Tally) -> Result<(Vec<(u64, u64)>, Vec<String>), String> {
         let child = Child::run("verifies", &self.device.place(), "");
         if child.ended != Ended::Well {
             return Err(format!("verify ended by {:?}", child.ended));
@@ -274,7 +274,7 @@ impl Trial<'_> {
         if let Some(error) = child.first("unverified") {
             self.check_error(error)?;
             tally.count("verify: an error");
-            return Ok(Vec::new());
+            return Ok((Vec::new(), child.said));
         }
         let verdict = child.first("verdict").unwrap_or_default();
         let mut lost = Vec::new();
@@ -301,7 +301,7 @@ impl Trial<'_> {
             return Err(format!("verify says {verdict}: {:?}", child.said));
         }
         tally.count("verify: incomplete");
-        Ok(lost)
+        Ok((lost, child.said))
     }
 
     /// What can be had is had, and the rest is named.
