@@ -289,7 +289,7 @@ impl Worker {
                 self.try_again("checkpoint", |_, _| watcher.checkpoint())?;
                 self.marks.mark(&format!("at {at}"));
             }
-            if count % 7 == 0 {
+            if count % 12 == 0 {
                 let thorough = CompactOptions::new().keep_tombstones_for(Duration::ZERO).thorough(true);
                 self.try_again("compact", |journal, _| journal.compact(&thorough))?;
             }

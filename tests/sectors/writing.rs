@@ -11,9 +11,9 @@ use super::child::{Child, Ended};
 use super::layout::{Sector, sectors};
 use super::tally::Tally;
 
-/// It compacts behind the seventh round of batches.
-const BATCHES: u64 = 9;
-const BATCHES_BEFORE_COMPACTION: u64 = 6;
+/// Rounds of batches; it compacts behind each twelfth.
+const BATCHES: u64 = 36;
+const BATCHES_BEFORE_COMPACTION: u64 = 23;
 
 /// A life in which nothing fails: the sectors that it writes to, and how often.
 pub(crate) fn written(device: &Device) -> Vec<(Sector, usize)> {
