@@ -357,8 +357,9 @@ impl Trial<'_> {
         let place = self.device.place();
         place.mount().map_err(|error| error.to_string())?;
         let there = files(&place.store());
+        // A close takes a spare back, in which there is nothing.
         let is_kept =
-            |name: &&String| [".seg", ".snap"].iter().any(|end| name.ends_with(end)) || *name == "MANIFEST";
+            |name: &&String| *name == "MANIFEST" || self.sound.entries.iter().any(|it| it.file == **name);
         if let Some(gone) = self.sound.files.keys().filter(is_kept).find(|name| !there.contains_key(*name)) {
             return Err(format!("{gone} was deleted"));
         }
