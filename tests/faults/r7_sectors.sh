@@ -22,5 +22,12 @@ fi
 ESKER_SECTORS_STEP=$(at_level 7 1) try cargo test --release --test bad_sectors -- --nocapture --test-threads=1
 # The first file system is enough, and what another test is to catch of them is left to it.
 export ESKER_SECTORS=${file_systems%%,*} ESKER_SECTORS_STEP=7 PLANTED_TESTS="--test bad_sectors" JOBS=1
+# What notices is killed with its file systems mounted: they are taken down where they were put up.
+TMPDIR=$(mktemp -d)
+export TMPDIR
 plant_these tests/faults/planted/{retry-of-a-failed-sync,a-sector-that-cannot-be-read-ends-the-log,a-frame-whose-end-cannot-be-read-is-damaged}.patch
+{ findmnt -rn -o TARGET | grep "^$TMPDIR/.*/mounted\$" || true; } | xargs -r umount -l
+{ losetup -n -l -O NAME,BACK-FILE | grep "$TMPDIR/" || true; } | cut -d ' ' -f 1 | xargs -r losetup -d
+{ findmnt -rn -o TARGET | grep "^$TMPDIR/" || true; } | xargs -r umount -l
+rm -rf "$TMPDIR"
 summary

@@ -152,6 +152,12 @@ pub(crate) fn try_each(device: &Device, sound: &Sound, sectors: &[Sector], tally
     }
 }
 
+/// What `verify` says is lost, and all that it says.
+struct Verified {
+    lost: Vec<(u64, u64)>,
+    said: Vec<String>,
+}
+
 struct Trial<'a> {
     device: &'a Device,
     sound: &'a Sound,
@@ -163,7 +169,7 @@ impl Trial<'_> {
         self.begin();
         let place = self.device.place();
         let by_a_reader = self.read("reads")?;
-        let (lost, said) = self.verify(tally)?;
+        let Verified { lost, said } = self.verify(tally)?;
         self.repair(&lost).map_err(|what| format!("{what}; verify says {said:?}"))?;
         let hits = self.device.disk().fault.take().map_or(0, |fault| fault.hits);
         if files(&place.store()) != self.sound.files {
@@ -214,7 +220,7 @@ impl Trial<'_> {
                 self.check_error(error)?;
                 let seq = seq.parse().unwrap();
                 // Without its header a file is not opened by those who map it.
-                if !touched.contains(&seq) && !(self.sector.page() == 0 && self.is_of_the_file(seq)) {
+                if !(touched.contains(&seq) || self.sector.page() == 0 && self.is_of_the_file(seq)) {
                     return Err(format!("{role}: it stands elsewhere: {failed}"));
                 }
             }
@@ -275,7 +281,7 @@ impl Trial<'_> {
     }
 
     /// It says exactly what cannot be read, and calls nothing damaged that is not.
-    fn verify(&self, tally: &mut Tally) -> Result<(Vec<(u64, u64)>, Vec<String>), String> {
+    fn verify(&self, tally: &mut Tally) -> Result<Verified, String> {
         let child = Child::run("verifies", &self.device.place(), "");
         if child.ended != Ended::Well {
             return Err(format!("verify ended by {:?}", child.ended));
@@ -283,7 +289,7 @@ impl Trial<'_> {
         if let Some(error) = child.first("unverified") {
             self.check_error(error)?;
             tally.count("verify: an error");
-            return Ok((Vec::new(), child.said));
+            return Ok(Verified { lost: Vec::new(), said: child.said });
         }
         let verdict = child.first("verdict").unwrap_or_default();
         let mut lost = Vec::new();
@@ -310,7 +316,7 @@ impl Trial<'_> {
             return Err(format!("verify says {verdict}: {:?}", child.said));
         }
         tally.count("verify: incomplete");
-        Ok((lost, child.said))
+        Ok(Verified { lost, said: child.said })
     }
 
     /// What can be had is had, and the rest is named.
