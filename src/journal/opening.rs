@@ -146,8 +146,9 @@ fn start(
         lost: 0,
         preamble_at,
     };
-    lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered)
-        .map_err(|e| Error::io("announce the opening in LOCK", e).at(directory.path()))?;
+    lock.announce(manifest.store, life, end.position, manifest.compacted.parts_numbered).map_err(|e| {
+        Error::io("announce the opening", e).at(directory.path().join(lock_format::FILE_NAME))
+    })?;
     let parts_numbered = manifest.compacted.parts_numbered;
     let left = left_by_compaction(&*directory, &manifest, &chain.left);
     let core =

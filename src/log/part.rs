@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 use crate::disk::{Access, Directory, File, temporary_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Cover, Part};
-use crate::format::frame::{Frame, FrameFields, FrameHeader, Lengths, PADDING, body_crc};
+use crate::format::frame::{Frame, FrameFields, FrameHeader, Lengths, PADDING, body_crc, flag};
 use crate::format::header::HEADER_BYTES;
 use crate::format::index::Keyed;
 use crate::format::part::{Answer, GENERATIONS_AT_ONCE, header_of, read_header};
@@ -18,7 +18,7 @@ use crate::id::{KINDS_MAX, Life, Position, StoreId};
 use crate::log::behind::seq_before;
 use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
-use crate::log::salvage::salvage_part;
+use crate::log::salvage::{Salvaged, salvage_part};
 use crate::log::segment::Segment;
 
 /// Opens the file of a part and says what its header does. It must be the part that the manifest means.
@@ -265,6 +265,67 @@ fn entries_of(segment: &Segment, bytes: &[u8], cover: &Cover) -> u64 {
     entries
 }
 
+/// What is lost of a part.
+struct LostOfPart {
+    number: u32,
+    /// So many entries; what the manifest says of the part, until its frames have been met.
+    gone: u64,
+    /// The ranges that the device refused.
+    refused: Vec<(u64, u64)>,
+    damage: Vec<Damage>,
+}
+
+impl LostOfPart {
+    /// A copy of the part, as far as it can be had; `None`: all of it is lost.
+    fn salvage(
+        &mut self,
+        directory: &dyn Directory,
+        store: StoreId,
+        cover: &Cover,
+        part: Part,
+        visitor: &mut dyn Visitor,
+    ) -> Result<Option<(Arc<Segment>, Vec<u8>)>> {
+        let Salvaged { segment, bytes, unreadable, .. } = match salvage_part(directory, store, cover, part) {
+            Ok(salvaged) => salvaged,
+            Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+            Err(error) => {
+                if !error.is_corruption() && !error.is_not_found() {
+                    self.refused.push((0, u64::MAX));
+                }
+                self.note(visitor, (0, None), (cover.first_seq, cover.last_seq), error.facts());
+                return Ok(None);
+            }
+        };
+        let (segment, last) = (Arc::new(segment), cover.first_seq - 1);
+        self.gone = self.gone.saturating_sub(entries_of(&segment, &bytes, cover));
+        visitor.enter(&segment, FIRST_FRAME, last)?;
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+        for (start, end, error) in unreadable {
+            let what = format!("{} bytes cannot be read: {error}", end - start);
+            self.note(visitor, (start, Some(end)), (last + 1, last), what);
+        }
+        Ok(Some((segment, bytes)))
+    }
+
+    fn note(
+        &mut self,
+        visitor: &mut dyn Visitor,
+        (offset, next_good): (u64, Option<u64>),
+        (first_seq, last_seq): (u64, u64),
+        what: String,
+    ) {
+        let end = next_good.unwrap_or(u64::MAX);
+        let unreadable = self.refused.iter().any(|(from, to)| *from < end && offset < *to);
+        let (segment, lost_from) = (self.number, offset);
+        let found = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
+        // Of several places in one part each is given what it has numbers for: together they come to what is gone.
+        let entries = (last_seq + 1).saturating_sub(first_seq).min(self.gone);
+        self.gone -= entries;
+        visitor.lost_of_part(&found, entries);
+        self.damage.push(found);
+    }
+}
+
 /// Shows what was kept of a stretch of the log, around damage, which is answered and shown too. From copies.
 pub(crate) fn visit_kept(
     directory: &dyn Directory,
@@ -273,56 +334,54 @@ pub(crate) fn visit_kept(
     visitor: &mut dyn Visitor,
 ) -> Result<Vec<Damage>> {
     let Some(part) = cover.part else { return Ok(Vec::new()) };
-    let (mut damage, mut last) = (Vec::new(), cover.first_seq - 1);
-    // What the manifest says of the part, until its frames have been met.
-    let mut gone = part.entries;
+    let mut last = cover.first_seq - 1;
     let mut lost =
-        |visitor: &mut dyn Visitor, gone: &mut u64, offset: u64, next_good, seqs: (u64, u64), what| {
-            let (first_seq, last_seq) = seqs;
-            let segment = part.number;
-            let (lost_from, unreadable) = (offset, false);
-            let found =
-                Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
-            // Of several places in one part each is given what it has numbers for: together they come to what is gone.
-            let entries = (last_seq + 1).saturating_sub(first_seq).min(*gone);
-            *gone -= entries;
-            visitor.lost_of_part(&found, entries);
-            damage.push(found);
-        };
-    let (segment, bytes) = match salvage_part(directory, store, cover, part) {
-        Ok(salvaged) => salvaged,
-        Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
-        Err(error) => {
-            lost(visitor, &mut gone, 0, None, (cover.first_seq, cover.last_seq), error.facts());
-            return Ok(damage);
-        }
+        LostOfPart { number: part.number, gone: part.entries, refused: Vec::new(), damage: Vec::new() };
+    let Some((segment, bytes)) = lost.salvage(directory, store, cover, part, visitor)? else {
+        return Ok(lost.damage);
     };
-    let segment = Arc::new(segment);
-    gone = gone.saturating_sub(entries_of(&segment, &bytes, cover));
-    visitor.enter(&segment, FIRST_FRAME, last)?;
     let (mut frames, mut entries, mut bad, mut is_damaged) =
         (PartFrames::of(&segment, &bytes), 0, None, false);
+    // The frames of a batch whose end has not come yet, and the last Seq before them.
+    let (mut batch, mut before): (Vec<(u64, Frame<'_>)>, u64) = (Vec::new(), last);
     while let Some((at, frame)) = frames.step() {
         let Some(frame) = frame.filter(|frame| is_kept(frame, last, cover)) else {
             bad = bad.or(Some(at));
             continue;
         };
         if let Some(bad) = bad.take() {
+            // A batch is whole, or lost.
+            lost.gone += entries_in(&batch);
+            batch.clear();
             let through = seq_before(&frame).min(cover.last_seq);
             is_damaged = true;
             let what = "a frame that does not validate".to_owned();
-            lost(visitor, &mut gone, bad, Some(at), (last + 1, through), what);
+            lost.note(visitor, (bad, Some(at)), (before + 1, through), what);
         }
         if !frame.header.is_system() {
-            entries += 1;
             last = frame.header.seq.get();
         }
-        visitor.frame(segment.position(at), &frame)?;
+        batch.push((at, frame));
+        if !frame.header.has(flag::MORE) {
+            entries += entries_in(&batch);
+            batch.drain(..).try_for_each(|(at, frame)| visitor.frame(segment.position(at), &frame))?;
+            before = last;
+        }
     }
+    if bad.is_none() {
+        entries += entries_in(&batch);
+        batch.drain(..).try_for_each(|(at, frame)| visitor.frame(segment.position(at), &frame))?;
+        before = last;
+    }
+    lost.gone += entries_in(&batch);
     let missing = (entries < part.entries && !is_damaged).then_some(part.bytes);
     if let Some(bad) = bad.or(missing) {
         let what = format!("{entries} of {} entries are there", part.entries);
-        lost(visitor, &mut gone, bad, None, (last + 1, cover.last_seq), what);
+        lost.note(visitor, (bad, None), (before + 1, cover.last_seq), what);
     }
-    Ok(damage)
+    Ok(lost.damage)
+}
+
+fn entries_in(batch: &[(u64, Frame<'_>)]) -> u64 {
+    batch.iter().filter(|(_, frame)| !frame.header.is_system()).count() as u64
 }

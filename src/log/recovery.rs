@@ -25,8 +25,8 @@ use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
-use crate::log::rules::{Facts, Verdict, judge};
-use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, whole_batch_from};
+use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
+use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, unreadable, whole_batch_from};
 use crate::log::segment::Segment;
 use crate::log::tail::{Source, Tail};
 
@@ -247,6 +247,7 @@ impl Walk<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.refused.clear();
         let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
         let followed_here = limit == Some(from);
         if sealed_here || followed_here || limit.is_none() && self.nothing_follows(&segment, from)? {
@@ -309,18 +310,12 @@ impl Walk<'_> {
             .unwrap_or_default();
         // Indexes are made of what is durable.
         self.bound = self.bound.max(segment.position(self.indexed.end));
+        self.note_unreadable(number, unreadable);
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
             self.life = None;
             let last = self.last_seq.unwrap_or(self.least_seq);
             self.damaged((number, 0, 0), Some(FIRST_FRAME), last, error.facts());
-        }
-        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
-        for (start, end, error) in unreadable {
-            self.report.unreadable += end - start;
-            let last = self.last_seq.unwrap_or(self.least_seq);
-            let what = format!("{} bytes cannot be read: {error}", end - start);
-            self.damaged((number, start, start), Some(end), last, what);
         }
         if sealed_here || limit == Some(from) {
             self.sealed = sealed_here;
@@ -331,6 +326,17 @@ impl Walk<'_> {
         self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
         self.written = bytes.len();
         self.walk_frames(&segment, &mut Tail::of(bytes), from, limit, later)
+    }
+
+    /// What the device refused of a segment.
+    fn note_unreadable(&mut self, number: u32, unreadable: Vec<(u64, u64, io::Error)>) {
+        self.refused = unreadable.iter().map(|(start, end, _)| (*start, *end)).collect();
+        for (start, end, error) in unreadable {
+            self.report.unreadable += end - start;
+            let last = self.last_seq.unwrap_or(self.least_seq);
+            let what = format!("{} bytes cannot be read: {error}", end - start);
+            self.damaged((number, start, start), Some(end), last, what);
+        }
     }
 
     /// Nothing of a segment can be had; those behind it say how much was in it.
@@ -416,7 +422,9 @@ impl Walk<'_> {
                 Step::Stopped(verdict, what) => (verdict, what),
             };
             let start = batch.start.unwrap_or(at);
-            if let Verdict::EndOfLog { .. } = verdict {
+            // What the device refuses of the rest may be more of the log.
+            let is_known = self.refused.iter().all(|(_, end)| *end <= at);
+            if matches!(verdict, Verdict::EndOfLog { .. }) && is_known {
                 self.note_end(segment, bytes, start, later);
                 return Ok(false);
             }
@@ -607,6 +615,12 @@ impl Walk<'_> {
         let Behind { cut, frames, .. } = self.behind(later);
         self.report.cut += cut;
         self.report.valid_after_hole += frames;
+        if self.purpose == Purpose::Salvage {
+            // It may be more of the log.
+            later
+                .iter()
+                .for_each(|number| self.note_unreadable(*number, unreadable(self.directory, *number)));
+        }
     }
 
     /// Looks at the segments behind the one in which the log ends, once.
@@ -647,7 +661,9 @@ impl Walk<'_> {
     ) {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first_seq = last.saturating_add(1);
-        let unreadable = self.refused.iter().any(|(start, end)| (*start..*end).contains(&offset));
+        // A frame whose end cannot be read begins before the range that was refused.
+        let next = next_good.unwrap_or(u64::MAX);
+        let unreadable = self.refused.iter().any(|(start, end)| *start < next && offset < *end);
         let last_seq = through;
         let damage = Damage { segment, offset, lost_from, next_good, first_seq, last_seq, what, unreadable };
         self.visitor.lost(&damage);
@@ -677,17 +693,5 @@ impl Walk<'_> {
             .next_good_at(next)
             .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
         if through > last { error.lost(last + 1..=through) } else { error }
-    }
-}
-
-fn what_is_wrong(facts: Facts) -> &'static str {
-    match facts {
-        Facts { empty: true, .. } => "zeros where a frame should be",
-        Facts { fits: false, .. } => "a frame longer than its segment",
-        Facts { head_crc: false, .. } => "a frame's header does not match its checksum",
-        Facts { body_crc: false, .. } => "a frame's content does not match its checksum",
-        Facts { life: false, .. } => "a frame of another life",
-        Facts { seq: false, .. } => "a frame out of order",
-        _ => "a frame that does not belong here",
     }
 }

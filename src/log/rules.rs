@@ -55,6 +55,19 @@ pub(crate) fn judge(facts: Facts) -> Verdict {
     }
 }
 
+/// The same in words.
+pub(crate) fn what_is_wrong(facts: Facts) -> &'static str {
+    match facts {
+        Facts { empty: true, .. } => "zeros where a frame should be",
+        Facts { fits: false, .. } => "a frame longer than its segment",
+        Facts { head_crc: false, .. } => "a frame's header does not match its checksum",
+        Facts { body_crc: false, .. } => "a frame's content does not match its checksum",
+        Facts { life: false, .. } => "a frame of another life",
+        Facts { seq: false, .. } => "a frame out of order",
+        _ => "a frame that does not belong here",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::map::Map;
-use crate::disk::{Access, Directory, File};
+use crate::disk::{Access, DIRECT_ALIGN, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::{Cover, Part};
 use crate::format::extension::idempotency_key;
@@ -66,7 +66,13 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
             return Ok(Salvaged { segment, bytes, header_error: Some(error), unreadable });
         }
     }
-    Err(error)
+    match unreadable.into_iter().next() {
+        // What stands there nobody knows.
+        Some((0, _, refused)) => {
+            Err(Error::io("read the header of a segment file", refused).at(path()).place(number, 0))
+        }
+        _ => Err(error),
+    }
 }
 
 /// The header of a segment of which the header, or the length, is not as it was, for what validates of its frames; `None`:
@@ -80,23 +86,31 @@ pub(crate) fn header_for_the_rest(
     header_error.map(|_| segment.header)
 }
 
-/// As [`salvage`], for a part.
+/// As [`salvage`], for a part: of one whose header cannot be read the manifest says what it is.
 pub(crate) fn salvage_part(
     directory: &dyn Directory,
     store: StoreId,
     cover: &Cover,
     part: Part,
-) -> Result<(Segment, Vec<u8>)> {
-    let (file, found, created) = open_part_file(directory, store, part.number)?;
-    if found != *cover {
-        return Err(Error::corrupt("compare a part with the manifest")
-            .at(directory.path().join(file_name(part.number)))
-            .sides(format!("{cover:?}"), format!("{found:?}")));
-    }
-    let (bytes, _) = read_around_errors(&*file, part.bytes);
+) -> Result<Salvaged> {
+    let (file, created) = match open_part_file(directory, store, part.number) {
+        Ok((file, found, created)) if found == *cover => (file, created),
+        Ok((_, found, _)) => {
+            return Err(Error::corrupt("compare a part with the manifest")
+                .at(directory.path().join(file_name(part.number)))
+                .sides(format!("{cover:?}"), format!("{found:?}")));
+        }
+        Err(error) if error.kind() == ErrorKind::Io && !error.is_not_found() => {
+            let file = directory.open(&file_name(part.number), Access::Read).map_err(|_| error)?;
+            (file, 0)
+        }
+        Err(error) => return Err(error),
+    };
+    let (bytes, unreadable) = read_around_errors(&*file, part.bytes);
     let Part { number, salt, bytes: length, .. } = part;
     let header = SegmentHeader { number, salt, follows: cover.follows, bytes: length, created };
-    Ok((Segment { header, map: Arc::new(Map::of_bytes(&[])), file }, bytes))
+    let segment = Segment { header, map: Arc::new(Map::of_bytes(&[])), file };
+    Ok(Salvaged { segment, bytes, header_error: None, unreadable })
 }
 
 /// What the index of a segment says of it.
@@ -118,16 +132,36 @@ pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32)
     Some(Indexed { salt, end: layout.end, last_seq })
 }
 
-/// The whole file, page by page where it cannot be read at once.
+/// The ranges of a segment's file that the device refuses.
+pub(crate) fn unreadable(directory: &dyn Directory, number: u32) -> Vec<(u64, u64, io::Error)> {
+    let file = directory.open(&file_name(number), Access::Read);
+    let file = file.and_then(|file| Ok((file.len()?, file)));
+    file.map_or_else(
+        |_| Vec::new(),
+        |(length, file)| read_around_errors(&*file, length.min(FILE_BYTES_MAX)).1,
+    )
+}
+
+/// The whole file, page by page where it cannot be read at once. The kernel's cache takes many pages for one, and refuses
+/// all of them where the device refuses one: so what it does not give is asked for past it, too.
 pub(crate) fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<(u64, u64, io::Error)>) {
-    const PAGE: usize = 4096;
+    const PAGE: usize = DIRECT_ALIGN;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut unreadable: Vec<(u64, u64, io::Error)> = Vec::new();
     if file.read_at(&mut bytes, 0).is_ok() {
         return (bytes, unreadable);
     }
+    let mut memory = vec![0; 2 * PAGE];
+    let start = memory.as_ptr().align_offset(PAGE).min(PAGE);
     for (page, at) in bytes.chunks_mut(PAGE).zip((0..).step_by(PAGE)) {
         let Err(error) = file.read_at(page, at) else { continue };
+        let alone = memory.get_mut(start..start + PAGE).filter(|_| page.len() == PAGE);
+        if let Some(alone) = alone
+            && file.read_uncached(alone, at).is_ok()
+        {
+            page.copy_from_slice(alone);
+            continue;
+        }
         page.fill(0);
         let end = at + page.len() as u64;
         match unreadable.last_mut() {

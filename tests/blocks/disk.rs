@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 
+use rustix::io::Errno;
+
+use super::fault::Fault;
+
 /// What a disk writes as a whole or not at all.
 pub(crate) const SECTOR: usize = 512;
 const PAGE: usize = 4096;
@@ -28,11 +32,14 @@ pub(crate) struct Disk {
     pub(crate) over: Layer,
     pub(crate) log: Vec<Event>,
     pub(crate) is_recorded: bool,
+    pub(crate) fault: Option<Fault>,
+    /// Where it was read, and how much, if somebody wants to know.
+    pub(crate) reads: Option<Vec<(usize, usize)>>,
 }
 
 impl Disk {
     pub(crate) fn new(base: Vec<u8>) -> Self {
-        Self { base, over: Layer::new(), log: Vec::new(), is_recorded: true }
+        Self { base, over: Layer::new(), log: Vec::new(), is_recorded: true, fault: None, reads: None }
     }
 
     pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
@@ -54,6 +61,33 @@ impl Disk {
         if self.is_recorded {
             self.log.push(Event::Write { at, bytes: bytes.to_vec() });
         }
+    }
+
+    /// A request to read, which may fail.
+    pub(crate) fn asked(&mut self, at: usize, out: &mut [u8]) -> Result<(), Errno> {
+        if let Some(reads) = &mut self.reads {
+            reads.push((at, out.len()));
+        }
+        match self.fault.as_mut().and_then(|fault| fault.meets(false, at, out.len())) {
+            Some((error, _)) => Err(error),
+            None => {
+                self.read(at, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// A request to write, which may fail: then what comes before the sector that fails is there, and the rest is not.
+    pub(crate) fn told(&mut self, at: usize, bytes: &[u8]) -> Result<(), Errno> {
+        let Some((error, written)) = self.fault.as_mut().and_then(|fault| fault.meets(true, at, bytes.len()))
+        else {
+            self.write(at, bytes);
+            return Ok(());
+        };
+        if written > 0 {
+            self.write(at, &bytes[..written]);
+        }
+        Err(error)
     }
 
     pub(crate) fn flush(&mut self) {

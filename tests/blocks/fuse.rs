@@ -134,10 +134,10 @@ fn answer(request: &Request<'_>, disk: &Mutex<Disk>) -> Result<Vec<u8>, Errno> {
         15 if request.node == DISK => {
             let mut bytes = vec![0; usize::try_from(u32_at(body, 16)).unwrap()];
             let at = usize::try_from(u64_at(body, 8)).unwrap();
-            let disk = disk.lock();
+            let mut disk = disk.lock();
             let there = disk.base.len().saturating_sub(at).min(bytes.len());
             bytes.truncate(there);
-            disk.read(at, &mut bytes);
+            disk.asked(at, &mut bytes)?;
             Ok(bytes)
         }
         // WRITE
@@ -147,7 +147,7 @@ fn answer(request: &Request<'_>, disk: &Mutex<Disk>) -> Result<Vec<u8>, Errno> {
             if request.node == MARKS {
                 disk.lock().mark(&String::from_utf8_lossy(bytes));
             } else {
-                disk.lock().write(at, bytes);
+                disk.lock().told(at, bytes)?;
             }
             Ok(words(&[u64::from(size)]))
         }

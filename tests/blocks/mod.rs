@@ -2,6 +2,7 @@
 
 pub(crate) mod device;
 pub(crate) mod disk;
+pub(crate) mod fault;
 pub(crate) mod fuse;
 pub(crate) mod judge;
 pub(crate) mod known;

@@ -18,7 +18,7 @@ use crate::journal::verify::{Checking, IndexFile, read_index_with};
 use crate::log::chain::Chain;
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
-use crate::log::salvage::salvage_part;
+use crate::log::salvage::{Salvaged, salvage_part};
 
 /// The part that is being read.
 pub(super) struct InPart {
@@ -162,7 +162,9 @@ pub(super) fn look_at_part_indexes(
             IndexFile::Good(_, bytes) => bytes,
         };
         // One that is damaged was reported when its frames were read.
-        let Ok((segment, bytes)) = salvage_part(directory, store, cover, part) else { continue };
+        let Ok(Salvaged { segment, bytes, .. }) = salvage_part(directory, store, cover, part) else {
+            continue;
+        };
         let (expected, damage) = read_part(&hasher, &segment, &bytes, cover);
         let expected = expected.encode(store);
         if damage.is_none() && expected != found {

@@ -19,6 +19,7 @@ use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::verify::straight::Pieces;
 use crate::journal::verify::straight_tests::{Files, PIECES, files_of, found};
+use crate::log::tail::{Source, Tail};
 use crate::options::Options;
 
 /// A directory that is as at one moment until it was read so often, and then as at another.
@@ -98,6 +99,18 @@ impl SeenFile {
     fn now(&self) -> Arc<dyn File> {
         self.moving.now().open(&self.name, Access::Read).unwrap_or_else(|_| Arc::clone(&self.opened))
     }
+
+    /// An error if the disk refuses some of it.
+    fn ask(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset + buffer.len() as u64;
+        let is_refused = |(name, range): &(String, Range<u64>)| {
+            *name == self.name && offset < range.end && range.start < end
+        };
+        match self.moving.refused.as_ref().is_some_and(is_refused) {
+            true => Err(ErrorKind::InvalidData.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl File for SeenFile {
@@ -105,18 +118,13 @@ impl File for SeenFile {
         self.now().len()
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let end = offset + buffer.len() as u64;
-        let is_refused = |(name, range): &(String, Range<u64>)| {
-            *name == self.name && offset < range.end && range.start < end
-        };
-        if self.moving.refused.as_ref().is_some_and(is_refused) {
-            return Err(ErrorKind::InvalidData.into());
-        }
+        self.ask(buffer, offset)?;
         let read = self.now().read_at(buffer, offset);
         self.moving.reads.fetch_add(1, Ordering::Relaxed);
         read
     }
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.ask(buffer, offset)?;
         self.now().read_uncached(buffer, offset)
     }
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
@@ -244,5 +252,40 @@ fn what_a_disk_refuses_is_found_in_pieces_as_in_memory() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_page_that_a_disk_refuses_is_not_read_and_nothing_is_called_damaged_for_it() {
+    let [first, _, third] = moments();
+    let mut tried = BTreeSet::new();
+    for files in [&first, &third] {
+        for (name, bytes) in files {
+            let Some(end) = [".seg", ".snap"].into_iter().find(|end| name.ends_with(end)) else { continue };
+            for page in (0..).step_by(4096).take_while(|at| *at < bytes.len() as u64) {
+                let mut moving = Moving::of([files, files], 0);
+                moving.refused = Some((name.clone(), page..page + 4096));
+                let found = found(&Seen(Arc::new(moving)), Check::Full, None).unwrap();
+                let shown = format!("{name}, page at {page}: {:#?}", found.findings);
+                assert_eq!(found.verdict, Verdict::Incomplete, "{shown}");
+                let mut unread = found.findings.iter().filter(|finding| finding.severity == Severity::Unread);
+                assert!(unread.any(|it| (&it.file, it.offset) == (name, Some(page))), "{shown}");
+                tried.insert(end);
+            }
+        }
+    }
+    assert_eq!(tried.len(), 2, "{tried:?}");
+}
+
+#[test]
+fn a_tail_of_which_a_disk_refuses_a_page_is_an_error_and_not_an_end() {
+    let [files, ..] = moments();
+    let (name, bytes) = files.iter().find(|(name, _)| name.ends_with(".seg")).unwrap();
+    for source in [Source::Disk, Source::Cache] {
+        let mut moving = Moving::of([&files, &files], 0);
+        moving.refused = Some((name.clone(), 0..4096));
+        let file = Seen(Arc::new(moving)).open(name, Access::Read).unwrap();
+        let read = Tail::default().read(&*file, 0, bytes.len() as u64, source);
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidData, "{source:?}");
     }
 }
