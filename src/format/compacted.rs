@@ -382,6 +382,7 @@ mod tests {
         let mut gap = compacted.clone();
         gap.replace(Cover { first_seq: 63, ..cover(6, 7, None) });
         assert_eq!((gap.covers.len(), gap.dense_from(80, 1), gap.dense_from(60, 1)), (2, 63, 10));
+        assert_eq!(gap.dense_from(60, 60), 60, "that is as far back as was asked");
         assert!(compacted.covering(6).is_none() && compacted.holding(59).is_some());
         assert!(compacted.holding(60).is_none() && compacted.holding(9).is_none());
     }
