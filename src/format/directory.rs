@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((home(0, 8), home(u128::MAX, 8), home(u128::MAX, 1)), (0, 7, 0));
         for page in 0..8_u128 {
             assert_eq!(u128::from(home(page << 125, 8)), page);
-            assert_eq!(u128::from(home((page << 125) + (1 << 125) - 1, 8)), page);
+            assert_eq!(u128::from(home((page << 125) + ((1 << 125) - 1), 8)), page);
         }
         assert_eq!(home(u128::MAX, u64::MAX), u64::MAX - 1);
     }
