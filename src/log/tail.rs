@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_read_is_what_the_file_holds_around_its_holes_whatever_the_buffer_held_before() {
         let mut tail = Tail::default();
-        let shapes: [(usize, &[usize]); 6] = [
+        let shapes: [(usize, &[usize]); 7] = [
             (9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
             (9, &[0, 4]),
             (6, &[5]),
