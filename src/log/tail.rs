@@ -165,6 +165,7 @@ mod tests {
             (6, &[5]),
             (3, &[]),
             (12, &[1, 2, 9]),
+            (13, &[12]),
             (9, &[8]),
         ];
         for source in [Source::Disk, Source::Cache] {
