@@ -141,4 +141,78 @@ mod tests {
         cursors.learn(cursor(1, 1, false));
         assert_eq!(cursors.iter().count(), 1);
     }
+
+    fn named(name: &str, seq: u64) -> CursorState {
+        CursorState { name: name.into(), ..cursor(1, seq, false) }
+    }
+
+    #[test]
+    fn who_has_a_cursor_from_before_it_was_put_back_or_retired_or_of_another_era_has_another_one() {
+        let mut cursors = Cursors::default();
+        let mut learn = |cursor| {
+            cursors.learn(cursor);
+            cursors.incarnation("audit")
+        };
+        let made = learn(cursor(1, 10, false));
+        assert!(made.is_some());
+        assert_eq!(learn(cursor(2, 20, false)), made, "it has moved");
+        assert_eq!(learn(cursor(2, 20, false)), made, "and is restated");
+        let put_back = learn(cursor(3, 5, false));
+        assert_ne!(put_back, made);
+        let of_another_era = learn(CursorState { era: 2, ..cursor(4, 9, false) });
+        assert!(of_another_era != put_back && of_another_era != made);
+        assert_eq!(learn(cursor(5, 9, true)), None);
+        let made_again = learn(cursor(6, 9, false));
+        assert!(![made, put_back, of_another_era, None].contains(&made_again));
+        learn(named("other", 1));
+        assert_ne!(cursors.incarnation("other"), made_again);
+    }
+
+    #[test]
+    fn a_new_cursor_begins_above_the_revision_with_which_its_name_was_retired() {
+        let mut cursors = Cursors::default();
+        cursors.learn(cursor(7, 5, true));
+        cursors.learn(CursorState { name: "other".into(), ..cursor(4, 5, true) });
+        assert_eq!((cursors.first_revision(), cursors.len()), (7, 0));
+        cursors.learn_at(cursor(8, 5, false), Position::new(2, 640));
+        cursors.learn(named("other", 1));
+        assert_eq!((cursors.len(), cursors.moved_at("audit")), (2, Position::new(2, 640)));
+        cursors.begin_anew();
+        assert_eq!(
+            (cursors.len(), cursors.first_revision(), cursors.moved_at("audit")),
+            (0, 7, Position::ZERO)
+        );
+    }
+
+    #[test]
+    fn what_is_said_elsewhere_counts_only_if_the_log_says_nothing_later() {
+        let later = |known: Option<u64>, retired: Option<u64>, revision: u64| {
+            let mut cursors = Cursors::default();
+            known.into_iter().for_each(|known| cursors.learn(cursor(known, 1, false)));
+            cursors.learn_later(&cursor(revision, 9, false), retired);
+            cursors.get("audit").map(|cursor| cursor.seq)
+        };
+        assert_eq!(later(None, None, 3), Some(9));
+        assert_eq!(later(Some(2), None, 3), Some(9));
+        assert_eq!((later(Some(3), None, 3), later(Some(4), None, 3)), (Some(1), Some(1)));
+        assert_eq!((later(None, Some(2), 3), later(None, Some(3), 3)), (Some(9), None));
+    }
+
+    #[test]
+    fn the_farthest_behind_are_those_that_have_seen_least_and_the_lost_hold_nothing() {
+        let mut cursors = Cursors::default();
+        for (name, seq) in [("c", 30), ("a", 10), ("b", 10), ("d", 40)] {
+            cursors.learn(named(name, seq));
+        }
+        cursors.learn(CursorState { lost: true, ..named("lost", 1) });
+        let names = |most| {
+            cursors.farthest_behind(most).iter().map(|cursor| cursor.name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(9), ["d", "c", "b", "a"]);
+        assert_eq!(
+            (names(4), names(3), names(1)),
+            (vec!["d", "c", "b", "a"], vec!["c", "b", "a"], vec!["a"])
+        );
+        assert!(names(0).is_empty());
+    }
 }

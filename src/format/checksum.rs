@@ -54,4 +54,14 @@ mod tests {
         }
         assert_eq!(seeds.len(), 4 * 4 * 3, "two of them would take each other's frames for their own");
     }
+
+    #[test]
+    fn seeds_and_checksums_are_the_same_in_every_build() {
+        let (life, place) = (Life(0x0102_0304), Position::new(3, 4096));
+        let seed = super::seed(0x1122_3344_5566_7788, life, place);
+        assert_eq!(seed, 0x4a51_ad69);
+        assert_eq!(seeded(seed, b"head", b""), 0x05d4_44bd);
+        assert_eq!(seeded(seed, b"head", b"rest"), 0xf0a1_661f);
+        assert_eq!(seeded(seed, b"headrest", b""), seeded(seed, b"head", b"rest"));
+    }
 }

@@ -102,4 +102,17 @@ mod tests {
         assert_eq!(Chunk::read(&Chunk { index: 3, ..chunk }.encode()), None, "behind the last");
         assert_eq!(Chunk::read(&Chunk { count: PIECES_MAX + 1, ..chunk }.encode()), None);
     }
+
+    #[test]
+    fn a_piece_of_another_form_is_none_although_its_checksum_is_right() {
+        let chunk = Chunk { value: 7, index: 1, count: 3, whole_crc: 9, bytes: b"piece" };
+        for at in [0, 4] {
+            let mut other = chunk.encode();
+            other[at] ^= 1;
+            let (head, _) = HeadBytes::read_from_prefix(&other[..]).unwrap();
+            let crc = crc_of(HeadBytes { crc: 0.into(), ..head }, chunk.bytes);
+            other[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(Chunk::read(&other), None, "byte {at}");
+        }
+    }
 }

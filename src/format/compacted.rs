@@ -382,7 +382,105 @@ mod tests {
         let mut gap = compacted.clone();
         gap.replace(Cover { first_seq: 63, ..cover(6, 7, None) });
         assert_eq!((gap.covers.len(), gap.dense_from(80, 1), gap.dense_from(60, 1)), (2, 63, 10));
+        assert_eq!(gap.dense_from(60, 60), 60, "that is as far back as was asked");
         assert!(compacted.covering(6).is_none() && compacted.holding(59).is_some());
         assert!(compacted.holding(60).is_none() && compacted.holding(9).is_none());
+    }
+
+    #[test]
+    fn a_cover_that_nobody_can_have_written_is_refused_and_the_widest_is_not() {
+        let good = cover(4, 6, Some(1));
+        let of = |part: Part| Cover { part: Some(part), ..good };
+        let part = good.part.unwrap();
+        let last_segment = PART - 1;
+        let possible = [
+            Cover { last: good.first, ..good },
+            Cover { last: last_segment, ..good },
+            Cover { first: 1, follows: Position::ZERO, ..good },
+            Cover { first_seq: 1, ..good },
+            Cover { last_seq: SEQ_MAX, ..good },
+            // All that its segments held were system frames.
+            Cover { first_seq: good.last_seq + 1, part: None, ..good },
+            of(Part { bytes: HEADER_BYTES as u64, ..part }),
+            of(Part { bytes: FILE_BYTES_MAX, ..part }),
+            of(Part { entries: good.last_seq - good.first_seq + 1, ..part }),
+        ];
+        for cover in possible {
+            let compacted = Compacted { covers: vec![cover], parts_numbered: 1, ..Compacted::default() };
+            assert_eq!(Compacted::read(&compacted.encode()).unwrap(), compacted);
+        }
+        let impossible = [
+            Cover { first: 0, last: 0, follows: Position::ZERO, ..good },
+            Cover { last: good.first - 1, ..good },
+            Cover { last: PART, ..good },
+            Cover { follows: Position::new(good.first, 0), ..good },
+            Cover { first_seq: 0, ..good },
+            Cover { last_seq: SEQ_MAX + 1, ..good },
+            Cover { first_seq: good.last_seq + 2, ..good },
+            of(Part { number: 1, ..part }),
+            of(Part { number: PART, ..part }),
+            of(Part { bytes: HEADER_BYTES as u64 - 1, ..part }),
+            of(Part { bytes: FILE_BYTES_MAX + 1, ..part }),
+            of(Part { entries: good.last_seq - good.first_seq + 2, ..part }),
+        ];
+        for cover in impossible {
+            let compacted = Compacted { covers: vec![cover], parts_numbered: 1, ..Compacted::default() };
+            assert!(Compacted::read(&compacted.encode()).is_err(), "{cover:?}");
+        }
+    }
+
+    #[test]
+    fn covers_that_share_a_segment_a_seq_or_a_file_are_refused_and_so_is_a_floor_of_nothing() {
+        let read = |covers: [Cover; 2]| {
+            Compacted::read(
+                &Compacted { covers: covers.into(), parts_numbered: 2, ..Compacted::default() }.encode(),
+            )
+        };
+        let (first, second) = (cover(1, 3, Some(1)), cover(4, 5, Some(2)));
+        assert!(read([first, second]).is_ok());
+        assert!(read([first, Cover { first: 3, follows: Position::new(2, 0), ..second }]).is_err());
+        assert!(read([first, Cover { first_seq: first.last_seq, ..second }]).is_err());
+        assert!(read([first, Cover { part: first.part, ..second }]).is_err());
+
+        let floor = |kind: u16, seq: u64| {
+            Compacted::read(
+                &Compacted { floors: BTreeMap::from([(kind, seq)]), ..Compacted::default() }.encode(),
+            )
+        };
+        assert!(floor(1, SEQ_MAX + 1).is_ok() && floor(KINDS_MAX, 0).is_ok());
+        assert!(floor(1, SEQ_MAX + 2).is_err() && floor(0, 1).is_err() && floor(KINDS_MAX + 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_cover_stands_for_its_own_segments_and_overlaps_its_own_seqs() {
+        let mut compacted = Compacted::default();
+        assert!(compacted.is_empty() && compacted.last_segment() == 0);
+        compacted.replace(cover(3, 5, None));
+        assert!(!compacted.is_empty() && compacted.last_segment() == 5);
+        let here = compacted.covers[0];
+        assert_eq!([2, 3, 5, 6].map(|segment| here.stands_for(segment)), [false, true, true, false]);
+        assert!(compacted.overlaps(30, 30) && compacted.overlaps(59, 70) && compacted.overlaps(1, 90));
+        assert!(!compacted.overlaps(1, 29) && !compacted.overlaps(60, 70));
+    }
+
+    #[test]
+    fn only_the_floor_of_the_kind_that_lost_an_entry_rises_and_it_never_falls() {
+        let mut compacted = Compacted::default();
+        compacted.raise_floor(2, 7);
+        assert_eq!((compacted.floor(2), compacted.floor(3)), (8, 0));
+        compacted.raise_floor(2, 4);
+        assert_eq!(compacted.floor(2), 8);
+    }
+
+    #[test]
+    fn empty_neighbours_become_one_behind_a_segment_that_a_crash_cut() {
+        let mut compacted = Compacted::default();
+        compacted.replace(cover(1, 2, None));
+        // The log went on within segment 2, so the next header names a place in it and no seal.
+        compacted.replace(Cover { follows: Position::new(2, 640), ..cover(3, 4, None) });
+        assert_eq!(compacted.covers, [Cover { last: 4, last_seq: 49, ..cover(1, 2, None) }]);
+        // Dead segments lie between.
+        compacted.replace(Cover { follows: Position::new(4, 0), first_seq: 50, ..cover(7, 8, None) });
+        assert_eq!(compacted.covers, [Cover { last: 8, last_seq: 89, ..cover(1, 2, None) }]);
     }
 }

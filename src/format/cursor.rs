@@ -140,4 +140,24 @@ mod tests {
         unknown[42] = 9;
         assert_eq!(CursorState::read(&unknown), None);
     }
+
+    #[test]
+    fn a_cursor_of_each_part_gives_back_its_part() {
+        for part in [Part::All, Part::Kind, Part::Entity, Part::Prefix] {
+            let cursor = CursorState {
+                name: "x".into(),
+                revision: 1,
+                seq: 0,
+                era: 1,
+                hold: 0,
+                time: 0,
+                part,
+                kind: 0,
+                key: Box::default(),
+                retired: false,
+                lost: false,
+            };
+            assert_eq!(CursorState::read(&cursor.encode()), Some(cursor));
+        }
+    }
 }

@@ -111,3 +111,52 @@ pub(crate) fn encode_page(slots: &[Slot]) -> Vec<u8> {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(count: u64) -> Vec<Slot> {
+        let slot = |n: u64| Slot::new(u128::from(n) << 70, n + 5, EntryAt::new(3, 7));
+        (0..count).map(slot).collect()
+    }
+
+    #[test]
+    fn a_page_gives_back_its_slots_and_no_bit_of_it_may_differ() {
+        for count in [0, 2, SLOTS as u64] {
+            let page = encode_page(&slots(count));
+            assert_eq!(page.len(), PAGE_BYTES);
+            let read = page_slots(&page).unwrap();
+            assert_eq!(read.as_bytes(), slots(count).as_bytes());
+            assert_eq!(checked_page_slots(&page).as_bytes(), read.as_bytes());
+        }
+        let page = encode_page(&slots(2));
+        let slot = page_slots(&page).unwrap()[1];
+        assert_eq!((slot.hash(), slot.generation(), slot.newest()), (1 << 70, 6, EntryAt::new(3, 7)));
+        for at in 0..page.len() {
+            let mut damaged = page.clone();
+            damaged[at] ^= 1;
+            assert!(page_slots(&damaged).is_none(), "byte {at}");
+        }
+        assert!(page_slots(&[]).is_none() && checked_page_slots(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_page_that_claims_more_slots_than_fit_has_none() {
+        let mut page = encode_page(&slots(2));
+        page[4] = 128;
+        let crc = checksum::crc(&[&page[4..]]);
+        page[..4].copy_from_slice(&crc.to_le_bytes());
+        assert!(page_slots(&page).is_none() && checked_page_slots(&page).is_empty());
+    }
+
+    #[test]
+    fn homes_follow_the_order_of_hashes_and_each_page_is_one() {
+        assert_eq!((home(0, 8), home(u128::MAX, 8), home(u128::MAX, 1)), (0, 7, 0));
+        for page in 0..8_u128 {
+            assert_eq!(u128::from(home(page << 125, 8)), page);
+            assert_eq!(u128::from(home((page << 125) + ((1 << 125) - 1), 8)), page);
+        }
+        assert_eq!(home(u128::MAX, u64::MAX), u64::MAX - 1);
+    }
+}

@@ -178,4 +178,14 @@ mod tests {
         assert_eq!(find(&[3, 255, 1, 2], Id::IdempotencyKey), None);
         assert_eq!(find(&[3], Id::IdempotencyKey), None);
     }
+
+    #[test]
+    fn a_row_that_was_written_before_is_taken_up_and_one_that_is_too_long_is_not() {
+        let mut row = Extensions::default();
+        row.push(Id::Correlation, &[7; 16]);
+        let again = Extensions::of_row(row.as_bytes()).unwrap();
+        assert_eq!(again.as_bytes(), row.as_bytes());
+        assert!(Extensions::of_row(&[1; Extensions::BYTES_MAX]).is_some());
+        assert!(Extensions::of_row(&[1; Extensions::BYTES_MAX + 1]).is_none());
+    }
 }

@@ -319,6 +319,7 @@ pub(crate) fn body_crc(lengths: Lengths, key: &[u8], metadata: &[u8], payload: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::PART;
 
     fn sample(payload: &[u8], salt: u64, position: Position) -> Vec<u8> {
         let lengths = Lengths { extensions: 0, key: 3, metadata: 2, payload: payload.len() };
@@ -384,5 +385,83 @@ mod tests {
             assert!(matches!(Frame::find(&bytes[..cut]), Found::DoesNotFit), "{cut}");
         }
         assert!(matches!(Frame::find(&[255; 64]), Found::DoesNotFit));
+    }
+
+    #[test]
+    fn a_frame_that_was_moved_has_other_flags_and_is_good_where_it_stands_now() {
+        let (there, here) = (Position::new(2, 256), Position::new(PART | 1, 128));
+        let mut bytes = sample(b"payload", 1, there);
+        let moved = Frame::parse(&bytes).unwrap().header.moved(flag::ENDS | flag::FIRST, &[], 8, here);
+        bytes[..FRAME_BYTES].copy_from_slice(moved.as_bytes());
+        let frame = Frame::parse(&bytes).unwrap();
+        assert!(frame.is_good(8, here) && !frame.head_is_good(1, there));
+        assert_eq!((frame.header.flags(), frame.header.source()), (flag::ENDS | flag::FIRST, 63));
+        let has = [flag::MORE, flag::FIRST, flag::ASIDE, flag::ENDS].map(|flag| frame.header.has(flag));
+        assert_eq!(has, [false, true, false, true]);
+    }
+
+    #[test]
+    fn extensions_lie_before_the_key_and_belong_to_the_header() {
+        let extensions = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0];
+        let lengths = Lengths { extensions: extensions.len(), key: 1, metadata: 0, payload: 0 };
+        assert_eq!((lengths.frame(), lengths.padding()), (FRAME_BYTES + 24, 7));
+        let fields = FrameFields {
+            operation: FACT,
+            kind: 0,
+            flags: 0,
+            source: 0,
+            life: Life(9),
+            seq: 5,
+            generation: 4,
+            time: 0,
+            durable: Position::ZERO,
+            lengths,
+            body_crc: body_crc(lengths, b"k", b"", b""),
+        };
+        let place = Position::new(1, 128);
+        let header = FrameHeader::seal(&fields, &extensions, 1, place);
+        let bytes = [header.as_bytes(), &extensions, b"k", &PADDING].concat();
+        let frame = Frame::parse(&bytes).unwrap();
+        assert!(frame.is_good(1, place) && frame.header.is_system());
+        assert_eq!(
+            (frame.header.lengths(), frame.extensions(), frame.key()),
+            (lengths, &extensions[..], &b"k"[..])
+        );
+        assert_eq!((frame.content(), frame.to_bytes()), (&bytes[FRAME_BYTES..], bytes.clone()));
+        let mut damaged = bytes.clone();
+        damaged[FRAME_BYTES] ^= 1;
+        let frame = Frame::parse(&damaged).unwrap();
+        assert!(!frame.head_is_good(1, place) && frame.body_is_good());
+    }
+
+    #[test]
+    #[should_panic(expected = "lengths over their limits")]
+    fn a_payload_over_its_limit_is_never_sealed() {
+        seal_lengths(PAYLOAD_BYTES_MAX + 1, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "lengths over their limits")]
+    fn extensions_that_are_no_multiple_of_eight_are_never_sealed() {
+        seal_lengths(PAYLOAD_BYTES_MAX, &[1; 9]);
+    }
+
+    fn seal_lengths(payload: usize, extensions: &[u8]) {
+        let lengths = Lengths { extensions: 0, key: 1, metadata: 0, payload };
+        let (life, durable) = (Life(1), Position::ZERO);
+        let fields = FrameFields {
+            operation: FACT,
+            kind: 1,
+            flags: 0,
+            source: 0,
+            life,
+            seq: 1,
+            generation: 1,
+            time: 0,
+            durable,
+            lengths,
+            body_crc: 0,
+        };
+        FrameHeader::seal(&fields, extensions, 1, Position::new(1, 128));
     }
 }

@@ -230,3 +230,94 @@ impl FileType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId([7; 16]);
+
+    fn header() -> FileHeader {
+        FileHeader::new(FileType::Index, STORE, 3, 9, [1, 2, 3, 4, 5, 6, 7, 8])
+    }
+
+    /// With its checksum.
+    fn of_version(version: u16) -> FileHeader {
+        FileHeader { version: U16::new(version), ..header() }.with_features(0, 0)
+    }
+
+    fn kind_of(header: &FileHeader) -> Option<ErrorKind> {
+        FileHeader::read(header.as_bytes(), FileType::Index).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_newer_is_told_from_what_is_damaged() {
+        assert_eq!(kind_of(&header()), None);
+        assert_eq!(kind_of(&of_version(FORMAT_VERSION + 1)), Some(ErrorKind::FormatTooNew));
+        assert_eq!(kind_of(&header().with_incompatible(1 << 9)), Some(ErrorKind::FormatTooNew));
+        assert_eq!(kind_of(&of_version(0)), Some(ErrorKind::Corrupt), "there was no format 0");
+        let of_a_segment = FileHeader::new(FileType::Segment, STORE, 3, 9, [0; 8]);
+        assert_eq!(kind_of(&of_a_segment), Some(ErrorKind::Corrupt));
+        assert_eq!(kind_of(&FileHeader { reserved: U32::new(1), ..header() }), Some(ErrorKind::Corrupt));
+    }
+
+    #[test]
+    fn a_derived_file_is_refused_only_if_it_is_whole_and_newer() {
+        let refused =
+            |header: &FileHeader| FileHeader::refuse_newer(header.as_bytes(), FileType::Index).is_err();
+        let newer = [of_version(FORMAT_VERSION + 1), header().with_incompatible(1 << 9)];
+        for newer in newer {
+            assert!(refused(&newer));
+            assert!(!refused(&FileHeader { reserved: U32::new(1), ..newer }), "nobody says that it is newer");
+            assert!(
+                !refused(&FileHeader { magic: [0; 8], ..newer }.with_features(0, 0)),
+                "it is no file of ours"
+            );
+        }
+        assert!(!refused(&header()));
+        let another = FileHeader::new(FileType::Segment, STORE, 3, 9, [0; 8]);
+        assert!(!refused(&another), "what is there is made anew");
+    }
+
+    #[test]
+    fn the_salt_of_a_damaged_header_is_believed_if_magic_and_store_are_right() {
+        let damaged = FileHeader { reserved: U32::new(1), ..header() };
+        let salt = |header: &FileHeader| FileHeader::salt_if_of(header.as_bytes(), STORE);
+        assert_eq!(salt(&damaged), Some(9));
+        assert_eq!(salt(&FileHeader { store: [8; 16], ..damaged }), None);
+        assert_eq!(salt(&FileHeader { magic: [0; 8], ..damaged }), None);
+    }
+
+    #[test]
+    fn each_feature_is_told_from_the_others() {
+        let plain = header();
+        assert!(
+            !plain.has_incompatible(COMPACTED) && !plain.has_read_only(BACKUP) && !plain.read_only_here()
+        );
+        let backup = header().with_features(0, BACKUP);
+        assert!(backup.has_read_only(BACKUP) && !backup.has_read_only(2) && !backup.read_only_here());
+        let newer = header().with_features(0, BACKUP | 1 << 9);
+        assert!(newer.read_only_here() && newer.has_read_only(BACKUP));
+        let compacted = header().with_incompatible(COMPACTED);
+        assert!(compacted.has_incompatible(COMPACTED) && !compacted.has_incompatible(2));
+        assert_eq!((plain.version(), of_version(7).version()), (FORMAT_VERSION, 7));
+    }
+
+    #[test]
+    fn an_error_names_the_type_of_the_file() {
+        let types = [
+            FileType::Lock,
+            FileType::Manifest,
+            FileType::Segment,
+            FileType::Index,
+            FileType::Directory,
+            FileType::Part,
+        ];
+        for (file_type, name) in
+            types.into_iter().zip(["lock", "manifest", "segment", "index", "directory", "part"])
+        {
+            let error = FileHeader::read(&[], file_type).unwrap_err();
+            assert!(error.to_string().contains(&format!("header of a {name} file")), "{error}");
+        }
+    }
+}

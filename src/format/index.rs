@@ -399,3 +399,110 @@ pub(crate) fn number_of(name: &str) -> Option<u32> {
 pub(crate) fn part_number_of(name: &str) -> Option<u32> {
     number_before(name, ".snap.idx").map(|number| number | PART)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId([7; 16]);
+
+    fn parts(number: u32) -> IndexParts {
+        let record = |hash: u128, start, count| EntityRecord::new(hash << 100, 4, start, count, 2);
+        let keyed = Keyed { key: IdempotencyKey([3; 16]), first_seq: 12, frames: 2, digest: 5, time: -1 };
+        let other = Keyed { key: IdempotencyKey([4; 16]), ..keyed };
+        let is_part = number & PART != 0;
+        IndexParts {
+            number,
+            salt: 9,
+            end: 640,
+            first_seq: 10,
+            last_life: Some(Life(0x8000_0001)),
+            offsets: vec![16, 24, 40],
+            members: vec![0, 2, 1],
+            entities: vec![record(1, 0, 2), record(2, 2, 1)],
+            kinds: vec![KindCount::new(7, 3)],
+            system: vec![64, 72],
+            keyed: if is_part { vec![] } else { vec![keyed, other] },
+            answers: if is_part { vec![(keyed, 11), (other, 13)] } else { vec![] },
+            seqs: if is_part { vec![10, 12, 90] } else { vec![] },
+        }
+    }
+
+    fn words(numbers: &[U32]) -> Vec<u32> {
+        numbers.iter().map(|number| number.get()).collect()
+    }
+
+    #[test]
+    fn the_index_of_a_segment_gives_back_what_was_written() {
+        let bytes = parts(5).encode(STORE);
+        let layout = Layout::read(&bytes, STORE, 5, 9).unwrap();
+        assert_eq!((layout.end, layout.first_seq, layout.frames, layout.is_of_part), (640, 10, 3, false));
+        assert_eq!(layout.last_life, Life(0x8000_0001));
+        assert_eq!(words(layout.offsets(&bytes)), [16, 24, 40]);
+        assert_eq!(bytes[layout.offset_at(2)..][..4], [40, 0, 0, 0]);
+        assert_eq!(words(layout.system(&bytes)), [64, 72]);
+        let kinds: Vec<_> =
+            layout.kinds(&bytes).iter().map(|count| (count.kind.get(), count.frames.get())).collect();
+        assert_eq!(kinds, [(7, 3)]);
+        assert_eq!(&bytes[layout.kinds_place()], parts(5).kinds.as_bytes());
+        let record = layout.find(&bytes, 1 << 100).unwrap();
+        assert_eq!((record.last_generation(), record.previous_segment()), (5, 2));
+        assert_eq!(words(layout.members_of(&bytes, record)), [0, 2]);
+        assert_eq!(words(layout.members_of(&bytes, layout.find(&bytes, 2 << 100).unwrap())), [1]);
+        assert!(layout.find(&bytes, 3).is_none());
+        assert_eq!(layout.keyed(&bytes), parts(5).keyed);
+        assert!(layout.seqs(&bytes).is_empty());
+    }
+
+    #[test]
+    fn the_index_of_a_part_has_seqs_and_the_places_of_answers() {
+        let number = PART | 5;
+        let bytes = parts(number).encode(STORE);
+        let layout = Layout::read(&bytes, STORE, number, 9).unwrap();
+        assert!(layout.is_of_part);
+        assert!(layout.seqs(&bytes).iter().map(|seq| seq.get()).eq([10, 12, 90]));
+        assert!(layout.answers(&bytes).eq([11 * 8, 13 * 8]));
+        assert_eq!(layout.answer(&bytes, &IdempotencyKey([4; 16]), 5), Some(13 * 8));
+        assert_eq!(layout.answer(&bytes, &IdempotencyKey([4; 16]), 6), None, "another batch");
+        assert_eq!(layout.answer(&bytes, &IdempotencyKey([5; 16]), 5), None);
+    }
+
+    #[test]
+    fn an_index_that_is_another_s_or_damaged_is_refused() {
+        let bytes = parts(5).encode(STORE);
+        assert!(Layout::read(&bytes, StoreId([8; 16]), 5, 9).is_err());
+        assert!(Layout::read(&bytes, STORE, 6, 9).is_err() && Layout::read(&bytes, STORE, 5, 8).is_err());
+        assert!((0..bytes.len()).all(|cut| Layout::read(&bytes[..cut], STORE, 5, 9).is_err()));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Layout::read(&damaged, STORE, 5, 9).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn counts_that_could_overflow_are_refused() {
+        let of = |first_seq: u64, frames: u64| {
+            let header =
+                FileHeader::new(FileType::Index, STORE, 5, 9, [640, first_seq, frames, 0, 0, 0, 0, 0]);
+            let length = HEADER_BYTES + usize::try_from(frames).unwrap() * 8;
+            Layout::of_header(header.as_bytes(), length, STORE, 5, 9).is_ok()
+        };
+        let most = u64::from(u32::MAX);
+        assert!(of(1, most) && !of(1, most + 1));
+        assert!(of(SEQ_MAX, 1) && !of(SEQ_MAX, 2) && !of(u64::MAX, 1));
+    }
+
+    #[test]
+    fn names_of_indexes_say_whose_they_are_and_no_other_name_does() {
+        let name = file_name(42);
+        assert_eq!(
+            (name.as_str(), number_of(&name), part_number_of(&name)),
+            ("0000000042.idx", Some(42), None)
+        );
+        let name = file_name(PART | 42);
+        assert_eq!((name.as_str(), number_of(&name)), ("0000000042.snap.idx", None));
+        assert_eq!(part_number_of(&name), Some(PART | 42));
+        assert_eq!((number_of("0000000042.seg"), part_number_of("0000000042.snap")), (None, None));
+    }
+}

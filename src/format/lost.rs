@@ -113,4 +113,14 @@ mod tests {
         let last = together.last().unwrap();
         assert_eq!((last.last_seq, last.entries), (10 * (RANGES_MAX as u64 + 2) + 1, 4));
     }
+
+    #[test]
+    fn ranges_that_touch_in_one_entry_overlap() {
+        assert_eq!(LostRange::put_together([range(3, 6, 2), range(6, 9, 4)]), [range(3, 9, 6)]);
+        let bytes: Vec<u8> =
+            [range(3, 6, 2), range(6, 9, 4)].iter().flat_map(|range| range.encode()).collect();
+        assert!(LostRange::read_all(&bytes).is_none(), "a repair writes them as one");
+        // Both say of the same entry that it is lost: it is one.
+        assert_eq!(LostRange::put_together([range(3, 6, 4), range(4, 6, 3)]), [range(3, 6, 4)]);
+    }
 }

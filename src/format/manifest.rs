@@ -340,4 +340,53 @@ mod tests {
         let otherwise_summed = Manifest::read(&bytes).unwrap_err();
         assert_eq!(otherwise_summed.kind(), crate::error::ErrorKind::FormatTooNew);
     }
+
+    #[test]
+    fn a_table_of_cursors_is_news_until_a_later_segment_has_restated_it() {
+        let cursor = CursorState {
+            name: "slow".into(),
+            revision: 2,
+            seq: 9,
+            era: 1,
+            hold: 0,
+            time: 4,
+            part: crate::format::cursor::Part::All,
+            kind: 0,
+            key: Box::default(),
+            retired: false,
+            lost: false,
+        };
+        let table = CursorTable { at: Position::new(4, 512), cursors: vec![cursor] };
+        assert_eq!([3, 4, 5].map(|preamble_at| table.is_news(preamble_at)), [true, true, false]);
+        assert!(!CursorTable { cursors: vec![], ..table }.is_news(3));
+    }
+
+    #[test]
+    fn half_an_ancestor_is_none() {
+        let ancestor = Ancestor { era: 1, through: 9 };
+        let bytes = [ancestor.encode(), ancestor.encode()].concat();
+        assert_eq!(Ancestor::read_all(&bytes), Some(vec![ancestor; 2]));
+        for cut in (1..32).filter(|cut| *cut != 16) {
+            assert_eq!(Ancestor::read_all(&bytes[..cut]), None, "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_copy_descends_from_the_eras_of_its_original_and_from_that_itself() {
+        let old = Ancestor { era: 1, through: 9 };
+        let original = Manifest {
+            store: StoreId([3; 16]),
+            era: 2,
+            created: 5,
+            compacted: Compacted::default(),
+            table: CursorTable::default(),
+            ancestors: vec![old],
+            lost: vec![],
+            sections: vec![],
+            read_only: false,
+            backup: None,
+            features: (0, 0),
+        };
+        assert_eq!(original.ancestors_of_copy(12), [old, Ancestor { era: 2, through: 12 }]);
+    }
 }

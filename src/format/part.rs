@@ -160,4 +160,14 @@ mod tests {
         assert_eq!(Answer::read(&bytes), Some(answer));
         assert!((0..bytes.len()).all(|cut| cut == bytes.len() - 8 || Answer::read(&bytes[..cut]).is_none()));
     }
+
+    #[test]
+    fn a_piece_of_an_answer_lies_within_its_batch() {
+        let keyed = Keyed { key: IdempotencyKey([3; 16]), first_seq: 8, frames: 3, digest: 5, time: -1 };
+        let read = |from: u32, count: usize| {
+            Answer::read(&Answer { keyed, from, generations: vec![4; count] }.encode()).is_some()
+        };
+        assert!(read(0, 1) && read(2, 1) && read(0, 3));
+        assert!(!read(0, 0) && !read(0, 4) && !read(2, 2) && !read(u32::MAX, 1));
+    }
 }

@@ -92,3 +92,62 @@ pub(crate) fn number_before(name: &str, suffix: &str) -> Option<u32> {
     let is_number = digits.len() == 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|number| is_number && (1..PART).contains(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::IntoBytes;
+
+    const STORE: StoreId = StoreId([7; 16]);
+
+    fn header() -> SegmentHeader {
+        SegmentHeader { number: 5, salt: 9, follows: Position::new(4, 640), bytes: 4096, created: -3 }
+    }
+
+    fn read(segment: SegmentHeader, number: u32, file_bytes: u64) -> Option<SegmentHeader> {
+        SegmentHeader::read(segment.encode(STORE).as_bytes(), STORE, number, file_bytes).ok()
+    }
+
+    #[test]
+    fn a_header_is_read_in_its_own_file_alone() {
+        assert_eq!(read(header(), 5, 4096), Some(header()));
+        assert_eq!(read(header(), 6, 4096), None, "another number");
+        assert_eq!(read(header(), 5, 4104), None, "another length");
+        assert!(SegmentHeader::read(header().encode(STORE).as_bytes(), StoreId([8; 16]), 5, 4096).is_err());
+    }
+
+    #[test]
+    fn lengths_that_no_segment_has_are_refused() {
+        let of = |bytes| read(SegmentHeader { bytes, ..header() }, 5, bytes).is_some();
+        assert!(of(FIRST_FRAME) && of(FILE_BYTES_MAX));
+        assert!(!of(FIRST_FRAME - 8) && !of(FILE_BYTES_MAX + 8) && !of(4100));
+    }
+
+    #[test]
+    fn a_segment_follows_one_with_a_lesser_number() {
+        let of = |follows| read(SegmentHeader { follows, ..header() }, 5, 4096).is_some();
+        assert!(of(Position::ZERO) && of(SegmentHeader::after_seal_of(4)));
+        assert!(!of(Position::new(5, 0)) && !of(Position::new(6, 0)));
+    }
+
+    #[test]
+    fn names_of_segments_and_parts_say_their_numbers_and_no_other_name_does() {
+        for number in [1, 42, PART - 1] {
+            let name = file_name(number);
+            assert_eq!((number_of(&name), part_number_of(&name)), (Some(number), None), "{name}");
+            let name = file_name(number | PART);
+            assert_eq!((number_of(&name), part_number_of(&name)), (None, Some(number | PART)), "{name}");
+        }
+        let others = [
+            "0000000000.seg",
+            "2147483648.seg",
+            "000000001.seg",
+            "00000000001.seg",
+            "+000000001.seg",
+            "0000000001",
+        ];
+        for name in others {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}

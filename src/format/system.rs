@@ -362,4 +362,41 @@ mod tests {
         assert_eq!(Open::read(&open.encode()), Some(open));
         assert!(Preamble::read(&[0; 63]).is_none() && Open::read(&[]).is_none());
     }
+
+    #[test]
+    fn a_kind_gives_back_each_way_to_encode_to_own_and_to_keep_it() {
+        let kind = |codec, owner, keep| KindInfo {
+            id: crate::id::KindId(1),
+            name: "k".into(),
+            version: 1,
+            codec,
+            owner,
+            keep,
+            fields: vec![],
+        };
+        for codec in [Codec::Bytes, Codec::MessagePack, Codec::Json] {
+            for owner in [Owner::Facts, Owner::State, Owner::Events] {
+                for keep in [Keep::All, Keep::Latest, Keep::Nothing, Keep::Fold] {
+                    let kind = kind(codec, owner, keep);
+                    assert_eq!(KindInfo::read(&kind.encode()), Some(kind));
+                }
+            }
+        }
+        let bytes = kind(Codec::Bytes, Owner::Facts, Keep::All).encode();
+        for at in 4..7 {
+            let mut unknown = bytes.clone();
+            unknown[at] = 4;
+            assert_eq!(KindInfo::read(&unknown), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_operation_of_a_system_frame_is_known_by_its_number_and_has_a_name_of_its_own() {
+        let known: Vec<System> = (0..=u8::MAX).filter_map(System::of).collect();
+        assert!(known.iter().map(|system| *system as u8).eq(1..=10));
+        let names: std::collections::BTreeSet<&str> = known.iter().map(|system| system.name()).collect();
+        assert!(names.len() == known.len() && !names.contains(""));
+        let restated = known.iter().filter(|system| system.is_restated()).map(|system| system.name());
+        assert!(restated.eq(["preamble", "kind", "cursor", "source", "count"]));
+    }
 }

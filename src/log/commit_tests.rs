@@ -34,6 +34,52 @@ mod real {
     }
 
     #[test]
+    fn a_sync_moves_the_mark_as_far_as_it_came_and_never_back() {
+        let commit = Commit::new(at(8));
+        assert_eq!((commit.visible(), commit.durable(), commit.stopped()), (at(8), at(8), None));
+        commit.publish(at(64));
+        assert_eq!((commit.readable(), commit.durable(), commit.is_poisoned()), (at(64), at(8), false));
+        // The second of three answers is behind the first.
+        let mut came_to = [at(32), at(16), at(64)].into_iter();
+        let mut marks = Vec::new();
+        commit
+            .wait(at(64), || {
+                marks.push(commit.durable());
+                Ok(came_to.next().unwrap())
+            })
+            .unwrap();
+        assert_eq!((marks, commit.durable()), (vec![at(8), at(32), at(32)], at(64)));
+    }
+
+    #[test]
+    fn behind_a_close_nothing_becomes_durable_and_what_was_stays() {
+        let commit = Commit::new(at(8));
+        commit.publish(at(64));
+        commit.close();
+        assert_eq!(commit.stopped(), Some(Stopped::Closed));
+        assert_eq!(commit.wait(at(64), || panic!("it was closed")), Err(Stopped::Closed));
+        assert_eq!(commit.wait(at(8), || panic!("it was closed")), Ok(()));
+        assert_eq!((commit.is_poisoned(), commit.readable()), (false, at(64)));
+        commit.poison("a failed write");
+        assert_eq!(
+            commit.stopped(),
+            Some(Stopped::Poisoned("a failed write".into())),
+            "a failure outweighs a close"
+        );
+        assert_eq!((commit.is_poisoned(), commit.readable()), (true, at(8)));
+    }
+
+    #[test]
+    fn the_first_failure_is_the_reason_that_everybody_is_told() {
+        let commit = Commit::new(at(0));
+        commit.poison("first");
+        commit.poison("second");
+        commit.close();
+        assert_eq!(commit.stopped(), Some(Stopped::Poisoned("first".into())));
+        assert!(commit.is_poisoned());
+    }
+
+    #[test]
     fn a_poison_set_during_a_sync_keeps_the_mark_where_it_was() {
         let commit = Commit::new(at(0));
         commit.publish(at(64));

@@ -92,3 +92,28 @@ pub(crate) fn read_part(file: &dyn File, offset: u64, bytes: usize) -> io::Resul
     file.read_at(&mut part, offset)?;
     Ok(part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_counted_in_whole_words_over_pages_and_within_one() {
+        for at in [0, 7, 8, 100, PAGE - 1, PAGE, PAGE + 15, 2 * PAGE, 3 * PAGE + 1] {
+            let mut bytes = vec![0; 3 * PAGE + 16];
+            bytes[at] = 1;
+            assert_eq!(zeros_at(&bytes), at / GRID * GRID, "{at}");
+        }
+        assert_eq!((zeros_at(&[0; 2 * PAGE]), zeros_at(&[0; 12]), zeros_at(&[])), (2 * PAGE, 8, 0));
+    }
+
+    #[test]
+    fn the_last_byte_that_is_not_zero_is_found_over_pages_and_within_one() {
+        for at in [0, 7, 100, PAGE - 1, PAGE, 2 * PAGE + 15, 3 * PAGE + 4] {
+            let mut bytes = vec![0; 3 * PAGE + 5];
+            (bytes[0], bytes[at]) = (1, 1);
+            assert_eq!(last_nonzero(&bytes), at as u64 + 1, "{at}");
+        }
+        assert_eq!((last_nonzero(&[0; 2 * PAGE + 3]), last_nonzero(&[])), (0, 0));
+    }
+}

@@ -134,3 +134,64 @@ fn next_written(file: &dyn File, at: usize, total: usize) -> Range<usize> {
         file.next_hole(start as u64).map_or(total, |hole| whole(hole.next_multiple_of(DIRECT_ALIGN as u64)));
     start..end.max((start + DIRECT_ALIGN).min(total))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Directory as _;
+    use crate::disk::memory::MemoryDirectory;
+
+    const BLOCK: usize = DIRECT_ALIGN;
+
+    /// A file of so many blocks, of which these are written.
+    fn file(blocks: usize, written: &[usize]) -> (std::sync::Arc<dyn File>, Vec<u8>) {
+        let file = MemoryDirectory::new().create("tail").unwrap();
+        let mut bytes = vec![0; blocks * BLOCK];
+        file.truncate(bytes.len() as u64).unwrap();
+        for block in written {
+            let at = block * BLOCK;
+            bytes[at..at + BLOCK].fill(u8::try_from(*block).unwrap() + 1);
+            file.write_at(&bytes[at..at + BLOCK], at as u64).unwrap();
+        }
+        (file, bytes)
+    }
+
+    #[test]
+    fn what_is_read_is_what_the_file_holds_around_its_holes_whatever_the_buffer_held_before() {
+        let mut tail = Tail::default();
+        let shapes: [(usize, &[usize]); 7] = [
+            (9, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (9, &[0, 4]),
+            (6, &[5]),
+            (3, &[]),
+            (12, &[1, 2, 9]),
+            (13, &[12]),
+            (9, &[8]),
+        ];
+        for source in [Source::Disk, Source::Cache] {
+            for (blocks, written) in shapes {
+                let (file, bytes) = file(blocks, written);
+                for from in [0, BLOCK + 8] {
+                    tail.read(&*file, from as u64, bytes.len() as u64, source).unwrap();
+                    assert_eq!(tail.bytes().len(), bytes.len());
+                    assert!(tail.bytes()[from..] == bytes[from..], "{blocks} {written:?} from {from}");
+                    let last = written.last().map_or(0, |last| (last + 1) * BLOCK);
+                    assert_eq!(tail.written(), last.max(from / BLOCK * BLOCK), "{written:?} from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_somebody_wrote_to_is_zero_again_where_the_next_file_has_a_hole() {
+        let mut tail = Tail::default();
+        let (first, bytes) = file(4, &[0]);
+        tail.read(&*first, 0, bytes.len() as u64, Source::Cache).unwrap();
+        tail.bytes_mut().fill(7);
+        assert_eq!(tail.written(), bytes.len(), "nothing is known of holes any more");
+        tail.read(&*first, 0, bytes.len() as u64, Source::Cache).unwrap();
+        assert!(tail.bytes() == bytes && tail.written() == BLOCK);
+        let copy = Tail::of(vec![1, 2, 3]);
+        assert_eq!((copy.bytes(), copy.written()), (&[1, 2, 3][..], 3));
+    }
+}

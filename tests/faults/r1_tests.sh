@@ -2,6 +2,6 @@
 # R1: every test of the workspace.
 . "$(dirname -- "$0")/rung.sh"
 STATES=tests try cargo test --workspace
-skip "cargo-mutants" "not set up"
+skip "cargo-mutants" "mutants.sh has it"
 plant '.'
 summary

@@ -321,8 +321,11 @@ fn what_is_shown_is_no_less_than_what_an_index_knows_that_came_meanwhile() {
     let options = Options::new().segment_bytes(4096).background(false);
     let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
     let kind = journal.kind("note").unwrap();
-    let append =
-        || (0..5).for_each(|n| drop(journal.append(Record::new(kind, &[n + 1], b"payload")).unwrap()));
+    let append = || {
+        for n in 1..=5 {
+            journal.append(Record::new(kind, &[n], b"payload")).unwrap();
+        }
+    };
     append();
     let before = files_of(&directory);
     append();
