@@ -10,7 +10,9 @@ use crate::journal::onlooker::{Meter, Onlooker};
 use crate::journal::opening::read_manifest;
 use crate::journal::verify::{DOING, Recover, in_pieces, look};
 
-/// Verifies the store in a directory, also while another process writes it.
+/// Verifies the store in a directory, also while another process writes it. A large log is read by a thread that ends with
+/// this call; up to four of its pieces are in memory, each of 1 MiB or as large as the largest batch or two, and a place for
+/// each entity.
 ///
 /// # Errors
 ///
