@@ -39,9 +39,12 @@ fn store_of(entries: u8, together: u8) -> Files {
     files_of(&directory)
 }
 
+/// What is done to the header of an entry, by its place in the log.
+type Change = (usize, fn(&mut FrameHeader));
+
 /// Changes the headers of entries, by their place in the log, as nothing but a bug does: their checksums are right.
 /// Answers the offsets of all entries.
-fn change(files: &mut Files, changes: &[(usize, fn(&mut FrameHeader))]) -> Vec<u64> {
+fn change(files: &mut Files, changes: &[Change]) -> Vec<u64> {
     let bytes = files.get_mut(&file_name(1)).unwrap();
     let salt = FileHeader::ref_from_prefix(bytes).unwrap().0.salt.get();
     let (mut at, mut entries) = (FIRST_FRAME, Vec::new());
@@ -87,7 +90,7 @@ fn a_history_that_does_not_follow_is_found_where_it_stands_and_in_the_order_of_t
     for entries in [40, 200] {
         let last = usize::from(entries) - 1;
         let mut files = store(entries);
-        let changes: [(usize, fn(&mut FrameHeader)); 4] = [
+        let changes: [Change; 4] = [
             (4, |header| header.generation.set(1)),
             (10, |header| header.kind.set(77)),
             (11, |header| header.generation.set(9)),
