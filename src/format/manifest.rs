@@ -264,6 +264,22 @@ impl Manifest {
 mod tests {
     use super::*;
 
+    fn slow_cursor() -> CursorState {
+        CursorState {
+            name: "slow".into(),
+            revision: 2,
+            seq: 9,
+            era: 1,
+            hold: 0,
+            time: 4,
+            part: crate::format::cursor::Part::All,
+            kind: 0,
+            key: Box::default(),
+            retired: false,
+            lost: false,
+        }
+    }
+
     #[test]
     fn every_flipped_bit_of_a_manifest_is_noticed() {
         let manifest = Manifest {
@@ -271,22 +287,7 @@ mod tests {
             era: 1,
             created: 5,
             compacted: Compacted { parts_numbered: 3, ..Compacted::default() },
-            table: CursorTable {
-                at: Position::new(4, 512),
-                cursors: vec![CursorState {
-                    name: "slow".into(),
-                    revision: 2,
-                    seq: 9,
-                    era: 1,
-                    hold: 0,
-                    time: 4,
-                    part: crate::format::cursor::Part::All,
-                    kind: 0,
-                    key: Box::default(),
-                    retired: false,
-                    lost: false,
-                }],
-            },
+            table: CursorTable { at: Position::new(4, 512), cursors: vec![slow_cursor()] },
             ancestors: vec![Ancestor { era: 1, through: 9 }, Ancestor { era: 7 << 40, through: 12 }],
             lost: vec![LostRange::new(4, 9, 3).unwrap(), LostRange::new(10, 11, 2).unwrap()],
             sections: vec![1, 2, 3, 4],
@@ -343,19 +344,7 @@ mod tests {
 
     #[test]
     fn a_table_of_cursors_is_news_until_a_later_segment_has_restated_it() {
-        let cursor = CursorState {
-            name: "slow".into(),
-            revision: 2,
-            seq: 9,
-            era: 1,
-            hold: 0,
-            time: 4,
-            part: crate::format::cursor::Part::All,
-            kind: 0,
-            key: Box::default(),
-            retired: false,
-            lost: false,
-        };
+        let cursor = slow_cursor();
         let table = CursorTable { at: Position::new(4, 512), cursors: vec![cursor] };
         assert_eq!([3, 4, 5].map(|preamble_at| table.is_news(preamble_at)), [true, true, false]);
         assert!(!CursorTable { cursors: vec![], ..table }.is_news(3));

@@ -1,22 +1,9 @@
 #!/usr/bin/env bash
 # R7: one sector of a disk fails, with the file systems of the kernel on it. It mounts: it takes root, FUSE and loop devices.
 . "$(dirname -- "$0")/rung.sh"
-need e2fsprogs xfsprogs btrfs-progs util-linux
 
-file_systems=
-for name in ext4 xfs btrfs; do
-    if grep -q -w "$name" /proc/filesystems || modprobe "$name" 2>/dev/null; then
-        file_systems+="${file_systems:+,}$name"
-    else
-        skip "$name" "this kernel does not have it"
-    fi
-done
+find_file_systems
 export ESKER_SECTORS=$file_systems
-if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ] || [ ! -c /dev/loop-control ] || [ -z "$file_systems" ]; then
-    skip "everything" "it takes root, /dev/fuse, loop devices, and a file system to put on them"
-    summary
-    exit
-fi
 
 [ "$level" = release ] || skip "most sectors" "LEVEL=ci takes one of seven, at every place of a page"
 ESKER_SECTORS_STEP=$(at_level 7 1) try cargo test --release --test bad_sectors -- --nocapture --test-threads=1

@@ -103,3 +103,22 @@ summary() {
         "${rung^^}" "$level" "$states" "$violations" "$planted" "$caught" "$SECONDS" "$list"
     [ "$violations" -eq 0 ] && [ "$planted" -eq "$caught" ]
 }
+
+# Which file systems of the kernel can be mounted here, in file_systems, as a list with commas. Where none can be, that is all
+# there is to say of the rung.
+find_file_systems() {
+    need e2fsprogs xfsprogs btrfs-progs util-linux
+    file_systems=
+    for name in ext4 xfs btrfs; do
+        if grep -q -w "$name" /proc/filesystems || modprobe "$name" 2>/dev/null; then
+            file_systems+="${file_systems:+,}$name"
+        else
+            skip "$name" "this kernel does not have it"
+        fi
+    done
+    if [ "$(id -u)" -ne 0 ] || [ ! -c /dev/fuse ] || [ ! -c /dev/loop-control ] || [ -z "$file_systems" ]; then
+        skip "everything" "it takes root, /dev/fuse, loop devices, and a file system to put on them"
+        summary
+        exit
+    fi
+}
