@@ -19,7 +19,7 @@
 mod blocks;
 mod machine;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use blocks::device::{Device, FileSystem};
@@ -51,14 +51,15 @@ fn chosen_file_systems() -> Vec<FileSystem> {
     names.split(',').map(|name| FileSystem::named(name).unwrap_or_else(|| panic!("no {name}"))).collect()
 }
 
-fn cut(inputs: &std::path::Path, file_system: FileSystem, cuts: usize, seed: u64) -> Tally {
+fn cut(inputs: &Path, file_system: FileSystem, cuts: usize, seed: u64) -> Tally {
     let device = Device::new(file_system).unwrap();
-    let saved =
-        Saved::start(inputs, &device).unwrap_or_else(|error| panic!("{}: {error}", file_system.name()));
+    let name = file_system.name();
+    let saved = Saved::start(inputs, &device).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut chains = Chains::new(&device, saved, seed);
     while chains.tally.cuts < cuts && chains.tally.violations.len() < VIOLATIONS {
-        let left = cuts - chains.tally.cuts;
-        chains.cut(left);
+        chains.cut(cuts - chains.tally.cuts);
+        // Whoever ends it before its end has seen so much.
+        eprintln!("{name}: {:?}", chains.tally);
     }
     std::mem::take(&mut chains.tally)
 }

@@ -84,6 +84,7 @@ impl<'a> Chains<'a> {
             disk.power = Some(Power { left: 0, told: Box::new(|| {}) });
             std::mem::take(&mut disk.log)
         };
+        self.tally.events += log.len();
         self.tally.inside += usize::from(machine.has_judged());
         let said = std::mem::take(&mut machine.said);
         drop(machine);

@@ -17,18 +17,20 @@ pub(crate) struct Tally {
     pub(crate) torn: usize,
     /// How many stores were judged in the machine, too.
     pub(crate) inside: usize,
+    /// Writes, flushes and marks that came to a disk.
+    pub(crate) events: usize,
     pub(crate) classes: BTreeMap<String, usize>,
     pub(crate) violations: Vec<String>,
 }
 
 impl Tally {
     pub(crate) fn tell(&self, file_system: FileSystem, seed: u64, seconds: u64) {
-        let Self { cuts, states, idle, dropped, torn, inside, .. } = self;
+        let Self { cuts, states, idle, dropped, torn, inside, events, .. } = self;
         let (name, violations) = (file_system.name(), self.violations.len());
         let told = format!(
-            "{{\"rung\":\"R8\",\"file_system\":\"{name}\",\"seed\":{seed},\"cuts\":{cuts},\"idle\":{idle},\"dropped\":{dropped},\
-             \"torn\":{torn},\"inside\":{inside},\"states\":{states},\"violations\":{violations},\
-             \"seconds\":{seconds}}}\n{name}: {:?}\n",
+            "{{\"rung\":\"R8\",\"file_system\":\"{name}\",\"seed\":{seed},\"cuts\":{cuts},\"idle\":{idle},\
+             \"dropped\":{dropped},\"torn\":{torn},\"inside\":{inside},\"events\":{events},\"states\":{states},\
+             \"violations\":{violations},\"seconds\":{seconds}}}\n{name}: {:?}\n",
             self.classes
         );
         std::io::stdout().write_all(told.as_bytes()).unwrap();
