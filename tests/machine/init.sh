@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first process of the machine: it makes what the program needs, and the program does the rest. The module of the disk is
 # loaded when the run begins: until then nothing of the disk is in memory.
 /bin/busybox mount -t proc proc /proc
