@@ -123,16 +123,23 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
         let mut known = Known::default();
         let mut log = recorder.log();
         learn(&mut known, &log);
-        let tried = (|| {
-            let class = match worked.ended {
-                Ended::Bus if case.asked == Asked::Read => "SIGBUS",
-                _ => judge_the_life(&worked)?,
-            };
-            let (expected, again) = self.restart(case, &known)?;
-            Ok((format!("{class}, {again}"), expected))
-        })();
+        let tried = self.judge_the_writing(case, &worked, &known);
         log.extend(recorder.log());
-        self.conclude(case, &recorder, &log, model(None), tried.map_err(|what: String| (what, known)));
+        self.conclude(case, &recorder, &log, model(None), tried);
+    }
+
+    fn judge_the_writing(
+        &self,
+        case: Case,
+        worked: &Child,
+        known: &Known,
+    ) -> Result<(String, Known), String> {
+        let class = match worked.ended {
+            Ended::Bus if case.asked == Asked::Read => "SIGBUS",
+            _ => judge_the_life(worked)?,
+        };
+        let (expected, again) = self.restart(case, known)?;
+        Ok((format!("{class}, {again}"), expected))
     }
 
     /// A sound store of which one part cannot be read, by who opens it or by who only reads it.
@@ -147,7 +154,6 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
             } else {
                 self.restart(case, known).map(|(expected, class)| (class.to_owned(), expected))
             };
-            let tried = tried.map_err(|what| (what, known.clone()));
             self.conclude(case, &recorder, &recorder.log(), model(Some(&sound.files)), tried);
         }
     }
@@ -167,7 +173,7 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
         recorder: &Recorder,
         log: &[Event],
         mut model: Model,
-        tried: Result<(String, Known), (String, Known)>,
+        tried: Result<(String, Known), String>,
     ) {
         if recorder.tree().fault.is_none_or(|fault| fault.hits == 0) {
             self.tally.class("not met");
@@ -177,7 +183,7 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
         log.iter().for_each(|event| model.apply(event));
         let (class, expected) = match tried {
             Ok(tried) => tried,
-            Err((what, _)) => {
+            Err(what) => {
                 let files = model.left(STORE, &mut Fate::Prefix(usize::MAX));
                 self.tally.violation(format!("{}: {case:?}: {what}", self.manner.name()), files.as_ref());
                 return;

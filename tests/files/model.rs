@@ -93,10 +93,11 @@ impl Fate<'_> {
 
     /// What of a page is of one version.
     fn unit(&mut self) -> usize {
-        match self {
-            Self::Any { random, is_torn: true, .. } if random.below(2) == 0 => SECTOR,
-            _ => PAGE,
-        }
+        let is_torn = match self {
+            Self::Prefix(_) => false,
+            Self::Any { random, is_torn, .. } => *is_torn && random.below(2) == 0,
+        };
+        if is_torn { SECTOR } else { PAGE }
     }
 }
 
