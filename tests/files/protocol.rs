@@ -126,8 +126,7 @@ fn write(node: u64, body: &[u8], tree: &mut Tree) -> Result<Vec<u8>, Errno> {
     if node == MARKS {
         tree.mark(&String::from_utf8_lossy(bytes));
     } else {
-        tree.written_back += usize::from(u32_at(body, 20) & FROM_THE_CACHE != 0);
-        tree.write(node, at, bytes)?;
+        tree.write(node, at, bytes, u32_at(body, 20) & FROM_THE_CACHE != 0)?;
     }
     Ok(words(&[bytes.len() as u64]))
 }

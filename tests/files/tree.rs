@@ -114,7 +114,7 @@ pub(crate) struct Tree {
     pub(crate) fault: Option<Fault>,
     /// How often each of them was asked for.
     pub(crate) count: BTreeMap<Asked, usize>,
-    /// How many writes were pages that the kernel wrote back.
+    /// How many writes to segments were pages that the kernel wrote back.
     pub(crate) written_back: usize,
 }
 
@@ -243,9 +243,26 @@ impl Tree {
         Ok(bytes[at..bytes.len().min(at + length)].to_vec())
     }
 
-    pub(crate) fn write(&mut self, file: u64, at: usize, new: &[u8]) -> Result<(), Errno> {
+    /// The kernel writes it back from its cache, or a program has just called.
+    pub(crate) fn write(
+        &mut self,
+        file: u64,
+        at: usize,
+        new: &[u8],
+        is_written_back: bool,
+    ) -> Result<(), Errno> {
+        self.written_back += usize::from(is_written_back && self.is_segment(file));
         self.ask(Asked::Write)?;
         self.put(file, at, new)
+    }
+
+    fn is_segment(&self, file: u64) -> bool {
+        self.nodes.values().any(|node| match node {
+            Node::Directory(names) => {
+                names.iter().any(|(name, node)| *node == file && name.ends_with(".seg"))
+            }
+            Node::File { .. } => false,
+        })
     }
 
     fn put(&mut self, file: u64, at: usize, new: &[u8]) -> Result<(), Errno> {
