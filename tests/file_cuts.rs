@@ -9,7 +9,7 @@
 //! leaves of that life. And the n-th write, sync or read is refused, for each n of a small life.
 //!
 //! esker writes by calls where it finds FUSE. What goes through mappings is recorded too, where strace is there to say that this
-//! is another file system (see [`files::workshop::Manner::command`]).
+//! is another file system (see [`files::workshop`]).
 //!
 //! It mounts, so it takes root, and runs only where `ESKER_FILES` is set. `ESKER_FILES_STATES` is how many power cuts are tried,
 //! in `ESKER_FILES_SECONDS` at most, `ESKER_FILES_STEP` takes only each so many-th refusal, `ESKER_FILES_SEED` is where it begins; what it finds is kept in
@@ -40,7 +40,7 @@ use files::model::{Fate, Model};
 use files::number;
 use files::tally::Tally;
 use files::tree::{Asked, Event, Files};
-use files::workshop::{Manner, Recorder, STORE, Workshop, model};
+use files::workshop::{Manner, Recorder, STORE, Workshop, has_strace, model};
 
 /// Not a test of its own: what a child process does, which is this same program.
 #[test]
@@ -61,9 +61,7 @@ fn manners() -> Vec<Manner> {
         eprintln!("not run: ESKER_FILES is not set, and files are recorded only where they may be mounted");
         return Vec::new();
     }
-    let traced =
-        Command::new("strace").args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "true"]).status();
-    let has_strace = traced.is_ok_and(|status| status.success());
+    let has_strace = has_strace();
     if !has_strace {
         eprintln!("not run: strace does not work here, and so no store is written through mappings");
     }
@@ -79,6 +77,8 @@ const SECOND_CUTS: usize = 60;
 const CUTS_WITH_A_SECOND: u64 = 150;
 /// Behind each event so many are to be had, of which some are taken.
 const FATES: usize = 6;
+/// What came long before is synced: a prefix ends among so many.
+const NEWEST: usize = 48;
 const MILLION: u64 = 1_000_000;
 
 struct Explorer<'a, F: Fn() -> Command, G: Fn() -> Command> {
@@ -132,7 +132,10 @@ impl<F: Fn() -> Command, G: Fn() -> Command> Explorer<'_, F, G> {
         let mut fate = match number {
             0 => Fate::Prefix(0),
             1 => Fate::Prefix(model.order()),
-            2 => Fate::Prefix(usize::try_from(random.below(model.order() as u64)).unwrap()),
+            2 => {
+                let newest = model.order().min(NEWEST) as u64;
+                Fate::Prefix(model.order() - usize::try_from(random.below(newest)).unwrap())
+            }
             _ => {
                 let share = [0, 150, 500, 850, 1000];
                 let mut draw = || share[usize::try_from(random.below(5)).unwrap()];

@@ -38,19 +38,31 @@ impl Manner {
     }
 
     /// Starts this program again.
-    ///
-    /// esker takes FUSE for a file system where an overwrite may need new space, and writes by calls. To have it store into
-    /// mappings, whoever asks which file system this is is told ext4: by strace, which looks at no other call.
     pub(crate) fn command(self) -> Command {
         let program = std::env::current_exe().unwrap();
         if !self.is_mapped {
             return Command::new(program);
         }
-        let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fstatfs", "-e"]);
-        command.arg("inject=fstatfs:poke_exit=@arg2=53ef000000000000").arg(program);
+        let mut command = strace();
+        command.arg(program);
         command
     }
+}
+
+/// To start a program by.
+///
+/// esker takes FUSE for a file system where an overwrite may need new space, and writes by calls. To have it store into
+/// mappings, whoever asks which file system this is is told ext4: by strace, which looks at no other call.
+fn strace() -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fstatfs", "-e"]);
+    command.arg("inject=fstatfs:poke_exit=@arg2=53ef000000000000");
+    command
+}
+
+/// Whether there is a strace that can do that, and may.
+pub(crate) fn has_strace() -> bool {
+    strace().arg("true").status().is_ok_and(|status| status.success())
 }
 
 /// What it puts up it takes down when it is dropped.
