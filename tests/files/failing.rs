@@ -124,6 +124,7 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
         let mut log = recorder.log();
         learn(&mut known, &log);
         let tried = self.judge_the_writing(case, &worked, &known);
+        let tried = tried.map_err(|what| format!("{what}; it said {:?}", worked.said));
         log.extend(recorder.log());
         self.conclude(case, &recorder, &log, model(None), tried);
     }

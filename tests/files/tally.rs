@@ -14,9 +14,15 @@ pub(crate) struct Tally {
     pub(crate) counts: BTreeMap<&'static str, usize>,
     classes: BTreeMap<String, usize>,
     pub(crate) violations: Vec<String>,
+    /// A violation is what is looked for, and no news.
+    is_quiet: bool,
 }
 
 impl Tally {
+    pub(crate) fn quiet(is_quiet: bool) -> Self {
+        Self { is_quiet, ..Self::default() }
+    }
+
     pub(crate) fn count(&mut self, what: &'static str, more: usize) {
         *self.counts.entry(what).or_default() += more;
     }
@@ -41,6 +47,9 @@ impl Tally {
 
     /// A violation, and the files that it was found in.
     pub(crate) fn violation(&mut self, story: String, files: Option<&Files>) {
+        if self.is_quiet {
+            return self.violations.push(story);
+        }
         eprintln!("violation: {story}");
         if let Ok(directory) = std::env::var("ESKER_FILES_EVIDENCE") {
             let number = self.violations.len();
