@@ -1,12 +1,11 @@
-//! A file without a name, for what does not fit in memory: it goes with its descriptor, whatever becomes of the process.
+//! A file without a name, for what does not fit in memory: it goes with its descriptor, whatever becomes of the process. Where
+//! the system has no such files, none is made.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{Mode, OFlags};
 
 /// A file without a name, in the directory for temporary files that `TMPDIR` names, or in one for large ones.
 #[derive(Debug)]
@@ -39,13 +38,21 @@ impl UnnamedFile {
     }
 }
 
+#[cfg(all(target_os = "linux", not(miri)))]
 fn unnamed_in(directory: &Path) -> io::Result<fs::File> {
+    use rustix::fs::{Mode, OFlags};
+
     let (flags, mode) = (OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
     let open = || rustix::fs::open(directory, flags, mode);
     Ok(fs::File::from(rustix::io::retry_on_intr(open)?))
 }
 
-#[cfg(test)]
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn unnamed_in(_: &Path) -> io::Result<fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
     use super::*;
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::disk::{Access, Directory, File};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::format::checksum::Sum;
-use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, Layout, file_name};
 use crate::format::segment::FILE_BYTES_MAX;
 use crate::id::StoreId;
 use crate::journal::verify::window::Window;
+use crate::log::salvage::{Checked, check_index};
 use crate::log::segment::open_header;
 
 /// So much of an index is in memory at a time.
@@ -50,17 +50,19 @@ impl IndexFile {
             Self::Bad(error, Bytes { file: None, length: 0 })
         };
         let opened = directory.open(&name, Access::Read).and_then(|file| Ok((file.len()?, file)));
-        let bytes = match opened {
+        let (length, file) = match opened {
             Ok((length, _)) if length > FILE_BYTES_MAX => {
                 let what = format!("{length} bytes where at most {FILE_BYTES_MAX} are expected");
                 return refused(std::io::Error::new(ErrorKind::InvalidData, what));
             }
-            Ok((length, file)) => Bytes { file: Some(file), length },
+            Ok(opened) => opened,
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::None,
             Err(error) => return refused(error),
         };
-        match bytes.checked(store, number, salt) {
-            Ok(Ok(layout)) => Self::Good(layout, bytes),
+        let checked = check_index(&*file, length, store, number, salt);
+        let bytes = Bytes { file: Some(file), length };
+        match checked {
+            Ok(Ok(Checked { layout, .. })) => Self::Good(layout, bytes),
             Ok(Err(error)) => Self::Bad(error, bytes),
             Err(error) => refused(error),
         }
@@ -70,31 +72,6 @@ impl IndexFile {
 impl Bytes {
     fn window(&self) -> Option<Window> {
         Some(Window::by_pieces(Arc::clone(self.file.as_ref()?), self.length, PIECE))
-    }
-
-    /// Where everything stands in it, if its checksums are right.
-    fn checked(
-        &self,
-        store: StoreId,
-        number: u32,
-        salt: Option<u64>,
-    ) -> std::io::Result<Result<Layout>> {
-        let Some(mut window) = self.window() else { return Err(ErrorKind::NotFound.into()) };
-        let head = window.from(0, HEADER_BYTES as u64)?;
-        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
-        let own_salt = FileHeader::read_of(head, FileType::Index, store).map(|header| header.salt.get());
-        let read = own_salt
-            .and_then(|own| Layout::of_header(head, length, store, number, salt.unwrap_or(own)));
-        let (mut sum, mut at) = (Sum::default(), HEADER_BYTES as u64);
-        while at < self.length {
-            let piece = window.from(at, 1)?;
-            sum.add(piece);
-            at += piece.len() as u64;
-        }
-        Ok(read.and_then(|(layout, crc)| match crc == sum.crc() {
-            true => Ok(layout),
-            false => Err(Error::corrupt("read an index: checksum of the body")),
-        }))
     }
 
     /// The first byte that is not as it should be.

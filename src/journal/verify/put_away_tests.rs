@@ -19,9 +19,7 @@ use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::verify::histories::{Moment, ROOM};
 use crate::journal::verify::put_away::{Met, Question, Runs, ranges};
-use crate::journal::verify::straight_tests::{
-    Files, files_of, found_with_room, without_places_in_indexes,
-};
+use crate::journal::verify::straight_tests::{Files, files_of, found_with_room, without_places_in_indexes};
 use crate::options::Options;
 
 const ENTITIES: u32 = 40;
@@ -91,11 +89,7 @@ fn found(files: &Files) -> Verification {
     let whole = found(ROOM);
     for room in ROOMS {
         let (found, whole) = (found(room), whole.clone());
-        assert_eq!(
-            without_places_in_indexes(found),
-            without_places_in_indexes(whole),
-            "room for {room}"
-        );
+        assert_eq!(without_places_in_indexes(found), without_places_in_indexes(whole), "room for {room}");
     }
     whole
 }
@@ -223,7 +217,10 @@ fn runs_are_shown_side_by_side_by_ranges_of_hashes() {
                 assert!((before..=until).contains(&met.hash()), "{:x}", met.hash());
                 let asked = met.question(1).unwrap();
                 assert_eq!(asked, question(asked.generation));
-                assert_eq!(met.last(), Known { generation: asked.generation + 1, newest: EntryAt::new(2, 9) });
+                assert_eq!(
+                    met.last(),
+                    Known { generation: asked.generation + 1, newest: EntryAt::new(2, 9) }
+                );
                 seen.push(asked.generation);
             })
             .unwrap();
