@@ -129,8 +129,7 @@ fn histories_that_do_not_follow_across_segments_are_found_where_they_stand() {
 }
 
 #[test]
-fn segments_that_are_there_twice_over_have_each_history_twice() {
-    // All entries of one entity say that they are the first.
+fn entries_that_begin_a_history_anew_with_its_first_number_are_found_in_each_segment() {
     let mut files = store();
     let mut expected = Vec::new();
     for number in [3, 5, 7] {
