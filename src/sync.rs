@@ -1,7 +1,7 @@
 //! Locks and atomics: parking_lot's and std's, or loom's behind the same signatures.
 //!
-//! `log/commit.rs` and `feed/sleepers.rs` build on the loom half: under `cfg(loom)` those very
-//! files are explored over every interleaving that their tests allow, not copies of them.
+//! `log/commit.rs` and `feed/sleepers.rs` build on the loom half: under `cfg(loom)`, which the package in
+//! `tests/loom` sets, those very files are explored over every interleaving that their tests allow, not copies of them.
 
 #[cfg(not(loom))]
 pub(crate) use real::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, fence, yield_now};

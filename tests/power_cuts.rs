@@ -11,116 +11,25 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+#[allow(dead_code, reason = "some of it only the cuts of a machine need")]
 mod blocks;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use blocks::device::{Device, FileSystem, Place};
+use blocks::device::{Device, FileSystem};
 use blocks::disk::{Event, Layer, put};
-use blocks::judge::judge;
 use blocks::known::Known;
 use blocks::random::Random;
-use blocks::workload::{Life, Marks, live};
-
-const ROLE: &str = "ESKER_BLOCKS_ROLE";
-const LIFE: &str = "ESKER_BLOCKS_LIFE";
-/// How a line begins that a child says to its parent: the harness of tests writes others.
-const SAID: &str = "=> ";
-
-fn say(line: &str) {
-    // The harness writes no newline before the first line.
-    std::io::stdout().write_all(format!("\n{SAID}{}\n", line.replace('\n', " ")).as_bytes()).unwrap();
-}
+use blocks::roles::{Judge, live_apart};
+use blocks::survivors::{Choice, is_torn, survivors};
+use blocks::workload::Life;
 
 /// Not a test of its own: what a child process does, which is this same program.
 #[test]
 fn role_of_a_child_process() {
-    let (Ok(role), Some(place)) = (std::env::var(ROLE), Place::told()) else { return };
-    match role.as_str() {
-        "lives" => {
-            let told = std::env::var(LIFE).unwrap();
-            let numbers: Vec<u64> = told.split(' ').map(|number| number.parse().unwrap()).collect();
-            let [seed, batches, is_lazy, is_closed] = numbers[..] else { panic!("no life: {told}") };
-            let batches = usize::try_from(batches).unwrap();
-            let life = Life { seed, batches, is_lazy: is_lazy == 1, is_closed: is_closed == 1 };
-            live(&place.store(), &place.marks, life).unwrap();
-        }
-        "judges" => judge_all(&place),
-        other => panic!("no role {other}"),
-    }
-}
-
-/// What is known stands in a line of the input; the verdict is a line of the output.
-fn judge_all(place: &Place) {
-    let marks = Marks::open(&place.marks);
-    for line in std::io::stdin().lines() {
-        let known = Known::parse(&line.unwrap());
-        if let Err(error) = place.mount() {
-            say(&format!("unmountable {error}"));
-            continue;
-        }
-        let judged = std::panic::catch_unwind(|| judge(&place.store(), &marks, &known));
-        let said = match judged {
-            Ok(Ok(class)) => format!("right {class}"),
-            Ok(Err(what)) => format!("wrong {what}"),
-            Err(_) => "wrong it panicked".to_owned(),
-        };
-        let unmounted = place.unmount();
-        say(&said);
-        unmounted.unwrap();
-    }
-}
-
-fn child(role: &str, place: &Place) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "role_of_a_child_process", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-    place.tell(&mut command);
-    command
-}
-
-/// A process that judges one state after the other; another takes its place if it dies.
-struct Judge {
-    place: Place,
-    running: Option<(Child, ChildStdin, std::io::Lines<BufReader<ChildStdout>>)>,
-}
-
-impl Judge {
-    fn judge(&mut self, known: &Known) -> String {
-        let place = &self.place;
-        let (_, input, output) = self.running.get_or_insert_with(|| {
-            let mut child =
-                child("judges", place).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-            (child, input, BufReader::new(output).lines())
-        });
-        input.write_all(format!("{known}\n").as_bytes()).unwrap();
-        let said =
-            output.by_ref().map_while(Result::ok).find_map(|line| Some(line.strip_prefix(SAID)?.to_owned()));
-        said.unwrap_or_else(|| {
-            let status = self.stop();
-            format!("wrong the judge ended: {status}")
-        })
-    }
-
-    fn stop(&mut self) -> String {
-        let Some((mut child, input, output)) = self.running.take() else { return String::new() };
-        drop(input);
-        // The harness of tests has a last word, and minds if nobody hears it.
-        output.for_each(drop);
-        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        _ = self.place.unmount();
-        status
-    }
-}
-
-impl Drop for Judge {
-    fn drop(&mut self) {
-        self.stop();
-    }
+    blocks::roles::play();
 }
 
 /// What was found.
@@ -247,9 +156,9 @@ impl Explorer<'_> {
             return;
         }
         let mut state = settled.clone();
-        let chosen: Vec<_> = cut.flying.iter().filter_map(|write| self.chosen(cut, *write)).collect();
-        let is_torn = |(at, bytes): &(usize, &[u8])| !cut.flying.iter().any(|whole| whole == &(*at, *bytes));
-        self.tally.torn += usize::from(chosen.iter().any(is_torn));
+        let atom = cut.is_torn.then(|| self.device.file_system.atom());
+        let chosen = survivors(cut.flying, Choice { kept: cut.kept, atom }, &mut self.random);
+        self.tally.torn += usize::from(is_torn(cut.flying, &chosen));
         {
             let mut disk = self.device.disk();
             for (at, bytes) in &chosen {
@@ -277,22 +186,6 @@ impl Explorer<'_> {
         } else if word == "right" && !log.is_empty() {
             self.explore(&log, cut.known, &mut state, true);
         }
-    }
-
-    /// What of a write reached the disk.
-    fn chosen<'b>(&mut self, cut: &Cut<'_>, (at, bytes): (usize, &'b [u8])) -> Option<(usize, &'b [u8])> {
-        if self.random.below(1000) >= cut.kept {
-            return None;
-        }
-        let atoms = bytes.len() / self.device.file_system.atom();
-        if !cut.is_torn || atoms < 2 || self.random.below(4) != 0 {
-            return Some((at, bytes));
-        }
-        // A part: neither nothing nor all of it.
-        let cut = usize::try_from(1 + self.random.below(atoms as u64 - 1)).unwrap()
-            * self.device.file_system.atom();
-        let is_first = self.random.below(2) == 0;
-        Some(if is_first { (at, &bytes[..cut]) } else { (at + cut, &bytes[cut..]) })
     }
 
     fn keep(&mut self, state: &Layer, cut: &Cut<'_>, what: &str) {
@@ -337,14 +230,8 @@ fn record(device: &Device, seed: u64) -> Vec<Event> {
     let mut random = Random::new(seed);
     for life in 0..4 {
         let (is_lazy, is_closed) = (random.below(3) == 0, random.below(3) == 0);
-        let told = format!("{} 20 {} {}", seed * 10 + life, u8::from(is_lazy), u8::from(is_closed));
-        let output = child("lives", &place).env(LIFE, &told).stdin(Stdio::null()).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        // A signal that the store ran into is not the abort that was meant.
-        let is_as_meant =
-            if is_closed { output.status.success() } else { output.status.signal() == Some(libc::SIGABRT) };
-        assert!(is_as_meant && !said.contains("panicked"), "{told}: {}: {said}", output.status);
+        let life = Life { seed: seed * 10 + life, batches: 20, is_lazy, is_closed };
+        live_apart(&place, life).unwrap();
     }
     place.unmount().unwrap();
     std::mem::take(&mut device.disk().log)
@@ -379,7 +266,7 @@ fn after_a_power_cut_everything_acknowledged_is_there_and_nothing_else() {
             let log = record(&device, seed);
             device.disk().base = base;
             let mut explorer = Explorer {
-                judge: Judge { place: device.place(), running: None },
+                judge: Judge::new(device.place()),
                 device: &device,
                 random: Random::new(seed),
                 tally: Tally::default(),

@@ -1,11 +1,19 @@
 //! A sync that fails, and a disk that is full: what is acknowledged stays, nothing is retried.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is a failed test")]
 
+#[path = "crash/choices.rs"]
+#[allow(dead_code, reason = "whoever compares images is elsewhere")]
+mod choices;
+
+use choices::{Dice, each_outcome};
 use esker::{Durability, ErrorKind, IdempotencyKey, Journal, Options, Record, Simulator};
 
+fn options(durability: Durability) -> Options {
+    Options::new().segment_bytes(4096).background(false).durability(durability)
+}
+
 fn open(disk: &Simulator, durability: Durability) -> Journal {
-    let options = Options::new().segment_bytes(4096).background(false).durability(durability);
-    options.open_in(disk).unwrap()
+    options(durability).open_in(disk).unwrap()
 }
 
 fn contents(journal: &Journal) -> Vec<Vec<u8>> {
@@ -74,6 +82,44 @@ fn after_a_failed_sync_nothing_is_synced_again_and_everything_acknowledged_survi
             let found = contents(&reopened);
             assert!(found.len() >= acknowledged.len(), "{} of {}: {shown}", found.len(), acknowledged.len());
             assert_eq!(found[..acknowledged.len()], acknowledged, "{shown}");
+        }
+    }
+}
+
+#[test]
+fn where_a_store_did_not_come_to_be_the_next_one_does_whatever_a_power_cut_leaves() {
+    let mut dice = Dice::new(8);
+    for forgets in [false, true] {
+        for nth in 0.. {
+            let disk = Simulator::new();
+            if forgets {
+                disk.forget_sync_after(nth)
+            } else {
+                disk.fail_sync_after(nth)
+            }
+            let Err(error) = options(Durability::Sync).open_in(&disk) else {
+                assert!(nth > 3, "only {nth} syncs were to fail");
+                break;
+            };
+            // Whoever tries again at once does so over what is left.
+            let again = options(Durability::Sync).open_in(&disk);
+            assert_eq!(again.is_ok(), forgets, "sync {nth}");
+            drop(again);
+            for at in 0..=disk.events() {
+                let shown = format!("sync {nth}, forgets: {forgets}, {error}, cut behind operation {at}");
+                each_outcome(
+                    500,
+                    200,
+                    &mut dice,
+                    |choose| disk.crash(at, choose),
+                    |after| {
+                        let files: Vec<String> = after.files().into_keys().collect();
+                        let opened = options(Durability::Sync).open_in(&after);
+                        let journal = opened.unwrap_or_else(|error| panic!("{shown}: {files:?}: {error}"));
+                        assert_eq!(contents(&journal), Vec::<Vec<u8>>::new(), "{shown}");
+                    },
+                );
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Sleepers, by threads, and by loom over every interleaving
-//! (`RUSTFLAGS="--cfg loom" cargo test --release --lib feed::sleepers`).
+//! (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 use super::*;
 

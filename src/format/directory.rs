@@ -133,7 +133,7 @@ mod tests {
         let page = encode_page(&slots(2));
         let slot = page_slots(&page).unwrap()[1];
         assert_eq!((slot.hash(), slot.generation(), slot.newest()), (1 << 70, 6, EntryAt::new(3, 7)));
-        for at in 0..page.len() {
+        for at in (0..page.len()).step_by(if cfg!(miri) { 97 } else { 1 }) {
             let mut damaged = page.clone();
             damaged[at] ^= 1;
             assert!(page_slots(&damaged).is_none(), "byte {at}");

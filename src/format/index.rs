@@ -505,7 +505,7 @@ mod tests {
         assert!(Layout::read(&bytes, StoreId([8; 16]), 5, 9).is_err());
         assert!(Layout::read(&bytes, STORE, 6, 9).is_err() && Layout::read(&bytes, STORE, 5, 8).is_err());
         assert!((0..bytes.len()).all(|cut| Layout::read(&bytes[..cut], STORE, 5, 9).is_err()));
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             assert!(Layout::read(&damaged, STORE, 5, 9).is_err(), "byte {at}");

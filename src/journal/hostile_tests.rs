@@ -30,7 +30,7 @@ use crate::journal::repair::salvage;
 use crate::journal::subscriber::Start;
 use crate::journal::subscriber::SubscribeOptions;
 use crate::journal::verify::examine;
-use crate::journal::verify::straight_tests::is_as_in_memory;
+use crate::journal::verify::straight_tests::is_as_in_memory_in_one_size;
 use crate::journal::view::View;
 use crate::options::Options;
 
@@ -177,7 +177,7 @@ fn survives(what: &str, files: &Files) {
             look(&view);
         }
         let directory = MemoryDirectory::with(files.clone(), None);
-        is_as_in_memory(&directory, what);
+        is_as_in_memory_in_one_size(&directory, what);
         let target = Arc::new(MemoryDirectory::new());
         let empty = EmptyTarget::on(Arc::clone(&target) as _, "repair").unwrap();
         if salvage(&directory, empty, &Meter::of(&|| true)).is_ok() {

@@ -56,6 +56,7 @@ pub(crate) mod durable;
 pub(crate) mod entry;
 pub(crate) mod erasing;
 pub(crate) mod finding;
+mod first_segment;
 pub(crate) mod history;
 pub(crate) mod holds;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::format::frame::Frame;
 use crate::format::index as index_format;
 use crate::format::index::Keyed;
 use crate::format::manifest::{self, CursorTable, Manifest};
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of, part_number_of};
+use crate::format::segment::{FIRST_FRAME, file_name, number_of, part_number_of};
 use crate::format::system::{Preamble, System};
 use crate::format::{directory as entities_format, lock as lock_format};
 use crate::id::{EntryAt, Life, Position, StoreId};
@@ -32,6 +32,7 @@ use crate::journal::base::{Base, newest_indexed};
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::directory::{make_directory, refuse_shared};
+use crate::journal::first_segment::{make_first_segment, remove_first_segment};
 use crate::journal::newer::refuse_newer_beside;
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
@@ -39,8 +40,8 @@ use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
 use crate::log::recovery::{End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
-use crate::log::segment::{Making, Segment, Zeros, make};
-use crate::options::{Durability, Options, Presence};
+use crate::log::segment::Segment;
+use crate::options::{Options, Presence};
 use crate::trace;
 
 /// Opens or makes the store in a directory of the file system.
@@ -273,12 +274,9 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
         backup: None,
         features: (0, 0),
     };
-    match directory.remove(&file_name(1)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("remove what a crash left", error).at(directory.path().join(file_name(1))));
-        }
-        _ => {}
-    }
+    let failed =
+        |e: io::Error| Error::io("remove what a crash left", e).at(directory.path().join(file_name(1)));
+    remove_first_segment(directory).map_err(failed)?;
     let made = make_first_segment(directory, store, options, 0);
     if let Err(error) = made.and_then(|()| write_manifest(directory, &manifest)) {
         // Nothing is left of a store that did not come to be. The manifest goes first: one that
@@ -288,7 +286,7 @@ fn create(directory: &dyn Directory, options: &Options) -> Result<(Manifest, Hel
             Ok(()) => true,
         };
         if gone {
-            let _ = directory.remove(&file_name(1));
+            let _ = remove_first_segment(directory);
         }
         return Err(error);
     }
@@ -308,36 +306,6 @@ pub(crate) fn start_anew(
     let lock = HeldLock::take(&*directory)?;
     make_first_segment(&*directory, manifest.store, &options, manifest.compacted.last_segment())?;
     start(directory, options, manifest, lock)
-}
-
-/// Makes the segment with which a log begins, or what is left of it behind what was compacted.
-fn make_first_segment(
-    directory: &dyn Directory,
-    store: StoreId,
-    options: &Options,
-    behind: u32,
-) -> Result<()> {
-    let salt = u64::from_le_bytes(random().map_err(|e| Error::io("draw a segment's salt", e))?);
-    let bytes = options.segment_bytes.min(1 << 20);
-    let (number, follows) = (behind + 1, SegmentHeader::after_seal_of(behind));
-    let header = SegmentHeader { number, salt, follows, bytes, created: now() };
-    let through = if directory.file_system().copy_on_write {
-        crate::disk::Through::Pwrite
-    } else {
-        crate::disk::Through::Map
-    };
-    let making = Making { zeros: zeros_for(options.durability), through };
-    make(directory, store, header, making).map(|_| ())
-}
-
-/// How segments are made for a writer that syncs this often.
-pub(crate) fn zeros_for(durability: Durability) -> Zeros {
-    match durability {
-        Durability::Sync => Zeros::Written { at_a_time: 16 << 10, sync_every: Some(1 << 20) },
-        // Longer pieces, fewer faults.
-        Durability::Interval(_) => Zeros::Written { at_a_time: 64 << 10, sync_every: None },
-        Durability::Os => Zeros::Allocated,
-    }
 }
 
 pub(crate) fn write_manifest(directory: &dyn Directory, manifest: &Manifest) -> Result<()> {

@@ -1,5 +1,5 @@
 //! The commit machine, run as it is by threads, and by loom over every interleaving
-//! (`RUSTFLAGS="--cfg loom" cargo test --release --lib log::commit`).
+//! (`cargo test --manifest-path tests/loom/Cargo.toml`).
 
 use super::*;
 

@@ -157,6 +157,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "megabytes take it minutes")]
     fn what_is_read_is_what_the_file_holds_around_its_holes_whatever_the_buffer_held_before() {
         let mut tail = Tail::default();
         let shapes: [(usize, &[usize]); 7] = [

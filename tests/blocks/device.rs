@@ -106,6 +106,11 @@ impl Device {
         self.disk.lock()
     }
 
+    /// The file that is the disk, for who is to use it past the loop device.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.fuse.disk()
+    }
+
     pub(crate) fn mounted(&self) -> PathBuf {
         self.directory.path().join("mounted")
     }

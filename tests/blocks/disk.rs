@@ -1,6 +1,7 @@
 //! A disk in memory that remembers what was written to it and when it was told to flush.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use rustix::io::Errno;
 
@@ -26,6 +27,20 @@ pub(crate) enum Event {
 /// Pages that differ from those below.
 pub(crate) type Layer = HashMap<usize, Box<[u8]>>;
 
+/// When the power of a disk goes.
+pub(crate) struct Power {
+    /// So many writes, flushes and marks come before; what comes behind them has never happened.
+    pub(crate) left: usize,
+    /// Called when it goes.
+    pub(crate) told: Box<dyn Fn() + Send>,
+}
+
+impl fmt::Debug for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "power for {} events", self.left)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) base: Vec<u8>,
@@ -33,13 +48,16 @@ pub(crate) struct Disk {
     pub(crate) log: Vec<Event>,
     pub(crate) is_recorded: bool,
     pub(crate) fault: Option<Fault>,
+    /// Where it never goes there is none.
+    pub(crate) power: Option<Power>,
     /// Where it was read, and how much, if somebody wants to know.
     pub(crate) reads: Option<Vec<(usize, usize)>>,
 }
 
 impl Disk {
     pub(crate) fn new(base: Vec<u8>) -> Self {
-        Self { base, over: Layer::new(), log: Vec::new(), is_recorded: true, fault: None, reads: None }
+        let (over, log) = (Layer::new(), Vec::new());
+        Self { base, over, log, is_recorded: true, fault: None, power: None, reads: None }
     }
 
     pub(crate) fn read(&self, at: usize, out: &mut [u8]) {
@@ -57,6 +75,9 @@ impl Disk {
     }
 
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        if !self.happens() {
+            return;
+        }
         put(&mut self.over, &self.base, at, bytes);
         if self.is_recorded {
             self.log.push(Event::Write { at, bytes: bytes.to_vec() });
@@ -91,15 +112,28 @@ impl Disk {
     }
 
     pub(crate) fn flush(&mut self) {
-        if self.is_recorded {
+        if self.happens() && self.is_recorded {
             self.log.push(Event::Flush);
         }
     }
 
     pub(crate) fn mark(&mut self, line: &str) {
-        if self.is_recorded {
+        if self.happens() && self.is_recorded {
             self.log.push(Event::Mark(line.trim_end().to_owned()));
         }
+    }
+
+    /// Whether the disk has power for what comes now; whoever it is the last for takes it away.
+    fn happens(&mut self) -> bool {
+        let Some(power) = &mut self.power else { return true };
+        if power.left == 0 {
+            return false;
+        }
+        power.left -= 1;
+        if power.left == 0 {
+            (power.told)();
+        }
+        true
     }
 
     /// From here on what is there now is what was there always.

@@ -30,10 +30,18 @@ pub(crate) struct Fuse {
 
 impl Fuse {
     pub(crate) fn mount(at: &Path, disk: Arc<Mutex<Disk>>) -> std::io::Result<Self> {
+        Self::answered_by(at, move |request| answer(request, &disk))
+    }
+
+    /// Any file system whose requests this answers, one after the other.
+    pub(crate) fn answered_by(
+        at: &Path,
+        answer: impl FnMut(&Request<'_>) -> Result<Vec<u8>, Errno> + Send + 'static,
+    ) -> std::io::Result<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse")?;
         let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         mount(Path::new("esker-blocks"), at, "fuse", &data)?;
-        let server = std::thread::spawn(move || serve(device, &disk));
+        let server = std::thread::spawn(move || serve(device, answer));
         Ok(Self { at: at.to_owned(), server: Some(server) })
     }
 
@@ -54,22 +62,22 @@ impl Drop for Fuse {
     }
 }
 
-struct Request<'a> {
-    opcode: u32,
+pub(crate) struct Request<'a> {
+    pub(crate) opcode: u32,
     unique: u64,
-    node: u64,
-    body: &'a [u8],
+    pub(crate) node: u64,
+    pub(crate) body: &'a [u8],
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-fn serve(mut device: File, disk: &Mutex<Disk>) {
+fn serve(mut device: File, mut answer: impl FnMut(&Request<'_>) -> Result<Vec<u8>, Errno>) {
     let mut buffer = vec![0; WRITE_MAX + 8192];
     loop {
         let length = match device.read(&mut buffer) {
@@ -97,7 +105,7 @@ fn serve(mut device: File, disk: &Mutex<Disk>) {
         if matches!(request.opcode, 2 | 36 | 42) {
             continue;
         }
-        let (error, body) = match answer(&request, disk) {
+        let (error, body) = match answer(&request) {
             Ok(body) => (0, body),
             Err(error) => (-error.raw_os_error(), Vec::new()),
         };
@@ -160,19 +168,21 @@ fn answer(request: &Request<'_>, disk: &Mutex<Disk>) -> Result<Vec<u8>, Errno> {
             disk.lock().flush();
             Ok(Vec::new())
         }
-        26 => Ok(greeting(body)),
+        26 => Ok(greeting(body, ASYNC_DIO)),
         // READDIR: what nobody is shown
         28 => Ok(Vec::new()),
         _ => Err(Errno::NOSYS),
     }
 }
 
-/// What this file system can do: large writes, and direct ones that do not wait for each other.
-fn greeting(body: &[u8]) -> Vec<u8> {
+/// Direct writes do not wait for each other.
+const ASYNC_DIO: u32 = 1 << 15;
+
+/// What this file system can do: large writes, and these.
+pub(crate) fn greeting(body: &[u8], these: u32) -> Vec<u8> {
     const BIG_WRITES: u32 = 1 << 5;
-    const ASYNC_DIO: u32 = 1 << 15;
     const MAX_PAGES: u32 = 1 << 22;
-    let flags = u32_at(body, 12) & (BIG_WRITES | ASYNC_DIO | MAX_PAGES);
+    let flags = u32_at(body, 12) & (BIG_WRITES | MAX_PAGES | these);
     let mut out = Vec::new();
     for word in [7, 31, 0, flags] {
         out.extend(u32::to_le_bytes(word));
@@ -187,7 +197,7 @@ fn greeting(body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn words(words: &[u64]) -> Vec<u8> {
+pub(crate) fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 

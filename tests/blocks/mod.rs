@@ -7,5 +7,7 @@ pub(crate) mod fuse;
 pub(crate) mod judge;
 pub(crate) mod known;
 pub(crate) mod random;
+pub(crate) mod roles;
+pub(crate) mod survivors;
 pub(crate) mod system;
 pub(crate) mod workload;

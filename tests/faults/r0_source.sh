@@ -5,6 +5,9 @@
 STATES=1 try cargo fmt --all --check
 STATES=1 try cargo clippy --workspace --all-targets --all-features -- -D warnings
 STATES=tests try cargo test --test layers --test golden --test golden_stores
+# What no longer applies would be tried by nobody.
+all_apply() { local patch; for patch in tests/faults/planted/*.patch; do git apply --check "$patch" || return; done; }
+STATES=1 try all_apply
 if command -v cargo-deny >/dev/null; then
     STATES=1 try cargo deny --all-features check bans licenses sources
     # The database of advisories is a repository of its own, which not every machine reaches.

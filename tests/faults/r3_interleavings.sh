@@ -6,7 +6,7 @@ target=$CARGO_TARGET_DIR
 host=$(rustc -vV | sed -n 's/^host: //p')
 export STATES=tests
 
-under_loom() { CARGO_TARGET_DIR="$target/loom" RUSTFLAGS="--cfg loom" cargo test --release --lib "$1"; }
+under_loom() { CARGO_TARGET_DIR="$target/loom" cargo test --manifest-path tests/loom/Cargo.toml; }
 # Nightly's standard library is built with the sanitizer too: it cannot see races through one that is not.
 under() {
     local sanitizer=$1
@@ -16,8 +16,7 @@ under() {
 }
 under_miri() { CARGO_TARGET_DIR="$target/miri" MIRIFLAGS="-Zmiri-disable-isolation ${flags:-}" cargo +nightly miri test "$@"; }
 
-try under_loom log::commit
-try under_loom feed::sleepers
+try under_loom
 try under_miri --lib -- format:: disk::map log::
 # A weak exchange that fails at random makes every lock spin, and each append looks into 256 of
 # them: without that a whole journal takes a minute, with it a quarter of an hour is not enough.

@@ -13,8 +13,5 @@ export ESKER_SECTORS=${file_systems%%,*} ESKER_SECTORS_STEP=7 PLANTED_TESTS="--t
 TMPDIR=$(mktemp -d)
 export TMPDIR
 plant_these tests/faults/planted/{retry-of-a-failed-sync,a-sector-that-cannot-be-read-ends-the-log,a-frame-whose-end-cannot-be-read-is-damaged}.patch
-{ findmnt -rn -o TARGET | grep "^$TMPDIR/.*/mounted\$" || true; } | xargs -r umount -l
-{ losetup -n -l -O NAME,BACK-FILE | grep "$TMPDIR/" || true; } | cut -d ' ' -f 1 | xargs -r losetup -d
-{ findmnt -rn -o TARGET | grep "^$TMPDIR/" || true; } | xargs -r umount -l
-rm -rf "$TMPDIR"
+take_down "$TMPDIR"
 summary

@@ -104,6 +104,14 @@ summary() {
     [ "$violations" -eq 0 ] && [ "$planted" -eq "$caught" ]
 }
 
+# take_down DIRECTORY: what somebody who was killed has left mounted there, and the directory.
+take_down() {
+    { findmnt -rn -o TARGET | grep "^$1/.*/mounted\$" || true; } | xargs -r umount -l
+    { losetup -n -l -O NAME,BACK-FILE | grep "$1/" || true; } | cut -d ' ' -f 1 | xargs -r losetup -d
+    { findmnt -rn -o TARGET | grep "^$1/" || true; } | xargs -r umount -l
+    rm -rf "$1"
+}
+
 # Which file systems of the kernel can be mounted here, in file_systems, as a list with commas. Where none can be, that is all
 # there is to say of the rung.
 find_file_systems() {

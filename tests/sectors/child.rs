@@ -47,7 +47,11 @@ pub(crate) struct Child {
 impl Child {
     /// Runs a role to its end.
     pub(crate) fn run(role: &str, place: &Place, told: &str) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::run_by(Command::new(std::env::current_exe().unwrap()), role, place, told)
+    }
+
+    /// As [`run`](Self::run), by a command that starts this program.
+    pub(crate) fn run_by(mut command: Command, role: &str, place: &Place, told: &str) -> Self {
         command.args(["--exact", "role_of_a_child_process", "--nocapture", "--test-threads=1"]);
         command.env(ROLE, role).env(TOLD, told).stdin(Stdio::null());
         place.tell(&mut command);

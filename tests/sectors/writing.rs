@@ -159,12 +159,12 @@ fn one(device: &Device, tally: &mut Tally) -> Result<(), String> {
 }
 
 /// An error that names what the operating system said, or that the file system takes no more writes.
-fn is_of_a_disk(error: &str) -> bool {
+pub(crate) fn is_of_a_disk(error: &str) -> bool {
     ["io ", "no-space ", "permission-denied "].iter().any(|kind| error.starts_with(kind))
 }
 
 /// Whoever wrote was told what holds.
-fn judge_the_life(worked: &Child) -> Result<&'static str, String> {
+pub(crate) fn judge_the_life(worked: &Child) -> Result<&'static str, String> {
     if worked.ended != Ended::Well {
         return Err(format!("it ended by {:?} behind {:?}", worked.ended, worked.said));
     }
@@ -194,7 +194,7 @@ fn judge_the_life(worked: &Child) -> Result<&'static str, String> {
 }
 
 /// What is found above the same cache is what has to be there from now on.
-fn judge_the_restart(restarted: &Child, known: &Known) -> Result<(Known, &'static str), String> {
+pub(crate) fn judge_the_restart(restarted: &Child, known: &Known) -> Result<(Known, &'static str), String> {
     if restarted.ended != Ended::Well {
         return Err(format!("the restart ended by {:?}", restarted.ended));
     }

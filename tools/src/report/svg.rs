@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display, Write};
 
-use esker::dump::escaped;
+use esker::dump::one_line;
 
 /// Text of a store as text of a page: control characters and what turns the direction of a line are spelled
-/// out, and nothing in it is markup.
+/// out, and nothing in it is markup. Where all can be printed, a command is what a shell takes, backslash for backslash.
 pub(super) fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for character in escaped(text, false).chars() {
+    for character in one_line(text).chars() {
         match character {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -211,7 +211,7 @@ impl Svg {
         anchor: Anchor,
         (words, characters): (&str, usize),
     ) {
-        let cut = short(&escaped(words, false), characters);
+        let cut = short(&one_line(words), characters);
         let ((x, y), anchor, whole) = (at, anchor.word(), text(words));
         // What is cut is escaped by now, and only its markup is left to be.
         let cut = cut.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
@@ -288,6 +288,7 @@ mod tests {
             text("<b a='1' c=\"2\">&\n\u{202e}"),
             "&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;\\n\\u202e"
         );
+        assert_eq!(text(r"verify 'a\b'"), r"verify &#39;a\b&#39;", "as a shell takes it");
     }
 
     #[test]
