@@ -43,7 +43,7 @@ use crate::format::index::IndexParts;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
-use crate::id::{Position, StoreId};
+use crate::id::{PART, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
@@ -501,17 +501,20 @@ impl Visitor for Checking<'_> {
             // Recovery goes on with it where there was a doubt.
             return Ok(());
         }
+        let (number, salt) = (segment.number(), segment.header.salt);
+        // Before anything else is read: the longer ago a segment was, the more its index may have grown beyond it.
+        let index = match self.check {
+            Check::Full if number & PART == 0 => {
+                IndexFile::read_with(self.directory, self.store, number, Some(salt))
+            }
+            _ => IndexFile::None,
+        };
         self.look_at_a_beginning_that_never_came();
         self.leave_segment();
-        let (number, salt) = (segment.number(), segment.header.salt);
         self.kept.enter(number);
         if self.kept.here.is_some() {
             return Ok(());
         }
-        let index = match self.check {
-            Check::Full => IndexFile::read_with(self.directory, self.store, number, Some(salt)),
-            Check::Quick => IndexFile::None,
-        };
         let parts =
             IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
         if self.kept.is_behind_a_cover {

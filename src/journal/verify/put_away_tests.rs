@@ -173,11 +173,12 @@ fn what_is_found_of_the_directory_of_entities_is_the_same_however_few_there_is_r
     let options = Options::new().segment_bytes(4096).background(false);
     let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap());
     let kind = journal.kind("note").unwrap();
-    for n in 0..60_u32 {
+    for n in 0..600_u32 {
         journal.append(Record::new(kind, &n.to_le_bytes(), b"payload")).unwrap();
     }
     journal.close().unwrap();
     let mut newer = files_of(&directory);
+    assert_ne!(newer["entities"], older["entities"], "it was written anew");
     assert_eq!(found(&newer).verdict, Verdict::Valid);
     std::mem::swap(newer.get_mut("entities").unwrap(), older.get_mut("entities").unwrap());
     // It covers less, which is no mistake.
