@@ -115,7 +115,7 @@ fn histories_that_do_not_follow_across_segments_are_found_where_they_stand() {
     // One that is too far, one that begins anew with the number that another has, and one that was there before.
     let expected = [
         (2, change(&mut files, 2, 3, |header| header.generation.set(header.generation.get() + 5))),
-        (4, change(&mut files, 4, 0, |header| set_first(header))),
+        (4, change(&mut files, 4, 0, set_first)),
         (6, change(&mut files, 6, 2, |header| header.generation.set(1))),
     ];
     let found = found(&files);
