@@ -11,6 +11,20 @@ pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
+/// The plain CRC-32 of what comes part by part.
+#[derive(Debug, Default)]
+pub(crate) struct Sum(crc32fast::Hasher);
+
+impl Sum {
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    pub(crate) fn crc(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
 /// The seed of a frame's head checksum: where the frame stands, and in whose life.
 ///
 /// A multiply and a fold spread every bit of the three over the 32 bits of the seed; two

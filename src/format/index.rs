@@ -78,6 +78,24 @@ impl EntityRecord {
     pub(crate) fn previous_segment(&self) -> u32 {
         self.previous_segment.get()
     }
+
+    pub(crate) fn set_previous_segment(&mut self, previous: u32) {
+        self.previous_segment.set(previous);
+    }
+
+    pub(crate) fn start(&self) -> u32 {
+        self.start.get()
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// Its frames stand there among the members.
+    pub(crate) fn set_place(&mut self, start: u32, count: u32) {
+        self.start.set(start);
+        self.count.set(count);
+    }
 }
 
 /// How many frames of a kind a segment holds.
@@ -170,11 +188,22 @@ impl IndexParts {
         let mut bytes = Vec::with_capacity(self.encoded_bytes());
         // The header comes last, for it knows the checksum of the rest.
         bytes.resize(HEADER_BYTES, 0);
-        put_words(&mut bytes, &self.offsets);
-        put_words(&mut bytes, &self.members);
-        bytes.extend_from_slice(self.entities.as_bytes());
-        bytes.extend_from_slice(self.kinds.as_bytes());
-        put_words(&mut bytes, &self.system);
+        self.put_body(&mut |part| bytes.extend_from_slice(part));
+        let crc = checksum::crc(&[bytes.get(HEADER_BYTES..).unwrap_or_default()]);
+        if let Some(head) = bytes.get_mut(..HEADER_BYTES) {
+            head.copy_from_slice(self.header(store, crc).as_bytes());
+        }
+        debug_assert_eq!(bytes.len(), self.encoded_bytes(), "what is put is what was counted");
+        bytes
+    }
+
+    /// All that stands behind the header, part by part.
+    pub(crate) fn put_body(&self, put: &mut impl FnMut(&[u8])) {
+        put_words(put, &self.offsets);
+        put_words(put, &self.members);
+        put(self.entities.as_bytes());
+        put(self.kinds.as_bytes());
+        put_words(put, &self.system);
         let ordinal =
             |keyed: &Keyed| u32::try_from(keyed.first_seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX);
         let keyed = self.keyed.iter().map(|keyed| (*keyed, ordinal(keyed)));
@@ -186,11 +215,14 @@ impl IndexParts {
                 digest: U64::new(keyed.digest),
                 time: I64::new(keyed.time),
             };
-            bytes.extend_from_slice(record.as_bytes());
+            put(record.as_bytes());
         }
-        bytes.extend(self.seqs.iter().flat_map(|seq| seq.to_le_bytes()));
+        self.seqs.iter().for_each(|seq| put(&seq.to_le_bytes()));
+    }
+
+    /// The header in front of a body with this checksum.
+    pub(crate) fn header(&self, store: StoreId, body_crc: u32) -> FileHeader {
         let life = u64::from(self.last_life.map_or(0, |life| life.0));
-        let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
         let words = [
             self.end,
             self.first_seq,
@@ -199,14 +231,9 @@ impl IndexParts {
             self.kinds.len() as u64,
             self.system.len() as u64,
             (self.keyed.len() + self.answers.len()) as u64,
-            life << 32 | u64::from(checksum::crc(&[body])),
+            life << 32 | u64::from(body_crc),
         ];
-        let header = FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words);
-        if let Some(head) = bytes.get_mut(..HEADER_BYTES) {
-            head.copy_from_slice(header.as_bytes());
-        }
-        debug_assert_eq!(bytes.len(), self.encoded_bytes(), "what is put is what was counted");
-        bytes
+        FileHeader::new(FileType::Index, store, u64::from(self.number), self.salt, words)
     }
 
     fn encoded_bytes(&self) -> usize {
@@ -220,11 +247,11 @@ impl IndexParts {
     }
 }
 
-fn put_words(bytes: &mut Vec<u8>, words: &[u32]) {
+fn put_words(put: &mut impl FnMut(&[u8]), words: &[u32]) {
     if cfg!(target_endian = "little") {
-        bytes.extend_from_slice(words.as_bytes());
+        put(words.as_bytes());
     } else {
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        words.iter().for_each(|word| put(&word.to_le_bytes()));
     }
 }
 
@@ -302,6 +329,11 @@ impl Layout {
             seqs,
             total,
         })
+    }
+
+    /// Where in the file the entities stand.
+    pub(crate) fn entities_place(&self) -> Range<usize> {
+        self.entities..self.kinds
     }
 
     /// Where in the file the counts of the kinds stand.

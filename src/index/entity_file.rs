@@ -1,5 +1,6 @@
 //! The file of the directory of entities, searched in place from its map: each page is checked when it is first touched.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::map::Map;
@@ -29,6 +30,50 @@ const COVERED: usize = 0;
 const ENTITIES: usize = 1;
 const HOMES: usize = 2;
 
+/// The file, and what its header says of it.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) bytes: u64,
+    pub(crate) homes: u64,
+    pub(crate) pages: u64,
+    pub(crate) entities: u64,
+    /// Every entry before it is accounted for in the file.
+    pub(crate) covered: EntryAt,
+}
+
+impl Head {
+    /// Opens the file, if it is there and belongs to the store. No page of it is looked at.
+    pub(crate) fn open(directory: &dyn Directory, store: StoreId) -> Result<Self> {
+        let path = directory.path().join(FILE_NAME);
+        let file = directory.open(FILE_NAME, Access::Read).map_err(|e| failed(directory, e))?;
+        let bytes = file.len().map_err(|e| failed(directory, e))?;
+        if bytes < PAGES_AT as u64 {
+            return Err(Error::corrupt(OPEN).at(path).sides("a header", bytes));
+        }
+        let mut head = [0; PAGES_AT];
+        file.read_at(&mut head, 0).map_err(|e| failed(directory, e))?;
+        let header = FileHeader::read_of(&head, FileType::Directory, store)?;
+        if head.iter().skip(HEADER_BYTES).any(|byte| *byte != 0) {
+            return Err(Error::corrupt(OPEN).at(path).sides("zeros", "something else"));
+        }
+        let (pages, homes) = (header.number.get(), header.word(HOMES));
+        let expected = pages.checked_mul(PAGE_BYTES as u64).and_then(|all| all.checked_add(PAGES_AT as u64));
+        if expected != Some(bytes) || homes > pages || homes == 0 {
+            return Err(Error::corrupt(OPEN).sides(format!("{pages} pages"), bytes));
+        }
+        let covered = EntryAt::from_word(header.word(COVERED));
+        Ok(Self { file, bytes, homes, pages, entities: header.word(ENTITIES), covered })
+    }
+}
+
+const OPEN: &str = "open the directory of entities";
+
+/// It could not be read.
+pub(crate) fn failed(directory: &dyn Directory, error: std::io::Error) -> Error {
+    Error::io(OPEN, error).at(directory.path().join(FILE_NAME))
+}
+
 impl EntityFile {
     /// The header of a file with so many pages.
     pub(crate) fn header(
@@ -44,51 +89,12 @@ impl EntityFile {
 
     /// Opens the file, if it is there and belongs to the store.
     pub(crate) fn open(directory: &dyn Directory, store: StoreId) -> Result<Self> {
-        Self::open_with(directory, store, |file, bytes| file.map(bytes))
-    }
-
-    /// As [`open`](Self::open), on a copy: for a file that may be damaged.
-    pub(crate) fn open_copy(directory: &dyn Directory, store: StoreId) -> Result<Self> {
-        Self::open_with(directory, store, |file, bytes| {
-            let mut copy = vec![0; bytes];
-            file.read_at(&mut copy, 0)?;
-            Ok(Map::of_bytes(&copy))
-        })
-    }
-
-    fn open_with(
-        directory: &dyn Directory,
-        store: StoreId,
-        map: impl FnOnce(&dyn File, usize) -> std::io::Result<Map>,
-    ) -> Result<Self> {
-        let path = directory.path().join(FILE_NAME);
-        let doing = |e| Error::io("open the directory of entities", e).at(path.clone());
-        let file = directory.open(FILE_NAME, Access::Read).map_err(doing)?;
-        let length = file.len().map_err(doing)?;
-        if length < PAGES_AT as u64 {
-            return Err(Error::corrupt("open the directory of entities").at(path).sides("a header", length));
-        }
-        let mut head = [0; PAGES_AT];
-        file.read_at(&mut head, 0).map_err(doing)?;
-        let header = FileHeader::read_of(&head, FileType::Directory, store)?;
-        if head.iter().skip(HEADER_BYTES).any(|byte| *byte != 0) {
-            return Err(Error::corrupt("open the directory of entities")
-                .at(path)
-                .sides("zeros", "something else"));
-        }
-        let (pages, homes) = (header.number.get(), header.word(HOMES));
-        let bytes = pages.checked_mul(PAGE_BYTES as u64).and_then(|bytes| bytes.checked_add(PAGES_AT as u64));
-        if bytes != Some(length) || homes > pages || homes == 0 {
-            return Err(
-                Error::corrupt("open the directory of entities").sides(format!("{pages} pages"), length)
-            );
-        }
-        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        let map = map(&*file, bytes).map_err(doing)?;
+        let Head { file, bytes, homes, pages, entities, covered } = Head::open(directory, store)?;
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let map = file.map(bytes).map_err(|e| failed(directory, e))?;
         map.raise(bytes);
         let checked = (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let covered = EntryAt::from_word(header.word(COVERED));
-        Ok(Self { map, homes, pages, entities: header.word(ENTITIES), covered, checked })
+        Ok(Self { map, homes, pages, entities, covered, checked })
     }
 
     pub(crate) fn pages(&self) -> u64 {

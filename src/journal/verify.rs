@@ -11,14 +11,21 @@
 
 mod beside;
 mod doors;
+mod entity_pages;
 mod histories;
 #[cfg(test)]
 mod histories_tests;
+mod index_file;
 mod indexed;
 mod judge;
 mod kept;
+mod links;
 #[cfg(test)]
 mod moving_tests;
+mod put_away;
+#[cfg(test)]
+mod put_away_tests;
+mod settling;
 mod state;
 mod straight;
 #[cfg(test)]
@@ -27,29 +34,29 @@ pub(crate) mod window;
 
 use std::sync::Arc;
 
-use crate::disk::{Access, Directory, Name, read_whole};
-use crate::error::{Error, Result};
+use crate::disk::{Access, Directory, Name};
+use crate::error::Result;
 use crate::format::cursor::CursorState;
-use crate::format::directory::{self as entities_format, PAGE_BYTES, PAGES_AT};
+use crate::format::directory as entities_format;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
-use crate::format::header::{FileHeader, FileType};
-use crate::format::index::{IndexParts, Layout};
-use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
+use crate::format::index::IndexParts;
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
-use crate::id::{Position, StoreId};
+use crate::id::{PART, Position, StoreId};
 use crate::index::EntityHasher;
-use crate::index::entities::Known;
-use crate::index::entity_file::EntityFile;
 use crate::index::live::units;
 use crate::journal::finding::{Check, Finding, Severity, Verdict, Verification};
 use crate::journal::identity::Identity;
 use crate::journal::onlooker::{Meter, While, bytes_of};
 use crate::journal::registry::Registry;
 use crate::journal::verify::beside::{look_at_lock, look_at_names};
-use crate::journal::verify::histories::Arrival;
-use crate::journal::verify::indexed::{Entities, Entity, InSegment};
+use crate::journal::verify::entity_pages::{Comparison, EntityPages};
+use crate::journal::verify::histories::{Histories, ROOM};
+use crate::journal::verify::index_file::IndexFile;
+use crate::journal::verify::indexed::InSegment;
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
+use crate::journal::verify::settling::SAYS_OTHERWISE;
 use crate::journal::verify::straight::{Pieces, recover_in_pieces};
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
@@ -74,7 +81,7 @@ pub(crate) fn examine_as(
     check: Check,
     meter: &Meter<'_>,
 ) -> Result<Verification> {
-    look(directory, names, identity, check, meter, &mut in_pieces(directory))
+    look(directory, names, identity, check, meter, ROOM, &mut in_pieces(directory))
 }
 
 /// Shows the log to a visitor: `recover`, or what is to be as good.
@@ -95,6 +102,7 @@ fn look(
     identity: Identity,
     check: Check,
     meter: &Meter<'_>,
+    room: usize,
     recover: &mut impl Recover,
 ) -> Result<Verification> {
     let Identity { store, manifest, compacted } = identity;
@@ -123,7 +131,7 @@ fn look(
             None
         }
     };
-    let mut checking = Checking::new(directory, store, check, findings);
+    let mut checking = Checking::new(directory, store, check, findings, room);
     // Without a manifest nobody knows what was dropped.
     checking.holes |= manifest.is_err() && !compacted.covers.is_empty();
     checking.kept = Kept::of(compacted);
@@ -132,8 +140,9 @@ fn look(
     let mut watched = While::of(&mut checking, meter, DOING);
     let end = recover(store, &chain, covered, &mut watched)?;
     checking.finish(&end, live.is_some());
+    let entities = checking.settle()?;
 
-    let Checking { mut findings, counts, entities, registry, .. } = checking;
+    let Checking { mut findings, counts, registry, .. } = checking;
     findings.dedup();
     let any = |severity| findings.iter().any(|finding| finding.severity == severity);
     let verdict = if any(Severity::Damage) || any(Severity::Derived) {
@@ -150,7 +159,7 @@ fn look(
         live,
         clean: end.report.clean,
         segments: chain.live.len() as u64,
-        entities: entities.len() as u64,
+        entities,
         kinds: registry.iter().count() as u64,
         last_seq: end.last_seq,
         frames: counts.frames,
@@ -160,6 +169,13 @@ fn look(
         lost: counts.lost,
         first_seq: counts.first_seq,
     })
+}
+
+/// The finding of what is not as it should be in the log.
+fn damage(position: Position, what: String, expected: String, found: String) -> Finding {
+    let finding = Finding::new(Severity::Damage, file_name(position.segment()), what);
+    let finding = finding.at(position.offset()).sides(expected, found);
+    Finding { segment: Some(position.segment()), ..finding }
 }
 
 fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
@@ -184,7 +200,7 @@ fn look_at_headers(directory: &dyn Directory, store: StoreId, chain: &Chain, fin
         if let Err(error) = open_header(directory, store, *number, Access::Read) {
             findings.push(Finding::of_error(Severity::Damage, file_name(*number), &error));
         }
-        if let IndexFile::Bad(error, _) = read_index(directory, store, *number) {
+        if let IndexFile::Bad(error, _) = IndexFile::read(directory, store, *number) {
             findings.push(Finding::of_error(Severity::Derived, index_format::file_name(*number), &error));
         }
     }
@@ -194,7 +210,7 @@ fn look_at_headers(directory: &dyn Directory, store: StoreId, chain: &Chain, fin
 fn last_indexed(directory: &dyn Directory, store: StoreId, chain: &Chain) -> Option<Covered> {
     chain.live.iter().rev().find_map(|number| {
         let (file, header) = open_header(directory, store, *number, Access::Read).ok()?;
-        let IndexFile::Good(layout, _) = read_index(directory, store, *number) else { return None };
+        let IndexFile::Good(layout, _) = IndexFile::read(directory, store, *number) else { return None };
         let at = layout.end.checked_sub(FRAME_BYTES as u64).filter(|_| layout.end <= header.bytes)?;
         let mut bytes = [0; FRAME_BYTES];
         file.read_at(&mut bytes, at).ok()?;
@@ -209,37 +225,6 @@ fn last_indexed(directory: &dyn Directory, store: StoreId, chain: &Chain) -> Opt
             last: last.and_then(|frame| System::of(frame.header.operation)),
         })
     })
-}
-
-/// An index file, by what is known of its segment's header.
-enum IndexFile {
-    None,
-    Good(Layout, Vec<u8>),
-    Bad(Error, Vec<u8>),
-}
-
-fn read_index(directory: &dyn Directory, store: StoreId, number: u32) -> IndexFile {
-    let salt = open_header(directory, store, number, Access::Read).ok().map(|(_, header)| header.salt);
-    read_index_with(directory, store, number, salt)
-}
-
-fn read_index_with(directory: &dyn Directory, store: StoreId, number: u32, salt: Option<u64>) -> IndexFile {
-    let name = index_format::file_name(number);
-    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
-    let read = directory.open(&name, Access::Read).and_then(|file| read_whole(&*file, limit));
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return IndexFile::None,
-        Err(error) => {
-            let error = Error::io("read an index", error).at(directory.path().join(name));
-            return IndexFile::Bad(error, Vec::new());
-        }
-    };
-    let own_salt = FileHeader::read_of(&bytes, FileType::Index, store).map(|header| header.salt.get());
-    match own_salt.and_then(|own| Layout::read(&bytes, store, number, salt.unwrap_or(own))) {
-        Ok(layout) => IndexFile::Good(layout, bytes),
-        Err(error) => IndexFile::Bad(error, bytes),
-    }
 }
 
 #[derive(Default)]
@@ -261,19 +246,23 @@ struct Checking<'a> {
     findings: Vec<Finding>,
     counts: Counts,
     registry: Registry,
-    entities: Entities,
-    /// Entries whose histories are judged together.
-    arrivals: Vec<Arrival>,
+    histories: Histories,
     /// Entries are missing before here: a history may have a hole.
     holes: bool,
-    entity_file: Option<EntityFile>,
+    entity_pages: Option<EntityPages>,
     segment: Option<InSegment>,
     kept: Kept,
     met: state::Met,
 }
 
 impl<'a> Checking<'a> {
-    fn new(directory: &'a dyn Directory, store: StoreId, check: Check, findings: Vec<Finding>) -> Self {
+    fn new(
+        directory: &'a dyn Directory,
+        store: StoreId,
+        check: Check,
+        findings: Vec<Finding>,
+        room: usize,
+    ) -> Self {
         Self {
             directory,
             store,
@@ -282,10 +271,9 @@ impl<'a> Checking<'a> {
             findings,
             counts: Counts::default(),
             registry: Registry::default(),
-            entities: Entities::default(),
-            arrivals: Vec::new(),
+            histories: Histories::with_room_for(room),
             holes: check == Check::Quick,
-            entity_file: None,
+            entity_pages: None,
             segment: None,
             kept: Kept::default(),
             met: state::Met::default(),
@@ -298,68 +286,46 @@ impl<'a> Checking<'a> {
         if !names.iter().any(|entry| entry.name == name && entry.is_file) {
             return;
         }
-        let file = match EntityFile::open_copy(self.directory, self.store) {
-            Ok(file) => file,
-            Err(error) => {
-                self.findings.push(Finding::of_error(Severity::Derived, name, &error));
-                return;
+        match EntityPages::open(self.directory, self.store) {
+            Ok((pages, damaged)) => {
+                let is_good = damaged.is_empty();
+                let of_page = |at| Finding::new(Severity::Derived, name, "a page's checksum").at(at);
+                self.findings.extend(damaged.into_iter().map(of_page));
+                self.entity_pages = Some(pages).filter(|_| is_good && self.check == Check::Full);
             }
-        };
-        let bad = (0..file.pages()).filter(|number| file.page(*number).is_err());
-        let bad: Vec<u64> = bad.collect();
-        for number in &bad {
-            let at = PAGES_AT as u64 + number * PAGE_BYTES as u64;
-            self.findings.push(Finding::new(Severity::Derived, name, "a page's checksum").at(at));
+            Err(error) => self.findings.push(Finding::of_error(Severity::Derived, name, &error)),
         }
-        self.entity_file = Some(file).filter(|_| bad.is_empty() && self.check == Check::Full);
     }
 
     /// Compares the directory of entities with the log as far as it covers it.
     fn compare_entities(&mut self) {
-        let Some(file) = self.entity_file.take().filter(|_| !self.holes) else { return };
-        let name = entities_format::FILE_NAME;
+        let Some(pages) = self.entity_pages.take().filter(|_| !self.holes) else { return };
         let compacted = self.kept.compacted.last_segment();
-        if file.covered.segment() <= compacted {
+        if pages.covered.segment() <= compacted {
             // It is of a log that is not there any more.
             return;
         }
-        if compacted == 0 && file.entities != self.entities.len() as u64 {
-            let finding = Finding::new(Severity::Derived, name, "how many entities there are").at(0);
-            self.findings.push(finding.sides(self.entities.len(), file.entities));
+        let mut comparison = Comparison::new(pages, compacted);
+        if self.histories.runs.is_empty() {
+            comparison.look_for(&self.histories.recent);
+            self.findings.extend(comparison.findings());
+        } else {
+            // It is compared with what was put away up to here.
+            self.histories.put_away();
+            self.histories.comparison = Some((self.histories.moment(self.findings.len()), comparison));
         }
-        let wrong = self.entities.iter().filter_map(|(hash, Entity { known, .. })| {
-            let found = file.find(*hash).ok().flatten();
-            let is_as_it_was = |found: Known| {
-                // Where an entry stood before it was moved is as good; so is one that was dropped for a newer
-                // one which the file does not cover.
-                let was_compacted =
-                    known.newest.segment() <= compacted && found.newest.segment() <= compacted;
-                found == *known || was_compacted && found.generation >= known.generation
-            };
-            (!found.is_some_and(is_as_it_was)).then(|| {
-                let text = |known: Known| format!("generation {} in {:?}", known.generation, known.newest);
-                let found = found.map_or_else(|| "nothing".to_owned(), text);
-                let finding = Finding::new(Severity::Derived, name, format!("entity {hash:032x}"));
-                finding.at(PAGES_AT as u64).sides(text(*known), found)
-            })
-        });
-        const SHOWN: usize = 16;
-        let mut wrong: Vec<Finding> = wrong.collect();
-        wrong.sort_by(|a, b| a.what.cmp(&b.what));
-        wrong.truncate(SHOWN);
-        self.findings.append(&mut wrong);
     }
 
     /// What is known about the end of the log, once it was reached.
     fn finish(&mut self, end: &End, live: bool) {
         self.leave_segment();
         self.finish_kept();
-        if let Some(file) = &self.entity_file
-            && file.covered.segment() > end.position.segment()
+        if let Some(pages) = &self.entity_pages
+            && pages.covered.segment() > end.position.segment()
             && !self.holes
         {
             let finding = Finding::new(Severity::Derived, entities_format::FILE_NAME, "what it covers").at(0);
-            self.findings.push(finding.sides(format!("at most {}", end.position), file.covered.segment()));
+            self.findings.push(finding.sides(format!("at most {}", end.position), pages.covered.segment()));
         } else {
             self.compare_entities();
         }
@@ -381,9 +347,7 @@ impl<'a> Checking<'a> {
     }
 
     fn damage(&mut self, position: Position, what: String, expected: String, found: String) {
-        let finding = Finding::new(Severity::Damage, file_name(position.segment()), what);
-        let finding = finding.at(position.offset()).sides(expected, found);
-        self.findings.push(Finding { segment: Some(position.segment()), ..finding });
+        self.findings.push(damage(position, what, expected, found));
     }
 
     /// Of what stands before it, `found_before` findings are known.
@@ -494,7 +458,7 @@ impl<'a> Checking<'a> {
 
     fn leave_segment(&mut self) {
         self.judge_arrivals();
-        let Some(here) = self.segment.take() else { return };
+        let Some(mut here) = self.segment.take() else { return };
         let name = index_format::file_name(here.segment.number());
         let comparable = here.whole && !self.holes && self.check == Check::Full;
         let error = match &here.index {
@@ -507,19 +471,25 @@ impl<'a> Checking<'a> {
             IndexFile::Good(..) => None,
             IndexFile::Bad(error, _) => Some(Finding::of_error(Severity::Derived, &*name, error)),
         };
-        let (expected, bytes) = here.expected_index(self.store, &self.kept.compacted);
-        let differs = || {
-            let differs = expected.iter().zip(&bytes).position(|(a, b)| a != b);
-            differs.unwrap_or_else(|| expected.len().min(bytes.len())) as u64
-        };
-        match error {
-            Some(finding) if comparable => self.findings.push(finding.at(differs())),
-            Some(finding) => self.findings.push(finding),
-            None if comparable && expected != bytes => {
-                let what = "it does not say what its segment says";
-                self.findings.push(Finding::new(Severity::Derived, name, what).at(differs()));
+        let differs = || here.index_differs(self.store, &self.kept.compacted, &mut self.histories.links);
+        match (error, comparable.then(differs).flatten()) {
+            (Some(finding), Some(at)) => self.findings.push(finding.at(at)),
+            (Some(finding), None) => self.findings.push(finding),
+            (None, Some(at)) => {
+                self.findings.push(Finding::new(Severity::Derived, name, SAYS_OTHERWISE).at(at));
             }
-            None => {}
+            (None, None) => self.compare_links_later(&here, comparable),
+        }
+    }
+
+    /// The index of a segment is right, but for what is not known yet.
+    fn compare_links_later(&mut self, here: &InSegment, comparable: bool) {
+        if let IndexFile::Good(layout, _) = &here.index
+            && comparable
+        {
+            let (number, at) = (here.segment.number(), layout.entities_place().start as u64);
+            let moment = self.histories.moment(self.findings.len());
+            self.histories.links.compare(number, at, moment);
         }
     }
 }
@@ -531,17 +501,20 @@ impl Visitor for Checking<'_> {
             // Recovery goes on with it where there was a doubt.
             return Ok(());
         }
+        let (number, salt) = (segment.number(), segment.header.salt);
+        // Before anything else is read: the longer ago a segment was, the more its index may have grown beyond it.
+        let index = match self.check {
+            Check::Full if number & PART == 0 => {
+                IndexFile::read_with(self.directory, self.store, number, Some(salt))
+            }
+            _ => IndexFile::None,
+        };
         self.look_at_a_beginning_that_never_came();
         self.leave_segment();
-        let (number, salt) = (segment.number(), segment.header.salt);
         self.kept.enter(number);
         if self.kept.here.is_some() {
             return Ok(());
         }
-        let index = match self.check {
-            Check::Full => read_index_with(self.directory, self.store, number, Some(salt)),
-            Check::Quick => IndexFile::None,
-        };
         let parts =
             IndexParts { number, salt, first_seq: last_seq.saturating_add(1), ..IndexParts::default() };
         if self.kept.is_behind_a_cover {
@@ -566,7 +539,7 @@ impl Visitor for Checking<'_> {
         }
         if self.kept.here.is_some() {
             if !frame.header.is_system() {
-                self.kept_frame(position, frame);
+                self.kept_frame(position, frame, found_before);
             }
             return Ok(());
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use crate::disk::map::Map;
 use crate::disk::{Access, DIRECT_ALIGN, Directory, File};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::Sum;
 use crate::format::compacted::{Cover, Part};
 use crate::format::extension::idempotency_key;
 use crate::format::frame::{Frame, flag};
-use crate::format::header::{FileHeader, FileType};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name};
 use crate::id::{Position, StoreId};
@@ -124,12 +125,52 @@ pub(crate) struct Indexed {
 /// Reads what an index that checks out says of its segment, whatever has become of that.
 pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32) -> Option<Indexed> {
     let file = directory.open(&crate::format::index::file_name(number), Access::Read).ok()?;
-    let limit = usize::try_from(FILE_BYTES_MAX).unwrap_or(usize::MAX);
-    let bytes = crate::disk::read_whole(&*file, limit).ok()?;
-    let salt = FileHeader::read_of(&bytes, FileType::Index, store).ok()?.salt.get();
-    let layout = Layout::read(&bytes, store, number, salt).ok()?;
+    let length = file.len().ok().filter(|length| *length <= FILE_BYTES_MAX)?;
+    let Checked { layout, salt } = check_index(&*file, length, store, number, None).ok()?.ok()?;
     let last_seq = (layout.first_seq + layout.frames as u64).saturating_sub(1);
     Some(Indexed { salt, end: layout.end, last_seq })
+}
+
+/// What is known of the file of an index whose checksums are right.
+pub(crate) struct Checked {
+    pub(crate) layout: Layout,
+    /// The salt of its segment.
+    pub(crate) salt: u64,
+}
+
+/// Checks the file of an index of so many bytes, of the segment with that salt, or with any. The file is read by pieces: it
+/// may be as large as a part of its segment.
+///
+/// # Errors
+///
+/// An error of reading, and within it what does not check out.
+pub(crate) fn check_index(
+    file: &dyn File,
+    length: u64,
+    store: StoreId,
+    number: u32,
+    salt: Option<u64>,
+) -> io::Result<Result<Checked>> {
+    const PIECE: usize = 256 << 10;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut piece = vec![0; length.min(HEADER_BYTES)];
+    file.read_at(&mut piece, 0)?;
+    let own = FileHeader::read_of(&piece, FileType::Index, store).map(|header| header.salt.get());
+    let read = own.and_then(|own| {
+        let salt = salt.unwrap_or(own);
+        Ok((salt, Layout::of_header(&piece, length, store, number, salt)?))
+    });
+    let (mut sum, mut at) = (Sum::default(), piece.len());
+    while at < length {
+        piece.resize(PIECE.min(length - at), 0);
+        file.read_at(&mut piece, at as u64)?;
+        sum.add(&piece);
+        at += piece.len();
+    }
+    Ok(read.and_then(|(salt, (layout, crc))| match crc == sum.crc() {
+        true => Ok(Checked { layout, salt }),
+        false => Err(Error::corrupt("read an index: checksum of the body")),
+    }))
 }
 
 /// The ranges of a segment's file that the device refuses.

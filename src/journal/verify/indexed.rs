@@ -1,50 +1,30 @@
 //! What the index of a segment should say, gathered while the segment is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use crate::format::compacted::Compacted;
 use crate::format::frame::Frame;
 use crate::format::index::{EntityHash, EntityRecord, IndexParts, KindCount};
 use crate::id::{EntryAt, Position, StoreId};
-use crate::index::entities::{Known, UpperHalf};
 use crate::index::keyed::KeyedReader;
 use crate::index::live::units;
 use crate::journal::registry::Registry;
-use crate::journal::verify::IndexFile;
+use crate::journal::verify::histories::Before;
+use crate::journal::verify::index_file::IndexFile;
+use crate::journal::verify::links::Links;
 use crate::log::segment::Segment;
 
-/// Entities by hash.
-pub(super) type Entities = HashMap<EntityHash, Entity, BuildHasherDefault<UpperHalf>>;
-
-/// What was met of an entity.
-#[derive(Clone, Copy)]
-pub(super) struct Entity {
-    pub(super) known: Known,
-    /// The segment in which it was met last, and the how manieth there it was to be met.
-    segment: u32,
-    slot: u32,
-}
-
-impl Entity {
-    /// Of one that is met for the first time.
-    pub(super) const NEW: Self =
-        Self { known: Known { generation: 0, newest: EntryAt::NONE }, segment: 0, slot: 0 };
-
-    pub(super) fn kept(known: Known) -> Self {
-        Self { known, ..Self::NEW }
-    }
-}
+/// In the place of the segment before, where that is not known yet.
+const NOT_KNOWN: u32 = u32::MAX;
 
 /// The segment that is being read.
 pub(super) struct InSegment {
     pub(super) segment: Arc<Segment>,
     pub(super) index: IndexFile,
-    /// What the index should say.
+    /// What the index should say. An entity's start is its slot, until all are there.
     pub(super) parts: IndexParts,
-    entities: Vec<InIndex>,
-    /// The entity of each entry, as its place in the former.
+    /// The entity of each entry, as its place among those of the index.
     slots: Vec<u32>,
     kinds: BTreeMap<u16, u32>,
     keyed: KeyedReader,
@@ -62,20 +42,12 @@ pub(super) struct InSegment {
     pub(super) retired: HashSet<String>,
 }
 
-#[derive(Clone, Copy)]
-struct InIndex {
-    hash: EntityHash,
-    first_generation: u64,
-    previous_segment: u32,
-}
-
 impl InSegment {
     pub(super) fn new(segment: Arc<Segment>, index: IndexFile, parts: IndexParts, from: u64) -> Self {
         Self {
             segment,
             index,
             parts,
-            entities: Vec::new(),
             slots: Vec::new(),
             kinds: BTreeMap::new(),
             keyed: KeyedReader::default(),
@@ -97,6 +69,11 @@ impl InSegment {
         }
     }
 
+    /// The place of the entry that comes next.
+    pub(super) fn next_entry(&self) -> EntryAt {
+        EntryAt::new(self.segment.number(), count(self.parts.offsets.len()))
+    }
+
     /// Takes in an entry's frame; its entity is told by [`entity`](Self::entity), in the same order.
     pub(super) fn frame(&mut self, position: Position, frame: &Frame<'_>) {
         self.parts.offsets.push(units(position.offset()));
@@ -104,72 +81,76 @@ impl InSegment {
         self.parts.keyed.extend(self.keyed.frame(frame));
     }
 
-    /// Takes in the entity of an entry, of which this was known before.
-    pub(super) fn entity(&mut self, hash: EntityHash, entity: &mut Entity, before: Option<Known>) {
-        let number = self.segment.number();
-        if entity.segment != number {
-            entity.segment = number;
-            entity.slot = count(self.entities.len());
-            self.entities.push(InIndex {
-                hash,
-                first_generation: entity.known.generation,
-                previous_segment: before.map_or(0, |known| known.newest.segment()),
-            });
-        }
-        self.slots.push(entity.slot);
+    /// Takes in the entity of an entry, which is met in this segment for the first time; answers its slot.
+    pub(super) fn new_entity(&mut self, hash: EntityHash, generation: u64, before: Before) -> u32 {
+        let slot = count(self.parts.entities.len());
+        let previous = match before {
+            Before::Nothing => 0,
+            Before::Known(known) => known.newest.segment(),
+            Before::Unknown => NOT_KNOWN,
+        };
+        self.parts.entities.push(EntityRecord::new(hash, generation, slot, 0, previous));
+        slot
     }
 
-    /// The index as it should be, and as it is. Where an entity's entries before it were compacted it may name the
-    /// segment in which they stood.
-    pub(super) fn expected_index(mut self, store: StoreId, compacted: &Compacted) -> (Vec<u8>, Vec<u8>) {
-        if let IndexFile::Good(layout, bytes) = &self.index
-            && !compacted.covers.is_empty()
-        {
-            for entity in &mut self.entities {
-                let named = layout.find(bytes, entity.hash).map(EntityRecord::previous_segment);
-                let named = named.filter(|number| compacted.covering(*number).is_some());
-                entity.previous_segment = named.unwrap_or(entity.previous_segment);
-            }
-        }
+    /// The entry that comes next is of the entity with this slot.
+    pub(super) fn entity(&mut self, slot: u32) {
+        self.slots.push(slot);
+    }
+
+    /// The first byte of the index that is not as it should be, if that is known.
+    pub(super) fn index_differs(
+        &mut self,
+        store: StoreId,
+        compacted: &Compacted,
+        links: &mut Links,
+    ) -> Option<u64> {
         self.parts.end = self.covered_end().min(self.end);
         self.parts.system.retain(|at| !self.superseded.contains(at));
-        self.add_entities();
-        let counts = self.kinds.into_iter().map(|(kind, frames)| KindCount::new(kind, frames));
-        self.parts.kinds = counts.collect();
-        let bytes = match self.index {
-            IndexFile::Good(_, bytes) | IndexFile::Bad(_, bytes) => bytes,
-            IndexFile::None => Vec::new(),
-        };
-        (self.parts.encode(store), bytes)
+        let next = self.place_entities();
+        self.look_before(compacted, links);
+        self.place_members(next);
+        let counts = std::mem::take(&mut self.kinds).into_iter();
+        self.parts.kinds = counts.map(|(kind, frames)| KindCount::new(kind, frames)).collect();
+        match &self.index {
+            // With what is not known yet its checksum would be another.
+            IndexFile::Bad(..) if self.parts.entities.iter().any(is_unknown) => None,
+            IndexFile::Good(_, bytes) | IndexFile::Bad(_, bytes) => bytes.differs_from(&self.parts, store),
+            IndexFile::None => None,
+        }
     }
 
-    /// The records of the entities by hash, and the entries of each.
-    fn add_entities(&mut self) {
-        let (entities, slots) = (std::mem::take(&mut self.entities), std::mem::take(&mut self.slots));
-        let mut order: Vec<u32> = (0..count(entities.len())).collect();
-        order.sort_unstable_by_key(|slot| entities.get(*slot as usize).map(|entity| entity.hash));
+    /// Puts the entities in the order of their hashes; answers where the first entry of each slot goes.
+    fn place_entities(&mut self) -> Vec<u32> {
+        let entities = &mut self.parts.entities;
         // How many entries each has, then where the next one goes.
         let mut next = vec![0; entities.len()];
-        for slot in &slots {
+        for slot in &self.slots {
             if let Some(entries) = next.get_mut(*slot as usize) {
                 *entries += 1;
             }
         }
+        entities.sort_unstable_by_key(|entity| (entity.hash(), entity.start()));
         let mut start = 0;
-        for slot in order {
-            let at = slot as usize;
-            let (Some(entity), Some(next)) = (entities.get(at), next.get_mut(at)) else { continue };
-            let InIndex { hash, first_generation, previous_segment } = *entity;
+        for entity in &mut *entities {
+            let Some(next) = next.get_mut(entity.start() as usize) else { continue };
             let count = std::mem::replace(next, start);
-            self.parts.entities.push(EntityRecord::new(
-                hash,
-                first_generation,
-                start,
-                count,
-                previous_segment,
-            ));
+            entity.set_place(start, count);
             start += count;
         }
+        // One that was put away meanwhile was met anew, and is the same.
+        entities.dedup_by(|again, entity| {
+            let is_same = again.hash() == entity.hash();
+            if is_same {
+                entity.set_place(entity.start(), entity.count() + again.count());
+            }
+            is_same
+        });
+        next
+    }
+
+    fn place_members(&mut self, mut next: Vec<u32>) {
+        let slots = std::mem::take(&mut self.slots);
         self.parts.members = vec![0; slots.len()];
         for (ordinal, slot) in (0..).zip(slots) {
             let Some(next) = next.get_mut(slot as usize) else { continue };
@@ -179,6 +160,32 @@ impl InSegment {
             *next += 1;
         }
     }
+
+    /// Where an entity's entries before it were compacted the index may name the segment in which they stood. Where
+    /// they stood is not known yet of those that were put away: what the index says of them is looked at later.
+    fn look_before(&mut self, compacted: &Compacted, links: &mut Links) {
+        let IndexFile::Good(layout, bytes) = &self.index else { return };
+        let (number, mut named) = (self.segment.number(), bytes.entities(layout));
+        for entity in &mut self.parts.entities {
+            let is_unknown = is_unknown(entity);
+            if !is_unknown && compacted.covers.is_empty() {
+                continue;
+            }
+            let said = named.previous_segment(entity.hash());
+            if is_unknown {
+                let said = said.unwrap_or(0);
+                entity.set_previous_segment(said);
+                links.said(number, entity.hash(), said, compacted);
+            } else if let Some(said) = said.filter(|said| compacted.covering(*said).is_some()) {
+                entity.set_previous_segment(said);
+            }
+        }
+    }
+}
+
+/// True if it is not known where it stood before.
+fn is_unknown(entity: &EntityRecord) -> bool {
+    entity.previous_segment() == NOT_KNOWN
 }
 
 fn count(length: usize) -> u32 {

@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use crate::disk::{Directory, Name};
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
-use crate::format::frame::{Frame, flag};
+use crate::format::frame::Frame;
 use crate::format::index as index_format;
 use crate::format::segment::{file_name, part_number_of};
 use crate::id::{EntryAt, KindId, Position, StoreId};
 use crate::index::EntityHasher;
-use crate::index::entities::Known;
 use crate::index::part::read_part;
 use crate::journal::finding::{Finding, Severity};
-use crate::journal::verify::indexed::Entity;
-use crate::journal::verify::{Checking, IndexFile, read_index_with};
+use crate::journal::verify::Checking;
+use crate::journal::verify::index_file::IndexFile;
 use crate::log::chain::Chain;
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
@@ -68,29 +67,20 @@ impl Kept {
 
 impl Checking<'_> {
     /// An entry in a part: it has its numbers, and gaps before it.
-    pub(super) fn kept_frame(&mut self, position: Position, frame: &Frame<'_>) {
+    pub(super) fn kept_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
         let header = frame.header;
-        let (kind, generation) = (header.kind.get(), header.generation.get());
+        let kind = header.kind.get();
         self.counts.entries += 1;
         self.counts.first_seq.get_or_insert(header.seq.get());
         self.kept.kinds.insert(kind);
         self.state_frame(position, frame);
+        if self.findings.len() > found_before {
+            self.judge_arrivals_before(found_before);
+        }
         let Some(here) = self.kept.here.as_mut() else { return };
         let newest = EntryAt::new(here.cover.last, here.ordinal);
         here.ordinal += 1;
-        let hash = self.hasher.hash(kind, frame.key());
-        let before =
-            self.entities.insert(hash, Entity::kept(Known { generation, newest })).map(|before| before.known);
-        let follows = before.is_none_or(|known| generation > known.generation);
-        let is_dense = before.is_some_and(|known| known.generation.checked_add(1) == Some(generation));
-        let may_have_gaps = self.kept.compacted.floor(kind) > 0;
-        if !follows || !(may_have_gaps || is_dense || header.has(flag::FIRST) || self.holes) {
-            let expected = before.map_or_else(
-                || "the first entry of a history".to_owned(),
-                |known| format!("generation {}", known.generation.saturating_add(1)),
-            );
-            self.damage(position, "an entity's history".into(), expected, format!("generation {generation}"));
-        }
+        self.arrive_at(position, frame, newest, false);
     }
 
     /// Entries are lost: so many of those numbers, where compaction had dropped the rest.
@@ -153,7 +143,7 @@ pub(super) fn look_at_part_indexes(
     let hasher = EntityHasher::new(store);
     for (cover, part) in compacted.parts() {
         let name = index_format::file_name(part.number);
-        let found = match read_index_with(directory, store, part.number, Some(part.salt)) {
+        let index = match IndexFile::read_with(directory, store, part.number, Some(part.salt)) {
             IndexFile::None => continue,
             IndexFile::Bad(error, _) => {
                 findings.push(Finding::of_error(Severity::Derived, name, &error));
@@ -166,10 +156,9 @@ pub(super) fn look_at_part_indexes(
             continue;
         };
         let (expected, damage) = read_part(&hasher, &segment, &bytes, cover);
-        let expected = expected.encode(store);
-        if damage.is_none() && expected != found {
-            let differs = expected.iter().zip(&found).position(|(a, b)| a != b);
-            let differs = differs.unwrap_or_else(|| expected.len().min(found.len())) as u64;
+        drop(bytes);
+        let differs = index.differs_from(&expected, store).filter(|_| damage.is_none());
+        if let Some(differs) = differs {
             let what = "it does not say what its part says";
             findings.push(Finding::new(Severity::Derived, name, what).at(differs));
         }

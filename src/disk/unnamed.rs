@@ -1,0 +1,73 @@
+//! A file without a name, for what does not fit in memory: it goes with its descriptor, whatever becomes of the process. Where
+//! the system has no such files, none is made.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// A file without a name, in the directory for temporary files that `TMPDIR` names, or in one for large ones.
+#[derive(Debug)]
+pub(crate) struct UnnamedFile(fs::File);
+
+impl UnnamedFile {
+    /// # Errors
+    ///
+    /// If no directory for temporary files takes one.
+    pub(crate) fn create() -> io::Result<Self> {
+        let named = env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let known = [PathBuf::from("/var/tmp"), env::temp_dir()];
+        let mut failed = io::Error::from(io::ErrorKind::NotFound);
+        for directory in named.into_iter().chain(known) {
+            match unnamed_in(&directory) {
+                Ok(file) => return Ok(Self(file)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn unnamed_in(directory: &Path) -> io::Result<fs::File> {
+    use rustix::fs::{Mode, OFlags};
+
+    let (flags, mode) = (OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    let open = || rustix::fs::open(directory, flags, mode);
+    Ok(fs::File::from(rustix::io::retry_on_intr(open)?))
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn unnamed_in(_: &Path) -> io::Result<fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unnamed_file_gives_back_what_was_written_and_leaves_no_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = UnnamedFile(unnamed_in(directory.path()).unwrap());
+        file.write_at(b"behind", 7).unwrap();
+        file.write_at(b"before ", 0).unwrap();
+        let mut read = [0; 13];
+        file.read_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"before behind");
+        let end = file.read_at(&mut read, 1).unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(unnamed_in(&directory.path().join("nowhere")).is_err());
+    }
+}
