@@ -32,6 +32,11 @@ impl UnnamedFile {
         self.0.write_all_at(bytes, offset)
     }
 
+    /// Gives back what stands behind so many bytes.
+    pub(crate) fn shorten(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
@@ -65,6 +70,8 @@ mod tests {
         let mut read = [0; 13];
         file.read_at(&mut read, 0).unwrap();
         assert_eq!(&read, b"before behind");
+        file.shorten(12).unwrap();
+        assert!(file.read_at(&mut read, 0).is_err());
         let end = file.read_at(&mut read, 1).unwrap_err();
         assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);

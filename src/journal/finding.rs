@@ -14,10 +14,12 @@ use crate::format::lock::Holder;
 pub enum Check {
     /// Headers, the manifest, the checksums of the derived files, and the end of the log.
     Quick,
-    /// Every frame, and whether the derived files say what the log says. Takes memory for the entries of one segment, and
-    /// for a whole segment where there is something wrong with one. What is known of more entities than some two hundred
-    /// thousand goes into a file without a name in `TMPDIR`, or `/var/tmp`: 56 bytes each time that one of them comes
-    /// again after as many others. Where no such file can be made, that takes memory.
+    /// Every frame, and whether the derived files say what the log says. Takes memory for the entries of one segment, for a
+    /// whole part of what was compacted, and for a whole segment where there is something wrong with one. What is known of
+    /// more entities than some two hundred thousand goes into a file without a name in `TMPDIR`, or `/var/tmp`: 56 bytes
+    /// each time that one of them comes again after as many others. Where no such file can be made, or its disk is full,
+    /// that takes memory. Of an entity that was put there, and whose former entry was compacted, it is not noticed where an
+    /// index says that there is no former entry.
     Full,
 }
 

@@ -140,7 +140,7 @@ fn look(
     let mut watched = While::of(&mut checking, meter, DOING);
     let end = recover(store, &chain, covered, &mut watched)?;
     checking.finish(&end, live.is_some());
-    let entities = checking.settle()?;
+    let entities = checking.settle(meter)?;
 
     let Checking { mut findings, counts, registry, .. } = checking;
     findings.dedup();

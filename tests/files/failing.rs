@@ -181,12 +181,13 @@ impl<F: Fn() -> std::process::Command> Failing<'_, F> {
         mut model: Model,
         tried: Result<(String, Known), String>,
     ) {
-        if recorder.tree().fault.is_none_or(|fault| fault.hits == 0) {
+        log.iter().for_each(|event| model.apply(event));
+        // What is wrong is so, too, where the fault was not met.
+        if tried.is_ok() && recorder.tree().fault.is_none_or(|fault| fault.hits == 0) {
             self.tally.class("not met");
             return;
         }
         self.tally.count("states", 1);
-        log.iter().for_each(|event| model.apply(event));
         let (class, expected) = match tried {
             Ok(tried) => tried,
             Err(what) => {

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligne
 
 use crate::disk::unnamed::UnnamedFile;
 use crate::error::{Error, Result};
+use crate::format::checksum::{self, Sum};
 use crate::format::index::EntityHash;
 use crate::id::{EntryAt, Position};
 use crate::index::entities::Known;
@@ -107,6 +108,8 @@ pub(super) struct Runs {
     runs: Vec<Run>,
     /// `None` until there is something to write.
     file: Option<UnnamedFile>,
+    /// It could not be made, or not be written: the disk may be full, and others write there too.
+    takes_no_more: bool,
     written: u64,
     entities: u64,
     buffer: Vec<u8>,
@@ -117,6 +120,9 @@ struct Run {
     place: Place,
     /// What of it was not shown yet, in bytes.
     left: Range<u64>,
+    /// The checksum of all of it, and that of what was shown: a page that a disk lost comes back as zeros.
+    crc: u32,
+    shown: Sum,
 }
 
 #[derive(Debug)]
@@ -147,17 +153,35 @@ impl Runs {
         let bytes = run.as_bytes();
         let length = bytes.len() as u64;
         self.entities += run.len() as u64;
+        let is_written = self.write(bytes);
+        let (crc, shown) = (checksum::crc(&[bytes]), Sum::default());
+        let run = if is_written {
+            self.written += length;
+            Run { place: Place::File, left: self.written - length..self.written, crc, shown }
+        } else {
+            Run { place: Place::Memory(bytes.to_vec()), left: 0..length, crc, shown }
+        };
+        self.runs.push(run);
+    }
+
+    /// Answers whether that stands in the file now.
+    fn write(&mut self, bytes: &[u8]) -> bool {
+        if self.takes_no_more {
+            return false;
+        }
         if self.file.is_none() {
             self.file = UnnamedFile::create().ok();
         }
-        let is_written = self.file.as_ref().is_some_and(|file| file.write_at(bytes, self.written).is_ok());
-        let run = if is_written {
-            self.written += length;
-            Run { place: Place::File, left: self.written - length..self.written }
-        } else {
-            Run { place: Place::Memory(bytes.to_vec()), left: 0..length }
-        };
-        self.runs.push(run);
+        let is_written = self.file.as_ref().is_some_and(|file| {
+            let written = file.write_at(bytes, self.written).is_ok();
+            if !written {
+                // What was taken of the space goes back.
+                let _ = file.shorten(self.written);
+            }
+            written
+        });
+        self.takes_no_more = !is_written;
+        is_written
     }
 
     /// Shows what a run says of entities up to this hash and was not shown yet. It is read by pieces of about so many
@@ -173,7 +197,7 @@ impl Runs {
         piece: u64,
         mut show: impl FnMut(&Met),
     ) -> Result<()> {
-        let Some(Run { place, left }) = self.runs.get_mut(run) else { return Ok(()) };
+        let Some(Run { place, left, shown: sum, .. }) = self.runs.get_mut(run) else { return Ok(()) };
         while !left.is_empty() {
             let bytes = match (&*place, &self.file) {
                 (Place::Memory(bytes), _) => bytes.get(index(left.start)..index(left.end)),
@@ -188,13 +212,37 @@ impl Runs {
             };
             let all = bytes.and_then(|bytes| <[Met]>::ref_from_bytes(bytes).ok()).unwrap_or_default();
             let shown = all.partition_point(|met| met.hash() <= until);
-            all.iter().take(shown).for_each(&mut show);
+            all.iter().take(shown).for_each(|met| {
+                sum.add(met.as_bytes());
+                show(met);
+            });
             left.start += shown as u64 * MET_BYTES;
             if shown < all.len() || all.is_empty() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// As a disk does that loses a page. Answers whether there is a file.
+    #[cfg(test)]
+    pub(super) fn lose_a_page(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.write_at(&[0; size_of::<Met>()], MET_BYTES).is_ok())
+    }
+
+    /// Once all of them were shown.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if what came back is not what was put away.
+    pub(super) fn check_that_all_came_back(&mut self) -> Result<()> {
+        let is_whole = |run: &mut Run| run.left.is_empty() && std::mem::take(&mut run.shown).crc() == run.crc;
+        if self.runs.iter_mut().all(is_whole) {
+            return Ok(());
+        }
+        let other = "a file for temporary data gave back other bytes than it was given";
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, other);
+        Err(Error::io("read back what is known of entities", error))
     }
 
     /// How much of a run is in one of so many ranges of hashes, in bytes, about.

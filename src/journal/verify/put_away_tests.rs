@@ -6,9 +6,10 @@ use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::disk::memory::MemoryDirectory;
+use crate::error::ErrorKind;
 use crate::format::frame::{FRAME_BYTES, Frame, FrameHeader, flag};
 use crate::format::header::{FileHeader, HEADER_BYTES};
-use crate::format::index::{self as index_format, EntityRecord};
+use crate::format::index::{self as index_format, EntityHash, EntityRecord};
 use crate::format::mend::{mend_file, mend_frame};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::{EntryAt, Position};
@@ -229,6 +230,26 @@ fn runs_are_shown_side_by_side_by_ranges_of_hashes() {
     }
     let all = |step| (0..256).step_by(step).collect::<Vec<u64>>();
     assert_eq!(seen, [all(1), all(3), all(50), all(1000)]);
+    runs.check_that_all_came_back().unwrap();
     assert!(Met::judged(7).question(0).is_none());
     assert_eq!(ranges(1).collect::<Vec<_>>(), [u128::MAX]);
+}
+
+#[test]
+fn what_does_not_come_back_as_it_was_put_away_is_an_error() {
+    let put_away = || {
+        let mut runs = Runs::default();
+        runs.add(&[1, 2, 3].map(Met::judged));
+        runs
+    };
+    let end = |mut runs: Runs| {
+        runs.show(0, EntityHash::MAX, 100, |_| {}).unwrap();
+        runs.check_that_all_came_back()
+    };
+    end(put_away()).unwrap();
+    assert!(put_away().check_that_all_came_back().is_err(), "nothing was shown");
+    let runs = put_away();
+    if runs.lose_a_page() {
+        assert_eq!(end(runs).unwrap_err().kind(), ErrorKind::Io);
+    }
 }

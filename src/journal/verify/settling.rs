@@ -3,9 +3,10 @@
 use crate::error::Result;
 use crate::format::index as index_format;
 use crate::journal::finding::{Finding, Severity};
-use crate::journal::verify::Checking;
+use crate::journal::onlooker::Meter;
 use crate::journal::verify::histories::{Entity, Histories, Moment, does_not_follow, follows};
 use crate::journal::verify::put_away::{Question, ranges};
+use crate::journal::verify::{Checking, DOING};
 
 /// What was found later than it belongs.
 struct Later {
@@ -20,8 +21,8 @@ impl Checking<'_> {
     ///
     /// # Errors
     ///
-    /// `Io` if what was put away cannot be read back.
-    pub(super) fn settle(&mut self) -> Result<u64> {
+    /// `Io` if what was put away cannot be read back, or if it is not to go on.
+    pub(super) fn settle(&mut self, meter: &Meter<'_>) -> Result<u64> {
         let room = self.histories.room;
         let mut histories = std::mem::replace(&mut self.histories, Histories::with_room_for(room));
         if histories.runs.is_empty() {
@@ -29,7 +30,7 @@ impl Checking<'_> {
         }
         histories.put_away();
         let mut later = Vec::new();
-        let entities = self.settle_runs(&mut histories, &mut later)?;
+        let entities = self.settle_runs(&mut histories, &mut later, meter)?;
         for (number, at, moment) in histories.links.wrong() {
             let name = index_format::file_name(number);
             let finding = Finding::new(Severity::Derived, name, SAYS_OTHERWISE).at(at);
@@ -44,13 +45,20 @@ impl Checking<'_> {
     }
 
     /// Goes through all that was put away, a range of hashes at a time: so much of them as there is room for.
-    fn settle_runs(&self, histories: &mut Histories, later: &mut Vec<Later>) -> Result<u64> {
+    fn settle_runs(
+        &self,
+        histories: &mut Histories,
+        later: &mut Vec<Later>,
+        meter: &Meter<'_>,
+    ) -> Result<u64> {
         let Histories { recent, room, runs, links, comparison, .. } = histories;
-        let count = runs.entities().div_ceil(*room as u64);
+        // Not all ranges hold as many.
+        let count = runs.entities().div_ceil((*room - *room / 8) as u64);
         let piece = runs.bytes_of_range(count).clamp(4 << 10, 256 << 10);
         let compacted = &self.kept.compacted;
         let mut entities = 0;
         for until in ranges(count) {
+            meter.check_goes_on(DOING)?;
             recent.clear();
             for run in 0..runs.len() {
                 runs.show(run, until, piece, |met| {
@@ -73,6 +81,7 @@ impl Checking<'_> {
             }
             entities += recent.len() as u64;
         }
+        runs.check_that_all_came_back()?;
         Ok(entities)
     }
 
