@@ -3,6 +3,9 @@
 //! Of a file that is what its last sync covered; behind it each page in any version that it has had since, at worst sector by
 //! sector, and either length. Of a directory it is the names of its last sync; behind it each change has happened or has not,
 //! whatever became of the others. That a file was synced says nothing of its name.
+//!
+//! Two things that POSIX allows it never leaves: of what a refused sync should have written, anything; and old bytes behind a
+//! length that was cut and grew again between two syncs.
 
 use std::collections::{BTreeMap, HashMap};
 
