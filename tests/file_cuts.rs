@@ -25,16 +25,14 @@ mod sectors;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use blocks::known::Known;
 use blocks::random::Random;
+use blocks::roles::{Judge, live_by};
 use blocks::workload::Life;
 use files::budget::Budget;
-use files::child::{Judge, lives};
 use files::failing::{Failing, cases};
 use files::model::{Fate, Lie, Model};
 use files::number;
@@ -46,7 +44,7 @@ use files::workshop::{Manner, Recorder, STORE, Workshop, has_strace, model};
 #[test]
 fn role_of_a_child_process() {
     sectors::child::play();
-    files::child::play();
+    blocks::roles::play();
 }
 
 /// Another one on each run, unless it is given; it is told with what was found.
@@ -81,11 +79,11 @@ const FATES: usize = 6;
 const NEWEST: usize = 48;
 const MILLION: u64 = 1_000_000;
 
-struct Explorer<'a, F: Fn() -> Command, G: Fn() -> Command> {
+struct Explorer<'a> {
     workshop: &'a Workshop,
     manner: Manner,
-    plain: Judge<F>,
-    recorded: Judge<G>,
+    plain: Judge,
+    recorded: Judge,
     random: Random,
     tally: Tally,
     looked_at: HashSet<u64>,
@@ -95,7 +93,7 @@ struct Explorer<'a, F: Fn() -> Command, G: Fn() -> Command> {
     what: String,
 }
 
-impl<F: Fn() -> Command, G: Fn() -> Command> Explorer<'_, F, G> {
+impl Explorer<'_> {
     /// All cuts of a log that begins with what the model says.
     fn explore(&mut self, log: &[Event], known: &Known, mut model: Model, is_deep: bool) {
         let mut known = known.clone();
@@ -190,13 +188,8 @@ fn record(workshop: &Workshop, manner: Manner, seed: u64) -> (Vec<Event>, usize)
     for number in 0..4 {
         let (is_lazy, is_closed) = (random.below(3) == 0, random.below(3) == 0);
         let life = Life { seed: seed * 10 + number, batches: 20, is_lazy, is_closed };
-        let output = lives(manner.command(), &workshop.recorded(), life);
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        // A signal that the store ran into is not the abort that was meant; strace ends by that of whom it looks at.
-        let is_as_meant =
-            if is_closed { output.status.success() } else { output.status.signal() == Some(libc::SIGABRT) };
-        assert!(is_as_meant && !said.contains("panicked"), "{life:?}: {}: {said}", output.status);
+        // strace ends by the signal of whom it looks at.
+        live_by(manner.command(), &workshop.recorded(), life).unwrap();
     }
     let written_back = recorder.tree().written_back;
     // What calls write comes from the cache only where the kernel holds it back: it shows which way was taken.
@@ -213,8 +206,8 @@ fn one_seed(workshop: &Workshop, manner: Manner, seed: u64, budget: &Budget, lie
     let mut explorer = Explorer {
         workshop,
         manner,
-        plain: Judge::new(workshop.plain(), || by_calls.command()),
-        recorded: Judge::new(workshop.recorded(), || manner.command()),
+        plain: Judge::as_it_stands(workshop.plain(), move || by_calls.command()),
+        recorded: Judge::as_it_stands(workshop.recorded(), move || manner.command()),
         random: Random::new(seed),
         tally: Tally::quiet(lie.is_some()),
         looked_at: HashSet::new(),
@@ -301,7 +294,7 @@ fn a_write_a_sync_or_a_read_that_is_refused_takes_nothing_that_was_acknowledged(
         let total = together(|worker| {
             let workshop = Workshop::new().unwrap();
             let by_calls = Manner { is_mapped: false, ..manner };
-            let judge = Judge::new(workshop.plain(), || by_calls.command());
+            let judge = Judge::as_it_stands(workshop.plain(), move || by_calls.command());
             let mut failing = Failing {
                 workshop: &workshop,
                 manner,

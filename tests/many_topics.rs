@@ -9,11 +9,14 @@
     reason = "a panic is a failed test; it says what it measured"
 )]
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use esker::backplane::Offset;
 use esker::{At, Durability, Fold, FoldStatus, Options, Store, Topic, TopicFold};
+use memory::anonymous;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const NUMBERS: Topic<u64> = Topic::new("number");
@@ -52,13 +55,6 @@ impl Fold for Digest {
     fn fold(digest: &mut u64, number: u64, _: &At) {
         *digest = mixed(*digest, number);
     }
-}
-
-/// The anonymous memory of this process that is resident, in bytes.
-fn anonymous() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// The threads of the store, by name and number, and how often each has gone to sleep.

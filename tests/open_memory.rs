@@ -7,11 +7,13 @@
     reason = "a panic is a failed test; a process talks to its parent"
 )]
 
+mod memory;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use esker::{Kind, Options, Store, Window};
+use memory::{anonymous, child};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Default)]
@@ -35,13 +37,6 @@ fn entities() -> u64 {
 fn vessel(n: u64) -> Vessel {
     let heading = u16::try_from(n % 360).unwrap();
     Vessel { name: format!("Ada {n}"), knots: f32::from(heading) / 10.0, heading }
-}
-
-/// The anonymous memory of this process that is resident, in bytes.
-fn anonymous() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 fn open(path: &Path) -> Store {
@@ -87,16 +82,8 @@ fn read(path: &Path, entities: u64) {
 }
 
 /// This test again, in a process of its own.
-fn child(role: &str, path: &Path) -> String {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "many_entities_open_without_memory_for_them", "--nocapture"])
-        .env(ROLE, format!("{role} {}", path.display()))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    let said = String::from_utf8(child.stdout).unwrap();
-    assert!(child.status.success(), "{role}: {said}");
-    said
+fn again(role: &str, path: &Path) -> String {
+    child("many_entities_open_without_memory_for_them", ROLE, role, path)
 }
 
 #[test]
@@ -111,8 +98,8 @@ fn many_entities_open_without_memory_for_them() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("many.esker");
-    child("write", &path);
-    let said = child("read", &path);
+    again("write", &path);
+    let said = again("read", &path);
     let numbers: Vec<u64> = said
         .lines()
         .filter_map(|line| line.split(' ').map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>())

@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use esker::{
     AutoCompact, Because, Behind, ChangeKind, Durability, Kind, Marker, Options, StateItem, Store, Window,
 };
+use memory::anonymous;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -26,12 +29,6 @@ const SLACK: u64 = 32 << 20;
 const MUCH: u64 = 80 << 20;
 const _: () = assert!(MUCH > HOLD + SLACK);
 const WRITERS: u64 = 10;
-
-fn anonymous_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
 
 fn disk_bytes(path: &Path) -> u64 {
     // What compaction removes meanwhile takes no space.
@@ -68,7 +65,7 @@ impl Gathered {
 fn write(store: &Store, path: &Path, bytes: u64) -> (u64, u64) {
     let appended = || store.journal().stats().appended_bytes;
     let end = appended() + bytes;
-    let (memory, mut most) = (anonymous_bytes(), (0, 0));
+    let (memory, mut most) = (anonymous(), (0, 0));
     let deadline = Instant::now() + Duration::from_secs(120);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -89,7 +86,7 @@ fn write(store: &Store, path: &Path, bytes: u64) -> (u64, u64) {
             });
         }
         while appended() < end && Instant::now() < deadline {
-            most.0 = most.0.max(anonymous_bytes().saturating_sub(memory));
+            most.0 = most.0.max(anonymous().saturating_sub(memory));
             most.1 = most.1.max(disk_bytes(path));
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -7,12 +7,14 @@
     reason = "a panic is a failed test; a process talks to its parent"
 )]
 
+mod memory;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
 use esker::{Check, Journal, Record, Verdict, verify};
+use memory::{anonymous, child};
 
 /// What a verification may take, in bytes.
 const ANONYMOUS_MAX: u64 = 64 << 20;
@@ -21,13 +23,6 @@ const TOGETHER: u64 = 100;
 
 fn entities() -> u64 {
     std::env::var("ESKER_VERIFY_ENTITIES").map_or(300_000, |entities| entities.parse().unwrap())
-}
-
-/// The anonymous memory of this process that is resident, in bytes.
-fn anonymous() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Writes each entity, and every third once more, in another order.
@@ -68,16 +63,8 @@ fn check(path: &Path) {
 }
 
 /// This test again, in a process of its own.
-fn child(role: &str, path: &Path) -> String {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "many_entities_are_verified_without_memory_for_them", "--nocapture"])
-        .env(ROLE, format!("{role} {}", path.display()))
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    let said = String::from_utf8(child.stdout).unwrap();
-    assert!(child.status.success(), "{role}: {said}");
-    said
+fn again(role: &str, path: &Path) -> String {
+    child("many_entities_are_verified_without_memory_for_them", ROLE, role, path)
 }
 
 #[test]
@@ -88,8 +75,8 @@ fn many_entities_are_verified_without_memory_for_them() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("many.esker");
-    child("write", &path);
-    let said = child("check", &path);
+    again("write", &path);
+    let said = again("check", &path);
     let numbers = said
         .lines()
         .find_map(|line| line.split_once(' ').and_then(|(a, b)| a.parse().ok().zip(b.parse().ok())));

@@ -31,13 +31,14 @@ pub(crate) fn play() {
             let life = Life { seed, batches, is_lazy: is_lazy == 1, is_closed: is_closed == 1 };
             live(&place.store(), &place.marks, life).unwrap();
         }
-        "judges" => judge_all(&place),
+        "judges" => judge_mounted(&place),
+        "judges_as_it_stands" => judge_as_it_stands(&place),
         other => panic!("no role {other}"),
     }
 }
 
-/// What is known stands in a line of the input; the verdict is a line of the output.
-fn judge_all(place: &Place) {
+/// What is known stands in a line of the input; the verdict is a line of the output. What is left is mounted for each.
+fn judge_mounted(place: &Place) {
     let marks = Marks::open(&place.marks);
     for line in std::io::stdin().lines() {
         let known = Known::parse(&line.unwrap());
@@ -52,6 +53,14 @@ fn judge_all(place: &Place) {
     }
 }
 
+/// The same of a directory that stays, in which somebody puts what is left.
+fn judge_as_it_stands(place: &Place) {
+    for line in std::io::stdin().lines() {
+        let known = Known::parse(&line.unwrap());
+        say(&verdict(place, &Marks::open(&place.marks), &known));
+    }
+}
+
 /// `right` with the kind of opening, or `wrong` with what is wrong.
 pub(crate) fn verdict(place: &Place, marks: &Marks, known: &Known) -> String {
     match std::panic::catch_unwind(|| judge(&place.store(), marks, known)) {
@@ -61,8 +70,11 @@ pub(crate) fn verdict(place: &Place, marks: &Marks, known: &Known) -> String {
     }
 }
 
-fn child(role: &str, place: &Place) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+fn child(mut command: Command, role: &str, place: &Place) -> Command {
     command.args(["--exact", "role_of_a_child_process", "--nocapture", "--test-threads=1"]).env(ROLE, role);
     place.tell(&mut command);
     command
@@ -70,9 +82,14 @@ fn child(role: &str, place: &Place) -> Command {
 
 /// A process lives so; answers what it said where it did not end as was meant.
 pub(crate) fn live_apart(place: &Place, life: Life) -> Result<(), String> {
+    live_by(this_program(), place, life)
+}
+
+/// The same, of a command that starts this program, and ends as that does.
+pub(crate) fn live_by(command: Command, place: &Place, life: Life) -> Result<(), String> {
     let Life { seed, batches, is_lazy, is_closed } = life;
     let told = format!("{seed} {batches} {} {}", u8::from(is_lazy), u8::from(is_closed));
-    let output = child("lives", place).env(LIFE, &told).stdin(Stdio::null()).output().unwrap();
+    let output = child(command, "lives", place).env(LIFE, &told).stdin(Stdio::null()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     // A signal that the store ran into is not the abort that was meant.
@@ -87,19 +104,25 @@ pub(crate) fn live_apart(place: &Place, life: Life) -> Result<(), String> {
 /// A process that judges one state after the other; another takes its place if it dies.
 pub(crate) struct Judge {
     place: Place,
+    role: &'static str,
+    command: Box<dyn Fn() -> Command + Send>,
     running: Option<(Child, ChildStdin, std::io::Lines<BufReader<ChildStdout>>)>,
 }
 
 impl Judge {
-    pub(crate) const fn new(place: Place) -> Self {
-        Self { place, running: None }
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, role: "judges", command: Box::new(this_program), running: None }
+    }
+
+    /// One of what stands in a directory, started by such a command.
+    pub(crate) fn as_it_stands(place: Place, command: impl Fn() -> Command + Send + 'static) -> Self {
+        Self { place, role: "judges_as_it_stands", command: Box::new(command), running: None }
     }
 
     pub(crate) fn judge(&mut self, known: &Known) -> String {
-        let place = &self.place;
         let (_, input, output) = self.running.get_or_insert_with(|| {
-            let mut child =
-                child("judges", place).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut command = child((self.command)(), self.role, &self.place);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
             (child, input, BufReader::new(output).lines())
         });
@@ -118,7 +141,10 @@ impl Judge {
         // The harness of tests has a last word, and minds if nobody hears it.
         output.for_each(drop);
         let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        _ = self.place.unmount();
+        // Where nothing is mounted there is nothing to take down.
+        if self.role == "judges" {
+            _ = self.place.unmount();
+        }
         status
     }
 }

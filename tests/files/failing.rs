@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use super::child::Judge;
 use super::model::{Fate, Model};
 use super::tally::Tally;
 use super::tree::{Asked, Event, Fault, Files};
 use super::workshop::{Manner, Recorder, STORE, Workshop, model};
 use crate::blocks::known::Known;
 use crate::blocks::random::Random;
+use crate::blocks::roles::Judge;
 use crate::sectors::child::{Child, Ended};
 use crate::sectors::writing::{is_of_a_disk, judge_the_life, judge_the_restart};
 
@@ -57,10 +57,10 @@ pub(crate) fn cases(counts: &BTreeMap<Asked, usize>, step: usize, first: usize) 
     cases
 }
 
-pub(crate) struct Failing<'a, F: Fn() -> std::process::Command> {
+pub(crate) struct Failing<'a> {
     pub(crate) workshop: &'a Workshop,
     pub(crate) manner: Manner,
-    pub(crate) judge: Judge<F>,
+    pub(crate) judge: Judge,
     pub(crate) random: Random,
     pub(crate) tally: Tally,
 }
@@ -80,7 +80,7 @@ fn learn(known: &mut Known, log: &[Event]) {
     }
 }
 
-impl<F: Fn() -> std::process::Command> Failing<'_, F> {
+impl Failing<'_> {
     fn run(&self, role: &str, told: &str) -> Child {
         Child::run_by(self.manner.command(), role, &self.workshop.recorded(), told)
     }

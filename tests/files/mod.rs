@@ -1,7 +1,6 @@
 //! A file system in memory that records what is done with its files, and who makes of the record what a power cut may leave.
 
 pub(crate) mod budget;
-pub(crate) mod child;
 pub(crate) mod failing;
 pub(crate) mod model;
 pub(crate) mod protocol;

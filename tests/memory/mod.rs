@@ -1,0 +1,26 @@
+//! What a process takes of memory, and a process of its own to measure it in.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The anonymous memory of this process that is resident, in bytes.
+pub(crate) fn anonymous() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// A test of this program again, in a process of its own, which is told its role and the path by a variable; answers what it
+/// says.
+#[allow(dead_code, reason = "some measure themselves")]
+pub(crate) fn child(test: &str, variable: &str, role: &str, path: &Path) -> String {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, format!("{role} {}", path.display()))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(child.stdout).unwrap();
+    assert!(child.status.success(), "{role}: {said}");
+    said
+}
