@@ -6,15 +6,16 @@ use super::Words;
 
 /// What is known of a kind of error; `None` of one that a later library has.
 pub(super) fn of(kind: ErrorKind) -> Option<Words> {
-    opening(kind)
+    place(kind)
+        .or_else(|| admission(kind))
         .or_else(|| failing(kind))
         .or_else(|| writing(kind))
         .or_else(|| state(kind))
         .or_else(|| reading(kind))
 }
 
-/// Errors of who opens a store.
-fn opening(kind: ErrorKind) -> Option<Words> {
+/// Errors of who looks for a store where there is none, or makes one.
+fn place(kind: ErrorKind) -> Option<Words> {
     Some(match kind {
         ErrorKind::NotADirectory => Words {
             meaning: "A store is a directory, and at this path is something else.",
@@ -48,6 +49,13 @@ fn opening(kind: ErrorKind) -> Option<Words> {
                 "esker repair PATH --output NEW   makes a store of segments whose MANIFEST is gone",
             ],
         },
+        _ => return None,
+    })
+}
+
+/// Errors of who may not open one that is there, or not so.
+fn admission(kind: ErrorKind) -> Option<Words> {
+    Some(match kind {
         ErrorKind::FormatTooNew => Words {
             meaning: "A newer esker wrote the store, in a format that this one does not know.",
             cause: "The application was brought up to date, and this tool or another application was not; or an application was put \

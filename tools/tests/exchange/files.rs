@@ -115,54 +115,68 @@ fn an_import_that_is_interrupted_leaves_nothing() {
     assert!(!Path::new(&target).exists());
 }
 
-#[test]
-fn whatever_is_wrong_with_a_file_is_said_with_its_line_and_nothing_is_left() {
-    let place = Place::new();
-    let good = small(&place);
-    assert_eq!(good.len(), 5);
-    let text = |lines: &[String]| lines.join("\n") + "\n";
-    let with = |at: usize, field: &str, value: Value| {
-        let mut lines = good.clone();
-        let mut line: Value = serde_json::from_str(&lines[at]).unwrap();
+/// The lines of an export, and what they would be with one thing changed.
+struct Export(Vec<String>);
+
+fn text(lines: &[String]) -> String {
+    lines.join("\n") + "\n"
+}
+
+impl Export {
+    /// Another value of a field of a line; null: without it.
+    fn with(&self, at: usize, field: &str, value: Value) -> String {
+        let mut line: Value = serde_json::from_str(&self.0[at]).unwrap();
         match value {
             Value::Null => drop(line.as_object_mut().unwrap().remove(field).expect("a field")),
             value => line[field] = value,
         }
-        lines[at] = line.to_string();
-        text(&lines)
-    };
-    let instead = |at: usize, line: &str| {
-        let mut lines = good.clone();
+        self.instead(at, &line.to_string())
+    }
+
+    fn instead(&self, at: usize, line: &str) -> String {
+        let mut lines = self.0.clone();
         lines[at] = line.to_owned();
         text(&lines)
-    };
-    let kinds = |change: &dyn Fn(&mut Value)| {
-        let mut header: Value = serde_json::from_str(&good[0]).unwrap();
+    }
+
+    fn kinds(&self, change: &dyn Fn(&mut Value)) -> String {
+        let mut header: Value = serde_json::from_str(&self.0[0]).unwrap();
         change(&mut header["kinds"]);
-        instead(0, &header.to_string())
-    };
-    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let cases: Vec<(&str, String, i32, u64, &str)> = vec![
+        self.instead(0, &header.to_string())
+    }
+}
+
+/// What is wrong, the text, the exit code, the line, and what is said of it.
+type Wrong = (&'static str, String, i32, u64, &'static str);
+
+fn wrong_headers(good: &Export) -> Vec<Wrong> {
+    vec![
         ("nothing", String::new(), 3, 1, "no header"),
         ("no JSON at all", "hello\n".to_owned(), 3, 1, "column 1"),
         ("another JSON", "{\"type\":\"entry\"}\n".to_owned(), 3, 1, "no header of an export"),
-        ("the output of another command", with(0, "command", "dump".into()), 3, 1, "not that of an export"),
-        ("a newer schema", with(0, "schema", 2.into()), 3, 1, "its schema is 2"),
-        ("a header with a field more", with(0, "x", 1.into()), 1, 1, "unknown field"),
-        ("a store that is none", with(0, "store", "12".into()), 1, 1, "32 hexadecimal digits"),
-        ("a codec of tomorrow", kinds(&|kinds| kinds[0]["codec"] = "xml".into()), 1, 1, "\"xml\""),
-        ("an owner of tomorrow", kinds(&|kinds| kinds[0]["owner"] = "you".into()), 1, 1, "\"you\""),
-        ("a kind without a number", kinds(&|kinds| kinds[0]["number"] = 0.into()), 1, 1, "number"),
+        (
+            "the output of another command",
+            good.with(0, "command", "dump".into()),
+            3,
+            1,
+            "not that of an export",
+        ),
+        ("a newer schema", good.with(0, "schema", 2.into()), 3, 1, "its schema is 2"),
+        ("a header with a field more", good.with(0, "x", 1.into()), 1, 1, "unknown field"),
+        ("a store that is none", good.with(0, "store", "12".into()), 1, 1, "32 hexadecimal digits"),
+        ("a codec of tomorrow", good.kinds(&|kinds| kinds[0]["codec"] = "xml".into()), 1, 1, "\"xml\""),
+        ("an owner of tomorrow", good.kinds(&|kinds| kinds[0]["owner"] = "you".into()), 1, 1, "\"you\""),
+        ("a kind without a number", good.kinds(&|kinds| kinds[0]["number"] = 0.into()), 1, 1, "number"),
         (
             "a kind's number over its limit",
-            kinds(&|kinds| kinds[0]["number"] = 5000.into()),
+            good.kinds(&|kinds| kinds[0]["number"] = 5000.into()),
             1,
             1,
             "1 to 4096",
         ),
         (
             "a kind twice",
-            kinds(&|kinds| {
+            good.kinds(&|kinds| {
                 let kind = kinds[0].clone();
                 kinds.as_array_mut().unwrap().push(kind);
             }),
@@ -170,57 +184,111 @@ fn whatever_is_wrong_with_a_file_is_said_with_its_line_and_nothing_is_left() {
             1,
             "one that no kind has",
         ),
-        ("a line that is not JSON", instead(2, "{\"type\":\"entry\","), 1, 3, "column"),
-        ("an empty line", instead(2, ""), 1, 3, "column"),
-        ("half a line", instead(2, &good[2][..good[2].len() / 2]), 1, 3, "column"),
-        ("a control character", instead(2, "\"\u{0}\""), 1, 3, "column"),
-        ("deep nesting", instead(2, &format!("{{\"type\":{nested}}}")), 1, 3, "column"),
+    ]
+}
+
+fn wrong_lines(good: &Export) -> Vec<Wrong> {
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    vec![
+        ("a line that is not JSON", good.instead(2, "{\"type\":\"entry\","), 1, 3, "column"),
+        ("an empty line", good.instead(2, ""), 1, 3, "column"),
+        ("half a line", good.instead(2, &good.0[2][..good.0[2].len() / 2]), 1, 3, "column"),
+        ("a control character", good.instead(2, "\"\u{0}\""), 1, 3, "column"),
+        ("deep nesting", good.instead(2, &format!("{{\"type\":{nested}}}")), 1, 3, "column"),
         (
             "deep nesting in a field",
-            instead(2, &format!("{{\"type\":\"entry\",\"time\":{nested}}}")),
+            good.instead(2, &format!("{{\"type\":\"entry\",\"time\":{nested}}}")),
             1,
             3,
             "missing field `seq`",
         ),
-        ("a type of tomorrow", with(2, "type", "row".into()), 1, 3, "\"row\""),
-        ("a second header", instead(2, &good[0]), 1, 3, "two exports"),
-        ("no Seq", with(2, "seq", Value::Null), 1, 3, "missing field `seq`"),
-        ("no generation", with(2, "generation", Value::Null), 1, 3, "missing field `generation`"),
-        ("no kind", with(2, "kind", Value::Null), 1, 3, "missing field `kind`"),
-        ("no key", with(2, "key", Value::Null), 1, 3, "missing field `key`"),
-        ("no time", with(2, "time_ns", Value::Null), 1, 3, "missing field `time_ns`"),
-        ("no payload", with(2, "payload_base64", Value::Null), 1, 3, "neither `payload_text`"),
-        ("two payloads", with(2, "payload_text", "a".into()), 1, 3, "both `payload_text`"),
-        ("a field more", with(2, "sqe", 1.into()), 1, 3, "unknown field `sqe`"),
-        ("a field twice", instead(2, "{\"type\":\"entry\",\"seq\":1,\"seq\":2}"), 1, 3, "duplicate field"),
-        ("Seq 0", with(2, "seq", 0.into()), 1, 3, "`seq` is 0"),
-        ("a Seq that goes back", with(2, "seq", 1.into()), 1, 3, "its Seq"),
-        ("a Seq below zero", with(2, "seq", (-1).into()), 1, 3, "column"),
-        ("a Seq over its limit", with(3, "seq", u64::MAX.into()), 1, 4, "its Seq"),
-        ("a Seq over any number", instead(2, &good[2].replace("\"seq\":2", "\"seq\":1e400")), 1, 3, "column"),
-        ("generation 0", with(2, "generation", 0.into()), 1, 3, "`generation` is 0"),
-        ("a generation that goes back", with(2, "generation", 1.into()), 1, 3, "its generation"),
-        ("a generation over its Seq", with(2, "generation", 9.into()), 1, 3, "its generation"),
-        ("a kind that is not in the header", with(2, "kind", "other".into()), 1, 3, "no kind \"other\""),
-        ("a key that is empty", with(2, "key", "".into()), 1, 3, "the length of its key"),
-        ("a key that is too long", with(2, "key", "k".repeat(256).into()), 1, 3, "1 to 255"),
-        ("a key in bad digits", with(2, "key", "hex:0".into()), 1, 3, "no hexadecimal"),
-        ("base64 without its end", with(2, "payload_base64", "Af8".into()), 1, 3, "no base64"),
-        ("base64 with a bit too many", with(2, "payload_base64", "Af9=".into()), 1, 3, "no base64"),
-        ("metadata that is too long", with(2, "metadata", "m".repeat(65_536).into()), 1, 3, "0 to 65535"),
-        ("a time that is a number", with(2, "time_ns", 5.into()), 1, 3, "column"),
-        ("a time that is none", with(2, "time_ns", "now".into()), 1, 3, "nanoseconds"),
-        ("a time over its limit", with(2, "time_ns", "9223372036854775808".into()), 1, 3, "nanoseconds"),
-        ("a source over its limit", with(2, "source", 64.into()), 1, 3, "0 to 63"),
-        ("a key of a batch that is none", with(2, "idempotency_key", "00".into()), 1, 3, "32 hexadecimal"),
-        ("a cause without its depth", with(2, "cause", 1.into()), 1, 3, "`depth`"),
-        ("a batch that goes on behind the last entry", with(3, "more", true.into()), 1, 5, "its last batch"),
-        ("an entry less", text(&[&good[..3], &good[4..]].concat()), 1, 4, "counts 3 entries, and 2"),
-        ("no summary", text(&good[..4]), 1, 5, "without a summary"),
-        ("a summary that is cut", text(&good[..4]) + &good[4][..20], 1, 5, "column"),
-        ("a summary that ends too soon", with(4, "log_last_seq", 2.into()), 1, 5, "the last Seq"),
-        ("something behind it", text(&[&good[..], &good[1..2]].concat()), 1, 6, "behind the summary"),
-    ];
+    ]
+}
+
+fn wrong_entries(good: &Export) -> Vec<Wrong> {
+    vec![
+        ("a type of tomorrow", good.with(2, "type", "row".into()), 1, 3, "\"row\""),
+        ("a second header", good.instead(2, &good.0[0]), 1, 3, "two exports"),
+        ("no Seq", good.with(2, "seq", Value::Null), 1, 3, "missing field `seq`"),
+        ("no generation", good.with(2, "generation", Value::Null), 1, 3, "missing field `generation`"),
+        ("no kind", good.with(2, "kind", Value::Null), 1, 3, "missing field `kind`"),
+        ("no key", good.with(2, "key", Value::Null), 1, 3, "missing field `key`"),
+        ("no time", good.with(2, "time_ns", Value::Null), 1, 3, "missing field `time_ns`"),
+        ("no payload", good.with(2, "payload_base64", Value::Null), 1, 3, "neither `payload_text`"),
+        ("two payloads", good.with(2, "payload_text", "a".into()), 1, 3, "both `payload_text`"),
+        ("a field more", good.with(2, "sqe", 1.into()), 1, 3, "unknown field `sqe`"),
+        (
+            "a field twice",
+            good.instead(2, "{\"type\":\"entry\",\"seq\":1,\"seq\":2}"),
+            1,
+            3,
+            "duplicate field",
+        ),
+        ("Seq 0", good.with(2, "seq", 0.into()), 1, 3, "`seq` is 0"),
+        ("a Seq that goes back", good.with(2, "seq", 1.into()), 1, 3, "its Seq"),
+        ("a Seq below zero", good.with(2, "seq", (-1).into()), 1, 3, "column"),
+        ("a Seq over its limit", good.with(3, "seq", u64::MAX.into()), 1, 4, "its Seq"),
+        (
+            "a Seq over any number",
+            good.instead(2, &good.0[2].replace("\"seq\":2", "\"seq\":1e400")),
+            1,
+            3,
+            "column",
+        ),
+        ("generation 0", good.with(2, "generation", 0.into()), 1, 3, "`generation` is 0"),
+        ("a generation that goes back", good.with(2, "generation", 1.into()), 1, 3, "its generation"),
+        ("a generation over its Seq", good.with(2, "generation", 9.into()), 1, 3, "its generation"),
+        ("a kind that is not in the header", good.with(2, "kind", "other".into()), 1, 3, "no kind \"other\""),
+        ("a key that is empty", good.with(2, "key", "".into()), 1, 3, "the length of its key"),
+        ("a key that is too long", good.with(2, "key", "k".repeat(256).into()), 1, 3, "1 to 255"),
+        ("a key in bad digits", good.with(2, "key", "hex:0".into()), 1, 3, "no hexadecimal"),
+        ("base64 without its end", good.with(2, "payload_base64", "Af8".into()), 1, 3, "no base64"),
+        ("base64 with a bit too many", good.with(2, "payload_base64", "Af9=".into()), 1, 3, "no base64"),
+        (
+            "metadata that is too long",
+            good.with(2, "metadata", "m".repeat(65_536).into()),
+            1,
+            3,
+            "0 to 65535",
+        ),
+        ("a time that is a number", good.with(2, "time_ns", 5.into()), 1, 3, "column"),
+        ("a time that is none", good.with(2, "time_ns", "now".into()), 1, 3, "nanoseconds"),
+        ("a time over its limit", good.with(2, "time_ns", "9223372036854775808".into()), 1, 3, "nanoseconds"),
+        ("a source over its limit", good.with(2, "source", 64.into()), 1, 3, "0 to 63"),
+        (
+            "a key of a batch that is none",
+            good.with(2, "idempotency_key", "00".into()),
+            1,
+            3,
+            "32 hexadecimal",
+        ),
+        ("a cause without its depth", good.with(2, "cause", 1.into()), 1, 3, "`depth`"),
+    ]
+}
+
+fn wrong_ends(good: &Export) -> Vec<Wrong> {
+    vec![
+        (
+            "a batch that goes on behind the last entry",
+            good.with(3, "more", true.into()),
+            1,
+            5,
+            "its last batch",
+        ),
+        ("an entry less", text(&[&good.0[..3], &good.0[4..]].concat()), 1, 4, "counts 3 entries, and 2"),
+        ("no summary", text(&good.0[..4]), 1, 5, "without a summary"),
+        ("a summary that is cut", text(&good.0[..4]) + &good.0[4][..20], 1, 5, "column"),
+        ("a summary that ends too soon", good.with(4, "log_last_seq", 2.into()), 1, 5, "the last Seq"),
+        ("something behind it", text(&[&good.0[..], &good.0[1..2]].concat()), 1, 6, "behind the summary"),
+    ]
+}
+
+#[test]
+fn whatever_is_wrong_with_a_file_is_said_with_its_line_and_nothing_is_left() {
+    let place = Place::new();
+    let good = Export(small(&place));
+    assert_eq!(good.0.len(), 5);
+    let cases = [wrong_headers(&good), wrong_lines(&good), wrong_entries(&good), wrong_ends(&good)].concat();
     let before = place.names();
     for (what, text, code, line, said) in cases {
         let target = place.path("new.esker");
@@ -235,9 +303,9 @@ fn whatever_is_wrong_with_a_file_is_said_with_its_line_and_nothing_is_left() {
     }
     // And what is not wrong with it: other ends of lines, none at the end, and other orders of fields.
     for (name, text) in [
-        ("a", good.join("\r\n") + "\r\n"),
-        ("b", good.join("\n")),
-        ("c", with(2, "time", json!({"any": [1]}))),
+        ("a", good.0.join("\r\n") + "\r\n"),
+        ("b", good.0.join("\n")),
+        ("c", good.with(2, "time", json!({"any": [1]}))),
     ] {
         let made = place.import(text, &place.path(name));
         assert_eq!(made.code, Some(0), "{name}: {}", made.stderr);
