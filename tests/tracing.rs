@@ -105,10 +105,10 @@ fn what_a_crash_left_is_told_with_what_was_cut() {
     let mut cuts = 0;
     for seed in 1..40 {
         TOLD.lock().unwrap().clear();
-        let mut next: usize = seed;
+        let mut next: u64 = seed;
         let mut choose = |of: usize| {
             next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed);
-            (next >> 33) % of
+            (next >> 33) as usize % of
         };
         let again = small().open_in(&disk.crash(disk.events(), &mut choose)).unwrap();
         let report = again.recovery();

@@ -517,11 +517,14 @@ mod tests {
         let of = |first_seq: u64, frames: u64| {
             let header =
                 FileHeader::new(FileType::Index, STORE, 5, 9, [640, first_seq, frames, 0, 0, 0, 0, 0]);
-            let length = HEADER_BYTES + usize::try_from(frames).unwrap() * 8;
-            Layout::of_header(header.as_bytes(), length, STORE, 5, 9).is_ok()
+            let length = usize::try_from(frames)
+                .ok()
+                .and_then(|frames| frames.checked_mul(8)?.checked_add(HEADER_BYTES));
+            length.is_some_and(|length| Layout::of_header(header.as_bytes(), length, STORE, 5, 9).is_ok())
         };
         let most = u64::from(u32::MAX);
-        assert!(of(1, most) && !of(1, most + 1));
+        // In 32 bits there is no file that long.
+        assert!((of(1, most) || usize::BITS == 32) && !of(1, most + 1));
         assert!(of(SEQ_MAX, 1) && !of(SEQ_MAX, 2) && !of(u64::MAX, 1));
     }
 

@@ -367,11 +367,13 @@ impl Journal {
         owned(view.region(region)).collect()
     }
 
-    /// Waits until everything appended so far is durable; answers how far that is.
+    /// Waits until everything that can be seen now is durable; answers how far that is. A batch whose append answered an error
+    /// is not among it.
     ///
     /// # Errors
     ///
-    /// `Poisoned`, `Closed`.
+    /// `Poisoned` if something of it is not durable and never will be, `Closed`. A journal that was poisoned when all of it was
+    /// durable already answers how far that is.
     pub fn sync(&self) -> Result<Position> {
         let end = self.core().commit.visible();
         self.core().wait_durable(end)?;

@@ -18,7 +18,7 @@ use crate::blocks::roles::SAID;
 
 const MEMORY: &str = "256M";
 /// What says nothing for so long will never say anything.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A machine that waits for an order. Nothing of its disk has come into its memory.
 pub(crate) struct Saved {

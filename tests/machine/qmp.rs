@@ -1,17 +1,24 @@
 //! How qemu is told what to do: a line of JSON for each command, and one for each answer or event.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+
+use super::qemu::PATIENCE;
 
 pub(crate) struct Qmp {
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    /// Its lines come from a thread that ends with them: a read of a pipe has no limit of time.
+    lines: Receiver<String>,
 }
 
 impl Qmp {
     /// Its greeting is there when all its devices are.
     pub(crate) fn greet(input: ChildStdin, output: ChildStdout) -> Result<Self, String> {
-        let mut qmp = Self { input, output: BufReader::new(output) };
+        let (teller, lines) = channel();
+        let output = BufReader::new(output).lines();
+        std::thread::spawn(move || hand_on(output, &teller));
+        let mut qmp = Self { input, lines };
         qmp.until("\"QMP\"")?;
         qmp.tell("qmp_capabilities", "{}")?;
         Ok(qmp)
@@ -37,14 +44,24 @@ impl Qmp {
     /// Reads up to a line with this in it.
     fn until(&mut self, wanted: &str) -> Result<(), String> {
         loop {
-            let mut line = String::new();
-            let length = self.output.read_line(&mut line).map_err(|error| error.to_string())?;
-            if length == 0 || line.contains("\"error\"") || line.contains("\"status\": \"failed\"") {
-                return Err(if length == 0 { "qemu has ended".to_owned() } else { line });
+            let line = self.lines.recv_timeout(PATIENCE).map_err(|error| match error {
+                RecvTimeoutError::Timeout => format!("qemu did not say {wanted} in {} s", PATIENCE.as_secs()),
+                RecvTimeoutError::Disconnected => "qemu has ended".to_owned(),
+            })?;
+            if line.contains("\"error\"") || line.contains("\"status\": \"failed\"") {
+                return Err(line);
             }
             if line.contains(wanted) {
                 return Ok(());
             }
+        }
+    }
+}
+
+fn hand_on(lines: Lines<BufReader<ChildStdout>>, to: &Sender<String>) {
+    for line in lines.map_while(Result::ok) {
+        if to.send(line).is_err() {
+            return;
         }
     }
 }
