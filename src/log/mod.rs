@@ -23,6 +23,8 @@ pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod part;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod salvage;
