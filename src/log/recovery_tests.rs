@@ -1,24 +1,26 @@
 //! What is said of small logs that are made frame by frame: where they end, what was lost, and how much was read.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
 use crate::disk::memory::MemoryDirectory;
+use crate::disk::refusing::Refusing;
 use crate::error::{Error, Result};
-use crate::format::compacted::{Compacted, Cover};
+use crate::format::compacted::{Compacted, Cover, Part};
 use crate::format::frame::{Frame, FrameFields, FrameHeader, Lengths, body_crc, flag};
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{Life, Position, SEQ_MAX, StoreId};
+use crate::id::{Life, PART, Position, SEQ_MAX, StoreId};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
-const STORE: StoreId = StoreId([7; 16]);
+pub(super) const STORE: StoreId = StoreId([7; 16]);
 const OLD: Life = Life(5);
 const NEW: Life = Life(9);
 const PURPOSES: [Purpose; 3] = [Purpose::Write, Purpose::Read, Purpose::Salvage];
@@ -26,7 +28,7 @@ const LOOKING: [Purpose; 2] = [Purpose::Read, Purpose::Salvage];
 
 /// A segment that is being made.
 #[derive(Clone)]
-struct Made {
+pub(super) struct Made {
     number: u32,
     bytes: Vec<u8>,
     /// Where the next frame will stand.
@@ -39,7 +41,7 @@ struct Made {
 }
 
 impl Made {
-    fn empty(number: u32, follows: Position, bytes: u64) -> Self {
+    pub(super) fn empty(number: u32, follows: Position, bytes: u64) -> Self {
         let header = SegmentHeader { number, salt: u64::from(number) + 90, follows, bytes, created: 0 };
         let mut file = vec![0; usize::try_from(bytes).unwrap()];
         file[..HEADER_BYTES].copy_from_slice(header.encode(STORE).as_bytes());
@@ -68,7 +70,7 @@ impl Made {
         self
     }
 
-    fn frame(
+    pub(super) fn frame(
         mut self,
         operation: u8,
         kind: u16,
@@ -100,7 +102,7 @@ impl Made {
         self
     }
 
-    fn entry(self, seq: u64) -> Self {
+    pub(super) fn entry(self, seq: u64) -> Self {
         self.frame(1, 3, (seq, 1), b"k", b"payload")
     }
 
@@ -124,6 +126,10 @@ impl Made {
 
     fn closed(self, seq: u64) -> Self {
         self.system(System::Closed, seq, &[])
+    }
+
+    pub(super) fn first_frame(&self) -> Frame<'_> {
+        Frame::parse(&self.bytes[HEADER_BYTES..]).unwrap()
     }
 
     /// Space in which nothing was written.
@@ -233,7 +239,10 @@ fn a_log_is_read_to_its_end_and_what_it_took_is_said() {
     for purpose in PURPOSES {
         let (seen, end) = look(&[&first, &second], purpose);
         assert_eq!((end.position, end.last_seq, end.life), (second.end(), 5, Some(OLD)), "{purpose:?}");
-        assert_eq!((end.sealed, end.durable), (false, first.end()));
+        assert_eq!((end.sealed, end.durable >= first.end()), (false, true));
+        if purpose != Purpose::Salvage {
+            assert_eq!(end.durable, first.end());
+        }
         assert_eq!((end.report.clean, end.report.ambiguous, end.report.cut), (true, false, 0));
         assert_eq!((end.report.segments_scanned, end.report.cache_not_verified), (2, false));
         let bytes = if purpose == Purpose::Salvage { 8192 } else { first.bytes.len() as u64 * 2 };
@@ -255,7 +264,7 @@ fn behind_an_index_that_ends_with_a_seal_only_the_next_segment_is_read() {
     for purpose in PURPOSES {
         let (seen, end) = look_behind(&[&first, &second], Some(covered), purpose);
         let end = end.unwrap();
-        assert_eq!((end.position, end.last_seq, end.durable), (second.end(), 5, first.end()), "{purpose:?}");
+        assert_eq!((end.position, end.last_seq, end.life), (second.end(), 5, Some(OLD)), "{purpose:?}");
         assert_eq!(seen.frames.len(), second.places.len(), "{purpose:?}");
         assert_eq!(end.report.segments_scanned, 1);
         assert_eq!(seen.entered, [(1, first.at, 3), (2, FIRST_FRAME, 3)]);
@@ -447,9 +456,9 @@ fn a_frame_has_the_next_number_a_key_a_kind_and_a_generation_up_to_its_number() 
     // A preamble says how many are missing before it.
     assert!(is_taken(|made| made.preamble(6, 0)) && is_taken(|made| made.preamble(10, 4)));
     assert!(!is_taken(|made| made.preamble(10, 3)) && !is_taken(|made| made.preamble(5, 0)));
-    assert!(
-        !is_taken(|made| made.preamble(0, 0)) && !is_taken(|made| made.preamble(SEQ_MAX + 2, SEQ_MAX - 4))
-    );
+    assert!(!is_taken(|made| made.preamble(0, 0)));
+    let past_the_end = Preamble { next_seq: SEQ_MAX + 2, lost: SEQ_MAX - 4, ..Preamble::default() }.encode();
+    assert!(!is_taken(|made| made.system(System::Preamble, 5, &past_the_end)));
 }
 
 #[test]
@@ -478,7 +487,7 @@ fn behind_a_seal_the_next_segment_has_to_be_there() {
         let all = directory(&[&first, &sealed, &Made::empty(3, Position::new(2, 0), 4096)]);
         let chain = chain_of(&[&first, &sealed], purpose, &Compacted::default()).unwrap();
         let end = recover(&all, STORE, &chain, None, purpose, &mut Seen::default()).unwrap();
-        assert_eq!(lost(&end), [], "{purpose:?}");
+        assert!(end.report.damage.is_empty(), "{purpose:?}");
     }
 }
 
@@ -610,4 +619,54 @@ fn numbers_that_a_later_header_passes_over_are_dead_and_one_that_it_needs_is_mis
     assert_eq!((&chain.live, &chain.missing), (&vec![1, 4], &vec![(2, 4)]));
     let chain = chain_of(&without, Purpose::Salvage, &Compacted::default()).unwrap();
     assert_eq!((&chain.live, &chain.missing), (&vec![1, 2, 4], &vec![]));
+}
+
+#[test]
+fn of_what_was_kept_those_who_look_at_everything_are_told_what_is_lost() {
+    let part = Part { number: PART | 4, salt: 1, bytes: 4096, entries: 7 };
+    let cover = Cover { part: Some(part), ..cover(1, 3, Position::ZERO, (1, 20)) };
+    let compacted = Compacted { covers: vec![cover], ..Compacted::default() };
+    let last = Made::begin(4, Position::new(3, 0), 21).entry(21);
+    let chain = chain_of(&[&last], Purpose::Salvage, &compacted).unwrap();
+    let mut seen = Seen::default();
+    let end = recover(&directory(&[&last]), STORE, &chain, None, Purpose::Salvage, &mut seen).unwrap();
+    assert_eq!(lost(&end), [(PART | 4, 0, 0, None, 1, 20)]);
+    assert_eq!((seen.lost, end.last_seq, end.position), (end.report.damage, 21, last.end()));
+}
+
+/// One segment of some pages with large entries, of which the device refuses some bytes.
+fn refused(refused: Range<u64>) -> (Made, Vec<Position>, End) {
+    let mut made = Made::empty(1, Position::ZERO, 4 * 4096).preamble(1, 0);
+    for seq in 1..=10 {
+        made = made.frame(1, 3, (seq, 1), b"k", &[1; 1000]);
+    }
+    let (files, name) = (directory(&[&made]), file_name(1));
+    let refusing = Refusing { files, name, refused: vec![refused] };
+    let chain = find_chain(&refusing, STORE, Purpose::Salvage, &Compacted::default(), |_| false).unwrap();
+    let mut seen = Seen::default();
+    let end = recover(&refusing, STORE, &chain, None, Purpose::Salvage, &mut seen).unwrap();
+    (made, seen.frames, end)
+}
+
+#[test]
+fn around_bytes_that_the_device_refuses_all_is_served_and_they_are_told_from_damage() {
+    let (made, frames, end) = refused(4096..8192);
+    let first = made.places.iter().position(|place| place + 1064 > 4096).unwrap();
+    let next = made.places.iter().position(|place| *place >= 8192).unwrap();
+    let (at, to) = (made.places[first], made.places[next]);
+    let seqs = (first as u64, next as u64 - 1);
+    assert_eq!(lost(&end), [(1, 4096, 4096, Some(8192), 1, 0), (1, at, at, Some(to), seqs.0, seqs.1)]);
+    assert!(end.report.damage.iter().all(|damage| damage.unreadable));
+    assert_eq!(end.report.damage[0].what, "4096 bytes cannot be read: the device refuses");
+    assert_eq!((end.report.unreadable, end.last_seq, end.position), (4096, 10, made.end()));
+    assert_eq!(frames.len(), made.places.len() - (next - first));
+    // The rest, of which nobody knows what it holds, is no end.
+    let (made, frames, end) = refused(4096..4 * 4096);
+    let at = made.places[first];
+    assert_eq!(lost(&end), [(1, 4096, 4096, Some(4 * 4096), 1, 0), (1, at, at, None, seqs.0, seqs.0 - 1)]);
+    assert_eq!((frames.len(), end.report.cut, end.report.unreadable), (first, 0, 3 * 4096));
+    // A header, and with it the page.
+    let (_, frames, end) = refused(0..4 * 4096);
+    assert_eq!((lost(&end), frames.len()), (vec![(1, 0, 0, None, 1, 0)], 0));
+    assert!(end.report.damage[0].unreadable && end.report.unreadable > 0);
 }
