@@ -9,18 +9,29 @@ use crate::disk::map::{Map, MapWriter, SharedPage};
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
-/// Files in memory; these bytes of those with this name cannot be read, from the cache or past it.
+/// Files in memory; these bytes of the one with this name cannot be read, from the cache or past it.
 #[derive(Debug)]
 pub(crate) struct Refusing {
     pub(crate) files: MemoryDirectory,
     pub(crate) name: String,
     pub(crate) refused: Vec<Range<u64>>,
+    /// Nothing can be read past the cache.
+    pub(crate) has_only_a_cache: bool,
+    /// A name in the directory that is of no file.
+    pub(crate) odd: Option<String>,
+}
+
+impl Refusing {
+    pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
+        Self { files, name, refused, has_only_a_cache: false, odd: None }
+    }
 }
 
 #[derive(Debug)]
 struct RefusingFile {
     file: Arc<dyn File>,
     refused: Vec<Range<u64>>,
+    has_only_a_cache: bool,
 }
 
 impl Directory for Refusing {
@@ -34,11 +45,13 @@ impl Directory for Refusing {
         self.files.free_bytes()
     }
     fn list(&self) -> io::Result<Vec<Name>> {
-        self.files.list()
+        let odd = self.odd.iter().map(|name| Name { name: name.clone(), is_file: false });
+        Ok(self.files.list()?.into_iter().chain(odd).collect())
     }
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let refused = if name == self.name { self.refused.clone() } else { Vec::new() };
-        Ok(Arc::new(RefusingFile { file: self.files.open(name, access)?, refused }))
+        let (file, has_only_a_cache) = (self.files.open(name, access)?, self.has_only_a_cache);
+        Ok(Arc::new(RefusingFile { file, refused, has_only_a_cache }))
     }
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.files.create(name)
@@ -80,6 +93,9 @@ impl File for RefusingFile {
         self.file.read_at(buffer, offset)
     }
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.has_only_a_cache {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.ask(buffer, offset)?;
         self.file.read_uncached(buffer, offset)
     }

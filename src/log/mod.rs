@@ -18,6 +18,8 @@
 
 pub(crate) mod behind;
 pub(crate) mod chain;
+#[cfg(test)]
+mod chain_tests;
 pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;

@@ -243,7 +243,7 @@ fn what_the_device_refuses_of_a_part_is_said_and_what_it_took_is_unreadable() {
         .collect();
     let Kept { files, cover, places } = Kept::of(&frames, 0, false);
     let (name, refused) = (file_name(NUMBER), vec![4096..8192]);
-    let refusing = Refusing { files, name, refused };
+    let refusing = Refusing::of(files, name, refused);
     let mut seen = Seen { places: places.clone(), ..Seen::default() };
     visit_kept(&refusing, STORE, &cover, &mut seen).unwrap();
     let first = places.iter().position(|place| place + 1064 > 4096).unwrap();
@@ -261,7 +261,7 @@ fn what_the_device_refuses_of_a_part_is_said_and_what_it_took_is_unreadable() {
     files.open(&file_name(NUMBER), Access::Write).unwrap().write_at(&[9], places[1] + 100).unwrap();
     files.open(&file_name(NUMBER), Access::Write).unwrap().write_at(&[9], places[next] + 100).unwrap();
     let at = places[next + 1].next_multiple_of(4096);
-    let refusing = Refusing { files, name: file_name(NUMBER), refused: vec![at..at + 4096] };
+    let refusing = Refusing::of(files, file_name(NUMBER), vec![at..at + 4096]);
     let mut seen = Seen { places, ..Seen::default() };
     visit_kept(&refusing, STORE, &cover, &mut seen).unwrap();
     let unreadable: Vec<bool> = seen.damage.iter().map(|damage| damage.unreadable).collect();

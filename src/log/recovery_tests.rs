@@ -1,12 +1,13 @@
 //! What is said of small logs that are made frame by frame: where they end, what was lost, and how much was read.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use crate::disk::memory::MemoryDirectory;
+use crate::disk::memory::{Event, MemoryDirectory, Recorder};
 use crate::disk::refusing::Refusing;
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover, Part};
@@ -21,23 +22,23 @@ use crate::log::report::Damage;
 use crate::log::segment::Segment;
 
 pub(super) const STORE: StoreId = StoreId([7; 16]);
-const OLD: Life = Life(5);
-const NEW: Life = Life(9);
-const PURPOSES: [Purpose; 3] = [Purpose::Write, Purpose::Read, Purpose::Salvage];
-const LOOKING: [Purpose; 2] = [Purpose::Read, Purpose::Salvage];
+pub(super) const OLD: Life = Life(5);
+pub(super) const NEW: Life = Life(9);
+pub(super) const PURPOSES: [Purpose; 3] = [Purpose::Write, Purpose::Read, Purpose::Salvage];
+pub(super) const LOOKING: [Purpose; 2] = [Purpose::Read, Purpose::Salvage];
 
 /// A segment that is being made.
 #[derive(Clone)]
 pub(super) struct Made {
-    number: u32,
-    bytes: Vec<u8>,
+    pub(super) number: u32,
+    pub(super) bytes: Vec<u8>,
     /// Where the next frame will stand.
-    at: u64,
+    pub(super) at: u64,
     life: Life,
     durable: Position,
     more: bool,
     /// Where each frame stands.
-    places: Vec<u64>,
+    pub(super) places: Vec<u64>,
 }
 
 impl Made {
@@ -49,23 +50,23 @@ impl Made {
         Self { number, bytes: file, at, life: OLD, durable: Position::ZERO, more: false, places }
     }
 
-    fn begin(number: u32, follows: Position, next_seq: u64) -> Self {
+    pub(super) fn begin(number: u32, follows: Position, next_seq: u64) -> Self {
         Self::empty(number, follows, 4096).preamble(next_seq, 0)
     }
 
-    fn by(mut self, life: Life) -> Self {
+    pub(super) fn by(mut self, life: Life) -> Self {
         self.life = life;
         self
     }
 
     /// From here on frames name this place as durable.
-    fn naming(mut self, durable: Position) -> Self {
+    pub(super) fn naming(mut self, durable: Position) -> Self {
         self.durable = durable;
         self
     }
 
     /// The next frame is not the last of its batch.
-    fn more(mut self) -> Self {
+    pub(super) fn more(mut self) -> Self {
         self.more = true;
         self
     }
@@ -106,11 +107,11 @@ impl Made {
         self.frame(1, 3, (seq, 1), b"k", b"payload")
     }
 
-    fn system(self, system: System, seq: u64, payload: &[u8]) -> Self {
+    pub(super) fn system(self, system: System, seq: u64, payload: &[u8]) -> Self {
         self.frame(system as u8, 0, (seq, 0), &[], payload)
     }
 
-    fn preamble(self, next_seq: u64, lost: u64) -> Self {
+    pub(super) fn preamble(self, next_seq: u64, lost: u64) -> Self {
         let payload = Preamble { next_seq, lost, ..Preamble::default() }.encode();
         self.system(System::Preamble, next_seq.saturating_sub(1), &payload)
     }
@@ -120,11 +121,11 @@ impl Made {
         self.system(System::Open, seq, &payload)
     }
 
-    fn seal(self, seq: u64) -> Self {
+    pub(super) fn seal(self, seq: u64) -> Self {
         self.system(System::Seal, seq, &[])
     }
 
-    fn closed(self, seq: u64) -> Self {
+    pub(super) fn closed(self, seq: u64) -> Self {
         self.system(System::Closed, seq, &[])
     }
 
@@ -133,39 +134,40 @@ impl Made {
     }
 
     /// Space in which nothing was written.
-    fn skip(mut self, bytes: u64) -> Self {
+    pub(super) fn skip(mut self, bytes: u64) -> Self {
         self.at += bytes;
         self
     }
 
     /// The last byte of the content of a frame is another one.
-    fn rotten(self, frame: usize) -> Self {
+    pub(super) fn rotten(self, frame: usize) -> Self {
         let at = self.places[frame] + 63;
         self.with_byte(at, 0xff)
     }
 
-    fn with_byte(mut self, at: u64, byte: u8) -> Self {
+    pub(super) fn with_byte(mut self, at: u64, byte: u8) -> Self {
         self.bytes[usize::try_from(at).unwrap()] = byte;
         self
     }
 
-    fn end(&self) -> Position {
+    pub(super) fn end(&self) -> Position {
         Position::new(self.number, self.at)
     }
 
-    fn at(&self, frame: usize) -> Position {
+    pub(super) fn at(&self, frame: usize) -> Position {
         Position::new(self.number, self.places[frame])
     }
 }
 
 /// Remembers what it is shown.
 #[derive(Default)]
-struct Seen {
-    frames: Vec<Position>,
+pub(super) struct Seen {
+    pub(super) frames: Vec<Position>,
     /// The segments that were entered: from where, and with which last Seq.
-    entered: Vec<(u32, u64, u64)>,
-    covers: usize,
-    lost: Vec<Damage>,
+    pub(super) entered: Vec<(u32, u64, u64)>,
+    /// How many segments had been entered when it was told of each cover.
+    pub(super) covers: Vec<usize>,
+    pub(super) lost: Vec<Damage>,
     /// How far the map could be read when the last segment was left.
     limits: BTreeMap<u32, Arc<Segment>>,
 }
@@ -183,7 +185,7 @@ impl Visitor for Seen {
     }
 
     fn kept(&mut self, _: &Cover) -> Result<()> {
-        self.covers += 1;
+        self.covers.push(self.entered.len());
         Ok(())
     }
 
@@ -192,12 +194,12 @@ impl Visitor for Seen {
     }
 }
 
-fn directory(made: &[&Made]) -> MemoryDirectory {
+pub(super) fn directory(made: &[&Made]) -> MemoryDirectory {
     let file = |made: &&Made| (file_name(made.number), made.bytes.clone());
     MemoryDirectory::with(made.iter().map(file).collect(), None)
 }
 
-fn chain_of(made: &[&Made], purpose: Purpose, compacted: &Compacted) -> Result<Chain> {
+pub(super) fn chain_of(made: &[&Made], purpose: Purpose, compacted: &Compacted) -> Result<Chain> {
     find_chain(&directory(made), STORE, purpose, compacted, |_| false)
 }
 
@@ -209,24 +211,24 @@ fn look_behind(made: &[&Made], covered: Option<Covered>, purpose: Purpose) -> (S
 }
 
 /// What is seen of segments, and where they end.
-fn look(made: &[&Made], purpose: Purpose) -> (Seen, End) {
+pub(super) fn look(made: &[&Made], purpose: Purpose) -> (Seen, End) {
     let (seen, end) = look_behind(made, None, purpose);
     (seen, end.unwrap_or_else(|error| panic!("{purpose:?}: {error}")))
 }
 
 /// Why a writer refuses segments.
-fn refusal(made: &[&Made]) -> Error {
+pub(super) fn refusal(made: &[&Made]) -> Error {
     look_behind(made, None, Purpose::Write).1.unwrap_err()
 }
 
 /// What is lost: from the bad place and from where on, up to where, and which.
-fn lost(end: &End) -> Vec<(u32, u64, u64, Option<u64>, u64, u64)> {
+pub(super) fn lost(end: &End) -> Vec<(u32, u64, u64, Option<u64>, u64, u64)> {
     let place = |d: &Damage| (d.segment, d.offset, d.lost_from, d.next_good, d.first_seq, d.last_seq);
     end.report.damage.iter().map(place).collect()
 }
 
 /// Two segments of one life; the second goes on behind the seal of the first, and names its end.
-fn two() -> (Made, Made) {
+pub(super) fn two() -> (Made, Made) {
     let first = Made::begin(1, Position::ZERO, 1).open(Life(0), 0).entry(1).more().entry(2).entry(3).seal(3);
     let second = Made::begin(2, Position::new(1, 0), 4).naming(first.end()).entry(4).entry(5);
     (first, second)
@@ -562,78 +564,6 @@ fn behind_damage_of_unknown_extent_numbers_only_rise() {
     }
 }
 
-fn cover(first: u32, last: u32, follows: Position, (first_seq, last_seq): (u64, u64)) -> Cover {
-    Cover { first, last, follows, first_seq, last_seq, part: None }
-}
-
-#[test]
-fn a_chain_goes_on_below_covers_and_a_segment_behind_one_begins_with_its_last_number() {
-    let follows = Position::new(1, 0);
-    let covers = vec![cover(2, 3, follows, (4, 20)), cover(4, 4, Position::new(3, 0), (21, 30))];
-    let compacted = Compacted { covers, ..Compacted::default() };
-    let (first, left) = (two().0, Made::begin(3, Position::new(2, 0), 10));
-    let last = Made::begin(5, Position::new(4, 0), 31).entry(31);
-    for purpose in PURPOSES {
-        let made = [&first, &left, &last];
-        let chain = chain_of(&made, purpose, &compacted).unwrap();
-        assert_eq!((&chain.live, &chain.dead, &chain.left), (&vec![1, 5], &vec![], &vec![3]), "{purpose:?}");
-        assert_eq!((chain.greatest, chain.missing.len()), (5, 0));
-        assert_eq!([1, 2, 5].map(|number| chain.seq_before(number)), [None, None, Some(30)]);
-        assert_eq!(chain.limit(1), None);
-        let mut seen = Seen::default();
-        let end = recover(&directory(&made), STORE, &chain, None, purpose, &mut seen).unwrap();
-        assert_eq!((end.position, end.last_seq), (last.end(), 31), "{purpose:?}");
-        let kept = if purpose == Purpose::Salvage { 0 } else { 2 };
-        assert_eq!((seen.covers, seen.frames.len()), (kept, first.places.len() + 2), "{purpose:?}");
-        assert_eq!(seen.entered.last(), Some(&(5, FIRST_FRAME, 30)), "{purpose:?}");
-    }
-    // Nothing is left but a cover that begins behind the end of another life.
-    let behind_an_end = cover(2, 3, first.at(3), (3, 20));
-    let compacted = Compacted { covers: vec![behind_an_end], ..Compacted::default() };
-    let last = Made::begin(4, Position::new(3, 0), 21).entry(21);
-    let chain = chain_of(&[&first, &last], Purpose::Write, &compacted).unwrap();
-    assert_eq!((chain.limit(1), chain.limit(4)), (Some(first.places[3]), None));
-    let alone = chain_of(
-        &[&last],
-        Purpose::Write,
-        &Compacted { covers: vec![cover(1, 3, Position::ZERO, (1, 20))], ..Compacted::default() },
-    );
-    assert_eq!(alone.unwrap().seq_before(4), Some(20));
-}
-
-#[test]
-fn numbers_that_a_later_header_passes_over_are_dead_and_one_that_it_needs_is_missed() {
-    let (first, second) = two();
-    let third = Made::empty(4, second.end(), 4096).by(NEW).preamble(6, 0);
-    let between = Made::empty(3, Position::new(2, 0), 4096);
-    for purpose in PURPOSES {
-        let chain = chain_of(&[&first, &second, &between, &third], purpose, &Compacted::default()).unwrap();
-        assert_eq!((&chain.live, &chain.dead), (&vec![1, 2, 4], &vec![3]), "{purpose:?}");
-        assert_eq!((chain.limit(2), chain.limit(1)), (Some(second.at), None));
-        assert_eq!((chain.seq_before(4), chain.greatest), (None, 4));
-    }
-    let without = [&first, &third];
-    let error = chain_of(&without, Purpose::Write, &Compacted::default()).unwrap_err();
-    assert_eq!((error.segment(), error.is_corruption()), (Some(2), true), "{error}");
-    let chain = chain_of(&without, Purpose::Read, &Compacted::default()).unwrap();
-    assert_eq!((&chain.live, &chain.missing), (&vec![1, 4], &vec![(2, 4)]));
-    let chain = chain_of(&without, Purpose::Salvage, &Compacted::default()).unwrap();
-    assert_eq!((&chain.live, &chain.missing), (&vec![1, 2, 4], &vec![]));
-}
-
-#[test]
-fn of_what_was_kept_those_who_look_at_everything_are_told_what_is_lost() {
-    let part = Part { number: PART | 4, salt: 1, bytes: 4096, entries: 7 };
-    let cover = Cover { part: Some(part), ..cover(1, 3, Position::ZERO, (1, 20)) };
-    let compacted = Compacted { covers: vec![cover], ..Compacted::default() };
-    let last = Made::begin(4, Position::new(3, 0), 21).entry(21);
-    let chain = chain_of(&[&last], Purpose::Salvage, &compacted).unwrap();
-    let mut seen = Seen::default();
-    let end = recover(&directory(&[&last]), STORE, &chain, None, Purpose::Salvage, &mut seen).unwrap();
-    assert_eq!(lost(&end), [(PART | 4, 0, 0, None, 1, 20)]);
-    assert_eq!((seen.lost, end.last_seq, end.position), (end.report.damage, 21, last.end()));
-}
-
 /// One segment of some pages with large entries, of which the device refuses some bytes.
 fn refused(refused: Range<u64>) -> (Made, Vec<Position>, End) {
     let mut made = Made::empty(1, Position::ZERO, 4 * 4096).preamble(1, 0);
@@ -641,7 +571,7 @@ fn refused(refused: Range<u64>) -> (Made, Vec<Position>, End) {
         made = made.frame(1, 3, (seq, 1), b"k", &[1; 1000]);
     }
     let (files, name) = (directory(&[&made]), file_name(1));
-    let refusing = Refusing { files, name, refused: vec![refused] };
+    let refusing = Refusing::of(files, name, vec![refused]);
     let chain = find_chain(&refusing, STORE, Purpose::Salvage, &Compacted::default(), |_| false).unwrap();
     let mut seen = Seen::default();
     let end = recover(&refusing, STORE, &chain, None, Purpose::Salvage, &mut seen).unwrap();
@@ -669,4 +599,45 @@ fn around_bytes_that_the_device_refuses_all_is_served_and_they_are_told_from_dam
     let (_, frames, end) = refused(0..4 * 4096);
     assert_eq!((lost(&end), frames.len()), (vec![(1, 0, 0, None, 1, 0)], 0));
     assert!(end.report.damage[0].unreadable && end.report.unreadable > 0);
+}
+
+/// Past the cache, this is what every file holds.
+struct OnDisk(Vec<u8>);
+
+impl Recorder for OnDisk {
+    fn record(&self, _: Event) -> io::Result<()> {
+        Ok(())
+    }
+    fn write(&self, _: u64, _: usize, bytes: &[u8]) -> (usize, io::Result<()>) {
+        (bytes.len(), Ok(()))
+    }
+    fn grow(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn free(&self, _: usize) {}
+    fn past_the_cache(&self, _: u64) -> Option<Vec<u8>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn a_writer_judges_what_the_disk_has_and_those_who_look_what_the_cache_holds() {
+    let end_of = |cache: &Made, disk: &Made, purpose| {
+        let files = [(file_name(1), cache.bytes.clone())].into();
+        let directory = MemoryDirectory::with(files, Some(Arc::new(OnDisk(disk.bytes.clone()))));
+        let chain = find_chain(&directory, STORE, purpose, &Compacted::default(), |_| false).unwrap();
+        recover(&directory, STORE, &chain, None, purpose, &mut Seen::default()).map(|end| end.position)
+    };
+    let disk = Made::begin(1, Position::ZERO, 1).entry(1);
+    let cache = disk.clone().entry(2);
+    assert_eq!(end_of(&cache, &disk, Purpose::Write).unwrap(), disk.end());
+    for purpose in LOOKING {
+        assert_eq!(end_of(&cache, &disk, purpose).unwrap(), cache.end(), "{purpose:?}");
+    }
+    // What the disk lost of what was durable is lost, whatever the cache still holds.
+    let named = disk.end();
+    let cache = disk.naming(named).entry(2);
+    let rotten = cache.clone().rotten(1);
+    assert!(end_of(&cache, &rotten, Purpose::Write).unwrap_err().is_corruption());
+    assert_eq!(end_of(&rotten, &cache, Purpose::Write).unwrap(), cache.end());
 }
