@@ -17,13 +17,15 @@ pub(crate) struct Refusing {
     pub(crate) refused: Vec<Range<u64>>,
     /// Nothing can be read past the cache.
     pub(crate) has_only_a_cache: bool,
+    /// What the device refuses is in the cache.
+    pub(crate) is_cached: bool,
     /// A name in the directory that is of no file.
     pub(crate) odd: Option<String>,
 }
 
 impl Refusing {
     pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
-        Self { files, name, refused, has_only_a_cache: false, odd: None }
+        Self { files, name, refused, has_only_a_cache: false, is_cached: false, odd: None }
     }
 }
 
@@ -32,6 +34,7 @@ struct RefusingFile {
     file: Arc<dyn File>,
     refused: Vec<Range<u64>>,
     has_only_a_cache: bool,
+    is_cached: bool,
 }
 
 impl Directory for Refusing {
@@ -50,8 +53,13 @@ impl Directory for Refusing {
     }
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let refused = if name == self.name { self.refused.clone() } else { Vec::new() };
-        let (file, has_only_a_cache) = (self.files.open(name, access)?, self.has_only_a_cache);
-        Ok(Arc::new(RefusingFile { file, refused, has_only_a_cache }))
+        let (has_only_a_cache, is_cached) = (self.has_only_a_cache, self.is_cached);
+        Ok(Arc::new(RefusingFile {
+            file: self.files.open(name, access)?,
+            refused,
+            has_only_a_cache,
+            is_cached,
+        }))
     }
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         self.files.create(name)
@@ -89,7 +97,9 @@ impl File for RefusingFile {
         self.file.len()
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.ask(buffer, offset)?;
+        if !self.is_cached {
+            self.ask(buffer, offset)?;
+        }
         self.file.read_at(buffer, offset)
     }
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -117,20 +117,19 @@ fn put(directory: &dyn Directory, name: &str, bytes: &[u8]) {
 fn below_an_index_headers_are_not_read_where_each_segment_has_one_and_none_is_missing() {
     let (first, second) = two();
     let third = Made::begin(3, Position::new(2, 0), 6);
-    let bad = first.clone().with_byte(40, 0x55);
-    let found = |first: &Made, second: &Made, indexed: &[u32]| {
-        let files = directory(&[first, second, &third]);
+    let fourth = Made::begin(4, Position::new(3, 0), 6);
+    let found = |second: &Made, indexed: &[u32], vouched| {
+        let files = directory(&[&first, second, &third, &fourth]);
         indexed.iter().for_each(|number| put(&files, &index_name(*number), b"an index"));
-        find_chain(&files, STORE, Purpose::Write, &Compacted::default(), |number| number <= 2)
+        find_chain(&files, STORE, Purpose::Write, &Compacted::default(), |number| number <= vouched)
     };
-    assert_eq!(found(&bad, &second, &[1, 2]).unwrap().live, [1, 2, 3]);
-    assert!(found(&bad, &second, &[2]).unwrap_err().is_corruption(), "it has no index");
-    // What is not vouched for is read, whatever has an index.
     let bad = second.clone().with_byte(40, 0x55);
-    assert!(found(&first, &bad, &[1]).unwrap_err().is_corruption());
+    assert_eq!(found(&bad, &[1, 2, 3], 3).unwrap().live, [1, 2, 3, 4]);
+    assert!(found(&bad, &[2, 3], 3).unwrap_err().is_corruption(), "what is below has no index");
+    assert!(found(&bad, &[1, 2, 3], 1).unwrap_err().is_corruption(), "nobody vouches for it");
     // Without an index of the one below, the header says where that one ends.
     let follows = Made::begin(2, first.at(3), 3);
-    assert_eq!(found(&first, &follows, &[2]).unwrap().limit(1), Some(first.places[3]));
+    assert_eq!(found(&follows, &[2, 3], 3).unwrap().limit(1), Some(first.places[3]));
 }
 
 #[test]
@@ -318,10 +317,12 @@ fn a_cache_that_cannot_be_passed_is_told_of_where_the_disk_was_asked_for() {
     assert_eq!(PURPOSES.map(|purpose| said(&only_a_cache, purpose)), [true, false, false]);
     assert_eq!(PURPOSES.map(|purpose| said(&files(), purpose)), [false; 3]);
     // What the device refuses of a tail ends a writer's walk.
-    let broken = Refusing { refused: vec![0..0, 2048..2056], ..files() };
-    let chain = find_chain(&broken, STORE, Purpose::Write, &Compacted::default(), |_| false).unwrap();
-    let refused = recover(&broken, STORE, &chain, None, Purpose::Write, &mut Seen::default());
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Io);
+    for is_cached in [false, true] {
+        let broken = Refusing { refused: vec![0..0, 2048..2056], is_cached, ..files() };
+        let chain = find_chain(&broken, STORE, Purpose::Write, &Compacted::default(), |_| false).unwrap();
+        let refused = recover(&broken, STORE, &chain, None, Purpose::Write, &mut Seen::default());
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Io, "whatever the cache holds: {is_cached}");
+    }
     // Of what stands behind the end, it is counted.
     let spare = Made::empty(3, Position::new(2, 0), 4096);
     let files = Refusing::of(directory(&[&first, &second, &spare]), file_name(3), vec![2048..2056]);

@@ -200,6 +200,9 @@ fn a_frame_that_cannot_have_been_kept_here_is_no_entry_of_the_part() {
     // The first and the last Seq of the stretch can be there.
     let ends = Kept::of(&entries(&[(11, false), (30, false)]), 0, false).seen();
     assert_eq!((ends.frames, ends.damage.len()), (vec![0, 1], 0));
+    let first_and_last = Kept::of(&entries(&[(11, false), (30, false)]), 0, false);
+    first_and_last.rot(1);
+    assert_eq!(first_and_last.seen().lost(), [(1, None, 12, 30, 1)]);
     assert_eq!(Kept::of(&entries(&[(10, false), (30, false)]), 0, false).seen().frames, [1]);
 }
 

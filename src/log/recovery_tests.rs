@@ -565,10 +565,13 @@ fn behind_damage_of_unknown_extent_numbers_only_rise() {
 }
 
 /// One segment of some pages with large entries, of which the device refuses some bytes.
-fn refused(refused: Range<u64>) -> (Made, Vec<Position>, End) {
+fn refused(refused: Range<u64>, rotten: Option<usize>) -> (Made, Vec<Position>, End) {
     let mut made = Made::empty(1, Position::ZERO, 4 * 4096).preamble(1, 0);
     for seq in 1..=10 {
         made = made.frame(1, 3, (seq, 1), b"k", &[1; 1000]);
+    }
+    if let Some(frame) = rotten {
+        made = made.rotten(frame);
     }
     let (files, name) = (directory(&[&made]), file_name(1));
     let refusing = Refusing::of(files, name, vec![refused]);
@@ -580,7 +583,7 @@ fn refused(refused: Range<u64>) -> (Made, Vec<Position>, End) {
 
 #[test]
 fn around_bytes_that_the_device_refuses_all_is_served_and_they_are_told_from_damage() {
-    let (made, frames, end) = refused(4096..8192);
+    let (made, frames, end) = refused(4096..8192, None);
     let first = made.places.iter().position(|place| place + 1064 > 4096).unwrap();
     let next = made.places.iter().position(|place| *place >= 8192).unwrap();
     let (at, to) = (made.places[first], made.places[next]);
@@ -590,13 +593,20 @@ fn around_bytes_that_the_device_refuses_all_is_served_and_they_are_told_from_dam
     assert_eq!(end.report.damage[0].what, "4096 bytes cannot be read: the device refuses");
     assert_eq!((end.report.unreadable, end.last_seq, end.position), (4096, 10, made.end()));
     assert_eq!(frames.len(), made.places.len() - (next - first));
+    // A bad place before, or behind, is no part of that.
+    for rotten in [1, next + 1] {
+        let (made, _, end) = refused(4096..8192, Some(rotten));
+        let at = made.places[rotten];
+        let told = end.report.damage.iter().find(|damage| damage.offset == at).unwrap();
+        assert!(!told.unreadable && end.report.damage.len() == 3, "{:?}", end.report.damage);
+    }
     // The rest, of which nobody knows what it holds, is no end.
-    let (made, frames, end) = refused(4096..4 * 4096);
+    let (made, frames, end) = refused(4096..4 * 4096, None);
     let at = made.places[first];
     assert_eq!(lost(&end), [(1, 4096, 4096, Some(4 * 4096), 1, 0), (1, at, at, None, seqs.0, seqs.0 - 1)]);
     assert_eq!((frames.len(), end.report.cut, end.report.unreadable), (first, 0, 3 * 4096));
     // A header, and with it the page.
-    let (_, frames, end) = refused(0..4 * 4096);
+    let (_, frames, end) = refused(0..4 * 4096, None);
     assert_eq!((lost(&end), frames.len()), (vec![(1, 0, 0, None, 1, 0)], 0));
     assert!(end.report.damage[0].unreadable && end.report.unreadable > 0);
 }
