@@ -32,15 +32,16 @@ fn what_is_left_of_a_batch_says_whether_it_goes_on_and_whether_it_ended() {
         entries.map(|entry| (entry.has_more(), entry.ends_batch())).collect()
     };
     ["ll", "lrl", "llr", "rll", "s", "l", "r"].into_iter().for_each(append);
-    for key in ["r", "s"] {
+    for next in ["s", "r"] {
         for _ in 0..80 {
             append("r");
         }
         let done = journal.compact(&CompactOptions::new().thorough(true)).unwrap();
-        assert!(done.parts_written > 0 && done.entries_dropped > 40, "{done:?}");
+        assert!(done.parts_written > 0 && done.entries_dropped > 20, "{done:?}");
         let (goes_on, cut, ended) = ((true, false), (false, false), (false, true));
         let of_batches = [&[goes_on, ended][..], &[cut, ended], &[goes_on, cut], &[goes_on, ended], &[ended]];
         assert_eq!(left(), of_batches.concat());
-        append(key);
+        // Of what was copied, this is superfluous the next time.
+        append(next);
     }
 }

@@ -593,13 +593,10 @@ fn around_bytes_that_the_device_refuses_all_is_served_and_they_are_told_from_dam
     assert_eq!(end.report.damage[0].what, "4096 bytes cannot be read: the device refuses");
     assert_eq!((end.report.unreadable, end.last_seq, end.position), (4096, 10, made.end()));
     assert_eq!(frames.len(), made.places.len() - (next - first));
-    // A bad place before, or behind, is no part of that.
-    for rotten in [1, next + 1] {
-        let (made, _, end) = refused(4096..8192, Some(rotten));
-        let at = made.places[rotten];
-        let told = end.report.damage.iter().find(|damage| damage.offset == at).unwrap();
-        assert!(!told.unreadable && end.report.damage.len() == 3, "{:?}", end.report.damage);
-    }
+    // A bad place before is no part of that.
+    let (made, _, end) = refused(4096..8192, Some(1));
+    let told = end.report.damage.iter().find(|damage| damage.offset == made.places[1]).unwrap();
+    assert!(!told.unreadable && end.report.damage.len() == 3, "{:?}", end.report.damage);
     // The rest, of which nobody knows what it holds, is no end.
     let (made, frames, end) = refused(4096..4 * 4096, None);
     let at = made.places[first];
