@@ -1,4 +1,5 @@
 //! Which files are a log, what stands in between, and what those that only look make of a row with holes.
+#![allow(clippy::single_range_in_vec_init, reason = "a list of one range of bytes")]
 
 use crate::disk::Directory;
 use crate::disk::refusing::Refusing;
@@ -191,7 +192,7 @@ fn a_writer_goes_nowhere_without_the_headers_that_say_where() {
 #[test]
 fn the_newest_segment_is_lost_where_nothing_of_it_can_be_had() {
     let (first, second) = two();
-    let zeros = Made { bytes: vec![0; 4096], ..Made::begin(3, Position::new(2, 0), 6) };
+    let zeros = Made::begin(3, Position::new(2, 0), 6).zeroed();
     for purpose in LOOKING {
         let (_, end) = look(&[&first, &second.clone().seal(5), &zeros], purpose);
         assert_eq!(lost(&end), [(3, 0, 0, None, 6, 5)], "{purpose:?}");
@@ -229,7 +230,7 @@ fn what_an_index_says_is_gone_is_lost_and_that_of_another_segment_says_nothing()
 #[test]
 fn how_much_was_lost_is_asked_of_later_segments_also_under_a_damaged_header() {
     let (first, second) = two();
-    let empty = Made { bytes: vec![0; 4096], ..second };
+    let empty = second.zeroed();
     let third = Made::begin(3, Position::new(2, 0), 9).entry(9).with_byte(40, 0x55);
     let (_, end) = look(&[&first, &empty, &third], Purpose::Salvage);
     assert_eq!(lost(&end)[0], (2, 0, 0, None, 4, 8));

@@ -1,4 +1,5 @@
 //! What is shown of small parts, made entry by entry, and what is said to be lost of them.
+#![allow(clippy::single_range_in_vec_init, reason = "a list of one range of bytes")]
 
 use super::*;
 use crate::disk::memory::MemoryDirectory;
@@ -80,6 +81,9 @@ impl Kept {
     }
 }
 
+/// Where, the next good frame, the first and the last Seq in between, and how many entries they were.
+type Lost = (usize, Option<usize>, u64, u64, u64);
+
 /// What is shown: which frames, by their number, and what is lost.
 #[derive(Default)]
 struct Seen {
@@ -110,8 +114,7 @@ impl Visitor for Seen {
 }
 
 impl Seen {
-    /// Where, the next good frame, the Seqs in between, and how many entries they were.
-    fn lost(&self) -> Vec<(usize, Option<usize>, u64, u64, u64)> {
+    fn lost(&self) -> Vec<Lost> {
         let number = |at: u64| self.places.iter().position(|place| *place == at).unwrap();
         let one = |(damage, entries): (&Damage, &u64)| {
             (number(damage.offset), damage.next_good.map(number), damage.first_seq, damage.last_seq, *entries)
@@ -131,7 +134,7 @@ fn all_frames_of_a_part_are_shown() {
 
 #[test]
 fn a_bad_entry_takes_its_batch_and_each_place_is_given_the_entries_that_it_lost() {
-    let cases: [(&[usize], &[usize], &[(usize, Option<usize>, u64, u64, u64)]); 6] = [
+    let cases: [(&[usize], &[usize], &[Lost]); 6] = [
         (&[0], &[1, 2, 3, 4, 5], &[(0, Some(1), 11, 14, 1)]),
         (&[1], &[0, 2, 3, 4, 5], &[(1, Some(2), 13, 15, 1)]),
         (&[2], &[0, 3, 4, 5], &[(2, Some(3), 13, 19, 2)]),

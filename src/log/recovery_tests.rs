@@ -10,12 +10,12 @@ use zerocopy::IntoBytes;
 use crate::disk::memory::{Event, MemoryDirectory, Recorder};
 use crate::disk::refusing::Refusing;
 use crate::error::{Error, Result};
-use crate::format::compacted::{Compacted, Cover, Part};
+use crate::format::compacted::{Compacted, Cover};
 use crate::format::frame::{Frame, FrameFields, FrameHeader, Lengths, body_crc, flag};
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Open, Preamble, System};
-use crate::id::{Life, PART, Position, SEQ_MAX, StoreId};
+use crate::id::{Life, Position, SEQ_MAX, StoreId};
 use crate::log::chain::{Chain, find_chain};
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
 use crate::log::report::Damage;
@@ -48,6 +48,12 @@ impl Made {
         file[..HEADER_BYTES].copy_from_slice(header.encode(STORE).as_bytes());
         let (at, places) = (FIRST_FRAME, Vec::new());
         Self { number, bytes: file, at, life: OLD, durable: Position::ZERO, more: false, places }
+    }
+
+    /// A file of as many zeros.
+    pub(super) fn zeroed(mut self) -> Self {
+        self.bytes.fill(0);
+        self
     }
 
     pub(super) fn begin(number: u32, follows: Position, next_seq: u64) -> Self {
