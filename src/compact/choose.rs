@@ -120,4 +120,22 @@ mod tests {
         assert_eq!(choose(&row, 1000, false), [0..1, 1..3]);
         assert_eq!(choose(&[part(30, 0), segment(600, 600)], 620, false), [1..2], "both would be too large");
     }
+
+    #[test]
+    fn a_run_is_filled_to_the_last_byte_and_what_is_too_large_by_itself_is_one() {
+        assert_eq!(choose(&[segment(50, 50), segment(50, 50)], 100, false), [0..2]);
+        assert_eq!(choose(&[segment(51, 50), segment(50, 50)], 100, false), [0..1, 1..2]);
+        assert_eq!(choose(&[segment(300, 300), segment(300, 300)], 100, false), [0..1, 1..2]);
+    }
+
+    #[test]
+    fn each_part_that_is_taken_along_counts_with_what_it_keeps_and_what_it_frees() {
+        // 20 are freed; the nearest frees 5 more and keeps 15, so the next may keep 10.
+        let row = |kept| [part(kept, 0), part(15, 5), segment(0, 20)];
+        assert_eq!(choose(&row(10), 1000, false), [0..3]);
+        assert_eq!(choose(&row(11), 1000, false), [1..3]);
+        let row = [part(10, 0), part(10, 0), segment(50, 80)];
+        assert_eq!(choose(&row, 70, false), [0..3]);
+        assert_eq!(choose(&row, 69, false), [1..3]);
+    }
 }

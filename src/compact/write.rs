@@ -107,9 +107,10 @@ fn copy_kept(
                 .at(directory.path().join(file_name(opened.segment.number())))
                 .place(opened.segment.number(), offset));
         }
-        let more = frame.header.has(flag::MORE) && judged.keeps(ordinal + 1) && ordinal + 1 < index.count();
-        let is_next = || index.seq(first_seq, ordinal + 1) == frame.header.seq.get() + 1;
-        let more = if more && is_next() { flag::MORE } else { 0 };
+        let next = ordinal + 1;
+        let is_next = || index.seq(first_seq, next) == frame.header.seq.get() + 1;
+        let goes_on = frame.header.has(flag::MORE) && next < index.count() && judged.keeps(next) && is_next();
+        let more = if goes_on { flag::MORE } else { 0 };
         let ended = !frame.header.has(flag::MORE) && (!is_part || frame.header.has(flag::ENDS));
         let ends = if ended { flag::ENDS } else { 0 };
         let flags = frame.header.flags() & !(flag::MORE | flag::ENDS) | more | ends;

@@ -7,6 +7,8 @@
 pub(crate) mod map;
 pub(crate) mod memory;
 pub(crate) mod posix;
+#[cfg(test)]
+pub(crate) mod refusing;
 #[cfg(feature = "simulator")]
 pub(crate) mod simulator;
 pub(crate) mod unnamed;

@@ -48,6 +48,8 @@
 pub(crate) mod backup;
 mod base;
 pub(crate) mod compaction;
+#[cfg(test)]
+mod copied_tests;
 mod copying;
 pub(crate) mod core;
 pub(crate) mod cursors;

@@ -121,7 +121,7 @@ impl Chain {
     /// One segment alone, of which a later one says where it ends.
     pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();
-        Self { live: vec![number], limits, greatest: number, ..Self::default() }
+        Self { live: vec![number], limits, ..Self::default() }
     }
 
     /// Where the segment ends, if a later one says so.

@@ -52,6 +52,33 @@ mod real {
     }
 
     #[test]
+    fn a_leader_does_not_wait_for_long_for_those_who_do_not_come_back() {
+        let commit = Commit::new(at(8));
+        commit.publish(at(64));
+        std::thread::scope(|scope| {
+            let second = std::sync::OnceLock::new();
+            let first = commit.wait(at(64), || {
+                second.get_or_init(|| scope.spawn(|| commit.wait(at(64), || panic!("one sync has to do"))));
+                while commit.turn.lock().waiting < 2 {
+                    std::thread::yield_now();
+                }
+                Ok(at(64))
+            });
+            assert_eq!((first, second.into_inner().unwrap().join().unwrap()), (Ok(()), Ok(())));
+        });
+        // Two were satisfied, and one of them appends again.
+        commit.publish(at(128));
+        let mut turn = commit.turn.lock();
+        assert_eq!(turn.satisfied, 2);
+        // A tenth of nothing is over at once.
+        turn.last_sync = std::time::Duration::ZERO;
+        drop(turn);
+        assert_eq!(commit.wait(at(128), || Ok(at(128))), Ok(()));
+        let turn = commit.turn.lock();
+        assert_eq!((turn.waiting, turn.satisfied), (0, 1));
+    }
+
+    #[test]
     fn behind_a_close_nothing_becomes_durable_and_what_was_stays() {
         let commit = Commit::new(at(8));
         commit.publish(at(64));

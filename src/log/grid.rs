@@ -25,9 +25,6 @@ pub(crate) fn valid_frames<'a>(
         loop {
             at += zeros_at(bytes.get(at..written.min(bytes.len()))?);
             let rest = bytes.get(at..)?;
-            if rest.len() < GRID || at >= written {
-                return None;
-            }
             let position = segment.position(at as u64);
             match Frame::find(rest) {
                 Found::Frame(frame) if frame.is_good(segment.header.salt, position) => {

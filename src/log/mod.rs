@@ -18,11 +18,15 @@
 
 pub(crate) mod behind;
 pub(crate) mod chain;
+#[cfg(test)]
+mod chain_tests;
 pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod part;
 pub(crate) mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod salvage;

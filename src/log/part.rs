@@ -385,3 +385,7 @@ pub(crate) fn visit_kept(
 fn entries_in(batch: &[(u64, Frame<'_>)]) -> u64 {
     batch.iter().filter(|(_, frame)| !frame.header.is_system()).count() as u64
 }
+
+#[cfg(test)]
+#[path = "part_tests.rs"]
+mod tests;

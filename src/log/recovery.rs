@@ -152,7 +152,7 @@ pub(crate) fn recover(
             walk.damaged((behind, 0, 0), None, last, what);
         }
     }
-    walk.report.ambiguous = walk.report.cut > 0 || walk.report.valid_after_hole > 0;
+    walk.report.ambiguous = walk.report.cut > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
     // Indexes are made of what is durable.
     let indexed = covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end));
@@ -405,7 +405,6 @@ impl Walk<'_> {
             if limit == Some(at) && batch.start.is_none() || self.sealed {
                 self.end = segment.position(at);
                 self.raise(segment, at);
-                self.closed = self.closed && limit.is_none();
                 return Ok(true);
             }
             let bytes = tail.bytes();

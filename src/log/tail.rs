@@ -138,8 +138,8 @@ fn next_written(file: &dyn File, at: usize, total: usize) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Directory as _;
-    use crate::disk::memory::MemoryDirectory;
+    use crate::disk::memory::{Event, MemoryDirectory, Recorder};
+    use crate::disk::{Access, Directory as _};
 
     const BLOCK: usize = DIRECT_ALIGN;
 
@@ -180,6 +180,50 @@ mod tests {
                     assert_eq!(tail.written(), last.max(from / BLOCK * BLOCK), "{written:?} from {from}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_single_byte_is_found_wherever_it_stands() {
+        let mut tail = Tail::default();
+        for at in [0, 100, BLOCK - 1, BLOCK, BLOCK + 100, 3 * BLOCK - 1, 3 * BLOCK + 9] {
+            let (file, mut bytes) = file(4, &[]);
+            bytes[at] = 1;
+            file.write_at(&[1], at as u64).unwrap();
+            tail.read(&*file, 0, bytes.len() as u64, Source::Disk).unwrap();
+            assert!(tail.bytes() == bytes, "{at}");
+            assert_eq!(tail.written(), (at + 1).next_multiple_of(BLOCK), "{at}");
+        }
+    }
+
+    /// Past the cache, all files hold nines.
+    struct Nines;
+
+    impl Recorder for Nines {
+        fn record(&self, _: Event) -> io::Result<()> {
+            Ok(())
+        }
+        fn write(&self, _: u64, _: usize, bytes: &[u8]) -> (usize, io::Result<()>) {
+            (bytes.len(), Ok(()))
+        }
+        fn grow(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn free(&self, _: usize) {}
+        fn past_the_cache(&self, _: u64) -> Option<Vec<u8>> {
+            Some(vec![9; 2 * BLOCK])
+        }
+    }
+
+    #[test]
+    fn what_is_judged_is_what_the_disk_has_where_that_is_asked_for() {
+        let files = [("tail".to_owned(), vec![1; 2 * BLOCK])].into();
+        let directory = MemoryDirectory::with(files, Some(std::sync::Arc::new(Nines)));
+        let file = directory.open("tail", Access::Read).unwrap();
+        for (source, byte) in [(Source::Disk, 9), (Source::Cache, 1)] {
+            let mut tail = Tail::default();
+            assert!(tail.read(&*file, 0, 2 * BLOCK as u64, source).unwrap(), "{source:?} was had");
+            assert!(tail.bytes().iter().all(|read| *read == byte), "{source:?}");
         }
     }
 
