@@ -39,7 +39,7 @@ use crate::error::Result;
 use crate::format::cursor::CursorState;
 use crate::format::directory as entities_format;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
-use crate::format::index::IndexParts;
+use crate::format::index::{EntityHash, IndexParts};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -351,7 +351,7 @@ impl<'a> Checking<'a> {
     }
 
     /// Of what stands before it, `found_before` findings are known.
-    fn user_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
+    fn user_frame(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>, found_before: usize) {
         let header = frame.header;
         let kind = header.kind.get();
         self.counts.entries += 1;
@@ -365,7 +365,7 @@ impl<'a> Checking<'a> {
         if self.findings.len() > found_before {
             self.judge_arrivals_before(found_before);
         }
-        self.arrive(position, frame);
+        self.arrive(entity, position, frame);
     }
 
     fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
@@ -529,6 +529,10 @@ impl Visitor for Checking<'_> {
     }
 
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        self.frame_of(self.hasher.of_frame(frame), position, frame)
+    }
+
+    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
         let (bytes, found_before) = (frame.len() as u64, self.findings.len());
         self.counts.frames += 1;
         self.counts.bytes += bytes;
@@ -539,7 +543,7 @@ impl Visitor for Checking<'_> {
         }
         if self.kept.here.is_some() {
             if !frame.header.is_system() {
-                self.kept_frame(position, frame, found_before);
+                self.kept_frame(entity, position, frame, found_before);
             }
             return Ok(());
         }
@@ -559,7 +563,7 @@ impl Visitor for Checking<'_> {
             self.judge_arrivals_before(found_before);
             self.system_frame(position, frame);
         } else {
-            self.user_frame(position, frame, found_before);
+            self.user_frame(entity, position, frame, found_before);
         }
         if let Some(here) = self.segment.as_mut() {
             here.end = position.offset() + bytes;
