@@ -54,7 +54,7 @@ use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::entity_pages::{Comparison, EntityPages};
 use crate::journal::verify::histories::{Histories, ROOM};
 use crate::journal::verify::index_file::IndexFile;
-use crate::journal::verify::indexed::InSegment;
+use crate::journal::verify::indexed::{InSegment, Room};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::journal::verify::settling::SAYS_OTHERWISE;
 use crate::journal::verify::straight::{Pieces, recover_in_pieces};
@@ -251,6 +251,8 @@ struct Checking<'a> {
     holes: bool,
     entity_pages: Option<EntityPages>,
     segment: Option<InSegment>,
+    /// What a segment took, for the next one.
+    room: Room,
     kept: Kept,
     met: state::Met,
 }
@@ -275,6 +277,7 @@ impl<'a> Checking<'a> {
             holes: check == Check::Quick,
             entity_pages: None,
             segment: None,
+            room: Room::default(),
             kept: Kept::default(),
             met: state::Met::default(),
         }
@@ -459,6 +462,12 @@ impl<'a> Checking<'a> {
     fn leave_segment(&mut self) {
         self.judge_arrivals();
         let Some(mut here) = self.segment.take() else { return };
+        self.look_at_index(&mut here);
+        self.room = here.into_room();
+    }
+
+    /// What is wrong with the index of a segment whose frames are known.
+    fn look_at_index(&mut self, here: &mut InSegment) {
         let name = index_format::file_name(here.segment.number());
         let comparable = here.whole && !self.holes && self.check == Check::Full;
         let error = match &here.index {
@@ -478,7 +487,7 @@ impl<'a> Checking<'a> {
             (None, Some(at)) => {
                 self.findings.push(Finding::new(Severity::Derived, name, SAYS_OTHERWISE).at(at));
             }
-            (None, None) => self.compare_links_later(&here, comparable),
+            (None, None) => self.compare_links_later(here, comparable),
         }
     }
 
@@ -521,7 +530,8 @@ impl Visitor for Checking<'_> {
             self.registry.begin_anew();
         }
         let before = self.registry.clone();
-        let mut here = InSegment::new(Arc::clone(segment), index, parts, from);
+        let room = std::mem::take(&mut self.room);
+        let mut here = InSegment::new(Arc::clone(segment), index, parts, from, room);
         here.to_restate = (from == FIRST_FRAME).then(|| (before, Registry::default()));
         here.is_behind_a_cover = self.kept.is_behind_a_cover;
         self.segment = Some(here);
