@@ -8,7 +8,7 @@ use crate::disk::map::Map;
 use crate::disk::{Access, Directory};
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::HEADER_BYTES;
-use crate::format::index::EntityHash;
+use crate::format::index::{self as index_format, EntityHash};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
@@ -140,6 +140,9 @@ impl<'a> Judge<'a> {
             let Ok((file, header)) = open_header(self.directory, self.store, *number, Access::Read) else {
                 return Ok(());
             };
+            if let Some(next) = scanned.get(at + 1).filter(|_| self.covered.is_none()) {
+                self.will_need_index(*next);
+            }
             let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
             let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
@@ -154,6 +157,13 @@ impl<'a> Judge<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Who looks at the frames reads the index of each segment first, and waits for nothing if it is in memory by then.
+    fn will_need_index(&self, number: u32) {
+        if let Ok(index) = self.directory.open(&index_format::file_name(number), Access::Read) {
+            index.will_be_read_soon();
+        }
     }
 
     fn segment(&mut self, mut here: Here, tell: &mut impl Tell) -> Result<Came, Stopped> {
