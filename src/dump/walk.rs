@@ -487,6 +487,22 @@ impl Walk {
     }
 }
 
+/// So far is looked for a frame.
+const NEAR: u64 = 1 << 20;
+
+/// Where the first whole, good frame at or behind a place begins, if it is near and ends before another place.
+pub(crate) fn good_from(
+    directory: &dyn Directory,
+    header: &SegmentHeader,
+    from: u64,
+    until: u64,
+) -> io::Result<Option<u64>> {
+    let file = directory.open(&file_name(header.number), Access::Read)?;
+    let window = Window::new(file, until.min(from.saturating_add(NEAR)));
+    let (number, salt, ends) = (header.number, header.salt, Ends::Anywhere);
+    Walk { number, salt, window, at: from, batch: None, ends, ended: false, part: None }.next_good(from)
+}
+
 /// The first Seq behind a segment's preamble, if the preamble is whole.
 pub(crate) fn next_seq(directory: &dyn Directory, header: &SegmentHeader) -> Option<u64> {
     let file = directory.open(&file_name(header.number), Access::Read).ok()?;
