@@ -198,6 +198,18 @@ impl File for PosixFile {
         self.file.read_exact_at(buffer, offset)
     }
 
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn will_be_read_in_order(&self) {
+        // A hint: if it fails, reading is slower and nothing else.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::Sequential);
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn will_be_read_soon(&self) {
+        // A hint, like that one.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::WillNeed);
+    }
+
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         // A second open file description: the flag must not change the one that writes.
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.file));

@@ -22,7 +22,8 @@ use crate::id::{Generation, KindId};
 /// on disk.
 #[derive(Clone, Debug, Default)]
 pub struct Dump {
-    kinds: HashMap<u16, Arc<KindInfo>>,
+    /// By number: an export asks for one an entry.
+    kinds: Vec<Option<Arc<KindInfo>>>,
     /// Names by number; `None`: nobody asked for them.
     sources: Option<HashMap<u8, String>>,
     style: PayloadStyle,
@@ -116,8 +117,9 @@ impl Dump {
     /// A formatter that knows these kinds.
     #[must_use]
     pub fn new(kinds: Vec<Arc<KindInfo>>) -> Self {
-        let kinds = kinds.into_iter().map(|kind| (kind.id.get(), kind)).collect();
-        Self { kinds, ..Self::default() }
+        let mut dump = Self::default();
+        kinds.into_iter().for_each(|kind| dump.learn_kind(kind));
+        dump
     }
 
     /// How payloads are shown. Default: [`PayloadStyle::Auto`].
@@ -165,14 +167,24 @@ impl Dump {
         if frame.system() == Some(crate::format::system::System::Kind)
             && let Some(kind) = KindInfo::read(&frame.payload)
         {
-            self.kinds.insert(kind.id.get(), Arc::new(kind));
+            self.learn_kind(Arc::new(kind));
+        }
+    }
+
+    fn learn_kind(&mut self, kind: Arc<KindInfo>) {
+        let at = usize::from(kind.id.get());
+        if at >= self.kinds.len() {
+            self.kinds.resize(at + 1, None);
+        }
+        if let Some(known) = self.kinds.get_mut(at) {
+            *known = Some(kind);
         }
     }
 
     /// What is known of a kind.
     #[must_use]
     pub fn kind(&self, id: KindId) -> Option<&Arc<KindInfo>> {
-        self.kinds.get(&id.get())
+        self.kinds.get(usize::from(id.get()))?.as_ref()
     }
 
     /// The name of a kind as it was registered; `#number` where the log does not name it.

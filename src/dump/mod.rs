@@ -29,6 +29,7 @@
 //! ```
 
 mod frame;
+mod halves;
 mod hex;
 mod line;
 mod one;

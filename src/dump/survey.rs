@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::disk::{Access, Directory};
+use crate::dump::halves::Counted;
 use crate::dump::sums::IndexSum;
 use crate::dump::text::{rfc3339, segment_text};
-use crate::dump::walk::{Ends, Frames, Lent, Stretch, next_seq};
+use crate::dump::walk::{Ends, Frames, Stretch, next_seq};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, part_number_of};
@@ -398,9 +399,12 @@ impl Survey {
         } else if header.is_some() && has_file {
             // Of this file: what has replaced it meanwhile is another.
             let alone = Stretch { in_log: false, rest_of: None, ..stretch.clone() };
-            if let Err(error) = info.count_frames(self.walk(VecDeque::from([alone]))) {
-                self.check_not_replaced(stretch)?;
-                return Err(error);
+            match Counted::of(self.reader.directory(), self.reader.store_id(), &alone) {
+                Ok(counted) => info.count(&counted),
+                Err(error) => {
+                    self.check_not_replaced(stretch)?;
+                    return Err(error);
+                }
             }
         }
         Ok(info)
@@ -424,23 +428,11 @@ impl SegmentInfo {
         self.bytes_used = index.end;
     }
 
-    fn count_frames(&mut self, frames: Frames) -> Result<()> {
-        let mut frames = frames.heads();
-        while let Some(item) = frames.lend() {
-            match item? {
-                Lent::Frame(frame) => {
-                    self.bytes_used = frame.position.offset() + frame.frame_bytes;
-                    self.damaged += u64::from(!frame.body_good);
-                    if !frame.is_system() && frame.body_good {
-                        self.first_seq = self.first_seq.or(Some(frame.seq));
-                        self.last_seq = Some(frame.seq);
-                        self.entries += 1;
-                    }
-                }
-                Lent::Damage(_) => self.damaged += 1,
-            }
-        }
-        Ok(())
+    fn count(&mut self, counted: &Counted) {
+        (self.first_seq, self.last_seq) = (counted.first_seq, counted.last_seq);
+        self.entries = counted.entries;
+        self.bytes_used = counted.end.unwrap_or(self.bytes_used);
+        self.damaged += counted.damaged;
     }
 }
 

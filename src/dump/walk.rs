@@ -130,17 +130,17 @@ pub struct Frames {
     pending: Option<Damage>,
     /// Damage that is shown before the frame that told its extent.
     queue: VecDeque<Damage>,
-    /// The frame that was read last.
-    frame: FrameInfo,
-    /// It is to be shown yet.
-    is_next: bool,
+    /// A frame that is to be shown behind what is queued.
+    held: Option<Box<FrameInfo>>,
+    /// The place for the frame that is lent.
+    lent: Option<Box<FrameInfo>>,
     copied: Copied,
     resume: Position,
 }
 
 /// What is to be shown.
 enum Next {
-    /// The frame that was read last.
+    /// A frame, which is in the place for it.
     Frame,
     Damage(Damage),
 }
@@ -148,9 +148,9 @@ enum Next {
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        let (frame, is_next, copied) = (FrameInfo::default(), false, Copied::All);
+        let (held, lent, copied) = (None, None, Copied::All);
         let (walk, last_seq, pending) = (None, None, None);
-        Self { directory, store, stretches, walk, last_seq, pending, queue, frame, is_next, copied, resume }
+        Self { directory, store, stretches, walk, last_seq, pending, queue, held, lent, copied, resume }
     }
 
     /// Where a later walk goes on behind this one, which was read to its end; see
@@ -169,9 +169,12 @@ impl Frames {
 
     /// As [`next`](Iterator::next), and keeps the memory of the frame for the next one.
     pub fn lend(&mut self) -> Option<Result<Lent<'_>>> {
-        match self.advance() {
+        let mut place = self.lent.take().unwrap_or_default();
+        let next = self.advance(&mut place);
+        let frame = self.lent.insert(place);
+        match next {
             Ok(None) => None,
-            Ok(Some(Next::Frame)) => Some(Ok(Lent::Frame(&self.frame))),
+            Ok(Some(Next::Frame)) => Some(Ok(Lent::Frame(frame))),
             Ok(Some(Next::Damage(damage))) => Some(Ok(Lent::Damage(damage))),
             Err(error) => Some(Err(error)),
         }
@@ -179,18 +182,15 @@ impl Frames {
 
     /// As [`lend`](Self::lend), with the frame in the caller's place for it, whose memory is used again.
     pub fn next_into<'a>(&mut self, frame: &'a mut FrameInfo) -> Option<Result<Lent<'a>>> {
-        let next = self.advance().transpose()?;
+        let next = self.advance(frame).transpose()?;
         Some(next.map(|next| match next {
-            Next::Frame => {
-                std::mem::swap(&mut self.frame, frame);
-                Lent::Frame(frame)
-            }
+            Next::Frame => Lent::Frame(frame),
             Next::Damage(damage) => Lent::Damage(damage),
         }))
     }
 
-    fn advance(&mut self) -> Result<Option<Next>> {
-        let next = self.step();
+    fn advance(&mut self, place: &mut FrameInfo) -> Result<Option<Next>> {
+        let next = self.step(place);
         if next.is_err() {
             self.stretches.clear();
             self.walk = None;
@@ -198,12 +198,13 @@ impl Frames {
         next
     }
 
-    fn step(&mut self) -> Result<Option<Next>> {
+    fn step(&mut self, place: &mut FrameInfo) -> Result<Option<Next>> {
         loop {
             if let Some(damage) = self.queue.pop_front() {
                 return Ok(Some(Next::Damage(damage)));
             }
-            if std::mem::take(&mut self.is_next) {
+            if let Some(frame) = self.held.take() {
+                *place = *frame;
                 return Ok(Some(Next::Frame));
             }
             let Some(walk) = &mut self.walk else {
@@ -213,11 +214,17 @@ impl Frames {
                 self.walk = self.enter(stretch)?;
                 continue;
             };
-            let step = walk.step(&mut self.frame, self.copied);
+            let step = walk.step(place, self.copied);
             let (number, at, ended, part) = (walk.number, walk.at, walk.ended, walk.part);
             match (step.map_err(|e| self.io(number, e))?, part) {
-                (Step::Frame, None) => self.take(),
-                (Step::Frame, Some(_)) => self.take_kept(),
+                (Step::Frame, part) => {
+                    let is_shown = if part.is_some() { self.take_kept(place) } else { self.take(place) };
+                    match is_shown {
+                        true if self.queue.is_empty() => return Ok(Some(Next::Frame)),
+                        true => self.held = Some(Box::new(std::mem::take(place))),
+                        false => {}
+                    }
+                }
                 (Step::Bad { offset, next_good, what }, _) => self.damaged(number, offset, next_good, what),
                 (Step::End, Some(part)) => {
                     self.leave_part(number, at, part);
@@ -329,9 +336,10 @@ impl Frames {
         self.leave(&cover);
     }
 
-    /// A frame of a part: what is missing before it was dropped, unless a bad place was met on the way.
-    fn take_kept(&mut self) {
-        let (seq, seq_before, is_system) = (self.frame.seq, self.frame.seq_before(), self.frame.is_system());
+    /// A frame of a part: what is missing before it was dropped, unless a bad place was met on the way. Answers whether it
+    /// is shown.
+    fn take_kept(&mut self, frame: &FrameInfo) -> bool {
+        let (seq, seq_before, is_system) = (frame.seq, frame.seq_before(), frame.is_system());
         let before = self.last_seq.unwrap_or(0);
         if let Some(mut damage) = self.pending.take() {
             damage.last_seq = seq_before;
@@ -341,15 +349,14 @@ impl Frames {
                 walk.part = walk.part.map(|part| Kept { is_whole: false, ..part });
             }
         }
-        self.is_next = is_system || seq > before;
         if !is_system && seq > before {
             self.last_seq = Some(seq);
         }
+        is_system || seq > before
     }
 
-    /// A good frame says how much is lost before it.
-    fn take(&mut self) {
-        let frame = &self.frame;
+    /// A good frame says how much is lost before it. It is shown.
+    fn take(&mut self, frame: &FrameInfo) -> bool {
         let is_preamble = frame.system() == Some(System::Preamble) && frame.body_good;
         let preamble = is_preamble.then(|| Preamble::read(&frame.payload)).flatten();
         // A repair says how many it could not save: those are not lost now.
@@ -358,7 +365,7 @@ impl Frames {
         let (position, is_system) = (frame.position, frame.is_system());
         self.reach(position, expected);
         self.last_seq = Some(saved + u64::from(!is_system));
-        self.is_next = true;
+        true
     }
 
     fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, what: &str) {
@@ -387,9 +394,10 @@ impl Iterator for Frames {
     type Item = Result<Item>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.advance().transpose()?;
+        let mut frame = FrameInfo::default();
+        let next = self.advance(&mut frame).transpose()?;
         Some(next.map(|next| match next {
-            Next::Frame => Item::Frame(std::mem::take(&mut self.frame)),
+            Next::Frame => Item::Frame(frame),
             Next::Damage(damage) => Item::Damage(damage),
         }))
     }
@@ -477,6 +485,22 @@ impl Walk {
         }
         Ok(None)
     }
+}
+
+/// So far is looked for a frame.
+const NEAR: u64 = 1 << 20;
+
+/// Where the first whole, good frame at or behind a place begins, if it is near and ends before another place.
+pub(crate) fn good_from(
+    directory: &dyn Directory,
+    header: &SegmentHeader,
+    from: u64,
+    until: u64,
+) -> io::Result<Option<u64>> {
+    let file = directory.open(&file_name(header.number), Access::Read)?;
+    let window = Window::new(file, until.min(from.saturating_add(NEAR)));
+    let (number, salt, ends) = (header.number, header.salt, Ends::Anywhere);
+    Walk { number, salt, window, at: from, batch: None, ends, ended: false, part: None }.next_good(from)
 }
 
 /// The first Seq behind a segment's preamble, if the preamble is whole.

@@ -28,7 +28,7 @@ use std::hash::Hasher as _;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
-use crate::format::frame::KEY_BYTES_MAX;
+use crate::format::frame::{Frame, KEY_BYTES_MAX};
 use crate::format::index::EntityHash;
 use crate::id::StoreId;
 
@@ -48,6 +48,13 @@ impl EntityHasher {
         hasher.write(&kind.to_le_bytes());
         hasher.write(key.get(..KEY_BYTES_MAX).unwrap_or(key));
         hasher.finish128().as_u128()
+    }
+
+    /// That of the entity whose entry it is; 0 for a frame that is none.
+    #[inline]
+    pub(crate) fn of_frame(&self, frame: &Frame<'_>) -> EntityHash {
+        let header = frame.header;
+        if header.is_system() { 0 } else { self.hash(header.kind.get(), frame.key()) }
     }
 }
 

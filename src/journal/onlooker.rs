@@ -7,6 +7,7 @@ use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::compacted::Cover;
 use crate::format::frame::Frame;
+use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
 use crate::id::Position;
 use crate::log::chain::Chain;
@@ -119,6 +120,14 @@ impl<'a, V> While<'a, V> {
     pub(crate) fn of(visitor: V, meter: &'a Meter<'a>, doing: &'static str) -> Self {
         Self { visitor, meter, doing, rest: 0 }
     }
+
+    fn see(&mut self, frame: &Frame<'_>) -> Result<()> {
+        self.meter.check_goes_on(self.doing)?;
+        let bytes = (frame.len() as u64).min(self.rest);
+        self.rest -= bytes;
+        self.meter.add(bytes);
+        Ok(())
+    }
 }
 
 impl<V: Visitor> Visitor for While<'_, &mut V> {
@@ -128,11 +137,13 @@ impl<V: Visitor> Visitor for While<'_, &mut V> {
     }
 
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
-        self.meter.check_goes_on(self.doing)?;
-        let bytes = (frame.len() as u64).min(self.rest);
-        self.rest -= bytes;
-        self.meter.add(bytes);
+        self.see(frame)?;
         self.visitor.frame(position, frame)
+    }
+
+    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+        self.see(frame)?;
+        self.visitor.frame_of(entity, position, frame)
     }
 
     fn kept(&mut self, cover: &Cover) -> Result<()> {

@@ -39,7 +39,7 @@ use crate::error::Result;
 use crate::format::cursor::CursorState;
 use crate::format::directory as entities_format;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
-use crate::format::index::IndexParts;
+use crate::format::index::{EntityHash, IndexParts};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
@@ -54,7 +54,7 @@ use crate::journal::verify::beside::{look_at_lock, look_at_names};
 use crate::journal::verify::entity_pages::{Comparison, EntityPages};
 use crate::journal::verify::histories::{Histories, ROOM};
 use crate::journal::verify::index_file::IndexFile;
-use crate::journal::verify::indexed::InSegment;
+use crate::journal::verify::indexed::{InSegment, Room};
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::journal::verify::settling::SAYS_OTHERWISE;
 use crate::journal::verify::straight::{Pieces, recover_in_pieces};
@@ -251,6 +251,8 @@ struct Checking<'a> {
     holes: bool,
     entity_pages: Option<EntityPages>,
     segment: Option<InSegment>,
+    /// What a segment took, for the next one.
+    room: Room,
     kept: Kept,
     met: state::Met,
 }
@@ -275,6 +277,7 @@ impl<'a> Checking<'a> {
             holes: check == Check::Quick,
             entity_pages: None,
             segment: None,
+            room: Room::default(),
             kept: Kept::default(),
             met: state::Met::default(),
         }
@@ -351,7 +354,7 @@ impl<'a> Checking<'a> {
     }
 
     /// Of what stands before it, `found_before` findings are known.
-    fn user_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
+    fn user_frame(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>, found_before: usize) {
         let header = frame.header;
         let kind = header.kind.get();
         self.counts.entries += 1;
@@ -365,7 +368,7 @@ impl<'a> Checking<'a> {
         if self.findings.len() > found_before {
             self.judge_arrivals_before(found_before);
         }
-        self.arrive(position, frame);
+        self.arrive(entity, position, frame);
     }
 
     fn system_frame(&mut self, position: Position, frame: &Frame<'_>) {
@@ -459,6 +462,12 @@ impl<'a> Checking<'a> {
     fn leave_segment(&mut self) {
         self.judge_arrivals();
         let Some(mut here) = self.segment.take() else { return };
+        self.look_at_index(&mut here);
+        self.room = here.into_room();
+    }
+
+    /// What is wrong with the index of a segment whose frames are known.
+    fn look_at_index(&mut self, here: &mut InSegment) {
         let name = index_format::file_name(here.segment.number());
         let comparable = here.whole && !self.holes && self.check == Check::Full;
         let error = match &here.index {
@@ -478,7 +487,7 @@ impl<'a> Checking<'a> {
             (None, Some(at)) => {
                 self.findings.push(Finding::new(Severity::Derived, name, SAYS_OTHERWISE).at(at));
             }
-            (None, None) => self.compare_links_later(&here, comparable),
+            (None, None) => self.compare_links_later(here, comparable),
         }
     }
 
@@ -521,7 +530,8 @@ impl Visitor for Checking<'_> {
             self.registry.begin_anew();
         }
         let before = self.registry.clone();
-        let mut here = InSegment::new(Arc::clone(segment), index, parts, from);
+        let room = std::mem::take(&mut self.room);
+        let mut here = InSegment::new(Arc::clone(segment), index, parts, from, room);
         here.to_restate = (from == FIRST_FRAME).then(|| (before, Registry::default()));
         here.is_behind_a_cover = self.kept.is_behind_a_cover;
         self.segment = Some(here);
@@ -529,6 +539,10 @@ impl Visitor for Checking<'_> {
     }
 
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
+        self.frame_of(self.hasher.of_frame(frame), position, frame)
+    }
+
+    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
         let (bytes, found_before) = (frame.len() as u64, self.findings.len());
         self.counts.frames += 1;
         self.counts.bytes += bytes;
@@ -539,7 +553,7 @@ impl Visitor for Checking<'_> {
         }
         if self.kept.here.is_some() {
             if !frame.header.is_system() {
-                self.kept_frame(position, frame, found_before);
+                self.kept_frame(entity, position, frame, found_before);
             }
             return Ok(());
         }
@@ -559,7 +573,7 @@ impl Visitor for Checking<'_> {
             self.judge_arrivals_before(found_before);
             self.system_frame(position, frame);
         } else {
-            self.user_frame(position, frame, found_before);
+            self.user_frame(entity, position, frame, found_before);
         }
         if let Some(here) = self.segment.as_mut() {
             here.end = position.offset() + bytes;

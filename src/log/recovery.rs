@@ -6,8 +6,7 @@
 //! 3. Each tail is read past the page cache, which may hold bytes that the disk refused, and
 //!    *that copy* is judged frame by frame by [`rules`](crate::log::rules).
 //!
-//! Nothing is written, truncated or deleted here. What recovery found it hands to a
-//! [`Visitor`], in whole batches.
+//! Nothing is written, truncated or deleted here. What recovery found it hands to a [`Visitor`], in whole batches.
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use crate::disk::{Access, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Cover;
 use crate::format::frame::{Found, Frame, flag};
+use crate::format::index::EntityHash;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
@@ -35,6 +35,10 @@ pub(crate) trait Visitor {
     /// The frames that follow stand in this segment.
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()>;
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()>;
+    /// The same, by somebody who knows the hash of the entity whose entry it is, if it is one.
+    fn frame_of(&mut self, _entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+        self.frame(position, frame)
+    }
     /// Here stands what was kept of a stretch of the log, of which no frame is shown.
     fn kept(&mut self, _cover: &Cover) -> Result<()> {
         Ok(())
@@ -376,8 +380,7 @@ impl Walk<'_> {
         let mut source = Source::Cache;
         if self.purpose == Purpose::Write {
             segment.file.sync().map_err(|e| self.io("sync a tail before judging it", segment, from, e))?;
-            // A whole segment that was named durable reached the disk when it was: the cache holds
-            // what the disk does.
+            // A whole segment that was named durable reached the disk when it was: the cache holds what the disk does.
             if segment.number() >= self.named_durable.segment() {
                 source = Source::Disk;
             }

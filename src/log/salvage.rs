@@ -154,6 +154,7 @@ pub(crate) fn check_index(
     const PIECE: usize = 256 << 10;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let mut piece = vec![0; length.min(HEADER_BYTES)];
+    file.will_be_read_in_order();
     file.read_at(&mut piece, 0)?;
     let own = FileHeader::read_of(&piece, FileType::Index, store).map(|header| header.salt.get());
     let read = own.and_then(|own| {

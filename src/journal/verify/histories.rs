@@ -128,20 +128,21 @@ impl Histories {
 }
 
 impl Checking<'_> {
-    /// Takes in an entry of the log that stands at this place in its segment.
-    pub(super) fn arrive(&mut self, position: Position, frame: &Frame<'_>) {
+    /// Takes in an entry of the log that stands at this place in its segment, and is of this entity.
+    pub(super) fn arrive(&mut self, hash: EntityHash, position: Position, frame: &Frame<'_>) {
         let newest = self.place_of_next(position);
         let here = self.segment.as_mut().filter(|here| position.offset() < here.covered_end());
         let is_indexed = here.is_some();
         if let Some(here) = here {
             here.frame(position, frame);
         }
-        self.arrive_at(position, frame, newest, is_indexed);
+        self.arrive_at(hash, position, frame, newest, is_indexed);
     }
 
     /// Takes in an entry with this place among the entries of the log.
     pub(super) fn arrive_at(
         &mut self,
+        hash: EntityHash,
         position: Position,
         frame: &Frame<'_>,
         newest: EntryAt,
@@ -149,7 +150,6 @@ impl Checking<'_> {
     ) {
         let header = frame.header;
         let kind = header.kind.get();
-        let hash = self.hasher.hash(kind, frame.key());
         let known = Known { generation: header.generation.get(), newest };
         let is_first = header.has(flag::FIRST);
         let arrivals = &mut self.histories.arrivals;

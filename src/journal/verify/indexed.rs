@@ -1,6 +1,6 @@
 //! What the index of a segment should say, gathered while the segment is read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::format::compacted::Compacted;
@@ -18,6 +18,14 @@ use crate::log::segment::Segment;
 /// In the place of the segment before, where that is not known yet.
 const NOT_KNOWN: u32 = u32::MAX;
 
+/// The memory of what was gathered of a segment, for the next one: each has about as much.
+#[derive(Default)]
+pub(super) struct Room {
+    offsets: Vec<u32>,
+    entities: Vec<EntityRecord>,
+    slots: Vec<u32>,
+}
+
 /// The segment that is being read.
 pub(super) struct InSegment {
     pub(super) segment: Arc<Segment>,
@@ -26,7 +34,8 @@ pub(super) struct InSegment {
     pub(super) parts: IndexParts,
     /// The entity of each entry, as its place among those of the index.
     slots: Vec<u32>,
-    kinds: BTreeMap<u16, u32>,
+    /// How many entries each kind has.
+    kinds: Vec<u32>,
     keyed: KeyedReader,
     /// The last frame about each cursor, and those before it.
     pub(super) cursors: HashMap<String, u32>,
@@ -43,13 +52,20 @@ pub(super) struct InSegment {
 }
 
 impl InSegment {
-    pub(super) fn new(segment: Arc<Segment>, index: IndexFile, parts: IndexParts, from: u64) -> Self {
+    pub(super) fn new(
+        segment: Arc<Segment>,
+        index: IndexFile,
+        parts: IndexParts,
+        from: u64,
+        room: Room,
+    ) -> Self {
+        let Room { offsets, entities, slots } = room;
         Self {
             segment,
             index,
-            parts,
-            slots: Vec::new(),
-            kinds: BTreeMap::new(),
+            parts: IndexParts { offsets, entities, ..parts },
+            slots,
+            kinds: Vec::new(),
             keyed: KeyedReader::default(),
             cursors: HashMap::new(),
             superseded: HashSet::new(),
@@ -59,6 +75,16 @@ impl InSegment {
             is_behind_a_cover: false,
             retired: HashSet::new(),
         }
+    }
+
+    /// The memory of what was gathered.
+    pub(super) fn into_room(self) -> Room {
+        let IndexParts { mut offsets, mut entities, .. } = self.parts;
+        let mut slots = self.slots;
+        offsets.clear();
+        entities.clear();
+        slots.clear();
+        Room { offsets, entities, slots }
     }
 
     /// How far the index goes, or should.
@@ -77,7 +103,13 @@ impl InSegment {
     /// Takes in an entry's frame; its entity is told by [`entity`](Self::entity), in the same order.
     pub(super) fn frame(&mut self, position: Position, frame: &Frame<'_>) {
         self.parts.offsets.push(units(position.offset()));
-        *self.kinds.entry(frame.header.kind.get()).or_default() += 1;
+        let kind = usize::from(frame.header.kind.get());
+        if kind >= self.kinds.len() {
+            self.kinds.resize(kind + 1, 0);
+        }
+        if let Some(entries) = self.kinds.get_mut(kind) {
+            *entries += 1;
+        }
         self.parts.keyed.extend(self.keyed.frame(frame));
     }
 
@@ -110,8 +142,8 @@ impl InSegment {
         let next = self.place_entities();
         self.look_before(compacted, links);
         self.place_members(next);
-        let counts = std::mem::take(&mut self.kinds).into_iter();
-        self.parts.kinds = counts.map(|(kind, frames)| KindCount::new(kind, frames)).collect();
+        let counts = (0..).zip(&self.kinds).filter(|(_, entries)| **entries > 0);
+        self.parts.kinds = counts.map(|(kind, entries)| KindCount::new(kind, *entries)).collect();
         match &self.index {
             // With what is not known yet its checksum would be another.
             IndexFile::Bad(..) if self.parts.entities.iter().any(is_unknown) => None,
@@ -150,10 +182,9 @@ impl InSegment {
     }
 
     fn place_members(&mut self, mut next: Vec<u32>) {
-        let slots = std::mem::take(&mut self.slots);
-        self.parts.members = vec![0; slots.len()];
-        for (ordinal, slot) in (0..).zip(slots) {
-            let Some(next) = next.get_mut(slot as usize) else { continue };
+        self.parts.members = vec![0; self.slots.len()];
+        for (ordinal, slot) in (0..).zip(&self.slots) {
+            let Some(next) = next.get_mut(*slot as usize) else { continue };
             if let Some(member) = self.parts.members.get_mut(*next as usize) {
                 *member = ordinal;
             }

@@ -1,4 +1,5 @@
-//! Reads a log, and judges its batches, ahead of those who look at their frames.
+//! Reads a log, and judges its batches, ahead of those who look at their frames: they have the most to do, so what can be
+//! told of a frame by itself is told here.
 
 use std::io;
 use std::sync::Arc;
@@ -7,9 +8,11 @@ use crate::disk::map::Map;
 use crate::disk::{Access, Directory};
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::header::HEADER_BYTES;
+use crate::format::index::{self as index_format, EntityHash};
 use crate::format::segment::FIRST_FRAME;
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
+use crate::index::EntityHasher;
 use crate::journal::verify::window::Window;
 use crate::log::behind::seq_before;
 use crate::log::chain::Chain;
@@ -38,10 +41,18 @@ pub(super) struct Batches {
     bytes: Arc<Vec<u8>>,
     /// Where that begins in the file.
     base: u64,
-    /// Where the frames begin in the file.
-    pub(super) frames: Vec<u64>,
+    pub(super) frames: Vec<Judged>,
     /// Up to the end of the last of them, everything is good.
     pub(super) covered: Covered,
+}
+
+/// A good frame.
+#[derive(Clone, Copy)]
+pub(super) struct Judged {
+    /// Where it begins in the file.
+    pub(super) at: u64,
+    /// Whose entry it is, if it is one.
+    pub(super) entity: EntityHash,
 }
 
 impl Batches {
@@ -62,6 +73,7 @@ impl<F: FnMut(Next) -> Result<(), Stopped>> Tell for F {}
 pub(super) struct Judge<'a> {
     directory: &'a dyn Directory,
     store: StoreId,
+    hasher: EntityHasher,
     chain: &'a Chain,
     /// So much is read at a time.
     piece: u64,
@@ -78,8 +90,7 @@ pub(super) struct Judge<'a> {
 /// The batch that is being read.
 #[derive(Default)]
 struct Batch {
-    /// Where its frames begin.
-    frames: Vec<u64>,
+    frames: Vec<Judged>,
     entries: u64,
     /// What its frames say of the log, once it is whole.
     life: Option<Life>,
@@ -117,8 +128,8 @@ impl<'a> Judge<'a> {
     ) -> Self {
         let last_seq = covered.map(|covered| covered.last_seq);
         let life = covered.map(|covered| covered.last_life);
-        let (batch, batches) = (Batch::default(), None);
-        Self { directory, store, chain, piece, covered, last_seq, life, batch, batches }
+        let (hasher, batch, batches) = (EntityHasher::new(store), Batch::default(), None);
+        Self { directory, store, hasher, chain, piece, covered, last_seq, life, batch, batches }
     }
 
     /// Tells what the log holds, as far as nothing is wrong with it.
@@ -129,6 +140,9 @@ impl<'a> Judge<'a> {
             let Ok((file, header)) = open_header(self.directory, self.store, *number, Access::Read) else {
                 return Ok(());
             };
+            if let Some(next) = scanned.get(at + 1).filter(|_| self.covered.is_none()) {
+                self.will_need_index(*next);
+            }
             let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
             let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
@@ -143,6 +157,13 @@ impl<'a> Judge<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Who looks at the frames reads the index of each segment first, and waits for nothing if it is in memory by then.
+    fn will_need_index(&self, number: u32) {
+        if let Ok(index) = self.directory.open(&index_format::file_name(number), Access::Read) {
+            index.will_be_read_soon();
+        }
     }
 
     fn segment(&mut self, mut here: Here, tell: &mut impl Tell) -> Result<Came, Stopped> {
@@ -222,7 +243,7 @@ impl<'a> Judge<'a> {
             if !frame.is_good(salt, position) || !self.belongs(&frame, position) {
                 return Ok(None);
             }
-            self.batch.frames.push(at);
+            self.batch.frames.push(Judged { at, entity: self.hasher.of_frame(&frame) });
             self.take(&frame);
             at += frame.len() as u64;
             if !frame.header.has(flag::MORE) {

@@ -6,7 +6,7 @@ use crate::disk::{Directory, Name};
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::frame::Frame;
-use crate::format::index as index_format;
+use crate::format::index::{self as index_format, EntityHash};
 use crate::format::segment::{file_name, part_number_of};
 use crate::id::{EntryAt, KindId, Position, StoreId};
 use crate::index::EntityHasher;
@@ -67,7 +67,13 @@ impl Kept {
 
 impl Checking<'_> {
     /// An entry in a part: it has its numbers, and gaps before it.
-    pub(super) fn kept_frame(&mut self, position: Position, frame: &Frame<'_>, found_before: usize) {
+    pub(super) fn kept_frame(
+        &mut self,
+        entity: EntityHash,
+        position: Position,
+        frame: &Frame<'_>,
+        found_before: usize,
+    ) {
         let header = frame.header;
         let kind = header.kind.get();
         self.counts.entries += 1;
@@ -80,7 +86,7 @@ impl Checking<'_> {
         let Some(here) = self.kept.here.as_mut() else { return };
         let newest = EntryAt::new(here.cover.last, here.ordinal);
         here.ordinal += 1;
-        self.arrive_at(position, frame, newest, false);
+        self.arrive_at(entity, position, frame, newest, false);
     }
 
     /// Entries are lost: so many of those numbers, where compaction had dropped the rest.

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::format::system::System;
 use crate::id::{Position, StoreId};
 use crate::journal::onlooker::bytes_of_segments;
-use crate::journal::verify::judge::{Judge, Next, Stopped, is_end_by_index};
+use crate::journal::verify::judge::{Judge, Judged, Next, Stopped, is_end_by_index};
 use crate::log::chain::Chain;
 use crate::log::part::visit_kept;
 use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
@@ -112,10 +112,10 @@ impl Show<'_> {
             }
             Next::Batches(batches) => {
                 let number = batches.covered.segment;
-                for at in &batches.frames {
+                for Judged { at, entity } in &batches.frames {
                     // Judged in the same bytes, which hold all of the batch.
                     let Some(frame) = batches.frame(*at) else { continue };
-                    self.visitor.frame(Position::new(number, *at), &frame)?;
+                    self.visitor.frame_of(*entity, Position::new(number, *at), &frame)?;
                 }
                 self.covered = Some(batches.covered);
                 Ok(())

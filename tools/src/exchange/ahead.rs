@@ -8,7 +8,7 @@ use esker::dump::{FrameInfo, Frames, Lent};
 use esker::{Damage, Error};
 
 /// So many frames change hands at once, or fewer that hold so many bytes.
-const TOGETHER: usize = 256;
+const TOGETHER: usize = 1024;
 const TOGETHER_BYTES: usize = 256 << 10;
 /// So many times that may wait, in either direction.
 const WAITING: usize = 2;

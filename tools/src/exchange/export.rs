@@ -21,13 +21,17 @@ use crate::exchange::text::Lines;
 ///
 /// If the store cannot be read.
 pub fn header(reader: &Reader, survey: &Survey, filtered: bool) -> Result<Header> {
+    Ok(header_of(reader, survey, last(survey)?.forgot, filtered))
+}
+
+fn header_of(reader: &Reader, survey: &Survey, forgot: bool, filtered: bool) -> Header {
     let mut segment_bytes = 0;
     for segment in survey.log() {
         let path = reader.path().join(format!("{segment:010}.seg"));
         // One in memory has no file there, and a default will do.
         segment_bytes = segment_bytes.max(std::fs::metadata(path).map_or(0, |file| file.len()));
     }
-    Ok(Header::new(reader, segment_bytes, last(survey)?.forgot, filtered))
+    Header::new(reader, segment_bytes, forgot, filtered)
 }
 
 /// Writes the entries of these Seqs that are wanted, and the header and the summary around them.
@@ -47,15 +51,15 @@ pub fn export(
     mut go_on: impl FnMut() -> bool,
     out: &mut dyn Write,
 ) -> Result<Summary> {
-    line(out, &header(reader, survey, filtered)?)?;
+    let last = last(survey)?;
+    line(out, &header_of(reader, survey, last.forgot, filtered))?;
     let dump = Dump::new(reader.kinds());
     let start = Seq::new(*seqs.start()).map_or(Position::ZERO, |seq| survey.before(seq));
     let mut wanted = wanted;
     let in_range = |frame: &FrameInfo| seqs.contains(&frame.seq) && wanted(frame);
-    let log_last_seq = last(survey)?.seq;
     let mut entries = Entries::new(survey.frames_from(start), *seqs.end(), in_range)
         .context("start a thread to read the log")?;
-    let mut summary = Summary { what: "summary".to_owned(), log_last_seq, ..Summary::default() };
+    let mut summary = Summary { what: "summary".to_owned(), log_last_seq: last.seq, ..Summary::default() };
     let mut last_seq = 0;
     let mut lines = Lines::default();
     while let Some(next) = entries.next() {

@@ -30,9 +30,9 @@ impl Lines {
         self.number(r#"{"type":"entry","seq":"#, frame.seq);
         self.number(r#","generation":"#, frame.generation.map_or(0, Generation::get));
         self.text(r#","kind":"#, kind);
-        match plain_text(&frame.key) {
-            Some(key) => self.text(r#","key":"#, key),
-            None => self.text(r#","key":"#, &key_text(&frame.key)),
+        match is_plain(&frame.key) && !frame.key.starts_with(b"hex:") {
+            true => self.plain(r#","key":"#, &frame.key),
+            false => self.text(r#","key":"#, &key_text(&frame.key)),
         }
         self.time(frame.time);
         if frame.source != 0 {
@@ -47,15 +47,10 @@ impl Lines {
         if let Some((operation, mark)) = EventOperation::of(frame.operation).zip(frame.event) {
             self.event(operation, &mark, frame);
         }
-        match std::str::from_utf8(&frame.metadata) {
-            Ok("") => {}
-            Ok(metadata) => self.text(r#","metadata":"#, metadata),
-            Err(_) => self.text(r#","metadata_base64":"#, &base64(&frame.metadata)),
+        if !frame.metadata.is_empty() {
+            self.content(r#","metadata":"#, r#","metadata_base64":"#, &frame.metadata);
         }
-        match std::str::from_utf8(&frame.payload) {
-            Ok(payload) => self.text(r#","payload_text":"#, payload),
-            Err(_) => self.text(r#","payload_base64":"#, &base64(&frame.payload)),
-        }
+        self.content(r#","payload_text":"#, r#","payload_base64":"#, &frame.payload);
         self.raw("}\n");
     }
 
@@ -150,7 +145,30 @@ impl Lines {
         self.text(name, &format!("{mask:016x}"));
     }
 
+    /// What an application wrote: as text if it is one.
+    fn content(&mut self, as_text: &str, as_base64: &str, bytes: &[u8]) {
+        if is_plain(bytes) {
+            return self.plain(as_text, bytes);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.text(as_text, text),
+            Err(_) => self.text(as_base64, &base64(bytes)),
+        }
+    }
+
+    /// Bytes that are [plain](is_plain).
+    fn plain(&mut self, name: &str, bytes: &[u8]) {
+        self.bytes.reserve(name.len() + bytes.len() + 2);
+        self.raw(name);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.push(b'"');
+    }
+
     fn text(&mut self, name: &str, text: &str) {
+        if is_plain(text.as_bytes()) {
+            return self.plain(name, text.as_bytes());
+        }
         self.raw(name);
         self.bytes.push(b'"');
         for piece in text.as_bytes().chunks(PIECE) {
@@ -187,10 +205,14 @@ fn is_escaped(byte: u8) -> bool {
     (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
 
-/// A key of printable ASCII that [`key_text`] gives back as it is, as nearly all are.
-fn plain_text(key: &[u8]) -> Option<&str> {
-    let is_plain = key.iter().all(|byte| matches!(byte, b' '..=b'~')) && !key.starts_with(b"hex:");
-    if is_plain { std::str::from_utf8(key).ok() } else { None }
+/// True for printable ASCII in which nothing is escaped: it is text, and stands in JSON as it is. Nearly all keys are, and
+/// many payloads.
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_strange = |byte: &u8| !matches!(byte, b' '..=b'~') | is_escaped(*byte);
+    // Told of a whole piece at once, as many bytes as a processor looks at side by side.
+    let mut pieces = bytes.chunks_exact(PIECE / 2);
+    let is_plain = pieces.all(|piece| !piece.iter().fold(false, |any, byte| any | is_strange(byte)));
+    is_plain && !pieces.remainder().iter().any(is_strange)
 }
 
 #[cfg(test)]
@@ -215,9 +237,30 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_plain_is_its_own_text() {
-        for key in [&b"a"[..], b"~ ", b"hex:00", b"\x7f", b"a\nb", "\u{e9}".as_bytes(), b""] {
-            assert_eq!(plain_text(key).map_or_else(|| key_text(key), str::to_owned), key_text(key));
+    fn what_is_plain_is_its_own_text() {
+        let behind: [(&[u8], bool); 8] = [
+            (b"a", true),
+            (b"", true),
+            (b"\x7f", false),
+            (b"a\nb", false),
+            (b"\"", false),
+            (b"\\", false),
+            ("\u{e9}".as_bytes(), false),
+            (b"\xff", false),
+        ];
+        let tildes = "~ ".repeat(50);
+        for length in [0, 1, 31, 32, 33, 64, 100] {
+            let before = &tildes.as_bytes()[..length];
+            for (behind, expected) in behind {
+                for bytes in [[before, behind].concat(), [behind, before].concat()] {
+                    assert_eq!(is_plain(&bytes), expected, "{bytes:?}");
+                    if expected {
+                        let text = std::str::from_utf8(&bytes).unwrap();
+                        assert_eq!(key_text(&bytes), text);
+                        assert_eq!(serde_json::to_string(text).unwrap(), format!("\"{text}\""));
+                    }
+                }
+            }
         }
     }
 }
