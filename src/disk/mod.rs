@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod posix;
 #[cfg(feature = "simulator")]
 pub(crate) mod simulator;
+pub(crate) mod sorted;
 pub(crate) mod unnamed;
 
 use std::fmt;
