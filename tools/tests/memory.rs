@@ -92,15 +92,19 @@ fn many_entities_are_looked_at_without_memory_for_them() {
     write(&path, entities);
     let all = usize::try_from(entities).unwrap();
     let (store, page) = (path.to_str().unwrap(), directory.path().join("page.html"));
-    let top = all / 12;
+    let few = (entities / 3).to_string();
+    let some = usize::try_from(entities / 3).unwrap();
+    let top = some / 4;
     // Pieces of 4096 rows, each under its heading.
     let (on_a_terminal, top) = (top + top.div_ceil(4096), top.to_string());
     // What each may take, in MiB.
-    let commands: [(&[&str], bool, usize, u64); 5] = [
+    let commands: [(&[&str], bool, usize, u64); 7] = [
         (&["stats", store], false, 18, 32),
         (&["entities", store], false, all, 48),
         (&["entities", store, "--sort", "bytes", "--top", "20"], false, 20, 48),
         (&["entities", store, "--top", &top], true, on_a_terminal, 48),
+        (&["dump", store, "--reverse", "--limit", &few], false, some, 48),
+        (&["dump", store, "--last", &few], false, some, 48),
         (&["report", store, "-o", page.to_str().unwrap()], false, 4, 64),
     ];
     let mut over = Vec::new();
@@ -112,4 +116,26 @@ fn many_entities_are_looked_at_without_memory_for_them() {
         assert_eq!(written, lines, "{args:?}");
     }
     assert!(over.is_empty(), "of {entities} entities:\n{}", over.join("\n"));
+}
+
+#[test]
+fn what_is_newest_is_shown_in_both_orders_however_much_it_is() {
+    const ENTITIES: u64 = 60_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("many.esker");
+    write(&path, ENTITIES);
+    let store = path.to_str().unwrap();
+    let lines = |args: &[&str]| {
+        let run = support::run(&[&["dump", store, "--system"], args].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = lines(&[]);
+    assert!(all.len() as u64 > ENTITIES);
+    for last in [10, 50_000] {
+        assert_eq!(lines(&["--last", &last.to_string()]), all[all.len() - last..]);
+    }
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(lines(&["--reverse"]), reversed);
+    assert_eq!(lines(&["--reverse", "--limit", "50000"]), reversed[..50_000]);
 }
