@@ -18,14 +18,15 @@ fn reader() -> (tempfile::TempDir, Reader) {
 /// Entries of so many entities of two kinds, some of them written more often, in another order.
 fn frames(entities: u64) -> impl Iterator<Item = FrameInfo> {
     let again = (0..entities).map(move |n| n * 7 % entities).filter(|n| n.is_multiple_of(3));
-    (0..entities).chain(again).zip(1..).map(|(n, seq)| FrameInfo {
-        kind: KindId::new(1 + u16::from(n.is_multiple_of(2))),
-        key: (n / 2).to_string().into_bytes(),
-        seq,
-        time: i64::try_from(seq).unwrap() * 1000,
-        frame_bytes: 100 + n % 10,
-        generation: crate::id::Generation::new(1),
-        ..FrameInfo::default()
+    (0..entities).chain(again).zip(1..).map(|(n, seq)| {
+        let mut frame = FrameInfo::default();
+        frame.kind = KindId::new(1 + u16::from(n.is_multiple_of(2)));
+        frame.key = (n / 2).to_string().into_bytes();
+        frame.seq = seq;
+        frame.time = i64::try_from(seq).unwrap() * 1000;
+        frame.frame_bytes = 100 + n % 10;
+        frame.generation = crate::id::Generation::new(1);
+        frame
     })
 }
 
