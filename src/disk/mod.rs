@@ -11,6 +11,7 @@ pub(crate) mod posix;
 pub(crate) mod refusing;
 #[cfg(feature = "simulator")]
 pub(crate) mod simulator;
+pub(crate) mod sorted;
 pub(crate) mod unnamed;
 
 use std::fmt;

@@ -4,6 +4,7 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,65 @@ impl UnnamedFile {
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// Room beside the memory: such a file, which is made when there is something to write.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    file: Option<UnnamedFile>,
+    /// It could not be made, or not be written: the disk may be full, and others write there too.
+    takes_no_more: bool,
+    written: u64,
+}
+
+impl Room {
+    /// Answers where that stands now. `None`: there is no room for it, and for nothing more.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Option<Range<u64>> {
+        if self.takes_no_more {
+            return None;
+        }
+        if self.file.is_none() {
+            self.file = UnnamedFile::create().ok();
+        }
+        let is_written = self.file.as_ref().is_some_and(|file| {
+            let written = file.write_at(bytes, self.written).is_ok();
+            if !written {
+                // What was taken of the space goes back.
+                let _ = file.shorten(self.written);
+            }
+            written
+        });
+        self.takes_no_more = !is_written;
+        let begin = self.written;
+        is_written.then(|| {
+            self.written += bytes.len() as u64;
+            begin..self.written
+        })
+    }
+
+    /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let file = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
+        file.read_at(buffer, offset)
+    }
+
+    /// Says that what was put away is not what came back.
+    pub(crate) fn not_what_was_put() -> io::Error {
+        let other = "a file for temporary data gave back other bytes than it was given";
+        io::Error::new(io::ErrorKind::InvalidData, other)
+    }
+
+    /// As a disk does that is full.
+    #[cfg(test)]
+    pub(crate) fn take_no_more(&mut self) {
+        self.takes_no_more = true;
+    }
+
+    /// As a disk does that loses a page. Answers whether there is a file.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, bytes: usize, offset: u64) -> bool {
+        self.file.as_ref().is_some_and(|file| file.write_at(&vec![0; bytes], offset).is_ok())
     }
 }
 

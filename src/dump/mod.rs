@@ -4,7 +4,8 @@
 //! A [`Survey`] says which segments there are and where the log ends; its [`Frames`] are all
 //! frames of the log, system frames included, and the damage between them, what compaction kept in
 //! its place; a [`Dump`] makes
-//! one line, or one serializable struct, of each; [`annotate`] shows the bytes themselves.
+//! one line, or one serializable struct, of each; an [`EntityTally`] sums up what was written of each entity;
+//! [`annotate`] shows the bytes themselves.
 //!
 //! ```
 //! use esker::dump::{Dump, Item, Survey, segment_text};
@@ -28,6 +29,7 @@
 //! # }
 //! ```
 
+mod entities;
 mod frame;
 mod halves;
 mod hex;
@@ -41,6 +43,7 @@ mod translate;
 mod value;
 mod walk;
 
+pub use entities::{EntityCount, EntityOrder, EntitySum, EntityTally, RankedEntities};
 pub use frame::FrameInfo;
 pub use hex::{HexLine, annotate};
 pub use line::{Dump, Fields};

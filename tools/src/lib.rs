@@ -22,6 +22,7 @@ mod place;
 mod program;
 mod progress;
 mod report;
+mod rows;
 mod schema;
 mod size;
 mod span;

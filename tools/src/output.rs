@@ -164,25 +164,42 @@ impl Output {
         match self.mode {
             Mode::Json => Ok(()),
             Mode::Tabs => rows.iter().try_for_each(|row| self.tabs(row)),
-            Mode::Table if rows.is_empty() => {
-                self.flush()?;
-                note(&format!("nothing to show: no {}", plural(heading.first().unwrap_or(&"row"))));
-                Ok(())
-            }
+            Mode::Table if rows.is_empty() => self.nothing_under(heading),
             Mode::Table => {
-                let (table, left_out) = tabulate(heading, rows, self.places());
-                // Blanks at the end of a line make it wrap where the terminal is narrow.
-                table.to_string().lines().try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))?;
-                if !left_out.is_empty() {
-                    self.flush()?;
-                    let names = left_out.join(", ");
-                    note(&format!(
-                        "the terminal is too narrow for {names}: in a pipe, and with --json, all is there"
-                    ));
-                }
-                Ok(())
+                let left_out = self.lay_out(heading, rows)?;
+                self.note_left_out(&left_out)
             }
         }
+    }
+
+    /// Says that a table would be empty.
+    pub(crate) fn nothing_under(&mut self, heading: &[&str]) -> io::Result<()> {
+        self.flush()?;
+        note(&format!("nothing to show: no {}", plural(heading.first().unwrap_or(&"row"))));
+        Ok(())
+    }
+
+    /// Rows for eyes, under a heading; answers the columns for which the terminal is too narrow.
+    pub(crate) fn lay_out<'h>(
+        &mut self,
+        heading: &[&'h str],
+        rows: Vec<Vec<String>>,
+    ) -> io::Result<Vec<&'h str>> {
+        let (table, left_out) = tabulate(heading, rows, self.places());
+        // Blanks at the end of a line make it wrap where the terminal is narrow.
+        table.to_string().lines().try_for_each(|line| writeln!(self.out, "{}", line.trim_end()))?;
+        Ok(left_out)
+    }
+
+    /// Says which columns are not there, if any.
+    pub(crate) fn note_left_out(&mut self, left_out: &[&str]) -> io::Result<()> {
+        if left_out.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
+        let names = left_out.join(", ");
+        note(&format!("the terminal is too narrow for {names}: in a pipe, and with --json, all is there"));
+        Ok(())
     }
 
     /// How many places a line of the terminal has, if it says so.

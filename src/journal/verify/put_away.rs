@@ -8,7 +8,7 @@ use std::ops::Range;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::disk::unnamed::UnnamedFile;
+use crate::disk::unnamed::Room;
 use crate::error::{Error, Result};
 use crate::format::checksum::{self, Sum};
 use crate::format::index::EntityHash;
@@ -106,11 +106,7 @@ impl Met {
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     runs: Vec<Run>,
-    /// `None` until there is something to write.
-    file: Option<UnnamedFile>,
-    /// It could not be made, or not be written: the disk may be full, and others write there too.
-    takes_no_more: bool,
-    written: u64,
+    beside: Room,
     entities: u64,
     buffer: Vec<u8>,
 }
@@ -153,35 +149,12 @@ impl Runs {
         let bytes = run.as_bytes();
         let length = bytes.len() as u64;
         self.entities += run.len() as u64;
-        let is_written = self.write(bytes);
         let (crc, shown) = (checksum::crc(&[bytes]), Sum::default());
-        let run = if is_written {
-            self.written += length;
-            Run { place: Place::File, left: self.written - length..self.written, crc, shown }
-        } else {
-            Run { place: Place::Memory(bytes.to_vec()), left: 0..length, crc, shown }
+        let (place, left) = match self.beside.put(bytes) {
+            Some(left) => (Place::File, left),
+            None => (Place::Memory(bytes.to_vec()), 0..length),
         };
-        self.runs.push(run);
-    }
-
-    /// Answers whether that stands in the file now.
-    fn write(&mut self, bytes: &[u8]) -> bool {
-        if self.takes_no_more {
-            return false;
-        }
-        if self.file.is_none() {
-            self.file = UnnamedFile::create().ok();
-        }
-        let is_written = self.file.as_ref().is_some_and(|file| {
-            let written = file.write_at(bytes, self.written).is_ok();
-            if !written {
-                // What was taken of the space goes back.
-                let _ = file.shorten(self.written);
-            }
-            written
-        });
-        self.takes_no_more = !is_written;
-        is_written
+        self.runs.push(Run { place, left, crc, shown });
     }
 
     /// Shows what a run says of entities up to this hash and was not shown yet. It is read by pieces of about so many
@@ -199,16 +172,15 @@ impl Runs {
     ) -> Result<()> {
         let Some(Run { place, left, shown: sum, .. }) = self.runs.get_mut(run) else { return Ok(()) };
         while !left.is_empty() {
-            let bytes = match (&*place, &self.file) {
-                (Place::Memory(bytes), _) => bytes.get(index(left.start)..index(left.end)),
-                (Place::File, Some(file)) => {
+            let bytes = match &*place {
+                Place::Memory(bytes) => bytes.get(index(left.start)..index(left.end)),
+                Place::File => {
                     let length = piece.next_multiple_of(MET_BYTES).min(left.end - left.start);
                     self.buffer.resize(index(length), 0);
-                    let read = file.read_at(&mut self.buffer, left.start);
+                    let read = self.beside.read_at(&mut self.buffer, left.start);
                     read.map_err(|e| Error::io("read back what is known of entities", e))?;
                     Some(&*self.buffer)
                 }
-                (Place::File, None) => None,
             };
             let all = bytes.and_then(|bytes| <[Met]>::ref_from_bytes(bytes).ok()).unwrap_or_default();
             let shown = all.partition_point(|met| met.hash() <= until);
@@ -227,7 +199,7 @@ impl Runs {
     /// As a disk does that loses a page. Answers whether there is a file.
     #[cfg(test)]
     pub(super) fn lose_a_page(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.write_at(&[0; size_of::<Met>()], MET_BYTES).is_ok())
+        self.beside.lose(size_of::<Met>(), MET_BYTES)
     }
 
     /// Once all of them were shown.
@@ -240,9 +212,7 @@ impl Runs {
         if self.runs.iter_mut().all(is_whole) {
             return Ok(());
         }
-        let other = "a file for temporary data gave back other bytes than it was given";
-        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, other);
-        Err(Error::io("read back what is known of entities", error))
+        Err(Error::io("read back what is known of entities", Room::not_what_was_put()))
     }
 
     /// How much of a run is in one of so many ranges of hashes, in bytes, about.

@@ -9,10 +9,11 @@ use esker::dump::{Payload as Shown, PayloadFields, PayloadStyle, key_text, rfc33
 use serde::Serialize;
 use serde_json::json;
 
-use super::plane::{Looked, Rows};
+use super::plane::Looked;
 use crate::args;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::rows::Rows;
 
 /// The cells: what each holds, how often it was changed, and when last
 ///

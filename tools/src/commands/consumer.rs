@@ -15,10 +15,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::consumers::{OfFields, consumed, consumed_part, is_gone};
-use super::plane::{Looked, Rows};
+use super::plane::Looked;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
+use crate::rows::Rows;
 use crate::typed::{on, quoted};
 
 /// What a consumer has parked or given up; has it tried again, gives it up, lets it go on, forgets a consumer

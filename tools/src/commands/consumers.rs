@@ -12,11 +12,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::listing::optional;
-use super::plane::{Looked, Rows, now, or_dash};
+use super::plane::{Looked, now, or_dash};
 use crate::args;
 use crate::filter::Pattern;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::rows::Rows;
 use crate::span::Span;
 
 /// The consumers of topics: where each is, what it has not done, what it gave up; with thresholds a health check

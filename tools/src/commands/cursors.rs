@@ -14,6 +14,7 @@ use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::rows::Rows;
 use crate::span::Span;
 use crate::store::{self, Opened};
 use crate::typed::{on, quoted};
@@ -82,6 +83,9 @@ impl RegionFields {
     }
 }
 
+const HEADING: &[&str] =
+    &["cursor", "region", "seq", "behind", "held bytes", "next waits", "may hold", "moved"];
+
 pub(crate) fn list(
     args: &args::Store,
     command: &'static str,
@@ -91,7 +95,7 @@ pub(crate) fn list(
     let opened = store::open(&args.path, command, output)?;
     let cursors = opened.reader.cursors()?;
     let now = now();
-    let mut rows = Vec::new();
+    let mut rows = Rows::under(HEADING);
     let mut too_far = 0;
     for cursor in &cursors {
         let age = cursor.next_time.map(|time| Span::between(time, now));
@@ -100,7 +104,7 @@ pub(crate) fn list(
             let over = excesses.iter().map(|(over, _)| *over).collect();
             output.typed("cursor", &line(cursor, age, over, &opened.dump))?;
         } else {
-            rows.push(row(cursor, age, &opened.dump));
+            rows.push(row(cursor, age, &opened.dump), output)?;
         }
         if !excesses.is_empty() {
             too_far += 1;
@@ -110,10 +114,7 @@ pub(crate) fn list(
         note_era(cursor, &opened);
         note_lost(cursor, &opened);
     }
-    output.table(
-        &["cursor", "region", "seq", "behind", "held bytes", "next waits", "may hold", "moved"],
-        rows,
-    )?;
+    rows.end(output)?;
     let damaged = report_damage(&opened, &cursors, output)?;
     if output.is_json() {
         let summary = json!({ "cursors": cursors.len(), "over": too_far, "damaged": damaged });

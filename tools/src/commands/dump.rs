@@ -1,6 +1,6 @@
 //! `dump` and `get`: entries, one line each, and what stands in their way.
 
-use std::collections::VecDeque;
+mod backward;
 
 use anyhow::Result;
 use esker::dump::{Dump, EntityFrames, Fields, FrameInfo, Item, Survey, escaped};
@@ -50,15 +50,6 @@ struct One {
     view: View,
     kind: KindId,
     key: Vec<u8>,
-}
-
-/// What a look back at a segment found.
-struct Newest {
-    items: VecDeque<Item>,
-    /// The Seq of its first frame.
-    oldest: Option<u64>,
-    /// Where the log goes on behind it.
-    place: Position,
 }
 
 impl One {
@@ -247,88 +238,6 @@ impl Show<'_> {
             }
         }
         Some(place)
-    }
-
-    /// What is below a Seq, from the newest segment backward, no further than needed. Answers where the log goes on.
-    fn backward(&mut self, below: u64, opened: &Opened, output: &mut Output) -> Result<Position> {
-        let shown = usize::try_from(self.shown).unwrap_or(usize::MAX);
-        let mut wanted = self.args.last.unwrap_or(usize::MAX).saturating_sub(shown);
-        if let Some(limit) = self.args.limit.filter(|_| self.args.reverse) {
-            wanted = wanted.min(usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(shown));
-        }
-        let mut kept: VecDeque<Item> = VecDeque::new();
-        let (mut count, mut lowest) = (0, below);
-        let mut resume = None;
-        for segment in opened.survey.log().rev() {
-            let is_newest = resume.is_none();
-            let Newest { mut items, oldest, place } =
-                self.newest_of(segment, wanted - count, &mut lowest, is_newest, opened)?;
-            let resume = *resume.get_or_insert(place);
-            while let Some(item) = items.pop_back().filter(|_| count < wanted) {
-                let is_wanted = match &item {
-                    Item::Frame(frame) => self.wants(frame, &opened.dump),
-                    Item::Damage(_) => true,
-                };
-                if !is_wanted {
-                    continue;
-                }
-                count += usize::from(matches!(item, Item::Frame(_)));
-                if !self.args.reverse {
-                    kept.push_front(item);
-                } else if !self.item(item, &opened.dump, output)? {
-                    return Ok(resume);
-                }
-            }
-            if count >= wanted || oldest.is_some_and(|oldest| oldest < self.filter.seqs().first) {
-                break;
-            }
-        }
-        for item in kept {
-            if !self.item(item, &opened.dump, output)? {
-                break;
-            }
-        }
-        Ok(resume.unwrap_or_else(|| opened.survey.end()))
-    }
-
-    /// The last of the frames of a segment below a Seq that pass, hidden ones too, and the damage between them. No more are in
-    /// memory than are wanted.
-    fn newest_of(
-        &mut self,
-        segment: u32,
-        wanted: usize,
-        lowest: &mut u64,
-        is_newest: bool,
-        opened: &Opened,
-    ) -> Result<Newest> {
-        let mut frames = opened.survey.frames_of(segment);
-        let (mut items, mut passed, mut oldest, mut first) = (VecDeque::new(), 0, None, None);
-        for item in frames.by_ref() {
-            let item = item?;
-            if is_newest {
-                self.walk_over(&item);
-            }
-            if let Item::Frame(frame) = &item {
-                // A writer may have compacted this segment meanwhile with others that were shown.
-                if !frame.is_system() && frame.seq >= *lowest {
-                    continue;
-                }
-                oldest = oldest.or(Some(frame.seq));
-                first = first.or((!frame.is_system()).then_some(frame.seq));
-                if !self.filter.accepts(frame, &opened.dump) {
-                    continue;
-                }
-            }
-            passed += usize::from(self.is_shown(&item));
-            items.push_back(item);
-            while passed > wanted
-                && let Some(item) = items.pop_front()
-            {
-                passed -= usize::from(self.is_shown(&item));
-            }
-        }
-        *lowest = first.unwrap_or(*lowest);
-        Ok(Newest { items, oldest, place: frames.resume() })
     }
 
     /// True for a frame that is not hidden.

@@ -1,9 +1,9 @@
 //! `segments`, `kinds`, `entities`: lists that are counted over the whole log.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use esker::dump::{FrameInfo, Lent, Payload, Value, key_text, rfc3339};
+use esker::dump::{EntityOrder, EntitySum, EntityTally, FrameInfo, Lent, Payload, Value, key_text, rfc3339};
 use esker::{Codec, Keep, KindId, Owner, Region, Seq, View};
 use serde::Serialize;
 use serde_json::json;
@@ -12,12 +12,27 @@ use super::keep::word;
 use crate::args::{self, Sort};
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::rows::Rows;
 use crate::store::{self, Opened};
 use crate::typed::on;
 
+const SEGMENTS: &[&str] = &[
+    "segment",
+    "state",
+    "stands for",
+    "first",
+    "last",
+    "entries",
+    "used",
+    "file",
+    "indexed",
+    "follows",
+    "created",
+];
+
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
-    let (mut rows, mut damaged, mut entries, mut used, mut file) = (Vec::new(), 0, 0, 0, 0);
+    let (mut rows, mut damaged, mut entries, mut used, mut file) = (Rows::under(SEGMENTS), 0, 0, 0, 0);
     let segments = opened.segments()?;
     let at_end = opened.damage_beside(&segments);
     for segment in segments {
@@ -29,7 +44,7 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
             output.typed("segment", &segment)?;
             continue;
         }
-        rows.push(vec![
+        let row = vec![
             segment.name,
             segment.state.to_string(),
             segment.stands_for.map_or_else(
@@ -44,30 +59,16 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
             if segment.indexed { "yes" } else { "no" }.to_owned(),
             segment.follows.unwrap_or_else(|| "-".to_owned()),
             segment.created.unwrap_or_else(|| "-".to_owned()),
-        ]);
+        ];
+        rows.push(row, output)?;
     }
-    let count = rows.len();
-    output.table(
-        &[
-            "segment",
-            "state",
-            "stands for",
-            "first",
-            "last",
-            "entries",
-            "used",
-            "file",
-            "indexed",
-            "follows",
-            "created",
-        ],
-        rows,
-    )?;
+    let count = rows.count;
+    rows.end(output)?;
     if damaged > 0 && !output.is_json() {
         crate::output::finding(&format!(
             "{} in {}; `{}` names them",
             crate::output::count_of(damaged, "place"),
-            crate::output::count_of(count as u64, "segment"),
+            crate::output::count_of(count, "segment"),
             on("verify", &args.path)
         ));
     }
@@ -242,16 +243,6 @@ fn text_of_types(types: &serde_json::Map<String, serde_json::Value>) -> String {
     types.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
-/// What is counted of an entity.
-#[derive(Debug, Default)]
-struct EntitySum {
-    entries: u64,
-    bytes: u64,
-    generation: u64,
-    last_seq: u64,
-    last: i64,
-}
-
 #[derive(Debug, Serialize)]
 struct EntityLine {
     kind: String,
@@ -264,64 +255,59 @@ struct EntityLine {
     last_write_ns: String,
 }
 
-pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
-    let opened = store::open(&args.store.path, "entities", output)?;
-    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
-    let mut sums: HashMap<KindId, HashMap<Vec<u8>, EntitySum>> = HashMap::new();
-    let is_wanted = |kind| {
-        args.kind.as_ref().is_none_or(|pattern| pattern.matches_kind(&opened.dump.kind_name(kind), kind))
-    };
-    let damaged = over_all(&opened, output, |frame| {
-        let Some(kind) = frame.kind.filter(|kind| is_wanted(*kind)) else { return };
-        let of_kind = sums.entry(kind).or_default();
-        // A key is copied where it is met first.
-        let sum = match of_kind.get_mut(&frame.key) {
-            Some(sum) => sum,
-            None => of_kind.entry(frame.key.clone()).or_default(),
-        };
-        sum.entries += 1;
-        sum.bytes += frame.frame_bytes;
-        sum.generation = frame.generation.map_or(0, u64::from);
-        sum.last_seq = frame.seq;
-        sum.last = frame.time;
-    })?;
-    let of_kinds = sums.into_iter();
-    let mut sums: Vec<_> = of_kinds
-        .flat_map(|(kind, sums)| sums.into_iter().map(move |(key, sum)| ((kind, key), sum)))
-        .collect();
-    let count = sums.len();
-    // The last write decides between equals, so that the same store gives the same list.
-    sums.sort_unstable_by_key(|(_, sum)| {
-        let first = match args.sort {
-            Sort::Events => sum.entries,
-            Sort::Bytes => sum.bytes,
-            Sort::Last => 0,
-        };
-        std::cmp::Reverse((first, sum.last_seq))
-    });
-    sums.truncate(args.top.unwrap_or(usize::MAX));
-    let mut rows = Vec::new();
-    for ((kind, key), sum) in sums {
-        let line = EntityLine {
-            kind: opened.dump.kind_name(kind),
-            key: key_text(&key),
+impl EntityLine {
+    fn of(sum: &EntitySum, kind: String) -> Self {
+        Self {
+            kind,
+            key: key_text(&sum.key),
             entries: sum.entries,
             bytes: sum.bytes,
             generation: sum.generation,
             last_seq: sum.last_seq,
-            last_write: rfc3339(sum.last),
-            last_write_ns: sum.last.to_string(),
-        };
-        if output.is_json() {
-            output.typed("entity", &line)?;
-            continue;
+            last_write: rfc3339(sum.last_time),
+            last_write_ns: sum.last_time.to_string(),
         }
-        let EntityLine { kind, key, entries, bytes, generation, last_seq, last_write, .. } = line;
+    }
+
+    fn row(self) -> Vec<String> {
+        let Self { kind, key, entries, bytes, generation, last_seq, last_write, .. } = self;
         let numbers = [entries, bytes, generation, last_seq].map(|number| number.to_string());
         let [entries, bytes, generation, last_seq] = numbers;
-        rows.push(vec![format!("{kind}/{key}"), entries, bytes, generation, last_seq, last_write]);
+        vec![format!("{kind}/{key}"), entries, bytes, generation, last_seq, last_write]
     }
-    output.table(&["entity", "entries", "bytes", "generation", "last", "last write"], rows)?;
+}
+
+const ENTITIES: &[&str] = &["entity", "entries", "bytes", "generation", "last", "last write"];
+
+pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Outcome> {
+    let opened = store::open(&args.store.path, "entities", output)?;
+    args.kind.iter().for_each(|kind| opened.note_unknown_kind(kind, ""));
+    let is_wanted = |kind| {
+        args.kind.as_ref().is_none_or(|pattern| pattern.matches_kind(&opened.dump.kind_name(kind), kind))
+    };
+    let mut tally = EntityTally::of(&opened.reader);
+    let damaged = over_all(&opened, output, |frame| {
+        if frame.kind.is_some_and(is_wanted) {
+            tally.see(frame);
+        }
+    })?;
+    let order = match args.sort {
+        Sort::Events => EntityOrder::Entries,
+        Sort::Bytes => EntityOrder::Bytes,
+        Sort::Last => EntityOrder::Last,
+    };
+    let ranked = tally.ranked(order, args.top.unwrap_or(usize::MAX))?;
+    let (count, mut rows) = (ranked.entities(), Rows::under(ENTITIES));
+    for sum in ranked {
+        let sum = sum?;
+        let line = EntityLine::of(&sum, opened.dump.kind_name(sum.kind));
+        if output.is_json() {
+            output.typed("entity", &line)?;
+        } else {
+            rows.push(line.row(), output)?;
+        }
+    }
+    rows.end(output)?;
     if output.is_json() {
         output.typed("summary", &json!({ "entities": count, "damaged": damaged }))?;
     }

@@ -14,6 +14,7 @@ use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::rows::Rows;
 use crate::store::{self, Opened};
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +89,7 @@ struct LifeLine<'a> {
     position: String,
 }
 
-/// The lives as they are met; a table needs all of its rows.
+/// The lives as they are met.
 struct Lives<'a> {
     opened: &'a Opened,
     holder: Option<Holder>,
@@ -97,9 +98,12 @@ struct Lives<'a> {
     /// Damage was met behind the last frame.
     is_damaged: bool,
     count: u64,
-    rows: Vec<Vec<String>>,
-    failed: std::io::Result<()>,
+    rows: Rows,
+    failed: Result<()>,
 }
+
+const HEADING: &[&str] =
+    &["life", "id", "pid", "host", "opened", "last write", "first", "last", "entries", "ended"];
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.store.path, "lives", output)?;
@@ -110,7 +114,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
         here: None,
         is_damaged: false,
         count: 0,
-        rows: Vec::new(),
+        rows: Rows::under(HEADING),
         failed: Ok(()),
     };
     let mut damaged = 0;
@@ -137,8 +141,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     lives.leave(None, output);
     let Lives { count, rows, failed, .. } = lives;
     failed?;
-    let heading = ["life", "id", "pid", "host", "opened", "last write", "first", "last", "entries", "ended"];
-    output.table(&heading, rows)?;
+    rows.end(output)?;
     if output.is_json() {
         output.typed("summary", &json!({ "lives": count, "damaged": damaged + at_end }))?;
     }
@@ -192,12 +195,12 @@ impl Lives<'_> {
         // The lock page knows one holder, the last.
         let holder = self.holder.as_ref().filter(|holder| is_its(holder));
         let host = holder.map(|holder| holder.host.as_str());
-        if output.is_json() {
-            let written = output.typed("life", &here.line(host, ended));
-            self.failed = std::mem::replace(&mut self.failed, Ok(())).and(written);
+        let written = if output.is_json() {
+            output.typed("life", &here.line(host, ended)).map_err(Into::into)
         } else {
-            self.rows.push(here.row(host, ended));
-        }
+            self.rows.push(here.row(host, ended), output)
+        };
+        self.failed = std::mem::replace(&mut self.failed, Ok(())).and(written);
     }
 }
 

@@ -10,7 +10,7 @@ use esker::backplane::ReadOnly;
 use serde_json::json;
 
 use super::listing::over_all;
-use crate::output::{self, Mode, Output};
+use crate::output::{self, Output};
 use crate::store::{self, Opened};
 
 /// A store, and what stands on its backplane at one moment.
@@ -67,36 +67,6 @@ impl Looked {
             self.opened.report_damage_at_end(output)?
         };
         Ok(damaged + self.bad)
-    }
-}
-
-/// Rows that are written as they come, but for a table, whose columns have to be known.
-pub(super) struct Rows {
-    heading: &'static [&'static str],
-    rows: Vec<Vec<String>>,
-    pub(super) count: u64,
-}
-
-impl Rows {
-    pub(super) fn under(heading: &'static [&'static str]) -> Self {
-        Self { heading, rows: Vec::new(), count: 0 }
-    }
-
-    pub(super) fn push(&mut self, row: Vec<String>, output: &mut Output) -> Result<()> {
-        self.count += 1;
-        match output.mode() {
-            Mode::Json => {}
-            Mode::Tabs => output.tabs(&row)?,
-            Mode::Table => self.rows.push(row),
-        }
-        Ok(())
-    }
-
-    pub(super) fn end(self, output: &mut Output) -> Result<()> {
-        if output.mode() == Mode::Table {
-            output.table(self.heading, self.rows)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,8 +1,7 @@
 //! `stats`: a store in numbers, for a machine.
 
-use std::collections::{HashMap, HashSet};
-
 use anyhow::{Result, anyhow};
+use esker::dump::EntityCount;
 use esker::metrics::{Sample, prometheus};
 use esker::{CursorInfo, Region};
 use serde::Serialize;
@@ -77,24 +76,23 @@ pub(crate) fn stats(args: &args::Stats, output: &mut Output) -> Result<Outcome> 
     }
     let opened = store::open(&args.store.path, "stats", output)?;
     let sums = Sums::of(&opened)?;
-    let (mut entities, mut batches, mut payload_bytes, mut last) = (HashMap::new(), 0, 0, 0);
-    let mut entries = 0;
+    let mut entities = EntityCount::of(&opened.reader);
+    let (mut entries, mut batches, mut payload_bytes, mut last) = (0, 0, 0, 0);
     let damaged = over_all(&opened, output, |frame| {
-        let Some(kind) = frame.kind else { return };
+        if frame.is_system() {
+            return;
+        }
         entries += 1;
         batches += u64::from(frame.batch == Some(frame.position));
         payload_bytes += frame.payload_bytes;
         last = frame.time;
-        let of_kind: &mut HashSet<Vec<u8>> = entities.entry(kind).or_default();
-        if !of_kind.contains(&frame.key) {
-            of_kind.insert(frame.key.clone());
-        }
+        entities.see(frame);
     })?;
     let cursors = opened.reader.cursors()?;
     let numbers = Numbers {
         entries,
         last_seq: sums.last_seq.unwrap_or(0),
-        entities: entities.values().map(|keys| keys.len() as u64).sum(),
+        entities: entities.end()?,
         kinds: opened.reader.kinds().len() as u64,
         batches,
         payload_bytes,

@@ -10,11 +10,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::listing::optional;
-use super::plane::{Looked, Rows, now, or_dash};
+use super::plane::{Looked, now, or_dash};
 use crate::args;
 use crate::filter::{Entity, Pattern};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::rows::Rows;
 use crate::span::Span;
 
 /// The folds over topics: what is saved of each, and how many records of the topic are not in it

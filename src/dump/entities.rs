@@ -1,0 +1,371 @@
+//! What was written of each entity, in memory that has a bound however many there are.
+//!
+//! What there is no room for is put, sorted, into a file without a name in the directory for temporary files (`TMPDIR`, or
+//! one for large ones), and is put together at the end. Where there is no room there either, it takes the memory that it
+//! takes.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
+use std::ops::Range;
+
+use zerocopy::little_endian::{I64, U16, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::disk::sorted::{Merged, Parts, Runs, Sorter};
+use crate::dump::frame::FrameInfo;
+use crate::error::Result;
+use crate::format::frame::KEY_BYTES_MAX;
+use crate::format::index::EntityHash;
+use crate::id::KindId;
+use crate::index::EntityHasher;
+use crate::index::entities::UpperHalf;
+use crate::journal::reader::Reader;
+
+/// Entities in memory: as many as a table of some 9 MB holds before it grows.
+const COUNTED_MAX: usize = (1 << 19) / 8 * 7;
+/// The same with what was written of them: a table of some 8 MB.
+const SUMMED_MAX: usize = (1 << 17) / 8 * 7;
+/// The keys of those, in bytes.
+const KEYS_BYTES_MAX: usize = 4 << 20;
+/// What they are ranked in, in bytes.
+const RANKING_BYTES: usize = 8 << 20;
+
+/// Counts entities: each once, however many of its entries are seen.
+///
+/// ```
+/// use esker::dump::{EntityCount, Item, Survey};
+/// use esker::{Journal, Reader, Record};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("harbour.esker");
+/// # let journal = Journal::open(&path)?;
+/// # for key in [b"a", b"b", b"a"] { journal.append(Record::new(journal.kind("note")?, key, b"one"))?; }
+/// let reader = Reader::open(&path)?;
+/// let mut count = EntityCount::of(&reader);
+/// for item in Survey::of(&reader)?.frames() {
+///     if let Item::Frame(frame) = item? {
+///         count.see(&frame);
+///     }
+/// }
+/// assert_eq!(count.end()?, 2);
+/// # journal.close() }
+/// ```
+#[derive(Debug)]
+pub struct EntityCount {
+    hasher: EntityHasher,
+    seen: HashSet<EntityHash, BuildHasherDefault<UpperHalf>>,
+    room: usize,
+    runs: Runs,
+}
+
+impl EntityCount {
+    /// Of no frame yet.
+    #[must_use]
+    pub fn of(reader: &Reader) -> Self {
+        let hasher = EntityHasher::new(reader.store_id());
+        Self { hasher, seen: HashSet::default(), room: COUNTED_MAX, runs: Runs::default() }
+    }
+
+    /// Takes in a frame. One of the log itself is of no entity.
+    pub fn see(&mut self, frame: &FrameInfo) {
+        let Some(kind) = frame.kind else { return };
+        let hash = self.hasher.hash(kind.get(), &frame.key);
+        if self.seen.insert(hash) && self.seen.len() >= self.room {
+            let hashes = self.sorted();
+            self.runs.put_away(hashes.iter().map(|hash| (*hash, NOTHING)));
+        }
+    }
+
+    fn sorted(&mut self) -> Vec<EntityHash> {
+        let mut hashes: Vec<EntityHash> = self.seen.drain().collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
+    /// How many entities the frames were of.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if what was put away cannot be read back, or is not what was put away.
+    pub fn end(mut self) -> Result<u64> {
+        if self.runs.is_empty() {
+            return Ok(self.seen.len() as u64);
+        }
+        let hashes = self.sorted();
+        let mut all = self.runs.merge(hashes.iter().map(|hash| (*hash, NOTHING)))?;
+        let (mut count, mut last) = (0, None);
+        while let Some((hash, _)) = all.next()? {
+            count += u64::from(last.replace(hash) != Some(hash));
+        }
+        Ok(count)
+    }
+}
+
+/// What is remembered of an entity that is only counted.
+const NOTHING: Parts<'static> = [&[], &[]];
+
+/// What was written of an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntitySum {
+    /// Its kind.
+    pub kind: KindId,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// How many of its entries were seen.
+    pub entries: u64,
+    /// The bytes of their frames.
+    pub bytes: u64,
+    /// The place of the last of them in its history.
+    pub generation: u64,
+    /// The Seq of the last of them.
+    pub last_seq: u64,
+    /// When that was written, in nanoseconds since 1970.
+    pub last_time: i64,
+}
+
+/// Which entities come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntityOrder {
+    /// Those of the most entries; of equals the one that was written last.
+    Entries,
+    /// Those of the most bytes; of equals the one that was written last.
+    Bytes,
+    /// Those that were written last.
+    Last,
+}
+
+/// The same away from its key.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Sum {
+    entries: U64,
+    bytes: U64,
+    generation: U64,
+    last_seq: U64,
+    last_time: I64,
+    kind: U16,
+}
+
+impl Sum {
+    fn of(frame: &FrameInfo, kind: KindId) -> Self {
+        Self {
+            entries: U64::new(1),
+            bytes: U64::new(frame.frame_bytes),
+            generation: U64::new(frame.generation.map_or(0, u64::from)),
+            last_seq: U64::new(frame.seq),
+            last_time: I64::new(frame.time),
+            kind: U16::new(kind.get()),
+        }
+    }
+
+    fn followed_by(&self, later: &Self) -> Self {
+        Self { entries: self.entries + later.entries, bytes: self.bytes + later.bytes, ..*later }
+    }
+
+    /// The lower it is, the earlier it comes.
+    fn rank(&self, order: EntityOrder) -> u128 {
+        let first = match order {
+            EntityOrder::Entries => self.entries.get(),
+            EntityOrder::Bytes => self.bytes.get(),
+            EntityOrder::Last => 0,
+        };
+        !(u128::from(first) << 64 | u128::from(self.last_seq.get()))
+    }
+}
+
+/// By hash, with the place of the key.
+type Sums = HashMap<EntityHash, (Sum, Range<u32>), BuildHasherDefault<UpperHalf>>;
+
+/// Sums up what was written of each entity.
+///
+/// ```
+/// use esker::dump::{EntityOrder, EntityTally, Item, Survey};
+/// use esker::{Journal, Reader, Record};
+/// # fn main() -> esker::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("harbour.esker");
+/// # let journal = Journal::open(&path)?;
+/// # for key in [b"a", b"b", b"a"] { journal.append(Record::new(journal.kind("note")?, key, b"one"))?; }
+/// let reader = Reader::open(&path)?;
+/// let mut tally = EntityTally::of(&reader);
+/// for item in Survey::of(&reader)?.frames() {
+///     if let Item::Frame(frame) = item? {
+///         tally.see(&frame);
+///     }
+/// }
+/// let mut entities = tally.ranked(EntityOrder::Entries, 1)?;      // the most written one
+/// assert_eq!(entities.entities(), 2);
+/// let first = entities.next().unwrap()?;
+/// assert_eq!((&*first.key, first.entries, first.last_seq), (&b"a"[..], 2, 3));
+/// assert!(entities.next().is_none());
+/// # journal.close() }
+/// ```
+#[derive(Debug)]
+pub struct EntityTally {
+    hasher: EntityHasher,
+    recent: Sums,
+    /// The keys of those, one behind the other.
+    keys: Vec<u8>,
+    room: usize,
+    runs: Runs,
+}
+
+impl EntityTally {
+    /// Of no frame yet.
+    #[must_use]
+    pub fn of(reader: &Reader) -> Self {
+        Self {
+            hasher: EntityHasher::new(reader.store_id()),
+            recent: HashMap::default(),
+            keys: Vec::new(),
+            room: SUMMED_MAX,
+            runs: Runs::default(),
+        }
+    }
+
+    /// Takes in a frame, which is later than those before. One of the log itself is of no entity.
+    pub fn see(&mut self, frame: &FrameInfo) {
+        let Some(kind) = frame.kind else { return };
+        let (hash, sum) = (self.hasher.hash(kind.get(), &frame.key), Sum::of(frame, kind));
+        match self.recent.entry(hash) {
+            Entry::Occupied(mut known) => known.get_mut().0 = known.get().0.followed_by(&sum),
+            Entry::Vacant(place) => {
+                let begin = end_of(&self.keys);
+                self.keys.extend_from_slice(&frame.key);
+                place.insert((sum, begin..end_of(&self.keys)));
+                if self.recent.len() >= self.room || self.keys.len() >= KEYS_BYTES_MAX {
+                    self.put_away();
+                }
+            }
+        }
+    }
+
+    fn put_away(&mut self) {
+        let hashes = self.sorted();
+        self.runs.put_away(records(&hashes, &self.recent, &self.keys));
+        self.recent.clear();
+        self.keys.clear();
+    }
+
+    fn sorted(&self) -> Vec<EntityHash> {
+        let mut hashes: Vec<EntityHash> = self.recent.keys().copied().collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
+    /// The entities in this order, or the first so many of them.
+    ///
+    /// # Errors
+    ///
+    /// `Io` if what was put away cannot be read back, or is not what was put away.
+    pub fn ranked(self, order: EntityOrder, top: usize) -> Result<RankedEntities> {
+        let hashes = self.sorted();
+        let Self { recent, keys, runs, .. } = self;
+        let mut all = runs.merge(records(&hashes, &recent, &keys))?;
+        drop((hashes, recent, keys));
+        let mut ranking = Ranking { sorter: Sorter::with_room(RANKING_BYTES, top), order, count: 0 };
+        let mut whole: Option<(EntityHash, Sum)> = None;
+        let mut key = Vec::new();
+        while let Some((hash, record)) = all.next()? {
+            let Ok((sum, its_key)) = Sum::read_from_prefix(record) else { continue };
+            whole = match whole {
+                Some((of, before)) if of == hash => Some((hash, before.followed_by(&sum))),
+                before => {
+                    ranking.push(before, &key);
+                    key.clear();
+                    key.extend_from_slice(its_key);
+                    Some((hash, sum))
+                }
+            };
+        }
+        ranking.push(whole, &key);
+        Ok(RankedEntities { count: ranking.count, sorted: ranking.sorter.sorted()?, left: top })
+    }
+}
+
+/// What was summed up, in the order of these hashes.
+fn records<'t>(
+    hashes: &'t [EntityHash],
+    recent: &'t Sums,
+    keys: &'t [u8],
+) -> impl Iterator<Item = (EntityHash, Parts<'t>)> {
+    hashes.iter().filter_map(move |hash| {
+        let (sum, key) = recent.get(hash)?;
+        let key = keys.get(key.start as usize..key.end as usize)?;
+        Some((*hash, [sum.as_bytes(), key]))
+    })
+}
+
+fn end_of(keys: &[u8]) -> u32 {
+    u32::try_from(keys.len()).unwrap_or(u32::MAX)
+}
+
+const _: () = assert!(KEYS_BYTES_MAX + KEY_BYTES_MAX < u32::MAX as usize, "the place of a key has 32 bits");
+
+/// Entities on their way to an order.
+struct Ranking {
+    sorter: Sorter,
+    order: EntityOrder,
+    count: u64,
+}
+
+impl Ranking {
+    fn push(&mut self, whole: Option<(EntityHash, Sum)>, key: &[u8]) {
+        let Some((_, sum)) = whole else { return };
+        self.count += 1;
+        self.sorter.push(sum.rank(self.order), [sum.as_bytes(), key]);
+    }
+}
+
+/// Entities in an order; see [`EntityTally::ranked`].
+#[derive(Debug)]
+pub struct RankedEntities {
+    sorted: Merged,
+    count: u64,
+    /// So many more are asked for.
+    left: usize,
+}
+
+impl RankedEntities {
+    /// How many entities there are, those that nobody asked for included.
+    #[must_use]
+    pub fn entities(&self) -> u64 {
+        self.count
+    }
+}
+
+/// `Io` if what was put away cannot be read back, or is not what was put away.
+impl Iterator for RankedEntities {
+    type Item = Result<EntitySum>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.sorted.next().map(|next| next.and_then(|(_, record)| EntitySum::of(record)));
+        if !matches!(next, Ok(Some(_))) {
+            self.left = 0;
+        }
+        next.transpose()
+    }
+}
+
+impl EntitySum {
+    fn of(record: &[u8]) -> Option<Self> {
+        let (sum, key) = Sum::read_from_prefix(record).ok()?;
+        Some(Self {
+            kind: KindId(sum.kind.get()),
+            key: key.to_vec(),
+            entries: sum.entries.get(),
+            bytes: sum.bytes.get(),
+            generation: sum.generation.get(),
+            last_seq: sum.last_seq.get(),
+            last_time: sum.last_time.get(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "entities_tests.rs"]
+mod tests;
