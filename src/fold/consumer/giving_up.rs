@@ -1,7 +1,7 @@
 //! What a consumer does not do, or not now: it is stood before, passed over, given up, or set aside with all that follows of its
 //! entity.
 
-use crate::backplane::{KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
+use crate::backplane::{Filter, KEY_BYTES_MAX, Offset, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
 use crate::error::{Error, ErrorKind};
 use crate::fold::consumer::aside::{self, Written};
 use crate::fold::consumer::delivery::{DeadLetter, Outcome};
@@ -9,6 +9,7 @@ use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::options::{Aside, OnUndecodable};
 use crate::fold::consumer::progress::{BRIEF_BYTES_MAX, Bytes, Parking, Progress, brief};
 use crate::fold::consumer::working::{Setting, Trouble, Working};
+use crate::fold::image::repeated;
 use crate::fold::panics::guarded;
 use crate::fold::retry::Retry;
 use crate::fold::value::Unfit;
@@ -26,6 +27,13 @@ const _: () = assert!(
 );
 
 impl Working {
+    /// False if a record in hand was dropped or erased since it came: of that no copy is made any more.
+    pub(super) fn is_there(&self, setting: &Setting, record: &StreamRecord) -> Result<bool, Trouble> {
+        let topic = Filter::topic(&setting.of.stream, record.key());
+        let lowest = repeated(|| setting.plane.lowest_retained(topic))?;
+        Ok((Offset::from_raw(1)..=record.offset()).contains(&lowest))
+    }
+
     pub(super) fn unfit(
         &mut self,
         setting: &Setting,

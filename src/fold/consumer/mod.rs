@@ -8,6 +8,7 @@
 
 mod aside;
 pub(crate) mod delivery;
+pub(crate) mod erasing;
 pub(crate) mod giving_up;
 pub(crate) mod handle;
 pub(crate) mod info;

@@ -90,11 +90,23 @@ struct Registry {
     consumers: Vec<(String, Option<(u32, u32)>)>,
 }
 
+/// What is consumed: a topic, or all of a stream.
+pub(super) struct Consumed {
+    stream: String,
+    key: Option<Bytes>,
+}
+
 /// A cell as it is.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) progress: Progress,
     pub(super) revision: Revision,
+}
+
+impl Consumed {
+    pub(super) fn filter(&self) -> Filter<'_> {
+        Filter { stream: &self.stream, key: self.key.as_ref().map(|key| &*key.0) }
+    }
 }
 
 impl Identity {
@@ -180,6 +192,17 @@ impl Progress {
         self.end_crashes();
     }
 
+    /// The record at which it stands, if it failed and it was said why.
+    pub(super) fn fails_at(&self) -> Option<Offset> {
+        (!self.cause.is_empty()).then(|| Offset::from_raw(self.attempts_at))
+    }
+
+    /// Says no more that a record failed, and why.
+    pub(super) fn forget_cause(&mut self) {
+        (self.attempts, self.attempts_at) = (0, 0);
+        self.cause.clear();
+    }
+
     /// A handler has answered, or there is nothing to answer any more: whoever was taken for one that ended without a word may
     /// have been another process that was in it, and what was suspended for that goes on.
     pub(super) fn end_crashes(&mut self) {
@@ -203,8 +226,7 @@ impl Progress {
     }
 
     fn forget_failures(&mut self) {
-        (self.attempts, self.attempts_at) = (0, 0);
-        self.cause.clear();
+        self.forget_cause();
         self.end_crashes();
     }
 
@@ -281,6 +303,11 @@ pub(super) fn prefixes() -> [Vec<u8>; 2] {
 
 /// The consumers that a list names.
 pub(super) fn read_list(key: &[u8], bytes: &[u8]) -> Result<Vec<Identity>> {
+    list_of(key, bytes).map(|(_, consumers)| consumers)
+}
+
+/// The same, with what they consume.
+pub(super) fn list_of(key: &[u8], bytes: &[u8]) -> Result<(Consumed, Vec<Identity>)> {
     let doing = "read the names of consumers";
     let Registry { version, stream, key: of, consumers } = decoded(bytes, doing)?;
     if version > VERSION {
@@ -292,7 +319,8 @@ pub(super) fn read_list(key: &[u8], bytes: &[u8]) -> Result<Vec<Identity>> {
         return Err(Error::corrupt(doing).sides("a list under the key of its topic", "one under another"));
     }
     let identity = |(name, shard)| Identity { name, stream: stream.clone(), key: of.clone(), shard };
-    Ok(consumers.into_iter().map(identity).collect())
+    let consumers = consumers.into_iter().map(identity).collect();
+    Ok((Consumed { stream, key: of }, consumers))
 }
 
 /// What is known of a consumer; `None`: there is none of this name.

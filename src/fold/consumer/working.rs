@@ -216,8 +216,11 @@ impl Working {
     }
 
     fn next(&mut self, setting: &Setting, waker: &Waker) -> Result<Option<StreamRecord>, Trouble> {
-        if let Some(head) = self.head.take() {
-            return Ok(Some(head));
+        if let Some(head) = self.head.clone() {
+            let is_there = self.is_there(setting, &head)?;
+            self.head = None;
+            // Else what comes next is looked up: there may be another one, or it is `Lost`.
+            return if is_there { Ok(Some(head)) } else { Err(Trouble::Anew) };
         }
         let Some(feed) = &mut self.feed else { return Err(Trouble::Anew) };
         match feed.poll(waker) {
