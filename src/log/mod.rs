@@ -22,6 +22,7 @@ pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod part;
+pub(crate) mod process;
 pub(crate) mod recovery;
 pub(crate) mod report;
 pub(crate) mod rules;

@@ -15,5 +15,6 @@ pub(crate) mod info;
 pub(crate) mod options;
 mod order;
 pub(crate) mod progress;
+mod session;
 pub(crate) mod working;
 pub(crate) mod written;

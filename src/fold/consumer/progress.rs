@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::backplane::{Backplane, Era, Filter, Offset, Put, Revision, Stamp, Step, WriterId};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::consumer::session::Run;
 use crate::fold::image::{key_of, repeated};
 use crate::journal::lodger::Registrations;
 
@@ -48,8 +49,11 @@ pub(super) struct Progress {
     era: [u64; 2],
     /// Everything up to here is done: handled, passed over, or set aside.
     offset: u64,
-    /// Who runs it, until that is ended as it should be.
+    /// Who runs it, the last to begin, until that is ended as it should be.
     pub(super) open: Option<u64>,
+    /// All of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) runs: Vec<Run>,
     /// How often the record behind the offset failed, which one it is, and why it did so last.
     pub(super) attempts: u32,
     attempts_at: u64,
@@ -154,6 +158,7 @@ impl Progress {
             era: [0; 2],
             offset: offset.raw(),
             open: None,
+            runs: Vec::new(),
             attempts: 0,
             attempts_at: 0,
             cause: String::new(),
