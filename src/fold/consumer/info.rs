@@ -139,7 +139,7 @@ pub struct ConsumerStatus {
     pub forward_incompatible: u64,
     /// Records that failed as often as they may, and were set aside.
     pub poisoned: u64,
-    /// Records that nobody can have written, and that were passed over or parked.
+    /// Records that no build of their type can have written, and that were passed over, set aside or parked.
     pub undecodable: u64,
     /// Times that it went on behind what was lost.
     pub reseeded: u64,
@@ -231,7 +231,7 @@ pub struct ConsumerInfo {
     pub suspended: Option<String>,
     /// Records that were set aside.
     pub poisoned: u64,
-    /// Records that nobody can have written.
+    /// Records that no build of their type can have written: no values, or values of another type.
     pub undecodable: u64,
     /// Times that it went on behind what was lost.
     pub reseeded: u64,

@@ -27,11 +27,13 @@ pub enum ConsumeFrom {
     Behind(Offset),
 }
 
-/// What becomes of a record that no build can have written.
+/// What becomes of a record that no build of the event's type can have written: it is no whole value, or one of another type.
+/// (One of a later version, or of a variant that this build does not know, a later build wrote: that is always stood before.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnUndecodable {
-    /// It is passed over, and counted.
+    /// It is counted. What is no whole value is passed over; what is a value of another type is set aside as what failed as often as it may:
+    /// a [dead letter](ConsumerOptions::dead_letter), or [parked](ConsumerOptions::park).
     #[default]
     Skip,
     /// It is set aside with all that follows of its entity; see [`Consumer::parked`](crate::Consumer::parked).
@@ -186,7 +188,8 @@ impl ConsumerOptions {
         self
     }
 
-    /// What becomes of a record that no build can have written. Default: it is passed over, and counted.
+    /// What becomes of a record that no build of the event's type can have written. Default: it is counted, and passed over or, if it
+    /// is a value of another type, set aside.
     pub fn on_undecodable(mut self, on_undecodable: OnUndecodable) -> Self {
         self.on_undecodable = on_undecodable;
         self

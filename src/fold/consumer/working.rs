@@ -9,7 +9,8 @@
 //! | a process ended without a word | written down before the handler is called again; suspended behind the fifth in a row |
 //! | a record of an entity that is parked | parked behind the others |
 //! | a record that nobody can have written | passed over, parked, or stood before, as it was told |
-//! | a record that a later build wrote, or of another type | stood before, with pauses |
+//! | a record of another type | set aside, parked, or stood before, as it was told |
+//! | a record that a later build wrote | stood before, with pauses |
 //! | a record whose number came before | passed over: it was appended again |
 //! | a number too high | read again; then as what is lost |
 //! | `Lost` | halt, or on from the floor, as it was told |
