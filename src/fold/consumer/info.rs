@@ -115,7 +115,19 @@ impl fmt::Display for ConsumerHalt {
             ConsumerHaltReason::Retired => "the consumer is retired",
             ConsumerHaltReason::Closed => "the backplane is closed",
         };
-        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)
+        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)?;
+        let way_on = match self.why {
+            ConsumerHaltReason::Lost | ConsumerHaltReason::Gap => {
+                "started again with `OnLost::Reseed` it goes on with what is left"
+            }
+            ConsumerHaltReason::EraChanged => {
+                "started again with `OnEraChange::KeepPlace` it goes on there, which is right where everything up to there is as it \
+                 was; with `OnEraChange::StartOver` it begins anew, and what is there comes again"
+            }
+            ConsumerHaltReason::Retired => "started again it begins as a new one",
+            _ => return Ok(()),
+        };
+        write!(f, "; {way_on}")
     }
 }
 
