@@ -314,6 +314,8 @@ struct Inner {
     next_good: Option<u64>,
     floor: Option<u64>,
     note: Option<String>,
+    /// What to do, instead of what is to be done about most errors of the kind.
+    advice: Option<String>,
     expected: Option<String>,
     actual: Option<String>,
     /// The newest generation that a conflict found, and zero for none.
@@ -362,6 +364,20 @@ impl Error {
     /// Says something more, at the end.
     pub(crate) fn noting(mut self, note: String) -> Self {
         self.0.note = Some(note);
+        self
+    }
+
+    /// Says what to do, where that is known better than of the kind.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only what connects knows more"))]
+    pub(crate) fn advising(mut self, advice: impl Into<String>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Says of what it was a part.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only what connects is of parts"))]
+    pub(crate) fn part_of(mut self, whole: &str) -> Self {
+        self.0.attempted = format!("{whole}: {}", self.0.attempted);
         self
     }
 
@@ -573,7 +589,7 @@ impl fmt::Display for Error {
         if self.is_corruption() {
             self.write_what_to_run(f)?;
         }
-        if let Some(advice) = self.kind().advice() {
+        if let Some(advice) = inner.advice.as_deref().or_else(|| self.kind().advice()) {
             write!(f, "; {advice}")?;
         }
         match &inner.note {

@@ -9,6 +9,8 @@ mod aside;
 mod backoff;
 #[path = "consumers/ending.rs"]
 mod ending;
+#[path = "consumers/erasing.rs"]
+mod erasing;
 #[path = "consumers/lost.rs"]
 mod lost;
 #[path = "consumers/model.rs"]

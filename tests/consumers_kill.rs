@@ -15,6 +15,7 @@ use esker::backplane::Offset;
 use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, Handled, Options, Store, Topic};
 
 const STORE: &str = "ESKER_TEST_STORE";
+const HANGS: &str = "ESKER_TEST_HANGS";
 const NUMBERS: Topic<u64> = Topic::new("number");
 /// An event fails so often before it is given up.
 const ATTEMPTS: u32 = 3;
@@ -66,6 +67,22 @@ fn role_of_a_child_process() {
     }
 }
 
+/// The same: one whose handler never comes back.
+#[test]
+fn role_of_a_child_that_hangs() {
+    let Ok(path) = std::env::var(HANGS) else { return };
+    let store = open(Path::new(&path));
+    let _consumer = consume(&store, |delivery| {
+        say(&format!("begin {}", delivery.event));
+        loop {
+            std::thread::park();
+        }
+    });
+    loop {
+        std::thread::park();
+    }
+}
+
 fn say(line: &str) {
     // The harness has begun a line of its own, with which the first one would be lost.
     std::io::stdout().write_all(format!("\n{line}\n").as_bytes()).unwrap();
@@ -73,9 +90,13 @@ fn say(line: &str) {
 
 /// Lets a child begin so many events, kills it, and gives back all that it said.
 fn kill_after(store: &Path, events: usize) -> Vec<(String, u64)> {
+    kill_one(("role_of_a_child_process", STORE), store, events)
+}
+
+fn kill_one((role, of): (&str, &str), store: &Path, events: usize) -> Vec<(String, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "role_of_a_child_process", "--nocapture", "--test-threads=1"])
-        .env(STORE, store)
+        .args(["--exact", role, "--nocapture", "--test-threads=1"])
+        .env(of, store)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -152,6 +173,32 @@ fn a_consumer_that_is_killed_in_its_handlers_does_every_event_in_order_and_drops
     }
     let bad: Vec<(u64, u32)> = (1..=highest).filter(|n| is_bad(*n)).map(|n| (n, ATTEMPTS)).collect();
     assert_eq!(letters, bad, "what is bad is given up, once, and nothing else");
+}
+
+#[test]
+fn five_processes_that_are_killed_in_the_handler_suspend_and_starts_beside_one_that_runs_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hangs.esker");
+    let store = open(&path);
+    store.topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+    store.close().unwrap();
+    for _ in 0..5 {
+        let heard = kill_one(("role_of_a_child_that_hangs", HANGS), &path, 1);
+        assert!(heard.contains(&("begin".to_owned(), 1)), "{heard:?}");
+        // Who only looks counts nothing.
+        let store = open(&path);
+        let info = store.topic(NUMBERS, "a").unwrap().consumers().unwrap().remove(0);
+        assert!(info.is_open && info.suspended.is_none(), "{info:?}");
+        store.close().unwrap();
+    }
+    let store = open(&path);
+    let consumer = consume(&store, |_| Ok(()));
+    while consumer.status().state != ConsumerState::Suspended {
+        assert!(!consumer.status().has_ended(), "{consumer:?}");
+        std::thread::yield_now();
+    }
+    assert_eq!((consumer.status().crashes, consumer.status().committed), (5, Offset::BEGINNING));
+    store.close().unwrap();
 }
 
 fn number(payload: &[u8]) -> u64 {

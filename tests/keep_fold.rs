@@ -197,6 +197,30 @@ fn a_fold_that_diverged_keeps_the_events_that_show_why() {
     leave_the_segment(&store);
     compact(&store);
     assert_eq!(left(&store, 0).len(), 10);
+    let refused = topic.compact(topic.head().unwrap()).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("version 1 of \"impure\"") && text.contains("raise its VERSION"), "{text}");
+
+    // Mended and taken up as a newer version it needs what it has not folded, and behind that nothing is kept for it.
+    struct Mended;
+    impl Fold for Mended {
+        type State = u64;
+        type Event = u64;
+        const NAME: &'static str = "impure";
+        const VERSION: u32 = 2;
+        fn fold(state: &mut u64, number: u64, _: &At) {
+            *state += number;
+        }
+    }
+    let mended = topic.fold_with::<Mended>(options).unwrap();
+    assert_eq!(mended.read_after(topic.head().unwrap(), PATIENCE).unwrap().value, 45);
+    compact(&store);
+    assert_eq!(left(&store, 0).len(), 10, "it has no image yet");
+    mended.save_image().unwrap();
+    leave_the_segment(&store);
+    compact(&store);
+    assert_eq!(left(&store, 0).len(), 1);
+    assert_eq!(topic.compact(topic.head().unwrap()).unwrap(), topic.head().unwrap());
 }
 
 /// One whole life of a topic: events, images, compactions.

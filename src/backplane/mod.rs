@@ -42,6 +42,7 @@
 //! and the same call again with the same stamps finds that out. Any other kind: it was not done.
 
 mod check;
+mod elsewhere;
 mod feed;
 mod listen;
 pub(crate) mod local;
@@ -57,6 +58,8 @@ mod waiting;
 
 use std::fmt;
 
+#[doc(hidden)]
+pub use crate::backplane::elsewhere::Elsewhere;
 pub use crate::backplane::feed::Feed;
 pub use crate::backplane::listen::{Broadcast, Listener};
 pub use crate::backplane::local::{Behind, CellName, Local, ReadOnly, WrittenCell, WrittenTopic};
@@ -71,6 +74,8 @@ pub use crate::backplane::step::{Append, Done, Put, Step, StepDone};
 use crate::error::{ErrorKind, Result};
 use crate::journal::lodger::Registrations;
 use crate::journal::registry::{CELLS_NAME, DEAD_NAME, IMAGES_NAME, PARKED_NAME};
+#[doc(hidden)]
+pub use crate::log::process::Process;
 
 /// The stream of the images of folds: see [`TopicFold`](crate::TopicFold).
 pub const IMAGES_STREAM: &str = IMAGES_NAME;
@@ -228,6 +233,12 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     #[doc(hidden)]
     fn shares_offsets(&self, _with: Era, _through: Offset) -> bool {
         false
+    }
+
+    /// By whom it is used, so that another one finds out whether that has ended without a word.
+    #[doc(hidden)]
+    fn process(&self) -> Process {
+        Process::this()
     }
 
     /// Of a journal, whose floors rise by what folds and consumers need.

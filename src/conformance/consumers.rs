@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::backplane::{Backplane, Filter, Offset};
+use crate::backplane::{Backplane, Elsewhere, Filter, Offset};
 use crate::conformance::doubles::{Double, Fault};
 use crate::conformance::folds::{Digest, EVENTS, Sent, store_on};
 use crate::conformance::part_b::compact;
@@ -307,7 +307,7 @@ pub(super) fn statement_23_dead_letters_and_suspension(trial: &mut Trial<'_>) ->
     let mut crashed = Vec::new();
     let options = || options().max_attempts(1).crashes_max(2);
     for _ in 0..3 {
-        let store = store_on(Arc::clone(&plane))?;
+        let store = store_on(Elsewhere::over(&plane))?;
         let (is_called, waits) = (Arc::new(AtomicBool::new(false)), gate.clone());
         let called = Arc::clone(&is_called);
         let consumer = sent.topic(&store)?.on_event(NAME, options(), move |_: &Delivery<'_, u64>| {

@@ -25,6 +25,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::continuity::Continuity;
+use crate::fold::marks;
 use crate::format::chunk::{Chunk, HEAD_BYTES, PIECES_MAX};
 use crate::format::stamp::mixed;
 
@@ -74,14 +75,6 @@ pub(super) struct Head {
     writers: Vec<(u64, u64)>,
     is_partial: bool,
     pub(super) begun_anew: u64,
-}
-
-/// A fold diverged.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Mark {
-    pub(super) fold: String,
-    pub(super) version: u32,
-    pub(super) offset: u64,
 }
 
 /// What there is of a fold over a topic.
@@ -482,37 +475,6 @@ pub(super) fn forget_before(plane: &dyn Backplane, subject: &Subject, first: Off
     compactor.map_or(Ok(()), |compactor| compactor.compact(IMAGES_STREAM, &subject.images_key(), first))
 }
 
-/// Marks that a fold diverged.
-pub(super) fn mark(plane: &dyn Backplane, subject: &Subject, offset: Offset) -> Result<()> {
-    let mark = Mark { fold: subject.fold.to_owned(), version: subject.version, offset: offset.raw() };
-    let mut bytes = Vec::new();
-    codec::encode(IMAGES_STREAM, &mark, &mut bytes)?;
-    append_whole(plane, &marks_key(subject.filter()), &bytes)
-}
-
-/// Behind which record a fold diverged, if it did. A mark that cannot be read is one of every fold.
-pub(super) fn marked(plane: &dyn Backplane, subject: &Subject) -> Result<Option<Offset>> {
-    let mut at = None;
-    let damaged = read_all(plane, &marks_key(subject.filter()), &mut |record| {
-        let chunk = Chunk::read(record.payload());
-        match chunk.and_then(|chunk| codec::decode_bytes::<Mark>(chunk.bytes).ok()) {
-            Some(mark) if (&*mark.fold, mark.version) != (subject.fold, subject.version) => {}
-            mark => at = Some(Offset::from_raw(mark.map_or(0, |mark| mark.offset))),
-        }
-    })?;
-    Ok(at.or((damaged > 0).then_some(Offset::BEGINNING)))
-}
-
-/// Refuses to drop records of a topic of which a fold diverged: they are what shows why.
-pub(crate) fn check_not_marked(plane: &dyn Backplane, topic: Filter<'_>) -> Result<()> {
-    let key = marks_key(topic);
-    if repeated(|| plane.head(Filter::topic(IMAGES_STREAM, &key)))? == Offset::BEGINNING {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Halted, format!("compact {topic}"))
-        .sides("a topic of which no fold has diverged", "one of which one did: its records are kept"))
-}
-
 /// Saves an image of nothing right before the oldest record of a topic that is left, where there is none that can be used and
 /// the history is not whole: what was dropped is taken for lost.
 ///
@@ -526,9 +488,10 @@ pub(crate) fn begin_anew(
     is_value: &dyn Fn(&[u8]) -> bool,
 ) -> Result<()> {
     let doing = || format!("begin the fold {:?} of {} anew", subject.fold, subject.filter());
-    if let Some(offset) = marked(plane, subject)? {
+    if let Some(offset) = marks::marked(plane, subject)? {
         return Err(Error::new(ErrorKind::Halted, doing())
-            .sides("a fold that has not diverged", format!("one that has, behind offset {offset}")));
+            .sides("a fold that has not diverged", format!("one that has, behind offset {offset}"))
+            .noting(marks::WAY_ON.to_owned()));
     }
     let era = repeated(|| plane.era())?;
     let found = load(plane, subject, era)?;
@@ -680,17 +643,5 @@ mod tests {
         let found = load(&plane, &subject, era).unwrap();
         assert!(found.images.iter().map(|kept| kept.image.offset.raw()).eq([30, 29, 28, 27]));
         assert_eq!(found.bad, 30 - OPEN_MAX as u64);
-    }
-
-    #[test]
-    fn a_mark_is_of_one_fold_and_keeps_the_topic() {
-        let plane = InMemory::new();
-        check_not_marked(&plane, subject().filter()).unwrap();
-        assert_eq!(marked(&plane, &subject()).unwrap(), None);
-        mark(&plane, &subject(), Offset::from_raw(5)).unwrap();
-        assert_eq!(marked(&plane, &subject()).unwrap(), Some(Offset::from_raw(5)));
-        assert_eq!(marked(&plane, &Subject { fold: "other", ..subject() }).unwrap(), None);
-        assert_eq!(check_not_marked(&plane, subject().filter()).unwrap_err().kind(), ErrorKind::Halted);
-        check_not_marked(&plane, Filter::topic("order", b"8813")).unwrap();
     }
 }

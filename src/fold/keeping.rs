@@ -15,6 +15,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::progress::clamped;
 use crate::fold::image::{self, Covers, Pieces, repeated};
+use crate::fold::marks;
 use crate::format::chunk::Chunk;
 use crate::format::system::{Keep, KindInfo};
 use crate::journal::WeakJournal;
@@ -156,7 +157,14 @@ fn decoded(bytes: &[u8]) -> Option<Registered> {
 /// `Halted` if none may be: a fold diverged. `Corrupt` or `FormatTooNew` if what is written of a consumer cannot be read; what the
 /// backplane answers.
 pub(crate) fn may_go_before(plane: &dyn Backplane, topic: Filter<'_>, before: Offset) -> Result<Offset> {
-    image::check_not_marked(plane, topic)?;
+    marks::check_not_marked(plane, topic, &|fold, version| {
+        if plane.registrations().is_none() {
+            return Ok(false);
+        }
+        // A newer one was taken up: somebody has seen what was to be shown, and mended it.
+        let folds = Folds::of(plane, topic.stream)?;
+        Ok(folds.ever.iter().any(|(name, newer)| name == fold && *newer > version))
+    })?;
     clamped(plane, topic, before)
 }
 

@@ -49,7 +49,8 @@ impl FoldOptions {
 /// When the values of a fold are compared with second ones, which each record is folded into beside them.
 ///
 /// They differ if the fold is no pure function. It halts then, for good: a mark in the stream of images says so to every
-/// process, until the fold has another [`VERSION`](crate::Fold::VERSION); and the topic drops no records any more.
+/// process, until the fold has another [`VERSION`](crate::Fold::VERSION). Till then the topic drops no records, also where nobody folds by
+/// it any more: on a journal until a newer version is [taken up](crate::TopicHandle::fold), on another backplane for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Verify {
@@ -209,7 +210,13 @@ impl fmt::Display for Halt {
             HaltReason::Refused => "the backplane refuses",
             HaltReason::Closed => "the backplane is closed, or has failed for good",
         };
-        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)
+        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)?;
+        match self.why {
+            HaltReason::Unbridgeable | HaltReason::EraChanged => {
+                f.write_str("; `TopicHandle::begin_anew` takes what was dropped for lost")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::continuity::{Continuity, Judged};
 use crate::fold::image::{self, Image, Kept, Subject, repeated};
+use crate::fold::marks;
 use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
 use crate::fold::value::{Unfit, Value};
@@ -251,8 +252,8 @@ impl<F: Fold> Working<F> {
     /// Begins with the newest image that can be used, or with nothing where the whole history is there.
     fn begin(&mut self, setting: &Setting, era: Era) -> Result<(), Trouble> {
         let (plane, subject) = (&*setting.plane, &setting.subject);
-        if let Some(offset) = image::marked(plane, subject)? {
-            let text = format!("a mark says so of the records up to {offset}");
+        if let Some(offset) = marks::marked(plane, subject)? {
+            let text = format!("a mark says so of the records up to {offset}; {}", marks::WAY_ON);
             return Err(Trouble::Halt(Halt::new(HaltReason::Diverged, offset, text)));
         }
         let found = image::load(plane, subject, era)?;
@@ -485,7 +486,7 @@ impl<F: Fold> Working<F> {
 
     /// Writes down that it has diverged. Until that is done it is not told, and nothing else is.
     fn diverged(&mut self, setting: &Setting) -> Trouble {
-        match image::mark(&*setting.plane, &setting.subject, self.at) {
+        match marks::mark(&*setting.plane, &setting.subject, self.at) {
             Ok(()) => self.halt(HaltReason::Diverged, "folded twice".to_owned()),
             Err(error) => error.into(),
         }

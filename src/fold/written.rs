@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use crate::backplane::{Backplane, Era, Filter, Offset, StreamRecord, WrittenTopic};
 use crate::codec;
 use crate::error::{ErrorKind, Result};
-use crate::fold::image::{self, Head, Mark, OPEN_MAX, images_key, is_of, marks_key};
+use crate::fold::image::{self, Head, OPEN_MAX, images_key, is_of, marks_key};
 use crate::fold::keeping::Folds;
+use crate::fold::marks::Mark;
 use crate::format::chunk::Chunk;
 
 /// The folds of a stream, as they are registered on a journal.

@@ -44,7 +44,7 @@ impl Journal {
     /// Cursors and readers that have not seen what lies in the same files hold it back, and are named; every
     /// later compaction goes on with it. Waits for a compaction that is under way. What stays: the keyed hash of the entity in the directory of
     /// entities until that is written anew, the region of a cursor that names the entity, what was derived from it ([images of
-    /// folds](crate::TopicFold), which [`Store::erase`](crate::Store::erase) erases too), copies that a backup has made, and, in this process, what views and entries have mapped until they are dropped. The
+    /// folds](crate::TopicFold), and what [consumers](crate::Consumer) wrote of it, which [`Store::erase`](crate::Store::erase) erases too), copies that a backup has made, and, in this process, what views and entries have mapped until they are dropped. The
     /// file system and the disk may keep what was in files that were removed.
     ///
     /// ```
@@ -62,15 +62,17 @@ impl Journal {
     ///
     /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered.
     pub fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
-        self.erase_with(kind, key, &[])
+        self.erase_with(kind, key, &[], &|| Ok(Vec::new()))
     }
 
-    /// The same, and then entities that were derived from it.
+    /// The same; then entities that were derived from it; then what `copies` finds of it elsewhere, when nobody comes to what
+    /// goes any more.
     pub(crate) fn erase_with(
         &self,
         kind: KindId,
         key: &[u8],
         derived: &[(KindId, Vec<u8>)],
+        copies: &dyn Fn() -> Result<Vec<Going>>,
     ) -> Result<Erasure> {
         let core = self.appending();
         // In a child that was forked nobody may ever let go of the lock.
@@ -78,10 +80,11 @@ impl Journal {
         let _held = core.registrations.hold();
         // It may be registrations that are erased.
         core.registrations.known().clear();
-        let mut erasure = core.erase(kind, key)?;
+        let mut erasure = core.erase(&[Going::all_of(kind, key)])?;
         for (kind, key) in derived {
-            erasure.add(core.erase(*kind, key)?);
+            erasure.add(core.erase(&[Going::all_of(*kind, &**key)])?);
         }
+        erasure.add(core.erase(&copies()?)?);
         let floors = |kind: KindId| {
             let registry = core.registry.read();
             let of_kind = registry.get(kind).and_then(|info| registry.named(&floors_name(&info.name)));
@@ -91,7 +94,9 @@ impl Journal {
         let topics = derived.iter().map(|(kind, key)| (*kind, &**key)).chain([(kind, key)]);
         for (kind, key) in topics {
             match floors(kind) {
-                Some(floors) if erasure.erased => erasure.add(core.erase(floors, key)?),
+                Some(floors) if erasure.erased => {
+                    erasure.add(core.erase(&[Going::all_of(floors, key)])?);
+                }
                 _ => {}
             }
         }
@@ -99,7 +104,26 @@ impl Journal {
     }
 }
 
+/// What is to go of an entity.
+#[derive(Debug)]
+pub(crate) struct Going {
+    pub(crate) kind: KindId,
+    pub(crate) key: Vec<u8>,
+    /// Everything up to here; `None`: everything up to now.
+    pub(crate) through: Option<Seq>,
+}
+
+impl Going {
+    pub(crate) fn all_of(kind: KindId, key: impl Into<Vec<u8>>) -> Self {
+        Self { kind, key: key.into(), through: None }
+    }
+}
+
 impl Erasure {
+    fn nothing() -> Self {
+        Self { through: None, erased: true, entries: 0, waiting_for: Vec::new() }
+    }
+
     fn add(&mut self, other: Self) {
         self.erased &= other.erased;
         self.entries += other.entries;
@@ -108,23 +132,28 @@ impl Erasure {
 }
 
 impl Core {
-    fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
+    /// Erases all of these, or what of them may go now, with one compaction.
+    fn erase(&self, going: &[Going]) -> Result<Erasure> {
         self.check_not_forked("erase an entity")?;
-        if self.known_kind(kind, "erase an entity of")?.owner != Owner::Facts {
-            return Err(self.owned_by_state(kind.0, "erase an entity of"));
+        let (view, mut erasing) = (self.view(), Vec::new());
+        for Going { kind, key, through } in going {
+            if self.known_kind(*kind, "erase an entity of")?.owner != Owner::Facts {
+                return Err(self.owned_by_state(kind.0, "erase an entity of"));
+            }
+            let Some(newest) = view.latest(*kind, key)? else { continue };
+            let through = through.map_or(newest.seq(), |through| through.min(newest.seq()));
+            // No entry up to there is in a later segment than the newest one.
+            self.leave_segment(newest.position().segment())?;
+            erasing.push(Erasing { hash: self.index.hash(kind.0, key), through: through.get() });
         }
-        let hash = self.index.hash(kind.0, key);
-        let view = self.view();
-        let newest = view.latest(kind, key)?.map(|entry| (entry.seq(), entry.position().segment()));
-        let Some((through, segment)) = newest else {
-            return Ok(Erasure { through: None, erased: true, entries: 0, waiting_for: Vec::new() });
-        };
-        self.leave_segment(segment)?;
-        self.remember_to_erase(Erasing { hash, through: through.get() })?;
+        let Some(last) = erasing.last() else { return Ok(Erasure::nothing()) };
+        let through = Seq::new(last.through);
+        self.remember_to_erase(&erasing)?;
         let done = self.compact(&CompactOptions::new(), Do::Erase)?;
-        let erased = !self.index.catalog().compacted.erasing.iter().any(|erasing| erasing.hash == hash);
+        let left = &self.index.catalog().compacted.erasing;
+        let erased = !left.iter().any(|left| erasing.iter().any(|erasing| erasing.hash == left.hash));
         let waiting_for = if erased { Vec::new() } else { done.held_back_by };
-        Ok(Erasure { through: Some(through), erased, entries: done.entries_dropped, waiting_for })
+        Ok(Erasure { through, erased, entries: done.entries_dropped, waiting_for })
     }
 
     /// Goes on in another segment, if this one is being written, or the one behind it never began: what the log says of
@@ -155,12 +184,17 @@ impl Core {
         }
     }
 
-    fn remember_to_erase(&self, erasing: Erasing) -> Result<()> {
+    fn remember_to_erase(&self, all: &[Erasing]) -> Result<()> {
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
         let mut compacted = (*self.index.catalog().compacted).clone();
-        compacted.erasing.retain(|other| other.hash != erasing.hash);
-        compacted.erasing.push(erasing);
+        for erasing in all {
+            // What was to go before goes too.
+            let known = compacted.erasing.iter().find(|known| known.hash == erasing.hash);
+            let through = known.map_or(erasing.through, |known| known.through.max(erasing.through));
+            compacted.erasing.retain(|known| known.hash != erasing.hash);
+            compacted.erasing.push(Erasing { hash: erasing.hash, through });
+        }
         // What was dropped of it is known to nobody any more.
         self.writer.lock().forgot = true;
         self.change_manifest(compacted)

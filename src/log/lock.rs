@@ -283,7 +283,7 @@ pub(crate) fn now() -> i64 {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     #[cfg(not(miri))]
     return rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(miri)]
@@ -291,7 +291,7 @@ fn host_name() -> String {
 }
 
 /// Changes with each start of the kernel: a process id means nothing under another one.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     if cfg!(miri) {
         return "miri".to_owned();
     }

@@ -24,6 +24,7 @@ pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
 pub(crate) mod part;
+pub(crate) mod process;
 pub(crate) mod recovery;
 #[cfg(test)]
 mod recovery_tests;

@@ -395,7 +395,7 @@ pub static ALL: &[Metric] = &[
     of_consumer(
         "esker_consumer_undecodable_total",
         Counter,
-        "Records that nobody can have written, of all processes",
+        "Records that are no events of the consumer's type, of all processes",
         |c| Some(n(c.undecodable)),
     ),
     of_consumer(

@@ -10,6 +10,7 @@ pub(crate) mod batch;
 pub(crate) mod cell;
 mod consume;
 mod copies;
+mod erasing;
 pub(crate) mod fact;
 pub(crate) mod facts;
 mod kinds;
@@ -21,25 +22,22 @@ pub(crate) mod state;
 pub(crate) mod topic;
 pub(crate) mod view;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Backplane, Filter, IMAGES_STREAM, Local};
+use crate::backplane::{Backplane, Local};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
 use crate::fold::consumer::handle::Consumers;
 use crate::fold::handle::Projectors;
-use crate::fold::image;
-use crate::fold::keeping::{self, Keeping};
+use crate::fold::keeping::Keeping;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
-use crate::journal::erasing::Erasure;
 use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
 use crate::store::author::Authors;
@@ -370,52 +368,6 @@ impl Store {
     /// `KindMismatch`, and what [`append`](Self::append) answers.
     pub fn keep<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, keep: Keep) -> Result<()> {
         self.journal.keep(self.bind(kind)?, keep)
-    }
-
-    /// Erases an entity: every fact of it up to now, and what was derived from it: the images of folds over it as a
-    /// [topic](Self::topic), its floor, and the marks of folds that diverged; see [`Journal::erase`].
-    ///
-    /// # What stays
-    ///
-    /// * A fold that runs holds its value until the next record of the topic comes, or until its last handle is gone, and saves
-    ///   it if it is [told](crate::TopicFold::save_image) to: drop those first.
-    /// * Of [consumers](crate::TopicHandle::on_event), also when `erased` is true: copies of events that were given up (records of the
-    ///   stream `esker.dead`) or set aside (`esker.parked`), with keys and payloads; and the topic's key in the cell
-    ///   that lists who consumes it, for ever, and in that of each of them until it is
-    ///   [retired](crate::TopicHandle::retire_consumer) and compacted. The topics of those two streams are those of one consumer each:
-    ///   [`Journal::erase`] erases one as a whole.
-    /// * An image that cannot be read, of a fold that never registered.
-    ///
-    /// Where `erased` is false every later compaction goes on with the events and images up to now; the floor, which has the key, stays
-    /// until the topic is erased again. That erases also what has come since: whoever may come back meanwhile gets another key.
-    ///
-    /// # Errors
-    ///
-    /// `KindMismatch`, and as [`Journal::erase`].
-    pub fn erase<'t, T: Deserialize<'t>>(&self, kind: Facts<T>, key: impl AsRef<[u8]>) -> Result<Erasure> {
-        let (id, key) = (self.bind(kind)?, key.as_ref());
-        let images = self.images_of(Filter::topic(kind.name(), key))?;
-        self.journal.erase_with(id, key, &images)
-    }
-
-    /// What the journal has of images and marks of a topic.
-    fn images_of(&self, topic: Filter<'_>) -> Result<Vec<(KindId, Vec<u8>)>> {
-        let Some(images) = self.journal.kind_named(IMAGES_STREAM) else { return Ok(Vec::new()) };
-        let prefix = image::topic_prefix(topic);
-        // Those of registered folds are known by name, whatever of them can be read.
-        let mut keys: BTreeSet<_> =
-            keeping::keys_derived_from(&Local::over(&self.journal)?, topic)?.collect();
-        for entry in self.journal.view().kind(images.id) {
-            match entry {
-                Ok(entry) if entry.key().starts_with(&prefix) && !keys.contains(entry.key()) => {
-                    keys.insert(entry.key().to_vec());
-                }
-                // Of another topic, as far as anybody can know.
-                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(keys.into_iter().map(|key| (images.id, key)).collect())
     }
 
     /// Waits until everything appended so far is durable; answers how far that is.

@@ -221,18 +221,51 @@ fn what_a_later_build_wrote_is_never_skipped_and_a_later_build_of_the_same_name_
 }
 
 #[test]
-fn another_type_blocks_and_is_not_taken_for_what_cannot_be_read() {
+fn an_event_of_another_type_is_set_aside_or_stood_before_as_it_was_told_and_never_dropped() {
+    const TEXT: &[u8] = b"\xa3abc";
     for world in worlds() {
         let store = world.store();
-        let topic = store.topic(NUMBERS, "a").unwrap();
-        let text = world.append_raw(b"a", b"\xa3abc", 1);
-        let script = Script::default();
-        let consumer = topic.on_event("ship", options().max_attempts(1), script.handler()).unwrap();
-        until("a block", || {
-            (consumer.status().state == ConsumerState::Blocked { offset: text }).then_some(())
-        });
-        assert_eq!((consumer.status().undecodable, consumer.status().poisoned), (0, 0));
-        assert!(consumer.status().last_error.unwrap().contains("another type"));
+        let [a, b] = ["a", "b"].map(|key| store.topic(NUMBERS, key).unwrap());
+        a.append(&1).unwrap();
+        let text = world.append_raw(b"a", TEXT, 1);
+        a.append(&2).unwrap();
+        let last = b.append(&3).unwrap();
+        let consume = |name, options| {
+            let script = Script::default();
+            (store.on_event(NUMBERS, name, options, script.handler()).unwrap(), script)
+        };
+        let letters_of = |consumer: &esker::Consumer| {
+            let letters = consumer.dead_letters().unwrap();
+            letters.iter().map(|letter| (letter.offset, letter.payload.clone().unwrap())).collect::<Vec<_>>()
+        };
+        // As it is by default: a dead letter, also of one that tries for ever what its handler refuses.
+        let (ships, script) = consume("ship", options());
+        until_at(&ships, last);
+        assert_eq!(script.events(), [1, 2, 3], "{}", world.name);
+        assert_eq!(letters_of(&ships), [(text, TEXT.to_vec())]);
+        assert!(ships.dead_letters().unwrap()[0].cause.contains("another type"));
+        assert_eq!((ships.status().undecodable, ships.status().poisoned), (1, 0));
+
+        let (told, heard) = channel();
+        let takes = options().dead_letter(move |letter: &DeadLetter| Ok(told.send(letter.offset)?));
+        let (takes, _) = consume("take", takes);
+        until_at(&takes, last);
+        assert_eq!((heard.try_iter().collect::<Vec<_>>(), letters_of(&takes)), (vec![text], vec![]));
+
+        // What parks holds up the entity, and nothing else.
+        for (name, options) in
+            [("park", options().park()), ("parks", options().on_undecodable(OnUndecodable::Park))]
+        {
+            let (parks, script) = consume(name, options);
+            until_at(&parks, last);
+            assert_eq!((script.events(), parks.status().parked), (vec![1, 3], 2), "{}", world.name);
+            assert_eq!((parks.status().undecodable, parks.status().poisoned), (1, 0));
+        }
+
+        let (blocks, script) = consume("block", options().on_undecodable(OnUndecodable::Block));
+        until("a block", || (blocks.status().state == ConsumerState::Blocked { offset: text }).then_some(()));
+        assert_eq!((script.events(), blocks.status().undecodable), (vec![1], 0));
+        assert!(blocks.status().last_error.unwrap().contains("another type"));
     }
 }
 

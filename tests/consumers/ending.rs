@@ -104,7 +104,7 @@ struct Crashed {
 }
 
 fn crash_in_handler(world: &World, options: ConsumerOptions) -> Option<Crashed> {
-    let store = world.store();
+    let store = world.store_of_one_that_ended();
     let (handler, called, go_on) = held();
     let topic = store.topic(NUMBERS, "a").unwrap();
     let consumer = topic.on_event("ship", options.grace(Duration::ZERO), handler).unwrap();
@@ -143,6 +143,34 @@ fn a_process_that_ends_in_the_handler_sets_nothing_aside_and_five_in_a_row_suspe
 }
 
 #[test]
+fn starts_while_a_handler_of_the_name_runs_are_no_row_of_crashes() {
+    for world in worlds() {
+        let first = world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let mut live = Vec::new();
+        for n in 0..8 {
+            let store = world.store();
+            let (handler, called, go_on) = held();
+            let consumer = store.topic(NUMBERS, "a").unwrap().on_event("ship", options(), handler).unwrap();
+            until("a call", || {
+                assert_ne!(consumer.status().state, ConsumerState::Suspended, "{}: {n}", world.name);
+                called.try_recv().ok()
+            });
+            assert_eq!(consumer.status().crashes, 0, "{}: {n}", world.name);
+            live.push((store, consumer, go_on));
+        }
+        // One of them ends without a word, and counts once; those that are there do not.
+        let crashed = crash_in_handler(&world, options()).unwrap();
+        let last = crash_in_handler(&world, options()).unwrap();
+        let info = live[0].0.topic(NUMBERS, "a").unwrap().consumers().unwrap().remove(0);
+        assert_eq!((info.crashes, info.suspended, info.is_open), (1, None, true), "{}", world.name);
+        live[0].2.send(()).unwrap();
+        until_at(&live[0].1, first);
+        live.iter().for_each(|(_, _, go_on)| _ = go_on.send(()));
+        drop((crashed, last));
+    }
+}
+
+#[test]
 fn an_event_that_is_done_ends_a_row_of_crashes() {
     for world in worlds() {
         world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
@@ -169,7 +197,7 @@ fn processes_that_end_behind_what_they_have_done_are_no_row_of_crashes() {
         let mut killed = Vec::new();
         for n in 1..=8 {
             let last = topic.append(&n).unwrap();
-            let store = world.store();
+            let store = world.store_of_one_that_ended();
             let options = options().commit_every(100);
             let consumer =
                 store.topic(NUMBERS, "a").unwrap().on_event("ship", options, |_: &Delivery<'_, u64>| Ok(()));
@@ -191,7 +219,7 @@ fn processes_that_end_behind_what_they_have_done_are_no_row_of_crashes() {
 #[test]
 fn who_was_suspended_goes_on_when_one_of_those_answers_that_were_taken_for_crashed() {
     for world in worlds() {
-        let stores: Vec<Store> = (0..6).map(|_| world.store()).collect();
+        let stores: Vec<Store> = (0..6).map(|_| world.store_of_one_that_ended()).collect();
         let topics: Vec<_> = stores.iter().map(|store| store.topic(NUMBERS, "a").unwrap()).collect();
         let first = topics[0].append(&1).unwrap();
         let mut live = Vec::new();

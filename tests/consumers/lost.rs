@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker::backplane::Offset;
-use esker::{ConsumerHaltReason, ConsumerState, ErrorKind, OnEraChange, OnLost, Store};
+use esker::{BackupBy, ConsumerHaltReason, ConsumerState, ErrorKind, OnEraChange, OnLost, Store};
 
 use crate::world::{Meddled, NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
 
@@ -131,6 +131,38 @@ fn in_another_era_it_halts_or_starts_over_also_where_records_are_gone_or_keeps_i
         assert_eq!(run(over, last).0, [2, 3, 4, 5], "from the oldest that is left");
         assert_eq!(run(options(), last).0, Vec::<u64>::new(), "and once");
     }
+}
+
+#[test]
+fn behind_a_restore_a_consumer_halts_says_how_to_go_on_and_goes_on_as_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, copy, restored] = ["s.esker", "copy.esker", "r.esker"].map(|name| directory.path().join(name));
+    let run = |store: &Store, options: esker::ConsumerOptions| {
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (script, last) = (Script::default(), topic.head().unwrap());
+        let consumer = topic.on_event("ship", options, script.handler()).unwrap();
+        until("an end", || {
+            let status = consumer.status();
+            (status.committed >= last || status.has_ended()).then_some(())
+        });
+        consumer.close().unwrap();
+        (script.events(), consumer.status().state)
+    };
+    let store = Store::open(&path).unwrap();
+    store.topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+    assert_eq!(run(&store, options()).0, [1]);
+    store.journal().backup(&copy, BackupBy::Copy).unwrap();
+    store.close().unwrap();
+    esker::restore(&copy, &restored).unwrap();
+    let store = Store::open(&restored).unwrap();
+    store.topic(NUMBERS, "a").unwrap().append(&2).unwrap();
+    let ConsumerState::Halted(halt) = run(&store, options()).1 else { panic!("it goes on by itself") };
+    assert_eq!(halt.why, ConsumerHaltReason::EraChanged);
+    let text = halt.to_string();
+    assert!(text.contains("`OnEraChange::KeepPlace`") && text.contains("`OnEraChange::StartOver`"), "{text}");
+    assert_eq!(run(&store, options().on_era_change(OnEraChange::KeepPlace)).0, [2]);
+    assert_eq!(run(&store, options()).0, Vec::<u64>::new(), "it is of this era now");
+    store.close().unwrap();
 }
 
 #[test]

@@ -180,20 +180,18 @@ fn a_handler_may_append_and_consume_and_one_that_is_slow_holds_only_its_own_thre
 #[test]
 fn what_is_suspended_goes_on_in_each_process_when_it_is_resumed_in_one() {
     for world in worlds() {
-        let stores = [world.store(), world.store(), world.store()];
+        let stores = [world.store(), world.store(), world.store_of_one_that_ended()];
         let topics = stores.each_ref().map(|store| store.topic(NUMBERS, "a").unwrap());
         let first = topics[0].append(&1).unwrap();
         let (handler, called, go_on) = held();
         let _crashed = topics[2].on_event("ship", options(), handler).unwrap();
         called.recv().unwrap();
-        let consumers: Vec<_> = topics[..2]
-            .iter()
-            .map(|topic| {
-                topic.on_event("ship", options().crashes_max(1), Script::default().handler()).unwrap()
-            })
-            .collect();
-        for consumer in &consumers {
+        let mut consumers = Vec::new();
+        for topic in &topics[..2] {
+            let consumer =
+                topic.on_event("ship", options().crashes_max(1), Script::default().handler()).unwrap();
             until("suspension", || (consumer.status().state == ConsumerState::Suspended).then_some(()));
+            consumers.push(consumer);
         }
         assert!(consumers[0].resume().unwrap());
         until_at(&consumers[0], first);

@@ -8,8 +8,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use esker::backplane::{
-    Append, Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Local, Offset, Put,
-    Revision, Stamp, Step, StreamRecord, WriterId,
+    Append, Backplane, CellState, Compactor, Done, Elsewhere, Era, Feed, Filter, InMemory, Listener, Local,
+    Offset, Put, Revision, Stamp, Step, StreamRecord, WriterId,
 };
 use esker::{
     Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
@@ -50,6 +50,11 @@ impl World {
         let journal: Journal =
             Options::new().background(false).clock(self.clock.clone()).in_memory().unwrap();
         Store::over(journal).with_backplane(plane)
+    }
+
+    /// The same, of a process that is not there any more, whatever runs on in it.
+    pub(crate) fn store_of_one_that_ended(&self) -> Store {
+        self.store_on(Elsewhere::over(&self.plane))
     }
 
     /// Appends bytes, of any version.

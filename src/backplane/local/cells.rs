@@ -36,7 +36,7 @@ pub(crate) fn payload_of(value: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// What a cell's entry says that it holds.
-pub(super) fn value_of<'a>(entry: &Entry<'a>) -> Result<Option<&'a [u8]>> {
+pub(crate) fn value_of<'a>(entry: &Entry<'a>) -> Result<Option<&'a [u8]>> {
     match entry.payload() {
         [VALUE, value @ ..] => Ok(Some(value)),
         [NOTHING] => Ok(None),

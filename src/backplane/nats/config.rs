@@ -127,13 +127,18 @@ impl NatsConfig {
             problems.push(format!("{} replicas are not 1 to 5", self.replicas));
         }
         if self.timeout.is_zero() || self.watch_every.is_zero() {
-            problems.push("a timeout or an interval is zero".to_owned());
+            problems.push(format!(
+                "timeout is {:?} and watch_every {:?}: each has to be more than 0",
+                self.timeout, self.watch_every
+            ));
         }
         if problems.is_empty() {
             let (stream, bucket, prefix) = (self.stream.clone(), self.bucket.clone(), self.prefix.clone());
             return Ok(Names { stream, bucket, prefix });
         }
-        Err(Error::new(ErrorKind::InvalidOptions, "connect to NATS").because(problems.join("; ")))
+        Err(Error::new(ErrorKind::InvalidOptions, self.connecting())
+            .because(problems.join("; "))
+            .advising("nothing was connected to: mend the `NatsConfig`"))
     }
 
     /// The stream of events as it is made where there is none.

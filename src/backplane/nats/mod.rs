@@ -46,6 +46,7 @@
 
 mod bridge;
 mod config;
+mod connecting;
 mod consumer;
 mod feed;
 mod floor;
@@ -70,6 +71,7 @@ use crate::backplane::name::{Era, Filter, Offset};
 pub use crate::backplane::nats::bridge::{Bridged, NatsBridge};
 pub use crate::backplane::nats::config::NatsConfig;
 use crate::backplane::nats::config::{Role, check};
+use crate::backplane::nats::connecting::{no_connection, no_streams, too_slow, too_small};
 use crate::backplane::nats::feed::{CatchUp, NatsFeed};
 use crate::backplane::nats::floor::Floors;
 use crate::backplane::nats::link::Link;
@@ -118,23 +120,24 @@ impl Nats {
     /// # Errors
     ///
     /// `InvalidOptions` for a configuration that cannot be, or a stream or bucket that is not as it has to be (all that is
-    /// wrong is told, nothing is changed). `Disconnected` if no server answers, or it has no JetStream.
+    /// wrong is told, nothing is changed). `Disconnected` if no server answers or lets us in, or it has no JetStream. Each says where it was
+    /// tried, how long was waited, and what to do.
     pub fn connect(config: NatsConfig) -> Result<Self> {
         config.names_checked()?;
         let link = Link::start()?;
         let servers = config.servers();
-        let doing = format!("connect to {}", config.servers_told().join(", "));
+        let doing = config.connecting();
         let options = async_nats::ConnectOptions::new()
             .name("esker")
             .connection_timeout(config.timeout)
             .reconnect_delay_callback(pause_before);
         let client = link.call(&doing, async {
-            tokio::time::timeout(config.timeout.saturating_mul(2), options.connect(&servers))
+            tokio::time::timeout(config.patience(), options.connect(&servers))
                 .await
-                .map_err(|cause| unreachable(&*doing, cause))?
-                .map_err(|cause| unreachable(&*doing, cause))
+                .map_err(|_| too_slow(&config))?
+                .map_err(|cause| no_connection(&config, cause))
         })?;
-        Self::over(link, client, &config)
+        Self::over(link, client, &config, &doing)
     }
 
     /// Over a connection of the caller's, which may be of any cluster and with any credentials. The servers of the
@@ -145,27 +148,25 @@ impl Nats {
     /// As [`connect`](Self::connect).
     pub fn with_client(client: async_nats::Client, config: NatsConfig) -> Result<Self> {
         config.names_checked()?;
-        Self::over(Link::start()?, client, &config)
+        let server = client.server_info();
+        let doing = format!("use the client connected to NATS at {}:{}", server.host, server.port);
+        Self::over(Link::start()?, client, &config, &doing)
     }
 
-    fn over(link: Link, client: async_nats::Client, config: &NatsConfig) -> Result<Self> {
+    fn over(link: Link, client: async_nats::Client, config: &NatsConfig, doing: &str) -> Result<Self> {
         let names = config.names_checked()?;
         // In the runtime: the client begins a task of its own.
-        let server = link.call("use JetStream", async {
-            Ok(Server::new(client.clone(), names.clone(), config.timeout))
-        })?;
+        let server =
+            link.call(doing, async { Ok(Server::new(client.clone(), names.clone(), config.timeout)) })?;
         let takes = server.client.server_info().max_payload;
         if payload_bytes_max(takes) < PAYLOAD_BYTES_PORTABLE {
-            let most = PAYLOAD_BYTES_PORTABLE + message::HEADER_BYTES_MAX;
-            return Err(Error::new(ErrorKind::InvalidOptions, "connect to NATS").sides(
-                format!("a server that takes messages of {most} bytes"),
-                format!("max_payload {takes}"),
-            ));
+            return Err(too_small(doing, takes));
         }
-        let (events, cells) = link.call("look at the streams", async {
+        let found = link.call("look at the streams", async {
             let cells = get_or_create(&server, config, Role::Cells).await?;
             Ok((get_or_create(&server, config, Role::Events).await?, cells))
-        })?;
+        });
+        let (events, cells) = found.map_err(|error| no_streams(doing, error))?;
         let of_stream = usize::try_from(events.config.max_message_size).unwrap_or(0);
         let takes = if of_stream > 0 { takes.min(of_stream) } else { takes };
         Ok(Self {

@@ -96,6 +96,12 @@ impl DeadLetter {
     }
 }
 
+/// True if a record of ours is a copy of one of a topic.
+pub(super) fn is_copy_of(payload: &[u8], topic: Filter<'_>) -> bool {
+    codec::decode_bytes::<Copied>(payload)
+        .is_ok_and(|copied| copied.stream == topic.stream && Some(&*copied.key.0) == topic.key)
+}
+
 /// The record again, as it was delivered: of one of which the payload was too large to be copied the one that is in its topic;
 /// `None`: it is not there any more.
 pub(super) fn record(plane: &dyn Backplane, letter: &DeadLetter) -> Result<Option<StreamRecord>> {
@@ -157,7 +163,7 @@ impl Written {
     }
 }
 
-fn writer_of(number: [u8; 16]) -> WriterId {
+pub(super) fn writer_of(number: [u8; 16]) -> WriterId {
     let (half, _) = number.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
     WriterId::from_raw(u64::from_le_bytes(*half))
 }

@@ -1,7 +1,7 @@
 //! What a consumer does not do, or not now: it is stood before, passed over, given up, or set aside with all that follows of its
 //! entity.
 
-use crate::backplane::{KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
+use crate::backplane::{Filter, KEY_BYTES_MAX, Offset, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
 use crate::error::{Error, ErrorKind};
 use crate::fold::consumer::aside::{self, Written};
 use crate::fold::consumer::delivery::{DeadLetter, Outcome};
@@ -9,6 +9,7 @@ use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::options::{Aside, OnUndecodable};
 use crate::fold::consumer::progress::{BRIEF_BYTES_MAX, Bytes, Parking, Progress, brief};
 use crate::fold::consumer::working::{Setting, Trouble, Working};
+use crate::fold::image::repeated;
 use crate::fold::panics::guarded;
 use crate::fold::retry::Retry;
 use crate::fold::value::Unfit;
@@ -26,6 +27,13 @@ const _: () = assert!(
 );
 
 impl Working {
+    /// False if a record in hand was dropped or erased since it came: of that no copy is made any more.
+    pub(super) fn is_there(&self, setting: &Setting, record: &StreamRecord) -> Result<bool, Trouble> {
+        let topic = Filter::topic(&setting.of.stream, record.key());
+        let lowest = repeated(|| setting.plane.lowest_retained(topic))?;
+        Ok((Offset::from_raw(1)..=record.offset()).contains(&lowest))
+    }
+
     pub(super) fn unfit(
         &mut self,
         setting: &Setting,
@@ -35,13 +43,18 @@ impl Working {
     ) -> Result<(), Trouble> {
         let (why, text) = match unfit {
             Unfit::Newer(text) => ("a later build wrote it", text),
-            Unfit::Schema(text) => ("it is of another type", text),
+            Unfit::Schema(text) => match setting.options.on_undecodable {
+                // Whoever wrote it meant something: it is not dropped, as what is no value at all.
+                OnUndecodable::Skip => {
+                    let cause = format!("it is of another type: {text}");
+                    return self.give_up(setting, shared, record, (0, &cause), |p| p.undecodable += 1);
+                }
+                OnUndecodable::Park => return self.park_unfit(setting, record, &text),
+                OnUndecodable::Block => ("it is of another type", text),
+            },
             Unfit::Undecodable(text) => match setting.options.on_undecodable {
                 OnUndecodable::Skip => return self.skip(setting, record),
-                OnUndecodable::Park => {
-                    let cause = (0, &*text);
-                    return self.park(setting, record, cause, |progress| progress.undecodable += 1);
-                }
+                OnUndecodable::Park => return self.park_unfit(setting, record, &text),
                 OnUndecodable::Block => ("it is no value", text),
             },
         };
@@ -51,6 +64,10 @@ impl Working {
         let base = setting.options.retry.base.max(Retry::DEFAULT.base);
         let retry = Retry { base, max: setting.options.retry.max.max(base) };
         Err(Trouble::Pause(retry.pause(self.blocked)))
+    }
+
+    fn park_unfit(&mut self, setting: &Setting, record: &StreamRecord, text: &str) -> Result<(), Trouble> {
+        self.park(setting, record, (0, text), |progress| progress.undecodable += 1)
     }
 
     fn skip(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
@@ -71,19 +88,32 @@ impl Working {
         shared: &Shared,
         record: &StreamRecord,
     ) -> Result<(), Trouble> {
+        let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
+        let (attempts, cause) = (progress.attempts_of(record.offset()), progress.cause.clone());
+        self.give_up(setting, shared, record, (attempts, &cause), |progress| progress.poisoned += 1)
+    }
+
+    /// Sets a record aside, as it was told to, that will not be done.
+    fn give_up(
+        &mut self,
+        setting: &Setting,
+        shared: &Shared,
+        record: &StreamRecord,
+        (attempts, cause): (u32, &str),
+        count: impl Fn(&mut Progress),
+    ) -> Result<(), Trouble> {
         let offset = record.offset();
         let Some(progress) = self.progress() else { return Err(Trouble::Anew) };
-        let (attempts, cause) = (progress.attempts_of(offset), progress.cause.clone());
-        let letter = DeadLetter::of(&setting.of, record, attempts, &cause);
+        let letter = DeadLetter::of(&setting.of, record, attempts, cause);
         let advanced = |progress: &mut Progress| {
             let moved = progress.advance(offset);
-            progress.poisoned += u64::from(moved);
+            if moved {
+                count(progress);
+            }
             moved
         };
         match &setting.options.aside {
-            Aside::Park => {
-                return self.park(setting, record, (attempts, &cause), |progress| progress.poisoned += 1);
-            }
+            Aside::Park => return self.park(setting, record, (attempts, cause), count),
             Aside::Handler(handler) => {
                 if self.letter_taken != Some(offset) {
                     let taken = guarded(|| handler(&letter).map_err(|error| error.to_string()));

@@ -115,7 +115,19 @@ impl fmt::Display for ConsumerHalt {
             ConsumerHaltReason::Retired => "the consumer is retired",
             ConsumerHaltReason::Closed => "the backplane is closed",
         };
-        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)
+        write!(f, "{why}, behind offset {}: {}", self.offset, self.text)?;
+        let way_on = match self.why {
+            ConsumerHaltReason::Lost | ConsumerHaltReason::Gap => {
+                "started again with `OnLost::Reseed` it goes on with what is left"
+            }
+            ConsumerHaltReason::EraChanged => {
+                "started again with `OnEraChange::KeepPlace` it goes on there, which is right where everything up to there is as it \
+                 was; with `OnEraChange::StartOver` it begins anew, and what is there comes again"
+            }
+            ConsumerHaltReason::Retired => "started again it begins as a new one",
+            _ => return Ok(()),
+        };
+        write!(f, "; {way_on}")
     }
 }
 
@@ -139,7 +151,7 @@ pub struct ConsumerStatus {
     pub forward_incompatible: u64,
     /// Records that failed as often as they may, and were set aside.
     pub poisoned: u64,
-    /// Records that nobody can have written, and that were passed over or parked.
+    /// Records that no build of their type can have written, and that were passed over, set aside or parked.
     pub undecodable: u64,
     /// Times that it went on behind what was lost.
     pub reseeded: u64,
@@ -231,7 +243,7 @@ pub struct ConsumerInfo {
     pub suspended: Option<String>,
     /// Records that were set aside.
     pub poisoned: u64,
-    /// Records that nobody can have written.
+    /// Records that no build of their type can have written: no values, or values of another type.
     pub undecodable: u64,
     /// Times that it went on behind what was lost.
     pub reseeded: u64,

@@ -8,11 +8,13 @@
 
 mod aside;
 pub(crate) mod delivery;
+pub(crate) mod erasing;
 pub(crate) mod giving_up;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod options;
 mod order;
 pub(crate) mod progress;
+mod session;
 pub(crate) mod working;
 pub(crate) mod written;

@@ -27,11 +27,13 @@ pub enum ConsumeFrom {
     Behind(Offset),
 }
 
-/// What becomes of a record that no build can have written.
+/// What becomes of a record that no build of the event's type can have written: it is no whole value, or one of another type.
+/// (One of a later version, or of a variant that this build does not know, a later build wrote: that is always stood before.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnUndecodable {
-    /// It is passed over, and counted.
+    /// It is counted. What is no whole value is passed over; what is a value of another type is set aside as what failed as often as it may:
+    /// a [dead letter](ConsumerOptions::dead_letter), or [parked](ConsumerOptions::park).
     #[default]
     Skip,
     /// It is set aside with all that follows of its entity; see [`Consumer::parked`](crate::Consumer::parked).
@@ -176,15 +178,18 @@ impl ConsumerOptions {
         self
     }
 
-    /// So many processes that end in the handler, one behind the other, suspend the consumer. One that is in it when another
-    /// begins cannot be told from one that has ended there: that counts too, until a handler of any of them answers, which
-    /// ends the suspension. Default: 5.
+    /// So many processes that end in the handler, one behind the other, suspend the consumer, until a handler of its name
+    /// answers, or somebody [resumes](crate::Consumer::resume) it. Who begins counts it if one that ran it before has ended without a word: a process of the same machine
+    /// that is not there any more. One that is still in the handler, and one of another machine, which cannot be seen from
+    /// here, do not count. (Its cell has the name of the machine and the number of the process for that. What an earlier build has
+    /// written does not say of which process it is, and counts.) Default: 5.
     pub fn crashes_max(mut self, crashes: u32) -> Self {
         self.crashes_max = crashes;
         self
     }
 
-    /// What becomes of a record that no build can have written. Default: it is passed over, and counted.
+    /// What becomes of a record that no build of the event's type can have written. Default: it is counted, and passed over or, if it
+    /// is a value of another type, set aside.
     pub fn on_undecodable(mut self, on_undecodable: OnUndecodable) -> Self {
         self.on_undecodable = on_undecodable;
         self

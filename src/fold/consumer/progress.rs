@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::backplane::{Backplane, Era, Filter, Offset, Put, Revision, Stamp, Step, WriterId};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fold::consumer::session::Run;
 use crate::fold::image::{key_of, repeated};
 use crate::journal::lodger::Registrations;
 
@@ -48,8 +49,11 @@ pub(super) struct Progress {
     era: [u64; 2],
     /// Everything up to here is done: handled, passed over, or set aside.
     offset: u64,
-    /// Who runs it, until that is ended as it should be.
+    /// Who runs it, the last to begin, until that is ended as it should be.
     pub(super) open: Option<u64>,
+    /// All of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) runs: Vec<Run>,
     /// How often the record behind the offset failed, which one it is, and why it did so last.
     pub(super) attempts: u32,
     attempts_at: u64,
@@ -90,11 +94,23 @@ struct Registry {
     consumers: Vec<(String, Option<(u32, u32)>)>,
 }
 
+/// What is consumed: a topic, or all of a stream.
+pub(super) struct Consumed {
+    stream: String,
+    key: Option<Bytes>,
+}
+
 /// A cell as it is.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) progress: Progress,
     pub(super) revision: Revision,
+}
+
+impl Consumed {
+    pub(super) fn filter(&self) -> Filter<'_> {
+        Filter { stream: &self.stream, key: self.key.as_ref().map(|key| &*key.0) }
+    }
 }
 
 impl Identity {
@@ -142,6 +158,7 @@ impl Progress {
             era: [0; 2],
             offset: offset.raw(),
             open: None,
+            runs: Vec::new(),
             attempts: 0,
             attempts_at: 0,
             cause: String::new(),
@@ -180,6 +197,17 @@ impl Progress {
         self.end_crashes();
     }
 
+    /// The record at which it stands, if it failed and it was said why.
+    pub(super) fn fails_at(&self) -> Option<Offset> {
+        (!self.cause.is_empty()).then(|| Offset::from_raw(self.attempts_at))
+    }
+
+    /// Says no more that a record failed, and why.
+    pub(super) fn forget_cause(&mut self) {
+        (self.attempts, self.attempts_at) = (0, 0);
+        self.cause.clear();
+    }
+
     /// A handler has answered, or there is nothing to answer any more: whoever was taken for one that ended without a word may
     /// have been another process that was in it, and what was suspended for that goes on.
     pub(super) fn end_crashes(&mut self) {
@@ -203,8 +231,7 @@ impl Progress {
     }
 
     fn forget_failures(&mut self) {
-        (self.attempts, self.attempts_at) = (0, 0);
-        self.cause.clear();
+        self.forget_cause();
         self.end_crashes();
     }
 
@@ -281,6 +308,11 @@ pub(super) fn prefixes() -> [Vec<u8>; 2] {
 
 /// The consumers that a list names.
 pub(super) fn read_list(key: &[u8], bytes: &[u8]) -> Result<Vec<Identity>> {
+    list_of(key, bytes).map(|(_, consumers)| consumers)
+}
+
+/// The same, with what they consume.
+pub(super) fn list_of(key: &[u8], bytes: &[u8]) -> Result<(Consumed, Vec<Identity>)> {
     let doing = "read the names of consumers";
     let Registry { version, stream, key: of, consumers } = decoded(bytes, doing)?;
     if version > VERSION {
@@ -292,7 +324,8 @@ pub(super) fn read_list(key: &[u8], bytes: &[u8]) -> Result<Vec<Identity>> {
         return Err(Error::corrupt(doing).sides("a list under the key of its topic", "one under another"));
     }
     let identity = |(name, shard)| Identity { name, stream: stream.clone(), key: of.clone(), shard };
-    Ok(consumers.into_iter().map(identity).collect())
+    let consumers = consumers.into_iter().map(identity).collect();
+    Ok((Consumed { stream, key: of }, consumers))
 }
 
 /// What is known of a consumer; `None`: there is none of this name.

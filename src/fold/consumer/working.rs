@@ -9,7 +9,8 @@
 //! | a process ended without a word | written down before the handler is called again; suspended behind the fifth in a row |
 //! | a record of an entity that is parked | parked behind the others |
 //! | a record that nobody can have written | passed over, parked, or stood before, as it was told |
-//! | a record that a later build wrote, or of another type | stood before, with pauses |
+//! | a record of another type | set aside, parked, or stood before, as it was told |
+//! | a record that a later build wrote | stood before, with pauses |
 //! | a record whose number came before | passed over: it was appended again |
 //! | a number too high | read again; then as what is lost |
 //! | `Lost` | halt, or on from the floor, as it was told |
@@ -31,7 +32,7 @@ use crate::fold::consumer::aside::Written;
 use crate::fold::consumer::delivery::{Deliver, Outcome, Raw};
 use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::info::{ConsumerHalt, ConsumerHaltReason};
-use crate::fold::consumer::options::{ConsumeFrom, ConsumerOptions, OnEraChange, OnLost};
+use crate::fold::consumer::options::{ConsumerOptions, OnEraChange, OnLost};
 use crate::fold::consumer::order::{Judged, Order};
 use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
@@ -42,8 +43,6 @@ use crate::id::IdempotencyKey;
 const TURN_RECORDS: usize = 16;
 /// What is missing at one place is asked for again so often.
 const GAP_TRIES: u32 = 3;
-/// An end is written down so often, where the era changes meanwhile.
-const FINISH_TRIES: u32 = 3;
 
 /// What a consumer works on, and how.
 pub(super) struct Setting {
@@ -56,13 +55,13 @@ pub(super) struct Setting {
 pub(super) struct Working {
     /// `None` when it has ended.
     pub(super) handler: Option<Box<dyn Deliver>>,
-    stamps: Stamps,
+    pub(super) stamps: Stamps,
     /// What was written when somebody looked last; `None` before it has begun.
     pub(super) known: Option<Known>,
-    has_begun: bool,
+    pub(super) has_begun: bool,
     /// Of the offsets that follow.
     era: Option<Era>,
-    feed: Option<Box<dyn Feed>>,
+    pub(super) feed: Option<Box<dyn Feed>>,
     /// What the feed has delivered and is not done.
     pub(super) head: Option<StreamRecord>,
     /// Everything up to here is done, though that may not be written down yet.
@@ -73,7 +72,7 @@ pub(super) struct Working {
     uncommitted: u32,
     since: Option<Duration>,
     /// Whoever ran it before ended without a word, and the handler was not called since.
-    is_unclean: bool,
+    pub(super) is_unclean: bool,
     /// An attempt that failed, until it is written down: of which record, the how manieth, and why.
     owed: Option<(Offset, u32, String)>,
     /// The dead letter of this record was taken.
@@ -216,8 +215,11 @@ impl Working {
     }
 
     fn next(&mut self, setting: &Setting, waker: &Waker) -> Result<Option<StreamRecord>, Trouble> {
-        if let Some(head) = self.head.take() {
-            return Ok(Some(head));
+        if let Some(head) = self.head.clone() {
+            let is_there = self.is_there(setting, &head)?;
+            self.head = None;
+            // Else what comes next is looked up: there may be another one, or it is `Lost`.
+            return if is_there { Ok(Some(head)) } else { Err(Trouble::Anew) };
         }
         let Some(feed) = &mut self.feed else { return Err(Trouble::Anew) };
         match feed.poll(waker) {
@@ -225,26 +227,6 @@ impl Working {
             Err(error) if error.kind() == ErrorKind::Lost => Err(self.lost(setting, &error)),
             Err(error) if error.kind() == ErrorKind::EraChanged => Err(Trouble::Anew),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Stops: writes down how far it has come, and that it ended as it should.
-    pub(super) fn finish(&mut self, setting: &Setting) {
-        (self.feed, self.head) = (None, None);
-        // Where that cannot be written, what was done last comes again: that is no failure.
-        let _ = self.settle_owed(setting);
-        let session = self.stamps.writer();
-        for _ in 0..FINISH_TRIES {
-            let at = self.at;
-            let finished = self.update(setting, None, |progress| {
-                let was_open = progress.open == Some(session);
-                progress.open = progress.open.filter(|open| *open != session);
-                progress.advance(at) || was_open
-            });
-            // In an era that has come since the place is another one.
-            if !matches!(finished, Err(Trouble::Anew)) {
-                return;
-            }
         }
     }
 
@@ -276,7 +258,7 @@ impl Working {
     }
 
     /// Takes what is written for what is so: somebody else may have come further.
-    fn adopt(&mut self, known: Known) {
+    pub(super) fn adopt(&mut self, known: Known) {
         let (era, offset) = (known.progress.era(), known.progress.offset());
         if self.era != Some(era) {
             (self.era, self.at, self.seen) = (Some(era), offset, Offset::BEGINNING);
@@ -291,47 +273,6 @@ impl Working {
         }
         self.head = self.head.take().filter(|head| head.offset() > self.at);
         self.known = Some(known);
-    }
-
-    /// Takes the name up, which is made where there is none.
-    pub(super) fn begin(&mut self, setting: &Setting) -> Result<(), Trouble> {
-        let (plane, of, session) = (&*setting.plane, &setting.of, self.stamps.writer());
-        progress::register(plane, of)?;
-        for _ in 0..SWAPS {
-            let found = progress::load(plane, of)?;
-            let is_new = found.is_none();
-            let (mut progress, revision) = match found {
-                Some(known) => (known.progress, known.revision),
-                None => {
-                    let revision = progress::revision(plane, of)?;
-                    let era = repeated(|| plane.era())?;
-                    (Progress::new(of.clone(), session, era, self.first_place(setting)?), revision)
-                }
-            };
-            self.is_unclean = progress.open.is_some_and(|open| open != session);
-            progress.open = Some(session);
-            match progress::put(plane, &[], Some(&progress), of, revision, self.stamps.next()) {
-                Ok(revision) => {
-                    if is_new {
-                        progress::register_anew(plane, of)?;
-                    }
-                    self.has_begun = true;
-                    self.adopt(Known { progress, revision });
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(progress::overtaken(of).into())
-    }
-
-    fn first_place(&self, setting: &Setting) -> Result<Offset> {
-        match setting.options.from {
-            ConsumeFrom::Oldest => Ok(Offset::BEGINNING),
-            ConsumeFrom::Newest => repeated(|| setting.plane.head(setting.of.filter())),
-            ConsumeFrom::Behind(offset) => Ok(offset),
-        }
     }
 
     fn connect(&mut self, setting: &Setting) -> Result<(), Trouble> {
@@ -504,26 +445,6 @@ impl Working {
         }
     }
 
-    /// Before the handler is called for the first time behind an end without a word.
-    pub(super) fn mark_crash(&mut self, setting: &Setting) -> Result<(), Trouble> {
-        if !self.is_unclean {
-            return Ok(());
-        }
-        let most = setting.options.crashes_max;
-        self.update(setting, None, |progress| {
-            progress.crashes = progress.crashes.saturating_add(1);
-            if progress.crashes >= most {
-                progress.suspended = Some(format!("crash loop: {} times in a row", progress.crashes));
-            }
-            true
-        })?;
-        self.is_unclean = false;
-        match self.progress() {
-            Some(progress) if progress.suspended.is_some() => Err(Trouble::Suspended),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn deliver(
         &self,
         setting: &Setting,
@@ -560,7 +481,7 @@ impl Working {
     }
 
     /// Writes an attempt down that failed. Two who fail at a time both call it the same one.
-    fn settle_owed(&mut self, setting: &Setting) -> Result<(), Trouble> {
+    pub(super) fn settle_owed(&mut self, setting: &Setting) -> Result<(), Trouble> {
         let Some((offset, attempts, cause)) = self.owed.clone() else { return Ok(()) };
         let at = self.at;
         self.update(setting, None, |progress| {

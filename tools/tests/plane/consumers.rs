@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use esker::backplane::{Backplane, Local, Offset};
+use esker::backplane::{Backplane, Elsewhere, Local, Offset};
 use esker::{ConsumerState, Delivery, Options, Store, Topic};
 use serde_json::Value;
 
@@ -233,13 +233,14 @@ fn one_that_is_suspended_is_over_any_threshold_and_goes_on_when_it_is_told_to() 
     let store = world.store();
     append(&store, "a", [1]);
     let plane: Arc<dyn Backplane> = Arc::new(Local::over(store.journal()).unwrap());
-    let other = || {
+    let other = |plane| {
         let journal = Options::new().background(false).in_memory().unwrap();
-        Store::over(journal).with_backplane(Arc::clone(&plane))
+        Store::over(journal).with_backplane(plane)
     };
     let options = || options().crashes_max(1).grace(Duration::ZERO);
-    // One that never comes out of its handler, as if its process had ended there.
-    let (stores, (enters, entered), (leave, left)) = ([other(), other()], channel(), channel::<()>());
+    // One that never comes out of its handler, as its process has ended there.
+    let stores = [other(Elsewhere::over(&plane)), other(Arc::clone(&plane))];
+    let ((enters, entered), (leave, left)) = (channel(), channel::<()>());
     let left = std::sync::Mutex::new(left);
     let held = move |_: &Delivery<'_, u64>| {
         enters.send(())?;

@@ -1,0 +1,106 @@
+//! Processes, as far as one can tell of another whether it is still there.
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::lock::{boot_id, host_name};
+
+/// A process. What it says of itself is written where others find it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    host: String,
+    /// The kernel's boot id: an id of a process means nothing under another one.
+    boot: String,
+    id: u32,
+    /// When it began, in ticks since the boot, which tells it from a later one of the same id; 0: that is not known.
+    began: u64,
+}
+
+impl Process {
+    /// The one that asks.
+    #[must_use]
+    pub fn this() -> Self {
+        let id = std::process::id();
+        let began = look_up(id).map_or(0, |found| found.began);
+        Self { host: host_name(), boot: boot_id(), id, began }
+    }
+
+    /// One of this machine that is not there any more: for tests of what becomes of what it leaves.
+    #[must_use]
+    pub fn that_has_ended() -> Self {
+        // No process has this id.
+        Self { id: 0, ..Self::this() }
+    }
+
+    /// True if it is certain that it is not there any more; of one of another machine nothing is.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.host == host_name() && (self.boot != boot_id() || !self.may_be_here())
+    }
+
+    fn may_be_here(&self) -> bool {
+        let id = i32::try_from(self.id).ok().and_then(rustix::process::Pid::from_raw);
+        let Some(id) = id else { return false };
+        if cfg!(miri) {
+            return true;
+        }
+        if matches!(rustix::process::test_kill_process(id), Err(rustix::io::Errno::SRCH)) {
+            return false;
+        }
+        // One that nobody has waited for yet has an id, and does nothing any more.
+        look_up(self.id).is_none_or(|found| !found.is_over && (self.began == 0 || self.began == found.began))
+    }
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    is_over: bool,
+    began: u64,
+}
+
+fn look_up(id: u32) -> Option<Found> {
+    if cfg!(miri) {
+        return None;
+    }
+    read(&std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+}
+
+/// The state and the time at which it began, of a line of the kernel: the name of the program, which may be anything, is in
+/// brackets before them.
+fn read(line: &str) -> Option<Found> {
+    const BEGAN_BEHIND_THE_STATE: usize = 18;
+    let (_, behind) = line.rsplit_once(')')?;
+    let mut fields = behind.split_ascii_whitespace();
+    let state = fields.next()?;
+    Some(Found {
+        is_over: matches!(state, "Z" | "X" | "x"),
+        began: fields.nth(BEGAN_BEHIND_THE_STATE)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_over_when_it_is_certain_that_it_is() {
+        let this = Process::this();
+        assert!(!this.has_ended());
+        assert!(Process::that_has_ended().has_ended());
+        assert!(Process { boot: "another".to_owned(), ..this.clone() }.has_ended(), "the machine began anew");
+        let other = Process { host: "another".to_owned(), ..Process::that_has_ended() };
+        assert!(!other.has_ended(), "nobody can see it from here");
+        // On Linux, where it is known when they began, another of the same id is another.
+        let later = Process { began: this.began + 1, ..this.clone() };
+        assert_eq!(later.has_ended(), this.began > 0);
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_read_behind_whatever_name_the_program_has() {
+        let numbers = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        let found = |state: &str| read(&format!("77 (a ) Z (b) {state} {numbers}"));
+        assert_eq!(found("S"), Some(Found { is_over: false, began: 4711 }));
+        assert_eq!(found("Z"), Some(Found { is_over: true, began: 4711 }));
+        assert_eq!(read("77 (cut) S 1 2"), None);
+    }
+}
