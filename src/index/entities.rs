@@ -35,6 +35,11 @@ impl Known {
     }
 }
 
+/// What is settled of an entity that was not on the heap when it was touched, and how many files had come into use then: as
+/// long as no other has, whoever writes the entity need not look it up again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched(Option<(u64, Option<Known>)>);
+
 const SHARDS: usize = 256;
 
 /// A hash table whose keys are hashes already.
@@ -68,6 +73,8 @@ pub(crate) struct Entities {
     settled: RwLock<Arc<Settled>>,
     /// Something is: spares the append path a lock while nothing is.
     has_settled: AtomicBool,
+    /// Files that came into use.
+    files: AtomicU64,
     /// Entities that are on the heap.
     on_heap: AtomicU64,
     /// Those of them that are in nothing that is settled.
@@ -84,7 +91,8 @@ impl Entities {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
         let has_settled = AtomicBool::new(!settled.is_empty());
         let settled = RwLock::new(Arc::new(settled));
-        Self { shards, settled, has_settled, on_heap: AtomicU64::new(0), added: AtomicU64::new(0) }
+        let [files, on_heap, added] = [const { AtomicU64::new(0) }; 3];
+        Self { shards, settled, has_settled, files, on_heap, added }
     }
 
     #[inline]
@@ -125,15 +133,16 @@ impl Entities {
     /// Makes sure that [`advance`](Self::advance) finds what is known of an entity: loads it onto
     /// the heap where the file is in doubt about it.
     #[inline]
-    pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<()> {
+    pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Touched> {
         if !self.has_settled.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
-            return Ok(());
+            return Ok(Touched::default());
         }
+        let files = self.files.load(Ordering::Acquire);
         let settled = self.settled();
-        if settled.find(hash).is_ok() {
-            return Ok(());
+        if let Ok(known) = settled.find(hash) {
+            return Ok(Touched(Some((files, known))));
         }
-        let Some(known) = fallback.search(hash)? else { return Ok(()) };
+        let Some(known) = fallback.search(hash)? else { return Ok(Touched::default()) };
         let mut shard = self.shard(hash).write();
         // A file that came meanwhile was checked in full, and may know of later entries.
         if Arc::ptr_eq(&self.settled(), &settled) {
@@ -142,14 +151,18 @@ impl Entities {
                 known
             });
         }
-        Ok(())
+        Ok(Touched::default())
     }
 
     /// Moves an entity that was touched on to its next entry, under one lock: `next` is told
     /// what was known, and answers what is now. Only the writer calls it.
     /// Answers the new generation.
     #[inline]
-    pub(crate) fn advance(&self, hash: EntityHash, next: impl FnOnce(Option<Known>) -> Known) -> u64 {
+    pub(crate) fn advance(
+        &self,
+        (hash, touched): (EntityHash, Touched),
+        next: impl FnOnce(Option<Known>) -> Known,
+    ) -> u64 {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
                 let known = next(Some(*slot.get()).filter(Known::is_one));
@@ -157,7 +170,10 @@ impl Entities {
                 known.generation
             }
             Entry::Vacant(slot) => {
-                let before = self.settled_before(hash);
+                let before = match touched.0 {
+                    Some((files, known)) if files == self.files.load(Ordering::Acquire) => known,
+                    _ => self.settled_before(hash),
+                };
                 self.on_heap.fetch_add(1, Ordering::Relaxed);
                 self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
                 slot.insert(next(before)).generation
@@ -242,6 +258,8 @@ impl Entities {
             *self.settled.write() = Arc::clone(&settled);
             (before, settled)
         };
+        // Before anything is forgotten from the heap.
+        self.files.fetch_add(1, Ordering::Release);
         self.has_settled.store(true, Ordering::Release);
         // What the file knows beyond the one before was counted as added when it was written.
         self.no_longer_added(settled.count().saturating_sub(before.count()));

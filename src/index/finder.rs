@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
 use crate::index::catalog::{Catalog, Place, Section};
-use crate::index::entities::{Entities, Fallback, InDoubt, Known};
+use crate::index::entities::{Entities, Fallback, InDoubt, Known, Touched};
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
 #[derive(Debug)]
@@ -151,19 +151,17 @@ impl Index {
     /// Makes sure that the writer finds what is known of an entity, and nothing of one of which compaction
     /// left nothing.
     #[inline]
-    pub(crate) fn touch(&self, hash: EntityHash) -> Result<()> {
-        self.entities.touch(hash, self)?;
+    pub(crate) fn touch(&self, hash: EntityHash) -> Result<Touched> {
+        let touched = self.entities.touch(hash, self)?;
         let through = self.compacted_through.load(Ordering::Acquire);
-        if through == 0 {
-            return Ok(());
+        if through != 0
+            && let Some(known) = self.entities.get(hash, self)?
+            && known.newest.segment() <= through
+            && !self.is_there(hash, known)?
+        {
+            self.entities.forget(hash, known);
         }
-        match self.entities.get(hash, self)? {
-            Some(known) if known.newest.segment() <= through && !self.is_there(hash, known)? => {
-                self.entities.forget(hash, known);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        Ok(touched)
     }
 
     /// False if what is known of an entity was dropped. Compaction keeps the newest entry of an entity as

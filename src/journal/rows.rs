@@ -119,8 +119,8 @@ impl Core {
         let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0 + facts.len());
         let said = operations.map(|operation| (operation.draft(), operation.hash));
         for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
-            self.index.touch(hash)?;
-            items.push(Item::of_row(draft, hash));
+            let touched = self.index.touch(hash)?;
+            items.push(Item::of_row(draft, hash, touched));
         }
         let first_fact = items.len();
         items.extend(facts);
