@@ -18,7 +18,7 @@ use crate::journal::cursors::Move;
 use crate::journal::record::{Receipt, Record};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
-use crate::log::writer::Draft;
+use crate::log::writer::{Draft, Says};
 use crate::options::SEGMENT_BYTES_MAX;
 
 /// What the end of an epoch comes to at most: all of it is one batch, and a segment has to hold that.
@@ -41,10 +41,8 @@ pub(crate) struct RowFrame<'a> {
 
 impl<'a> RowFrame<'a> {
     fn draft(&self) -> Draft<'a> {
-        let extensions: Box<Extensions> = Box::new(self.mark.extensions());
-        let operation = self.operation as u8;
-        let mut draft =
-            Draft::new(operation, self.kind.0, Some(extensions), self.key, self.metadata, self.payload);
+        let (operation, says) = (self.operation as u8, Says::Row(self.mark));
+        let mut draft = Draft::new(operation, self.kind.0, says, self.key, self.metadata, self.payload);
         draft.source = self.source;
         draft.flags = if self.operation == RowOperation::Deleted { flag::TOMBSTONE } else { 0 };
         draft
@@ -116,7 +114,9 @@ impl Core {
         let Together { facts, moves } = together;
         // Only rows are worth a segment of their own, and the keys of facts were looked at when they came.
         let up_to = if facts.is_empty() && moves.is_empty() { EPOCH_BYTES_MAX } else { 0 };
-        let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0 + facts.len());
+        // Of most entities of a window something has changed.
+        let rows_at_most = rows.size_hint().1.unwrap_or_default();
+        let mut items = Vec::with_capacity(operations.size_hint().0 + rows_at_most + facts.len());
         let said = operations.map(|operation| (operation.draft(), operation.hash));
         for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
             let touched = self.index.touch(hash)?;
