@@ -101,7 +101,6 @@ pub(crate) enum Pulse {
 #[derive(Clone)]
 pub struct StateTicket {
     core: Arc<Core>,
-    state: Arc<State>,
     outcome: Arc<Outcome>,
     entity: u32,
 }
@@ -129,7 +128,7 @@ impl StateTicket {
     /// the store was closed before it could be appended.
     pub fn wait(&self, until: Until) -> Result<Committed> {
         let tried = match self.outcome.of(self.entity) {
-            None => self.state.append(&self.core).map(drop),
+            None => State::of(&self.core).append(&self.core).map(drop),
             Some(_) => Ok(()),
         };
         match self.outcome.of(self.entity) {
@@ -192,18 +191,14 @@ impl Open {
     fn room_for(
         &mut self,
         core: &Arc<Core>,
-        (bound, hash): (&Arc<Bound>, EntityHash),
-        at_rest: Option<Box<Pending>>,
+        bound: &Bound,
+        found: Found,
         operation: &Operation<'_>,
     ) -> Result<Option<u32>> {
         let most = core.options.batch_bytes_max();
-        let entity = match (self.window.find(hash), at_rest) {
-            (Some(entity), _) => entity,
-            (None, Some(at_rest)) => self.window.enter(at_rest),
-            (None, None) => {
-                let at_rest = self.take(core, bound, hash, operation.key)?;
-                self.window.enter(at_rest)
-            }
+        let entity = match found {
+            Found::Touched(entity) => entity,
+            Found::AtRest(entity) => self.window.enter(entity),
         };
         let bytes = self.window.bytes_with(entity, &self.utterance(bound, operation));
         if bytes <= most {
@@ -223,6 +218,21 @@ impl Open {
         let is_event = bound.events.is_none() || !self.epochs.has(source, bound.id);
         let suppressed = if is_event { 0 } else { flag::IN_EPOCH };
         Utterance { source, saying, metadata, suppressed }
+    }
+
+    /// True if what an operation was made for holds of its entity. False: it is to be made anew.
+    fn may_go_on(
+        &self,
+        bound: &Bound,
+        hash: EntityHash,
+        found: &Found,
+        operation: &Operation<'_>,
+    ) -> Result<bool> {
+        match (self.pending(hash), found) {
+            (Some(standing), _) => operation.may_go_on(bound, &standing),
+            (None, Found::AtRest(entity)) => operation.may_go_on(bound, &entity.standing()),
+            (None, Found::Touched(_)) => panic!("what was touched is pending"),
+        }
     }
 
     /// How an entity is with all that is pending, if anything of it is.
@@ -249,9 +259,17 @@ impl Open {
         }
         match self.recent.take(bound, hash) {
             Some(entity) => Ok(entity),
-            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, key)?)),
+            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, hash, key)?)),
         }
     }
+}
+
+/// An operation's entity, looked up once.
+enum Found {
+    /// Its place in the open window.
+    Touched(u32),
+    /// It is not in it.
+    AtRest(Box<Pending>),
 }
 
 /// What must hold of an entity when an operation is accepted.
@@ -313,20 +331,16 @@ impl State {
                 drop(open);
                 continue;
             }
-            // Before anything is taken in: what is refused leaves no trace.
-            let at_rest = match open.pending(hash) {
-                Some(standing) if !operation.may_go_on(bound, &standing)? => return Ok(Accepted::Moved),
-                Some(_) => None,
-                None => {
-                    let entity = open.take(core, bound, hash, operation.key)?;
-                    if !operation.may_go_on(bound, &entity.standing())? {
-                        return Ok(Accepted::Moved);
-                    }
-                    Some(entity)
-                }
+            let found = match open.window.find(hash) {
+                Some(entity) => Found::Touched(entity),
+                None => Found::AtRest(open.take(core, bound, hash, operation.key)?),
             };
+            // Before anything is taken in: what is refused leaves no trace.
+            if operation.only_if != OnlyIf::Whatever && !open.may_go_on(bound, hash, &found, operation)? {
+                return Ok(Accepted::Moved);
+            }
             let was_idle = open.window.operations() == 0;
-            let Some(entity) = open.room_for(core, (bound, hash), at_rest, operation)? else {
+            let Some(entity) = open.room_for(core, bound, found, operation)? else {
                 // A window is one batch: what would not fit begins the next one.
                 drop(open);
                 self.append(core)?;
@@ -336,12 +350,7 @@ impl State {
             open.window.say(entity, &utterance);
             open.epochs.touch(operation.speaker.source, bound.id, hash);
             open.sessions.endings.touch(operation.speaker.source, hash);
-            let ticket = StateTicket {
-                core: Arc::clone(core),
-                state: Arc::clone(self),
-                outcome: open.window.outcome(),
-                entity,
-            };
+            let ticket = StateTicket { core: Arc::clone(core), outcome: open.window.outcome(), entity };
             self.see_to_the_flush(core, open, was_idle);
             return Ok(Accepted::Done(ticket));
         }
@@ -422,7 +431,7 @@ impl State {
             return then(base.standing());
         }
         // Nobody writes rows but under this lock, or by way of the closed window, which was asked before.
-        then(base_of(core, bound, key)?.standing())
+        then(base_of(core, bound, hash, key)?.standing())
     }
 
     /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
@@ -489,9 +498,9 @@ pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
 }
 
 /// How an entity is in the log, its row brought to the kind's version.
-fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
+fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
     let view = core.view();
-    let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
+    let Some(entry) = view.latest_of(hash, bound.id, key)? else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
     let base = Base {
         alive: said.is_alive(),

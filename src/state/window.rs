@@ -5,6 +5,7 @@
 //! whatever happened in between leaves no trace.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use crate::format::index::EntityHash;
@@ -73,7 +74,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AsItIs(u64);
 
-impl std::hash::Hasher for AsItIs {
+impl Hasher for AsItIs {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -92,7 +93,10 @@ impl std::hash::Hasher for AsItIs {
     }
 }
 
-type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
+type ByHash = HashMap<EntityHash, u32, BuildHasherDefault<AsItIs>>;
+
+/// An empty window has room for so many entities at most: less than 1 MB.
+const ROOM_MAX: usize = 16_384;
 
 /// The operations since the last flush.
 #[derive(Debug, Default)]
@@ -133,7 +137,10 @@ impl Window {
 
     /// An empty one, whose operations are numbered behind those of this one.
     pub(crate) fn successor(&self) -> Self {
-        Self { ticks: self.ticks, ..Self::default() }
+        // It will touch about as many, and then its table need not grow step by step.
+        let room = self.entities.len().min(ROOM_MAX);
+        let by_hash = ByHash::with_capacity_and_hasher(room, BuildHasherDefault::default());
+        Self { ticks: self.ticks, by_hash, entities: Vec::with_capacity(room), ..Self::default() }
     }
 
     /// The bytes that it would come to with an operation.
