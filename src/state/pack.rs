@@ -102,6 +102,22 @@ impl<'a> Fields<'a> {
         self.left
     }
 
+    /// The next field, and the same as it is encoded.
+    pub(crate) fn next_encoded(&mut self) -> Option<((&'a [u8], &'a [u8]), &'a [u8])> {
+        let before = self.rest;
+        let field = self.next()?;
+        Some((field, before.get(..before.len() - self.rest.len())?))
+    }
+
+    /// Steps over the next field if it is encoded so.
+    pub(crate) fn skip_if(&mut self, encoded: &[u8]) -> bool {
+        let (Some(rest), Some(left)) = (self.rest.strip_prefix(encoded), self.left.checked_sub(1)) else {
+            return false;
+        };
+        (self.rest, self.left) = (rest, left);
+        true
+    }
+
     /// All of them were given, and nothing stands behind the last.
     pub(crate) fn is_whole(&self) -> bool {
         self.left == 0 && self.rest.is_empty()
@@ -114,12 +130,22 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.left.checked_sub(1)?;
-        let (name, rest) = split_value(self.rest)?;
+        let (name, rest) = split_name(self.rest)?;
         let (value, rest) = split_value(rest)?;
-        let name = text(name)?;
         (self.rest, self.left) = (rest, left);
         Some((name, value))
     }
+}
+
+/// Splits the text of a field's name off.
+#[inline]
+fn split_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    if let [marker @ 0xa0..=0xbf, rest @ ..] = bytes {
+        // As most are: shorter than 32 bytes.
+        return rest.split_at_checked(usize::from(marker & 0x1f));
+    }
+    let (name, rest) = split_value(bytes)?;
+    Some((text(name)?, rest))
 }
 
 /// The bytes of a value that is text.
