@@ -107,12 +107,14 @@ impl Open {
         self.failure.take_if(|failure| !failure.is_corruption());
         self.end = appended.end;
         let Self { window: open, recent, .. } = self;
-        let operations = window.flushed((&frames, &rows), first_version, appended.end, |entity| {
-            // It may have been touched again while the window was on its way.
-            if let Some(entity) = open.rebase(entity) {
-                recent.put(entity);
-            }
-        });
+        let operations =
+            window.flushed((&frames, &rows), first_version, appended.end, |entity, was_known| {
+                // It may have been touched again while the window was on its way. Whether one that is new will be is not known:
+                // many may come of which each is written once.
+                if let Some(entity) = open.rebase(entity).filter(|_| was_known) {
+                    recent.put(entity);
+                }
+            });
         self.done.flushes += 1;
         self.done.operations += operations;
         self.done.rows += rows.len() as u64;

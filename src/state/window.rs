@@ -238,23 +238,24 @@ impl Window {
     }
 
     /// Ends the window: its frames, those of the entities in these places, were given these receipts. `keep` is given each
-    /// entity as it is in the log now. Answers how many operations there were.
+    /// entity as it is in the log now, and whether the log knew it before. Answers how many operations there were.
     pub(crate) fn flushed(
         &mut self,
         (frames, receipts): (&[(usize, RowOperation)], &[Receipt]),
         first_version: u64,
         end: Position,
-        mut keep: impl FnMut(Box<Pending>),
+        mut keep: impl FnMut(Box<Pending>, bool),
     ) -> u64 {
         let mut given = frames.iter().zip(receipts).peekable();
         let mut entities = Vec::with_capacity(self.entities.len());
         for (at, mut pending) in self.entities.drain(..).enumerate() {
+            let was_known = pending.base.version != 0;
             let given = given.next_if(|((place, _), _)| *place == at);
             let given = given.map(|((_, operation), receipt)| (receipt, *operation));
             let committed = pending.committed(given, first_version);
             entities.push(committed);
             pending.rest(given, committed);
-            keep(pending);
+            keep(pending, was_known);
         }
         self.end(Ended::Flushed { end, entities: entities.into() })
     }
