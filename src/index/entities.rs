@@ -35,6 +35,14 @@ impl Known {
     }
 }
 
+/// What is settled at one moment, for whoever touches many entities; `None`: nothing is.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// How many files had come into use before.
+    files: u64,
+    settled: Option<Arc<Settled>>,
+}
+
 /// What is settled of an entity that was not on the heap when it was touched, and how many files had come into use then: as
 /// long as no other has, whoever writes the entity need not look it up again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -130,22 +138,33 @@ impl Entities {
         }
     }
 
+    /// What is settled now.
+    pub(crate) fn before(&self) -> Before {
+        let files = self.files.load(Ordering::Acquire);
+        let settled = self.has_settled.load(Ordering::Acquire).then(|| self.settled());
+        Before { files, settled }
+    }
+
     /// Makes sure that [`advance`](Self::advance) finds what is known of an entity: loads it onto
     /// the heap where the file is in doubt about it.
     #[inline]
-    pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<Touched> {
-        if !self.has_settled.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
+    pub(crate) fn touch(
+        &self,
+        before: &Before,
+        hash: EntityHash,
+        fallback: &dyn Fallback,
+    ) -> Result<Touched> {
+        let Some(settled) = &before.settled else { return Ok(Touched::default()) };
+        if self.shard(hash).read().contains_key(&hash) {
             return Ok(Touched::default());
         }
-        let files = self.files.load(Ordering::Acquire);
-        let settled = self.settled();
         if let Ok(known) = settled.find(hash) {
-            return Ok(Touched(Some((files, known))));
+            return Ok(Touched(Some((before.files, known))));
         }
         let Some(known) = fallback.search(hash)? else { return Ok(Touched::default()) };
         let mut shard = self.shard(hash).write();
         // A file that came meanwhile was checked in full, and may know of later entries.
-        if Arc::ptr_eq(&self.settled(), &settled) {
+        if Arc::ptr_eq(&self.settled(), settled) {
             shard.entry(hash).or_insert_with(|| {
                 self.on_heap.fetch_add(1, Ordering::Relaxed);
                 known

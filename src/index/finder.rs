@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
 use crate::index::catalog::{Catalog, Place, Section};
-use crate::index::entities::{Entities, Fallback, InDoubt, Known, Touched};
+use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
 #[derive(Debug)]
@@ -152,7 +152,13 @@ impl Index {
     /// left nothing.
     #[inline]
     pub(crate) fn touch(&self, hash: EntityHash) -> Result<Touched> {
-        let touched = self.entities.touch(hash, self)?;
+        self.touch_behind(&self.entities.before(), hash)
+    }
+
+    /// The same, by what was settled a moment ago.
+    #[inline]
+    pub(crate) fn touch_behind(&self, before: &Before, hash: EntityHash) -> Result<Touched> {
+        let touched = self.entities.touch(before, hash, self)?;
         let through = self.compacted_through.load(Ordering::Acquire);
         if through != 0
             && let Some(known) = self.entities.get(hash, self)?

@@ -21,13 +21,23 @@ impl View {
 
     /// The same of an entity whose hash is known.
     pub(crate) fn latest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        let newest = match self.index().find(hash)? {
-            Some(known) => self.newest_of(known, hash, kind, key)?,
+        match self.index().find(hash)? {
+            Some(known) => self.latest_known(known, hash, kind, key),
             // What was dropped since, and forgotten, may be in a view from before.
-            None if self.is_older_than_the_row() => None,
-            None => return Ok(None),
-        };
-        match newest {
+            None if self.is_older_than_the_row() => History::new(self, kind, key, 0).next_back().transpose(),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of an entity that was looked up before.
+    pub(crate) fn latest_known(
+        &self,
+        known: Known,
+        hash: EntityHash,
+        kind: KindId,
+        key: &[u8],
+    ) -> Result<Option<Entry<'_>>> {
+        match self.newest_of(known, hash, kind, key)? {
             Some(entry) => Ok(Some(entry)),
             None => History::new(self, kind, key, 0).next_back().transpose(),
         }

@@ -117,9 +117,11 @@ impl Core {
         // Of most entities of a window something has changed.
         let rows_at_most = rows.size_hint().1.unwrap_or_default();
         let mut items = Vec::with_capacity(operations.size_hint().0 + rows_at_most + facts.len());
+        // Not for each of them: whoever accepts operations looks at it too.
+        let before = self.index.entities.before();
         let said = operations.map(|operation| (operation.draft(), operation.hash));
         for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
-            let touched = self.index.touch(hash)?;
+            let touched = self.index.touch_behind(&before, hash)?;
             items.push(Item::of_row(draft, hash, touched));
         }
         let first_fact = items.len();

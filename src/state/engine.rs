@@ -499,8 +499,10 @@ pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
 
 /// How an entity is in the log, its row brought to the kind's version.
 fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
+    // Of one that is new, which many may be, nothing else is looked at.
+    let Some(known) = core.index.find(hash)? else { return Ok(Base::default()) };
     let view = core.view();
-    let Some(entry) = view.latest_of(hash, bound.id, key)? else { return Ok(Base::default()) };
+    let Some(entry) = view.latest_known(known, hash, bound.id, key)? else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
     let base = Base {
         alive: said.is_alive(),
