@@ -83,6 +83,9 @@ fn length(bytes: &[u8], width: usize) -> Option<u64> {
     Some(bytes.get(..width)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)))
 }
 
+/// A field's name, and its value as it is encoded.
+type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// The fields of a row: names and encoded values, in the order in which they stand.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
@@ -103,7 +106,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field, and the same as it is encoded.
-    pub(crate) fn next_encoded(&mut self) -> Option<((&'a [u8], &'a [u8]), &'a [u8])> {
+    pub(crate) fn next_encoded(&mut self) -> Option<(Field<'a>, &'a [u8])> {
         let before = self.rest;
         let field = self.next()?;
         Some((field, before.get(..before.len() - self.rest.len())?))
@@ -126,7 +129,7 @@ impl<'a> Fields<'a> {
 
 impl<'a> Iterator for Fields<'a> {
     /// The name is text as far as its marker says; whoever needs it as such looks at the bytes.
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.left.checked_sub(1)?;
