@@ -4,6 +4,7 @@
 //! table that grows moves a small part of itself; the others are searched in place, in what is settled. A page of
 //! the file that does not check out is in doubt, and the caller asks the segments instead.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -43,8 +44,8 @@ pub(crate) struct Before {
     settled: Option<Arc<Settled>>,
 }
 
-/// What is settled of an entity that was not on the heap when it was touched, and how many files had come into use then: as
-/// long as no other has, whoever writes the entity need not look it up again.
+/// What is settled of an entity that was not on the heap when it was touched, and how many files had come into use by
+/// then: as long as no other has, whoever writes the entity need not look it up again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Touched(Option<(u64, Option<Known>)>);
 
@@ -81,7 +82,8 @@ pub(crate) struct Entities {
     settled: RwLock<Arc<Settled>>,
     /// Something is: spares the append path a lock while nothing is.
     has_settled: AtomicBool,
-    /// Files that came into use.
+    /// Files that came into use. It rises behind `settled`, and before anything that the file knows goes from the heap:
+    /// what is not on the heap, while no file has come since it was looked up, is as it was found.
     files: AtomicU64,
     /// Entities that are on the heap.
     on_heap: AtomicU64,
@@ -123,6 +125,12 @@ impl Entities {
         }
     }
 
+    /// Something is settled. False: what is not on the heap is not known.
+    #[inline]
+    pub(crate) fn has_settled(&self) -> bool {
+        self.has_settled.load(Ordering::Acquire)
+    }
+
     /// Knows nothing any more of an entity that is still as it was known.
     pub(crate) fn forget(&self, hash: EntityHash, known: Known) {
         match self.shard(hash).write().entry(hash) {
@@ -132,36 +140,41 @@ impl Entities {
                 }
             }
             Entry::Vacant(slot) => {
-                slot.insert(Known::NOTHING);
-                self.on_heap.fetch_add(1, Ordering::Relaxed);
+                // A file that came since may know it otherwise.
+                if !matches!(self.settled.read().find(hash), Ok(Some(now)) if now != known) {
+                    slot.insert(Known::NOTHING);
+                    self.on_heap.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
 
     /// What is settled now.
     pub(crate) fn before(&self) -> Before {
+        // In this order: a file that comes in between is not counted, and whoever has it looks again.
         let files = self.files.load(Ordering::Acquire);
-        let settled = self.has_settled.load(Ordering::Acquire).then(|| self.settled());
+        let settled = self.has_settled().then(|| self.settled());
         Before { files, settled }
     }
 
-    /// Makes sure that [`advance`](Self::advance) finds what is known of an entity: loads it onto
-    /// the heap where the file is in doubt about it.
+    /// Makes sure that [`advance`](Self::advance) finds what is known of an entity, and answers that: loads it onto
+    /// the heap where the file is in doubt about it. `before` is asked only for one that is not on the heap.
     #[inline]
-    pub(crate) fn touch(
+    pub(crate) fn touch<B: Borrow<Before>>(
         &self,
-        before: &Before,
         hash: EntityHash,
+        before: impl FnOnce() -> B,
         fallback: &dyn Fallback,
-    ) -> Result<Touched> {
-        let Some(settled) = &before.settled else { return Ok(Touched::default()) };
-        if self.shard(hash).read().contains_key(&hash) {
-            return Ok(Touched::default());
+    ) -> Result<(Touched, Option<Known>)> {
+        if let Some(known) = self.shard(hash).read().get(&hash) {
+            return Ok((Touched::default(), Some(*known).filter(Known::is_one)));
         }
+        let before = before();
+        let Before { files, settled: Some(settled) } = before.borrow() else { return Ok(Default::default()) };
         if let Ok(known) = settled.find(hash) {
-            return Ok(Touched(Some((before.files, known))));
+            return Ok((Touched(Some((*files, known))), known));
         }
-        let Some(known) = fallback.search(hash)? else { return Ok(Touched::default()) };
+        let Some(known) = fallback.search(hash)? else { return Ok(Default::default()) };
         let mut shard = self.shard(hash).write();
         // A file that came meanwhile was checked in full, and may know of later entries.
         if Arc::ptr_eq(&self.settled(), settled) {
@@ -170,7 +183,7 @@ impl Entities {
                 known
             });
         }
-        Ok(Touched::default())
+        Ok((Touched::default(), Some(known)))
     }
 
     /// Moves an entity that was touched on to its next entry, under one lock: `next` is told
@@ -203,7 +216,7 @@ impl Entities {
     /// What is known of an entity that is not on the heap. A new file may have taken it over since it was touched;
     /// such a file was checked in full before it came into use, so that no page of it is in doubt.
     fn settled_before(&self, hash: EntityHash) -> Option<Known> {
-        if !self.has_settled.load(Ordering::Acquire) {
+        if !self.has_settled() {
             return None;
         }
         self.settled.read().find(hash).ok().flatten()
@@ -295,3 +308,6 @@ impl Entities {
 /// A page of the file does not check out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InDoubt;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -152,17 +153,23 @@ impl Index {
     /// left nothing.
     #[inline]
     pub(crate) fn touch(&self, hash: EntityHash) -> Result<Touched> {
-        self.touch_behind(&self.entities.before(), hash)
+        self.touch_by(hash, || self.entities.before())
     }
 
     /// The same, by what was settled a moment ago.
     #[inline]
     pub(crate) fn touch_behind(&self, before: &Before, hash: EntityHash) -> Result<Touched> {
-        let touched = self.entities.touch(before, hash, self)?;
-        let through = self.compacted_through.load(Ordering::Acquire);
-        if through != 0
-            && let Some(known) = self.entities.get(hash, self)?
-            && known.newest.segment() <= through
+        self.touch_by(hash, || before)
+    }
+
+    #[inline]
+    fn touch_by<B: Borrow<Before>>(&self, hash: EntityHash, before: impl FnOnce() -> B) -> Result<Touched> {
+        if self.compacted_through.load(Ordering::Acquire) == 0 && !self.entities.has_settled() {
+            // Then the writer finds on the heap whatever is known, and all of it is there.
+            return Ok(Touched::default());
+        }
+        let (touched, known) = self.entities.touch(hash, before, self)?;
+        if let Some(known) = known
             && !self.is_there(hash, known)?
         {
             self.entities.forget(hash, known);
