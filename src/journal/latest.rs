@@ -1,4 +1,10 @@
 //! The newest entry of an entity, where the directory says that it stands.
+//!
+//! What the directory knows and what a view shows are of two moments. An entry that is *newer* than the view, or one whose
+//! segment was compacted since, has another place in the view or none: whatever stands where the directory says is taken
+//! only if it has the generation that is known, and the entity's index in that segment, or its history, is asked else. What
+//! is known from *before* the view was taken does the opposite harm, which nobody can tell from the entry: it is there, and
+//! is not the newest. So the view is taken first, or nobody may have written the entity in between.
 
 use crate::error::Result;
 use crate::format::index::EntityHash;
@@ -21,31 +27,28 @@ impl View {
 
     /// The same of an entity whose hash is known.
     pub(crate) fn latest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        match self.index().find(hash)? {
-            Some(known) => self.latest_known(known, hash, kind, key),
-            // What was dropped since, and forgotten, may be in a view from before.
-            None if self.is_older_than_the_row() => History::new(self, kind, key, 0).next_back().transpose(),
-            None => Ok(None),
-        }
+        self.latest_known(self.index().find(hash)?, hash, kind, key)
     }
 
-    /// The same of an entity that was looked up before.
+    /// The same by what is known of the entity. It was looked up since the view was taken, or nobody has written the
+    /// entity from then until the view was taken.
     pub(crate) fn latest_known(
         &self,
-        known: Known,
+        known: Option<Known>,
         hash: EntityHash,
         kind: KindId,
         key: &[u8],
     ) -> Result<Option<Entry<'_>>> {
-        match self.newest_of(known, hash, kind, key)? {
+        let newest = match known {
+            Some(known) => self.newest_of(known, hash, kind, key)?,
+            // What was dropped since, and forgotten, may be in a view from before.
+            None if self.is_older_than_the_row() => None,
+            None => return Ok(None),
+        };
+        match newest {
             Some(entry) => Ok(Some(entry)),
             None => History::new(self, kind, key, 0).next_back().transpose(),
         }
-    }
-
-    /// True if nobody knows a newer entry of an entity than this one of the view. False: perhaps there is one.
-    pub(crate) fn is_newest_of_all(&self, hash: EntityHash, entry: &Entry<'_>) -> Result<bool> {
-        Ok(self.index().last_known(hash)?.is_some_and(|known| is_known(entry, known)))
     }
 
     /// The newest entry of an entity by what the directory knows, if the view shows that.
@@ -78,7 +81,10 @@ impl View {
     }
 }
 
-/// It is the entry that is known as its entity's newest: generations rise for ever.
-fn is_known(entry: &Entry<'_>, known: Known) -> bool {
+/// It is the entry of its entity that is known: generations rise for ever.
+pub(crate) fn is_known(entry: &Entry<'_>, known: Known) -> bool {
     entry.generation().get() == known.generation
 }
+
+#[cfg(test)]
+mod tests;

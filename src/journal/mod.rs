@@ -67,7 +67,7 @@ pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod kinds;
-mod latest;
+pub(crate) mod latest;
 pub(crate) mod lodger;
 mod newer;
 pub(crate) mod onlooker;

@@ -497,12 +497,15 @@ pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
         .noting("assert the whole row, or retract it; reading it says what is wrong".to_owned())
 }
 
-/// How an entity is in the log, its row brought to the kind's version.
+/// How an entity is in the log, its row brought to the kind's version. Under the lock under which rows are written, and of
+/// an entity that the closed window has not touched: nobody writes it meanwhile.
 fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
     // Of one that is new, which many may be, nothing else is looked at.
     let Some(known) = core.index.find(hash)? else { return Ok(Base::default()) };
     let view = core.view();
-    let Some(entry) = view.latest_known(known, hash, bound.id, key)? else { return Ok(Base::default()) };
+    // It was looked up before the view was taken: see above.
+    let newest = view.latest_known(Some(known), hash, bound.id, key)?;
+    let Some(entry) = newest else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
     let base = Base {
         alive: said.is_alive(),
