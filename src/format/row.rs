@@ -72,13 +72,6 @@ impl RowMark {
         row
     }
 
-    /// The bytes that they take.
-    pub(crate) fn extension_bytes(&self) -> usize {
-        let version = self.version.map_or(0, |_| 2 + size_of::<u64>());
-        let others = (2 + size_of::<u16>()) + 2 * (2 + size_of::<u64>());
-        (others + version).next_multiple_of(8)
-    }
-
     /// Behind what a row of extensions has.
     pub(crate) fn write(&self, row: &mut Extensions) {
         row.push(Id::SchemaVersion, &self.schema.to_le_bytes());
@@ -112,9 +105,6 @@ mod tests {
         let mark = RowMark { version: Some(7), ..mark };
         let extensions = mark.extensions();
         assert!(extensions.as_bytes().len() <= ROW_EXTENSION_BYTES_MAX);
-        for mark in [mark, RowMark { version: None, ..mark }] {
-            assert_eq!(mark.extension_bytes(), mark.extensions().as_bytes().len());
-        }
         assert_eq!(RowMark::read(extensions.as_bytes()), Some(mark));
         assert_eq!(RowMark::read(&[]), None);
         assert_eq!(RowMark::read(&[5, 2, 1, 1, 0, 0, 0, 0]), None);

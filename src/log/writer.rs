@@ -9,9 +9,8 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::disk::map::{MapWriter, Unfinished};
-use crate::format::extension::{Extensions, Id};
+use crate::format::extension::{Extensions, Id, ShortExtensions};
 use crate::format::frame::{FRAME_BYTES, FrameFields, FrameHeader, Lengths, body_crc};
-use crate::format::row::RowMark;
 use crate::format::system::System;
 use crate::id::{IdempotencyKey, Life, Position};
 use crate::log::segment::Segment;
@@ -23,9 +22,9 @@ pub(crate) const RESERVED_BYTES: u64 = 2 * FRAME_BYTES as u64;
 #[derive(Clone, Debug)]
 pub(crate) enum Says {
     None,
-    /// What a row frame says: batches hold many, and each is encoded where it is stored.
-    Row(RowMark),
-    /// Any others. Boxed, because few frames have them.
+    /// Few bytes, as each row frame of a batch has.
+    Short(ShortExtensions),
+    /// Any. Boxed, because few frames have so many.
     Any(Box<Extensions>),
 }
 
@@ -36,11 +35,12 @@ impl From<Option<Box<Extensions>>> for Says {
 }
 
 impl Says {
-    fn bytes(&self) -> usize {
+    /// As they stand on disk.
+    fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::None => 0,
-            Self::Row(mark) => mark.extension_bytes(),
-            Self::Any(extensions) => extensions.as_bytes().len(),
+            Self::None => &[],
+            Self::Short(extensions) => extensions.as_bytes(),
+            Self::Any(extensions) => extensions.as_bytes(),
         }
     }
 }
@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn name_batch(&mut self, key: IdempotencyKey) {
         let mut extensions = match &self.extensions {
             Says::None => Box::default(),
-            Says::Row(mark) => Box::new(mark.extensions()),
+            Says::Short(extensions) => Box::new(extensions.extensions()),
             Says::Any(extensions) => extensions.clone(),
         };
         extensions.set(Id::IdempotencyKey, &key.0);
@@ -104,7 +104,7 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn lengths(&self) -> Lengths {
         Lengths {
-            extensions: self.extensions.bytes(),
+            extensions: self.extensions.as_bytes().len(),
             key: self.key.len(),
             metadata: self.metadata.len(),
             payload: self.payload.len(),
@@ -179,15 +179,7 @@ impl ActiveSegment {
             lengths,
             body_crc: draft.body_crc,
         };
-        let of_row;
-        let extensions = match &draft.extensions {
-            Says::None => &[],
-            Says::Row(mark) => {
-                of_row = mark.extensions();
-                of_row.as_bytes()
-            }
-            Says::Any(extensions) => extensions.as_bytes(),
-        };
+        let extensions = draft.extensions.as_bytes();
         let header =
             FrameHeader::seal(&fields, extensions, self.segment.header.salt, self.segment.position(at));
         // The padding is not stored: whatever lies behind the end of a log is zero.
