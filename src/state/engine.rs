@@ -228,21 +228,26 @@ impl Open {
         found: &Found,
         operation: &Operation<'_>,
     ) -> Result<bool> {
-        match (self.pending(hash), found) {
-            (Some(standing), _) => operation.may_go_on(bound, &standing),
-            (None, Found::AtRest(entity)) => operation.may_go_on(bound, &entity.standing()),
-            (None, Found::Touched(_)) => panic!("what was touched is pending"),
-        }
+        let standing = match (found, self.on_its_way(hash)) {
+            (Found::Touched(at), closed) => with_both(self.window.standing(*at), closed),
+            (Found::AtRest(_), Some(closed)) => closed,
+            (Found::AtRest(entity), None) => entity.standing(),
+        };
+        operation.may_go_on(bound, &standing)
     }
 
     /// How an entity is with all that is pending, if anything of it is.
     fn pending(&self, hash: EntityHash) -> Option<Standing<'_>> {
-        let closed = self.closed.as_ref().and_then(|closed| closed.window.standing_of(hash));
-        let open = self.window.standing_of(hash);
-        match (open, closed) {
-            (Some(open), Some(closed)) => Some(Standing { touched: open.touched | closed.touched, ..open }),
-            (open, closed) => open.or(closed),
+        let closed = self.on_its_way(hash);
+        match self.window.standing_of(hash) {
+            Some(open) => Some(with_both(open, closed)),
+            None => closed,
         }
+    }
+
+    /// How an entity is behind the closed window, if that has touched it.
+    fn on_its_way(&self, hash: EntityHash) -> Option<Standing<'_>> {
+        self.closed.as_ref()?.window.standing_of(hash)
     }
 
     /// An entity at rest, as it is in the log or will be behind the window that is on its way.
@@ -262,6 +267,11 @@ impl Open {
             None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, hash, key)?)),
         }
     }
+}
+
+/// How an entity is that the open window has touched, and perhaps the closed one before it.
+fn with_both<'w>(open: Standing<'w>, closed: Option<Standing<'_>>) -> Standing<'w> {
+    Standing { touched: open.touched | closed.map_or(0, |closed| closed.touched), ..open }
 }
 
 /// An operation's entity, looked up once.
