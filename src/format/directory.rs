@@ -94,6 +94,26 @@ fn trusted_slots<'a>(head: &PageHead, slots: &'a [u8]) -> Option<&'a [Slot]> {
     <[Slot]>::ref_from_bytes(slots.get(..used)?).ok()
 }
 
+/// The slot of a hash in its home, or in a page that this has overflowed into.
+///
+/// Hashes are spread evenly: it is a few slots from where it would be if they were exactly so, and those are in the next lines of
+/// memory.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the lower half of a product, and less than a page has slots"
+)]
+pub(crate) fn find(slots: &[Slot], hash: EntityHash, homes: u64) -> Option<&Slot> {
+    let way_through_home = (u128::from((hash >> 64) as u64) * u128::from(homes)) as u64;
+    let at = ((u128::from(way_through_home) * slots.len() as u128) >> 64) as usize;
+    let (before, from) = slots.split_at_checked(at)?;
+    let found = if from.first()?.hash() <= hash {
+        from.iter().find(|slot| slot.hash() >= hash)
+    } else {
+        before.iter().rev().find(|slot| slot.hash() <= hash)
+    };
+    found.filter(|slot| slot.hash() == hash)
+}
+
 /// A page of these slots, which are in the order of their hashes.
 ///
 /// # Panics
@@ -139,6 +159,27 @@ mod tests {
             assert!(page_slots(&damaged).is_none(), "byte {at}");
         }
         assert!(page_slots(&[]).is_none() && checked_page_slots(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_slot_is_found_wherever_it_stands_and_no_other() {
+        let hash = |n: u64| u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | 5;
+        let slot = |hash| Slot::new(hash, 1, EntryAt::new(3, 7));
+        let mut even: Vec<Slot> = (0..SLOTS as u64).map(|n| slot(hash(n))).collect();
+        even.sort_by_key(Slot::hash);
+        let crowded: Vec<Slot> = (0..SLOTS as u128).map(|n| slot(n * 2)).collect();
+        let at_the_end: Vec<Slot> = (0..SLOTS as u128).map(|n| slot(u128::MAX - 400 + n * 2)).collect();
+        for slots in [&even[..], &crowded, &at_the_end, &even[..1], &[]] {
+            for homes in [1, 3, 1000] {
+                for slot in slots {
+                    let found = find(slots, slot.hash(), homes).map(Slot::hash);
+                    assert_eq!(found, Some(slot.hash()));
+                    assert!(find(slots, slot.hash().wrapping_sub(1), homes).is_none());
+                    assert!(find(slots, slot.hash() + 1, homes).is_none());
+                }
+            }
+            assert!(find(slots, 9, 3).is_none() && find(slots, u128::MAX - 9, 3).is_none());
+        }
     }
 
     #[test]

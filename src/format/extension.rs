@@ -102,6 +102,46 @@ impl Extensions {
     }
 }
 
+/// A short row of extensions: batches hold many frames, and few bytes are kept for each without memory of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShortExtensions {
+    bytes: [u8; Self::BYTES_MAX],
+    used: u8,
+}
+
+impl ShortExtensions {
+    /// What a row frame says, at most.
+    pub(crate) const BYTES_MAX: usize = 40;
+
+    /// # Panics
+    ///
+    /// If they are more than fit.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let used = extensions.used;
+        assert!(used <= Self::BYTES_MAX, "{used} bytes of extensions are no short row");
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes.iter_mut().zip(&extensions.bytes).for_each(|(to, from)| *to = *from);
+        Self { bytes, used: u8::try_from(used).unwrap_or(0) }
+    }
+
+    /// The same, with room for more.
+    pub(crate) fn extensions(&self) -> Extensions {
+        let written = self.bytes.get(..usize::from(self.used)).unwrap_or_default();
+        Extensions::of_row(written).unwrap_or_default()
+    }
+
+    /// The row as it stands on disk: padded to a multiple of eight.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.used).next_multiple_of(8)).unwrap_or_default()
+    }
+}
+
+const _: () = assert!(
+    ShortExtensions::BYTES_MAX.is_multiple_of(8)
+        && ShortExtensions::BYTES_MAX <= Extensions::BYTES_MAX
+        && ShortExtensions::BYTES_MAX <= u8::MAX as usize
+        && crate::format::row::ROW_EXTENSION_BYTES_MAX <= ShortExtensions::BYTES_MAX
+);
 const _: () = assert!(18 + crate::format::row::ROW_EXTENSION_BYTES_MAX - 6 <= Extensions::BYTES_MAX);
 const _: () = assert!(18 + (4 + 5 * 10 + 18) <= Extensions::BYTES_MAX);
 const _: () = assert!(
@@ -177,6 +217,28 @@ mod tests {
     fn a_length_past_the_row_finds_nothing() {
         assert_eq!(find(&[3, 255, 1, 2], Id::IdempotencyKey), None);
         assert_eq!(find(&[3], Id::IdempotencyKey), None);
+    }
+
+    #[test]
+    fn a_short_row_is_the_same_row_and_takes_more_behind_what_it_has() {
+        let mut row = Extensions::default();
+        row.push(Id::SchemaVersion, &[3, 0]);
+        row.push(Id::SourceSet, &[1; 8]);
+        let short = ShortExtensions::of(&row);
+        assert_eq!(short.as_bytes(), row.as_bytes());
+        let mut longer = short.extensions();
+        longer.set(Id::IdempotencyKey, &[9; 16]);
+        assert_eq!(find(longer.as_bytes(), Id::SourceSet), Some(&[1; 8][..]));
+        assert_eq!(idempotency_key(longer.as_bytes()), Some(IdempotencyKey([9; 16])));
+        assert!(ShortExtensions::of(&Extensions::default()).as_bytes().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "no short row")]
+    fn a_row_that_is_too_long_is_no_short_one() {
+        let mut row = Extensions::default();
+        (0..3).for_each(|_| row.push(Id::Correlation, &[7; 16]));
+        ShortExtensions::of(&row);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! table that grows moves a small part of itself; the others are searched in place, in what is settled. A page of
 //! the file that does not check out is in doubt, and the caller asks the segments instead.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -34,6 +35,19 @@ impl Known {
         *self != Self::NOTHING
     }
 }
+
+/// What is settled at one moment, for whoever touches many entities; `None`: nothing is.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// How many files had come into use before.
+    files: u64,
+    settled: Option<Arc<Settled>>,
+}
+
+/// What is settled of an entity that was not on the heap when it was touched, and how many files had come into use by
+/// then: as long as no other has, whoever writes the entity need not look it up again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched(Option<(u64, Option<Known>)>);
 
 const SHARDS: usize = 256;
 
@@ -68,6 +82,9 @@ pub(crate) struct Entities {
     settled: RwLock<Arc<Settled>>,
     /// Something is: spares the append path a lock while nothing is.
     has_settled: AtomicBool,
+    /// Files that came into use. It rises behind `settled`, and before anything that the file knows goes from the heap:
+    /// what is not on the heap, while no file has come since it was looked up, is as it was found.
+    files: AtomicU64,
     /// Entities that are on the heap.
     on_heap: AtomicU64,
     /// Those of them that are in nothing that is settled.
@@ -84,7 +101,8 @@ impl Entities {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
         let has_settled = AtomicBool::new(!settled.is_empty());
         let settled = RwLock::new(Arc::new(settled));
-        Self { shards, settled, has_settled, on_heap: AtomicU64::new(0), added: AtomicU64::new(0) }
+        let [files, on_heap, added] = [const { AtomicU64::new(0) }; 3];
+        Self { shards, settled, has_settled, files, on_heap, added }
     }
 
     #[inline]
@@ -107,6 +125,12 @@ impl Entities {
         }
     }
 
+    /// Something is settled. False: what is not on the heap is not known.
+    #[inline]
+    pub(crate) fn has_settled(&self) -> bool {
+        self.has_settled.load(Ordering::Acquire)
+    }
+
     /// Knows nothing any more of an entity that is still as it was known.
     pub(crate) fn forget(&self, hash: EntityHash, known: Known) {
         match self.shard(hash).write().entry(hash) {
@@ -116,40 +140,61 @@ impl Entities {
                 }
             }
             Entry::Vacant(slot) => {
-                slot.insert(Known::NOTHING);
-                self.on_heap.fetch_add(1, Ordering::Relaxed);
+                // A file that came since may know it otherwise.
+                if !matches!(self.settled.read().find(hash), Ok(Some(now)) if now != known) {
+                    slot.insert(Known::NOTHING);
+                    self.on_heap.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
 
-    /// Makes sure that [`advance`](Self::advance) finds what is known of an entity: loads it onto
-    /// the heap where the file is in doubt about it.
+    /// What is settled now.
+    pub(crate) fn before(&self) -> Before {
+        // In this order: a file that comes in between is not counted, and whoever has it looks again.
+        let files = self.files.load(Ordering::Acquire);
+        let settled = self.has_settled().then(|| self.settled());
+        Before { files, settled }
+    }
+
+    /// Makes sure that [`advance`](Self::advance) finds what is known of an entity, and answers that: loads it onto
+    /// the heap where the file is in doubt about it. `before` is asked only for one that is not on the heap.
     #[inline]
-    pub(crate) fn touch(&self, hash: EntityHash, fallback: &dyn Fallback) -> Result<()> {
-        if !self.has_settled.load(Ordering::Acquire) || self.shard(hash).read().contains_key(&hash) {
-            return Ok(());
+    pub(crate) fn touch<B: Borrow<Before>>(
+        &self,
+        hash: EntityHash,
+        before: impl FnOnce() -> B,
+        fallback: &dyn Fallback,
+    ) -> Result<(Touched, Option<Known>)> {
+        if let Some(known) = self.shard(hash).read().get(&hash) {
+            return Ok((Touched::default(), Some(*known).filter(Known::is_one)));
         }
-        let settled = self.settled();
-        if settled.find(hash).is_ok() {
-            return Ok(());
+        let before = before();
+        let Before { files, settled: Some(settled) } = before.borrow() else { return Ok(Default::default()) };
+        if let Ok(known) = settled.find(hash) {
+            return Ok((Touched(Some((*files, known))), known));
         }
-        let Some(known) = fallback.search(hash)? else { return Ok(()) };
+        let Some(known) = fallback.search(hash)? else { return Ok(Default::default()) };
         let mut shard = self.shard(hash).write();
         // A file that came meanwhile was checked in full, and may know of later entries.
-        if Arc::ptr_eq(&self.settled(), &settled) {
+        if Arc::ptr_eq(&self.settled(), settled) {
             shard.entry(hash).or_insert_with(|| {
                 self.on_heap.fetch_add(1, Ordering::Relaxed);
                 known
             });
         }
-        Ok(())
+        Ok((Touched::default(), Some(known)))
     }
 
     /// Moves an entity that was touched on to its next entry, under one lock: `next` is told
     /// what was known, and answers what is now. Only the writer calls it.
     /// Answers the new generation.
     #[inline]
-    pub(crate) fn advance(&self, hash: EntityHash, next: impl FnOnce(Option<Known>) -> Known) -> u64 {
+    pub(crate) fn advance(
+        &self,
+        (hash, touched): (EntityHash, Touched),
+        next: impl FnOnce(Option<Known>) -> Known,
+    ) -> u64 {
         match self.shard(hash).write().entry(hash) {
             Entry::Occupied(mut slot) => {
                 let known = next(Some(*slot.get()).filter(Known::is_one));
@@ -157,7 +202,10 @@ impl Entities {
                 known.generation
             }
             Entry::Vacant(slot) => {
-                let before = self.settled_before(hash);
+                let before = match touched.0 {
+                    Some((files, known)) if files == self.files.load(Ordering::Acquire) => known,
+                    _ => self.settled_before(hash),
+                };
                 self.on_heap.fetch_add(1, Ordering::Relaxed);
                 self.added.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
                 slot.insert(next(before)).generation
@@ -168,7 +216,7 @@ impl Entities {
     /// What is known of an entity that is not on the heap. A new file may have taken it over since it was touched;
     /// such a file was checked in full before it came into use, so that no page of it is in doubt.
     fn settled_before(&self, hash: EntityHash) -> Option<Known> {
-        if !self.has_settled.load(Ordering::Acquire) {
+        if !self.has_settled() {
             return None;
         }
         self.settled.read().find(hash).ok().flatten()
@@ -242,6 +290,8 @@ impl Entities {
             *self.settled.write() = Arc::clone(&settled);
             (before, settled)
         };
+        // Before anything is forgotten from the heap.
+        self.files.fetch_add(1, Ordering::Release);
         self.has_settled.store(true, Ordering::Release);
         // What the file knows beyond the one before was counted as added when it was written.
         self.no_longer_added(settled.count().saturating_sub(before.count()));
@@ -258,3 +308,6 @@ impl Entities {
 /// A page of the file does not check out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InDoubt;
+
+#[cfg(test)]
+mod tests;

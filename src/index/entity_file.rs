@@ -119,9 +119,8 @@ impl EntityFile {
     pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>, InDoubt> {
         for number in page::home(hash, self.homes)..self.pages {
             let slots = self.page(number)?;
-            if let Ok(at) = slots.binary_search_by_key(&hash, page::Slot::hash) {
-                let known = slots.get(at).map(|s| Known { generation: s.generation(), newest: s.newest() });
-                return Ok(known);
+            if let Some(slot) = page::find(slots, hash, self.homes) {
+                return Ok(Some(Known { generation: slot.generation(), newest: slot.newest() }));
             }
             if slots.len() < SLOTS {
                 return Ok(None);

@@ -1,5 +1,6 @@
 //! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
 use crate::index::catalog::{Catalog, Place, Section};
-use crate::index::entities::{Entities, Fallback, InDoubt, Known};
+use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
 #[derive(Debug)]
@@ -151,19 +152,29 @@ impl Index {
     /// Makes sure that the writer finds what is known of an entity, and nothing of one of which compaction
     /// left nothing.
     #[inline]
-    pub(crate) fn touch(&self, hash: EntityHash) -> Result<()> {
-        self.entities.touch(hash, self)?;
-        let through = self.compacted_through.load(Ordering::Acquire);
-        if through == 0 {
-            return Ok(());
+    pub(crate) fn touch(&self, hash: EntityHash) -> Result<Touched> {
+        self.touch_by(hash, || self.entities.before())
+    }
+
+    /// The same, by what was settled a moment ago.
+    #[inline]
+    pub(crate) fn touch_behind(&self, before: &Before, hash: EntityHash) -> Result<Touched> {
+        self.touch_by(hash, || before)
+    }
+
+    #[inline]
+    fn touch_by<B: Borrow<Before>>(&self, hash: EntityHash, before: impl FnOnce() -> B) -> Result<Touched> {
+        if self.compacted_through.load(Ordering::Acquire) == 0 && !self.entities.has_settled() {
+            // Then the writer finds on the heap whatever is known, and all of it is there.
+            return Ok(Touched::default());
         }
-        match self.entities.get(hash, self)? {
-            Some(known) if known.newest.segment() <= through && !self.is_there(hash, known)? => {
-                self.entities.forget(hash, known);
-                Ok(())
-            }
-            _ => Ok(()),
+        let (touched, known) = self.entities.touch(hash, before, self)?;
+        if let Some(known) = known
+            && !self.is_there(hash, known)?
+        {
+            self.entities.forget(hash, known);
         }
+        Ok(touched)
     }
 
     /// False if what is known of an entity was dropped. Compaction keeps the newest entry of an entity as

@@ -18,6 +18,7 @@ use crate::format::frame::{Frame, flag};
 use crate::format::index::EntityHash;
 use crate::format::manifest;
 use crate::id::SEQ_MAX;
+use crate::index::entities::Touched;
 use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::directory::make_directory;
@@ -77,7 +78,7 @@ impl Core {
         let Some(first) = entries.first().map(|first| first.numbers.seq) else { return Ok(Copied::Whole) };
         let hash = |entry: &Numbered<'_>| self.index.hash(entry.draft.kind, entry.draft.key);
         let hashes: Vec<EntityHash> = entries.iter().map(hash).collect();
-        hashes.iter().try_for_each(|hash| self.index.touch(*hash))?;
+        hashes.iter().try_for_each(|hash| self.index.touch(*hash).map(drop))?;
         let bytes = entries.iter().map(|entry| entry.draft.bytes()).sum::<u64>();
         let mut writer = match self.room_for(first, bytes)? {
             Ok(writer) => writer,
@@ -111,7 +112,7 @@ impl Core {
         let mut offsets = Vec::with_capacity(entries.len());
         for (Numbered { draft, numbers }, hash) in entries.iter().zip(&hashes) {
             let mut numbers = *numbers;
-            active.index_next(&self.index.entities, *hash, |before| {
+            active.index_next(&self.index.entities, (*hash, Touched::default()), |before| {
                 let is_dense =
                     before.is_some_and(|known| known.generation.checked_add(1) == Some(numbers.generation));
                 // What compaction has dropped is missing on purpose: no history begins behind it.

@@ -21,7 +21,7 @@ use crate::format::lock::Cell;
 use crate::format::manifest::{CursorTable, Manifest};
 use crate::format::system::System;
 use crate::id::{EntryAt, Generation, IdempotencyKey, Life, Position, SEQ_MAX, Seq};
-use crate::index::entities::{Entities, Known};
+use crate::index::entities::{Entities, Known, Touched};
 use crate::index::finder::Index;
 use crate::index::keyed::Digest;
 use crate::index::live::{LiveIndex, units};
@@ -170,8 +170,8 @@ pub(crate) struct Active {
 
 impl<'a> Item<'a> {
     /// Of a row frame. What it expects of its entity, its one writer knows.
-    pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash) -> Self {
-        Self { draft, hash, expect: Expect::Any, stamp: None, is_own: false }
+    pub(crate) fn of_row(draft: Draft<'a>, hash: EntityHash, touched: Touched) -> Self {
+        Self { draft, hash, touched, expect: Expect::Any, stamp: None, is_own: false }
     }
 
     pub(crate) fn kind(&self) -> u16 {
@@ -196,12 +196,12 @@ impl Active {
     pub(crate) fn index_next(
         &self,
         entities: &Entities,
-        hash: EntityHash,
+        entity: (EntityHash, Touched),
         number: impl FnOnce(Option<Known>) -> u64,
     ) -> u64 {
         let end = self.log.end();
         let newest = EntryAt::new(end.segment(), self.live.count());
-        entities.advance(hash, |before| {
+        entities.advance(entity, |before| {
             // The arrays first, so that whoever finds the entry in the directory finds it there.
             self.live.push(end.offset(), before.map_or(EntryAt::NONE, |known| known.newest));
             Known { generation: number(before), newest }
@@ -236,6 +236,7 @@ struct Stored<'a, 'b> {
 pub(crate) struct Item<'a> {
     pub(crate) draft: Draft<'a>,
     hash: EntityHash,
+    touched: Touched,
     expect: Expect,
     /// What it is remembered by.
     pub(crate) stamp: Option<IdempotencyKey>,
@@ -330,9 +331,9 @@ impl Core {
         self.check_not_forked("append")?;
         let draft = record.draft()?;
         let hash = self.index.hash(record.kind.0, record.key);
-        self.index.touch(hash)?;
+        let touched = self.index.touch(hash)?;
         let stamp = record.stamp.map(|stamp| stamp.key_for(record.kind.0, record.key));
-        Ok(Item { draft, hash, expect: record.expect, stamp, is_own: record.is_own })
+        Ok(Item { draft, hash, touched, expect: record.expect, stamp, is_own: record.is_own })
     }
 
     /// Appends items, and in the same batch moves of cursors, which stand before them.
@@ -576,7 +577,7 @@ impl Core {
         for (item, seq) in items.iter().zip(first_seq..) {
             left -= 1;
             let mut flags = if left > 0 { flag::MORE } else { 0 };
-            let generation = active.index_next(&self.index.entities, item.hash, |before| {
+            let generation = active.index_next(&self.index.entities, (item.hash, item.touched), |before| {
                 if may_fail {
                     undo.push((item.hash, before));
                 }

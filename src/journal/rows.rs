@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::error::Result;
 use crate::format::count::EventCount;
-use crate::format::extension::Extensions;
+use crate::format::extension::{Extensions, ShortExtensions};
 use crate::format::frame::flag;
 use crate::format::index::EntityHash;
 use crate::format::operation::{EventMark, EventOperation};
@@ -18,11 +18,14 @@ use crate::journal::cursors::Move;
 use crate::journal::record::{Receipt, Record};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
-use crate::log::writer::Draft;
+use crate::log::writer::{Draft, Says};
 use crate::options::SEGMENT_BYTES_MAX;
 
 /// What the end of an epoch comes to at most: all of it is one batch, and a segment has to hold that.
 pub(crate) const EPOCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / 2;
+
+/// A batch has room for so many rows at first: what a window has touched need not have changed.
+const ROWS_MAX: usize = 16_384;
 
 /// A row frame that is to be appended.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +44,9 @@ pub(crate) struct RowFrame<'a> {
 
 impl<'a> RowFrame<'a> {
     fn draft(&self) -> Draft<'a> {
-        let extensions: Box<Extensions> = Box::new(self.mark.extensions());
+        let says = Says::Short(ShortExtensions::of(&self.mark.extensions()));
         let operation = self.operation as u8;
-        let mut draft =
-            Draft::new(operation, self.kind.0, Some(extensions), self.key, self.metadata, self.payload);
+        let mut draft = Draft::new(operation, self.kind.0, says, self.key, self.metadata, self.payload);
         draft.source = self.source;
         draft.flags = if self.operation == RowOperation::Deleted { flag::TOMBSTONE } else { 0 };
         draft
@@ -116,12 +118,17 @@ impl Core {
         let Together { facts, moves } = together;
         // Only rows are worth a segment of their own, and the keys of facts were looked at when they came.
         let up_to = if facts.is_empty() && moves.is_empty() { EPOCH_BYTES_MAX } else { 0 };
-        let mut items = Vec::with_capacity(operations.size_hint().0 + rows.size_hint().0 + facts.len());
+        // Of most entities of a window something has changed.
+        let rows_at_most = rows.size_hint().1.unwrap_or_default().min(ROWS_MAX);
+        let mut items = Vec::with_capacity(operations.size_hint().0 + rows_at_most + facts.len());
+        // Not for each of them: whoever accepts operations looks at it too.
+        let before = self.index.entities.before();
         let said = operations.map(|operation| (operation.draft(), operation.hash));
         for (draft, hash) in said.chain(rows.map(|row| (row.draft(), row.hash))) {
-            self.index.touch(hash)?;
-            items.push(Item::of_row(draft, hash));
+            let touched = self.index.touch_behind(&before, hash)?;
+            items.push(Item::of_row(draft, hash, touched));
         }
+        drop(before);
         let first_fact = items.len();
         items.extend(facts);
         let mut receipts = Vec::with_capacity(items.len());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::flag;
-use crate::format::index::{EntityHash, Keyed};
+use crate::format::index::Keyed;
 use crate::format::segment::file_name;
 use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{Catalog, IndexRef, Opened};
@@ -197,40 +197,6 @@ impl View {
     /// The entries of an entity that there are behind a Seq, oldest first.
     pub(crate) fn entity_behind(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
         History::new(self, kind, key, seq)
-    }
-
-    /// The newest entry of an entity, or `None` if the view has none.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if its bytes are damaged, `Io` if its segment cannot be opened.
-    pub fn latest(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        self.latest_of(self.index.hash(kind.0, key), kind, key)
-    }
-
-    /// The same of an entity whose hash is known.
-    pub(crate) fn latest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        match self.newest_of(hash, kind, key)? {
-            Some(entry) => Ok(Some(entry)),
-            None => History::new(self, kind, key, 0).next_back().transpose(),
-        }
-    }
-
-    /// The newest entry of an entity where the directory says that it stands, if the view shows that.
-    fn newest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        let Some(known) = self.index.find(hash)? else { return Ok(None) };
-        let Some(row) = self.catalog.at(known.newest.segment()) else { return Ok(None) };
-        let Some(section) = Loaded::open(self, row)? else { return Ok(None) };
-        let ordinal = match &section.index {
-            IndexRef::Sealed(index, _) => {
-                let members = index.find(hash).map(|record| index.members(record)).unwrap_or_default();
-                members.iter().rev().map(|ordinal| ordinal.get()).find(|ordinal| *ordinal < section.count)
-            }
-            // What came behind the view hides it.
-            IndexRef::Live(_) => Some(known.newest.ordinal()).filter(|ordinal| *ordinal < section.count),
-        };
-        let entry = ordinal.map(|ordinal| section.entry(ordinal)).transpose()?;
-        Ok(entry.filter(|entry| entry.kind() == kind && entry.key() == key))
     }
 
     /// The entries of a region, in order; double-ended.

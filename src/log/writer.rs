@@ -9,7 +9,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use crate::disk::map::{MapWriter, Unfinished};
-use crate::format::extension::{Extensions, Id};
+use crate::format::extension::{Extensions, Id, ShortExtensions};
 use crate::format::frame::{FRAME_BYTES, FrameFields, FrameHeader, Lengths, body_crc};
 use crate::format::system::System;
 use crate::id::{IdempotencyKey, Life, Position};
@@ -17,6 +17,33 @@ use crate::log::segment::Segment;
 
 /// What is always kept free at the end of a segment: a seal, and a closed frame.
 pub(crate) const RESERVED_BYTES: u64 = 2 * FRAME_BYTES as u64;
+
+/// The extensions of a draft.
+#[derive(Clone, Debug)]
+pub(crate) enum Says {
+    None,
+    /// Few bytes, as each row frame of a batch has.
+    Short(ShortExtensions),
+    /// Any. Boxed, because few frames have so many.
+    Any(Box<Extensions>),
+}
+
+impl From<Option<Box<Extensions>>> for Says {
+    fn from(extensions: Option<Box<Extensions>>) -> Self {
+        extensions.map_or(Self::None, Self::Any)
+    }
+}
+
+impl Says {
+    /// As they stand on disk.
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Short(extensions) => extensions.as_bytes(),
+            Self::Any(extensions) => extensions.as_bytes(),
+        }
+    }
+}
 
 /// A frame as it is before the lock: all but its place, its numbers and the head's checksum.
 #[derive(Clone, Debug)]
@@ -27,8 +54,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) flags: u16,
     pub(crate) kind: u16,
     pub(crate) body_crc: u32,
-    /// Boxed, because few frames have any and batches hold many drafts.
-    extensions: Option<Box<Extensions>>,
+    extensions: Says,
     pub(crate) key: &'a [u8],
     metadata: &'a [u8],
     payload: &'a [u8],
@@ -38,11 +64,12 @@ impl<'a> Draft<'a> {
     pub(crate) fn new(
         operation: u8,
         kind: u16,
-        extensions: Option<Box<Extensions>>,
+        extensions: impl Into<Says>,
         key: &'a [u8],
         metadata: &'a [u8],
         payload: &'a [u8],
     ) -> Self {
+        let extensions = extensions.into();
         let (source, flags, body_crc_to_come) = (0, 0, 0);
         let mut draft = Self {
             operation,
@@ -61,21 +88,23 @@ impl<'a> Draft<'a> {
 
     /// A system frame.
     pub(crate) fn system(operation: System, payload: &'a [u8]) -> Self {
-        Self::new(operation as u8, 0, None, &[], &[], payload)
+        Self::new(operation as u8, 0, Says::None, &[], &[], payload)
     }
 
     /// Names the batch that begins with this frame.
     pub(crate) fn name_batch(&mut self, key: IdempotencyKey) {
-        self.extensions.get_or_insert_default().set(Id::IdempotencyKey, &key.0);
-    }
-
-    fn extensions(&self) -> &[u8] {
-        self.extensions.as_ref().map_or(&[], |extensions| extensions.as_bytes())
+        let mut extensions = match &self.extensions {
+            Says::None => Box::default(),
+            Says::Short(extensions) => Box::new(extensions.extensions()),
+            Says::Any(extensions) => extensions.clone(),
+        };
+        extensions.set(Id::IdempotencyKey, &key.0);
+        self.extensions = Says::Any(extensions);
     }
 
     pub(crate) fn lengths(&self) -> Lengths {
         Lengths {
-            extensions: self.extensions().len(),
+            extensions: self.extensions.as_bytes().len(),
             key: self.key.len(),
             metadata: self.metadata.len(),
             payload: self.payload.len(),
@@ -150,7 +179,7 @@ impl ActiveSegment {
             lengths,
             body_crc: draft.body_crc,
         };
-        let extensions = draft.extensions();
+        let extensions = draft.extensions.as_bytes();
         let header =
             FrameHeader::seal(&fields, extensions, self.segment.header.salt, self.segment.position(at));
         // The padding is not stored: whatever lies behind the end of a log is zero.

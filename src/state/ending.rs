@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::frame::flag;
+use crate::format::index::EntityHash;
 use crate::format::source::{SOURCES_MAX, SourceInfo};
 use crate::format::system::{KindInfo, Owner};
 use crate::journal::core::Core;
@@ -163,7 +164,7 @@ impl State {
         let (mut left, mut taken) = (keys, 0);
         while let Some((key, rest)) = left.split_first() {
             let hash = core.index.hash(bound.id.get(), key);
-            let base = base_as_written(&view, bound, key)?;
+            let base = base_as_written(&view, bound, hash, key)?;
             let sources = SourceSet(open.sessions.endings.to_take_back(whose, hash).bits() & base.sources);
             if base.alive && !sources.is_empty() {
                 let told =
@@ -464,8 +465,8 @@ fn asserting(core: &Core, of: SourceSet) -> Result<Asserting> {
 }
 
 /// How an entity is in the log, its row as it was written.
-fn base_as_written(view: &View, bound: &Bound, key: &[u8]) -> Result<Base> {
-    let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
+fn base_as_written(view: &View, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
+    let Some(entry) = view.latest_of(hash, bound.id, key)? else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
     let row = if said.is_alive() { BaseRow::Logged(entry.to_owned()) } else { BaseRow::None };
     Ok(Base {

@@ -101,7 +101,6 @@ pub(crate) enum Pulse {
 #[derive(Clone)]
 pub struct StateTicket {
     core: Arc<Core>,
-    state: Arc<State>,
     outcome: Arc<Outcome>,
     entity: u32,
 }
@@ -129,7 +128,7 @@ impl StateTicket {
     /// the store was closed before it could be appended.
     pub fn wait(&self, until: Until) -> Result<Committed> {
         let tried = match self.outcome.of(self.entity) {
-            None => self.state.append(&self.core).map(drop),
+            None => State::of(&self.core).append(&self.core).map(drop),
             Some(_) => Ok(()),
         };
         match self.outcome.of(self.entity) {
@@ -192,18 +191,14 @@ impl Open {
     fn room_for(
         &mut self,
         core: &Arc<Core>,
-        (bound, hash): (&Arc<Bound>, EntityHash),
-        at_rest: Option<Box<Pending>>,
+        bound: &Bound,
+        found: Found,
         operation: &Operation<'_>,
     ) -> Result<Option<u32>> {
         let most = core.options.batch_bytes_max();
-        let entity = match (self.window.find(hash), at_rest) {
-            (Some(entity), _) => entity,
-            (None, Some(at_rest)) => self.window.enter(at_rest),
-            (None, None) => {
-                let at_rest = self.take(core, bound, hash, operation.key)?;
-                self.window.enter(at_rest)
-            }
+        let entity = match found {
+            Found::Touched(entity) => entity,
+            Found::AtRest(entity) => self.window.enter(entity),
         };
         let bytes = self.window.bytes_with(entity, &self.utterance(bound, operation));
         if bytes <= most {
@@ -225,14 +220,34 @@ impl Open {
         Utterance { source, saying, metadata, suppressed }
     }
 
+    /// True if what an operation was made for holds of its entity. False: it is to be made anew.
+    fn may_go_on(
+        &self,
+        bound: &Bound,
+        hash: EntityHash,
+        found: &Found,
+        operation: &Operation<'_>,
+    ) -> Result<bool> {
+        let standing = match (found, self.on_its_way(hash)) {
+            (Found::Touched(at), closed) => with_both(self.window.standing(*at), closed),
+            (Found::AtRest(_), Some(closed)) => closed,
+            (Found::AtRest(entity), None) => entity.standing(),
+        };
+        operation.may_go_on(bound, &standing)
+    }
+
     /// How an entity is with all that is pending, if anything of it is.
     fn pending(&self, hash: EntityHash) -> Option<Standing<'_>> {
-        let closed = self.closed.as_ref().and_then(|closed| closed.window.standing_of(hash));
-        let open = self.window.standing_of(hash);
-        match (open, closed) {
-            (Some(open), Some(closed)) => Some(Standing { touched: open.touched | closed.touched, ..open }),
-            (open, closed) => open.or(closed),
+        let closed = self.on_its_way(hash);
+        match self.window.standing_of(hash) {
+            Some(open) => Some(with_both(open, closed)),
+            None => closed,
         }
+    }
+
+    /// How an entity is behind the closed window, if that has touched it.
+    fn on_its_way(&self, hash: EntityHash) -> Option<Standing<'_>> {
+        self.closed.as_ref()?.window.standing_of(hash)
     }
 
     /// An entity at rest, as it is in the log or will be behind the window that is on its way.
@@ -249,9 +264,22 @@ impl Open {
         }
         match self.recent.take(bound, hash) {
             Some(entity) => Ok(entity),
-            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, key)?)),
+            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, hash, key)?)),
         }
     }
+}
+
+/// How an entity is that the open window has touched, and perhaps the closed one before it.
+fn with_both<'w>(open: Standing<'w>, closed: Option<Standing<'_>>) -> Standing<'w> {
+    Standing { touched: open.touched | closed.map_or(0, |closed| closed.touched), ..open }
+}
+
+/// An operation's entity, looked up once.
+enum Found {
+    /// Its place in the open window.
+    Touched(u32),
+    /// It is not in it.
+    AtRest(Box<Pending>),
 }
 
 /// What must hold of an entity when an operation is accepted.
@@ -313,20 +341,16 @@ impl State {
                 drop(open);
                 continue;
             }
-            // Before anything is taken in: what is refused leaves no trace.
-            let at_rest = match open.pending(hash) {
-                Some(standing) if !operation.may_go_on(bound, &standing)? => return Ok(Accepted::Moved),
-                Some(_) => None,
-                None => {
-                    let entity = open.take(core, bound, hash, operation.key)?;
-                    if !operation.may_go_on(bound, &entity.standing())? {
-                        return Ok(Accepted::Moved);
-                    }
-                    Some(entity)
-                }
+            let found = match open.window.find(hash) {
+                Some(entity) => Found::Touched(entity),
+                None => Found::AtRest(open.take(core, bound, hash, operation.key)?),
             };
+            // Before anything is taken in: what is refused leaves no trace.
+            if operation.only_if != OnlyIf::Whatever && !open.may_go_on(bound, hash, &found, operation)? {
+                return Ok(Accepted::Moved);
+            }
             let was_idle = open.window.operations() == 0;
-            let Some(entity) = open.room_for(core, (bound, hash), at_rest, operation)? else {
+            let Some(entity) = open.room_for(core, bound, found, operation)? else {
                 // A window is one batch: what would not fit begins the next one.
                 drop(open);
                 self.append(core)?;
@@ -336,12 +360,7 @@ impl State {
             open.window.say(entity, &utterance);
             open.epochs.touch(operation.speaker.source, bound.id, hash);
             open.sessions.endings.touch(operation.speaker.source, hash);
-            let ticket = StateTicket {
-                core: Arc::clone(core),
-                state: Arc::clone(self),
-                outcome: open.window.outcome(),
-                entity,
-            };
+            let ticket = StateTicket { core: Arc::clone(core), outcome: open.window.outcome(), entity };
             self.see_to_the_flush(core, open, was_idle);
             return Ok(Accepted::Done(ticket));
         }
@@ -422,7 +441,7 @@ impl State {
             return then(base.standing());
         }
         // Nobody writes rows but under this lock, or by way of the closed window, which was asked before.
-        then(base_of(core, bound, key)?.standing())
+        then(base_of(core, bound, hash, key)?.standing())
     }
 
     /// Tells whoever comes first of a flush that failed while nobody waited. Nothing of its own is done then.
@@ -488,10 +507,15 @@ pub(crate) fn stuck(bound: &Bound, key: &[u8]) -> Error {
         .noting("assert the whole row, or retract it; reading it says what is wrong".to_owned())
 }
 
-/// How an entity is in the log, its row brought to the kind's version.
-fn base_of(core: &Arc<Core>, bound: &Bound, key: &[u8]) -> Result<Base> {
+/// How an entity is in the log, its row brought to the kind's version. Under the lock under which rows are written, and of
+/// an entity that the closed window has not touched: nobody writes it meanwhile.
+fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<Base> {
+    // Of one that is new, which many may be, nothing else is looked at.
+    let Some(known) = core.index.find(hash)? else { return Ok(Base::default()) };
     let view = core.view();
-    let Some(entry) = view.latest(bound.id, key)? else { return Ok(Base::default()) };
+    // It was looked up before the view was taken: see above.
+    let newest = view.latest_known(Some(known), hash, bound.id, key)?;
+    let Some(entry) = newest else { return Ok(Base::default()) };
     let said = Said::of(&entry)?;
     let base = Base {
         alive: said.is_alive(),

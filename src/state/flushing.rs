@@ -55,12 +55,17 @@ struct InLog {
 /// Appends a window, and something else in the same batch.
 fn append(core: &Core, window: &Window, end: Position, together: Together<'_>) -> Result<InLog> {
     let first_version = if window.has_spoken() { core.first_version() } else { 0 };
-    let (places, frames): (Vec<_>, Vec<_>) = window.frames(first_version).unzip();
+    let mut places = Vec::new();
+    let frames = window.frames(first_version).map(|(place, frame)| {
+        places.push(place);
+        frame
+    });
+    let mut frames = frames.peekable();
     let (told, counts) = told(core, window, first_version);
-    let (rows, appended) = if frames.is_empty() && told.is_empty() && together.is_empty() {
+    let (rows, appended) = if told.is_empty() && together.is_empty() && frames.peek().is_none() {
         (Vec::new(), Appended { facts: Vec::new(), last: None, end })
     } else {
-        core.append_rows(told.into_iter(), frames.into_iter(), &counts, together)?
+        core.append_rows(told.into_iter(), frames, &counts, together)?
     };
     Ok(InLog { frames: places, rows, first_version, appended })
 }
@@ -102,12 +107,14 @@ impl Open {
         self.failure.take_if(|failure| !failure.is_corruption());
         self.end = appended.end;
         let Self { window: open, recent, .. } = self;
-        let operations = window.flushed((&frames, &rows), first_version, appended.end, |entity| {
-            // It may have been touched again while the window was on its way.
-            if let Some(entity) = open.rebase(entity) {
-                recent.put(entity);
-            }
-        });
+        let operations =
+            window.flushed((&frames, &rows), first_version, appended.end, |entity, was_known| {
+                // It may have been touched again while the window was on its way. Whether one that is new will be is not known:
+                // many may come of which each is written once.
+                if let Some(entity) = open.rebase(entity).filter(|_| was_known) {
+                    recent.put(entity);
+                }
+            });
         self.done.flushes += 1;
         self.done.operations += operations;
         self.done.rows += rows.len() as u64;

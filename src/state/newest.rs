@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::format::index::EntityHash;
 use crate::id::KindId;
 use crate::journal::entry::Entry;
+use crate::journal::latest::is_known;
 use crate::journal::view::View;
 
 /// Tells of frames of a kind whether they are the newest of their entities in a view.
@@ -11,6 +12,10 @@ use crate::journal::view::View;
 /// An entity that is written all the time has many frames in a view, and behind it; to find the newest one before the
 /// view's end is to step back over all that came since. Who does that for each frame falls behind the faster the further
 /// behind it is. So what was found is remembered.
+///
+/// It is for walks forward, which ask of the newest frame of an entity behind all others of it: what is known of it at that
+/// moment is then as good as what was remembered. That a frame has the generation of the newest says that it is the newest:
+/// in a log that was made up, two frames of an entity may have one generation, and both are told then.
 #[derive(Debug)]
 pub(crate) struct Newest {
     id: KindId,
@@ -31,7 +36,14 @@ impl Newest {
         if let Some(newest) = self.found.get(hash) {
             return Ok(newest == seq);
         }
-        let newest = self.view.latest_of(hash, self.id, entry.key())?.map(|newest| newest.seq().get());
+        let known = self.view.index().last_known(hash)?;
+        // As most are of a kind that is not written all the time: then nothing else is looked up, nor remembered, for no
+        // other frame of it comes behind this one.
+        if known.is_some_and(|known| is_known(entry, known)) {
+            return Ok(true);
+        }
+        let newest = self.view.latest_known(known, hash, self.id, entry.key())?;
+        let newest = newest.map(|newest| newest.seq().get());
         if let Some(newest) = newest {
             self.found.put(hash, newest);
         }
@@ -92,6 +104,8 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Journal;
+    use crate::journal::record::Record;
 
     /// Numbers that look as if drawn: as hashes do.
     fn hashes(seed: u64) -> impl Iterator<Item = EntityHash> {
@@ -100,6 +114,25 @@ mod tests {
             state = state.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(0x9E37_79B9);
             state >> 32
         })
+    }
+
+    #[test]
+    fn what_came_behind_the_view_takes_nothing_from_what_is_its_newest() {
+        let journal = Journal::in_memory().unwrap();
+        let note = journal.kind("note").unwrap();
+        let append = |key: &[u8]| journal.append(Record::new(note, key, b"x")).unwrap();
+        for key in [&b"ada"[..], b"ada", b"bob", b"ada", b"eve"] {
+            append(key);
+        }
+        let view = journal.view();
+        for key in [&b"ada"[..], b"eve", b"eve"] {
+            append(key);
+        }
+        let mut newest = Newest::new(view.clone(), note, 5);
+        let mut told =
+            || -> Vec<bool> { view.range(..).map(|entry| newest.is(&entry.unwrap()).unwrap()).collect() };
+        assert_eq!(told(), [false, false, true, true, true]);
+        assert_eq!(told(), [false, false, true, true, true], "by what is remembered");
     }
 
     #[test]

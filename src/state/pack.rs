@@ -83,6 +83,9 @@ fn length(bytes: &[u8], width: usize) -> Option<u64> {
     Some(bytes.get(..width)?.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)))
 }
 
+/// A field's name, and its value as it is encoded.
+type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// The fields of a row: names and encoded values, in the order in which they stand.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a> {
@@ -102,6 +105,22 @@ impl<'a> Fields<'a> {
         self.left
     }
 
+    /// The next field, and the same as it is encoded.
+    pub(crate) fn next_encoded(&mut self) -> Option<(Field<'a>, &'a [u8])> {
+        let before = self.rest;
+        let field = self.next()?;
+        Some((field, before.get(..before.len() - self.rest.len())?))
+    }
+
+    /// Steps over the next field if it is encoded so.
+    pub(crate) fn skip_if(&mut self, encoded: &[u8]) -> bool {
+        let (Some(rest), Some(left)) = (self.rest.strip_prefix(encoded), self.left.checked_sub(1)) else {
+            return false;
+        };
+        (self.rest, self.left) = (rest, left);
+        true
+    }
+
     /// All of them were given, and nothing stands behind the last.
     pub(crate) fn is_whole(&self) -> bool {
         self.left == 0 && self.rest.is_empty()
@@ -110,16 +129,26 @@ impl<'a> Fields<'a> {
 
 impl<'a> Iterator for Fields<'a> {
     /// The name is text as far as its marker says; whoever needs it as such looks at the bytes.
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.left.checked_sub(1)?;
-        let (name, rest) = split_value(self.rest)?;
+        let (name, rest) = split_name(self.rest)?;
         let (value, rest) = split_value(rest)?;
-        let name = text(name)?;
         (self.rest, self.left) = (rest, left);
         Some((name, value))
     }
+}
+
+/// Splits the text of a field's name off.
+#[inline]
+fn split_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    if let [marker @ 0xa0..=0xbf, rest @ ..] = bytes {
+        // As most are: shorter than 32 bytes.
+        return rest.split_at_checked(usize::from(marker & 0x1f));
+    }
+    let (name, rest) = split_value(bytes)?;
+    Some((text(name)?, rest))
 }
 
 /// The bytes of a value that is text.

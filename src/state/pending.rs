@@ -12,7 +12,7 @@ use crate::journal::entry::OwnedEntry;
 use crate::journal::record::Receipt;
 use crate::journal::rows::{OperationFrame, RowFrame};
 use crate::state::operations::{Spoken, operation_bytes};
-use crate::state::row::{ALL_FIELDS, changed};
+use crate::state::row::{ALL_FIELDS, changed, differ};
 use crate::state::schema::Bound;
 use crate::state::window::{Committed, Made};
 
@@ -321,16 +321,22 @@ impl Pending {
 
     /// How the entity will be in the log, but for its version and its generation.
     pub(crate) fn base_behind(&self) -> Base {
-        let (base, schema) = (self.base.clone(), self.bound.version);
-        let base = Base { alive: self.alive, sources: self.sources, ..base };
-        match self.net() {
-            Some((RowOperation::Deleted, _)) => Base { row: BaseRow::None, schema, is_stuck: false, ..base },
-            Some((RowOperation::Created | RowOperation::Updated, _)) => {
-                let row = BaseRow::Brought(self.row().to_vec());
-                Base { row, schema, is_stuck: false, ..base }
-            }
-            Some((RowOperation::Sources, _)) | None => base,
+        let &Base { alive: was_alive, version, generation, schema, is_stuck, .. } = &self.base;
+        let (alive, sources) = (self.alive, self.sources);
+        let is_another = |row: &Vec<u8>| is_stuck || differ(self.base.row(), row, &self.bound.fields);
+        if alive == was_alive && !(alive && self.row.as_ref().is_some_and(is_another)) {
+            return Base {
+                alive,
+                version,
+                generation,
+                sources,
+                row: self.base.row.clone(),
+                schema,
+                is_stuck,
+            };
         }
+        let row = if alive { BaseRow::Brought(self.row().to_vec()) } else { BaseRow::None };
+        Base { alive, version, generation, sources, row, schema: self.bound.version, is_stuck: false }
     }
 
     /// Comes to rest: in the log the entity is as it was, or as its frame says, if it was given one.

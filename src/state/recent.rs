@@ -1,7 +1,8 @@
 //! Entities that were touched a moment ago, at rest.
 //!
 //! The log says how they are too, and a window asks the log once for each entity that it touches. Those that are touched
-//! in window after window need not be looked up each time, nor given memory. Rows are written by the state layer alone, and
+//! in window after window need not be looked up each time, nor given memory. One that is new to the log is not here behind
+//! its first flush, for most come once: it is looked up when it comes again, and is here from then on. Rows are written by the state layer alone, and
 //! what it writes outside of its lock is in the closed window, which is asked first: so what is here is what the log says.
 
 use std::collections::HashMap;

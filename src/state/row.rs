@@ -130,9 +130,13 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
         _ => ALL_FIELDS,
     };
     let (mut differing, mut met) = (0, 0);
-    let mut aligned = before.clone();
-    for (name, value) in now.clone() {
-        // Rows of one type have their fields in one order.
+    let (mut aligned, mut rest) = (before.clone(), now.clone());
+    while let Some(((name, value), encoded)) = rest.next_encoded() {
+        // Rows of one type have their fields in one order, and most fields are as they were.
+        if aligned.skip_if(encoded) {
+            met += 1;
+            continue;
+        }
         let there = match aligned.next() {
             Some((other, value)) if other == name => Some(value),
             _ => before.clone().find(|(other, _)| *other == name).map(|(_, value)| value),
@@ -150,6 +154,14 @@ pub(crate) fn changed(before: &[u8], now: &[u8], names: &[String]) -> u64 {
         }
     }
     differing
+}
+
+/// True if any field differs, for whoever need not know which.
+pub(crate) fn differ(before: &[u8], now: &[u8], names: &[String]) -> bool {
+    let fields = pack::Fields::of(before).zip(pack::Fields::of(now));
+    let first = fields.and_then(|(before, now)| before.zip(now).find(|(before, now)| before != now));
+    // Most often two values of one field; else the fields stand in another order, or there are others.
+    first.is_some_and(|((before, _), (now, _))| before == now) || changed(before, now, names) != 0
 }
 
 /// Lays the fields of a patch over a row, and gives the bytes that the row's type writes of that.
@@ -176,7 +188,7 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
         }
         .because(cause)
     })?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(overlaid.len());
     encode(bound, key, &value, &mut bytes)?;
     Ok(bytes)
 }

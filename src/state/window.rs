@@ -5,6 +5,7 @@
 //! whatever happened in between leaves no trace.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use crate::format::index::EntityHash;
@@ -73,7 +74,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AsItIs(u64);
 
-impl std::hash::Hasher for AsItIs {
+impl Hasher for AsItIs {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -92,7 +93,11 @@ impl std::hash::Hasher for AsItIs {
     }
 }
 
-type ByHash = HashMap<EntityHash, u32, std::hash::BuildHasherDefault<AsItIs>>;
+type ByHash = HashMap<EntityHash, u32, BuildHasherDefault<AsItIs>>;
+
+/// An empty window has room for so many entities at most, whether any come or not: seven eighths of a table of 16 Ki places
+/// of 33 bytes, and 8 bytes for each, which is 0.7 MB. For one more the table would have twice the places.
+const ROOM_MAX: usize = 14_336;
 
 /// The operations since the last flush.
 #[derive(Debug, Default)]
@@ -133,7 +138,10 @@ impl Window {
 
     /// An empty one, whose operations are numbered behind those of this one.
     pub(crate) fn successor(&self) -> Self {
-        Self { ticks: self.ticks, ..Self::default() }
+        // It will touch about as many, and then its table need not grow step by step.
+        let room = self.entities.len().min(ROOM_MAX);
+        let by_hash = ByHash::with_capacity_and_hasher(room, BuildHasherDefault::default());
+        Self { ticks: self.ticks, by_hash, entities: Vec::with_capacity(room), ..Self::default() }
     }
 
     /// The bytes that it would come to with an operation.
@@ -231,23 +239,24 @@ impl Window {
     }
 
     /// Ends the window: its frames, those of the entities in these places, were given these receipts. `keep` is given each
-    /// entity as it is in the log now. Answers how many operations there were.
+    /// entity as it is in the log now, and whether the log knew it before. Answers how many operations there were.
     pub(crate) fn flushed(
         &mut self,
         (frames, receipts): (&[(usize, RowOperation)], &[Receipt]),
         first_version: u64,
         end: Position,
-        mut keep: impl FnMut(Box<Pending>),
+        mut keep: impl FnMut(Box<Pending>, bool),
     ) -> u64 {
         let mut given = frames.iter().zip(receipts).peekable();
         let mut entities = Vec::with_capacity(self.entities.len());
         for (at, mut pending) in self.entities.drain(..).enumerate() {
+            let was_known = pending.base.version != 0;
             let given = given.next_if(|((place, _), _)| *place == at);
             let given = given.map(|((_, operation), receipt)| (receipt, *operation));
             let committed = pending.committed(given, first_version);
             entities.push(committed);
             pending.rest(given, committed);
-            keep(pending);
+            keep(pending, was_known);
         }
         self.end(Ended::Flushed { end, entities: entities.into() })
     }
