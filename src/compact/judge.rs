@@ -232,8 +232,8 @@ impl Rules<'_> {
                     self.found.borrow_mut().insert(hash, at);
                     return Ok(Some(at));
                 }
-                Back::To(before) if before < at => at = before,
-                Back::To(_) | Back::Unknown => break,
+                Back::To(before) => at = before,
+                Back::Unknown => break,
             }
         }
         Ok(None)

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::compact::judge::Rules;
+use crate::disk::memory::MemoryDirectory;
 use crate::format::index::EntityHash;
 use crate::format::operation::{EventMark, EventOperation};
 use crate::id::KindId;
+use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::rows::{OperationFrame, Together};
 use crate::options::{Durability, Options};
@@ -171,7 +173,9 @@ fn what_is_below_a_floor_goes_but_for_the_newest_and_nothing_else() {
     sections[..2].iter().for_each(|section| log.seal(section));
     let last = log.said.last().unwrap().seq;
     for mark in log.marks().filter(|mark| mark.segment() > 2) {
-        for (floor, key) in (0..=last + 1).flat_map(|floor| [b'a', b'x', b'y', b'z', b'-'].map(|key| (floor, key))) {
+        for (floor, key) in
+            (0..=last + 1).flat_map(|floor| [b'a', b'x', b'y', b'z', b'-'].map(|key| (floor, key)))
+        {
             let mut rules = log.rules(Keep::Fold, mark);
             rules.floors.insert(log.hash(key), floor);
             for section in &sections[..2] {
@@ -262,4 +266,43 @@ fn something_of_an_entity_is_below_where_a_segment_before_holds_it_or_nobody_can
     assert_eq!(below(b'a'), [false, true, true, true]);
     assert_eq!(below(b'c'), [false, false, false, true], "others of its kind are");
     assert_eq!(below(b'-'), [false; 4]);
+}
+
+#[test]
+fn a_tombstone_stays_while_its_row_is_where_nothing_is_worth_the_copying() {
+    let directory = Arc::new(MemoryDirectory::new());
+    let open = || {
+        let options = Options::new().segment_bytes(4096).background(false);
+        Journal::of(opening::open(Arc::clone(&directory) as _, options).unwrap())
+    };
+    let journal = open();
+    let (row, filler) = (journal.kind("row").unwrap(), journal.kind("filler").unwrap());
+    journal.keep(row, Keep::Latest).unwrap();
+    journal.append(Record::new(row, b"gone", b"old")).unwrap();
+    while journal.stats().segments < 2 {
+        journal.append(Record::new(filler, b"f", &[7; 300])).unwrap();
+    }
+    journal.append(Record::tombstone(row, b"gone")).unwrap();
+    while journal.stats().segments < 5 {
+        journal.append(Record::new(row, b"busy", b"and again")).unwrap();
+    }
+    let compact = |journal: &Journal, thorough| {
+        let options = CompactOptions::new().keep_tombstones_for(Duration::ZERO).thorough(thorough);
+        journal.compact(&options).unwrap()
+    };
+    let says_gone = |journal: &Journal| {
+        let latest = journal.latest(row, b"gone").unwrap();
+        latest.map(|latest| latest.entry().is_tombstone())
+    };
+    assert!(compact(&journal, false).entries_dropped > 20);
+    let catalog = journal.core().index.catalog();
+    assert!(catalog.sections[0].cover.is_none() && catalog.sections[1].cover.is_some());
+    assert_eq!(says_gone(&journal), Some(true));
+    journal.close().unwrap();
+    let journal = open();
+    assert_eq!(says_gone(&journal), Some(true), "the old row has not come to light");
+    // The row goes first, and then what hid it.
+    compact(&journal, true);
+    compact(&journal, true);
+    assert_eq!(says_gone(&journal), None);
 }
