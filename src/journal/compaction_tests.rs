@@ -52,7 +52,7 @@ fn log_of(words: &[&str]) -> Log {
     });
     let said: Vec<Said> = said.collect();
     drop(view);
-    let is_there = |number: usize, letter| {
+    let is_there = |number: usize, letter: u8| {
         said.iter().any(|one| one.at.segment() as usize == number && one.kind == row && one.key == [letter])
     };
     let mut each = (1..).zip(words).flat_map(|(at, word)| word.bytes().map(move |letter| (at, letter)));
