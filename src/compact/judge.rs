@@ -223,20 +223,20 @@ impl Rules<'_> {
         let catalog = self.index.catalog();
         let mut at = newest;
         for _ in 0..STEPS {
-            if at.segment() < self.durable.segment() {
-                break;
-            }
-            match self.step_back(&catalog, hash, at)? {
-                Back::IsDurable => break,
-                Back::To(before) if before < at => at = before,
-                Back::To(_) | Back::Unknown => return Ok(None),
+            let back = match at.segment() < self.durable.segment() {
+                true => Back::IsDurable,
+                false => self.step_back(&catalog, hash, at)?,
+            };
+            match back {
+                Back::IsDurable => {
+                    self.found.borrow_mut().insert(hash, at);
+                    return Ok(Some(at));
+                }
+                Back::To(before) => at = before,
+                Back::Unknown => break,
             }
         }
-        let is_found = at.segment() <= self.durable.segment();
-        if is_found {
-            self.found.borrow_mut().insert(hash, at);
-        }
-        Ok(Some(at).filter(|_| is_found))
+        Ok(None)
     }
 
     /// From an entry at or behind the segment with the durable mark to the entity's one before it.

@@ -592,45 +592,5 @@ pub(crate) fn left_by_compaction(
 
 #[cfg(test)]
 #[cfg(not(miri))]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-    use crate::compact::judge::Rules;
-    use crate::journal::record::Record;
-    use crate::options::{Durability, Options};
-
-    /// Only what is durable makes an older entry superfluous: a power cut takes the newest, and the row with it.
-    #[test]
-    fn a_row_is_not_dropped_for_one_that_a_power_cut_may_take() {
-        let options = Options::new().segment_bytes(4096).background(false).durability(Durability::Os);
-        let journal = options.in_memory().unwrap();
-        let kind = journal.kind("row").unwrap();
-        journal.keep(kind, Keep::Latest).unwrap();
-        journal.append(Record::new(kind, b"k", b"old")).unwrap();
-        while journal.stats().segments < 3 {
-            journal.append(Record::new(kind, b"other", &[7; 300])).unwrap();
-        }
-        let durable = journal.sync().unwrap();
-        journal.append(Record::new(kind, b"k", b"new")).unwrap();
-        let core = journal.core();
-        core.seal_for_compaction(durable).unwrap();
-        let first = Arc::clone(&core.index.catalog().sections[0]);
-        let judge = |durable| {
-            let rules = Rules {
-                index: &core.index,
-                keep: HashMap::from([(kind.get(), Keep::Latest)]),
-                durable,
-                tombstones_before: 0,
-                erasing: HashMap::new(),
-                floors: HashMap::new(),
-                found: std::cell::RefCell::default(),
-            };
-            rules.judge(&first, &|_, _| Ok(false)).unwrap().unwrap()
-        };
-        assert!(judge(durable).keeps(0), "the newer one is not durable");
-        assert_eq!(judge(durable).entries_kept, 1);
-        let end = journal.sync().unwrap();
-        assert!(!judge(end).keeps(0), "now it is");
-    }
-}
+#[path = "compaction_tests.rs"]
+mod tests;
