@@ -23,10 +23,10 @@ use crate::journal::view::compacted;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::grid::last_nonzero;
 use crate::log::part::open_part_file;
-use crate::log::recovery::Purpose;
 use crate::log::report::Damage;
 use crate::log::salvage::header_for_the_rest;
 use crate::log::segment::open_header;
+use crate::log::visitor::Purpose;
 
 /// What a segment is to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -61,9 +61,9 @@ use crate::journal::verify::straight::{Pieces, recover_in_pieces};
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
-use crate::log::recovery::{Covered, End, Purpose, Visitor};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
+use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 pub(crate) use crate::journal::verify::doors::examine;
 #[cfg(feature = "simulator")]

@@ -17,9 +17,9 @@ use crate::journal::verify::window::Window;
 use crate::log::behind::seq_before;
 use crate::log::chain::Chain;
 use crate::log::grid::last_nonzero;
-use crate::log::recovery::Covered;
 use crate::log::salvage::index_says;
 use crate::log::segment::{Segment, open_header};
+use crate::log::visitor::Covered;
 
 /// What stands next in the log.
 pub(super) enum Next {

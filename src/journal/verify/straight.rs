@@ -18,8 +18,9 @@ use crate::journal::onlooker::bytes_of_segments;
 use crate::journal::verify::judge::{Judge, Judged, Next, Stopped, is_end_by_index};
 use crate::log::chain::Chain;
 use crate::log::part::visit_kept;
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::RecoveryReport;
+use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 /// So many pieces may wait for the visitor.
 const AHEAD: usize = 1;

@@ -21,9 +21,10 @@ use crate::journal::verify::histories::ROOM;
 use crate::journal::verify::straight::{Pieces, recover_in_pieces};
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
-use crate::log::recovery::{Covered, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{Covered, Purpose, Visitor};
 use crate::options::Options;
 
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
