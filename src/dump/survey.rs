@@ -303,7 +303,7 @@ impl Survey {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             file => file.map_err(doing)?,
         };
-        let mut window = Window::new(Arc::clone(&file), header.bytes);
+        let mut window = Window::new(Arc::clone(&file), header.bytes).in_order();
         let mut at = self.mark.offset();
         let mut last = at;
         while at < header.bytes {
@@ -321,8 +321,8 @@ impl Survey {
     /// The segments and parts, summed up, in the order of the log.
     ///
     /// What an index sums up is taken from there; a segment without one, and the one that is written, is read from end to
-    /// end. One that a writer has compacted meanwhile is
-    /// `Compacted`: look again.
+    /// end, a large one with a thread beside that reads its second half and ends before this goes on. One that a writer has
+    /// compacted meanwhile is `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
         let mut last = None;
         self.rows.iter().enumerate().filter_map(move |(at, row)| {

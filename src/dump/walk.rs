@@ -272,7 +272,7 @@ impl Frames {
         if let Some(what) = stretch.rest_of.as_ref().filter(|_| from == FIRST_FRAME) {
             self.damaged(number, 0, Some(FIRST_FRAME), what);
         }
-        let window = Window::new(file, until);
+        let window = Window::new(file, until).in_order();
         let part = cover.map(|cover| Kept { cover, entries: 0, is_whole: from == FIRST_FRAME });
         let (batch, ended) = (None, false);
         Ok(Some(Walk { number, salt: header.salt, window, at: from, batch, ends, ended, part }))

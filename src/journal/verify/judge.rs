@@ -143,7 +143,7 @@ impl<'a> Judge<'a> {
             if let Some(next) = scanned.get(at + 1).filter(|_| self.covered.is_none()) {
                 self.will_need_index(*next);
             }
-            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
+            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece).in_order();
             let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
             let came = self.segment(here, tell)?;
@@ -323,7 +323,10 @@ impl<'a> Judge<'a> {
         later.iter().all(|number| {
             let opened = open_header(self.directory, self.store, *number, Access::Read);
             opened.is_ok_and(|(file, header)| {
-                is_zero(&mut Window::by_pieces(file, header.bytes, self.piece), HEADER_BYTES as u64)
+                is_zero(
+                    &mut Window::by_pieces(file, header.bytes, self.piece).in_order(),
+                    HEADER_BYTES as u64,
+                )
             })
         })
     }
