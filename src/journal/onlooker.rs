@@ -141,7 +141,7 @@ impl<V: Visitor> Visitor for While<'_, &mut V> {
         self.visitor.frame(position, frame)
     }
 
-    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+    fn frame_of(&mut self, entity: Option<EntityHash>, position: Position, frame: &Frame<'_>) -> Result<()> {
         self.see(frame)?;
         self.visitor.frame_of(entity, position, frame)
     }

@@ -17,7 +17,7 @@ pub(crate) trait Visitor {
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()>;
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()>;
     /// The same, by somebody who knows the hash of the entity whose entry it is, if it is one.
-    fn frame_of(&mut self, _entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+    fn frame_of(&mut self, _entity: Option<EntityHash>, position: Position, frame: &Frame<'_>) -> Result<()> {
         self.frame(position, frame)
     }
     /// Here stands what was kept of a stretch of the log, of which no frame is shown.
