@@ -83,7 +83,7 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn read_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Tells that it will be read from one end to the other. A hint: the system reads further ahead, and in larger pieces.
     fn will_be_read_in_order(&self) {}
-    /// Tells that its first megabytes will be read soon. A hint: the system begins with it.
+    /// Tells that its beginning will be read soon. A hint: the system begins with it, and how far it goes is its own affair.
     fn will_be_read_soon(&self) {}
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Gives the file `bytes` of real space. `Unsupported` where the file system cannot.

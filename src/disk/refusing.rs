@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::disk::map::{Map, MapWriter, SharedPage};
 use crate::disk::memory::MemoryDirectory;
@@ -21,11 +22,14 @@ pub(crate) struct Refusing {
     pub(crate) is_cached: bool,
     /// A name in the directory that is of no file.
     pub(crate) odd: Option<String>,
+    /// How often something was refused.
+    pub(crate) refusals: Arc<AtomicU64>,
 }
 
 impl Refusing {
     pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
-        Self { files, name, refused, has_only_a_cache: false, is_cached: false, odd: None }
+        let (has_only_a_cache, is_cached, odd, refusals) = (false, false, None, Arc::default());
+        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals }
     }
 }
 
@@ -35,6 +39,7 @@ struct RefusingFile {
     refused: Vec<Range<u64>>,
     has_only_a_cache: bool,
     is_cached: bool,
+    refusals: Arc<AtomicU64>,
 }
 
 impl Directory for Refusing {
@@ -59,6 +64,7 @@ impl Directory for Refusing {
             refused,
             has_only_a_cache,
             is_cached,
+            refusals: Arc::clone(&self.refusals),
         }))
     }
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -88,7 +94,11 @@ impl RefusingFile {
     fn ask(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
         let end = offset + buffer.len() as u64;
         let is_refused = self.refused.iter().any(|range| offset < range.end && range.start < end);
-        if is_refused { Err(io::Error::other("the device refuses")) } else { Ok(()) }
+        if !is_refused {
+            return Ok(());
+        }
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        Err(io::Error::other("the device refuses"))
     }
 }
 

@@ -23,10 +23,10 @@ use crate::journal::view::compacted;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::grid::last_nonzero;
 use crate::log::part::open_part_file;
-use crate::log::recovery::Purpose;
 use crate::log::report::Damage;
 use crate::log::salvage::header_for_the_rest;
 use crate::log::segment::open_header;
+use crate::log::visitor::Purpose;
 
 /// What a segment is to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -303,7 +303,7 @@ impl Survey {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             file => file.map_err(doing)?,
         };
-        let mut window = Window::new(Arc::clone(&file), header.bytes);
+        let mut window = Window::new(Arc::clone(&file), header.bytes).in_order();
         let mut at = self.mark.offset();
         let mut last = at;
         while at < header.bytes {
@@ -321,8 +321,8 @@ impl Survey {
     /// The segments and parts, summed up, in the order of the log.
     ///
     /// What an index sums up is taken from there; a segment without one, and the one that is written, is read from end to
-    /// end. One that a writer has compacted meanwhile is
-    /// `Compacted`: look again.
+    /// end, a large one with a thread beside that reads its second half and ends before this goes on. One that a writer has
+    /// compacted meanwhile is `Compacted`: look again.
     pub fn segments(&self) -> impl Iterator<Item = Result<SegmentInfo>> + '_ {
         let mut last = None;
         self.rows.iter().enumerate().filter_map(move |(at, row)| {

@@ -130,8 +130,9 @@ pub struct Frames {
     pending: Option<Damage>,
     /// Damage that is shown before the frame that told its extent.
     queue: VecDeque<Damage>,
-    /// A frame that is to be shown behind what is queued.
-    held: Option<Box<FrameInfo>>,
+    /// The place for a frame that is to be shown behind what is queued, and whether one is in it.
+    held: Box<FrameInfo>,
+    is_held: bool,
     /// The place for the frame that is lent.
     lent: Option<Box<FrameInfo>>,
     copied: Copied,
@@ -148,9 +149,22 @@ enum Next {
 impl Frames {
     pub(crate) fn over(directory: Arc<dyn Directory>, store: StoreId, stretches: VecDeque<Stretch>) -> Self {
         let (queue, resume) = (VecDeque::new(), Position::ZERO);
-        let (held, lent, copied) = (None, None, Copied::All);
+        let (held, is_held, lent, copied) = (Box::default(), false, None, Copied::All);
         let (walk, last_seq, pending) = (None, None, None);
-        Self { directory, store, stretches, walk, last_seq, pending, queue, held, lent, copied, resume }
+        Self {
+            directory,
+            store,
+            stretches,
+            walk,
+            last_seq,
+            pending,
+            queue,
+            held,
+            is_held,
+            lent,
+            copied,
+            resume,
+        }
     }
 
     /// Where a later walk goes on behind this one, which was read to its end; see
@@ -158,6 +172,11 @@ impl Frames {
     #[must_use]
     pub fn resume(&self) -> Position {
         self.resume
+    }
+
+    /// The Seq up to which the log came by the frame that was shown last.
+    pub(crate) fn last_seq(&self) -> Option<u64> {
+        self.last_seq
     }
 
     /// For those who count: the metadata and the payload of entries stay empty. They are judged all the same.
@@ -181,6 +200,8 @@ impl Frames {
     }
 
     /// As [`lend`](Self::lend), with the frame in the caller's place for it, whose memory is used again.
+    ///
+    /// What is in the place is unspecified unless this answers [`Lent::Frame`]: before damage a frame is read ahead.
     pub fn next_into<'a>(&mut self, frame: &'a mut FrameInfo) -> Option<Result<Lent<'a>>> {
         let next = self.advance(frame).transpose()?;
         Some(next.map(|next| match next {
@@ -203,8 +224,8 @@ impl Frames {
             if let Some(damage) = self.queue.pop_front() {
                 return Ok(Some(Next::Damage(damage)));
             }
-            if let Some(frame) = self.held.take() {
-                *place = *frame;
+            if std::mem::take(&mut self.is_held) {
+                std::mem::swap(place, &mut self.held);
                 return Ok(Some(Next::Frame));
             }
             let Some(walk) = &mut self.walk else {
@@ -218,12 +239,17 @@ impl Frames {
             let (number, at, ended, part) = (walk.number, walk.at, walk.ended, walk.part);
             match (step.map_err(|e| self.io(number, e))?, part) {
                 (Step::Frame, part) => {
-                    let is_shown = if part.is_some() { self.take_kept(place) } else { self.take(place) };
-                    match is_shown {
-                        true if self.queue.is_empty() => return Ok(Some(Next::Frame)),
-                        true => self.held = Some(Box::new(std::mem::take(place))),
-                        false => {}
+                    if part.is_none() {
+                        self.take(place);
+                    } else if !self.take_kept(place) {
+                        continue;
                     }
+                    if self.queue.is_empty() {
+                        return Ok(Some(Next::Frame));
+                    }
+                    // The caller's memory comes back with the frame.
+                    std::mem::swap(place, &mut self.held);
+                    self.is_held = true;
                 }
                 (Step::Bad { offset, next_good, what }, _) => self.damaged(number, offset, next_good, what),
                 (Step::End, Some(part)) => {
@@ -272,7 +298,7 @@ impl Frames {
         if let Some(what) = stretch.rest_of.as_ref().filter(|_| from == FIRST_FRAME) {
             self.damaged(number, 0, Some(FIRST_FRAME), what);
         }
-        let window = Window::new(file, until);
+        let window = Window::new(file, until).in_order();
         let part = cover.map(|cover| Kept { cover, entries: 0, is_whole: from == FIRST_FRAME });
         let (batch, ended) = (None, false);
         Ok(Some(Walk { number, salt: header.salt, window, at: from, batch, ends, ended, part }))
@@ -355,8 +381,8 @@ impl Frames {
         is_system || seq > before
     }
 
-    /// A good frame says how much is lost before it. It is shown.
-    fn take(&mut self, frame: &FrameInfo) -> bool {
+    /// A good frame says how much is lost before it.
+    fn take(&mut self, frame: &FrameInfo) {
         let is_preamble = frame.system() == Some(System::Preamble) && frame.body_good;
         let preamble = is_preamble.then(|| Preamble::read(&frame.payload)).flatten();
         // A repair says how many it could not save: those are not lost now.
@@ -365,7 +391,6 @@ impl Frames {
         let (position, is_system) = (frame.position, frame.is_system());
         self.reach(position, expected);
         self.last_seq = Some(saved + u64::from(!is_system));
-        true
     }
 
     fn damaged(&mut self, segment: u32, offset: u64, next_good: Option<u64>, what: &str) {
@@ -487,10 +512,10 @@ impl Walk {
     }
 }
 
-/// So far is looked for a frame.
+/// So far is looked for a frame, which ends within it.
 const NEAR: u64 = 1 << 20;
 
-/// Where the first whole, good frame at or behind a place begins, if it is near and ends before another place.
+/// Where the first whole, good frame at or behind a place begins, if it is near, and ends near and before another place.
 pub(crate) fn good_from(
     directory: &dyn Directory,
     header: &SegmentHeader,
@@ -512,4 +537,57 @@ pub(crate) fn next_seq(directory: &dyn Directory, header: &SegmentHeader) -> Opt
     let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
     let good = frame.is_good(header.salt, Position::new(header.number, FIRST_FRAME));
     (is_preamble && good).then(|| Preamble::read(frame.payload()))?.map(|preamble| preamble.next_seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dump::Survey;
+    use crate::journal::Journal;
+    use crate::journal::reader::Reader;
+    use crate::journal::record::Record;
+
+    /// More than any payload here takes.
+    const ROOM: usize = 1 << 16;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "on a disk")]
+    fn the_caller_s_memory_is_used_again_behind_damage() {
+        let place = tempfile::tempdir().unwrap();
+        let journal = Journal::open(place.path()).unwrap();
+        let kind = journal.kind("note").unwrap();
+        for n in 0..40_u64 {
+            journal.append(Record::new(kind, b"a", &n.to_le_bytes())).unwrap();
+        }
+        journal.close().unwrap();
+        let frames = Survey::of(&Reader::open(place.path()).unwrap()).unwrap().frames();
+        let places: Vec<u64> = frames
+            .map(|item| match item.unwrap() {
+                Item::Frame(frame) => frame.position.offset(),
+                Item::Damage(damage) => panic!("{damage:?}"),
+            })
+            .collect();
+        let segment = std::fs::OpenOptions::new().write(true).open(place.path().join(file_name(1))).unwrap();
+        for n in [10, 11, 20, 30] {
+            std::os::unix::fs::FileExt::write_all_at(&segment, &[0xa5; 8], places[n]).unwrap();
+        }
+        let survey = Survey::of(&Reader::open(place.path()).unwrap()).unwrap();
+        let (mut frames, mut expected) = (survey.frames(), survey.frames());
+        let (mut frame, mut damaged) = (FrameInfo::default(), 0);
+        frame.payload.reserve(ROOM);
+        while let Some(next) = frames.next_into(&mut frame) {
+            match (next.unwrap(), expected.next().unwrap().unwrap()) {
+                (Lent::Frame(found), Item::Frame(expected)) => {
+                    assert_eq!(*found, expected);
+                    assert!(found.payload.capacity() >= ROOM, "behind {damaged} places");
+                }
+                (Lent::Damage(found), Item::Damage(expected)) => {
+                    assert_eq!(found, expected);
+                    damaged += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(expected.next().is_none() && damaged == 3, "{damaged}");
+    }
 }

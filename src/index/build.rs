@@ -24,9 +24,10 @@ use crate::index::keyed::KeyedReader;
 use crate::index::live::{LiveIndex, units};
 use crate::index::sealed::SealedIndex;
 use crate::log::chain::Chain;
-use crate::log::recovery::{Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{Purpose, Visitor};
 
 /// A segment that was indexed by reading its frames.
 pub(crate) struct ByReading {

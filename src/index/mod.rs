@@ -50,11 +50,11 @@ impl EntityHasher {
         hasher.finish128().as_u128()
     }
 
-    /// That of the entity whose entry it is; 0 for a frame that is none.
+    /// That of the entity whose entry it is, if it is one.
     #[inline]
-    pub(crate) fn of_frame(&self, frame: &Frame<'_>) -> EntityHash {
+    pub(crate) fn of_frame(&self, frame: &Frame<'_>) -> Option<EntityHash> {
         let header = frame.header;
-        if header.is_system() { 0 } else { self.hash(header.kind.get(), frame.key()) }
+        (!header.is_system()).then(|| self.hash(header.kind.get(), frame.key()))
     }
 }
 

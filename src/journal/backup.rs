@@ -40,9 +40,10 @@ use crate::journal::verify::examine_as;
 use crate::journal::view::{Loaded, View};
 use crate::log::chain::find_chain;
 use crate::log::lock::HeldLock;
-use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{End, Purpose, Visitor};
 
 /// How a backup takes segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

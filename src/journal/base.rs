@@ -10,8 +10,8 @@ use crate::format::index as index_format;
 use crate::format::system::System;
 use crate::id::StoreId;
 use crate::index::sealed::SealedIndex;
-use crate::log::recovery::Covered;
 use crate::log::segment::Segment;
+use crate::log::visitor::Covered;
 
 /// The newest segment whose index checks out.
 pub(crate) struct Base {

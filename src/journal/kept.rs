@@ -20,9 +20,9 @@ use crate::index::EntityHasher;
 use crate::index::keyed::KeyedReader;
 use crate::log::lock::{now, random};
 use crate::log::part::{PartWriter, write_answer};
-use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::Visitor;
 
 /// Copies all entries up to a Seq into parts of a new store.
 pub(crate) struct KeptCopy<'a> {

@@ -11,9 +11,9 @@ use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
 use crate::id::Position;
 use crate::log::chain::Chain;
-use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::Visitor;
 
 /// Who waits for a long piece of work. A closure that answers whether it is to go on is one.
 ///
@@ -141,7 +141,7 @@ impl<V: Visitor> Visitor for While<'_, &mut V> {
         self.visitor.frame(position, frame)
     }
 
-    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+    fn frame_of(&mut self, entity: Option<EntityHash>, position: Position, frame: &Frame<'_>) -> Result<()> {
         self.see(frame)?;
         self.visitor.frame_of(entity, position, frame)
     }

@@ -38,9 +38,10 @@ use crate::journal::registry::Registry;
 use crate::journal::window::Window;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{HeldLock, now, random};
-use crate::log::recovery::{End, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{End, Purpose, Visitor};
 use crate::options::{Options, Presence};
 use crate::trace;
 

@@ -36,9 +36,9 @@ use crate::journal::view::{View, compacted};
 use crate::journal::waiting::Until;
 use crate::log::grid::{read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
-use crate::log::recovery::Purpose;
 use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
+use crate::log::visitor::Purpose;
 
 /// A store, open for reading only, from any process.
 ///

@@ -41,9 +41,10 @@ use crate::journal::registry::{EVENTS_PREFIX, Registry, floors_name};
 use crate::journal::repair::noted::Noted;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::{held_elsewhere, now, random, refusal};
-use crate::log::recovery::{Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
+use crate::log::visitor::{Purpose, Visitor};
 use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 pub use crate::journal::repair::noted::{CursorFate, LostCursor, LostKind};

@@ -55,15 +55,16 @@ use crate::journal::verify::entity_pages::{Comparison, EntityPages};
 use crate::journal::verify::histories::{Histories, ROOM};
 use crate::journal::verify::index_file::IndexFile;
 use crate::journal::verify::indexed::{InSegment, Room};
+use crate::journal::verify::judge::Pieces;
 use crate::journal::verify::kept::{Kept, look_at_part_headers, look_at_part_indexes, look_at_what_is_left};
 use crate::journal::verify::settling::SAYS_OTHERWISE;
-use crate::journal::verify::straight::{Pieces, recover_in_pieces};
+use crate::journal::verify::straight::recover_in_pieces;
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
-use crate::log::recovery::{Covered, End, Purpose, Visitor};
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, open_header};
+use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 pub(crate) use crate::journal::verify::doors::examine;
 #[cfg(feature = "simulator")]
@@ -81,16 +82,17 @@ pub(crate) fn examine_as(
     check: Check,
     meter: &Meter<'_>,
 ) -> Result<Verification> {
-    look(directory, names, identity, check, meter, ROOM, &mut in_pieces(directory))
+    look(directory, names, identity, check, meter, ROOM, &mut in_pieces(directory, check))
 }
 
 /// Shows the log to a visitor: `recover`, or what is to be as good.
 trait Recover: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End> {}
 impl<F: FnMut(StoreId, &Chain, Option<Covered>, &mut dyn Visitor) -> Result<End>> Recover for F {}
 
-fn in_pieces(directory: &dyn Directory) -> impl Recover {
+fn in_pieces(directory: &dyn Directory, check: Check) -> impl Recover {
     // A log of fewer pieces is not worth a thread.
-    let pieces = Pieces { bytes: PIECE, for_a_thread: 8 };
+    let has_indexes = check == Check::Full;
+    let pieces = Pieces { bytes: PIECE, for_a_thread: 8, has_indexes };
     move |store: StoreId, chain: &Chain, covered: Option<Covered>, visitor: &mut dyn Visitor| {
         recover_in_pieces(directory, store, chain, covered, pieces, visitor)
     }
@@ -322,6 +324,8 @@ impl<'a> Checking<'a> {
     /// What is known about the end of the log, once it was reached.
     fn finish(&mut self, end: &End, live: bool) {
         self.leave_segment();
+        // No segment follows, and what comes now takes memory of its own.
+        self.room = Room::default();
         self.finish_kept();
         if let Some(pages) = &self.entity_pages
             && pages.covered.segment() > end.position.segment()
@@ -542,7 +546,7 @@ impl Visitor for Checking<'_> {
         self.frame_of(self.hasher.of_frame(frame), position, frame)
     }
 
-    fn frame_of(&mut self, entity: EntityHash, position: Position, frame: &Frame<'_>) -> Result<()> {
+    fn frame_of(&mut self, entity: Option<EntityHash>, position: Position, frame: &Frame<'_>) -> Result<()> {
         let (bytes, found_before) = (frame.len() as u64, self.findings.len());
         self.counts.frames += 1;
         self.counts.bytes += bytes;
@@ -552,7 +556,7 @@ impl Visitor for Checking<'_> {
             self.damage(position, "a frame's durable mark".into(), format!("at most {position}"), found);
         }
         if self.kept.here.is_some() {
-            if !frame.header.is_system() {
+            if let Some(entity) = entity {
                 self.kept_frame(entity, position, frame, found_before);
             }
             return Ok(());
@@ -569,11 +573,11 @@ impl Visitor for Checking<'_> {
             let found = format!("operation {}", frame.header.operation);
             self.damage(position, "a segment's first frame".into(), "a preamble".into(), found);
         }
-        if frame.header.is_system() {
+        if let Some(entity) = entity {
+            self.user_frame(entity, position, frame, found_before);
+        } else {
             self.judge_arrivals_before(found_before);
             self.system_frame(position, frame);
-        } else {
-            self.user_frame(entity, position, frame, found_before);
         }
         if let Some(here) = self.segment.as_mut() {
             here.end = position.offset() + bytes;

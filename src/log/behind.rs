@@ -6,10 +6,10 @@ use crate::format::header::HEADER_BYTES;
 use crate::format::segment::FIRST_FRAME;
 use crate::id::{Position, StoreId};
 use crate::log::grid::{last_nonzero, valid_frames};
-use crate::log::recovery::Purpose;
 use crate::log::salvage::salvage;
 use crate::log::segment::{Segment, look_at_preamble};
 use crate::log::tail::{Source, Tail};
+use crate::log::visitor::Purpose;
 
 /// What stands in the segments behind the one in which the log ends. Most are spares, all zeros.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::{file_name, number_of};
 use crate::id::{Position, StoreId};
-use crate::log::recovery::Purpose;
 use crate::log::segment::open_header;
+use crate::log::visitor::Purpose;
 
 /// The row of segments that make up the log, oldest first.
 #[derive(Clone, Debug, Default)]

@@ -10,10 +10,11 @@ use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::System;
 use crate::id::{PART, Position};
 use crate::log::chain::{Chain, find_chain};
-use crate::log::recovery::{Covered, Purpose, recover};
+use crate::log::recovery::recover;
 use crate::log::recovery_tests::{
     LOOKING, Made, NEW, OLD, PURPOSES, STORE, Seen, chain_of, directory, look, lost, refusal, two,
 };
+use crate::log::visitor::{Covered, Purpose};
 
 fn cover(first: u32, last: u32, follows: Position, (first_seq, last_seq): (u64, u64)) -> Cover {
     Cover { first, last, follows, first_seq, last_seq, part: None }

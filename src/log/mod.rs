@@ -10,7 +10,7 @@
 //! * [`rules`] — what a place in a log is, as a table over eight facts
 //! * [`chain`] — which segments belong to the log
 //! * [`part`] — what compaction kept of a stretch of it
-//! * [`recovery`] — finding the end of a log (protocol P4), and [`report`], what it says
+//! * [`recovery`] — finding the end of a log (protocol P4), [`visitor`], who is shown it, and [`report`], what it says
 //! * [`tail`], [`behind`] — reading what is to be judged, and what lies behind it
 //! * [`grid`] — finding frames again behind a hole
 //! * [`salvage`] — reading a segment around damage
@@ -33,4 +33,5 @@ pub(crate) mod rules;
 pub(crate) mod salvage;
 pub(crate) mod segment;
 pub(crate) mod tail;
+pub(crate) mod visitor;
 pub(crate) mod writer;

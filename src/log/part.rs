@@ -16,10 +16,10 @@ use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::System;
 use crate::id::{KINDS_MAX, Life, Position, StoreId};
 use crate::log::behind::seq_before;
-use crate::log::recovery::Visitor;
 use crate::log::report::Damage;
 use crate::log::salvage::{Salvaged, salvage_part};
 use crate::log::segment::Segment;
+use crate::log::visitor::Visitor;
 
 /// Opens the file of a part and says what its header does. It must be the part that the manifest means.
 pub(crate) fn open_part_file(

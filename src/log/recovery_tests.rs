@@ -17,9 +17,10 @@ use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{Life, Position, SEQ_MAX, StoreId};
 use crate::log::chain::{Chain, find_chain};
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 pub(super) const STORE: StoreId = StoreId([7; 16]);
 pub(super) const OLD: Life = Life(5);

@@ -12,8 +12,8 @@ use crate::journal::verify::histories::ROOM;
 use crate::journal::verify::{DOING, Recover, in_pieces, look};
 
 /// Verifies the store in a directory, also while another process writes it. A large log is read by a thread that ends with
-/// this call; up to four of its pieces are in memory, each of 1 MiB or as large as the largest batch or two. [`Check`] says
-/// what else that takes.
+/// this call; up to four of its pieces are in memory, each of 1 MiB or as large as the largest batch or two, with a list of 16
+/// bytes for each entry in it. [`Check`] says what else that takes.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn verify(path: impl AsRef<Path>, check: Check) -> Result<Verification> {
 /// As [`verify`]; `Io`, with an interruption as its source, once it is not to go on.
 pub fn verify_while(path: impl AsRef<Path>, check: Check, onlooker: impl Onlooker) -> Result<Verification> {
     let directory = existing(path.as_ref(), DOING)?;
-    examine_while(&*directory, check, &onlooker, ROOM, &mut in_pieces(&*directory))
+    examine_while(&*directory, check, &onlooker, ROOM, &mut in_pieces(&*directory, check))
 }
 
 /// Verifies the store on a simulated disk.
@@ -45,7 +45,7 @@ pub fn verify_in(disk: &crate::disk::simulator::Simulator, check: Check) -> Resu
 }
 
 pub(crate) fn examine(directory: &dyn Directory, check: Check) -> Result<Verification> {
-    examine_while(directory, check, &|| true, ROOM, &mut in_pieces(directory))
+    examine_while(directory, check, &|| true, ROOM, &mut in_pieces(directory, check))
 }
 
 /// Beside a live writer that compacts, files go that were to be looked at: look again so often.

@@ -36,7 +36,7 @@ impl EntityPages {
     /// As opening the file does, and `Io` if a page cannot be read.
     pub(super) fn open(directory: &dyn Directory, store: StoreId) -> Result<(Self, Vec<u64>)> {
         let Head { file, bytes, homes, pages, entities, covered } = Head::open(directory, store)?;
-        let mut all = Self { window: Window::new(file, bytes), homes, pages, entities, covered };
+        let mut all = Self { window: Window::new(file, bytes).in_order(), homes, pages, entities, covered };
         let mut damaged = Vec::new();
         for number in 0..pages {
             let bytes = all.bytes(number).map_err(|e| failed(directory, e))?;

@@ -71,7 +71,7 @@ impl IndexFile {
 
 impl Bytes {
     fn window(&self) -> Option<Window> {
-        Some(Window::by_pieces(Arc::clone(self.file.as_ref()?), self.length, PIECE))
+        Some(Window::by_pieces(Arc::clone(self.file.as_ref()?), self.length, PIECE).in_order())
     }
 
     /// The first byte that is not as it should be.

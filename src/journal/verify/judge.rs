@@ -17,9 +17,20 @@ use crate::journal::verify::window::Window;
 use crate::log::behind::seq_before;
 use crate::log::chain::Chain;
 use crate::log::grid::last_nonzero;
-use crate::log::recovery::Covered;
 use crate::log::salvage::index_says;
 use crate::log::segment::{Segment, open_header};
+use crate::log::visitor::Covered;
+
+/// How a log is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pieces {
+    /// So many bytes at a time.
+    pub(super) bytes: u64,
+    /// A log that has so many pieces or more is read ahead.
+    pub(super) for_a_thread: u64,
+    /// Who is shown it looks at the index of each segment, too.
+    pub(super) has_indexes: bool,
+}
 
 /// What stands next in the log.
 pub(super) enum Next {
@@ -41,25 +52,31 @@ pub(super) struct Batches {
     bytes: Arc<Vec<u8>>,
     /// Where that begins in the file.
     base: u64,
-    pub(super) frames: Vec<Judged>,
+    /// Where the first of them begins in the file.
+    from: u64,
+    /// Whose each entry in them is, in their order: what there is most of, so no more than that is noted.
+    entities: Vec<EntityHash>,
     /// Up to the end of the last of them, everything is good.
     pub(super) covered: Covered,
 }
 
-/// A good frame.
-#[derive(Clone, Copy)]
-pub(super) struct Judged {
-    /// Where it begins in the file.
-    pub(super) at: u64,
-    /// Whose entry it is, if it is one.
-    pub(super) entity: EntityHash,
-}
-
 impl Batches {
-    /// The frame that begins there.
-    pub(super) fn frame(&self, at: u64) -> Option<Frame<'_>> {
-        let at = usize::try_from(at.checked_sub(self.base)?).ok()?;
-        Frame::parse(self.bytes.get(at..)?)
+    /// Their frames, where each begins in the file, and whose entry it is, if it is one.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (u64, Option<EntityHash>, Frame<'_>)> {
+        let (mut at, mut entities) = (self.from, self.entities.iter().copied());
+        std::iter::from_fn(move || {
+            if at >= self.covered.end {
+                return None;
+            }
+            let place = usize::try_from(at - self.base).ok().and_then(|at| self.bytes.get(at..));
+            let Some(frame) = place.and_then(Frame::parse) else {
+                unreachable!("it was judged in the same bytes, which hold all of its batch")
+            };
+            let entity = if frame.header.is_system() { None } else { entities.next() };
+            let begins = at;
+            at += frame.len() as u64;
+            Some((begins, entity, frame))
+        })
     }
 }
 
@@ -75,22 +92,24 @@ pub(super) struct Judge<'a> {
     store: StoreId,
     hasher: EntityHasher,
     chain: &'a Chain,
-    /// So much is read at a time.
-    piece: u64,
+    pieces: Pieces,
     /// What need not be read again.
     covered: Option<Covered>,
     /// `None` until the first preamble says what the next Seq is.
     last_seq: Option<u64>,
     life: Option<Life>,
     batch: Batch,
-    /// Those that nobody was told of.
+    /// Those that nobody was told of. Behind their entities may stand some of the batch that is being read.
     batches: Option<Batches>,
+    /// So many entries are in those.
+    entries: usize,
 }
 
 /// The batch that is being read.
 #[derive(Default)]
 struct Batch {
-    frames: Vec<Judged>,
+    /// Whose its entries are, if it does not stand in the same piece as the batches before it.
+    entities: Vec<EntityHash>,
     entries: u64,
     /// What its frames say of the log, once it is whole.
     life: Option<Life>,
@@ -123,13 +142,13 @@ impl<'a> Judge<'a> {
         directory: &'a dyn Directory,
         store: StoreId,
         chain: &'a Chain,
-        piece: u64,
+        pieces: Pieces,
         covered: Option<Covered>,
     ) -> Self {
         let last_seq = covered.map(|covered| covered.last_seq);
         let life = covered.map(|covered| covered.last_life);
-        let (hasher, batch, batches) = (EntityHasher::new(store), Batch::default(), None);
-        Self { directory, store, hasher, chain, piece, covered, last_seq, life, batch, batches }
+        let (hasher, batch, batches, entries) = (EntityHasher::new(store), Batch::default(), None, 0);
+        Self { directory, store, hasher, chain, pieces, covered, last_seq, life, batch, batches, entries }
     }
 
     /// Tells what the log holds, as far as nothing is wrong with it.
@@ -140,10 +159,10 @@ impl<'a> Judge<'a> {
             let Ok((file, header)) = open_header(self.directory, self.store, *number, Access::Read) else {
                 return Ok(());
             };
-            if let Some(next) = scanned.get(at + 1).filter(|_| self.covered.is_none()) {
+            if let Some(next) = scanned.get(at + 1).filter(|_| self.pieces.has_indexes) {
                 self.will_need_index(*next);
             }
-            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.piece);
+            let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.pieces.bytes).in_order();
             let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
             let came = self.segment(here, tell)?;
@@ -184,12 +203,12 @@ impl<'a> Judge<'a> {
         while here.limit != Some(at) && !is_sealed {
             let Ok(next) = self.read_batch(&mut here, at) else { return Ok(Came::ToADoubt) };
             let Some(next) = next else {
-                let is_end = self.batch.frames.is_empty() && here.limit.is_none() && here.is_entered;
+                let is_end = self.batch.life.is_none() && here.limit.is_none() && here.is_entered;
                 let is_end = is_end && self.is_end_of_all(&mut here, at);
                 return Ok(if is_end { Came::ToTheEnd(at) } else { Came::ToADoubt });
             };
             self.enter(&mut here, at, tell)?;
-            self.accept(&here, next, tell)?;
+            self.accept(&here, at, next, tell)?;
             is_sealed = self.batch.last == Some(System::Seal);
             at = next;
         }
@@ -206,35 +225,52 @@ impl<'a> Judge<'a> {
         tell(Next::Segment { segment, from: offset, last_seq })
     }
 
-    /// A batch is whole, and ends here: its frames become the log's. All of it stands in the window.
-    fn accept(&mut self, here: &Here, end: u64, tell: &mut impl Tell) -> Result<(), Stopped> {
+    /// A batch is whole, from here to there: its frames become the log's. All of it stands in the window.
+    fn accept(&mut self, here: &Here, from: u64, end: u64, tell: &mut impl Tell) -> Result<(), Stopped> {
         let last_seq = self.batch.last_seq.unwrap_or(0).saturating_add(self.batch.entries);
         let last_life = self.batch.life.unwrap_or(Life(0));
         (self.last_seq, self.life) = (Some(last_seq), Some(last_life));
         let covered =
             Covered { segment: here.segment.number(), end, last_seq, last_life, last: self.batch.last };
         let (base, bytes) = here.window.held();
+        self.noted(bytes);
         if self.batches.as_ref().is_some_and(|batches| !Arc::ptr_eq(&batches.bytes, bytes)) {
             self.tell_batches(tell)?;
         }
         let batches = self.batches.get_or_insert_with(|| {
-            let bytes = Arc::clone(bytes);
-            Batches { bytes, base, frames: Vec::new(), covered }
+            let (bytes, entities) = (Arc::clone(bytes), std::mem::take(&mut self.batch.entities));
+            Batches { bytes, base, from, entities, covered }
         });
-        batches.frames.extend_from_slice(&self.batch.frames);
         batches.covered = covered;
+        self.entries = batches.entities.len();
         Ok(())
     }
 
+    /// Where it is noted whose the entries of the batch are that is being read: with those before it if all stand in the
+    /// same bytes. A batch may be as large as its segment, and is not to be noted twice.
+    fn noted(&mut self, bytes: &Arc<Vec<u8>>) -> &mut Vec<EntityHash> {
+        let is_there = self.batches.as_ref().is_some_and(|batches| Arc::ptr_eq(&batches.bytes, bytes));
+        if !is_there {
+            // More was read since the batch began.
+            let before = self.batches.iter_mut().flat_map(|batches| batches.entities.drain(self.entries..));
+            self.batch.entities.extend(before);
+        }
+        match &mut self.batches {
+            Some(batches) if is_there => &mut batches.entities,
+            _ => &mut self.batch.entities,
+        }
+    }
+
     fn tell_batches(&mut self, tell: &mut impl Tell) -> Result<(), Stopped> {
-        self.batches.take().map_or(Ok(()), |batches| tell(Next::Batches(batches)))
+        let Some(mut batches) = self.batches.take() else { return Ok(()) };
+        // What stands behind is of a batch that is none.
+        batches.entities.truncate(self.entries);
+        tell(Next::Batches(batches))
     }
 
     /// Judges a batch; answers where it ends. `None`: what stands there is no whole, good batch.
     fn read_batch(&mut self, here: &mut Here, start: u64) -> io::Result<Option<u64>> {
-        let frames = std::mem::take(&mut self.batch.frames);
-        self.batch = Batch { frames, last_seq: self.last_seq, ..Batch::default() };
-        self.batch.frames.clear();
+        self.batch = Batch { last_seq: self.last_seq, ..Batch::default() };
         let (number, salt) = (here.segment.number(), here.segment.header.salt);
         let mut at = start;
         loop {
@@ -243,10 +279,13 @@ impl<'a> Judge<'a> {
             if !frame.is_good(salt, position) || !self.belongs(&frame, position) {
                 return Ok(None);
             }
-            self.batch.frames.push(Judged { at, entity: self.hasher.of_frame(&frame) });
             self.take(&frame);
             at += frame.len() as u64;
-            if !frame.header.has(flag::MORE) {
+            let (entity, has_more) = (self.hasher.of_frame(&frame), frame.header.has(flag::MORE));
+            if let Some(entity) = entity {
+                self.noted(here.window.held().1).push(entity);
+            }
+            if !has_more {
                 return Ok(Some(at));
             }
         }
@@ -323,7 +362,8 @@ impl<'a> Judge<'a> {
         later.iter().all(|number| {
             let opened = open_header(self.directory, self.store, *number, Access::Read);
             opened.is_ok_and(|(file, header)| {
-                is_zero(&mut Window::by_pieces(file, header.bytes, self.piece), HEADER_BYTES as u64)
+                let mut window = Window::by_pieces(file, header.bytes, self.pieces.bytes).in_order();
+                is_zero(&mut window, HEADER_BYTES as u64)
             })
         })
     }

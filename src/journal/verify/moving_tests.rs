@@ -17,7 +17,7 @@ use crate::journal::Journal;
 use crate::journal::finding::{Check, Severity, Verdict};
 use crate::journal::opening;
 use crate::journal::record::Record;
-use crate::journal::verify::straight::Pieces;
+use crate::journal::verify::judge::Pieces;
 use crate::journal::verify::straight_tests::{Files, PIECES, files_of, found};
 use crate::log::tail::{Source, Tail};
 use crate::options::Options;

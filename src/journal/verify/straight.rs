@@ -5,7 +5,8 @@
 //! behind damage.
 //!
 //! A large log is read and judged by a thread of its own, ahead of the visitor: what that does with a piece takes longer
-//! than reading the next one. So up to four pieces are in memory, and a piece is as large as the largest batch, or two.
+//! than reading the next one. So up to four pieces are in memory, and a piece is as large as the largest batch, or two. With
+//! each goes a list of whose the entries in it are: 16 bytes for each, and room for as many again while it grows.
 
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, scope};
@@ -15,23 +16,15 @@ use crate::error::Result;
 use crate::format::system::System;
 use crate::id::{Position, StoreId};
 use crate::journal::onlooker::bytes_of_segments;
-use crate::journal::verify::judge::{Judge, Judged, Next, Stopped, is_end_by_index};
+use crate::journal::verify::judge::{Judge, Next, Pieces, Stopped, is_end_by_index};
 use crate::log::chain::Chain;
 use crate::log::part::visit_kept;
-use crate::log::recovery::{Covered, End, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::RecoveryReport;
+use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 /// So many pieces may wait for the visitor.
 const AHEAD: usize = 1;
-
-/// How a log is read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pieces {
-    /// So many bytes at a time.
-    pub(super) bytes: u64,
-    /// A log that has so many pieces or more is read ahead.
-    pub(super) for_a_thread: u64,
-}
 
 /// As [`recover`] for those who salvage, in less memory where the log is as it should be.
 pub(super) fn recover_in_pieces(
@@ -42,7 +35,7 @@ pub(super) fn recover_in_pieces(
     pieces: Pieces,
     visitor: &mut dyn Visitor,
 ) -> Result<End> {
-    let judge = || Judge::new(directory, store, chain, pieces.bytes, covered);
+    let judge = || Judge::new(directory, store, chain, pieces, covered);
     let mut show = Show { directory, store, chain, visitor, covers: 0, covered, end: None };
     let first = covered.map_or(0, |covered| covered.segment);
     let bytes = bytes_of_segments(directory, chain.live.iter().filter(|number| **number >= first));
@@ -112,10 +105,8 @@ impl Show<'_> {
             }
             Next::Batches(batches) => {
                 let number = batches.covered.segment;
-                for Judged { at, entity } in &batches.frames {
-                    // Judged in the same bytes, which hold all of the batch.
-                    let Some(frame) = batches.frame(*at) else { continue };
-                    self.visitor.frame_of(*entity, Position::new(number, *at), &frame)?;
+                for (at, entity, frame) in batches.frames() {
+                    self.visitor.frame_of(entity, Position::new(number, at), &frame)?;
                 }
                 self.covered = Some(batches.covered);
                 Ok(())

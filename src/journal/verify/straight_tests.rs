@@ -9,8 +9,10 @@ use crate::disk::{Access, Directory, read_whole};
 use crate::error::{Error, Result};
 use crate::format::checksum;
 use crate::format::frame::Frame;
+use crate::format::index::EntityHash;
 use crate::format::system::Keep;
 use crate::id::{KindId, Position, StoreId};
+use crate::index::EntityHasher;
 use crate::journal::Journal;
 use crate::journal::finding::{Check, Verdict, Verification};
 use crate::journal::identity::identify;
@@ -18,12 +20,14 @@ use crate::journal::opening;
 use crate::journal::record::Record;
 use crate::journal::verify::doors::examine_while;
 use crate::journal::verify::histories::ROOM;
-use crate::journal::verify::straight::{Pieces, recover_in_pieces};
+use crate::journal::verify::judge::Pieces;
+use crate::journal::verify::straight::recover_in_pieces;
 use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
-use crate::log::recovery::{Covered, Purpose, Visitor, recover};
+use crate::log::recovery::recover;
 use crate::log::report::Damage;
 use crate::log::segment::Segment;
+use crate::log::visitor::{Covered, Purpose, Visitor};
 use crate::options::Options;
 
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
@@ -33,6 +37,7 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 struct Seen {
     lines: Vec<String>,
     segment: u32,
+    hasher: Option<EntityHasher>,
 }
 
 impl Visitor for Seen {
@@ -47,6 +52,12 @@ impl Visitor for Seen {
     fn frame(&mut self, position: Position, frame: &Frame<'_>) -> Result<()> {
         self.lines.push(format!("{position}: {:?}", frame.to_bytes()));
         Ok(())
+    }
+
+    fn frame_of(&mut self, entity: Option<EntityHash>, position: Position, frame: &Frame<'_>) -> Result<()> {
+        let expected = self.hasher.as_ref().map(|hasher| hasher.of_frame(frame));
+        assert_eq!(Some(entity), expected, "{position}");
+        self.frame(position, frame)
     }
 
     fn lost(&mut self, damage: &Damage) {
@@ -105,7 +116,8 @@ fn compacted() -> Files {
 fn seen(directory: &dyn Directory, piece: Option<Pieces>) -> Option<(Vec<String>, String)> {
     let identity = identify(directory, &directory.list().unwrap()).ok()?;
     let chain = find_chain(directory, identity.store, Purpose::Salvage, &identity.compacted, |_| false);
-    let (chain, mut seen) = (chain.ok()?, Seen::default());
+    let hasher = Some(EntityHasher::new(identity.store));
+    let (chain, mut seen) = (chain.ok()?, Seen { hasher, ..Seen::default() });
     let end = match piece {
         Some(piece) => recover_in_pieces(directory, identity.store, &chain, None, piece, &mut seen),
         None => recover(directory, identity.store, &chain, None, Purpose::Salvage, &mut seen),
@@ -149,10 +161,10 @@ const NEVER: u64 = u64::MAX;
 
 /// Fewer bytes than a header has, than a batch has, and more than any file here; ahead, and beside.
 pub(super) const PIECES: [Pieces; 4] = [
-    Pieces { bytes: 40, for_a_thread: 0 },
-    Pieces { bytes: 300, for_a_thread: NEVER },
-    Pieces { bytes: PIECE, for_a_thread: 0 },
-    Pieces { bytes: PIECE, for_a_thread: NEVER },
+    Pieces { bytes: 40, for_a_thread: 0, has_indexes: true },
+    Pieces { bytes: 300, for_a_thread: NEVER, has_indexes: false },
+    Pieces { bytes: PIECE, for_a_thread: 0, has_indexes: true },
+    Pieces { bytes: PIECE, for_a_thread: NEVER, has_indexes: false },
 ];
 
 /// Where in an index something is wrong is not always known while entities are put away.

@@ -30,8 +30,13 @@ impl Window {
 
     /// As [`new`](Self::new), with pieces of so many bytes, which are never 0.
     pub(crate) fn by_pieces(file: Arc<dyn File>, until: u64, piece: u64) -> Self {
-        file.will_be_read_in_order();
         Self { file, until, piece: piece.max(1), base: 0, bytes: Arc::default(), lent: Vec::new() }
+    }
+
+    /// All of it will be read, from one end to the other: the system is told.
+    pub(crate) fn in_order(self) -> Self {
+        self.file.will_be_read_in_order();
+        self
     }
 
     pub(crate) fn until(&self) -> u64 {

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use esker::dump::{FrameInfo, Frames, Lent};
 use esker::{Damage, Error};
 
-/// So many frames change hands at once, or fewer that hold so many bytes.
+/// So many frames change hands at once, in either direction, or fewer that hold so many bytes.
 const TOGETHER: usize = 1024;
 const TOGETHER_BYTES: usize = 256 << 10;
 /// So many times that may wait, in either direction.
@@ -44,6 +44,8 @@ pub(super) struct Ahead {
     piece: Piece,
     /// Frames whose memory is free, until there are enough of them to give back.
     free: Vec<Box<FrameInfo>>,
+    /// So many bytes they have room for.
+    free_bytes: usize,
     reader: Option<Reader>,
 }
 
@@ -73,7 +75,8 @@ impl Ahead {
         let read = move || read(source, &sender, &free);
         let thread = Builder::new().name("esker-read".to_owned()).spawn(read)?;
         let piece = Piece { frames: Vec::new().into_iter(), then: Then::More };
-        Ok(Self { piece, free: Vec::new(), reader: Some(Reader { pieces, given_back, thread }) })
+        let reader = Some(Reader { pieces, given_back, thread });
+        Ok(Self { piece, free: Vec::new(), free_bytes: 0, reader })
     }
 
     /// The next one; `None` at the end, and behind an error.
@@ -109,8 +112,10 @@ impl Ahead {
         if room(&frame) > ROOM_KEPT {
             return;
         }
+        self.free_bytes += room(&frame);
         self.free.push(frame);
-        if self.free.len() >= TOGETHER {
+        if self.free.len() >= TOGETHER || self.free_bytes >= TOGETHER_BYTES {
+            self.free_bytes = 0;
             let free = std::mem::take(&mut self.free);
             // What the reader has no use for by now is freed.
             let _ = self.reader.as_ref().map(|reader| reader.given_back.try_send(free));
@@ -206,16 +211,20 @@ mod tests {
         for payload in [1, 100, 1_100, 3_000, 4_000] {
             let taken = Arc::default();
             let mut ahead = Ahead::reading(frames(FRAMES, payload, &taken)).unwrap();
+            let mut most = 0;
             for seq in 1..=FRAMES {
                 let Some(Ok(Read::Frame(frame))) = ahead.next() else { panic!("{seq} is not there") };
                 assert_eq!((frame.seq, frame.payload.len()), (seq, payload));
                 ahead.take_back(frame);
+                most = most.max(ahead.free.len() * payload);
             }
+            assert!(most < TOGETHER_BYTES, "{most} bytes lay here that the reader could have used");
             assert!(ahead.next().is_none() && ahead.next().is_none());
             // Those that are on the way, and now and then some that came back when there were enough.
             let taken = taken.load(Ordering::Relaxed);
             assert!(taken < usize::try_from(FRAMES).unwrap() / 2, "{taken} of {payload} bytes");
             assert!(ahead.free.len() < TOGETHER);
+            assert!(ahead.free.iter().map(|frame| room(frame)).sum::<usize>() < TOGETHER_BYTES);
         }
     }
 

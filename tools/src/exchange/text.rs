@@ -151,8 +151,8 @@ impl Lines {
             return self.plain(as_text, bytes);
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => self.text(as_text, text),
-            Err(_) => self.text(as_base64, &base64(bytes)),
+            Ok(text) => self.with_escapes(as_text, text),
+            Err(_) => self.plain(as_base64, base64(bytes).as_bytes()),
         }
     }
 
@@ -166,9 +166,14 @@ impl Lines {
     }
 
     fn text(&mut self, name: &str, text: &str) {
-        if is_plain(text.as_bytes()) {
-            return self.plain(name, text.as_bytes());
+        match is_plain(text.as_bytes()) {
+            true => self.plain(name, text.as_bytes()),
+            false => self.with_escapes(name, text),
         }
+    }
+
+    /// A text that is not plain.
+    fn with_escapes(&mut self, name: &str, text: &str) {
         self.raw(name);
         self.bytes.push(b'"');
         for piece in text.as_bytes().chunks(PIECE) {
