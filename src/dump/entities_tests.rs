@@ -98,7 +98,7 @@ fn a_page_that_a_disk_lost_is_an_error_and_not_the_end_of_the_list() {
     let (_place, reader) = reader();
     let sum = Sum::of(&frames(1).next().unwrap(), KindId(1));
     let record: Parts<'_> = [sum.as_bytes(), b"key"];
-    let lists: [(Parts<'_>, bool); 2] = [(record, true), (NOTHING, false)];
+    let lists = [(record, true), (NOTHING, false)];
     for (record, is_one) in lists {
         let mut sorter = Sorter::with_room(1000, usize::MAX);
         sorter.push(1, record);
