@@ -1,74 +1,108 @@
 //! Short records in the order of their keys, however many there are.
 //!
-//! What there is no room for in memory is put away sorted, run by run, in a file without a name, and the runs are read
-//! back side by side. Little is never put away: then there is no file.
+//! What there is no room for in memory is put away sorted, run by run, each in a file without a name, and the runs are read
+//! back side by side. Several of about a size are put together to one, and what is of one key may be joined then: there are
+//! never many runs, and they take the space of different keys. Little is never put away: then there is no file.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::ops::Range;
 
 use crate::disk::unnamed::Room;
 use crate::error::{Error, Result};
-use crate::format::checksum::Sum;
+use crate::format::checksum;
 
-/// So much is written at a time, and read at most.
+/// So much is written at a time, and read, and judged by a checksum of its own.
 const PIECE: usize = 256 << 10;
-/// What all runs are read back with, about.
-const READ_BACK: usize = 8 << 20;
-/// However many runs there are, so much is read of one at a time.
-const PIECE_MIN: usize = 4 << 10;
+/// So many runs of about a size are put together.
+const TOGETHER: usize = 8;
 
 /// A record on its way: its key, the length of what follows, and that.
 const HEAD: usize = size_of::<u128>() + size_of::<u16>();
 
+const _: () = assert!(HEAD + u16::MAX as usize <= PIECE, "a record is in one piece");
+
 /// What is put away of a record: two parts, which come back as one.
 pub(crate) type Parts<'r> = [&'r [u8]; 2];
 
+/// Makes one record of two of one key, of which the other is the later one, in the place of the first. `None`: they are no
+/// such records.
+pub(crate) type Join = fn(&mut [u8], &[u8]) -> Option<()>;
+
 /// Runs, each in the order of its keys.
-#[derive(Debug, Default)]
-pub(crate) struct Runs {
+#[derive(Debug)]
+pub(crate) struct Tiers {
+    /// Larger ones first.
     runs: Vec<Run>,
-    beside: Room,
+    join: Option<Join>,
+    /// Nobody asks for more records.
+    most: usize,
+    /// No directory takes a file, or more of one: the disk may be full, and others write there too.
+    takes_memory: bool,
+    /// Why what was put away is lost.
+    failed: Option<Error>,
 }
 
-/// Where a run is.
-#[derive(Debug, Default)]
-struct Run {
-    in_file: Range<u64>,
-    /// What is behind that. Where the file system takes no file, it takes the memory that it takes.
-    in_memory: Vec<u8>,
-    crc: u32,
-}
+impl Tiers {
+    /// Of records of which there is one of each key in the end.
+    pub(crate) fn joined_by(join: Join) -> Self {
+        Self { join: Some(join), ..Self::of_the_first(usize::MAX) }
+    }
 
-impl Runs {
+    /// Of as many of the first records as are asked for.
+    pub(crate) fn of_the_first(most: usize) -> Self {
+        Self { runs: Vec::new(), join: None, most, takes_memory: false, failed: None }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.runs.is_empty() && self.failed.is_none()
+    }
+
+    /// What there is no room for takes memory.
+    pub(crate) fn takes_memory(&self) -> bool {
+        self.takes_memory
     }
 
     /// Puts away a run, which is in the order of its keys.
     pub(crate) fn put_away<'r>(&mut self, records: impl Iterator<Item = (u128, Parts<'r>)>) {
-        let mut run = Run::default();
-        let (mut sum, mut piece) = (Sum::default(), Vec::with_capacity(PIECE));
-        for (key, record) in records {
-            if piece.len() + HEAD + length_of(record) > PIECE {
-                self.write(&mut piece, &mut run, &mut sum);
-            }
-            encode(key, record, &mut piece);
+        if self.failed.is_some() {
+            return;
         }
-        self.write(&mut piece, &mut run, &mut sum);
-        run.crc = sum.crc();
+        let mut writing = Writing::of(self.takes_memory);
+        records.for_each(|(key, record)| writing.push(key, record));
+        self.add(writing);
+        // As many as are about as large as the last one, or less.
+        while let Some(last) = self.runs.last().map(Run::tier)
+            && let together = self.runs.iter().rev().take_while(|run| run.tier() <= last).count()
+            && together >= TOGETHER
+        {
+            let together = self.runs.split_off(self.runs.len() - together);
+            if let Err(error) = self.put_together(together) {
+                self.failed = Some(error);
+                break;
+            }
+        }
+    }
+
+    fn add(&mut self, writing: Writing) {
+        let run = writing.end();
+        self.takes_memory |= run.room.takes_no_more();
         self.runs.push(run);
     }
 
-    fn write(&mut self, piece: &mut Vec<u8>, run: &mut Run, sum: &mut Sum) {
-        sum.add(piece);
-        match self.beside.put(piece) {
-            Some(place) if run.in_file.is_empty() => run.in_file = place,
-            Some(place) => run.in_file.end = place.end,
-            None => run.in_memory.extend_from_slice(piece),
+    /// Makes one run of some. Their files go with them.
+    fn put_together(&mut self, runs: Vec<Run>) -> Result<()> {
+        let mut writing = Writing::of(self.takes_memory);
+        let (mut all, mut left) = (Merged::of(runs, self.join)?, self.most);
+        while left > 0
+            && let Some((key, record)) = all.next()?
+        {
+            writing.push(key, [record, &[]]);
+            left -= 1;
         }
-        piece.clear();
+        self.add(writing);
+        Ok(())
     }
 
     /// All of them, and last a run that stays in memory. What is of one key comes in the order in which it was put away.
@@ -77,23 +111,107 @@ impl Runs {
     ///
     /// As [`Merged::next`].
     pub(crate) fn merge<'r>(mut self, last: impl Iterator<Item = (u128, Parts<'r>)>) -> Result<Merged> {
-        let mut run = Run::default();
-        last.for_each(|(key, record)| encode(key, record, &mut run.in_memory));
-        let mut sum = Sum::default();
-        sum.add(&run.in_memory);
-        run.crc = sum.crc();
-        self.runs.push(run);
-        let piece = (READ_BACK / self.runs.len()).clamp(PIECE_MIN, PIECE);
-        let readers = self.runs.into_iter().map(|run| Reader::of(run, piece)).collect();
-        let mut merged = Merged { readers, beside: self.beside, next: BinaryHeap::new(), shown: None };
-        (0..merged.readers.len()).try_for_each(|run| merged.read_on(run))?;
-        Ok(merged)
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut writing = Writing::of(true);
+        last.for_each(|(key, record)| writing.push(key, record));
+        self.runs.push(writing.end());
+        Merged::of(self.runs, self.join)
+    }
+}
+
+#[cfg(test)]
+impl Tiers {
+    /// As a disk does that loses a page. Answers whether there is a file.
+    pub(crate) fn lose_a_page(&self) -> bool {
+        self.runs.iter().any(|run| run.room.lose(HEAD, 3 * HEAD as u64))
     }
 
-    /// As a disk does that loses a page. Answers whether there is a file.
-    #[cfg(test)]
-    pub(crate) fn lose_a_page(&self) -> bool {
-        self.beside.lose(HEAD, 3 * HEAD as u64)
+    /// What all of it takes.
+    pub(crate) fn put_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.bytes).sum()
+    }
+}
+
+/// Where a run is.
+#[derive(Debug)]
+struct Run {
+    pieces: VecDeque<Piece>,
+    room: Room,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    place: Place,
+    crc: u32,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(Range<u64>),
+    /// Where no file takes it, it takes the memory that it takes.
+    Memory(Vec<u8>),
+}
+
+impl Run {
+    /// Those of one tier are about as large.
+    fn tier(&self) -> u32 {
+        self.bytes.max(1).ilog(TOGETHER as u64)
+    }
+
+    /// The next piece, if there is one: as it was put, or not at all.
+    fn next(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(Piece { place, crc }) = self.pieces.pop_front() else { return Ok(false) };
+        match place {
+            Place::File(place) => {
+                buffer.resize(usize::try_from(place.end - place.start).unwrap_or(PIECE), 0);
+                self.room.read_at(buffer, place.start)?;
+            }
+            Place::Memory(bytes) => *buffer = bytes,
+        }
+        let is_whole = checksum::crc(&[buffer]) == crc;
+        if is_whole { Ok(true) } else { Err(Room::not_what_was_put()) }
+    }
+}
+
+/// A run that is written.
+#[derive(Debug)]
+struct Writing {
+    run: Run,
+    piece: Vec<u8>,
+}
+
+impl Writing {
+    fn of(takes_memory: bool) -> Self {
+        let room = if takes_memory { Room::without_a_file() } else { Room::default() };
+        Self { run: Run { pieces: VecDeque::new(), room, bytes: 0 }, piece: Vec::new() }
+    }
+
+    fn push(&mut self, key: u128, record: Parts<'_>) {
+        if self.piece.len() + HEAD + length_of(record) > PIECE {
+            self.write();
+        }
+        encode(key, record, &mut self.piece);
+    }
+
+    fn write(&mut self) {
+        let crc = checksum::crc(&[&self.piece]);
+        let place = match self.run.room.put(&self.piece) {
+            Some(place) => Place::File(place),
+            None => Place::Memory(self.piece.clone()),
+        };
+        self.run.bytes += self.piece.len() as u64;
+        self.run.pieces.push_back(Piece { place, crc });
+        self.piece.clear();
+    }
+
+    fn end(mut self) -> Run {
+        if !self.piece.is_empty() {
+            self.write();
+        }
+        self.run
     }
 }
 
@@ -113,7 +231,9 @@ fn encode(key: u128, record: Parts<'_>, to: &mut Vec<u8>) {
 #[derive(Debug)]
 pub(crate) struct Merged {
     readers: Vec<Reader>,
-    beside: Room,
+    join: Option<Join>,
+    /// What is joined.
+    joined: Vec<u8>,
     /// The next key of each run that has one.
     next: BinaryHeap<Reverse<(u128, usize)>>,
     /// The run of which a record was shown last.
@@ -121,87 +241,88 @@ pub(crate) struct Merged {
 }
 
 impl Merged {
-    /// The next record. `None`: there is no more.
+    fn of(runs: Vec<Run>, join: Option<Join>) -> Result<Self> {
+        let readers: Vec<Reader> = runs.into_iter().map(Reader::of).collect();
+        let mut merged = Self { readers, join, joined: Vec::new(), next: BinaryHeap::new(), shown: None };
+        (0..merged.readers.len()).try_for_each(|run| merged.read_on(run))?;
+        Ok(merged)
+    }
+
+    /// The next record, or what is joined of those of the next key. `None`: there is no more. What is shown is as it was put
+    /// away, also if nobody asks for the rest.
     ///
     /// # Errors
     ///
     /// `Io` if what was put away cannot be read back, or is not what was put away.
     pub(crate) fn next(&mut self) -> Result<Option<(u128, &[u8])>> {
+        let Some((key, run)) = self.take_if(|_| true)? else { return Ok(None) };
+        let Some(join) = self.join else { return Ok(self.readers.get(run).map(|run| (key, run.record()))) };
+        self.joined.clear();
+        self.joined.extend_from_slice(self.readers.get(run).map(Reader::record).unwrap_or_default());
+        while let Some((_, run)) = self.take_if(|next| next == key)? {
+            let Some(reader) = self.readers.get(run) else { break };
+            join(&mut self.joined, reader.record())
+                .ok_or_else(|| reader.run.room.failed(READ_BACK, Room::not_what_was_put()))?;
+        }
+        Ok(Some((key, &self.joined)))
+    }
+
+    /// Goes on to the next record, if its key is wanted, and answers its key and its run.
+    fn take_if(&mut self, is_wanted: impl Fn(u128) -> bool) -> Result<Option<(u128, usize)>> {
         if let Some(run) = self.shown.take() {
             self.read_on(run)?;
         }
-        let Some(Reverse((key, run))) = self.next.pop() else { return Ok(None) };
-        self.shown = Some(run);
-        Ok(self.readers.get(run).map(|reader| (key, reader.record())))
+        let next = self.next.peek().map(|Reverse(next)| *next).filter(|(key, _)| is_wanted(*key));
+        if next.is_some() {
+            self.next.pop();
+        }
+        self.shown = next.map(|(_, run)| run);
+        Ok(next)
     }
 
     fn read_on(&mut self, run: usize) -> Result<()> {
         let Some(reader) = self.readers.get_mut(run) else { return Ok(()) };
-        let read = reader.read_on(&self.beside);
-        let key = read.map_err(|error| Error::io("read back what was put away", error))?;
+        let key = reader.read_on().map_err(|error| reader.run.room.failed(READ_BACK, error))?;
         self.next.extend(key.map(|key| Reverse((key, run))));
         Ok(())
     }
 }
 
+const READ_BACK: &str = "read back what was put away";
+
 /// A run that is read back.
 #[derive(Debug)]
 struct Reader {
     run: Run,
-    piece: usize,
-    buffer: Vec<u8>,
-    /// The record that is shown, in the buffer.
+    /// The piece of which a record is shown.
+    piece: Vec<u8>,
     record: Range<usize>,
-    sum: Sum,
 }
 
 impl Reader {
-    fn of(run: Run, piece: usize) -> Self {
-        Self { run, piece, buffer: Vec::new(), record: 0..0, sum: Sum::default() }
+    fn of(run: Run) -> Self {
+        Self { run, piece: Vec::new(), record: 0..0 }
     }
 
     fn record(&self) -> &[u8] {
-        self.buffer.get(self.record.clone()).unwrap_or_default()
+        self.piece.get(self.record.clone()).unwrap_or_default()
     }
 
     /// Goes on to the next record, and answers its key.
-    fn read_on(&mut self, beside: &Room) -> io::Result<Option<u128>> {
-        loop {
-            let rest = self.buffer.get(self.record.end..).unwrap_or_default();
-            if let Some((key, length)) = head(rest).filter(|(_, length)| rest.len() >= HEAD + length) {
-                let begin = self.record.end + HEAD;
-                self.record = begin..begin + length;
-                return Ok(Some(key));
+    fn read_on(&mut self) -> io::Result<Option<u128>> {
+        if self.record.end == self.piece.len() {
+            self.record = 0..0;
+            if !self.run.next(&mut self.piece)? {
+                self.piece = Vec::new();
+                return Ok(None);
             }
-            let is_all_used = rest.is_empty();
-            if self.fill(beside)? {
-                continue;
-            }
-            let is_whole = is_all_used && std::mem::take(&mut self.sum).crc() == self.run.crc;
-            self.run.crc = 0;
-            return if is_whole { Ok(None) } else { Err(Room::not_what_was_put()) };
         }
-    }
-
-    /// Reads more behind what was not shown yet. False: there is no more.
-    fn fill(&mut self, beside: &Room) -> io::Result<bool> {
-        self.buffer.drain(..self.record.end);
-        self.record = 0..0;
-        let Run { in_file, in_memory, .. } = &mut self.run;
-        let from = self.buffer.len();
-        if !in_file.is_empty() {
-            let length = (self.piece as u64).min(in_file.end - in_file.start);
-            self.buffer.resize(from + usize::try_from(length).unwrap_or(self.piece), 0);
-            beside.read_at(self.buffer.get_mut(from..).unwrap_or_default(), in_file.start)?;
-            in_file.start += length;
-        } else if from == 0 {
-            self.buffer = std::mem::take(in_memory);
-        } else {
-            self.buffer.append(in_memory);
-        }
-        let read = self.buffer.get(from..).unwrap_or_default();
-        self.sum.add(read);
-        Ok(!read.is_empty())
+        let rest = self.piece.get(self.record.end..).unwrap_or_default();
+        let head = head(rest).filter(|(_, length)| rest.len() >= HEAD + length);
+        let (key, length) = head.ok_or_else(Room::not_what_was_put)?;
+        let begin = self.record.end + HEAD;
+        self.record = begin..begin + length;
+        Ok(Some(key))
     }
 }
 
@@ -224,13 +345,13 @@ pub(crate) struct Sorter {
     room: usize,
     /// Nobody asks for more.
     most: usize,
-    runs: Runs,
+    tiers: Tiers,
 }
 
 impl Sorter {
     pub(crate) fn with_room(room: usize, most: usize) -> Self {
         let room = room.min(u32::MAX as usize);
-        Self { bytes: Vec::new(), places: Vec::new(), room, most, runs: Runs::default() }
+        Self { bytes: Vec::new(), places: Vec::new(), room, most, tiers: Tiers::of_the_first(most) }
     }
 
     pub(crate) fn push(&mut self, key: u128, record: Parts<'_>) {
@@ -254,7 +375,7 @@ impl Sorter {
                 *place = begin..end_of(&bytes);
             }
         } else {
-            self.runs.put_away(records(&self.places, &self.bytes));
+            self.tiers.put_away(records(&self.places, &self.bytes));
             self.places.clear();
         }
         self.bytes = bytes;
@@ -273,11 +394,12 @@ impl Sorter {
     /// As [`Merged::next`].
     pub(crate) fn sorted(mut self) -> Result<Merged> {
         self.sort();
-        self.runs.merge(records(&self.places, &self.bytes))
+        self.tiers.merge(records(&self.places, &self.bytes))
     }
 }
 
-fn end_of(bytes: &[u8]) -> u32 {
+/// Where what comes next stands in bytes whose places have 32 bits.
+pub(crate) fn end_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 

@@ -8,39 +8,45 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
+
 /// A file without a name, in the directory for temporary files that `TMPDIR` names, or in one for large ones.
 #[derive(Debug)]
-pub(crate) struct UnnamedFile(fs::File);
+struct UnnamedFile {
+    file: fs::File,
+    /// The directory in which it has no name.
+    directory: PathBuf,
+}
 
 impl UnnamedFile {
     /// # Errors
     ///
     /// If no directory for temporary files takes one.
-    pub(crate) fn create() -> io::Result<Self> {
+    fn create() -> io::Result<Self> {
         let named = env::var_os("TMPDIR").filter(|path| !path.is_empty()).map(PathBuf::from);
         let known = [PathBuf::from("/var/tmp"), env::temp_dir()];
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for directory in named.into_iter().chain(known) {
             match unnamed_in(&directory) {
-                Ok(file) => return Ok(Self(file)),
+                Ok(file) => return Ok(Self { file, directory }),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
 
-    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Gives back what stands behind so many bytes.
-    pub(crate) fn shorten(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+    fn shorten(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
     }
 
     /// Fills `buffer` from `offset`, or fails with `UnexpectedEof`.
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
     }
 }
 
@@ -54,6 +60,16 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// Which there is none in.
+    pub(crate) fn without_a_file() -> Self {
+        Self { takes_no_more: true, ..Self::default() }
+    }
+
+    /// There was no room for something.
+    pub(crate) fn takes_no_more(&self) -> bool {
+        self.takes_no_more
+    }
+
     /// Answers where that stands now. `None`: there is no room for it, and for nothing more.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Option<Range<u64>> {
         if self.takes_no_more {
@@ -84,16 +100,19 @@ impl Room {
         file.read_at(buffer, offset)
     }
 
+    /// Says what went wrong, and in which directory.
+    pub(crate) fn failed(&self, doing: &str, error: io::Error) -> Error {
+        let error = Error::io(doing, error);
+        match &self.file {
+            Some(file) => error.at(&file.directory),
+            None => error,
+        }
+    }
+
     /// Says that what was put away is not what came back.
     pub(crate) fn not_what_was_put() -> io::Error {
         let other = "a file for temporary data gave back other bytes than it was given";
         io::Error::new(io::ErrorKind::InvalidData, other)
-    }
-
-    /// As a disk does that is full.
-    #[cfg(test)]
-    pub(crate) fn take_no_more(&mut self) {
-        self.takes_no_more = true;
     }
 
     /// As a disk does that loses a page. Answers whether there is a file.
@@ -124,7 +143,8 @@ mod tests {
     #[test]
     fn an_unnamed_file_gives_back_what_was_written_and_leaves_no_name() {
         let directory = tempfile::tempdir().unwrap();
-        let file = UnnamedFile(unnamed_in(directory.path()).unwrap());
+        let file = unnamed_in(directory.path()).unwrap();
+        let file = UnnamedFile { file, directory: directory.path().to_owned() };
         file.write_at(b"behind", 7).unwrap();
         file.write_at(b"before ", 0).unwrap();
         let mut read = [0; 13];

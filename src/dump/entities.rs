@@ -12,26 +12,39 @@ use std::ops::Range;
 use zerocopy::little_endian::{I64, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::disk::sorted::{Merged, Parts, Runs, Sorter};
+use crate::disk::sorted::{Merged, Parts, Sorter, Tiers, end_of};
+use crate::disk::unnamed::Room;
 use crate::dump::frame::FrameInfo;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::frame::KEY_BYTES_MAX;
 use crate::format::index::EntityHash;
-use crate::id::KindId;
+use crate::id::{Generation, KindId};
 use crate::index::EntityHasher;
 use crate::index::entities::UpperHalf;
 use crate::journal::reader::Reader;
 
-/// Entities in memory: as many as a table of some 9 MB holds before it grows.
-const COUNTED_MAX: usize = (1 << 19) / 8 * 7;
-/// The same with what was written of them: a table of some 8 MB.
-const SUMMED_MAX: usize = (1 << 17) / 8 * 7;
+/// Entities in memory: as many as a table of less than 9 MB holds before it grows.
+const COUNTED_MAX: usize = COUNTED_PLACES / 8 * 7;
+const COUNTED_PLACES: usize = 1 << 19;
+/// The same with what was written of them: a table of less than 11 MB.
+const SUMMED_MAX: usize = SUMMED_PLACES / 8 * 7;
+const SUMMED_PLACES: usize = 1 << 17;
+
+/// A table has a byte of its own for each place.
+const _: () = assert!(COUNTED_PLACES * (size_of::<EntityHash>() + 1) < 9_000_000);
+const _: () = assert!(SUMMED_PLACES * (size_of::<(EntityHash, (Sum, Range<u32>))>() + 1) < 11_000_000);
+
 /// The keys of those, in bytes.
 const KEYS_BYTES_MAX: usize = 4 << 20;
 /// What they are ranked in, in bytes.
 const RANKING_BYTES: usize = 8 << 20;
 
-/// Counts entities: each once, however many of its entries are seen.
+/// Counts entities: each once, however many of its entries are seen. They are told apart by a hash of 128 bits, which is keyed
+/// by the store.
+///
+/// It takes some 9 MB of memory. Of more than 458,752 entities the hashes are put into files without names in `TMPDIR`, else
+/// `/var/tmp`, else the system's directory for temporary files, and take some 20 times 16 bytes of each entity there at most.
+/// Where no directory takes such a file, or no more of one, they take memory: see [`takes_memory`](Self::takes_memory).
 ///
 /// ```
 /// use esker::dump::{EntityCount, Item, Survey};
@@ -48,7 +61,7 @@ const RANKING_BYTES: usize = 8 << 20;
 ///         count.see(&frame);
 ///     }
 /// }
-/// assert_eq!(count.end()?, 2);
+/// assert_eq!(count.count()?, 2);
 /// # journal.close() }
 /// ```
 #[derive(Debug)]
@@ -56,7 +69,7 @@ pub struct EntityCount {
     hasher: EntityHasher,
     seen: HashSet<EntityHash, BuildHasherDefault<UpperHalf>>,
     room: usize,
-    runs: Runs,
+    tiers: Tiers,
 }
 
 impl EntityCount {
@@ -64,7 +77,7 @@ impl EntityCount {
     #[must_use]
     pub fn of(reader: &Reader) -> Self {
         let hasher = EntityHasher::new(reader.store_id());
-        Self { hasher, seen: HashSet::default(), room: COUNTED_MAX, runs: Runs::default() }
+        Self { hasher, seen: HashSet::default(), room: COUNTED_MAX, tiers: Tiers::joined_by(seen_again) }
     }
 
     /// Takes in a frame. One of the log itself is of no entity.
@@ -73,7 +86,7 @@ impl EntityCount {
         let hash = self.hasher.hash(kind.get(), &frame.key);
         if self.seen.insert(hash) && self.seen.len() >= self.room {
             let hashes = self.sorted();
-            self.runs.put_away(hashes.iter().map(|hash| (*hash, NOTHING)));
+            self.tiers.put_away(hashes.iter().map(|hash| (*hash, NOTHING)));
         }
     }
 
@@ -88,18 +101,28 @@ impl EntityCount {
     /// # Errors
     ///
     /// `Io` if what was put away cannot be read back, or is not what was put away.
-    pub fn end(mut self) -> Result<u64> {
-        if self.runs.is_empty() {
+    pub fn count(mut self) -> Result<u64> {
+        if self.tiers.is_empty() {
             return Ok(self.seen.len() as u64);
         }
         let hashes = self.sorted();
-        let mut all = self.runs.merge(hashes.iter().map(|hash| (*hash, NOTHING)))?;
-        let (mut count, mut last) = (0, None);
-        while let Some((hash, _)) = all.next()? {
-            count += u64::from(last.replace(hash) != Some(hash));
+        let mut all = self.tiers.merge(hashes.iter().map(|hash| (*hash, NOTHING)))?;
+        let mut count = 0;
+        while all.next()?.is_some() {
+            count += 1;
         }
         Ok(count)
     }
+
+    /// True if no directory for temporary files took what there was no room for.
+    #[must_use]
+    pub fn takes_memory(&self) -> bool {
+        self.tiers.takes_memory()
+    }
+}
+
+fn seen_again(_: &mut [u8], _: &[u8]) -> Option<()> {
+    Some(())
 }
 
 /// What is remembered of an entity that is only counted.
@@ -117,8 +140,8 @@ pub struct EntitySum {
     pub entries: u64,
     /// The bytes of their frames.
     pub bytes: u64,
-    /// The place of the last of them in its history.
-    pub generation: u64,
+    /// The place of the last of them in its history, if it has one.
+    pub generation: Option<Generation>,
     /// The Seq of the last of them.
     pub last_seq: u64,
     /// When that was written, in nanoseconds since 1970.
@@ -165,6 +188,14 @@ impl Sum {
         Self { entries: self.entries + later.entries, bytes: self.bytes + later.bytes, ..*later }
     }
 
+    /// Joins what is known of an entity, in the place of what was known before. The key behind it stays.
+    fn join(before: &mut [u8], later: &[u8]) -> Option<()> {
+        let (before, _) = Self::mut_from_prefix(before).ok()?;
+        let (later, _) = Self::ref_from_prefix(later).ok()?;
+        *before = before.followed_by(later);
+        Some(())
+    }
+
     /// The lower it is, the earlier it comes.
     fn rank(&self, order: EntityOrder) -> u128 {
         let first = match order {
@@ -179,7 +210,11 @@ impl Sum {
 /// By hash, with the place of the key.
 type Sums = HashMap<EntityHash, (Sum, Range<u32>), BuildHasherDefault<UpperHalf>>;
 
-/// Sums up what was written of each entity.
+/// Sums up what was written of each entity. They are told apart by a hash of 128 bits, which is keyed by the store.
+///
+/// It takes less than 16 MB of memory, and [`ranked`](Self::ranked) some 20 MB. What is known of more than 114,688 entities, or of
+/// those whose keys take more than 4 MiB, is put into files without names, as by [`EntityCount`]: some 60 bytes and its key of
+/// each, 20 times at most. **Keys stand there in clear.**
 ///
 /// ```
 /// use esker::dump::{EntityOrder, EntityTally, Item, Survey};
@@ -196,8 +231,8 @@ type Sums = HashMap<EntityHash, (Sum, Range<u32>), BuildHasherDefault<UpperHalf>
 ///         tally.see(&frame);
 ///     }
 /// }
-/// let mut entities = tally.ranked(EntityOrder::Entries, 1)?;      // the most written one
-/// assert_eq!(entities.entities(), 2);
+/// let mut entities = tally.ranked(EntityOrder::Entries, Some(1))?;      // the most written one
+/// assert_eq!(entities.total(), 2);
 /// let first = entities.next().unwrap()?;
 /// assert_eq!((&*first.key, first.entries, first.last_seq), (&b"a"[..], 2, 3));
 /// assert!(entities.next().is_none());
@@ -210,7 +245,7 @@ pub struct EntityTally {
     /// The keys of those, one behind the other.
     keys: Vec<u8>,
     room: usize,
-    runs: Runs,
+    tiers: Tiers,
 }
 
 impl EntityTally {
@@ -222,7 +257,7 @@ impl EntityTally {
             recent: HashMap::default(),
             keys: Vec::new(),
             room: SUMMED_MAX,
-            runs: Runs::default(),
+            tiers: Tiers::joined_by(Sum::join),
         }
     }
 
@@ -245,7 +280,7 @@ impl EntityTally {
 
     fn put_away(&mut self) {
         let hashes = self.sorted();
-        self.runs.put_away(records(&hashes, &self.recent, &self.keys));
+        self.tiers.put_away(records(&hashes, &self.recent, &self.keys));
         self.recent.clear();
         self.keys.clear();
     }
@@ -256,34 +291,36 @@ impl EntityTally {
         hashes
     }
 
-    /// The entities in this order, or the first so many of them.
+    /// The entities in this order: all of them, or the first so many.
     ///
     /// # Errors
     ///
     /// `Io` if what was put away cannot be read back, or is not what was put away.
-    pub fn ranked(self, order: EntityOrder, top: usize) -> Result<RankedEntities> {
+    pub fn ranked(self, order: EntityOrder, top: Option<usize>) -> Result<RankedEntities> {
         let hashes = self.sorted();
-        let Self { recent, keys, runs, .. } = self;
-        let mut all = runs.merge(records(&hashes, &recent, &keys))?;
+        let Self { recent, keys, tiers, .. } = self;
+        let mut all = tiers.merge(records(&hashes, &recent, &keys))?;
         drop((hashes, recent, keys));
-        let mut ranking = Ranking { sorter: Sorter::with_room(RANKING_BYTES, top), order, count: 0 };
-        let mut whole: Option<(EntityHash, Sum)> = None;
-        let mut key = Vec::new();
-        while let Some((hash, record)) = all.next()? {
-            let Ok((sum, its_key)) = Sum::read_from_prefix(record) else { continue };
-            whole = match whole {
-                Some((of, before)) if of == hash => Some((hash, before.followed_by(&sum))),
-                before => {
-                    ranking.push(before, &key);
-                    key.clear();
-                    key.extend_from_slice(its_key);
-                    Some((hash, sum))
-                }
-            };
+        let left = top.unwrap_or(usize::MAX);
+        let (mut sorter, mut total) = (Sorter::with_room(RANKING_BYTES, left), 0);
+        while let Some((_, record)) = all.next()? {
+            let (sum, key) = Sum::ref_from_prefix(record).map_err(|_| not_what_was_put())?;
+            sorter.push(sum.rank(order), [sum.as_bytes(), key]);
+            total += 1;
         }
-        ranking.push(whole, &key);
-        Ok(RankedEntities { count: ranking.count, sorted: ranking.sorter.sorted()?, left: top })
+        drop(all);
+        Ok(RankedEntities { sorted: sorter.sorted()?, total, left })
     }
+
+    /// True if no directory for temporary files took what there was no room for.
+    #[must_use]
+    pub fn takes_memory(&self) -> bool {
+        self.tiers.takes_memory()
+    }
+}
+
+fn not_what_was_put() -> Error {
+    Error::io("sum up entities", Room::not_what_was_put())
 }
 
 /// What was summed up, in the order of these hashes.
@@ -299,32 +336,13 @@ fn records<'t>(
     })
 }
 
-fn end_of(keys: &[u8]) -> u32 {
-    u32::try_from(keys.len()).unwrap_or(u32::MAX)
-}
-
 const _: () = assert!(KEYS_BYTES_MAX + KEY_BYTES_MAX < u32::MAX as usize, "the place of a key has 32 bits");
-
-/// Entities on their way to an order.
-struct Ranking {
-    sorter: Sorter,
-    order: EntityOrder,
-    count: u64,
-}
-
-impl Ranking {
-    fn push(&mut self, whole: Option<(EntityHash, Sum)>, key: &[u8]) {
-        let Some((_, sum)) = whole else { return };
-        self.count += 1;
-        self.sorter.push(sum.rank(self.order), [sum.as_bytes(), key]);
-    }
-}
 
 /// Entities in an order; see [`EntityTally::ranked`].
 #[derive(Debug)]
 pub struct RankedEntities {
     sorted: Merged,
-    count: u64,
+    total: u64,
     /// So many more are asked for.
     left: usize,
 }
@@ -332,8 +350,8 @@ pub struct RankedEntities {
 impl RankedEntities {
     /// How many entities there are, those that nobody asked for included.
     #[must_use]
-    pub fn entities(&self) -> u64 {
-        self.count
+    pub fn total(&self) -> u64 {
+        self.total
     }
 }
 
@@ -343,11 +361,12 @@ impl Iterator for RankedEntities {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let next = self.sorted.next().map(|next| next.and_then(|(_, record)| EntitySum::of(record)));
-        if !matches!(next, Ok(Some(_))) {
+        let next = self.sorted.next().transpose()?;
+        let next = next.and_then(|(_, record)| EntitySum::of(record).ok_or_else(not_what_was_put));
+        if next.is_err() {
             self.left = 0;
         }
-        next.transpose()
+        Some(next)
     }
 }
 
@@ -359,7 +378,7 @@ impl EntitySum {
             key: key.to_vec(),
             entries: sum.entries.get(),
             bytes: sum.bytes.get(),
-            generation: sum.generation.get(),
+            generation: Generation::new(sum.generation.get()),
             last_seq: sum.last_seq.get(),
             last_time: sum.last_time.get(),
         })

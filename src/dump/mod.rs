@@ -4,7 +4,8 @@
 //! A [`Survey`] says which segments there are and where the log ends; its [`Frames`] are all
 //! frames of the log, system frames included, and the damage between them, what compaction kept in
 //! its place; a [`Dump`] makes
-//! one line, or one serializable struct, of each; an [`EntityTally`] sums up what was written of each entity;
+//! one line, or one serializable struct, of each; an [`EntityTally`] sums up what was written of each entity, and an
+//! [`EntityCount`] counts entities;
 //! [`annotate`] shows the bytes themselves.
 //!
 //! ```

@@ -248,8 +248,15 @@ impl Survey {
     /// The frames of one segment or part, whatever it is to the log.
     #[must_use]
     pub fn frames_of(&self, segment: u32) -> Frames {
+        self.rest_of(Position::new(segment, FIRST_FRAME))
+    }
+
+    /// As [`frames_of`](Self::frames_of), at or behind a position at which a frame begins.
+    #[must_use]
+    pub fn rest_of(&self, position: Position) -> Frames {
+        let (segment, from) = (position.segment(), position.offset().max(FIRST_FRAME));
         let row = self.rows.iter().find(|row| row.number() == segment && segment != 0);
-        self.walk(row.map(|row| row.stretch_from(FIRST_FRAME)).into_iter().collect())
+        self.walk(row.map(|row| row.stretch_from(from)).into_iter().collect())
     }
 
     fn walk(&self, stretches: VecDeque<Stretch>) -> Frames {

@@ -9,7 +9,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::disk::unnamed::Room;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::checksum::{self, Sum};
 use crate::format::index::EntityHash;
 use crate::id::{EntryAt, Position};
@@ -128,6 +128,8 @@ enum Place {
     Memory(Vec<u8>),
 }
 
+const READ_BACK: &str = "read back what is known of entities";
+
 const MET_BYTES: u64 = size_of::<Met>() as u64;
 
 impl Runs {
@@ -178,7 +180,7 @@ impl Runs {
                     let length = piece.next_multiple_of(MET_BYTES).min(left.end - left.start);
                     self.buffer.resize(index(length), 0);
                     let read = self.beside.read_at(&mut self.buffer, left.start);
-                    read.map_err(|e| Error::io("read back what is known of entities", e))?;
+                    read.map_err(|e| self.beside.failed(READ_BACK, e))?;
                     Some(&*self.buffer)
                 }
             };
@@ -212,7 +214,7 @@ impl Runs {
         if self.runs.iter_mut().all(is_whole) {
             return Ok(());
         }
-        Err(Error::io("read back what is known of entities", Room::not_what_was_put()))
+        Err(self.beside.failed(READ_BACK, Room::not_what_was_put()))
     }
 
     /// How much of a run is in one of so many ranges of hashes, in bytes, about.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::keep::word;
 use crate::args::{self, Sort};
 use crate::outcome::Outcome;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::rows::Rows;
 use crate::store::{self, Opened};
 use crate::typed::on;
@@ -262,7 +262,7 @@ impl EntityLine {
             key: key_text(&sum.key),
             entries: sum.entries,
             bytes: sum.bytes,
-            generation: sum.generation,
+            generation: sum.generation.map_or(0, u64::from),
             last_seq: sum.last_seq,
             last_write: rfc3339(sum.last_time),
             last_write_ns: sum.last_time.to_string(),
@@ -296,8 +296,9 @@ pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Out
         Sort::Bytes => EntityOrder::Bytes,
         Sort::Last => EntityOrder::Last,
     };
-    let ranked = tally.ranked(order, args.top.unwrap_or(usize::MAX))?;
-    let (count, mut rows) = (ranked.entities(), Rows::under(ENTITIES));
+    note_if_in_memory(tally.takes_memory());
+    let ranked = tally.ranked(order, args.top)?;
+    let (count, mut rows) = (ranked.total(), Rows::under(ENTITIES));
     for sum in ranked {
         let sum = sum?;
         let line = EntityLine::of(&sum, opened.dump.kind_name(sum.kind));
@@ -312,4 +313,13 @@ pub(crate) fn entities(args: &args::Entities, output: &mut Output) -> Result<Out
         output.typed("summary", &json!({ "entities": count, "damaged": damaged }))?;
     }
     Ok(Outcome::of_findings(damaged))
+}
+
+/// Says that a count of entities takes more memory than it should.
+pub(super) fn note_if_in_memory(takes_memory: bool) {
+    if takes_memory {
+        output::note(
+            "no directory for temporary files has room for what is known of the entities; TMPDIR names another one",
+        );
+    }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::info::Sums;
-use super::listing::over_all;
+use super::listing::{note_if_in_memory, over_all};
 use crate::args::{self, StatsFormat};
 use crate::outcome::Outcome;
 use crate::output::Output;
@@ -88,11 +88,12 @@ pub(crate) fn stats(args: &args::Stats, output: &mut Output) -> Result<Outcome> 
         last = frame.time;
         entities.see(frame);
     })?;
+    note_if_in_memory(entities.takes_memory());
     let cursors = opened.reader.cursors()?;
     let numbers = Numbers {
         entries,
         last_seq: sums.last_seq.unwrap_or(0),
-        entities: entities.end()?,
+        entities: entities.count()?,
         kinds: opened.reader.kinds().len() as u64,
         batches,
         payload_bytes,
