@@ -16,7 +16,7 @@ fn all_of(mut merged: Merged) -> Result<Vec<(u128, Vec<u8>)>> {
 }
 
 fn record(n: u64) -> Vec<u8> {
-    vec![n as u8; usize::try_from(n % 300).unwrap()]
+    vec![n.to_le_bytes()[0]; usize::try_from(n % 300).unwrap()]
 }
 
 /// So many records in a sorter that has room for a few.

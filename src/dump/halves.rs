@@ -105,7 +105,7 @@ impl Counting {
         Ok(!self.counted.is_sealed)
     }
 
-    fn to_the_end(mut self) -> Result<Counted> {
+    fn go_to_the_end(mut self) -> Result<Counted> {
         while self.next()? {}
         Ok(self.counted)
     }
@@ -133,15 +133,15 @@ fn in_halves(
 ) -> Result<(Counted, bool)> {
     let mut first = Counting::of(directory, store, stretch.clone());
     let Some((header, about, until)) = about_the_middle(stretch, worth) else {
-        return Ok((first.to_the_end()?, false));
+        return Ok((first.go_to_the_end()?, false));
     };
     let middle = match good_from(&**directory, header, about, until) {
         Ok(Some(middle)) => middle,
-        Ok(None) => return Ok((first.to_the_end()?, false)),
+        Ok(None) => return Ok((first.go_to_the_end()?, false)),
         Err(error) => {
             // Nobody needs what is behind a seal. Else the device is not asked again for what it has refused.
             let before = Stretch { ends: Ends::At(about), ..stretch.clone() };
-            let counted = Counting::of(directory, store, before).to_the_end()?;
+            let counted = Counting::of(directory, store, before).go_to_the_end()?;
             if counted.is_sealed {
                 return Ok((counted, false));
             }
@@ -154,8 +154,11 @@ fn in_halves(
     let is_wanted = AtomicBool::new(true);
     let (goes_on, is_there, second) = scope(|scope| {
         let count = || {
-            while is_wanted.load(Ordering::Relaxed) && second.next()? {}
-            Ok(second.counted)
+            loop {
+                if !is_wanted.load(Ordering::Relaxed) || !second.next()? {
+                    return Ok(second.counted);
+                }
+            }
         };
         let Ok(other) = Builder::new().name("esker-count".into()).spawn_scoped(scope, count) else {
             return (Ok(true), false, Ok(Counted::default()));
@@ -172,7 +175,7 @@ fn in_halves(
     // Whoever walks on remembers the last Seq, and nothing else.
     match is_there && first.frames.last_seq() == second.seq_before {
         true => Ok((first.counted.with(second), true)),
-        false => Ok((first.to_the_end()?, false)),
+        false => Ok((first.go_to_the_end()?, false)),
     }
 }
 

@@ -26,7 +26,7 @@ const SALT: u64 = 91;
 const ENDS: [Ends; 2] = [Ends::Sealed, Ends::Anywhere];
 
 fn as_one(directory: &Arc<dyn Directory>, store: StoreId, stretch: &Stretch) -> Result<Counted> {
-    Counting::of(directory, store, stretch.clone()).to_the_end()
+    Counting::of(directory, store, stretch.clone()).go_to_the_end()
 }
 
 /// Asserts that it is the same both ways; true if the second half was counted by itself.
@@ -225,7 +225,8 @@ fn a_part_is_counted_as_one_for_it_says_how_much_is_in_it() {
 /// Counts a segment of some pieces, of which the device refuses this; answers how often it was asked for that, too.
 fn refused(made: &Made, middle: u64, ends: Ends, at: u64) -> (Result<(Counted, bool)>, u64) {
     let (files, stretch) = made.around(middle);
-    let refusing = Refusing::of(files, file_name(1), vec![at..at + 4096]);
+    let refused = std::iter::once(at..at + 4096).collect();
+    let refusing = Refusing::of(files, file_name(1), refused);
     let refusals = Arc::clone(&refusing.refusals);
     let counted = in_halves(&(Arc::new(refusing) as _), STORE, &Stretch { ends, ..stretch }, 1);
     (counted, refusals.load(Ordering::Relaxed))
@@ -358,8 +359,9 @@ fn large_segments_are_summed_up_as_what_their_frames_come_to() {
     let place = tempfile::tempdir().unwrap();
     let journal = Options::new().segment_bytes(12 << 20).open(place.path()).unwrap();
     let kind = journal.kind("note").unwrap();
-    for n in 0..700_usize {
-        journal.append(Record::new(kind, &n.to_le_bytes()[..2], &vec![7; 50_000 + n % 100])).unwrap();
+    for n in 0..700_u16 {
+        let payload = vec![7; 50_000 + usize::from(n % 100)];
+        journal.append(Record::new(kind, &n.to_le_bytes(), &payload)).unwrap();
     }
     drop(journal);
     let damage = |at: u64| {

@@ -22,7 +22,7 @@ struct Seen {
 
 fn passes(item: &Item) -> bool {
     matches!(item, Item::Damage(_))
-        || matches!(item, Item::Frame(frame) if frame.is_system() || frame.seq % 7 != 0)
+        || matches!(item, Item::Frame(frame) if frame.is_system() || !frame.seq.is_multiple_of(7))
 }
 
 fn counts(item: &Item) -> bool {
@@ -31,7 +31,7 @@ fn counts(item: &Item) -> bool {
 
 impl Viewer for Seen {
     fn accepts(&self, frame: &FrameInfo) -> bool {
-        frame.is_system() || frame.seq % 7 != 0
+        frame.is_system() || !frame.seq.is_multiple_of(7)
     }
 
     fn is_shown(&self, item: &Item) -> bool {
