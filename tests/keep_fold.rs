@@ -223,6 +223,40 @@ fn a_fold_that_diverged_keeps_the_events_that_show_why() {
     assert_eq!(topic.compact(topic.head().unwrap()).unwrap(), topic.head().unwrap());
 }
 
+#[test]
+fn a_version_that_was_taken_up_before_a_fold_diverged_ends_no_mark() {
+    /// Version 1 comes to another value each time.
+    struct Stable<const VERSION: u32>;
+    impl<const VERSION: u32> Fold for Stable<VERSION> {
+        type State = u64;
+        type Event = u64;
+        const NAME: &'static str = "unsteady";
+        const VERSION: u32 = VERSION;
+        fn fold(state: &mut u64, number: u64, _: &At) {
+            static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+            let drift = CALLS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            *state += if VERSION == 1 { drift } else { number };
+        }
+    }
+    let store = over(small().in_memory().unwrap());
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    (0..10).for_each(|n| _ = topic.append(&n).unwrap());
+    let options = || FoldOptions::new().verify(esker::Verify::Each);
+    // The builds of both versions run beside each other for a while.
+    let newer = topic.fold_with::<Stable<2>>(options()).unwrap();
+    assert_eq!(newer.read_after(topic.head().unwrap(), PATIENCE).unwrap().value, 45);
+    let older = topic.fold_with::<Stable<1>>(options()).unwrap();
+    while !matches!(older.read(), Err(_) | Ok(esker::Folded { status: FoldStatus::Halted(_), .. })) {
+        std::thread::yield_now();
+    }
+    newer.save_image().unwrap();
+    let last = topic.head().unwrap();
+    assert_eq!(topic.compact(last).unwrap_err().kind(), ErrorKind::Halted, "nobody has mended anything");
+    let mended = topic.fold_with::<Stable<3>>(options()).unwrap();
+    assert_eq!(mended.read_after(last, PATIENCE).unwrap().value, 45);
+    assert_eq!(topic.compact(last).unwrap(), last);
+}
+
 /// One whole life of a topic: events, images, compactions.
 fn live(store: &Store, acknowledged: &mut u64) {
     for round in 0..3 {

@@ -79,4 +79,12 @@ impl Backplane for Elsewhere {
     fn process(&self) -> Process {
         self.process.clone()
     }
+
+    fn is_over(&self, process: &Process) -> bool {
+        self.inner.is_over(process)
+    }
+
+    fn still_has(&self, topic: Filter<'_>, offset: Offset) -> Result<bool> {
+        self.inner.still_has(topic, offset)
+    }
 }

@@ -42,7 +42,7 @@ use crate::backplane::name::{Era, Filter, Offset, Revision, closed};
 use crate::backplane::pending::{Awaited, Pending};
 use crate::backplane::record::CellState;
 use crate::backplane::step::{Append, Done, Put, Step, StepDone};
-use crate::backplane::{Backplane, Compactor};
+use crate::backplane::{Backplane, Compactor, Process};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::hub::Hub;
 use crate::format::frame::PAYLOAD_BYTES_MAX;
@@ -65,7 +65,8 @@ use crate::options::Durability;
 /// Streams are kinds of facts, so a [`Store`](crate::Store) or a [`Reader`](crate::Reader) reads the same records, and
 /// what they append is delivered too (without a stamp). It remembers stamps as long as a batch's
 /// [idempotency key](crate::Batch::idempotency_key): those of the last 65,536 appends or of the last ten minutes, whichever
-/// is more. The cells stay for ever, also those that hold nothing. A topic that is [erased](Journal::erase) begins anew; one
+/// is more. The cells stay, also those that hold nothing, but for those of consumers that go with what [is
+/// erased](crate::Store::erase). A topic that is [erased](Journal::erase) begins anew; one
 /// whose kind is told to [keep](Journal::keep) less than all is `Lost` to whoever would need what was dropped: by its floor, where it keeps
 /// what its folds need ([`Keep::Fold`]).
 ///
@@ -105,6 +106,15 @@ pub struct Local {
 }
 
 impl Local {
+    /// Below which nothing of a topic is shown, whatever of it can be read; the beginning: everything is.
+    pub(crate) fn floor(&self, topic: Filter<'_>) -> Result<Offset> {
+        let core = self.core("look up a floor")?;
+        let (Some(floors), Some(key)) = (floors::kind_of(core, topic.stream), topic.key) else {
+            return Ok(Offset::BEGINNING);
+        };
+        floors::floor_of(&told(core), floors, key).map(|floor| Offset::from_raw(floor.first))
+    }
+
     /// The backplane of a journal that is open. Its [`close`](Backplane::close) leaves the journal open.
     ///
     /// # Errors
@@ -419,6 +429,29 @@ impl Backplane for Local {
 
     fn compactor(&self) -> Option<&dyn Compactor> {
         Some(self)
+    }
+
+    /// The journal is locked by one process: whoever else had it has ended, on whichever machine that was.
+    fn is_over(&self, process: &Process) -> bool {
+        !process.is_this()
+    }
+
+    /// It asks for this one alone: damage to others of the topic says nothing of it.
+    fn still_has(&self, topic: Filter<'_>, offset: Offset) -> Result<bool> {
+        check_filter(topic)?;
+        let core = self.core("look up a record")?;
+        let (Some(kind), Some(key)) = (self.known(topic.stream)?, topic.key) else { return Ok(false) };
+        let Some(seq) = Seq::new(offset.raw()) else { return Ok(false) };
+        if self.floor(topic)? > offset {
+            return Ok(false);
+        }
+        match told(core).get(seq) {
+            Ok(found) => Ok(found.is_some_and(|entry| entry.kind() == kind && entry.key() == key)),
+            // It was whole when it came.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Compacted => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn shares_offsets(&self, with: Era, through: Offset) -> bool {

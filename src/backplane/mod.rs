@@ -42,6 +42,7 @@
 //! and the same call again with the same stamps finds that out. Any other kind: it was not done.
 
 mod check;
+#[cfg(any(test, feature = "conformance"))]
 mod elsewhere;
 mod feed;
 mod listen;
@@ -58,6 +59,8 @@ mod waiting;
 
 use std::fmt;
 
+#[doc(hidden)]
+#[cfg(any(test, feature = "conformance"))]
 #[doc(hidden)]
 pub use crate::backplane::elsewhere::Elsewhere;
 pub use crate::backplane::feed::Feed;
@@ -239,6 +242,19 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     #[doc(hidden)]
     fn process(&self) -> Process {
         Process::this()
+    }
+
+    /// True if it is certain that one that used it is not there any more.
+    #[doc(hidden)]
+    fn is_over(&self, process: &Process) -> bool {
+        process.has_ended()
+    }
+
+    /// False if a record that was delivered was dropped or erased since, as far as that can be known without a call.
+    #[doc(hidden)]
+    fn still_has(&self, topic: Filter<'_>, offset: Offset) -> Result<bool> {
+        let lowest = self.lowest_retained(topic)?;
+        Ok((Offset::from_raw(1)..=offset).contains(&lowest))
     }
 
     /// Of a journal, whose floors rise by what folds and consumers need.

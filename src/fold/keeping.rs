@@ -38,6 +38,8 @@ pub(super) struct Folds {
     pub(super) by_name: BTreeMap<String, Option<u32>>,
     /// Every name and version that was ever registered.
     pub(super) ever: BTreeSet<(String, u32)>,
+    /// Of each of them, where it was registered last.
+    last: BTreeMap<(String, u32), Offset>,
     /// Some of what is written of them cannot be read: there may be a fold that nobody knows of.
     pub(super) are_partial: bool,
 }
@@ -52,7 +54,7 @@ impl Folds {
             folds.are_partial |= number != last + 1;
             last = number;
             match Chunk::read(record.payload()).and_then(|chunk| decoded(chunk.bytes)) {
-                Some(registered) => folds.take(registered),
+                Some(registered) => folds.take(registered, record.offset()),
                 None => folds.are_partial = true,
             }
         })?;
@@ -60,9 +62,11 @@ impl Folds {
         Ok(folds)
     }
 
-    fn take(&mut self, registered: Registered) {
+    fn take(&mut self, registered: Registered, at: Offset) {
         if !registered.is_retired {
-            self.ever.insert((registered.fold.clone(), registered.version));
+            let fold = (registered.fold.clone(), registered.version);
+            self.ever.insert(fold.clone());
+            self.last.insert(fold, at);
         }
         let known = self.by_name.entry(registered.fold).or_default();
         *known = if registered.is_retired { None } else { Some(known.unwrap_or(0).max(registered.version)) };
@@ -157,13 +161,17 @@ fn decoded(bytes: &[u8]) -> Option<Registered> {
 /// `Halted` if none may be: a fold diverged. `Corrupt` or `FormatTooNew` if what is written of a consumer cannot be read; what the
 /// backplane answers.
 pub(crate) fn may_go_before(plane: &dyn Backplane, topic: Filter<'_>, before: Offset) -> Result<Offset> {
-    marks::check_not_marked(plane, topic, &|fold, version| {
+    marks::check_not_marked(plane, topic, &|mark, marked| {
         if plane.registrations().is_none() {
             return Ok(false);
         }
-        // A newer one was taken up: somebody has seen what was to be shown, and mended it.
+        // A newer one was taken up behind the mark: somebody has seen what was to be shown, and mended it. One that was there
+        // before says nothing of that.
         let folds = Folds::of(plane, topic.stream)?;
-        Ok(folds.ever.iter().any(|(name, newer)| name == fold && *newer > version))
+        let ends_it = |(name, version): &(String, u32), at: Offset| {
+            *name == mark.fold && *version > mark.version && at > marked
+        };
+        Ok(folds.last.iter().any(|(fold, at)| ends_it(fold, *at)))
     })?;
     clamped(plane, topic, before)
 }

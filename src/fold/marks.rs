@@ -28,17 +28,19 @@ pub(super) fn mark(plane: &dyn Backplane, subject: &Subject, offset: Offset) -> 
 }
 
 /// Goes over the marks of a topic; `None`: one that cannot be read. Answers how many records are damaged.
-fn each(plane: &dyn Backplane, topic: Filter<'_>, each: &mut dyn FnMut(Option<Mark>)) -> Result<u64> {
+///
+/// With each, where it was written down.
+fn each(plane: &dyn Backplane, topic: Filter<'_>, each: &mut dyn FnMut(Option<Mark>, Offset)) -> Result<u64> {
     read_all(plane, &marks_key(topic), &mut |record| {
         let chunk = Chunk::read(record.payload());
-        each(chunk.and_then(|chunk| codec::decode_bytes(chunk.bytes).ok()));
+        each(chunk.and_then(|chunk| codec::decode_bytes(chunk.bytes).ok()), record.offset());
     })
 }
 
 /// Behind which record a fold diverged, if it did. A mark that cannot be read is one of every fold.
 pub(super) fn marked(plane: &dyn Backplane, subject: &Subject) -> Result<Option<Offset>> {
     let mut at = None;
-    let damaged = each(plane, subject.filter(), &mut |mark| match mark {
+    let damaged = each(plane, subject.filter(), &mut |mark, _| match mark {
         Some(mark) if (&*mark.fold, mark.version) != (subject.fold, subject.version) => {}
         mark => at = Some(Offset::from_raw(mark.map_or(0, |mark| mark.offset))),
     })?;
@@ -46,22 +48,21 @@ pub(super) fn marked(plane: &dyn Backplane, subject: &Subject) -> Result<Option<
 }
 
 /// Refuses to drop records of a topic of which a fold diverged: they are what shows why, and what a mended one has to begin with.
-/// `is_over` says of a fold and a version that another one has taken its place.
+/// `is_over` says of a mark, and where it stands, that another version has taken the place of that one since.
 pub(super) fn check_not_marked(
     plane: &dyn Backplane,
     topic: Filter<'_>,
-    is_over: &dyn Fn(&str, u32) -> Result<bool>,
+    is_over: &dyn Fn(&Mark, Offset) -> Result<bool>,
 ) -> Result<()> {
     if repeated(|| plane.head(Filter::topic(IMAGES_STREAM, &marks_key(topic))))? == Offset::BEGINNING {
         return Ok(());
     }
     let mut marks = Vec::new();
-    let damaged = each(plane, topic, &mut |mark| marks.push(mark))?;
+    let damaged = each(plane, topic, &mut |mark, at| marks.push((mark, at)))?;
     let mut diverged =
         (damaged > 0).then(|| "one of which one did, as a mark says that cannot be read".to_owned());
-    for mark in marks {
-        let is_of_now =
-            mark.as_ref().map_or(Ok(true), |mark| is_over(&mark.fold, mark.version).map(|over| !over))?;
+    for (mark, at) in marks {
+        let is_of_now = !mark.as_ref().map_or(Ok(false), |mark| is_over(mark, at))?;
         if is_of_now {
             diverged = Some(mark.map_or_else(
                 || "one of which one did, as a mark says that cannot be read".to_owned(),
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn a_mark_is_of_one_fold_and_keeps_the_topic_until_that_is_over() {
         let plane = InMemory::new();
-        let never = |_: &str, _: u32| Ok(false);
+        let never = |_: &Mark, _: Offset| Ok(false);
         check_not_marked(&plane, subject().filter(), &never).unwrap();
         assert_eq!(marked(&plane, &subject()).unwrap(), None);
         mark(&plane, &subject(), Offset::from_raw(5)).unwrap();
@@ -104,7 +105,9 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Halted);
         assert!(refused.to_string().contains("version 1 of \"total\" did, behind offset 5"), "{refused}");
         check_not_marked(&plane, Filter::topic("order", b"8813"), &never).unwrap();
-        let is_over = |fold: &str, version: u32| Ok((fold, version) == ("total", 1));
+        let is_over = |mark: &Mark, at: Offset| {
+            Ok((&*mark.fold, mark.version) == ("total", 1) && at > Offset::BEGINNING)
+        };
         check_not_marked(&plane, subject().filter(), &is_over).unwrap();
         // What cannot be read may be of any.
         append_whole(&plane, &marks_key(subject().filter()), b"no mark").unwrap();

@@ -72,6 +72,8 @@ pub(crate) enum Unfit {
     Newer(String),
     /// It is a whole value, and not of this type.
     Schema(String),
+    /// The same, written as an earlier version: this build lacks what makes it one of this type.
+    Older(String),
     /// It is no whole value: no build can have written it.
     Undecodable(String),
 }
@@ -81,6 +83,7 @@ impl fmt::Display for Unfit {
         let (why, text) = match self {
             Self::Newer(text) => ("a later build wrote it", text),
             Self::Schema(text) => ("it is of another type", text),
+            Self::Older(text) => ("it is of an earlier version", text),
             Self::Undecodable(text) => ("it is no value", text),
         };
         write!(f, "{why}: {text}")
@@ -100,11 +103,12 @@ pub(crate) fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u
         match codec::decode_bytes::<serde::de::IgnoredAny>(record.payload()) {
             Err(_) => Unfit::Undecodable(text),
             Ok(_) if codec::is_unknown_variant(&error) => Unfit::Newer(text),
+            Ok(_) if record.schema() < schema => Unfit::Older(text),
             Ok(_) => Unfit::Schema(text),
         }
     });
     match decoded {
-        Err(Unfit::Schema(text)) => as_other(record.payload()).ok_or(Unfit::Schema(text)),
+        Err(unfit @ (Unfit::Schema(_) | Unfit::Older(_))) => as_other(record.payload()).ok_or(unfit),
         other => other,
     }
 }

@@ -393,7 +393,7 @@ impl<F: Fold> Working<F> {
         taken.map_err(|unfit| {
             let (why, text) = match unfit {
                 Unfit::Newer(text) => (HaltReason::ForwardIncompatible, text),
-                Unfit::Schema(text) => (HaltReason::Schema, text),
+                Unfit::Schema(text) | Unfit::Older(text) => (HaltReason::Schema, text),
                 Unfit::Undecodable(text) => (HaltReason::Undecodable, text),
             };
             self.halt(why, format!("record {}: {text}", record.offset()))

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::compact::policy::CompactOptions;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::compacted::{Compacted, Erasing};
 use crate::format::index::EntityHash;
 use crate::format::segment::FIRST_FRAME;
@@ -19,8 +19,10 @@ use crate::index::catalog::IndexRef;
 use crate::journal::Journal;
 use crate::journal::compaction::Do;
 use crate::journal::core::{Core, Stage};
+use crate::journal::entry::Entry;
 use crate::journal::holds::HeldBack;
 use crate::journal::registry::floors_name;
+use crate::journal::view::View;
 
 /// What became of an entity that was to be erased.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,17 +64,17 @@ impl Journal {
     ///
     /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered.
     pub fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
-        self.erase_with(kind, key, &[], &|| Ok(Vec::new()))
+        self.erase_with(kind, key, &[], &|_| Ok(Vec::new()))
     }
 
-    /// The same; then entities that were derived from it; then what `copies` finds of it elsewhere, when nobody comes to what
-    /// goes any more.
+    /// The same; then entities that were derived from it; then what `copies` finds of it elsewhere, which is told whether nobody
+    /// comes to what goes any more.
     pub(crate) fn erase_with(
         &self,
         kind: KindId,
         key: &[u8],
         derived: &[(KindId, Vec<u8>)],
-        copies: &dyn Fn() -> Result<Vec<Going>>,
+        copies: &dyn Fn(bool) -> Result<Vec<Going>>,
     ) -> Result<Erasure> {
         let core = self.appending();
         // In a child that was forked nobody may ever let go of the lock.
@@ -81,10 +83,11 @@ impl Journal {
         // It may be registrations that are erased.
         core.registrations.known().clear();
         let mut erasure = core.erase(&[Going::all_of(kind, key)])?;
+        let is_gone = erasure.erased;
         for (kind, key) in derived {
             erasure.add(core.erase(&[Going::all_of(*kind, &**key)])?);
         }
-        erasure.add(core.erase(&copies()?)?);
+        erasure.add(core.erase(&copies(is_gone)?)?);
         let floors = |kind: KindId| {
             let registry = core.registry.read();
             let of_kind = registry.get(kind).and_then(|info| registry.named(&floors_name(&info.name)));
@@ -111,11 +114,54 @@ pub(crate) struct Going {
     pub(crate) key: Vec<u8>,
     /// Everything up to here; `None`: everything up to now.
     pub(crate) through: Option<Seq>,
+    /// Its newest entry may be damaged: the others go by its key.
+    pub(crate) is_unread: bool,
 }
 
 impl Going {
     pub(crate) fn all_of(kind: KindId, key: impl Into<Vec<u8>>) -> Self {
-        Self { kind, key: key.into(), through: None }
+        Self { kind, key: key.into(), through: None, is_unread: false }
+    }
+
+    /// Up to where it goes, and the last segment in which any of that stands; `None`: there is none.
+    fn reach(&self, view: &View) -> Result<Option<(Seq, u32)>> {
+        let (newest, segment) = match view.latest(self.kind, &self.key) {
+            Ok(Some(newest)) => (newest.seq(), newest.position().segment()),
+            Ok(None) => return Ok(None),
+            Err(error) if self.is_unread && error.kind() == ErrorKind::Corrupt => match view.last_seq()? {
+                Some(last) => (last, view.end().segment()),
+                None => return Ok(None),
+            },
+            Err(error) => return Err(error),
+        };
+        Ok(Some((self.through.map_or(newest, |through| through.min(newest)), segment)))
+    }
+}
+
+/// Goes over entries that `from` reads behind a Seq, and on behind whatever of them is damaged.
+pub(crate) fn each_left<'v, I: Iterator<Item = Result<Entry<'v>>>>(
+    from: impl Fn(u64) -> I,
+    mut behind: u64,
+    mut each: impl FnMut(&Entry<'v>) -> Result<()>,
+) -> Result<()> {
+    loop {
+        // One that has told an error has ended.
+        let mut damage = None;
+        for entry in from(behind) {
+            match entry {
+                Ok(entry) => {
+                    behind = entry.seq().get();
+                    each(&entry)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => damage = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(damage) = damage else { return Ok(()) };
+        behind = match damage.seqs() {
+            Some(lost) if *lost.end() > behind => *lost.end(),
+            _ => return Err(damage.noting("what is behind it was not searched".to_owned())),
+        };
     }
 }
 
@@ -136,14 +182,14 @@ impl Core {
     fn erase(&self, going: &[Going]) -> Result<Erasure> {
         self.check_not_forked("erase an entity")?;
         let (view, mut erasing) = (self.view(), Vec::new());
-        for Going { kind, key, through } in going {
+        for of in going {
+            let Going { kind, key, .. } = of;
             if self.known_kind(*kind, "erase an entity of")?.owner != Owner::Facts {
                 return Err(self.owned_by_state(kind.0, "erase an entity of"));
             }
-            let Some(newest) = view.latest(*kind, key)? else { continue };
-            let through = through.map_or(newest.seq(), |through| through.min(newest.seq()));
+            let Some((through, segment)) = of.reach(&view)? else { continue };
             // No entry up to there is in a later segment than the newest one.
-            self.leave_segment(newest.position().segment())?;
+            self.leave_segment(segment)?;
             erasing.push(Erasing { hash: self.index.hash(kind.0, key), through: through.get() });
         }
         let Some(last) = erasing.last() else { return Ok(Erasure::nothing()) };

@@ -7,12 +7,19 @@ use crate::log::lock::{boot_id, host_name};
 /// A process. What it says of itself is written where others find it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
+    /// For people: a container has another one each time that it starts.
     host: String,
     /// The kernel's boot id: an id of a process means nothing under another one.
     boot: String,
     id: u32,
     /// When it began, in ticks since the boot, which tells it from a later one of the same id; 0: that is not known.
     began: u64,
+    /// The id of the machine that outlives its boots; empty: it is not known.
+    #[serde(default)]
+    machine: String,
+    /// In which namespace the id is one; 0: that is not known.
+    #[serde(default)]
+    namespace: u64,
 }
 
 impl Process {
@@ -21,20 +28,43 @@ impl Process {
     pub fn this() -> Self {
         let id = std::process::id();
         let began = look_up(id).map_or(0, |found| found.began);
-        Self { host: host_name(), boot: boot_id(), id, began }
+        let (machine, namespace) = (machine_id(), namespace());
+        Self { host: host_name(), boot: boot_id(), id, began, machine, namespace }
     }
 
     /// One of this machine that is not there any more: for tests of what becomes of what it leaves.
+    #[cfg(any(test, feature = "conformance"))]
+    #[doc(hidden)]
     #[must_use]
     pub fn that_has_ended() -> Self {
         // No process has this id.
         Self { id: 0, ..Self::this() }
     }
 
-    /// True if it is certain that it is not there any more; of one of another machine nothing is.
+    /// One that nobody can look for from here: a container of another start, on a machine that is not known.
+    #[cfg(test)]
+    pub(crate) fn of_nobody_knows_where() -> Self {
+        let [host, boot] = ["another", "elsewhere"].map(str::to_owned);
+        Self { host, boot, machine: String::new(), namespace: 0, ..Self::this() }
+    }
+
+    /// True if it is the one that asks, whatever its machine is called by now.
+    pub(crate) fn is_this(&self) -> bool {
+        let this = Self::this();
+        (&*self.boot, self.id, self.began) == (&*this.boot, this.id, this.began)
+            && (self.namespace == this.namespace || self.namespace == 0)
+    }
+
+    /// True if it is certain that it is not there any more. Of one of another machine nothing is, and neither is of one whose id is
+    /// one in another namespace: they may have the same name, and the same id.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.host == host_name() && (self.boot != boot_id() || !self.may_be_here())
+        if self.boot != boot_id() {
+            return !self.machine.is_empty() && !self.boot.is_empty() && self.machine == machine_id();
+        }
+        // Where boots have no id, two machines are told apart by their names alone.
+        let is_here = !self.boot.is_empty() || self.host == host_name();
+        is_here && self.namespace != 0 && self.namespace == namespace() && !self.may_be_here()
     }
 
     fn may_be_here(&self) -> bool {
@@ -49,6 +79,22 @@ impl Process {
         // One that nobody has waited for yet has an id, and does nothing any more.
         look_up(self.id).is_none_or(|found| !found.is_over && (self.began == 0 || self.began == found.began))
     }
+}
+
+/// Where there is one. Machines that are copies of each other have the same, which is why it says nothing but between two boots.
+fn machine_id() -> String {
+    if cfg!(miri) {
+        return "miri".to_owned();
+    }
+    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+fn namespace() -> u64 {
+    if cfg!(miri) || !cfg!(target_os = "linux") {
+        // Elsewhere there is but one, as far as is known.
+        return 1;
+    }
+    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |found| found.st_ino)
 }
 
 /// What the kernel says of a process.
@@ -87,12 +133,25 @@ mod tests {
         let this = Process::this();
         assert!(!this.has_ended());
         assert!(Process::that_has_ended().has_ended());
-        assert!(Process { boot: "another".to_owned(), ..this.clone() }.has_ended(), "the machine began anew");
-        let other = Process { host: "another".to_owned(), ..Process::that_has_ended() };
-        assert!(!other.has_ended(), "nobody can see it from here");
+        let machine = |machine: &str, boot: &str| {
+            let (machine, boot) = (machine.to_owned(), boot.to_owned());
+            Process { machine, boot, ..Process::that_has_ended() }.has_ended()
+        };
+        let known = machine_id();
+        assert_eq!(machine(&known, "another"), !known.is_empty(), "the machine began anew");
+        assert!(!machine("another", "another") && !machine("", "another"), "nobody can see it from here");
+        let renamed = Process { host: "another".to_owned(), ..Process::that_has_ended() };
+        assert!(renamed.has_ended(), "a name says nothing");
+        for namespace in [0, this.namespace + 1] {
+            let of_another = Process { namespace, ..Process::that_has_ended() };
+            assert!(!of_another.has_ended(), "its id is one of other processes");
+        }
         // On Linux, where it is known when they began, another of the same id is another.
         let later = Process { began: this.began + 1, ..this.clone() };
         assert_eq!(later.has_ended(), this.began > 0);
+        let renamed = Process { host: "another".to_owned(), ..this.clone() };
+        assert!(this.is_this() && renamed.is_this() && !Process::that_has_ended().is_this());
+        assert!(!Process { boot: "another".to_owned(), ..this }.is_this());
     }
 
     #[test]

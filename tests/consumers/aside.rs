@@ -270,6 +270,32 @@ fn an_event_of_another_type_is_set_aside_or_stood_before_as_it_was_told_and_neve
 }
 
 #[test]
+fn an_event_of_another_type_and_an_earlier_version_is_stood_before_unless_it_is_to_be_parked() {
+    for world in worlds() {
+        let store = world.store();
+        let later = NUMBERS.version(2);
+        let text = world.append_raw(b"a", b"\xa3abc", 1);
+        let of_now = world.append_raw(b"a", b"\xa3def", 2);
+        let last = store.topic(later, "b").unwrap().append(&3).unwrap();
+        for (name, options) in [("all", options()), ("skip", options().on_undecodable(OnUndecodable::Skip))] {
+            let script = Script::default();
+            let waits = store.on_event(later, name, options, script.handler()).unwrap();
+            until("a block", || {
+                (waits.status().state == ConsumerState::Blocked { offset: text }).then_some(())
+            });
+            assert_eq!((script.events(), waits.dead_letters().unwrap()), (vec![], vec![]), "{}", world.name);
+            assert!(waits.status().last_error.unwrap().contains("earlier version"));
+        }
+        let script = Script::default();
+        let parks = options().on_undecodable(OnUndecodable::Park);
+        let parks = store.on_event(later, "park", parks, script.handler()).unwrap();
+        until_at(&parks, last);
+        assert_eq!((script.events(), parks.status().parked), (vec![3], 2));
+        assert_eq!(parks.parked_records("a").unwrap()[1].offset, of_now);
+    }
+}
+
+#[test]
 fn a_payload_that_is_too_large_to_be_copied_is_a_dead_letter_without_it() {
     for world in worlds().into_iter().skip(1) {
         let texts: Topic<String> = Topic::new("text");

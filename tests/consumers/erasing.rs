@@ -147,14 +147,26 @@ fn an_erasure_that_ended_when_letters_were_written_again_leaves_each_once_when_i
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("people.esker");
     let store = given_up(&path);
-    // So far it came: the letters of others stand there twice, and those of the entity before them.
+    // What an erasure writes again, in a copy that has come to its end.
+    store.close().unwrap();
+    let copied = directory.path().join("copy.esker");
+    std::fs::create_dir(&copied).unwrap();
+    for file in std::fs::read_dir(&path).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), copied.join(file.file_name())).unwrap();
+    }
+    let (store, copy) = (open(&path), open(&copied));
+    assert!(copy.erase(FACTS, ADA).unwrap().erased);
+    let kind = copy.journal().kind_named(DEAD_STREAM).unwrap().id;
+    let of_mail = Filter::topic(DEAD_STREAM, b"mail");
+    let lowest = Local::over(copy.journal()).unwrap().lowest_retained(of_mail).unwrap();
+    let view = copy.journal().view();
+    let again = view.kind(kind).map(|entry| entry.unwrap()).filter(|entry| entry.key() == b"mail");
+    let again = again.filter(|entry| entry.seq().get() >= lowest.raw());
+    let again: Vec<Vec<u8>> = again.map(|entry| entry.payload().to_vec()).collect();
+    assert_eq!(again.len(), 3);
+    // So far it came here: the letters of others stand there twice, and those of the entity before them.
     let plane = Local::over(store.journal()).unwrap();
-    let kind = store.journal().kind_named(DEAD_STREAM).unwrap().id;
-    let view = store.journal().view();
-    let all: Vec<Vec<u8>> =
-        view.entity(kind, b"mail").map(|entry| entry.unwrap().payload().to_vec()).collect();
-    let of_bob = |payload: &&Vec<u8>| payload.windows(BOB.len()).any(|found| found == BOB.as_bytes());
-    for payload in all.iter().filter(of_bob) {
+    for payload in &again {
         let stamp = Stamp::new(WriterId::random().unwrap(), 1);
         plane.commit(&[Step::Append(Append::new(DEAD_STREAM, b"mail", payload, stamp))]).unwrap();
     }
@@ -201,12 +213,183 @@ fn a_consumer_of_a_topic_that_is_erased_is_retired_with_it_and_its_name_begins_a
     assert!(store.erase(FACTS, ADA).unwrap().erased);
     assert_eq!(found_in(&path, ADA), 0);
     let last = ada.append(&"back".to_owned()).unwrap();
-    until("a halt", || match running.status().state {
-        ConsumerState::Halted(halt) => Some(assert_eq!(halt.why, ConsumerHaltReason::Retired)),
+    let halted = until("a halt", || match running.status().state {
+        ConsumerState::Halted(halt) => Some(halt.why),
         _ => None,
     });
+    assert_eq!(halted, ConsumerHaltReason::Retired);
     let anew = ada.on_event("own", options(), |_| Ok(())).unwrap();
     until_at(&anew, last);
     assert_eq!(ada.consumers().unwrap().len(), 1);
+    store.close().unwrap();
+}
+
+/// The log goes on in another segment.
+fn leave_the_segment(store: &Store) {
+    let noise = store.topic(Topic::<String>::new("noise"), "n").unwrap();
+    (0..20).for_each(|_| _ = noise.append(&"x".repeat(8 << 10)).unwrap());
+}
+
+/// Flips a bit behind the first of some bytes in the log.
+fn rot(path: &Path, mark: &[u8], behind: usize) {
+    let mut files: Vec<_> = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    for file in files.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "seg")) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        if let Some(at) = bytes.windows(mark.len()).position(|found| found == mark) {
+            bytes[at + behind] ^= 4;
+            return std::fs::write(&file, bytes).unwrap();
+        }
+    }
+    panic!("nothing is found that could rot");
+}
+
+#[test]
+fn whoever_is_erased_behind_another_goes_too_and_those_that_are_left_keep_their_letters() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = open(&path);
+    let people = ["ada", "bob", "cyd"].map(|key| (key, format!("of {key} alone")));
+    for (key, text) in &people {
+        (0..2).for_each(|n| _ = store.topic(PEOPLE, key).unwrap().append(&format!("{text}, {n}")).unwrap());
+    }
+    run(&store, "mail", options()).close().unwrap();
+    run(&store, "call", options().park()).close().unwrap();
+    store.close().unwrap();
+    for (erased, (key, text)) in people.iter().enumerate() {
+        let store = open(&path);
+        assert!(store.erase(FACTS, key).unwrap().erased, "{key}");
+        assert_eq!(found_in(&path, text), 0);
+        let left = people[erased + 1..].iter().flat_map(|(_, text)| [0, 1].map(|n| format!("{text}, {n}")));
+        assert_eq!(letters_of(&store, "mail"), left.collect::<Vec<_>>(), "behind {key}");
+        assert_eq!(store.journal().verify(Check::Full).unwrap().verdict, Verdict::Valid);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn what_is_damaged_hides_no_copy_behind_it_and_takes_no_letter_of_another_with_it() {
+    for (mark, behind) in [(&b"is_of_all_topics"[..], 0), (b"\xffesker.consumer ", 40)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("people.esker");
+        let store = open(&path);
+        let append =
+            |key, text: &str| _ = store.topic(PEOPLE, key).unwrap().append(&text.to_owned()).unwrap();
+        let consume = || {
+            run(&store, "mail", options()).close().unwrap();
+            run(&store, "call", options().park()).close().unwrap();
+            leave_the_segment(&store);
+        };
+        append("dora", "she is first");
+        consume();
+        append(ADA, SECRET);
+        append(BOB, OTHER);
+        consume();
+        store.close().unwrap();
+        rot(&path, mark, behind);
+        let store = open(&path);
+        let erasure = store.erase(FACTS, ADA).unwrap();
+        // What is damaged stays where it is, and so may what else is in its file: then that is what is said.
+        let left = [SECRET, ADA].map(|text| found_in(&path, text));
+        assert!(!erasure.erased || left == [0, 0], "{mark:?}: {left:?}, {erasure:?}");
+        let letters = letters_of(&store, "mail");
+        assert_eq!(letters.last().map(|letter| &**letter), Some(OTHER), "{mark:?}");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn letters_that_are_the_same_stay_as_many_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = given_up(&path);
+    assert!(store.retire_consumer(PEOPLE, "mail", None).unwrap());
+    // Another one of its name gives the same events up, for the same cause.
+    let twice = [three_of(OTHER), three_of(OTHER)].concat();
+    let of_bob =
+        |letters: Vec<String>| letters.into_iter().filter(|of| of.starts_with(OTHER)).collect::<Vec<_>>();
+    assert_eq!(of_bob(letters_of(&store, "mail")), twice);
+    assert!(store.erase(FACTS, ADA).unwrap().erased);
+    assert_eq!(letters_of(&store, "mail"), twice);
+    store.close().unwrap();
+}
+
+#[test]
+fn consumers_of_a_topic_stay_while_its_erasure_is_held_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = open(&path);
+    let ada = store.topic(PEOPLE, ADA).unwrap();
+    let last = ada.append(&SECRET.to_owned()).unwrap();
+    let running = ada.on_event("own", options(), |_| Ok(())).unwrap();
+    until_at(&running, last);
+    drop(store.journal().watch("audit", Region::all()).unwrap());
+    assert!(!store.erase(FACTS, ADA).unwrap().erased);
+    assert_eq!(ada.consumers().unwrap().len(), 1, "what it has done does not come again");
+    assert!(!matches!(running.status().state, ConsumerState::Halted(_)));
+    running.close().unwrap();
+    store.journal().retire_cursor("audit").unwrap();
+    assert!(store.erase(FACTS, ADA).unwrap().erased);
+    assert!(ada.consumers().unwrap().is_empty());
+    assert_eq!([SECRET, ADA].map(|text| found_in(&path, text)), [0, 0]);
+    store.close().unwrap();
+}
+
+#[test]
+fn a_cell_of_which_what_it_says_last_is_damaged_holds_no_erasure_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let store = open(&path);
+    store.topic(PEOPLE, ADA).unwrap().append(&SECRET.to_owned()).unwrap();
+    run(&store, "call", options().park()).close().unwrap();
+    leave_the_segment(&store);
+    let last = store.topic(PEOPLE, BOB).unwrap().append(&OTHER.to_owned()).unwrap();
+    let fine = store.on_event(PEOPLE, "call", options(), |_: &Delivery<'_, String>| Ok(())).unwrap();
+    until_at(&fine, last);
+    fine.close().unwrap();
+    let kind = store.journal().kind_named("esker.cells").unwrap().id;
+    let view = store.journal().view();
+    let newest = view.kind(kind).map(|entry| entry.unwrap()).last().unwrap().payload().to_vec();
+    drop(view);
+    leave_the_segment(&store);
+    store.close().unwrap();
+    rot(&path, &newest, 3);
+    let store = open(&path);
+    let erasure = store.erase(FACTS, ADA).unwrap();
+    // It goes through, as far as files with damage can be written anew, and says whether that was all.
+    assert!(!erasure.erased || found_in(&path, SECRET) == 0, "{erasure:?}");
+    assert!(store.topic(PEOPLE, ADA).unwrap().head().unwrap().raw() == 0);
+    store.close().unwrap();
+}
+
+#[test]
+fn damage_to_an_older_event_of_its_topic_ends_no_consumer_that_tries_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("people.esker");
+    let clock = ManualClock::new();
+    let open = || {
+        let options = Options::new().segment_bytes(64 << 10).background(false).clock(clock.clone());
+        Store::over(options.open(&path).unwrap())
+    };
+    let store = open();
+    let ada = store.topic(PEOPLE, ADA).unwrap();
+    let first = ada.append(&"the oldest of all".to_owned()).unwrap();
+    let consumer = ada.on_event("own", ConsumerOptions::new(), |_| Ok(())).unwrap();
+    until_at(&consumer, first);
+    leave_the_segment(&store);
+    ada.append(&SECRET.to_owned()).unwrap();
+    drop((ada, consumer));
+    store.close().unwrap();
+    rot(&path, b"the oldest of all", 0);
+    let store = open();
+    let ada = store.topic(PEOPLE, ADA).unwrap();
+    let consumer = ada.on_event("own", ConsumerOptions::new(), fails).unwrap();
+    until("a third attempt", || {
+        let status = consumer.status();
+        assert!(!status.has_ended(), "{status:?}");
+        // It may be the pause before that is shown still.
+        status.pause.into_iter().for_each(|pause| clock.advance(pause));
+        (status.errors >= 3).then_some(())
+    });
     store.close().unwrap();
 }

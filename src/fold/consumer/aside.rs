@@ -33,6 +33,9 @@ struct Copied {
     cause: String,
     is_of_all_topics: bool,
     shard: Option<(u32, u32)>,
+    /// Of one that was written again: the stamp of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Origin,
 }
 
 impl DeadLetter {
@@ -67,6 +70,7 @@ impl DeadLetter {
             cause: self.cause.clone(),
             is_of_all_topics: self.is_of_all_topics,
             shard: self.shard,
+            origin: None,
         };
         let mut bytes = Vec::new();
         codec::encode(DEAD_STREAM, &copied, &mut bytes)?;
@@ -100,6 +104,18 @@ impl DeadLetter {
 pub(super) fn is_copy_of(payload: &[u8], topic: Filter<'_>) -> bool {
     codec::decode_bytes::<Copied>(payload)
         .is_ok_and(|copied| copied.stream == topic.stream && Some(&*copied.key.0) == topic.key)
+}
+
+/// The stamp of what was written first: its writer, and the number.
+type Origin = Option<(u64, u64)>;
+
+/// A copy that is there under a stamp as it is written again, which says of which one it is; two that are of one are the same.
+pub(super) fn again(payload: &[u8], stamp: Origin) -> Result<(Origin, Vec<u8>)> {
+    let Ok(mut copied) = codec::decode_bytes::<Copied>(payload) else { return Ok((stamp, payload.to_vec())) };
+    copied.origin = copied.origin.or(stamp);
+    let mut bytes = Vec::new();
+    codec::encode(DEAD_STREAM, &copied, &mut bytes)?;
+    Ok((copied.origin, bytes))
 }
 
 /// The record again, as it was delivered: of one of which the payload was too large to be copied the one that is in its topic;

@@ -4,8 +4,9 @@
 //! | where | what goes |
 //! | --- | --- |
 //! | a cell with the place of a consumer of the stream | each state of it that names the key as parked, or says why an event of the topic failed; the newest is written anew without |
-//! | a cell with the place of a consumer of this topic alone | all of it: the consumer is retired |
+//! | a cell with the place of a consumer of this topic alone | all of it, once its events are gone: the consumer is retired |
 //! | the cell that lists the consumers of this topic | all of it |
+//! | a cell of these of which the newest state is damaged | what of it can be read |
 //! | a topic of `esker.parked` | all of it: its records are of one entity |
 //! | a topic of `esker.dead` | what stands there; the letters of others are written again behind it, in their order |
 //!
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::backplane::local::cells;
 use crate::backplane::{
     Append, Backplane, Compactor, DEAD_STREAM, Filter, Local, Offset, PARKED_STREAM, Pending, Stamp, Step,
+    WriterId,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::aside;
@@ -26,7 +28,8 @@ use crate::fold::image::key_of;
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::entry::Entry;
-use crate::journal::erasing::Going;
+use crate::journal::erasing::{Going, each_left};
+use crate::journal::region::Region;
 use crate::journal::registry::CELLS_NAME;
 use crate::journal::view::View;
 
@@ -34,25 +37,20 @@ use crate::journal::view::View;
 const TRIES: u32 = 16;
 
 /// Makes what consumers have written of a topic ready to go, and answers what it is.
-pub(crate) fn written_of(journal: &Journal, topic: Filter<'_>) -> Result<Vec<Going>> {
+///
+/// While its events are not gone (`is_gone`) the consumers of it alone stay.
+pub(crate) fn written_of(journal: &Journal, topic: Filter<'_>, is_gone: bool) -> Result<Vec<Going>> {
     let plane = Local::over(journal)?;
     // The cells first: who finds an entity parked goes for its copies.
-    let mut going = cells_of(journal, &plane, topic)?;
+    let mut going = cells_of(journal, &plane, topic, is_gone)?;
     going.extend(parked_of(journal, topic)?);
     going.extend(dead_of(journal, &plane, topic)?);
     Ok(going)
 }
 
 /// Goes over the entries of a kind. What cannot be read is of another topic, as far as anybody can know.
-fn each_of(view: &View, kind: KindId, mut each: impl FnMut(&Entry<'_>) -> Result<()>) -> Result<()> {
-    for entry in view.kind(kind) {
-        match entry {
-            Ok(entry) => each(&entry)?,
-            Err(error) if error.kind() == ErrorKind::Corrupt => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+fn each_of(view: &View, kind: KindId, each: impl FnMut(&Entry<'_>) -> Result<()>) -> Result<()> {
+    each_left(|behind| view.region_behind(&Region::Kind(kind), behind), 0, each)
 }
 
 /// What a cell says of a topic.
@@ -74,29 +72,39 @@ struct Named {
     is_emptied: bool,
 }
 
-fn cells_of(journal: &Journal, plane: &Local, topic: Filter<'_>) -> Result<Vec<Going>> {
+fn cells_of(journal: &Journal, plane: &Local, topic: Filter<'_>, is_gone: bool) -> Result<Vec<Going>> {
     let Some(kind) = journal.kind_named(CELLS_NAME) else { return Ok(Vec::new()) };
+    // Of these nobody can read what they say now, and who they are of could not go on: what can be read of them goes.
+    let mut damaged: BTreeSet<Vec<u8>> = BTreeSet::new();
     for _ in 0..TRIES {
         let (mut going, mut is_settled) = (Vec::new(), true);
         for (key, named) in cells_that_name(journal, plane, kind.id, topic)? {
+            let is_damaged = damaged.contains(&key);
             match named.said {
+                _ if is_damaged => {
+                    let through = Some(named.newest);
+                    going.push(Going { through, is_unread: true, ..Going::all_of(kind.id, key) });
+                }
                 Said::InPassing(of) => {
                     is_settled = false;
-                    renounce(journal, plane, &of, topic)?;
+                    unless_damaged(renounce(journal, plane, &of, topic), [key], &mut damaged)?;
                 }
+                // While its events are there they are still told, and it is still asked how far it has come.
+                Said::OfItsOwn(consumers) if !is_gone && !consumers.is_empty() => {}
                 Said::OfItsOwn(consumers) if !consumers.is_empty() => {
                     is_settled = false;
                     for of in &consumers {
-                        progress::retire(plane, of)?;
+                        let cells = [key.clone(), of.cell()];
+                        unless_damaged(progress::retire(plane, of).map(drop), cells, &mut damaged)?;
                     }
                 }
                 // A list without names, or a cell that holds nothing any more, goes as a whole.
                 Said::OfItsOwn(_) => {
-                    going.push(Going { kind: kind.id, key, through: Some(named.newest) });
+                    going.push(Going { through: Some(named.newest), ..Going::all_of(kind.id, key) });
                 }
                 Said::Nothing => {
                     let last = if named.is_emptied { named.newest } else { named.last };
-                    going.push(Going { kind: kind.id, key, through: Some(last) });
+                    going.push(Going { through: Some(last), ..Going::all_of(kind.id, key) });
                 }
             }
         }
@@ -107,6 +115,19 @@ fn cells_of(journal: &Journal, plane: &Local, topic: Filter<'_>) -> Result<Vec<G
     Err(Error::new(ErrorKind::Conflict, format!("erase what consumers have written of {topic}"))
         .sides("cells that do not name it any more", format!("a consumer that writes of it, {TRIES} times"))
         .noting("close the consumers of the stream, and erase it again".to_owned()))
+}
+
+/// Takes note of cells of which what is written last is damaged.
+fn unless_damaged(
+    outcome: Result<()>,
+    cells: impl IntoIterator<Item = Vec<u8>>,
+    damaged: &mut BTreeSet<Vec<u8>>,
+) -> Result<()> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Corrupt => damaged.extend(cells),
+        other => return other,
+    }
+    Ok(())
 }
 
 /// The cells of consumers that name a topic, or have done so, as far as the log has what they said.
@@ -249,8 +270,8 @@ fn dead_of(journal: &Journal, plane: &Local, topic: Filter<'_>) -> Result<Vec<Go
         Ok(())
     })?;
     let of = |(key, last): (Vec<u8>, Seq)| {
-        let through = leave_letters(plane, (&view, kind.id, &key), last, topic)?;
-        Ok(Going { kind: kind.id, key, through: Some(through) })
+        let through = leave_letters(journal, plane, (kind.id, &key), last, topic)?;
+        Ok(Going { through: Some(through), ..Going::all_of(kind.id, key) })
     };
     last.into_iter().map(of).collect()
 }
@@ -258,42 +279,117 @@ fn dead_of(journal: &Journal, plane: &Local, topic: Filter<'_>) -> Result<Vec<Go
 /// Writes the letters of others in a topic again behind all that is there, which is hidden then; answers up to where it goes.
 ///
 /// A process that ends in between leaves some of them twice, until this is done again. All are written then, under other stamps: those
-/// that were written the time before go too.
+/// that were written the time before go too. What came in between would stand before those that are older: then all are written
+/// behind it once more.
 fn leave_letters(
+    journal: &Journal,
     plane: &Local,
-    (view, kind, key): (&View, KindId, &[u8]),
+    (kind, key): (KindId, &[u8]),
     last: Seq,
     topic: Filter<'_>,
 ) -> Result<Seq> {
-    let letters = Filter::topic(DEAD_STREAM, key);
-    let shown_from = plane.lowest_retained(letters)?;
+    let shown_from = plane.floor(Filter::topic(DEAD_STREAM, key))?;
     if Offset::from_raw(last.get()) < shown_from {
         return Ok(last);
     }
-    let through = view.latest(kind, key)?.map_or(last, |newest| newest.seq());
-    let (mut written, mut end) = (HashSet::new(), None);
-    for entry in view.entity(kind, key) {
-        let entry = match entry {
-            Err(error) if error.kind() == ErrorKind::Corrupt => continue,
-            entry => entry?,
-        };
-        let is_shown = Offset::from_raw(entry.seq().get()) >= shown_from;
-        if !is_shown || aside::is_copy_of(entry.payload(), topic) {
-            continue;
-        }
-        let name = key_of(b"dead again", &[key, &through.get().to_le_bytes(), entry.payload()]);
-        if written.insert(name) {
-            end = Some(write_again(plane, key, entry.payload(), name)?);
-        }
-    }
-    if let Some(end) = end {
+    let mut through = last;
+    for _ in 0..TRIES {
+        let view = journal.view();
+        through = newest_of(&view, kind, key, last)?;
+        let (mut written, mut end) = (HashSet::new(), None);
+        // Entry by entry, and not the history as a whole: that has no beginning where a letter was erased before.
+        let from = shown_from.raw().saturating_sub(1);
+        each_left(
+            |behind| view.entity_behind(kind, key, behind),
+            from,
+            |entry| {
+                if aside::is_copy_of(entry.payload(), topic) {
+                    return Ok(());
+                }
+                let again = Again::of(entry, through)?;
+                if written.insert(again.writer()) {
+                    end = Some(again.write(plane, key)?);
+                }
+                Ok(())
+            },
+        )?;
+        let Some(end) = end else { return Ok(through) };
         end.wait_durable()?;
-        plane.compact(DEAD_STREAM, key, Offset::from_raw(through.get().saturating_add(1)))?;
+        if are_next_to_each_other(&journal.view(), (kind, key), through, &written)? {
+            break;
+        }
     }
+    plane.compact(DEAD_STREAM, key, Offset::from_raw(through.get().saturating_add(1)))?;
     Ok(through)
 }
 
-fn write_again(plane: &Local, key: &[u8], payload: &[u8], name: [u8; 16]) -> Result<Pending> {
-    let stamp = Stamp::new(aside::writer_of(name), 1);
-    plane.commit_nowait(&[Step::Append(Append::new(DEAD_STREAM, key, payload, stamp))])
+/// The newest that there is, damaged or not.
+fn newest_of(view: &View, kind: KindId, key: &[u8], known: Seq) -> Result<Seq> {
+    match view.latest(kind, key) {
+        Ok(newest) => Ok(newest.map_or(known, |newest| newest.seq())),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let damaged = error.seqs().and_then(|seqs| Seq::new(*seqs.end()));
+            damaged.map(|damaged| damaged.max(known)).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// True if nothing came between the letters that were written again.
+fn are_next_to_each_other(
+    view: &View,
+    (kind, key): (KindId, &[u8]),
+    through: Seq,
+    written: &HashSet<WriterId>,
+) -> Result<bool> {
+    let (mut left, mut are) = (written.len(), true);
+    each_left(
+        |behind| view.entity_behind(kind, key, behind),
+        through.get(),
+        |entry| {
+            let is_one =
+                entry.stamp().is_some_and(|stamp| written.contains(&WriterId::from_raw(stamp.writer)));
+            are &= is_one || left == 0;
+            left = left.saturating_sub(usize::from(is_one));
+            Ok(())
+        },
+    )?;
+    Ok(are)
+}
+
+/// A letter that is written again.
+struct Again {
+    payload: Vec<u8>,
+    /// As it stands there now.
+    before: Vec<u8>,
+    name: [u8; 16],
+}
+
+impl Again {
+    fn of(entry: &Entry<'_>, through: Seq) -> Result<Self> {
+        let stamp = entry.stamp().map(|stamp| (stamp.writer, stamp.n));
+        let (origin, payload) = aside::again(entry.payload(), stamp)?;
+        let (writer, n) = origin.unwrap_or_default();
+        let parts = [through.get().to_le_bytes(), writer.to_le_bytes(), n.to_le_bytes()].concat();
+        let name = key_of(b"dead again", &[entry.key(), &parts, &payload]);
+        Ok(Self { payload, before: entry.payload().to_vec(), name })
+    }
+
+    fn writer(&self) -> WriterId {
+        aside::writer_of(self.name)
+    }
+
+    fn write(&self, plane: &Local, key: &[u8]) -> Result<Pending> {
+        let append = |payload| {
+            let append = Append::new(DEAD_STREAM, key, payload, Stamp::new(self.writer(), 1));
+            plane.commit_nowait(&[Step::Append(append)])
+        };
+        match append(&self.payload) {
+            // With its origin there is no room for it.
+            Err(error) if matches!(error.kind(), ErrorKind::BatchTooLarge | ErrorKind::InvalidInput) => {
+                append(&self.before)
+            }
+            other => other,
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! What a consumer does not do, or not now: it is stood before, passed over, given up, or set aside with all that follows of its
 //! entity.
 
-use crate::backplane::{Filter, KEY_BYTES_MAX, Offset, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
+use crate::backplane::{Filter, KEY_BYTES_MAX, PAYLOAD_BYTES_PORTABLE, StreamRecord, WriterId};
 use crate::error::{Error, ErrorKind};
 use crate::fold::consumer::aside::{self, Written};
 use crate::fold::consumer::delivery::{DeadLetter, Outcome};
 use crate::fold::consumer::handle::Shared;
 use crate::fold::consumer::options::{Aside, OnUndecodable};
 use crate::fold::consumer::progress::{BRIEF_BYTES_MAX, Bytes, Parking, Progress, brief};
-use crate::fold::consumer::working::{Setting, Trouble, Working};
+use crate::fold::consumer::working::{Copied, Setting, Trouble, Working};
 use crate::fold::image::repeated;
 use crate::fold::panics::guarded;
 use crate::fold::retry::Retry;
@@ -30,8 +30,7 @@ impl Working {
     /// False if a record in hand was dropped or erased since it came: of that no copy is made any more.
     pub(super) fn is_there(&self, setting: &Setting, record: &StreamRecord) -> Result<bool, Trouble> {
         let topic = Filter::topic(&setting.of.stream, record.key());
-        let lowest = repeated(|| setting.plane.lowest_retained(topic))?;
-        Ok((Offset::from_raw(1)..=record.offset()).contains(&lowest))
+        Ok(repeated(|| setting.plane.still_has(topic, record.offset()))?)
     }
 
     pub(super) fn unfit(
@@ -51,6 +50,13 @@ impl Working {
                 }
                 OnUndecodable::Park => return self.park_unfit(setting, record, &text),
                 OnUndecodable::Block => ("it is of another type", text),
+            },
+            // What follows of its entity may build on it, and a build that reads it may come: only who says so sets it aside.
+            Unfit::Older(text) => match setting.options.on_undecodable {
+                OnUndecodable::Park => return self.park_unfit(setting, record, &text),
+                OnUndecodable::Skip | OnUndecodable::Block => {
+                    ("it is of an earlier version, which this build does not read", text)
+                }
             },
             Unfit::Undecodable(text) => match setting.options.on_undecodable {
                 OnUndecodable::Skip => return self.skip(setting, record),
@@ -72,7 +78,7 @@ impl Working {
 
     fn skip(&mut self, setting: &Setting, record: &StreamRecord) -> Result<(), Trouble> {
         let offset = record.offset();
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             let moved = progress.advance(offset);
             progress.undecodable += u64::from(moved);
             moved
@@ -122,14 +128,14 @@ impl Working {
                     }
                     self.letter_taken = Some(offset);
                 }
-                self.update(setting, None, advanced)?;
+                self.update(setting, Copied::NOTHING, advanced)?;
             }
             Aside::DeadLetter => {
                 let written = Written::dead(progress, &letter)?;
                 let without = Written::dead(progress, &DeadLetter { payload: None, ..letter })?;
-                match self.update(setting, Some(&written), advanced) {
+                match self.update(setting, Copied::of(record, &written), advanced) {
                     Err(Trouble::Error(error)) if is_too_large(&error) => {
-                        self.update(setting, Some(&without), advanced)?;
+                        self.update(setting, Copied::of(record, &without), advanced)?;
                     }
                     other => _ = other?,
                 }
@@ -203,11 +209,11 @@ impl Working {
             }
             true
         };
-        match self.update(setting, Some(&written), is_parked) {
+        match self.update(setting, Copied::of(record, &written), is_parked) {
             Err(Trouble::Error(error)) if is_too_large(&error) => {
                 let without = DeadLetter { payload: None, ..letter };
                 let written = Written::parked(&setting.of, &parking, &without)?;
-                self.update(setting, Some(&written), is_parked)?;
+                self.update(setting, Copied::of(record, &written), is_parked)?;
             }
             other => _ = other?,
         }
@@ -248,7 +254,10 @@ impl Working {
                         break;
                     }
                     Outcome::Unfit(
-                        Unfit::Newer(cause) | Unfit::Schema(cause) | Unfit::Undecodable(cause),
+                        Unfit::Newer(cause)
+                        | Unfit::Schema(cause)
+                        | Unfit::Older(cause)
+                        | Unfit::Undecodable(cause),
                     ) => {
                         self.keep_parked(setting, shared, &parking, cause)?;
                         break;
@@ -280,7 +289,7 @@ impl Working {
     ) -> Result<(), Trouble> {
         let text = brief(&cause);
         shared.note_failed(cause);
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             let parking = progress.parking_mut(&kept.key.0);
             let Some(parking) = parking.filter(|parking| parking.episode == kept.episode) else {
                 return false;
@@ -296,7 +305,7 @@ impl Working {
 
     fn unpark(&mut self, setting: &Setting, done: &Parking, n: u64) -> Result<(), Trouble> {
         let key = &*done.key.0;
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             progress.end_crashes();
             let parking = progress.parking_mut(key).filter(|parking| parking.episode == done.episode);
             let Some(parking) = parking.filter(|parking| parking.done < n) else { return false };

@@ -235,7 +235,7 @@ pub struct ConsumerInfo {
     pub attempts: u32,
     /// Why it did so last.
     pub last_error: Option<String>,
-    /// Somebody runs it, or ended without a word.
+    /// Somebody runs it, or ended without a word; not told any more of one that has certainly ended, once another one has closed it.
     pub is_open: bool,
     /// Processes that ended without a word, with nothing done since.
     pub crashes: u32,

@@ -28,11 +28,13 @@ pub enum ConsumeFrom {
 }
 
 /// What becomes of a record that no build of the event's type can have written: it is no whole value, or one of another type.
-/// (One of a later version, or of a variant that this build does not know, a later build wrote: that is always stood before.)
+/// (One of a later version, or of a variant that this build does not know, a later build wrote: that is always stood before. One
+/// of another type that was written as an earlier version than the event's is stood before too, unless it is told to be parked: what
+/// follows of its entity builds on it, and a build whose type reads it too may come.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnUndecodable {
-    /// It is counted. What is no whole value is passed over; what is a value of another type is set aside as what failed as often as it may:
+    /// It is counted. What is no whole value is passed over; what is a value of another type, of the version of this build, is set aside as what failed as often as it may:
     /// a [dead letter](ConsumerOptions::dead_letter), or [parked](ConsumerOptions::park).
     #[default]
     Skip,

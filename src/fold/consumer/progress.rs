@@ -130,7 +130,7 @@ impl Identity {
         key_of(what, &[self.name.as_bytes(), self.stream.as_bytes(), &[is_of_one], key, &shard, more])
     }
 
-    fn cell(&self) -> Vec<u8> {
+    pub(super) fn cell(&self) -> Vec<u8> {
         cell_of(b"consumer", self.mixed(b"consumer", b""))
     }
 

@@ -3,14 +3,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backplane::{Offset, Process};
+use crate::backplane::{Backplane, Offset, Process};
 use crate::error::{ErrorKind, Result};
 use crate::fold::consumer::options::ConsumeFrom;
 use crate::fold::consumer::progress::{self, Known, Progress, SWAPS};
-use crate::fold::consumer::working::{Setting, Trouble, Working};
+use crate::fold::consumer::working::{Copied, Setting, Trouble, Working};
 use crate::fold::image::repeated;
 
-/// So many handles are known to run it; when there are more the oldest is forgotten.
+/// So many handles are known to run it; when there are more the oldest is forgotten: so goes in time what was run on a machine that
+/// is not there any more, of which nobody can say that it has ended.
 const RUNS_MAX: usize = 16;
 /// An end is written down so often, where the era changes meanwhile.
 const FINISH_TRIES: u32 = 3;
@@ -25,15 +26,16 @@ pub(super) struct Run {
 impl Progress {
     /// Takes it up. True if somebody who ran it ended without a word: whose process is not there any more, and said nothing
     /// before. Who runs it elsewhere at the same time has ended in no handler.
-    fn begin_run(&mut self, session: u64, process: Process) -> bool {
+    fn begin_run(&mut self, plane: &dyn Backplane, session: u64) -> bool {
         let is_another = |open: &u64| *open != session;
         // What was written by a build that did not say by whom it is.
         let is_nobodys =
             self.open.filter(is_another).is_some_and(|open| self.runs.iter().all(|run| run.session != open));
         let before = self.runs.len();
-        self.runs.retain(|run| !run.process.has_ended());
+        self.runs.retain(|run| !plane.is_over(&run.process));
         let has_ended = self.runs.len() < before;
         self.runs.retain(|run| run.session != session);
+        let process = plane.process();
         self.runs.push(Run { session, process });
         self.runs.drain(..self.runs.len().saturating_sub(RUNS_MAX));
         self.open = Some(session);
@@ -41,12 +43,14 @@ impl Progress {
     }
 
     /// Ends it as it should be; answers whether it was open.
-    fn end_run(&mut self, session: u64) -> bool {
+    fn end_run(&mut self, plane: &dyn Backplane, session: u64) -> bool {
         let before = self.runs.len();
         self.runs.retain(|run| run.session != session);
         let was_open = self.open == Some(session);
         if was_open {
-            self.open = self.runs.last().map(|run| run.session);
+            // Of those that are left, the last that may still be there.
+            let left = self.runs.iter().rev().find(|run| !plane.is_over(&run.process));
+            self.open = left.map(|run| run.session);
         }
         was_open || self.runs.len() < before
     }
@@ -68,7 +72,7 @@ impl Working {
                     (Progress::new(of.clone(), session, era, first_place(setting)?), revision)
                 }
             };
-            self.is_unclean = progress.begin_run(session, plane.process());
+            self.is_unclean = progress.begin_run(plane, session);
             match progress::put(plane, &[], Some(&progress), of, revision, self.stamps.next()) {
                 Ok(revision) => {
                     if is_new {
@@ -91,7 +95,7 @@ impl Working {
             return Ok(());
         }
         let most = setting.options.crashes_max;
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             progress.crashes = progress.crashes.saturating_add(1);
             if progress.crashes >= most {
                 progress.suspended = Some(format!("crash loop: {} times in a row", progress.crashes));
@@ -113,8 +117,8 @@ impl Working {
         let session = self.stamps.writer();
         for _ in 0..FINISH_TRIES {
             let at = self.at;
-            let finished = self.update(setting, None, |progress| {
-                let was_open = progress.end_run(session);
+            let finished = self.update(setting, Copied::NOTHING, |progress| {
+                let was_open = progress.end_run(&*setting.plane, session);
                 progress.advance(at) || was_open
             });
             // In an era that has come since the place is another one.
@@ -130,5 +134,55 @@ fn first_place(setting: &Setting) -> Result<Offset> {
         ConsumeFrom::Oldest => Ok(Offset::BEGINNING),
         ConsumeFrom::Newest => repeated(|| setting.plane.head(setting.of.filter())),
         ConsumeFrom::Behind(offset) => Ok(offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::{Era, InMemory, Local};
+    use crate::fold::consumer::progress::Identity;
+    use crate::options::Options;
+
+    fn progress() -> Progress {
+        let of = Identity { name: "ship".to_owned(), stream: "order".to_owned(), key: None, shard: None };
+        Progress::new(of, 1, Era::from_raw(1), Offset::BEGINNING)
+    }
+
+    #[test]
+    fn who_left_a_journal_has_ended_wherever_it_was_and_who_left_a_shared_plane_only_if_that_is_certain() {
+        let journal = Options::new().background(false).in_memory().unwrap();
+        let (local, shared) = (Local::over(&journal).unwrap(), InMemory::new());
+        for (plane, counts) in [(&local as &dyn Backplane, true), (&shared, false)] {
+            let mut progress = progress();
+            assert!(!progress.begin_run(plane, 1));
+            // It was of a container that started under another name each time.
+            progress.runs[0].process = Process::of_nobody_knows_where();
+            assert_eq!(progress.begin_run(plane, 2), counts);
+            // One that runs beside it in this process is none.
+            assert!(!progress.begin_run(plane, 3));
+            assert!(progress.end_run(plane, 3) && progress.end_run(plane, 2));
+            assert_eq!(progress.open.is_some(), !counts, "of whom nobody knows more");
+            progress.runs = vec![Run { session: 7, process: Process::that_has_ended() }];
+            assert!(progress.begin_run(plane, 8));
+        }
+        // Those of whom nobody ever knows more are forgotten one by one.
+        let mut progress = progress();
+        for session in 0..100 {
+            progress.begin_run(&shared, session);
+            progress.runs.last_mut().unwrap().process = Process::of_nobody_knows_where();
+        }
+        assert_eq!(progress.runs.len(), RUNS_MAX);
+    }
+
+    #[test]
+    fn who_ends_leaves_it_open_only_to_one_that_may_be_there() {
+        let (plane, mut progress) = (InMemory::new(), progress());
+        progress.begin_run(&plane, 1);
+        progress.begin_run(&plane, 2);
+        progress.runs[0].process = Process::that_has_ended();
+        assert!(progress.end_run(&plane, 2));
+        assert_eq!((progress.open, progress.runs.len()), (None, 1), "who begins next counts it");
+        assert!(progress.begin_run(&plane, 3));
     }
 }

@@ -10,6 +10,7 @@
 //! | a record of an entity that is parked | parked behind the others |
 //! | a record that nobody can have written | passed over, parked, or stood before, as it was told |
 //! | a record of another type | set aside, parked, or stood before, as it was told |
+//! | the same, of an earlier version | parked, if it was told to, or stood before |
 //! | a record that a later build wrote | stood before, with pauses |
 //! | a record whose number came before | passed over: it was appended again |
 //! | a number too high | read again; then as what is lost |
@@ -74,12 +75,28 @@ pub(super) struct Working {
     /// Whoever ran it before ended without a word, and the handler was not called since.
     pub(super) is_unclean: bool,
     /// An attempt that failed, until it is written down: of which record, the how manieth, and why.
-    owed: Option<(Offset, u32, String)>,
+    owed: Option<(StreamRecord, u32, String)>,
     /// The dead letter of this record was taken.
     pub(super) letter_taken: Option<Offset>,
     pub(super) letters_failed: u32,
     pub(super) blocked: u32,
     gaps: u32,
+}
+
+/// What a change of the progress says of a record.
+#[derive(Clone, Copy)]
+pub(super) struct Copied<'a> {
+    record: Option<&'a StreamRecord>,
+    /// A copy of it, in the same commit.
+    written: Option<&'a Written>,
+}
+
+impl<'a> Copied<'a> {
+    pub(super) const NOTHING: Self = Self { record: None, written: None };
+
+    pub(super) fn of(record: &'a StreamRecord, written: &'a Written) -> Self {
+        Self { record: Some(record), written: Some(written) }
+    }
 }
 
 /// How far a turn came.
@@ -310,7 +327,7 @@ impl Working {
                 before(repeated(|| setting.plane.lowest_retained(setting.of.filter()))?)
             }
         };
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             let is_of_before = progress.era() != era;
             progress.set_era(era);
             progress.move_to(place);
@@ -339,7 +356,7 @@ impl Working {
             return self.halt(ConsumerHaltReason::Lost, error.to_string());
         };
         (self.head, self.order) = (None, None);
-        let moved = self.update(setting, None, |progress| {
+        let moved = self.update(setting, Copied::NOTHING, |progress| {
             progress.reseeded += 1;
             progress.advance(place)
         });
@@ -384,7 +401,7 @@ impl Working {
             Outcome::Failed(_) if shared.is_cancelled() => Err(Trouble::Anew),
             Outcome::Failed(cause) => {
                 shared.note_failed(cause.clone());
-                self.owed = Some((record.offset(), attempts.saturating_add(1), cause));
+                self.owed = Some((record.clone(), attempts.saturating_add(1), cause));
                 self.head = Some(record.clone());
                 self.settle_owed(setting)?;
                 Err(self.behind_a_failure(setting, record))
@@ -421,7 +438,7 @@ impl Working {
             let text = format!("expected {expected}, found {found}");
             return Err(self.halt_before(setting, record, text));
         }
-        self.update(setting, None, |progress| {
+        self.update(setting, Copied::NOTHING, |progress| {
             progress.reseeded += 1;
             true
         })?;
@@ -482,9 +499,14 @@ impl Working {
 
     /// Writes an attempt down that failed. Two who fail at a time both call it the same one.
     pub(super) fn settle_owed(&mut self, setting: &Setting) -> Result<(), Trouble> {
-        let Some((offset, attempts, cause)) = self.owed.clone() else { return Ok(()) };
-        let at = self.at;
-        self.update(setting, None, |progress| {
+        let Some((record, attempts, cause)) = self.owed.clone() else { return Ok(()) };
+        if !self.is_there(setting, &record)? {
+            // Nothing is said any more of what was erased.
+            self.owed = None;
+            return Ok(());
+        }
+        let (at, offset) = (self.at, record.offset());
+        self.update(setting, Copied { record: Some(&record), written: None }, |progress| {
             if progress.offset() >= offset || progress.attempts_of(offset) >= attempts {
                 return false;
             }
@@ -541,7 +563,7 @@ impl Working {
 
     fn commit(&mut self, setting: &Setting) -> Result<(), Trouble> {
         let at = self.at;
-        self.update(setting, None, |progress| progress.advance(at))?;
+        self.update(setting, Copied::NOTHING, |progress| progress.advance(at))?;
         (self.uncommitted, self.since) = (0, None);
         Ok(())
     }
@@ -552,7 +574,7 @@ impl Working {
     pub(super) fn update(
         &mut self,
         setting: &Setting,
-        written: Option<&Written>,
+        copied: Copied<'_>,
         change: impl Fn(&mut Progress) -> bool,
     ) -> Result<bool, Trouble> {
         let mut is_there = false;
@@ -565,14 +587,23 @@ impl Working {
             if !change(&mut next) {
                 return Ok(false);
             }
-            let before: Vec<_> = written.filter(|_| !is_there).map(Written::step).into_iter().collect();
+            let before: Vec<_> =
+                copied.written.filter(|_| !is_there).map(Written::step).into_iter().collect();
             let stamp = self.stamps.next();
             match progress::put(&*setting.plane, &before, Some(&next), &setting.of, known.revision, stamp) {
                 Ok(revision) => {
                     self.known = Some(Known { progress: next, revision });
                     return Ok(true);
                 }
-                Err(error) if error.kind() == ErrorKind::Conflict => self.reload(setting)?,
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    self.reload(setting)?;
+                    // Who was faster may have been an erasure.
+                    if let Some(record) = copied.record
+                        && !self.is_there(setting, record)?
+                    {
+                        return Err(Trouble::Anew);
+                    }
+                }
                 // It was written down before, by a commit of which the rest was not done.
                 Err(error) if error.kind() == ErrorKind::KeyReused && !is_there => is_there = true,
                 Err(error) => return Err(error.into()),
