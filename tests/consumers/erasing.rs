@@ -376,15 +376,13 @@ fn damage_to_an_older_event_of_its_topic_ends_no_consumer_that_tries_again() {
     let first = ada.append(&"the oldest of all".to_owned()).unwrap();
     let consumer = ada.on_event("own", ConsumerOptions::new(), |_| Ok(())).unwrap();
     until_at(&consumer, first);
-    drop(consumer);
     leave_the_segment(&store);
-    // Whoever comes next handles it.
-    ada.append(&SECRET.to_owned()).unwrap();
-    drop(ada);
+    drop((ada, consumer));
     store.close().unwrap();
     rot(&path, b"the oldest of all", 0);
     let store = open();
     let ada = store.topic(PEOPLE, ADA).unwrap();
+    ada.append(&SECRET.to_owned()).unwrap();
     let consumer = ada.on_event("own", ConsumerOptions::new(), fails).unwrap();
     until("a third attempt", || {
         let status = consumer.status();
