@@ -25,8 +25,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) keep: HashMap<u16, Keep>,
     /// What stands before is durable, and will not be taken back.
     pub(crate) durable: Position,
-    /// Tombstones from before this time have had it.
-    pub(crate) tombstones_before: i64,
+    /// Tombstones up to this time have had it.
+    pub(crate) tombstones_until: i64,
     /// Entities of which nothing up to a Seq may be left.
     pub(crate) erasing: HashMap<EntityHash, u64>,
     /// Entities of which nothing below a Seq is shown any more.
@@ -188,7 +188,7 @@ impl Rules<'_> {
             Newest::Here => {
                 let is_gone = newest.has(flag::TOMBSTONE)
                     || newest.has(flag::ASIDE) && self.retracts_the_last(opened, index, last.get());
-                let has_had_its_time = is_gone && newest.time.get() < self.tombstones_before;
+                let has_had_its_time = is_gone && newest.time.get() <= self.tombstones_until;
                 let may_go = keep == Keep::Nothing || has_had_its_time;
                 !may_go || below(hash, kind)?
             }

@@ -171,7 +171,8 @@ mod tests {
         let at_the_end: Vec<Slot> = (0..SLOTS as u128).map(|n| slot(u128::MAX - 400 + n * 2)).collect();
         for slots in [&even[..], &crowded, &at_the_end, &even[..1], &[]] {
             for homes in [1, 3, 1000] {
-                for slot in slots {
+                // Miri takes a minute for all of them.
+                for slot in slots.iter().step_by(if cfg!(miri) { 13 } else { 1 }) {
                     let found = find(slots, slot.hash(), homes).map(Slot::hash);
                     assert_eq!(found, Some(slot.hash()));
                     assert!(find(slots, slot.hash().wrapping_sub(1), homes).is_none());

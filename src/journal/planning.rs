@@ -155,7 +155,7 @@ impl<'a> Job<'a> {
                 Do::Erase => HashMap::new(),
                 _ => floors_of(ground, view, durable)?,
             },
-            tombstones_before: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
+            tombstones_until: ground.now.saturating_sub(nanos(options.keep_tombstones_for)),
             found: std::cell::RefCell::default(),
             erasing: rules_of(&view.catalog.compacted),
         };

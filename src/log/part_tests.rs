@@ -291,6 +291,7 @@ fn a_part_that_did_not_come_to_be_leaves_nothing_and_one_that_did_is_as_it_was_w
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hundreds of thousands of numbers take it a quarter of an hour")]
 fn an_answer_of_more_generations_than_one_frame_holds_is_written_in_order() {
     let files = MemoryDirectory::new();
     let mut part = PartWriter::begin(&files, NUMBER, 77).unwrap();
