@@ -36,6 +36,9 @@ pub struct Erasure {
     pub entries: u64,
     /// What holds back entries of it, or of its neighbours in a file: a later compaction goes on with it.
     pub waiting_for: Vec<HeldBack>,
+    /// Segments and parts that stay as they are since they could not be read whole, while something of it is left: it may be
+    /// in these. `esker repair` makes a store of all that can be read, in which it can be erased.
+    pub damaged: u64,
 }
 
 impl Journal {
@@ -43,8 +46,8 @@ impl Journal {
     /// [backplane](crate::backplane::Local). When `erased` is true no byte of their keys, metadata and payloads is left in the
     /// store's directory.
     ///
-    /// Cursors and readers that have not seen what lies in the same files hold it back, and are named; every
-    /// later compaction goes on with it. Waits for a compaction that is under way. What stays: the keyed hash of the entity in the directory of
+    /// Cursors and readers that have not seen what lies in the same files hold it back, and are named, and files that are damaged
+    /// do, and are counted; every later compaction goes on with it. Waits for a compaction that is under way. What stays: the keyed hash of the entity in the directory of
     /// entities until that is written anew, the region of a cursor that names the entity, what was derived from it ([images of
     /// folds](crate::TopicFold), and what [consumers](crate::Consumer) wrote of it, which [`Store::erase`](crate::Store::erase) erases too), copies that a backup has made, and, in this process, what views and entries have mapped until they are dropped. The
     /// file system and the disk may keep what was in files that were removed.
@@ -167,13 +170,15 @@ pub(crate) fn each_left<'v, I: Iterator<Item = Result<Entry<'v>>>>(
 
 impl Erasure {
     fn nothing() -> Self {
-        Self { through: None, erased: true, entries: 0, waiting_for: Vec::new() }
+        Self { through: None, erased: true, entries: 0, waiting_for: Vec::new(), damaged: 0 }
     }
 
     fn add(&mut self, other: Self) {
         self.erased &= other.erased;
         self.entries += other.entries;
         self.waiting_for.extend(other.waiting_for);
+        // Each compaction has looked at all of them.
+        self.damaged = self.damaged.max(other.damaged);
     }
 }
 
@@ -198,8 +203,8 @@ impl Core {
         let done = self.compact(&CompactOptions::new(), Do::Erase)?;
         let left = &self.index.catalog().compacted.erasing;
         let erased = !left.iter().any(|left| erasing.iter().any(|erasing| erasing.hash == left.hash));
-        let waiting_for = if erased { Vec::new() } else { done.held_back_by };
-        Ok(Erasure { through, erased, entries: done.entries_dropped, waiting_for })
+        let (waiting_for, damaged) = if erased { (Vec::new(), 0) } else { (done.held_back_by, done.damaged) };
+        Ok(Erasure { through, erased, entries: done.entries_dropped, waiting_for, damaged })
     }
 
     /// Goes on in another segment, if this one is being written, or the one behind it never began: what the log says of
