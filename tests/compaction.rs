@@ -4,6 +4,8 @@
 
 #[path = "compaction/copies.rs"]
 mod copies;
+#[path = "compaction/erasing.rs"]
+mod erasing;
 #[path = "compaction/kept.rs"]
 mod kept;
 #[path = "compaction/meanwhile.rs"]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use esker::{
-    Check, CompactOptions, Durability, Expect, Generation, IdempotencyKey, Journal, Keep, Options, Record,
-    Simulator, Verdict, verify_in,
+    Check, CompactOptions, Durability, ErrorKind, Expect, Generation, IdempotencyKey, Journal, Keep, Options,
+    Record, Seq, Simulator, Verdict, verify_in,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -342,5 +342,49 @@ fn an_index_that_ends_before_its_segment_does_hides_nothing_and_takes_nothing_al
         }
         let found = verify_in(&disk, Check::Full).unwrap();
         assert_eq!(found.verdict, Verdict::Valid, "{:#?}", found.findings);
+    }
+}
+
+/// In a mode that does not sync, no frame says of those before it that they are durable: that the log goes on in another
+/// segment does.
+#[test]
+fn what_stands_behind_damage_is_shown_also_of_a_segment_that_has_lost_its_index() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let disk = Simulator::new();
+        let options = Options::new().segment_bytes(4096).background(false).durability(durability);
+        let journal = options.clone().open_in(&disk).unwrap();
+        let note = journal.kind("note").unwrap();
+        let text = |n: u64| format!("the content of number {n:04}");
+        for n in 1..=200 {
+            journal.append(Record::new(note, format!("k{}", n % 7).as_bytes(), text(n).as_bytes())).unwrap();
+        }
+        journal.close().unwrap();
+        drop(journal);
+        let mut files = disk.files();
+        files.remove("0000000002.idx").unwrap();
+        let segment = files.get_mut("0000000002.seg").unwrap();
+        let is_here = |n: &u64| segment.windows(text(*n).len()).any(|found| found == text(*n).as_bytes());
+        let held: Vec<u64> = (1..=200).filter(is_here).collect();
+        let bad = held[2];
+        let at = segment.windows(text(bad).len()).position(|found| found == text(bad).as_bytes()).unwrap();
+        segment[at] ^= 1;
+        let journal = options.open_in(&Simulator::with(files)).unwrap();
+        let view = journal.view();
+        for n in 1..=200 {
+            let found =
+                view.get(Seq::new(n).unwrap()).map(|entry| entry.map(|entry| entry.payload().to_vec()));
+            if n == bad {
+                assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt);
+            } else {
+                assert_eq!(found.unwrap().as_deref(), Some(text(n).as_bytes()), "{n}, {durability:?}");
+            }
+        }
+        journal.keep(note, Keep::Latest).unwrap();
+        let done = journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+        assert_eq!(done.damaged, 1, "{done:?}");
+        let left = held
+            .iter()
+            .filter(|n| journal.view().get(Seq::new(**n).unwrap()).is_ok_and(|entry| entry.is_some()));
+        assert_eq!(left.count(), held.len() - 1, "a segment with damage stays as it is");
     }
 }

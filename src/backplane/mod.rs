@@ -59,7 +59,6 @@ mod waiting;
 
 use std::fmt;
 
-#[doc(hidden)]
 #[cfg(any(test, feature = "conformance"))]
 #[doc(hidden)]
 pub use crate::backplane::elsewhere::Elsewhere;

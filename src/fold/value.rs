@@ -103,7 +103,8 @@ pub(crate) fn decode<'r, T: Deserialize<'r>>(record: &'r StreamRecord, schema: u
         match codec::decode_bytes::<serde::de::IgnoredAny>(record.payload()) {
             Err(_) => Unfit::Undecodable(text),
             Ok(_) if codec::is_unknown_variant(&error) => Unfit::Newer(text),
-            Ok(_) if record.schema() < schema => Unfit::Older(text),
+            // Of what does not say its version nothing is known but that it is no such value.
+            Ok(_) if (1..schema).contains(&record.schema()) => Unfit::Older(text),
             Ok(_) => Unfit::Schema(text),
         }
     });

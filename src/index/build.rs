@@ -43,12 +43,12 @@ pub(crate) struct ByReading {
 pub(crate) fn index_by_reading(
     place: &Place,
     segment: &Arc<Segment>,
-    limit: Option<u64>,
+    (limit, is_followed): (Option<u64>, bool),
 ) -> Result<ByReading> {
     let live = LiveIndex::for_segment(segment.header.bytes);
     let mut reading =
         Reading { place, live: &live, newest: HashMap::new(), began: false, keyed: KeyedReader::default() };
-    let chain = Chain::of_one(segment.number(), limit);
+    let chain = Chain::of_one(segment.number(), limit, is_followed);
     let end = recover(&*place.directory, place.store, &chain, None, Purpose::Read, &mut reading)?;
     if !reading.began {
         live.begin(end.last_seq.saturating_add(1));

@@ -281,7 +281,9 @@ impl Section {
         // Missing or in doubt: the log itself says the same, only slower.
         let limit = self.limit();
         let known = limit.as_ref().ok().copied().flatten();
-        let ByReading { live, damage, sealed, end } = index_by_reading(&self.place, &segment, known)?;
+        let is_followed = self.next.load(Ordering::Acquire) != 0;
+        let ByReading { live, damage, sealed, end } =
+            index_by_reading(&self.place, &segment, (known, is_followed))?;
         if let Some(index) = index.filter(|index| end <= index.layout.end) {
             // It is the segment's end that is damaged, and the index says what stood there.
             return Ok(Opened::sealed(Arc::clone(&self.place), segment, index));

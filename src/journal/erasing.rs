@@ -117,13 +117,11 @@ pub(crate) struct Going {
     pub(crate) key: Vec<u8>,
     /// Everything up to here; `None`: everything up to now.
     pub(crate) through: Option<Seq>,
-    /// Its newest entry may be damaged: the others go by its key.
-    pub(crate) is_unread: bool,
 }
 
 impl Going {
     pub(crate) fn all_of(kind: KindId, key: impl Into<Vec<u8>>) -> Self {
-        Self { kind, key: key.into(), through: None, is_unread: false }
+        Self { kind, key: key.into(), through: None }
     }
 
     /// Up to where it goes, and the last segment in which any of that stands; `None`: there is none.
@@ -131,7 +129,8 @@ impl Going {
         let (newest, segment) = match view.latest(self.kind, &self.key) {
             Ok(Some(newest)) => (newest.seq(), newest.position().segment()),
             Ok(None) => return Ok(None),
-            Err(error) if self.is_unread && error.kind() == ErrorKind::Corrupt => match view.last_seq()? {
+            // The newest is damaged. The others go by its key, all that is there by now.
+            Err(error) if error.kind() == ErrorKind::Corrupt => match view.last_seq()? {
                 Some(last) => (last, view.end().segment()),
                 None => return Ok(None),
             },
@@ -199,6 +198,8 @@ impl Core {
         }
         let Some(last) = erasing.last() else { return Ok(Erasure::nothing()) };
         let through = Seq::new(last.through);
+        // What is remembered outlives a power cut: else it would name what comes to have these numbers then.
+        self.wait_durable(self.commit.visible())?;
         self.remember_to_erase(&erasing)?;
         let done = self.compact(&CompactOptions::new(), Do::Erase)?;
         let left = &self.index.catalog().compacted.erasing;
@@ -283,8 +284,9 @@ impl Core {
                     let first = index.members(record).first()?.get();
                     Some(opened.index().seq(opened.first_seq(), first) <= through)
                 }),
-                // The one that is being written was left before.
-                IndexRef::Live(_) => None,
+                // The one that is being written was left before, and begins behind that. Another one without an index cannot be
+                // read whole.
+                IndexRef::Live(_) => Some(true),
             };
             if found == Some(true) {
                 return Ok(true);

@@ -96,12 +96,15 @@ impl<'v> History<'v> {
     /// from both ends, and the error comes where it stands.
     fn find_parts(&self, hash: EntityHash) -> Result<VecDeque<Part<'v>>> {
         let mut parts = VecDeque::new();
-        // What was dropped since, and forgotten, may be in a view from before.
-        let is_old = self.view.is_older_than_the_row();
-        let known =
-            if is_old { self.view.index().last_known(hash)? } else { self.view.index().find(hash)? };
+        // What was dropped since, and forgotten, may be in a view from before. Asked behind each look at what is there now: a
+        // compaction may have come between.
+        let is_old = || self.view.is_older_than_the_row();
+        let mut known = self.view.index().find(hash)?;
+        if known.is_none() && is_old() {
+            known = self.view.index().last_known(hash)?;
+        }
         let mut newest = known.map(|known| known.newest);
-        if is_old && newest.is_none() {
+        if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
         while let Some(at) = newest {
@@ -123,6 +126,11 @@ impl<'v> History<'v> {
                     before
                 }
                 Some((row, Err(_))) => {
+                    let next = self.view.catalog.sections.get(row + 1).map(|next| next.first_seq());
+                    if matches!(next, Some(Ok(next)) if next <= self.behind.saturating_add(1)) {
+                        // All of it was looked at, or not asked for.
+                        return Ok(parts);
+                    }
                     parts.push_front(Part::Unopened(row));
                     Before::Unknown
                 }
@@ -132,7 +140,7 @@ impl<'v> History<'v> {
             let before = match before {
                 Before::At(before) => Some(before),
                 // Behind the view it may have begun anew.
-                Before::Nothing if is_old && !is_shown => self.search_below(at.segment(), hash),
+                Before::Nothing if !is_shown && is_old() => self.search_below(at.segment(), hash),
                 Before::Nothing => None,
                 Before::Unknown => self.search_below(at.segment(), hash),
             };

@@ -27,6 +27,8 @@ pub(crate) struct Chain {
     pub(crate) missing: Vec<(u32, u32)>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
+    /// Everything before this is known to be of the log.
+    pub(crate) bound: Position,
 }
 
 /// Finds the live segments, reading headers only above `known`, where an index vouches for
@@ -118,10 +120,12 @@ impl Chain {
         (cover.last > below).then_some(cover.last_seq)
     }
 
-    /// One segment alone, of which a later one says where it ends.
-    pub(crate) fn of_one(number: u32, limit: Option<u64>) -> Self {
+    /// One segment alone, of which a later one says where it ends, or but that it goes on behind it: then it ends with its seal,
+    /// and what is bad before that is damage, and no end.
+    pub(crate) fn of_one(number: u32, limit: Option<u64>, is_followed: bool) -> Self {
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();
-        Self { live: vec![number], limits, ..Self::default() }
+        let bound = if is_followed { Position::new(number.saturating_add(1), 0) } else { Position::ZERO };
+        Self { live: vec![number], limits, bound, ..Self::default() }
     }
 
     /// Where the segment ends, if a later one says so.

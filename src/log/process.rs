@@ -14,9 +14,6 @@ pub struct Process {
     id: u32,
     /// When it began, in ticks since the boot, which tells it from a later one of the same id; 0: that is not known.
     began: u64,
-    /// The id of the machine that outlives its boots; empty: it is not known.
-    #[serde(default)]
-    machine: String,
     /// In which namespace the id is one; 0: that is not known.
     #[serde(default)]
     namespace: u64,
@@ -28,8 +25,7 @@ impl Process {
     pub fn this() -> Self {
         let id = std::process::id();
         let began = look_up(id).map_or(0, |found| found.began);
-        let (machine, namespace) = (machine_id(), namespace());
-        Self { host: host_name(), boot: boot_id(), id, began, machine, namespace }
+        Self { host: host_name(), boot: boot_id(), id, began, namespace: namespace() }
     }
 
     /// One of this machine that is not there any more: for tests of what becomes of what it leaves.
@@ -45,7 +41,7 @@ impl Process {
     #[cfg(test)]
     pub(crate) fn of_nobody_knows_where() -> Self {
         let [host, boot] = ["another", "elsewhere"].map(str::to_owned);
-        Self { host, boot, machine: String::new(), namespace: 0, ..Self::this() }
+        Self { host, boot, namespace: 0, ..Self::this() }
     }
 
     /// True if it is the one that asks, whatever its machine is called by now.
@@ -55,12 +51,12 @@ impl Process {
             && (self.namespace == this.namespace || self.namespace == 0)
     }
 
-    /// True if it is certain that it is not there any more. Of one of another machine nothing is, and neither is of one whose id is
-    /// one in another namespace: they may have the same name, and the same id.
+    /// True if it is certain that it is not there any more. Of one of another boot nothing is, as it may be one of another machine:
+    /// copies of a machine have its name, and its id too. Neither is of one whose id is one in another namespace.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         if self.boot != boot_id() {
-            return !self.machine.is_empty() && !self.boot.is_empty() && self.machine == machine_id();
+            return false;
         }
         // Where boots have no id, two machines are told apart by their names alone.
         let is_here = !self.boot.is_empty() || self.host == host_name();
@@ -79,14 +75,6 @@ impl Process {
         // One that nobody has waited for yet has an id, and does nothing any more.
         look_up(self.id).is_none_or(|found| !found.is_over && (self.began == 0 || self.began == found.began))
     }
-}
-
-/// Where there is one. Machines that are copies of each other have the same, which is why it says nothing but between two boots.
-fn machine_id() -> String {
-    if cfg!(miri) {
-        return "miri".to_owned();
-    }
-    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 fn namespace() -> u64 {
@@ -133,13 +121,11 @@ mod tests {
         let this = Process::this();
         assert!(!this.has_ended());
         assert!(Process::that_has_ended().has_ended());
-        let machine = |machine: &str, boot: &str| {
-            let (machine, boot) = (machine.to_owned(), boot.to_owned());
-            Process { machine, boot, ..Process::that_has_ended() }.has_ended()
-        };
-        let known = machine_id();
-        assert_eq!(machine(&known, "another"), !known.is_empty(), "the machine began anew");
-        assert!(!machine("another", "another") && !machine("", "another"), "nobody can see it from here");
+        let of_another_boot = Process { boot: "another".to_owned(), ..Process::that_has_ended() };
+        assert!(
+            !of_another_boot.has_ended(),
+            "it may be one of another machine, which nobody can see from here"
+        );
         let renamed = Process { host: "another".to_owned(), ..Process::that_has_ended() };
         assert!(renamed.has_ended(), "a name says nothing");
         for namespace in [0, this.namespace + 1] {

@@ -53,7 +53,7 @@ pub(crate) fn recover(
         refused: Vec::new(),
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
-        bound: Position::ZERO,
+        bound: chain.bound,
         named_durable: Position::ZERO,
         written: usize::MAX,
         tail: Tail::default(),

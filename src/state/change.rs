@@ -126,7 +126,7 @@ impl<'s, T> Change<'s, T> {
         }
     }
 
-    /// The row before an update, if it was asked for and is still there.
+    /// The row before an update, if it was asked for, is still there and can be read.
     #[must_use]
     pub fn previous(&self) -> Option<&OwnedRow<T>> {
         self.previous

@@ -95,13 +95,16 @@ impl Net {
     }
 
     /// What the stretch says of an entity before its newest frame. All its frames in the stretch are there; the one
-    /// before them may have been compacted.
+    /// before them may have been compacted. Damage to what it was takes away no word of what it is: then it may have been
+    /// anything.
     fn past_of(&self, newest: &Entry<'_>) -> Result<Past> {
         let mut past = Past { was_alive: false, has_changed: false, changed: 0, changes: 0, before: None };
         let mut first: Option<Entry<'_>> = None;
         for entry in self.view.entity_behind(self.bound.id, newest.key(), self.from).rev() {
-            let entry = entry?;
-            let said = Said::of(&entry)?;
+            let (entry, said) = match entry.and_then(|entry| Ok((entry, Said::of(&entry)?))) {
+                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Past::unknown()),
+                read => read?,
+            };
             past.was_alive = said.operation != RowOperation::Created;
             if said.operation != RowOperation::Sources {
                 past.has_changed = true;
@@ -122,8 +125,10 @@ impl Net {
     fn frame_before(&self, next: &Entry<'_>) -> Result<Option<OwnedEntry>> {
         for entry in self.view.entity_behind(self.bound.id, next.key(), 0).rev() {
             let entry = match entry {
-                // Only the stretch is mapped: another process has removed the file that had it.
-                Err(error) if error.kind() == ErrorKind::Compacted => return Ok(None),
+                // Only the stretch is mapped: another process has removed the file that had it. Or it is damaged.
+                Err(error) if matches!(error.kind(), ErrorKind::Compacted | ErrorKind::Corrupt) => {
+                    return Ok(None);
+                }
                 entry => entry?,
             };
             if entry.seq() < next.seq() {
@@ -194,4 +199,11 @@ struct Past {
     changes: u32,
     /// Its row at the beginning, if that is still there.
     before: Option<OwnedEntry>,
+}
+
+impl Past {
+    /// Whoever is told of an update or an end of what was not there loses nothing by that.
+    const fn unknown() -> Self {
+        Self { was_alive: true, has_changed: true, changed: ALL_FIELDS, changes: u32::MAX, before: None }
+    }
 }

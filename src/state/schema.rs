@@ -86,7 +86,7 @@ impl Bound {
                 fields.clone_from(&known.fields);
             }
         }
-        add_told(&mut fields, told);
+        add_told(&mut fields, told, &self.name)?;
         let events = registry.events_of(&self.name);
         Ok(Self { id, events, name: self.name.clone(), version, steps, fields, told, found })
     }
@@ -252,11 +252,7 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
         // Another version counts its fields anew.
         _ => Vec::new(),
     };
-    add_told(&mut fields, told);
-    if fields.len() > FIELDS_MAX {
-        return Err(Error::new(ErrorKind::Schema, format!("use the kind {:?}", kind.name()))
-            .sides(format!("at most {FIELDS_MAX} fields"), fields.len()));
-    }
+    add_told(&mut fields, told, kind.name())?;
     let (codec, owner, version) = (Codec::MessagePack, Owner::State, kind.schema_version());
     let spec = KindSpec { name: kind.name().to_owned(), version, codec, owner, fields: fields.clone() };
     let name = format!("{EVENTS_PREFIX}{}", kind.name());
@@ -284,12 +280,18 @@ fn told_by<T: DeserializeOwned>(name: &str) -> Result<&'static [&'static str]> {
 }
 
 /// Fields that are new come behind those that there are.
-fn add_told(fields: &mut Vec<String>, told: &[&str]) {
-    for name in told {
-        if fields.iter().all(|known| known != name) {
-            fields.push((*name).to_owned());
+/// There is a bit for each, whoever writes or reads.
+fn add_told(fields: &mut Vec<String>, told: &[&str], name: &str) -> Result<()> {
+    for field in told {
+        if fields.iter().all(|known| known != field) {
+            fields.push((*field).to_owned());
         }
     }
+    if fields.len() > FIELDS_MAX {
+        return Err(Error::new(ErrorKind::Schema, format!("use the kind {name:?}"))
+            .sides(format!("at most {FIELDS_MAX} fields"), fields.len()));
+    }
+    Ok(())
 }
 
 /// A version may gain fields. One that loses or renames some is another version.

@@ -275,9 +275,7 @@ impl<T: DeserializeOwned> Subscription<T> {
         let view = self.follower.view_of_a_round()?;
         self.follower.renew()?;
         if is_dropped_behind(&view, self.follower.bound.id, from) {
-            // Of what it held back all the time only that can go which is more than it may hold.
-            let is_held = was_held && self.follower.source().pins().is_some();
-            let because = if is_held { Because::HeldTooMuch } else { Because::Compacted };
+            let because = self.follower.because_it_is_dropped(was_held);
             self.phase = Phase::Begin { because: Some(because) };
             return Ok(None);
         }
@@ -378,6 +376,10 @@ impl<T: DeserializeOwned> Subscription<T> {
             Behind::Resume | Behind::Conflate => {
                 self.phase = self.follower.round_behind(looked, self.follower.live.mark());
                 Ok(None)
+            }
+            // What it had yet to catch up with was more than it may hold back.
+            Behind::End | Behind::LiveOnly if self.follower.live.is_on_its_way() => {
+                self.begin_rows(Some(self.follower.because_it_is_dropped(true))).map(Some)
             }
             Behind::End | Behind::LiveOnly => Err(error),
         }
@@ -543,6 +545,11 @@ impl Follower {
         self.source().pins().map(|pins| pins.pin_at_most(PinnedBy::Bootstrap, behind, most))
     }
 
+    /// Of what it held back all the time only that can go which is more than it may hold.
+    fn because_it_is_dropped(&self, was_held: bool) -> Because {
+        if was_held && self.source().pins().is_some() { Because::HeldTooMuch } else { Because::Compacted }
+    }
+
     fn round_behind(&self, from: u64, mark: Position) -> Phase {
         Phase::Round { from, mark, _pin: self.pin(from), was_held: false, told: u64::MAX }
     }
@@ -561,7 +568,11 @@ impl Follower {
     fn row_before<T>(&self, kind: Kind<T>, entry: &Entry<'_>) -> Result<Option<OwnedRow<T>>> {
         let view = self.source().view()?;
         for before in view.entity_behind(self.bound.id, entry.key(), 0).rev() {
-            let before = before?;
+            let before = match before {
+                // Damage to what was takes nothing away of what is.
+                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+                before => before?,
+            };
             if before.seq() < entry.seq() {
                 let is_it = follows(entry, &before) && Said::of(&before)?.is_alive();
                 return Ok(if is_it { Some(Row::of(kind, before)?.to_owned()) } else { None });

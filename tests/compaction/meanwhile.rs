@@ -1,10 +1,49 @@
 //! Those who read meanwhile: who holds back, who is told what is missed, and who sees what was there.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use esker::{
     ErrorKind, Hold, Item, Keep, PinnedBy, Reader, Record, Region, Seq, Start, SubscribeOptions, WatchOptions,
 };
 
 use super::rounds::{is_valid, names, now_all, options, payload, put, rounds, survivors};
+
+#[test]
+fn a_view_shows_an_entity_that_goes_while_it_is_looked_for() {
+    for round in 0..100 {
+        let journal = options().in_memory().unwrap();
+        let (row, other) = (journal.kind("row").unwrap(), journal.kind("other").unwrap());
+        journal.keep(row, Keep::Latest).unwrap();
+        put(&journal, row, "gone", 0);
+        journal.append(Record::tombstone(row, b"gone")).unwrap();
+        let segments = journal.stats().segments;
+        for n in 0.. {
+            if journal.stats().segments > segments {
+                break;
+            }
+            put(&journal, other, "quiet", n);
+        }
+        let view = journal.view();
+        let (is_done, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                while !is_done.load(Ordering::Acquire) {
+                    let seen = view.latest(row, b"gone").unwrap().map(|entry| entry.is_tombstone());
+                    assert_eq!(seen, Some(true), "round {round}");
+                    assert_eq!(view.entity(row, b"gone").filter(Result::is_ok).count(), 2, "round {round}");
+                    looks.fetch_add(1, Ordering::Release);
+                }
+            });
+            while looks.load(Ordering::Acquire) < 50 && !looking.is_finished() {
+                std::thread::yield_now();
+            }
+            let done = journal.compact(&now_all().thorough(true));
+            is_done.store(true, Ordering::Release);
+            assert_eq!(done.unwrap().entries_dropped, 2);
+        });
+        assert!(journal.latest(row, b"gone").unwrap().is_none());
+    }
+}
 
 #[test]
 fn cursors_hold_back_what_they_have_not_seen_and_everybody_can_see_who() {

@@ -1,9 +1,9 @@
 //! What is refused, with what it says.
 
-use esker::{ErrorKind, Facts, Kind, Patch, Record, SOURCES_MAX, Simulator};
+use esker::{ErrorKind, Facts, Kind, Patch, Reader, Record, SOURCES_MAX, Simulator, Store};
 use serde::{Deserialize, Serialize};
 
-use super::harbour::{VESSEL, alive, open, store, vessel};
+use super::harbour::{VESSEL, alive, open, options, store, vessel};
 
 #[test]
 fn a_patch_of_a_field_that_the_kind_does_not_have_or_does_not_take() {
@@ -71,6 +71,24 @@ fn the_65th_field() {
     let refused = radar.assert(Kind::new("wide"), "a", &Wide::default()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Schema);
     assert!(refused.to_string().contains("64") && refused.to_string().contains("65"), "{refused}");
+    // A field has a bit, also in what only reads.
+    #[derive(Serialize, Deserialize)]
+    struct Narrow {
+        a0: u8,
+    }
+    const NARROW: Kind<Narrow> = Kind::new("wide");
+    const WIDE: Kind<Wide> = Kind::new("wide");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("wide.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(NARROW, "a", &Narrow { a0: 1 }).unwrap();
+    store.flush().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let refused = reader.subscription(WIDE).start().map(drop).unwrap_err();
+    assert!(refused.kind() == ErrorKind::Schema && refused.to_string().contains("65"), "{refused}");
+    let refused = reader.subscription(Kind::<Wide>::new("not there yet")).start().map(drop).unwrap_err();
+    assert!(refused.kind() == ErrorKind::Schema && refused.to_string().contains("65"), "{refused}");
 }
 
 #[test]

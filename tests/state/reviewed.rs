@@ -136,6 +136,92 @@ fn a_bootstrap_that_nobody_reads_holds_no_more_than_it_may() {
     assert_eq!(rest.len() - again, 23, "and then all there is: {:?}", &rest[again..]);
 }
 
+#[test]
+fn who_has_been_told_the_rows_and_may_hold_no_more_begins_anew() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 20);
+    let mut changes = store.subscription(VESSEL).bootstrap_hold(4096).start().unwrap();
+    while !matches!(changes.try_next().unwrap(), Some(StateItem::Marker(Marker::BootstrapComplete { .. }))) {}
+    change_often(&store, &radar, "busy", 20);
+    assert!(matches!(changes.try_next().unwrap(), Some(StateItem::Change(_))), "it is on its way");
+    change_often(&store, &radar, "busy", 300);
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
+    let rest = told(&mut changes);
+    let again = rest.iter().position(|line| line == "begin true Some(HeldTooMuch)").unwrap();
+    assert_eq!(rest.len() - again, 23, "and then all there is: {:?}", &rest[again..]);
+    change_often(&store, &radar, "busy", 2);
+    assert_eq!(told(&mut changes).len(), 2, "and on");
+}
+
+/// A store in which a byte of each file that has `mark` is another one.
+fn rotten(disk: &Simulator, mark: &[u8]) -> Store {
+    let mut files = disk.files();
+    for bytes in files.values_mut() {
+        let at = bytes.windows(mark.len()).position(|bytes| bytes == mark);
+        at.into_iter().for_each(|at| bytes[at] ^= 1);
+    }
+    open(&Simulator::with(files))
+}
+
+#[test]
+fn damage_to_what_a_row_was_takes_away_no_change_of_what_it_is() {
+    let ada = |name: &str| vessel(name, 1.0);
+    for mark in ["the first of them", "the second of them"] {
+        let disk = Simulator::new();
+        let store = open(&disk);
+        let radar = store.source("radar").unwrap();
+        radar.assert(VESSEL, "ada", &ada("the first of them")).unwrap();
+        store.flush().unwrap();
+        let token = store.subscription(VESSEL).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+        for name in ["the second of them", "the third of them"] {
+            radar.assert(VESSEL, "ada", &ada(name)).unwrap();
+            store.flush().unwrap();
+        }
+        drop(radar);
+        store.close().unwrap();
+        let store = rotten(&disk, mark.as_bytes());
+        for capacity in [1, 100] {
+            let asked = store.subscription(VESSEL).behind(Behind::Resume).capacity(capacity).previous(true);
+            let mut changes = asked.resume(token).start().unwrap();
+            let mut last = None;
+            loop {
+                match changes.try_next() {
+                    Ok(Some(StateItem::Change(change))) => last = change.value().unwrap().map(|row| row.name),
+                    Ok(Some(other)) => panic!("{mark}, {capacity}: {other:?}"),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert!(error.is_corruption() && mark.contains("second"), "{mark}: {error}")
+                    }
+                }
+            }
+            assert_eq!(last.as_deref(), Some("the third of them"), "{mark}, {capacity}");
+        }
+    }
+}
+
+#[test]
+fn one_who_panics_in_its_bootstrap_holds_nothing_back_and_others_go_on() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 20);
+    let mut other = store.subscribe(VESSEL).unwrap();
+    told(&mut other);
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    let panicking = std::thread::spawn(move || {
+        assert!(changes.advance().unwrap() && changes.advance().unwrap());
+        panic!("of {:?}", changes.item());
+    });
+    assert!(panicking.join().is_err());
+    change_often(&store, &radar, "busy", 300);
+    let done = store.journal().compact(&CompactOptions::new()).unwrap();
+    assert!(done.entries_dropped > 100 && done.held_back_by.is_empty(), "{done:?}");
+    change_often(&store, &radar, "busy", 1);
+    assert!(told(&mut store.subscribe(VESSEL).unwrap()).len() == 21 + 2);
+}
+
 #[derive(Serialize, Deserialize)]
 struct Counter {
     hits: u64,

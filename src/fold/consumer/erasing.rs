@@ -83,7 +83,7 @@ fn cells_of(journal: &Journal, plane: &Local, topic: Filter<'_>, is_gone: bool) 
             match named.said {
                 _ if is_damaged => {
                     let through = Some(named.newest);
-                    going.push(Going { through, is_unread: true, ..Going::all_of(kind.id, key) });
+                    going.push(Going { through, ..Going::all_of(kind.id, key) });
                 }
                 Said::InPassing(of) => {
                     is_settled = false;

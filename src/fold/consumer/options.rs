@@ -183,8 +183,9 @@ impl ConsumerOptions {
     /// So many processes that end in the handler, one behind the other, suspend the consumer, until a handler of its name
     /// answers, or somebody [resumes](crate::Consumer::resume) it. Who begins counts it if one that ran it before has ended without a word: a process of the same machine
     /// that is not there any more. One that is still in the handler, and one of another machine, which cannot be seen from
-    /// here, do not count. (Its cell has the name of the machine and the number of the process for that. What an earlier build has
-    /// written does not say of which process it is, and counts.) Default: 5.
+    /// here, do not count. (Its cell has the name of the machine, the id of its boot, and the number and the beginning of the
+    /// process for that. On a backplane that others use too, one from before the machine began anew cannot be told from one of
+    /// another machine. What an earlier build has written does not say of which process it is, and counts.) Default: 5.
     pub fn crashes_max(mut self, crashes: u32) -> Self {
         self.crashes_max = crashes;
         self

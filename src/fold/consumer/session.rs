@@ -72,7 +72,8 @@ impl Working {
                     (Progress::new(of.clone(), session, era, first_place(setting)?), revision)
                 }
             };
-            self.is_unclean = progress.begin_run(plane, session);
+            // Whoever swapped between may have found it too; what an earlier try has found stays found.
+            self.is_unclean |= progress.begin_run(plane, session);
             match progress::put(plane, &[], Some(&progress), of, revision, self.stamps.next()) {
                 Ok(revision) => {
                     if is_new {
