@@ -105,8 +105,9 @@ impl Finding {
     }
 
     pub(crate) fn of_error(severity: Severity, file: impl Into<String>, error: &Error) -> Self {
-        let severity =
-            if error.is_corruption() || severity == Severity::Note { severity } else { Severity::Unread };
+        // What is not there is not there for whoever looks.
+        let is_certain = error.is_corruption() || error.is_not_found() || severity == Severity::Note;
+        let severity = if is_certain { severity } else { Severity::Unread };
         let what = if error.is_corruption() { error.attempted().to_owned() } else { error.facts() };
         let finding = Self::new(severity, file, what).at(error.offset().unwrap_or(0));
         Self {

@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::disk::{Access, Directory};
+use crate::disk::{Access, Directory, Name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Compacted;
 use crate::format::count::EventCount;
@@ -163,9 +163,25 @@ pub(crate) fn refuse_inside(source: &Path, target: &Path, doing: &'static str) -
     Ok(())
 }
 
+/// What this process may not read is not damaged, and would be left out.
+fn refuse_unreadable(from: &dyn Directory, names: &[Name]) -> Result<()> {
+    for Name { name, .. } in names.iter().filter(|name| name.is_file) {
+        match from.open(name, Access::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("read what is to be repaired", error)
+                    .at(from.path().join(name))
+                    .noting("it is not damaged: make everything readable first".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, meter: &Meter<'_>) -> Result<Repair> {
     let names = from.list().map_err(|e| Error::io("list the store", e).at(from.path()))?;
     let identity = identify(from, &names)?;
+    refuse_unreadable(from, &names)?;
     // Held until the repair is done, so that nobody starts to write meanwhile.
     let Some(_directory) = from.hold().map_err(|e| Error::io("hold the store", e).at(from.path()))? else {
         let holder = from.open(lock::FILE_NAME, Access::Read).ok();

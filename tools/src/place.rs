@@ -60,9 +60,19 @@ impl Place {
     pub(crate) fn seq(self, cursor: &CursorInfo, reader: &Reader, last: u64) -> Result<u64> {
         // Of a store that was repaired, a cursor may be ahead.
         let at = cursor.seq.map_or(0, Seq::get).min(last);
+        // Where entries were dropped nobody can begin, but for before all of them.
+        let floor = reader.view()?.floor(&cursor.region).map_or(0, |floor| floor.get() - 1).min(last);
         match self {
             Self::Oldest => Ok(0),
             Self::Newest => Ok(last),
+            Self::Behind(seq) if seq.get() < floor => {
+                let whole = format!(
+                    "compaction went through {floor}, and {} is whole from behind that on",
+                    cursor.name
+                );
+                Err(Usage(format!("entry {seq} may be gone: {whole}; `oldest` is before all that is left"))
+                    .into())
+            }
             Self::Behind(seq) if seq.get() <= last => Ok(seq.get()),
             Self::Behind(seq) => {
                 let end =
@@ -71,7 +81,8 @@ impl Place {
             }
             Self::At(Moment(time)) => {
                 let found = nth(reader, &Region::All, (0, last), 0, |entry| entry.time() >= time)?;
-                Ok(found.map_or(last, |seq| seq - 1))
+                let before = found.map_or(last, |seq| seq - 1);
+                Ok(if before < floor { 0 } else { before })
             }
             Self::Forward(0) | Self::Back(0) => Ok(at),
             Self::Forward(count) => {

@@ -182,3 +182,42 @@ fn a_live_store_says_that_it_is() {
     journal.close().unwrap();
     assert!(!check(&sample, &[]).stderr.contains("live"));
 }
+
+#[test]
+fn a_store_without_its_manifest_has_a_whole_summary_and_the_disk_is_not_said_to_be_full() {
+    let sample = Sample::new();
+    std::fs::remove_file(sample.path().join("MANIFEST")).unwrap();
+    for (more, looked) in [(&["--json"][..], "quick"), (&["--json", "--full"], "full")] {
+        let run = check(&sample, more);
+        assert_eq!(run.code, Some(1), "{}", run.stdout);
+        let summary = run.of_type("summary").remove(0);
+        assert_eq!((&summary["check"], &summary["health"]), (&looked.into(), &"critical".into()));
+        assert!(summary["free_bytes"].as_u64().unwrap() > 0, "{summary}");
+    }
+}
+
+#[test]
+fn a_part_that_is_not_there_is_critical_and_damage_to_a_quick_look_too() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    journal.keep(journal.kind("note").unwrap(), Keep::Nothing).unwrap();
+    journal.retire_cursor("audit").unwrap();
+    assert!(journal.compact(&CompactOptions::new().thorough(true)).unwrap().parts_written > 0);
+    sample.put(&journal, "late", Region::all(), Start::Oldest);
+    journal.close().unwrap();
+    let is_part = |path: &std::path::PathBuf| path.extension().is_some_and(|end| end == "snap");
+    let parts = std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path());
+    std::fs::remove_file(parts.into_iter().find(is_part).unwrap()).unwrap();
+    assert_one_line(&check(&sample, &["--format", "nagios"]), 2, "ESKER CRITICAL - ");
+    assert_one_line(&check(&sample, &["--full"]), 1, "critical: ");
+    let quick = on(&["verify"], &sample.text(), &["--quick"]);
+    assert_eq!(quick.code, Some(1));
+    assert!(quick.stdout.contains("damage") && quick.stdout.contains("esker repair"), "{}", quick.stdout);
+}
+
+#[test]
+fn free_space_is_asked_for_with_a_unit() {
+    assert_one_line(&check(&Sample::new(), &["--min-free", "1K"]), 0, "ok");
+    let full = check(&Sample::new(), &["--min-free", "16000000T"]);
+    assert_one_line(&full, 1, "critical: ");
+}

@@ -159,7 +159,7 @@ fn a_repair_says_what_became_of_the_cursors() {
     assert_says(
         &repaired,
         1,
-        "the end of the log, where cursors and what compaction keeps of kinds are noted, is gone",
+        "what was noted last, of cursors and of what compaction keeps of kinds, may have been lost",
     );
 
     let sample = Sample::new();

@@ -220,3 +220,18 @@ fn a_file_that_is_there_stays_without_force_and_nothing_is_left_of_a_failure() {
     names.sort();
     assert_eq!(names, ["a.esker", "report.html"]);
 }
+
+#[test]
+fn what_is_no_ordinary_file_is_not_replaced_whatever_is_forced() {
+    let sample = Sample::new();
+    let (target, link) = (sample.directory.path().join("target"), sample.directory.path().join("link"));
+    std::fs::write(&target, b"somebody's").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    for name in [link.to_str().unwrap(), "/dev/null"] {
+        let refused = on(&["report", "-o", name, "--force"], &sample.text(), &[]);
+        assert_eq!(refused.code, Some(2), "{name}: {}", refused.stderr);
+        assert!(refused.stderr.contains("no ordinary file"), "{}", refused.stderr);
+    }
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(std::fs::read(&target).unwrap(), b"somebody's");
+}

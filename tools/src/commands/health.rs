@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ValueEnum;
 use esker::dump::{SegmentInfo, SegmentState};
-use esker::{Check, CursorInfo, Severity, Verification};
+use esker::{Check, CursorInfo, ErrorKind, Severity, Verification};
 use places::Places;
 use plane::OnPlane;
 use serde::Serialize;
@@ -36,11 +36,17 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
     /// Bytes that should be free on the store's file system [default: two segments]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::size::bytes)]
     min_free: Option<u64>,
     /// The form of the answer
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+impl Args {
+    fn check(&self) -> &'static str {
+        if self.full { "full" } else { "quick" }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,7 +106,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     }
     let is_nagios = args.format == Format::Nagios && !output.is_json();
     let (numbers, troubles) = match look(args, output) {
-        Err(error) if is_corruption(&error) => unreadable(&error, &args.store.path),
+        Err(error) if is_corruption(&error) => unreadable(&error, args),
         Err(error) if is_nagios => {
             output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&format!("{error:#}"))))?;
             return Ok(Outcome::Plugin(3));
@@ -128,15 +134,21 @@ fn is_corruption(error: &anyhow::Error) -> bool {
     error.downcast_ref::<esker::Error>().is_some_and(esker::Error::is_corruption)
 }
 
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<esker::Error>().is_some_and(|error| error.kind() == ErrorKind::Compacted)
+}
+
 /// A store that is too damaged to be looked at: that is an answer, too.
-fn unreadable(error: &anyhow::Error, path: &Path) -> (Numbers, Vec<Trouble>) {
+fn unreadable(error: &anyhow::Error, args: &Args) -> (Numbers, Vec<Trouble>) {
+    let path = &args.store.path;
     let trouble = Trouble {
         gravity: Gravity::Critical,
         about: "damage",
         what: format!("{error:#}"),
         next: on("verify", path),
     };
-    (Numbers { damaged: 1, ..Numbers::default() }, vec![trouble])
+    let free_bytes = free_bytes(path).unwrap_or(0);
+    (Numbers { check: args.check(), free_bytes, damaged: 1, ..Numbers::default() }, vec![trouble])
 }
 
 fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
@@ -154,6 +166,15 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
     if args.format == Format::Text && !output.is_json() {
         opened.note_live();
     }
+    match look_into(args, &opened) {
+        // Nobody has written it anew: a file that the manifest names is not there.
+        Err(error) if is_gone(&error) && opened.writer.is_none() => Ok(unreadable(&error, args)),
+        looked => looked,
+    }
+}
+
+fn look_into(args: &Args, opened: &Opened) -> Result<(Numbers, Vec<Trouble>)> {
+    let path = &args.store.path;
     let check = if args.full { Check::Full } else { Check::Quick };
     let verification = esker::verify(path, check)?;
     let segments = opened.segments()?;
@@ -162,8 +183,8 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         cursors => (cursors?, None),
     };
     let now = now();
-    let mut places = Places::of(&verification, &opened, &segments);
-    let (on_plane, of_plane) = plane::look(&opened, args.limits, now, &mut places)?;
+    let mut places = Places::of(&verification, opened, &segments);
+    let (on_plane, of_plane) = plane::look(opened, args.limits, now, &mut places)?;
     let mut troubles = of_verification(&verification, &places, path);
     troubles.extend(unread.map(|what| Trouble {
         gravity: Gravity::Critical,
@@ -172,18 +193,18 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
         next: on("verify", path),
     }));
     let unfinished = opened.survey.unfinished()?;
-    troubles.extend(of_tail(&opened, unfinished, path));
+    troubles.extend(of_tail(opened, unfinished, path));
     for cursor in &cursors {
-        troubles.extend(of_cursor(cursor, args.limits, now, &opened, path));
+        troubles.extend(of_cursor(cursor, args.limits, now, opened, path));
     }
     troubles.extend(of_plane);
     let free = free_bytes(path)?;
-    troubles.extend(of_space(args, &opened, &segments, free));
-    troubles.extend(of_missing(&opened, &segments, &verification, path));
+    troubles.extend(of_space(args, opened, &segments, free));
+    troubles.extend(of_missing(opened, &segments, &verification, path));
     let age = |cursor: &CursorInfo| cursor.next_time.map_or(0, |time| Span::between(time, now).0.as_secs());
     let count = |severity| verification.findings.iter().filter(|one| one.severity == severity).count() as u64;
     let numbers = Numbers {
-        check: if args.full { "full" } else { "quick" },
+        check: args.check(),
         entries: segments.iter().map(|segment| segment.entries).sum(),
         file_bytes: segments.iter().map(|segment| segment.file_bytes).sum(),
         free_bytes: free,

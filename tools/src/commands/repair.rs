@@ -264,8 +264,8 @@ impl Noted {
     fn text(&self) -> String {
         let lost = match self.end_is_gone {
             true => {
-                "; the end of the log, where cursors and what compaction keeps of kinds are noted, is gone: compare both \
-                 with what they should be"
+                "; what was noted last, of cursors and of what compaction keeps of kinds, may have been lost: compare both with \
+                 what they should be"
             }
             false => "",
         };

@@ -84,8 +84,15 @@ impl<'a> NewPage<'a> {
             return Err(Usage(format!("{} is no name for a file", name.display())).into());
         };
         store::check_outside(name)?;
-        if !force && name.symlink_metadata().is_ok() {
-            return Err(there_already(name));
+        if let Ok(found) = name.symlink_metadata() {
+            // A new file would take the place of a device, a pipe or a link, and not what is behind it.
+            if !found.is_file() && !found.is_dir() {
+                let what = format!("{} is no ordinary file", name.display());
+                return Err(Usage(format!("{what}: give the name of one, or - for stdout")).into());
+            }
+            if !force {
+                return Err(there_already(name));
+            }
         }
         let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {

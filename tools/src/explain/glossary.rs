@@ -51,6 +51,32 @@ const ENTRIES: &[Entry] = &[
     ),
     ("spare", &[], "A segment that is made ahead: nothing is in it yet.", SEGMENTS),
     (
+        "missing",
+        &["gone"],
+        "A segment that others follow, and that is not there: somebody removed it. What it held is lost.",
+        &["esker verify PATH", "esker repair PATH --output NEW"],
+    ),
+    (
+        "damaged",
+        &[],
+        "Bytes that are not what was written: a checksum, a length or a number that cannot be. Each place is told with the Seqs \
+         that are lost with it; what stands behind it is still read.",
+        &["esker verify PATH", "esker repair PATH --output NEW"],
+    ),
+    (
+        "live",
+        &[],
+        "A store that a process has open for writing, which the lock names. Everything that only looks may run beside it.",
+        &["esker info PATH"],
+    ),
+    (
+        "unfinished",
+        &[],
+        "Bytes behind the last whole batch: a crash left them, or somebody is writing them. The next writer cuts them off; \
+         they were never durable.",
+        &["esker info PATH"],
+    ),
+    (
         "part",
         &["stands for"],
         "A file with what compaction kept of the segments that it stands for; it is in their place in the log. What \
@@ -143,6 +169,33 @@ const ENTRIES: &[Entry] = &[
         &["batch ends"],
         "The mark of a frame that compaction has copied, with which its batch ended. One there that has neither this mark \
          nor `more` may be one behind which the rest of its batch was dropped.",
+        FRAMES,
+    ),
+    (
+        "batch",
+        &[],
+        "Entries that were appended together: all of them are there behind a crash, or none. Damage to one takes the others with \
+         it for whoever repairs.",
+        FRAMES,
+    ),
+    (
+        "first",
+        &[],
+        "The mark of a frame before which nothing of its entity stands in the log: it is the first, or what was before it was \
+         dropped or lost.",
+        FRAMES,
+    ),
+    (
+        "gap",
+        &[],
+        "Numbers of entries that are not there: compaction dropped them, a repair could not save them, or an import left them \
+         out. They are never given again.",
+        &["esker get PATH SEQ"],
+    ),
+    (
+        "keyed",
+        &[],
+        "The mark of the first frame of a batch that has an idempotency key: the same batch with the same key is not appended again.",
         FRAMES,
     ),
     (

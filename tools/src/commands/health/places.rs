@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use esker::dump::SegmentInfo;
 use esker::{Severity, Verification};
 
+use crate::output::count_of;
 use crate::store::{self, Opened};
 
 /// How many damaged places there are, and the first in words.
@@ -35,7 +36,7 @@ impl Places {
             let known = in_segment.get(&segment.number).copied().unwrap_or(0);
             // What it counts it does not name: those that were named are the same ones.
             if let Some(more @ 1..) = segment.damaged.checked_sub(known) {
-                places.add(more, || format!("{more} damaged places in {}", segment.name));
+                places.add(more, || format!("{} in {}", count_of(more, "damaged place"), segment.name));
             }
         }
         places
