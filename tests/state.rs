@@ -1,4 +1,4 @@
-//! What live state promises, statement by statement: `s01_…` to `s31_…`.
+//! What live state promises, statement by statement: `s01_…` to `s32_…`.
 //!
 //! Windows are flushed by hand here, so that every test says what is in one.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]

@@ -31,7 +31,7 @@ const _: () = assert!(MUCH > HOLD + SLACK);
 const WRITERS: u64 = 10;
 
 fn disk_bytes(path: &Path) -> u64 {
-    // What compaction removes meanwhile takes no space.
+    // What has a name. Of files that are removed and still mapped `Stats::unlinked_bytes` tells.
     std::fs::read_dir(path).unwrap().filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
 }
 

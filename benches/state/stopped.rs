@@ -89,7 +89,7 @@ impl Slices {
 
 fn disk_bytes(path: &Path) -> u64 {
     let files = std::fs::read_dir(path).unwrap();
-    // What compaction removes while it is looked at takes no space.
+    // What has a name. Of files that are removed and still mapped `Stats::unlinked_bytes` tells.
     files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
 }
 

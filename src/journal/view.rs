@@ -20,7 +20,8 @@ use crate::log::segment::Segment;
 
 /// The log up to one moment: what is appended later is not in it.
 ///
-/// Holding a view costs a mark and two counted references; it holds maps, never disk space.
+/// Holding a view costs a mark and two counted references, and maps: of what compaction unlinks meanwhile of the files that
+/// it has looked into, the disk has the space back when it is dropped (`Stats::unlinked_bytes`).
 ///
 /// ```
 /// # fn main() -> esker::Result<()> {

@@ -136,7 +136,7 @@ impl Epoch {
     }
 
     /// Ends it: whatever the source asserted of the kind and has not touched since the beginning it retracts, all in one
-    /// batch, however many: a segment of the log is made to hold it. Other sources' entities are not affected. Waits as the store's durability says.
+    /// batch of up to 512 MiB: a segment of the log is made to hold it. Other sources' entities are not affected. Waits as the store's durability says.
     ///
     /// # Errors
     ///

@@ -104,9 +104,9 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     }
 
     /// How many bytes of log it may hold back from compaction until it has caught up, also while nobody reads it. Past
-    /// that it begins anew. Default: 1 GiB. In another process than the writer's this is of no account: there it holds nothing
-    /// back, but has mapped the rows that it is told, and what compaction removes of their files the disk gives back only
-    /// behind them.
+    /// that it begins anew. Default: 1 GiB. Of files of the rows themselves, as they were when it began, that it has mapped and
+    /// compaction removes, the disk has the space back only behind them: these do not count. In another process than the writer's the
+    /// limit is of no account: there it holds nothing back but such files.
     pub const fn bootstrap_hold(mut self, bytes: u64) -> Self {
         self.bootstrap_hold = bytes;
         self

@@ -77,6 +77,18 @@ impl std::fmt::Display for BeingMade {
 
 impl std::error::Error for BeingMade {}
 
+/// What an error says, with its causes: each once, as some say themselves what theirs was.
+pub(crate) fn text_of(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// The exit code of a command that failed.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() {

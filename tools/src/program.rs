@@ -10,7 +10,7 @@ use esker::dump::Translators;
 use crate::args::Args;
 use crate::explain;
 use crate::meant;
-use crate::outcome::exit_code;
+use crate::outcome::{exit_code, text_of};
 use crate::output::{self, Output};
 
 /// The tool, for an application that links its own: with its name, and with the codecs that only it knows.
@@ -94,7 +94,7 @@ impl Tool {
             Err(error) => {
                 let code = exit_code(&error);
                 if code != ExitCode::SUCCESS {
-                    output::error(&format!("{error:#}{}", hint(&error)));
+                    output::error(&format!("{}{}", text_of(&error), hint(&error)));
                 }
                 // What was found before the failure is data still; a second failure says nothing new.
                 let _ = output.flush();

@@ -173,3 +173,11 @@ fn a_repair_says_what_became_of_the_cursors() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(run(&["cursors", &target]).stderr, "");
 }
+
+#[test]
+fn a_system_s_reason_is_given_once() {
+    let sample = Sample::new();
+    let nowhere = sample.directory.path().join("not").join("there").display().to_string();
+    let run = on(&["repair", "--output", &nowhere], &sample.text(), &[]);
+    assert_eq!(run.stderr.matches("os error 2").count(), 1, "{}", run.stderr);
+}

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::cursors::{Over, excesses};
 use super::plane::now;
 use crate::args::{self, Limits};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, text_of};
 use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     let (numbers, troubles) = match look(args, output) {
         Err(error) if is_corruption(&error) => unreadable(&error, args),
         Err(error) if is_nagios => {
-            output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&format!("{error:#}"))))?;
+            output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&text_of(&error))))?;
             return Ok(Outcome::Plugin(3));
         }
         looked => looked?,
@@ -144,7 +144,7 @@ fn unreadable(error: &anyhow::Error, args: &Args) -> (Numbers, Vec<Trouble>) {
     let trouble = Trouble {
         gravity: Gravity::Critical,
         about: "damage",
-        what: format!("{error:#}"),
+        what: text_of(error),
         next: on("verify", path),
     };
     let free_bytes = free_bytes(path).unwrap_or(0);
