@@ -465,6 +465,36 @@ fn derived_files_never_matter() {
     }
 }
 
+/// No frame says there of those before it that they are durable, and the index of the segment is not there to say what it held.
+#[test]
+fn damage_takes_nothing_else_of_a_log_that_was_not_synced_and_has_lost_an_index() {
+    let unsynced = || options().durability(Durability::Os);
+    let disk = Simulator::new();
+    let journal = unsynced().open_in(&disk).unwrap();
+    fill(&journal, 0, 70);
+    journal.close().unwrap();
+    let files = disk.files();
+    let log = log_of(&files);
+    let sealed = segments(&files);
+    let step = if is_full() { 1 } else { 7 };
+    for (nth, name) in sealed.iter().enumerate().take(sealed.len() - 1) {
+        let mut files = files.clone();
+        files.remove(&name.replace(".seg", ".idx")).unwrap();
+        for at in (nth..used(&files[name])).step_by(step) {
+            let damaged = with(&files, name, |bytes| bytes[at] ^= 1 << (at % 8));
+            let Ok(journal) = unsynced().open_in(&Simulator::with(damaged)) else { continue };
+            let view = journal.view();
+            for (seq, seen) in &log {
+                match view.get(Seq::new(*seq).unwrap()) {
+                    Ok(Some(entry)) => assert_eq!(entry.payload(), seen.payload, "{name} at {at}: {seq}"),
+                    Ok(None) => panic!("{name} at {at}: {seq} is not there, and nothing says why"),
+                    Err(error) => assert!(error.is_corruption(), "{name} at {at}: {error}"),
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_flipped_byte_in_each_sealed_segment_loses_that_batch_and_is_reported_exactly() {
     let files = build(true);
