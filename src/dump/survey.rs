@@ -391,7 +391,9 @@ impl Survey {
             created: header.filter(|_| has_file).map(|header| rfc3339(header.created)),
             follows,
             indexed: index.is_some(),
-            damaged: u64::from(header.is_none() || stretch.rest_of.is_some()),
+            damaged: u64::from(
+                header.is_none() && *state != SegmentState::Spare || stretch.rest_of.is_some(),
+            ),
         };
         let is_whole = |index: &IndexSum| match state {
             SegmentState::Part => true,
@@ -467,6 +469,8 @@ fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number:
         _ if rest_of.is_some() && number == mark.segment() => {
             (SegmentState::Damaged, Ends::At(mark.offset()))
         }
+        // A file gets its name before its header.
+        (Err(_), _) if number > mark.segment() && is_live => (SegmentState::Spare, Ends::At(FIRST_FRAME)),
         _ if rest_of.is_some() => (SegmentState::Damaged, Ends::Anywhere),
         (Err(_), _) => (SegmentState::Damaged, Ends::Anywhere),
         (Ok(_), Some(limit)) => (SegmentState::Torn, Ends::At(limit)),

@@ -30,6 +30,7 @@ pub(crate) struct InBatch {
     bound: Arc<Bound>,
     key: Box<[u8]>,
     what: What,
+    metadata: Box<[u8]>,
 }
 
 enum What {
@@ -65,14 +66,20 @@ impl InBatch {
     }
 
     fn new(source: &Source, bound: Arc<Bound>, key: &[u8], what: What) -> Result<Self> {
-        let said = Self { source: source.clone(), bound, key: key.into(), what };
+        let said = Self { source: source.clone(), bound, key: key.into(), what, metadata: Box::default() };
         check(&said.bound.name, &said.operation(Saying::Retract))?;
         Ok(said)
     }
 
+    /// Puts bytes beside it. What is too long leaves it as it was.
+    pub(crate) fn set_metadata(&mut self, metadata: &[u8]) -> Result<()> {
+        let before = std::mem::replace(&mut self.metadata, metadata.into());
+        check(&self.bound.name, &self.operation(Saying::Retract)).inspect_err(|_| self.metadata = before)
+    }
+
     fn operation<'a>(&'a self, saying: Saying<'a>) -> Operation<'a> {
         let (speaker, key) = (self.source.speaker(), &*self.key);
-        Operation { speaker, key, saying, metadata: &[], only_if: OnlyIf::Whatever }
+        Operation { speaker, key, saying, metadata: &self.metadata, only_if: OnlyIf::Whatever }
     }
 }
 

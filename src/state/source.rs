@@ -198,10 +198,28 @@ impl Source {
     where
         T: Serialize + DeserializeOwned,
     {
-        self.patch_with(kind, key.as_ref(), patch, &[], false)
+        self.patch_row(kind, key.as_ref(), patch, &[], false)
     }
 
-    /// The same, if there is the entity.
+    /// The same with bytes beside it, as those of [`assert_with`](Self::assert_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`patch`](Self::patch).
+    pub fn patch_with<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        patch: &Patch,
+        metadata: &[u8],
+    ) -> Result<StateTicket>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.patch_row(kind, key.as_ref(), patch, metadata, false)
+    }
+
+    /// As [`patch`](Self::patch), if there is the entity.
     ///
     /// # Errors
     ///
@@ -215,10 +233,10 @@ impl Source {
     where
         T: Serialize + DeserializeOwned,
     {
-        self.patch_with(kind, key.as_ref(), patch, &[], true)
+        self.patch_row(kind, key.as_ref(), patch, &[], true)
     }
 
-    fn patch_with<T>(
+    fn patch_row<T>(
         &self,
         kind: Kind<T>,
         key: &[u8],
@@ -314,9 +332,26 @@ impl Source {
     where
         T: DeserializeOwned,
     {
+        self.retract_with(kind, key, &[])
+    }
+
+    /// The same with bytes beside it, as those of [`assert_with`](Self::assert_with): why it is gone, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn retract_with<T>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+        metadata: &[u8],
+    ) -> Result<StateTicket>
+    where
+        T: DeserializeOwned,
+    {
         let bound = self.bind(kind)?;
         let (speaker, key, only_if) = (self.speaker(), key.as_ref(), OnlyIf::Whatever);
-        let operation = Operation { speaker, key, saying: Saying::Retract, metadata: &[], only_if };
+        let operation = Operation { speaker, key, saying: Saying::Retract, metadata, only_if };
         match self.state.accept(self.core(), &bound, &operation)? {
             Accepted::Done(ticket) => Ok(ticket),
             Accepted::Moved => panic!("only what looked before can have been overtaken"),

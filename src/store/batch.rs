@@ -339,6 +339,20 @@ impl<'s> StoreBatch<'s> {
         Ok(self)
     }
 
+    /// Puts bytes beside the operation that was added last, as [`Source::assert_with`] does.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for more than 65,535 bytes, or if nothing was said yet that a source says.
+    pub fn said_with(&mut self, metadata: &[u8]) -> Result<&mut Self> {
+        let none = || {
+            Error::new(ErrorKind::InvalidInput, "put metadata beside an operation of a batch")
+                .sides("an assert, a patch or a retract before it", "none")
+        };
+        self.said.last_mut().ok_or_else(none)?.set_metadata(metadata)?;
+        Ok(self)
+    }
+
     /// Adds that a cell of the store's own journal comes to hold what `change` makes of what it holds now, or comes to hold by what
     /// the batch has of it already. If it is another then, nothing of the batch is appended.
     pub(crate) fn change_cell(

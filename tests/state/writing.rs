@@ -332,6 +332,21 @@ fn s16_and_s17_metadata_is_that_of_the_last_operation_with_any_and_absent_from_a
     let mut late = store.subscribe(VESSEL).unwrap();
     assert!(late.advance().unwrap());
     assert_eq!(metadata(late.try_next().unwrap()), b"");
+    // With any operation, and with those of a batch.
+    let knots = |knots: f32| Patch::new().set("knots", &knots).unwrap();
+    radar.patch_with(VESSEL, "ada", &knots(6.0), b"fourth").unwrap();
+    store.flush().unwrap();
+    radar.retract_with(VESSEL, "ada", b"she sank").unwrap();
+    store.flush().unwrap();
+    let mut batch = store.batch();
+    batch.assert(&radar, VESSEL, "ada", &vessel("Ada", 7.0)).unwrap().said_with(b"raised").unwrap();
+    batch.assert(&radar, VESSEL, "bob", &vessel("Bob", 8.0)).unwrap();
+    assert_eq!(batch.said_with(&[0; 1 << 16]).map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
+    batch.commit().unwrap();
+    assert_eq!(store.batch().said_with(b"what?").map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
+    for told in [&b"third"[..], b"fourth", b"she sank", b"raised", b""] {
+        assert_eq!(metadata(changes.try_next().unwrap()), told);
+    }
 }
 
 #[test]

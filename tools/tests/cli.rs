@@ -420,6 +420,22 @@ fn a_busy_writer_is_never_taken_for_damage() {
     journal.close().unwrap();
 }
 
+#[test]
+fn a_segment_that_a_writer_has_begun_to_make_is_no_damage() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    let files = std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|end| end == "seg"));
+    let numbers = segments.map(|path| path.file_stem().unwrap().to_str().unwrap().parse::<u32>().unwrap());
+    let next = numbers.max().unwrap() + 1;
+    std::fs::write(sample.path().join(format!("{next:010}.seg")), [0; 4096]).unwrap();
+    for command in ["segments", "stats", "info", "dump", "verify", "check"] {
+        let look = on(&[command], &sample.text(), &[]);
+        assert_eq!(look.code, Some(0), "{command}: {}{}", look.stderr, look.stdout);
+    }
+    journal.close().unwrap();
+}
+
 /// A follower, read line by line.
 struct Follower {
     child: Child,

@@ -175,6 +175,19 @@ fn a_repair_says_what_became_of_the_cursors() {
 }
 
 #[test]
+fn what_stood_in_a_segment_that_is_not_there_is_damage_and_no_gap_of_a_repair() {
+    let sample = Sample::new();
+    for end in ["seg", "idx"] {
+        std::fs::remove_file(sample.path().join(format!("0000000001.{end}"))).unwrap();
+    }
+    let run = on(&["get", "--json"], &sample.text(), &["1"]);
+    assert_eq!(run.code, Some(1), "{}{}", run.stdout, run.stderr);
+    let gap = run.of_type("gap").remove(0);
+    assert_eq!((&gap["reason"], &gap["first_seq"]), (&"missing".into(), &1.into()));
+    assert!(run.stderr.contains("segment 1") && !run.stderr.contains("repair left"), "{}", run.stderr);
+}
+
+#[test]
 fn a_system_s_reason_is_given_once() {
     let sample = Sample::new();
     let nowhere = sample.directory.path().join("not").join("there").display().to_string();

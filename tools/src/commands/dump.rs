@@ -487,8 +487,11 @@ impl Got {
 
     /// Entries that are not there, and others behind them are.
     fn gap(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
-        let mut gaps = super::gaps::of(range, opened).into_iter();
-        gaps.try_for_each(|gap| self.tell(gap.range, gap.reason, &gap.what, output))
+        for gap in super::gaps::of(range, opened)? {
+            self.damaged += u64::from(gap.reason == super::gaps::MISSING);
+            self.tell(gap.range, gap.reason, &gap.what, output)?;
+        }
+        Ok(())
     }
 
     fn tell(&mut self, range: Range, reason: &str, what: &str, output: &mut Output) -> Result<()> {

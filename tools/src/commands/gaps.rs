@@ -2,6 +2,8 @@
 
 use crate::filter::Range;
 use crate::store::Opened;
+use anyhow::Result;
+use esker::dump::SegmentState;
 use esker::{LostRange, Seq};
 
 /// A stretch of numbers that are not there, for one reason.
@@ -11,16 +13,41 @@ pub(super) struct Gap {
     pub(super) what: String,
 }
 
+/// The reason for what stood in a segment that is not there: this one is damage.
+pub(super) const MISSING: &str = "missing";
+
 /// The reasons why each of these numbers is not there, where others behind them are.
-pub(super) fn of(range: Range, opened: &Opened) -> Vec<Gap> {
+pub(super) fn of(range: Range, opened: &Opened) -> Result<Vec<Gap>> {
     let mut gaps = Vec::new();
     let mut next = Some(range.first);
+    let gone = missing_from(opened)?;
     while let Some(first) = next.filter(|first| *first <= range.last) {
-        let gap = first_of(Range { first, last: range.last }, opened);
+        let range = Range { first, last: range.last };
+        let gap = of_missing(range, &gone).unwrap_or_else(|| {
+            let behind = gone.iter().find(|(_, gone)| gone.first > first).map(|(_, gone)| gone.first - 1);
+            first_of(Range { first, last: range.last.min(behind.unwrap_or(u64::MAX)) }, opened)
+        });
         next = gap.range.last.checked_add(1);
         gaps.push(gap);
     }
-    gaps
+    Ok(gaps)
+}
+
+/// The segments that others follow and that are not there, each with the numbers that stood in it.
+fn missing_from(opened: &Opened) -> Result<Vec<(String, Range)>> {
+    let segments = opened.segments()?.into_iter();
+    let missing = segments.filter(|segment| segment.state == SegmentState::Missing);
+    let held = missing.filter_map(|segment| {
+        let range = Range { first: segment.first_seq?, last: segment.last_seq? };
+        Some((segment.name, range))
+    });
+    Ok(held.collect())
+}
+
+fn of_missing(range: Range, gone: &[(String, Range)]) -> Option<Gap> {
+    let (name, gone) = gone.iter().find(|(_, gone)| (gone.first..=gone.last).contains(&range.first))?;
+    let what = format!("segment {name}, in which it stood, is not there");
+    Some(Gap { range: Range { last: range.last.min(gone.last), ..range }, reason: MISSING, what })
 }
 
 fn first_of(range: Range, opened: &Opened) -> Gap {
