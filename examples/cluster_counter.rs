@@ -7,7 +7,7 @@
 //!
 //! It starts a `nats-server` of its own (Debian: `apt-get install nats-server`). By default there are 2 processes, and 20
 //! kills: mostly of a process, now and then of the server, always with SIGKILL. Each process appends numbers to a few topics and
-//! folds all of them; the value of a fold is a hash chain over the number, its offset and the bytes, so that another order or a
+//! folds all of them; the value of a fold is a hash chain over the offset of each record and the number in it, so that another order or a
 //! record that is lost or taken twice makes another one. At the end nobody appends, each process tells its digests and where it
 //! stands, and one that only reads the records of the streams, and folds nothing, tells what they should be.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
