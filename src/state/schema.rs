@@ -279,8 +279,7 @@ fn told_by<T: DeserializeOwned>(name: &str) -> Result<&'static [&'static str]> {
     }
 }
 
-/// Fields that are new come behind those that there are.
-/// There is a bit for each, whoever writes or reads.
+/// Fields that are new come behind those that there are. There is a bit for each, whoever writes or reads.
 fn add_told(fields: &mut Vec<String>, told: &[&str], name: &str) -> Result<()> {
     for field in told {
         if fields.iter().all(|known| known != field) {

@@ -72,7 +72,8 @@ impl Working {
                     (Progress::new(of.clone(), session, era, first_place(setting)?), revision)
                 }
             };
-            // Whoever swapped between may have found it too; what an earlier try has found stays found.
+            // A put of which nobody knows what became may have taken the ended run out: what was found stays found.
+            let found_before = self.is_unclean;
             self.is_unclean |= progress.begin_run(plane, session);
             match progress::put(plane, &[], Some(&progress), of, revision, self.stamps.next()) {
                 Ok(revision) => {
@@ -83,7 +84,8 @@ impl Working {
                     self.adopt(Known { progress, revision });
                     return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                // Whoever swapped in between may have found it, and counts it.
+                Err(error) if error.kind() == ErrorKind::Conflict => self.is_unclean = found_before,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -367,7 +367,7 @@ pub(crate) fn get(args: &args::Get, output: &mut Output) -> Result<Outcome> {
     let mut opened = store::open(&args.store.path, "get", output)?;
     opened.dump = std::mem::take(&mut opened.dump).payloads(args.payload.style());
     let payloads = Payloads::of(&args.payload)?;
-    let mut got = Got { payloads, shown: 0, gaps: 0, missing: 0, damaged: 0, is_end_told: false };
+    let mut got = Got { payloads, shown: 0, gaps: 0, missing: 0, damaged: 0, gone: None, is_end_told: false };
     for range in &args.seqs {
         got.range(*range, &opened, output)?;
     }
@@ -393,6 +393,8 @@ struct Got {
     gaps: u64,
     missing: u64,
     damaged: u64,
+    /// The segments that are not there, once somebody has asked.
+    gone: Option<Vec<(String, Range)>>,
     /// What is damaged behind the last good frame was told.
     is_end_told: bool,
 }
@@ -487,7 +489,13 @@ impl Got {
 
     /// Entries that are not there, and others behind them are.
     fn gap(&mut self, range: Range, opened: &Opened, output: &mut Output) -> Result<()> {
-        for gap in super::gaps::of(range, opened)? {
+        let gone = match self.gone.take() {
+            Some(gone) => gone,
+            None => super::gaps::missing_from(opened)?,
+        };
+        let gaps = super::gaps::of(range, &gone, opened);
+        self.gone = Some(gone);
+        for gap in gaps {
             self.damaged += u64::from(gap.reason == super::gaps::MISSING);
             self.tell(gap.range, gap.reason, &gap.what, output)?;
         }

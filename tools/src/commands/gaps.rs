@@ -17,24 +17,24 @@ pub(super) struct Gap {
 pub(super) const MISSING: &str = "missing";
 
 /// The reasons why each of these numbers is not there, where others behind them are.
-pub(super) fn of(range: Range, opened: &Opened) -> Result<Vec<Gap>> {
+pub(super) fn of(range: Range, gone: &[(String, Range)], opened: &Opened) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut next = Some(range.first);
-    let gone = missing_from(opened)?;
     while let Some(first) = next.filter(|first| *first <= range.last) {
         let range = Range { first, last: range.last };
-        let gap = of_missing(range, &gone).unwrap_or_else(|| {
+        let gap = of_missing(range, gone).unwrap_or_else(|| {
             let behind = gone.iter().find(|(_, gone)| gone.first > first).map(|(_, gone)| gone.first - 1);
             first_of(Range { first, last: range.last.min(behind.unwrap_or(u64::MAX)) }, opened)
         });
         next = gap.range.last.checked_add(1);
         gaps.push(gap);
     }
-    Ok(gaps)
+    gaps
 }
 
-/// The segments that others follow and that are not there, each with the numbers that stood in it.
-fn missing_from(opened: &Opened) -> Result<Vec<(String, Range)>> {
+/// The segments that others follow and that are not there, each with the numbers that stood in it. Segments without an index are
+/// read for it.
+pub(super) fn missing_from(opened: &Opened) -> Result<Vec<(String, Range)>> {
     let segments = opened.segments()?.into_iter();
     let missing = segments.filter(|segment| segment.state == SegmentState::Missing);
     let held = missing.filter_map(|segment| {
