@@ -5,13 +5,17 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use esker::backplane::{
     Backplane, CellState, Compactor, Done, Era, Feed, Filter, InMemory, Listener, Offset, Put, Revision,
     Stamp, Step, WriterId,
 };
 use esker::conformance::doubles::{Double, Fault};
-use esker::{Codec, Durability, Error, ErrorKind, Facts, Options, Store, Topic, TopicTicket};
+use esker::{
+    At, Codec, ConsumerOptions, Delivery, Durability, Error, ErrorKind, Facts, Fold, FoldOptions,
+    IdempotencyKey, Options, Simulator, Store, Topic, TopicTicket,
+};
 
 const ORDERS: Topic<String> = Topic::new("order").version(2);
 
@@ -44,6 +48,89 @@ fn events_are_read_as_they_were_appended_and_a_topic_ends_where_its_key_does() {
         assert!(lost.to_string().contains("`read_oldest`"), "{lost}");
         assert_eq!(first.read_oldest().unwrap().next().unwrap().offset(), shipped, "it is not left out");
         assert_eq!(other.read_oldest().unwrap().next().unwrap().value().unwrap(), "elsewhere");
+        store.close().unwrap();
+    }
+}
+
+/// Appends one event under a key, in three lives of what is behind it.
+fn is_appended_once(mut open: impl FnMut() -> Store) {
+    let (key, other) = (IdempotencyKey([7; 16]), IdempotencyKey([0; 16]));
+    let mut known: Option<(Offset, Offset)> = None;
+    for life in 0..3 {
+        let store = open();
+        let (topic, elsewhere) = (store.topic(ORDERS, "a").unwrap(), store.topic(ORDERS, "b").unwrap());
+        topic.append(&format!("life {life}")).unwrap();
+        let once = topic.append_once(key, &"paid".to_owned()).unwrap();
+        let another = topic.append_once(other, &"paid".to_owned()).unwrap();
+        assert!(once < another, "under another key it is another event");
+        assert_eq!(*known.get_or_insert((once, another)), (once, another), "in life {life}");
+        assert_eq!(topic.append_once(key, &"paid".to_owned()).unwrap(), once);
+        let reused = topic.append_once(key, &"something else".to_owned()).unwrap_err();
+        assert_eq!(reused.kind(), ErrorKind::KeyReused, "{reused}");
+        elsewhere.append_once(key, &"paid".to_owned()).unwrap();
+        store.close().unwrap();
+    }
+    let store = open();
+    let read = |key: &str| {
+        let mut feed = store.topic(ORDERS, key).unwrap().read(Offset::BEGINNING).unwrap();
+        let values = std::iter::from_fn(|| feed.try_next().unwrap()).map(|event| event.value().unwrap());
+        values.collect::<Vec<String>>()
+    };
+    assert_eq!(read("a"), ["life 0", "paid", "paid", "life 1", "life 2"]);
+    assert_eq!(read("b"), ["paid"]);
+}
+
+#[test]
+fn an_event_with_a_key_is_appended_once_by_whoever_repeats_it_also_behind_a_crash() {
+    let mut disk = Simulator::new();
+    is_appended_once(|| {
+        // What was synced, and nothing else.
+        disk = disk.crash(disk.events(), &mut |_| 0);
+        Store::over(Options::new().segment_bytes(16 << 10).background(false).open_in(&disk).unwrap())
+    });
+    for plane in [InMemory::new(), InMemory::stepwise()] {
+        is_appended_once(|| Store::in_memory().unwrap().with_backplane(Arc::new(plane.reopened())));
+    }
+}
+
+struct Lengths;
+impl Fold for Lengths {
+    type State = Vec<u64>;
+    type Event = String;
+    const NAME: &'static str = "lengths";
+    const VERSION: u32 = 1;
+    fn fold(lengths: &mut Vec<u64>, event: String, _: &At) {
+        lengths.push(event.len() as u64);
+    }
+}
+
+#[test]
+fn events_with_keys_among_others_are_no_gap_and_no_repetition_for_a_fold_or_a_consumer() {
+    for store in stores() {
+        let topic = store.topic(ORDERS, "a").unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = Arc::clone(&seen);
+        let consumer = topic
+            .on_event("lengths", ConsumerOptions::new(), move |event: &Delivery<'_, String>| {
+                sees.lock().unwrap().push(event.event.len() as u64);
+                Ok(())
+            })
+            .unwrap();
+        let options = FoldOptions::new().images_every(2);
+        let fold = topic.fold_with::<Lengths>(options).unwrap();
+        let mut last = Offset::BEGINNING;
+        for count in 1..=40_u8 {
+            let text = "x".repeat(count.into());
+            let key = IdempotencyKey([0xff - count; 16]);
+            last = if count % 3 == 0 { topic.append(&text) } else { topic.append_once(key, &text) }.unwrap();
+        }
+        let wanted: Vec<u64> = (1..=40).collect();
+        assert_eq!(fold.read_after(last, Duration::from_secs(30)).unwrap().value, wanted);
+        assert_eq!(fold.stats().gaps, 0);
+        while consumer.status().position < topic.head().unwrap() {
+            std::thread::yield_now();
+        }
+        assert_eq!(*seen.lock().unwrap(), wanted);
         store.close().unwrap();
     }
 }

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::stamp::StampBytes;
+use crate::format::stamp::{StampBytes, mixed};
+use crate::id::IdempotencyKey;
 use crate::log::lock::random;
 
 /// A place in a stream: behind a record, or before all of them.
@@ -151,15 +152,35 @@ impl fmt::Display for WriterId {
 pub struct Stamp {
     /// By whom.
     pub writer: WriterId,
-    /// The how manieth, from 1.
+    /// The how manieth, from 1; from 2^63 on a part of a [key](Self::keyed).
     pub n: u64,
 }
+
+/// From here on a number says nothing of an order. Nobody counts so far.
+const KEYED: u64 = 1 << 63;
 
 impl Stamp {
     /// The `n`-th of a writer.
     #[must_use]
     pub const fn new(writer: WriterId, n: u64) -> Self {
         Self { writer, n }
+    }
+
+    /// The stamp of one append that is known by a key of its own, whoever makes it: under the same key it is the same append. It
+    /// is none of a dense row: where only stamps prove that nothing is missing ([`Backplane`](super::Backplane)), nothing proves
+    /// that this record is not.
+    #[must_use]
+    pub fn keyed(key: IdempotencyKey) -> Self {
+        let mixed = mixed(&key.0).to_le_bytes();
+        let half =
+            |at: usize| mixed.iter().skip(at).take(8).rfold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Self::new(WriterId(half(0)), half(8) | KEYED)
+    }
+
+    /// True for one that is [known by a key](Self::keyed), and is no number of a row.
+    #[must_use]
+    pub const fn is_keyed(self) -> bool {
+        self.n >= KEYED
     }
 
     pub(crate) const fn bytes(self) -> StampBytes {

@@ -71,7 +71,7 @@ impl Continuity {
     }
 
     fn judge_stamp(&self, stamp: Option<Stamp>) -> Judged {
-        let Some(stamp) = stamp else { return Judged::Next };
+        let Some(stamp) = stamp.filter(|stamp| !stamp.is_keyed()) else { return Judged::Next };
         let last = self.writers.get(&stamp.writer).map_or(0, |last| last.n);
         if last == 0 && self.is_partial {
             return Judged::Next;
@@ -93,7 +93,7 @@ impl Continuity {
             // The first history that there is begins at 1.
             self.is_partial = place.generation > 1;
         }
-        if let Some(stamp) = record.stamp() {
+        if let Some(stamp) = record.stamp().filter(|stamp| !stamp.is_keyed()) {
             let last = self.writers.entry(stamp.writer).or_insert(Last { n: 0, at: 0 });
             *last = Last { n: stamp.n.max(last.n), at: self.count };
             if record.place_in_topic().is_some() {

@@ -190,6 +190,20 @@ impl Count {
     }
 }
 
+/// Commits one step under a stamp that says which one it is, whoever repeats it. Whoever does not know what became of it does.
+pub(crate) fn once(
+    plane: &dyn Backplane,
+    stream: &str,
+    key: &[u8],
+    wanted: Wanted<'_>,
+    stamp: Stamp,
+) -> Result<Pending> {
+    match send(plane, step(Some(stream), key, wanted, stamp)?, Instant::now() + LIMITS.window) {
+        Sent::Known(outcome) => outcome,
+        Sent::Unknown(error) => Err(error),
+    }
+}
+
 fn step<'a>(stream: Option<&'a str>, key: &'a [u8], wanted: Wanted<'a>, stamp: Stamp) -> Result<Step<'a>> {
     match (wanted, stream) {
         (Wanted::Append { payload, expect, schema }, Some(stream)) => {

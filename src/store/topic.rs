@@ -17,8 +17,9 @@ use crate::fold::image::{self, Subject};
 use crate::fold::keeping;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
+use crate::id::IdempotencyKey;
 use crate::store::Store;
-use crate::store::author::Wanted;
+use crate::store::author::{self, Wanted};
 use crate::store::facts::Facts;
 
 /// A stream of events of type `T`: a name, a version and a Rust type, known at compile time, as of [`Facts`].
@@ -186,6 +187,47 @@ impl<T> TopicHandle<'_, T> {
         T: Serialize,
     {
         self.append_behind(Some(newest), event)?.acknowledged()
+    }
+
+    /// Appends an event that has a key of its own: whoever appends it again under that key, from this process or another, also
+    /// behind a restart, is answered with the offset that it has, and it is there once. So what is done because of something else
+    /// is done once too: a [consumer](Self::on_event) that appends what an event comes to takes
+    /// [`Delivery::idempotency_key`](crate::Delivery::idempotency_key).
+    ///
+    /// A key is remembered as long as the backplane remembers a stamp: on a journal for the last 65,536 appends or ten minutes,
+    /// whichever is more, on NATS as long as the stream's duplicate window. Behind that it is appended again.
+    ///
+    /// Such a record belongs to no dense row of numbers. On a journal its place in the topic proves all the same that nothing is
+    /// missing; where only numbers prove that, as on NATS, a fold cannot notice if it is this one.
+    ///
+    /// ```
+    /// # use esker::{IdempotencyKey, Store, Topic};
+    /// # const PAYMENTS: Topic<u64> = Topic::new("payment");
+    /// # fn main() -> esker::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let request = IdempotencyKey(*b"request 00004711");        // a UUID, or a hash
+    /// let account = store.topic(PAYMENTS, "account-7")?;
+    /// let paid = account.append_once(request, &250)?;
+    /// assert_eq!(account.append_once(request, &250)?, paid);      // the client asked again
+    /// assert_eq!(account.head()?, paid);
+    /// # store.close() }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `KeyReused` if the key came with another event. Behind `Disconnected` or `Poisoned` it may be there: the same call again finds
+    /// that out. As [`append`](Self::append).
+    pub fn append_once(&self, key: IdempotencyKey, event: &T) -> Result<Offset>
+    where
+        T: Serialize,
+    {
+        codec::encoded(self.topic.name, event, |payload| {
+            let wanted = Wanted::Append { payload, expect: None, schema: self.topic.version };
+            let plane = self.store.backplane()?;
+            let pending = author::once(&**plane, self.topic.name, &self.key, wanted, Stamp::keyed(key))?;
+            let offset = pending.wait_acknowledged()?.offset(0);
+            offset.ok_or_else(|| Error::new(ErrorKind::Io, "append an event once").sides("an offset", "none"))
+        })
     }
 
     fn append_behind(&self, expect: Option<Offset>, event: &T) -> Result<TopicTicket>

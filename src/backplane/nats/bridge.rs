@@ -182,7 +182,7 @@ impl NatsBridge {
             bridged.left_out += 1;
             return Ok(());
         }
-        if entry.stamp().is_some_and(|stamp| is_of_a_bridge(stamp.writer)) {
+        if entry.stamp().map(Stamp::of_bytes).is_some_and(is_of_a_bridge) {
             bridged.imported += 1;
             return Ok(());
         }
@@ -307,9 +307,9 @@ fn writer_of(origin: &str) -> WriterId {
     WriterId::from_raw(u64::from(origin) << 32 | u64::from(mark_of(origin)))
 }
 
-fn is_of_a_bridge(writer: u64) -> bool {
-    let (mark, origin) = halves(u128::from(writer));
-    mark == mark_of(origin)
+fn is_of_a_bridge(stamp: Stamp) -> bool {
+    let (mark, origin) = halves(u128::from(stamp.writer.raw()));
+    !stamp.is_keyed() && mark == mark_of(origin)
 }
 
 fn mark_of(origin: u32) -> u32 {
@@ -362,11 +362,13 @@ mod tests {
     fn a_writer_of_a_bridge_is_known_for_one_and_no_other_is() {
         let (one, two) = (writer_of("00:1"), writer_of("00:2"));
         assert_ne!(one, two);
-        assert!(is_of_a_bridge(one.raw()) && is_of_a_bridge(two.raw()));
+        let is_known = |writer: u64, n| is_of_a_bridge(Stamp::new(WriterId::from_raw(writer), n));
+        assert!(is_known(one.raw(), 1) && is_known(two.raw(), 9));
         for at in 0..64 {
-            assert!(!is_of_a_bridge(one.raw() ^ 1 << at), "bit {at}");
+            assert!(!is_known(one.raw() ^ 1 << at, 1), "bit {at}");
         }
-        assert!(!is_of_a_bridge(0) && !is_of_a_bridge(u64::MAX));
+        assert!(!is_known(0, 1) && !is_known(u64::MAX, 1));
+        assert!(!is_known(one.raw(), u64::MAX), "that is the half of a key, whatever it looks like");
     }
 
     #[test]
