@@ -43,6 +43,11 @@ impl Bench for Cluster {
         drop(server);
         self.open()
     }
+
+    /// Over a connection of its own.
+    fn open_beside(&self, _: &Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        self.open()
+    }
 }
 
 const NATS: &[(&str, MakeBench)] = &[("nats", |_| Box::new(Cluster(Mutex::new(Server::start()))))];

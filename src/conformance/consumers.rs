@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,18 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::backplane::{Backplane, Elsewhere, Filter, Offset};
 use crate::conformance::doubles::{Double, Fault};
-use crate::conformance::folds::{Digest, EVENTS, Sent, store_on};
+use crate::conformance::folds::{Digests, EVENTS, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::part_b::compact;
-use crate::conformance::trial::{Trial, careful};
-use crate::conformance::whatever::{Stored, send_whatever_happens};
+use crate::conformance::reading::Reading;
+use crate::conformance::trial::{Trial, append, careful};
+use crate::conformance::whatever::{NEVER, Stored, send_whatever_happens, within};
 use crate::conformance::{Broken, Held};
 use crate::error::Result;
 use crate::fold::consumer::delivery::{Delivery, Handled};
 use crate::fold::consumer::handle::Consumer;
 use crate::fold::consumer::info::{ConsumerHaltReason, ConsumerState};
 use crate::fold::consumer::options::ConsumerOptions;
+use crate::format::stamp::mixed;
 use crate::store::Store;
 
 const NAME: &str = "conformance consumer";
@@ -73,13 +76,13 @@ impl Log {
 }
 
 /// Pauses that a test can wait for.
-fn options() -> ConsumerOptions {
+pub(super) fn options() -> ConsumerOptions {
     ConsumerOptions::new()
         .retry_between(Duration::from_millis(1), Duration::from_millis(2))
         .grace(Duration::ZERO)
 }
 
-fn wait(trial: &Trial<'_>, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Held {
+pub(super) fn wait(trial: &Trial<'_>, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Held {
     let begun = Instant::now();
     while !careful(&mut is_so)? {
         demand!(begun.elapsed() < trial.patience, "{what} did not come within {:?}", trial.patience);
@@ -88,7 +91,7 @@ fn wait(trial: &Trial<'_>, what: &str, mut is_so: impl FnMut() -> Result<bool>) 
     Ok(())
 }
 
-fn wait_until_at(trial: &Trial<'_>, consumer: &Consumer, offset: Offset) -> Held {
+pub(super) fn wait_until_at(trial: &Trial<'_>, consumer: &Consumer, offset: Offset) -> Held {
     let come = wait(trial, "what was appended", || {
         let status = consumer.status();
         Ok(status.committed >= offset || status.has_ended())
@@ -100,7 +103,7 @@ fn wait_until_at(trial: &Trial<'_>, consumer: &Consumer, offset: Offset) -> Held
 }
 
 /// Stops it, and waits as long as it takes.
-fn stop(trial: &Trial<'_>, consumer: &Consumer) -> Held {
+pub(super) fn stop(trial: &Trial<'_>, consumer: &Consumer) -> Held {
     consumer.stop();
     wait(trial, "the end of a consumer", || Ok(consumer.status().has_ended()))
 }
@@ -342,7 +345,8 @@ pub(super) fn statement_24_two_processes_of_one_name(trial: &mut Trial<'_>) -> H
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
     let count = trial.random.between(3, 9);
     sent.send_some(trial, &*plane, &mut author, count)?;
-    let (slow_store, fast_store) = (store_on(Arc::clone(&plane))?, store_on(Arc::clone(&plane))?);
+    let other = trial.open_beside(&plane);
+    let (slow_store, fast_store) = (store_on(Arc::clone(&plane))?, store_on(Arc::clone(&other))?);
     let gate = Gate::default();
     let opens = OpensGate(gate.clone());
     let (slow, fast) = (Log::default(), Log::default());
@@ -381,43 +385,101 @@ pub(super) fn statement_24_two_processes_of_one_name(trial: &mut Trial<'_>) -> H
     demand!(position == Some(sent.last()), "the place is {position:?} behind {}", sent.last());
     stop(trial, &slow_one)?;
     stop(trial, &fast_one)?;
-    Ok(plane.close()?)
+    plane.close()?;
+    Ok(other.close()?)
 }
 
+/// So many feeds of a consumer are to end under it.
+const DISCONNECTS: u64 = 100;
+
 /// 25: a consumer whose feeds end and deliver again and again, and that is started anew on the way, has done what a plain reader
-/// reads; one who listens and never looks delays nobody.
+/// reads, place by place and byte by byte; one who listens, or follows, and never looks delays nobody.
 pub(super) fn statement_25_a_consumer_comes_to_what_a_reader_reads(trial: &mut Trial<'_>) -> Held {
     let inner = trial.open();
-    let disconnects: Arc<dyn Backplane> =
-        Arc::new(Double::new(Arc::clone(&inner), Fault::Disconnect, trial.random.next()));
-    let plane: Arc<dyn Backplane> = Arc::new(Double::new(disconnects, Fault::Redeliver, trial.random.next()));
     let (mut author, mut sent) = (trial.author(), Sent::new(trial));
-    let _idle_feed = careful(|| inner.subscribe(Filter::stream(EVENTS.name()), Offset::BEGINNING))?;
-    let _idle_listener = careful(|| inner.listen("conformance"))?;
-    let log = Log::default();
-    for _ in 0..3 {
+    who_never_looks_delays_nobody(trial, &inner)?;
+    let disconnects = Arc::new(Double::new(Arc::clone(&inner), Fault::Disconnect, trial.random.next()));
+    let plane: Arc<dyn Backplane> = Arc::clone(&disconnects) as _;
+    let plane: Arc<dyn Backplane> = Arc::new(Double::new(plane, Fault::Redeliver, trial.random.next()));
+    let done = Arc::new(Mutex::new(Vec::new()));
+    for life in 1..=LIVES {
         let store = store_on(Arc::clone(&plane))?;
-        let consumer = consume(&sent, &store, options(), &log)?;
-        for _ in 0..trial.random.between(10, 30) {
-            sent.send(trial, &*inner, &mut author)?;
-            careful(|| inner.broadcast("conformance", b"noise"))?;
+        let does = Arc::clone(&done);
+        let handler = move |delivery: &Delivery<'_, u64>| {
+            does.lock().push((delivery.offset(), delivery.record().payload().to_vec()));
+            Ok(())
+        };
+        let consumer = sent.topic(&store)?.on_event(NAME, options(), handler)?;
+        while disconnects.disconnects() < DISCONNECTS * life / LIVES {
+            let count = trial.random.between(1, 4);
+            sent.send_some(trial, &*inner, &mut author, count)?;
+            wait_until_at(trial, &consumer, sent.last())?;
         }
-        wait_until_at(trial, &consumer, sent.last())?;
         stop(trial, &consumer)?;
     }
-    let mut read = Stored::default();
-    wait(trial, "what a reader reads", || {
-        read.read_to(sent.last(), &*inner, &sent.key);
-        Ok(read.numbers.len() >= sent.numbers.len())
-    })?;
-    let (wanted, found) = (Digest::of(&read.numbers), Digest::of(&log.done()));
-    demand!(
-        read.numbers == sent.numbers && wanted == found,
-        "a consumer came to {found:?}, a reader to {wanted:?}"
+    let mut reader = Reading::new(
+        Arc::clone(&inner),
+        EVENTS.name().to_owned(),
+        Some(&sent.key),
+        Offset::BEGINNING,
+        trial.patience,
     );
-    let calls = log.calls();
-    demand!(calls.len() == sent.numbers.len(), "{} calls for {} events", calls.len(), sent.numbers.len());
+    let mut read = Vec::new();
+    for _ in &sent.offsets {
+        let record = reader.next()??;
+        read.push((record.offset(), record.payload().to_vec()));
+    }
+    let done = done.lock();
+    let (found, wanted) = (chain_of(&done), chain_of(&read));
+    demand!(
+        found == wanted && done.len() == sent.offsets.len(),
+        "a consumer came to {found:032x} over {} events, a reader to {wanted:032x} over {} of {}",
+        done.len(),
+        read.len(),
+        sent.offsets.len()
+    );
     Ok(inner.close()?)
+}
+
+const LIVES: u64 = 3;
+
+/// What a list of records comes to by their places and bytes: another list, or another order, comes to something else.
+fn chain_of(records: &[(Offset, Vec<u8>)]) -> u128 {
+    records.iter().fold(0, |chain: u128, (offset, bytes)| {
+        mixed(&[&chain.to_le_bytes()[..], &offset.raw().to_le_bytes(), bytes].concat())
+    })
+}
+
+/// So much is appended and told while nobody looks: more than any ring holds.
+const NOISE: usize = 2000;
+
+fn who_never_looks_delays_nobody(trial: &mut Trial<'_>, plane: &Arc<dyn Backplane>) -> Held {
+    let (mut author, sent) = (trial.author(), Sent::new(trial));
+    let store = store_on(Arc::clone(plane))?;
+    let _feed = careful(|| plane.subscribe(Filter::stream(EVENTS.name()), Offset::BEGINNING))?;
+    let _watcher = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?.watch();
+    let listener = careful(|| plane.listen("conformance"))?;
+    let (key, payload) = (sent.key.clone(), encoded(&1_u64)?);
+    let (told, is_told) = channel();
+    let appends = Arc::clone(plane);
+    // Not one that is waited for: a backplane may hold it for ever.
+    let spawned = std::thread::Builder::new().name("conformance".to_owned()).spawn(move || {
+        let mut append_all = || -> Held {
+            for at in 0..NOISE {
+                careful(|| appends.broadcast("conformance", b"noise"))?;
+                if at % 20 == 0 {
+                    append(&*appends, EVENTS.name(), author.next(&key), &key, payload.clone())?;
+                }
+            }
+            Ok(())
+        };
+        let _ = told.send(append_all());
+    });
+    demand!(spawned.is_ok(), "no thread could be started: {spawned:?}");
+    let outcome = is_told.recv_timeout(trial.patience);
+    // Whoever waits for it goes on.
+    drop(listener);
+    outcome.map_err(|_| Broken("what is appended and told waits for one who never looks".to_owned()))?
 }
 
 /// Whatever the backplane does: what is done is the first events of the topic, in their order.
@@ -432,11 +494,7 @@ pub(super) fn nothing_is_passed_over(trial: &mut Trial<'_>) -> Held {
         let count = trial.random.between(1, 6);
         send_whatever_happens(trial, &mut sent, &*plane, &mut author, count)?;
         stored.read_to(sent.last(), &*plane, &sent.key);
-        let begun = Instant::now();
-        // It may never come there.
-        while begun.elapsed() < Duration::from_millis(30) && consumer.status().position < sent.last() {
-            park_timeout(Duration::from_micros(200));
-        }
+        let _ = within(NEVER, || consumer.status().position >= sent.last());
         if trial.random.one_in(3) {
             let _ = compact(&*plane, &sent, consumer.status().committed);
         }

@@ -10,7 +10,7 @@
 //! esker::conformance::contract(&|| Arc::new(plane.reopened()));       // the same storage each time
 //! ```
 //!
-//! Part B is about what runs on a backplane ([`part_b`]): folds over topics, and consumers of them. Each of its statements names
+//! Part B is about what runs on a backplane ([`part_b`]; [`runtime`] runs it): folds over topics, and consumers of them. Each of its statements names
 //! a double that breaks what it is about, and what it tells of that ([`part_b::REDS`]).
 //!
 //! A test that cannot fail shows nothing. [`doubles`] has backplanes that each break one rule on purpose: each statement
@@ -36,6 +36,7 @@ mod random;
 mod reading;
 mod tamper;
 mod trial;
+mod versions;
 mod whatever;
 
 use std::fmt;
@@ -63,6 +64,12 @@ pub trait Bench {
     fn open_around(&self, put: &dyn Fn(Arc<dyn Backplane>) -> Arc<dyn Backplane>) -> Arc<dyn Backplane> {
         put(self.open())
     }
+
+    /// Opens it once more, as another process has it at the same time. By default it is the same one: of a store in a directory there
+    /// is no other.
+    fn open_beside(&self, plane: &Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        Arc::clone(plane)
+    }
 }
 
 impl<F: Fn() -> Arc<dyn Backplane>> Bench for F {
@@ -81,6 +88,9 @@ pub struct Settings {
     pub seed: u64,
     /// What does not come within this time is taken never to come.
     pub patience: Duration,
+    /// A close ends those who wait within this time. One that takes longer is tried again a few times, and the fastest counts: what
+    /// else the machine does is no matter of the backplane.
+    pub close_within: Duration,
 }
 
 impl Default for Settings {
@@ -90,10 +100,15 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Sixteen schedules of each statement, and half a minute of patience.
+    /// Sixteen schedules of each statement, half a minute of patience, and a tenth of a second for a close.
     #[must_use]
     pub const fn new() -> Self {
-        Self { schedules: 16, seed: 0x0065_736b_6572, patience: Duration::from_secs(30) }
+        Self {
+            schedules: 16,
+            seed: 0x0065_736b_6572,
+            patience: Duration::from_secs(30),
+            close_within: Duration::from_millis(100),
+        }
     }
 
     /// So many random schedules of each statement.
@@ -107,6 +122,13 @@ impl Settings {
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// How long a close may take.
+    #[must_use]
+    pub const fn close_within(mut self, within: Duration) -> Self {
+        self.close_within = within;
         self
     }
 
@@ -216,7 +238,7 @@ fn try_one(bench: &dyn Bench, statement: &Statement, settings: &Settings) -> Tri
     for schedule in 0..settings.schedules {
         tried.schedules += 1;
         let seed = settings.seed ^ schedule << 8 ^ u64::from(statement.number);
-        let mut trial = Trial::new(bench, statement.number, seed, nonce, settings.patience);
+        let mut trial = Trial::new(bench, statement.number, seed, nonce, settings);
         if let Err(Broken(what)) = (statement.run)(&mut trial) {
             tried.broken = Some(Broken(format!("{}: {what} (seed {seed:#x})", statement.says)));
             break;
@@ -232,6 +254,28 @@ fn try_one(bench: &dyn Bench, statement: &Statement, settings: &Settings) -> Tri
 /// If a statement does not hold: with all that became of them.
 pub fn contract(open: &dyn Fn() -> Arc<dyn Backplane>) {
     let statements: Vec<Statement> = part_a::STATEMENTS.iter().copied().chain([part_a::LIMITS]).collect();
-    let report = check(&open, &statements, &Settings::new());
-    assert!(report.broken().next().is_none(), "the contract of a backplane is broken\n{report}");
+    demand_all("the contract of a backplane", &open, &statements, &Settings::new());
+}
+
+/// Tries what runs on a backplane (part B), as [`contract`] does; each of its schedules takes longer, and there are fewer.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use esker::backplane::InMemory;
+/// let plane = InMemory::new();
+/// esker::conformance::runtime(&|| Arc::new(plane.reopened()));
+/// ```
+///
+/// # Panics
+///
+/// As [`contract`].
+pub fn runtime(open: &dyn Fn() -> Arc<dyn Backplane>) {
+    let whatever = [part_b::NO_OTHER_DIGEST, part_b::NOTHING_PASSED_OVER, part_b::NOTHING_STANDS_STILL];
+    let statements: Vec<Statement> = part_b::STATEMENTS.iter().copied().chain(whatever).collect();
+    demand_all("what runs on a backplane", &open, &statements, &Settings::new().schedules(2));
+}
+
+fn demand_all(what: &str, bench: &dyn Bench, statements: &[Statement], settings: &Settings) {
+    let report = check(bench, statements, settings);
+    assert!(report.broken().next().is_none(), "{what} is broken\n{report}");
 }

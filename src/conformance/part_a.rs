@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use crate::backplane::{Append, Backplane, Broadcast, Offset, Put, Revision, Stamp, Step, StepDone};
 use crate::conformance::edges::{
@@ -45,7 +46,7 @@ pub const STATEMENTS: &[Statement] = &[
     },
     Statement {
         number: 5,
-        says: "a close ends everything, and a second one does nothing",
+        says: "a close ends everything within 100 ms, and a second one does nothing",
         needs_compactor: false,
         run: statement_5_a_close_ends_everything,
     },
@@ -325,12 +326,58 @@ pub fn statement_4_a_swap_has_one_winner(trial: &mut Trial<'_>) -> Held {
     Ok(plane.close()?)
 }
 
-/// 5: a close ends calls and feeds and listeners, those that wait too; a second one does nothing, and what was
-/// acknowledged stays.
+/// 5: a close ends calls and feeds and listeners, those that wait too, within [`Settings::close_within`](super::Settings); a second
+/// one does nothing, and what was acknowledged stays.
 pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
     let plane = trial.open();
     let (key, mut author) = (trial.key(), trial.author());
     let sent = trial.append(&*plane, &mut author, &key)?;
+    let mut fastest = close_under_those_who_wait(trial, &plane, &sent)?;
+    let stamp = author.next(&key);
+    let late = [
+        commit(&*plane, &[Step::Append(Append::new(&trial.stream, &key, b"late", stamp))]).err(),
+        careful(|| plane.head(trial.all())).err(),
+        careful(|| plane.lowest_retained(trial.topic(&key))).err(),
+        careful(|| plane.subscribe(trial.all(), Offset::BEGINNING)).err(),
+        careful(|| plane.load(&key)).err(),
+        careful(|| plane.era()).err(),
+        careful(|| plane.listen(&trial.stream)).err(),
+        careful(|| plane.broadcast(&trial.stream, b"late")).err(),
+    ];
+    for (at, error) in late.iter().enumerate() {
+        let kind = error.as_ref().map(Error::kind);
+        demand!(kind == Some(ErrorKind::Closed), "call {at} behind a close is answered with {kind:?}");
+    }
+    plane.close()?;
+    drop(plane);
+    let plane = trial.open();
+    trial.read(&plane, Some(&key), Offset::BEGINNING).expect([&sent])?;
+    let head = careful(|| plane.head(trial.topic(&key)))?;
+    demand!(head == sent.offset, "an append behind the close was done: the head is {head}");
+    plane.close()?;
+    drop(plane);
+    for _ in 1..CLOSES {
+        if fastest <= trial.close_within {
+            break;
+        }
+        let plane = trial.open();
+        fastest = fastest.min(close_under_those_who_wait(trial, &plane, &sent)?);
+    }
+    let within = trial.close_within;
+    demand!(fastest <= within, "the fastest of {CLOSES} closes took {fastest:?}, and it may take {within:?}");
+    Ok(())
+}
+
+/// A close that takes too long, as it may where the machine does something else, is tried so often.
+const CLOSES: usize = 5;
+
+/// Closes it under a feed and a listener that wait in threads, and others that wait to be woken. Answers how long it took until all of
+/// them knew.
+fn close_under_those_who_wait(
+    trial: &Trial<'_>,
+    plane: &Arc<dyn Backplane>,
+    sent: &Sent,
+) -> Result<Duration, Broken> {
     let mut feed = careful(|| plane.subscribe(trial.all(), sent.offset))?;
     let mut listener = careful(|| plane.listen(&trial.stream))?;
     let told = careful(|| plane.broadcast(&trial.stream, b"now"))?;
@@ -338,12 +385,11 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
     let heard = listener.next_timeout(trial.patience)?;
     let message = Some(Broadcast::Message(b"now"[..].into()));
     demand!(heard == message, "a listener heard {heard:?} for {message:?}");
-    let asleep = Asleep::fall(trial, &*plane, sent.offset)?;
-    let (patience, all, plane_of_all) = (trial.patience, trial.all(), &plane);
-    let ended: [Option<ErrorKind>; 2] = scope(|threads| {
+    let asleep = Asleep::fall(trial, &**plane, sent.offset)?;
+    let (patience, all) = (trial.patience, trial.all());
+    let (took, ended): (Duration, [Option<ErrorKind>; 2]) = scope(|threads| {
         let (ready, is_ready) = channel();
         let also_ready = ready.clone();
-        let (plane, sent) = (plane_of_all, &sent);
         let reads = threads.spawn(move || {
             let _ = ready.send(());
             loop {
@@ -366,37 +412,17 @@ pub fn statement_5_a_close_ends_everything(trial: &mut Trial<'_>) -> Held {
             listener.next_timeout(patience).err().map(|error| error.kind())
         });
         (0..2).for_each(|_| _ = is_ready.recv());
+        let begun = Instant::now();
         let closed = plane.close();
         let ends = [reads, listens].map(|thread| thread.join().unwrap_or_default());
-        closed.map(|()| ends)
+        closed.map(|()| (begun.elapsed(), ends))
     })?;
     demand!(
         ended.iter().all(|end| *end == Some(ErrorKind::Closed)),
         "behind a close, the feed and the listener that waited ended with {ended:?}"
     );
     asleep.have_been_woken_to_the_end(trial.patience)?;
-    let stamp = author.next(&key);
-    let late = [
-        commit(&*plane, &[Step::Append(Append::new(&trial.stream, &key, b"late", stamp))]).err(),
-        careful(|| plane.head(trial.all())).err(),
-        careful(|| plane.lowest_retained(trial.topic(&key))).err(),
-        careful(|| plane.subscribe(trial.all(), Offset::BEGINNING)).err(),
-        careful(|| plane.load(&key)).err(),
-        careful(|| plane.era()).err(),
-        careful(|| plane.listen(&trial.stream)).err(),
-        careful(|| plane.broadcast(&trial.stream, b"late")).err(),
-    ];
-    for (at, error) in late.iter().enumerate() {
-        let kind = error.as_ref().map(Error::kind);
-        demand!(kind == Some(ErrorKind::Closed), "call {at} behind a close is answered with {kind:?}");
-    }
-    plane.close()?;
-    drop(plane);
-    let plane = trial.open();
-    trial.read(&plane, Some(&key), Offset::BEGINNING).expect([&sent])?;
-    let head = careful(|| plane.head(trial.topic(&key)))?;
-    demand!(head == sent.offset, "an append behind the close was done: the head is {head}");
-    Ok(plane.close()?)
+    Ok(took)
 }
 
 /// 6: behind a crash every acknowledged append and change is there, in order, and nothing else.

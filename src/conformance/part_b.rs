@@ -7,20 +7,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
-
-use crate::backplane::{Append, Backplane, Offset, Step};
+use crate::backplane::{Backplane, Offset};
 use crate::conformance::doubles::Fault;
 use crate::conformance::folds::{Digest, Digests, EVENTS, Forged, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::tamper::Tampered;
 use crate::conformance::trial::{Trial, append, careful};
 use crate::conformance::{Broken, Held, Statement};
-use crate::conformance::{consumers, whatever};
-use crate::error::{ErrorKind, Result};
+use crate::conformance::{consumers, versions, whatever};
+use crate::error::ErrorKind;
 use crate::fold::handle::TopicFold;
 use crate::fold::topic::{FoldOptions, FoldStatus, Folded, HaltReason, Verify};
 use crate::fold::{At, Fold};
-use crate::store::topic::Topic;
 
 /// Those of part B.
 pub const STATEMENTS: &[Statement] = &[
@@ -74,9 +71,9 @@ pub const STATEMENTS: &[Statement] = &[
     },
     Statement {
         number: 20,
-        says: "what a later build wrote halts an earlier one, and the later one goes on from there",
+        says: "what a later build wrote stops an earlier one, the later one goes on there, and all is done once",
         needs_compactor: false,
-        run: statement_20_versions_and_variants,
+        run: versions::statement_20_versions_and_variants,
     },
     Statement {
         number: 21,
@@ -104,7 +101,7 @@ pub const STATEMENTS: &[Statement] = &[
     },
     Statement {
         number: 25,
-        says: "a consumer comes to what a reader reads, whatever becomes of its feeds",
+        says: "a consumer comes to what a reader reads, through a hundred disconnects, and who never looks delays nobody",
         needs_compactor: false,
         run: consumers::statement_25_a_consumer_comes_to_what_a_reader_reads,
     },
@@ -124,6 +121,14 @@ pub const NOTHING_PASSED_OVER: Statement = Statement {
     says: "what a consumer has done is the first events of its topic, in their order",
     needs_compactor: false,
     run: consumers::nothing_is_passed_over,
+};
+
+/// And this, where what comes is told at all.
+pub const NOTHING_STANDS_STILL: Statement = Statement {
+    number: 30,
+    says: "a fold and a consumer come to what was sent, or tell what is amiss",
+    needs_compactor: false,
+    run: whatever::nothing_stands_still_without_a_word,
 };
 
 /// What shows that a statement can fail: a double that breaks what it is about, and a part of what it then tells. What it
@@ -160,12 +165,14 @@ pub const REDS: &[Red] = &[
     red(23, Fault::LettersUnkept, "dead letters are []"),
     red(24, Fault::BlindPut, "one that was overtaken was called for"),
     red(25, Fault::Aliased, "a reader to"),
+    red(25, Fault::Backpressure, "waits for one who never looks"),
     red(28, Fault::Aliased, "a fold came to"),
     red(29, Fault::Aliased, "a consumer has done ["),
+    red(30, Fault::Recreate, "events came, and a"),
 ];
 
 /// Demands that a fold has halted for a reason, with the value of the first records or with none.
-fn is_halted<F: Fold<State = Digest>>(
+pub(super) fn is_halted<F: Fold<State = Digest>>(
     trial: &Trial<'_>,
     fold: &TopicFold<F>,
     behind: Offset,
@@ -491,107 +498,6 @@ pub fn statement_19_another_era(trial: &mut Trial<'_>) -> Held {
         _ => sent.expect_all(trial, &fold)?,
     }
     drop(fold);
-    Ok(plane.close()?)
-}
-
-#[derive(Serialize, Deserialize)]
-enum Earlier {
-    Number(u64),
-}
-
-#[derive(Serialize, Deserialize)]
-enum Tolerant {
-    Number(u64),
-    #[serde(other)]
-    Other,
-}
-
-/// As both, with a field more and a variant more.
-#[derive(Serialize, Deserialize)]
-enum Later {
-    Number(u64),
-    Pair {
-        first: u64,
-        #[serde(default)]
-        second: u64,
-    },
-    Nothing,
-}
-
-macro_rules! fold_of_versions {
-    ($fold:ident, $event:ty, $name:literal, $taken:expr) => {
-        struct $fold;
-        impl Fold for $fold {
-            type State = Digest;
-            type Event = $event;
-            const NAME: &'static str = $name;
-            const VERSION: u32 = 1;
-            fn fold(digest: &mut Digest, event: $event, _: &At) {
-                let taken: fn($event) -> Vec<u64> = $taken;
-                taken(event).into_iter().for_each(|number| digest.take(number));
-            }
-        }
-    };
-}
-fold_of_versions!(EarlierFold, Earlier, "conformance versions", |Earlier::Number(number)| vec![number]);
-fold_of_versions!(LaterFold, Later, "conformance versions", |event| match event {
-    Later::Number(number) => vec![number],
-    Later::Pair { first, second } => vec![first, second],
-    Later::Nothing => vec![],
-});
-fold_of_versions!(TolerantFold, Tolerant, "conformance tolerant", |event| match event {
-    Tolerant::Number(number) => vec![number],
-    Tolerant::Other => vec![],
-});
-
-/// 20: an earlier build halts at a variant, or a version, that it does not know, and does so again behind a restart; a later
-/// one goes on from its image, and folds everything once. Who asks for it leaves out what it does not know.
-pub fn statement_20_versions_and_variants(trial: &mut Trial<'_>) -> Held {
-    const NAME: &str = "conformance-versions";
-    let mut plane = trial.open();
-    let (key, mut author) = (trial.key(), trial.author());
-    let mut send = |plane: &dyn Backplane, event: &Later, schema: u16| -> Result<Offset, Broken> {
-        let (payload, stamp) = (encoded(event)?, author.next(&key));
-        let append = Append::new(NAME, &key, &payload, stamp).schema(schema);
-        let done = careful(|| plane.commit(&[Step::Append(append)]))?;
-        Ok(done.offset(0).unwrap_or_default())
-    };
-    let numbers: Vec<u64> = (0..trial.random.between(1, 5)).map(|_| trial.random.next()).collect();
-    for number in &numbers {
-        send(&*plane, &Later::Number(*number), 1)?;
-    }
-    // A variant that is new, or a version that is.
-    let is_variant = trial.random.one_in(2);
-    let (event, more) = match is_variant {
-        true => (Later::Pair { first: 7, second: 8 }, vec![7, 8]),
-        false => (Later::Number(9), vec![9]),
-    };
-    let unknown = send(&*plane, &event, if is_variant { 1 } else { 2 })?;
-    let last = send(&*plane, &Later::Nothing, 2)?;
-    for _ in 0..2 {
-        let store = store_on(Arc::clone(&plane))?;
-        let fold = store.topic(Topic::<Earlier>::new(NAME), &key)?.fold_with::<EarlierFold>(NO_IMAGES)?;
-        is_halted(trial, &fold, unknown, &[HaltReason::ForwardIncompatible], Some(&numbers))?;
-        drop((fold, store));
-        plane = trial.kill(plane);
-    }
-    {
-        // An earlier build with an image behind what it knows.
-        let options = FoldOptions::new().images_every(1);
-        let store = store_on(Arc::clone(&plane))?;
-        let fold = store.topic(Topic::<Earlier>::new(NAME), &key)?.fold_with::<EarlierFold>(options)?;
-        is_halted(trial, &fold, unknown, &[HaltReason::ForwardIncompatible], Some(&numbers))?;
-    }
-    let store = store_on(Arc::clone(&plane))?;
-    let later = store.topic(Topic::<Later>::new(NAME).version(2), &key)?.fold_with::<LaterFold>(NO_IMAGES)?;
-    let folded = later.read_after(last, trial.patience)?;
-    let all: Vec<u64> = numbers.iter().chain(&more).copied().collect();
-    demand!(folded.value == Digest::of(&all), "the later build came to {folded:?}");
-    let tolerant =
-        store.topic(Topic::<Tolerant>::new(NAME).version(2), &key)?.fold_with::<TolerantFold>(NO_IMAGES)?;
-    let folded = tolerant.read_after(last, trial.patience)?;
-    let known = if is_variant { numbers } else { all };
-    demand!(folded.value == Digest::of(&known), "who leaves out what it does not know came to {folded:?}");
     Ok(plane.close()?)
 }
 

@@ -10,7 +10,7 @@ use crate::backplane::{Append, Backplane, Done, Filter, Offset, Stamp, Step, Wri
 use crate::conformance::random::Random;
 use crate::conformance::reading::Reading;
 use crate::conformance::tamper::Tampered;
-use crate::conformance::{Bench, Broken};
+use crate::conformance::{Bench, Broken, Settings};
 use crate::error::{ErrorKind, Result};
 
 /// A call whose outcome is unknown is repeated so often.
@@ -23,6 +23,7 @@ pub struct Trial<'a> {
     /// The stream of the statement. Other schedules have appended to it, with other keys.
     pub(super) stream: String,
     pub(super) patience: Duration,
+    pub(super) close_within: Duration,
     nonce: u64,
     seed: u64,
     made: u64,
@@ -53,9 +54,10 @@ impl Author {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(bench: &'a dyn Bench, number: u8, seed: u64, nonce: u64, patience: Duration) -> Self {
+    pub(super) fn new(bench: &'a dyn Bench, number: u8, seed: u64, nonce: u64, settings: &Settings) -> Self {
         let stream = format!("conformance-{number}-{nonce:016x}");
-        Self { bench, random: Random::new(seed), stream, patience, nonce, seed, made: 0 }
+        let Settings { patience, close_within, .. } = *settings;
+        Self { bench, random: Random::new(seed), stream, patience, close_within, nonce, seed, made: 0 }
     }
 
     fn unique(&mut self) -> u64 {
@@ -90,6 +92,11 @@ impl<'a> Trial<'a> {
 
     pub(super) fn open(&self) -> Arc<dyn Backplane> {
         self.bench.open()
+    }
+
+    /// Opens it as another process has it.
+    pub(super) fn open_beside(&self, plane: &Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        self.bench.open_beside(plane)
     }
 
     /// Opens it so that it can be tampered with: what is around it (a double) sees what was tampered with.

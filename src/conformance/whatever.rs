@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
 use crate::backplane::{Backplane, Filter, Offset, WriterId};
 use crate::codec;
+use crate::conformance::consumers::options;
 use crate::conformance::folds::{Digest, Digests, EVENTS, NO_IMAGES, Sent, encoded, store_on};
 use crate::conformance::trial::{Author, Trial, append, careful};
 use crate::conformance::{Broken, Held};
 use crate::error::ErrorKind;
+use crate::fold::consumer::delivery::Delivery;
+use crate::fold::consumer::info::ConsumerState;
 use crate::fold::handle::TopicFold;
 use crate::fold::topic::{FoldOptions, Folded};
 
@@ -53,8 +58,61 @@ pub(super) fn no_other_digest(trial: &mut Trial<'_>) -> Held {
     Ok(())
 }
 
+/// So many events come before it counts that nothing was said.
+const MORE: usize = 64;
+
+/// A fold and a consumer come to what was sent, or tell what is amiss: they never stand still without a word while events come.
+pub(super) fn nothing_stands_still_without_a_word(trial: &mut Trial<'_>) -> Held {
+    let plane = trial.open();
+    let (mut author, mut sent) = (trial.author(), Sent::new(trial));
+    let store = store_on(Arc::clone(&plane))?;
+    let fold = sent.topic(&store)?.fold_with::<Digests>(NO_IMAGES)?;
+    let done = Arc::new(AtomicUsize::new(0));
+    let does = Arc::clone(&done);
+    let handler = move |_: &Delivery<'_, u64>| {
+        does.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    };
+    let consumer = sent.topic(&store)?.on_event("conformance still", options(), handler)?;
+    let (mut fold_is_done, mut consumer_is_done) = (false, false);
+    let least = trial.random.between(4, 24);
+    for at in 1..=MORE {
+        send_whatever_happens(trial, &mut sent, &*plane, &mut author, 1)?;
+        fold_is_done = match fold.read_after(sent.last(), NEVER) {
+            Ok(folded) => folded.value.count >= sent.numbers.len() as u64,
+            // A gap that is another one each time it is read again is counted, and is no reason to halt yet.
+            Err(error) => error.kind() != ErrorKind::Timeout || fold.stats().gaps > 0,
+        };
+        consumer_is_done = within(NEVER, || {
+            let status = consumer.status();
+            done.load(Ordering::Acquire) >= sent.numbers.len() || status.state != ConsumerState::Running
+        });
+        if at >= least && fold_is_done && consumer_is_done {
+            break;
+        }
+    }
+    consumer.stop();
+    demand!(fold_is_done, "{MORE} events came, and a fold stands at {:?}", fold.read_within(NEVER));
+    demand!(consumer_is_done, "{MORE} events came, and a consumer stands at {:?}", consumer.status());
+    Ok(())
+}
+
+/// Waits for what may never be so.
+pub(super) fn within(time: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        if begun.elapsed() >= time {
+            return false;
+        }
+        park_timeout(Duration::from_micros(200));
+    }
+}
+
 /// So long it is waited for what may never come: a fold over a backplane that breaks its contract.
-const NEVER: Duration = Duration::from_millis(30);
+pub(super) const NEVER: Duration = Duration::from_millis(30);
 
 /// So long it is waited for a record that must come, unless the backplane breaks its contract.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);

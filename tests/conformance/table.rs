@@ -123,7 +123,11 @@ pub(crate) fn part_b(backplanes: &[(&str, MakeBench)], schedules: u64) -> (Strin
             let bench = bench(7);
             let doubles = Doubles::new(&*bench, *fault, 7);
             let few = settings.clone().schedules(schedules.div_ceil(3));
-            let report = check(&doubles, WHATEVER_HAPPENS, &few);
+            // What a double is to break is no news.
+            let is_red = |number| REDS.iter().any(|red| red.fault == *fault && red.number == number);
+            let held: Vec<_> =
+                WHATEVER_HAPPENS.iter().copied().filter(|statement| !is_red(statement.number)).collect();
+            let report = check(&doubles, &held, &few);
             problems.extend(enter(&mut table, name, &format!("{fault:?}"), &report, &few));
         }
     }
@@ -159,7 +163,8 @@ fn statements_of_b() -> Vec<Statement> {
 }
 
 /// What holds on a backplane that breaks its contract too.
-const WHATEVER_HAPPENS: &[Statement] = &[part_b::NO_OTHER_DIGEST, part_b::NOTHING_PASSED_OVER];
+pub(crate) const WHATEVER_HAPPENS: &[Statement] =
+    &[part_b::NO_OTHER_DIGEST, part_b::NOTHING_PASSED_OVER, part_b::NOTHING_STANDS_STILL];
 
 /// The doubles that break the contract in a way that a reader of stamps can notice. (`Aliased` swaps payloads: against that
 /// only a checksum over the record would help.)
@@ -177,4 +182,9 @@ const BREAKING_FOLDS: &[Fault] = &[
     Fault::DeafClose,
     Fault::BlindPut,
     Fault::BlindAppend,
+    Fault::FirstWaker,
+    Fault::Unversioned,
+    Fault::Lenient,
+    Fault::OneChannel,
+    Fault::SlowClose,
 ];

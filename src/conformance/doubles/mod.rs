@@ -3,19 +3,25 @@
 //!
 //! Whatever runs on a backplane is to run on the first kind as on none; of the second kind it has to notice.
 
+mod feed;
+mod listening;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::sync::{Arc, Weak};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::backplane::{
     Append, Backplane, CellState, Compactor, DEAD_STREAM, Done, Era, Feed, Filter, IMAGES_STREAM, Listener,
-    Offset, PAYLOAD_BYTES_PORTABLE, Put, Revision, Stamp, Step, StepDone, StreamRecord, WriterId,
+    Offset, PAYLOAD_BYTES_PORTABLE, Put, Revision, Stamp, Step, StepDone, WriterId,
 };
 use crate::conformance::Bench;
+use crate::conformance::doubles::feed::DoubleFeed;
+use crate::conformance::doubles::listening::{Listening, Mailbox};
 use crate::conformance::random::Random;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,6 +55,10 @@ pub enum Fault {
     BlindPut,
     /// Does not close.
     DeafClose,
+    /// Closes when it has to, and somewhat later.
+    SlowClose,
+    /// Waits with what is told until those who listen have taken what was told before.
+    Backpressure,
     /// Acknowledges what it does not keep.
     Unstored,
     /// Appends behind whatever head there is.
@@ -101,6 +111,7 @@ impl Fault {
         Self::Aliased,
         Self::BlindPut,
         Self::DeafClose,
+        Self::SlowClose,
         Self::Unstored,
         Self::AckLost,
         Self::BlindAppend,
@@ -126,12 +137,13 @@ impl Fault {
             | Self::UnreadIsNone
             | Self::CellsInMemory
             | Self::LettersUnkept
+            | Self::Backpressure
             | Self::SameEra => return None,
             Self::Recreate | Self::FailNext => 1,
             Self::Reorder | Self::DropOne | Self::ForeignKey | Self::FirstWaker => 2,
             Self::Aliased | Self::Unversioned => 3,
             Self::BlindPut => 4,
-            Self::DeafClose => 5,
+            Self::DeafClose | Self::SlowClose => 5,
             Self::Unstored => 6,
             Self::AckLost | Self::Lenient => 7,
             Self::BlindAppend => 8,
@@ -183,6 +195,13 @@ impl Bench for Doubles<'_> {
         *self.around.lock() = None;
         self.around(self.bench.open_around(put))
     }
+
+    fn open_beside(&self, plane: &Arc<dyn Backplane>) -> Arc<dyn Backplane> {
+        let around = self.around.lock().clone();
+        let Some(around) = around else { return Arc::clone(plane) };
+        let seed = self.random.lock().next();
+        Arc::new(Double::new(self.bench.open_beside(&around), self.fault, seed))
+    }
 }
 
 impl fmt::Debug for Doubles<'_> {
@@ -217,10 +236,17 @@ struct State {
     era: Mutex<Option<Era>>,
     /// Images up to here are of before it was opened.
     images_before: Offset,
+    /// So many feeds it has ended.
+    disconnects: AtomicU64,
+    /// Those who listen, with what they have not taken.
+    mailboxes: Mutex<Vec<Weak<Mailbox>>>,
 }
 
 /// A topic, a writer and its number.
 type Stamped = (Vec<u8>, WriterId, u64);
+
+/// More than a close may take, and less than anybody waits for what never comes.
+const SLOW_CLOSE: Duration = Duration::from_millis(150);
 
 /// More than whoever is careful repeats a call.
 const REFUSALS: u64 = 20;
@@ -234,6 +260,11 @@ impl Double {
             state.images_before = inner.head(Filter::stream(IMAGES_STREAM)).unwrap_or_default();
         }
         Self { inner, fault, random: Mutex::new(Random::new(seed)), state: Arc::new(state) }
+    }
+
+    /// How many feeds it has ended with `Disconnected`.
+    pub(super) fn disconnects(&self) -> u64 {
+        self.state.disconnects.load(Ordering::Relaxed)
     }
 
     fn one_in(&self, times: usize) -> bool {
@@ -432,6 +463,13 @@ impl Double {
     }
 }
 
+fn wait(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        park_timeout(time.saturating_sub(begun.elapsed()));
+    }
+}
+
 fn restamped<'a>(step: &Step<'a>, random: &Mutex<Random>) -> Step<'a> {
     let stamp = Stamp::new(WriterId::from_raw(random.lock().next()), 1);
     match *step {
@@ -528,11 +566,21 @@ impl Backplane for Double {
     }
 
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {
+        self.state.mailboxes.lock().retain(|mailbox| mailbox.strong_count() > 0);
+        let mailboxes: Vec<Arc<Mailbox>> =
+            self.state.mailboxes.lock().iter().filter_map(Weak::upgrade).collect();
+        mailboxes.iter().for_each(|mailbox| mailbox.put());
         self.inner.broadcast(self.channel(channel), bytes)
     }
 
     fn listen(&self, channel: &str) -> Result<Box<dyn Listener>> {
-        self.inner.listen(self.channel(channel))
+        let listener = self.inner.listen(self.channel(channel))?;
+        if self.fault != Fault::Backpressure {
+            return Ok(listener);
+        }
+        let (mailbox, listener) = Listening::around(listener);
+        self.state.mailboxes.lock().push(mailbox);
+        Ok(Box::new(listener))
     }
 
     fn era(&self) -> Result<Era> {
@@ -542,7 +590,12 @@ impl Backplane for Double {
     }
 
     fn close(&self) -> Result<()> {
-        if self.fault == Fault::DeafClose { Ok(()) } else { self.inner.close() }
+        match self.fault {
+            Fault::DeafClose => return Ok(()),
+            Fault::SlowClose => wait(SLOW_CLOSE),
+            _ => {}
+        }
+        self.inner.close()
     }
 
     fn compactor(&self) -> Option<&dyn Compactor> {
@@ -567,115 +620,5 @@ impl Compactor for Double {
         let name = self.name(stream);
         let compactor = self.inner.compactor();
         self.blips(|| compactor.map_or(Ok(()), |compactor| compactor.compact(&name, key, before)))
-    }
-}
-
-struct DoubleFeed {
-    inner: Box<dyn Feed>,
-    fault: Fault,
-    random: Random,
-    state: Arc<State>,
-    stream: String,
-    /// The last few that were delivered, oldest first.
-    recent: Vec<StreamRecord>,
-    /// What is delivered next, last first.
-    ahead: Vec<StreamRecord>,
-    position: Offset,
-    first_waker: Option<Waker>,
-}
-
-impl DoubleFeed {
-    /// The next one that the inner feed has and nothing hides.
-    fn pull(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
-        loop {
-            let record = match self.inner.poll(waker) {
-                Err(error) if self.fault == Fault::SameEra && error.kind() == ErrorKind::EraChanged => {
-                    return Err(Error::new(ErrorKind::Disconnected, "read on"));
-                }
-                polled => polled?,
-            };
-            let Some(record) = record else { return Ok(None) };
-            if self.stream == IMAGES_STREAM && record.offset() <= self.state.images_before {
-                continue;
-            }
-            let floors = self.state.floors.lock();
-            let floor = floors.get(&(self.stream.clone(), record.key().to_vec())).copied();
-            if floor.is_none_or(|floor| record.offset() >= floor) {
-                return Ok(Some(record));
-            }
-        }
-    }
-
-    fn aliased(&self, record: &StreamRecord) -> StreamRecord {
-        let newest = self.state.newest_payload.lock().clone();
-        StreamRecord::new(record.offset(), record.stamp(), record.time(), record.key(), newest)
-            .with_schema(record.schema())
-    }
-
-    /// True if it stands further up too.
-    fn is_repetition(&self, record: &StreamRecord) -> bool {
-        let Some(stamp) = record.stamp() else { return false };
-        let mut delivered = self.state.delivered.lock();
-        let first = delivered.entry((record.key().to_vec(), stamp.writer, stamp.n));
-        *first.or_insert(record.offset()) < record.offset()
-    }
-}
-
-/// What it is made of, without what proves where it belongs.
-fn unstamped(record: &StreamRecord) -> StreamRecord {
-    StreamRecord::new(record.offset(), None, record.time(), record.key(), record.payload())
-        .with_schema(record.schema())
-}
-
-impl Feed for DoubleFeed {
-    fn poll(&mut self, waker: &Waker) -> Result<Option<StreamRecord>> {
-        if let Some(record) = self.ahead.pop() {
-            self.position = self.position.max(record.offset());
-            return Ok(Some(record));
-        }
-        match self.fault {
-            Fault::Delay if self.random.one_in(2) => {
-                // It tells of an end at once: only what comes is late.
-                waker.wake_by_ref();
-                return Ok(None);
-            }
-            Fault::Disconnect if self.random.one_in(6) => {
-                return Err(Error::new(ErrorKind::Disconnected, "read on"));
-            }
-            Fault::Redeliver if !self.recent.is_empty() && self.random.one_in(4) => {
-                let from = self.random.below(self.recent.len());
-                self.ahead.extend(self.recent.iter().skip(from).rev().cloned());
-                return self.poll(waker);
-            }
-            _ => {}
-        }
-        let waker = match self.fault {
-            Fault::FirstWaker => self.first_waker.get_or_insert_with(|| waker.clone()).clone(),
-            _ => waker.clone(),
-        };
-        let waker = &waker;
-        let Some(mut record) = self.pull(waker)? else { return Ok(None) };
-        match self.fault {
-            Fault::DropOne if self.random.one_in(5) => return self.poll(waker),
-            Fault::Reorder => {
-                if let Some(second) = self.pull(waker)? {
-                    self.ahead.push(std::mem::replace(&mut record, second));
-                }
-            }
-            Fault::Aliased => record = self.aliased(&record),
-            Fault::Unstamped => record = unstamped(&record),
-            Fault::RepeatsAsNew if self.is_repetition(&record) => record = unstamped(&record),
-            _ => {}
-        }
-        self.recent.push(record.clone());
-        if self.recent.len() > 4 {
-            self.recent.remove(0);
-        }
-        self.position = self.position.max(record.offset());
-        Ok(Some(record))
-    }
-
-    fn position(&self) -> Offset {
-        self.position
     }
 }
