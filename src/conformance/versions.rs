@@ -178,7 +178,10 @@ pub(super) fn statement_20_versions_and_variants(trial: &mut Trial<'_>) -> Held 
 
 /// What handlers of both builds did, in order.
 #[derive(Clone, Default)]
-struct Effects(Arc<Mutex<Vec<(Offset, Vec<u64>)>>>);
+struct Effects(Arc<Mutex<Vec<Effect>>>);
+
+/// Where, and what was made of it.
+type Effect = (Offset, Vec<u64>);
 
 impl Effects {
     fn consume<T: DeserializeOwned + 'static>(
