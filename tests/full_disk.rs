@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use esker::{
-    Check, CompactOptions, Durability, ErrorKind, Keep, Options, Record, Region, Simulator, Verdict,
+    BackupBy, Check, CompactOptions, Durability, ErrorKind, Keep, Options, Record, Region, Simulator, Verdict,
 };
 
 struct Mounted(tempfile::TempDir);
@@ -100,6 +100,10 @@ fn a_full_disk_is_drained_by_reading_and_compacted() {
     while std::fs::write(disk.path().join(format!("ballast-{ballast}")), vec![1; 4096]).is_ok() {
         ballast += 1;
     }
+    // To the last byte of the segment, so that no cursor can move in the log either.
+    while journal.append(Record::new(metric, b"key", b"")).is_ok() {
+        appended += 1;
+    }
     let done = journal.compact(&CompactOptions::new()).unwrap();
     assert!(done.held_back_by.len() == 2 && done.entries_dropped == 0, "{done:?}");
     // Reading on and saying so works, and is durable: another life knows it.
@@ -116,6 +120,24 @@ fn a_full_disk_is_drained_by_reading_and_compacted() {
     assert_eq!(place(&journal), [("slow".to_owned(), appended - 10)]);
     let image = disk.path().join("copy");
     assert!(std::fs::create_dir(&image).is_err() || std::fs::remove_dir(&image).is_ok());
+    // A backup to another disk has them where they are, and one to this disk leaves nothing.
+    let other = tempfile::tempdir().unwrap();
+    for (at, is_by_reader) in [(0, false), (1, true)] {
+        let (backup, restored) = (other.path().join(format!("b{at}")), other.path().join(format!("r{at}")));
+        let made = if is_by_reader {
+            esker::Reader::open(&path).unwrap().backup(&backup, BackupBy::Copy)
+        } else {
+            journal.backup(&backup, BackupBy::Copy)
+        };
+        made.unwrap();
+        esker::restore(&backup, &restored).unwrap();
+        assert_eq!(place(&Options::new().open(&restored).unwrap()), [("slow".to_owned(), appended - 10)]);
+    }
+    for _ in 0..2 {
+        let refused = journal.backup(&image, BackupBy::Copy).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
+        assert!(!image.exists(), "what was made is taken back");
+    }
     // A compaction that keeps nothing needs no space but the manifest's.
     let done = journal.compact(&CompactOptions::new()).unwrap();
     assert!(done.bytes_after < done.bytes_before / 2, "{done:?}");

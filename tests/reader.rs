@@ -257,3 +257,15 @@ fn what_is_reported_of_damage_gives_no_advice() {
     assert!(texts.len() > 1);
     assert!(texts.iter().all(|text| !text.contains("run `esker")), "{texts:#?}");
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_store_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe.esker");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (told, is_told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(Reader::open(&pipe).map(drop).map_err(|error| error.kind())));
+    let opened =
+        is_told.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for a writer of the pipe");
+    assert_eq!(opened, Err(ErrorKind::NotADirectory));
+}

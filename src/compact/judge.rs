@@ -310,14 +310,8 @@ pub(crate) fn is_below<'a>(
     let left = below.filter(|section| !is_replaced(section)).map(|section| &**section);
     for section in left.chain(instead.clone().filter_map(|(_, part)| part)) {
         let opened = section.open()?;
-        match opened.index() {
-            IndexRef::Sealed(index, _) => {
-                if opened.index().may_hold(kind) && index.find(hash).is_some() {
-                    return Ok(true);
-                }
-            }
-            // Nobody knows without a search, so it counts as there.
-            IndexRef::Live(_) => return Ok(true),
+        if opened.damage().is_some() || opened.index().may_hold(kind) && opened.may_have(hash) {
+            return Ok(true);
         }
     }
     Ok(false)

@@ -28,10 +28,10 @@ pub(crate) struct PosixDirectory {
 impl PosixDirectory {
     /// Opens a directory that exists.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let descriptor = fs::File::open(path)?;
-        if !descriptor.metadata()?.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
-        }
+        // Of a pipe nobody waits for the other end.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor =
+            fs::File::from(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?);
         let file_system = file_system_of(&descriptor)?;
         Ok(Self { path: path.to_path_buf(), descriptor, file_system })
     }

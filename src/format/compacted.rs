@@ -11,7 +11,7 @@
 //!
 //! Covers stand in the order of the log and do not overlap. One without a part kept nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -259,14 +259,14 @@ impl Compacted {
         let erasing = <[ErasingBytes]>::ref_from_bytes_with_elems(rest, count(head.erasing))
             .map_err(|_| bad("what it erases"))?;
         let mut compacted = Self { parts_numbered: head.parts_numbered.get(), ..Self::default() };
+        let mut parts = HashSet::new();
         for cover in covers {
             let cover = cover.cover().ok_or_else(|| bad("a cover"))?;
             let last = compacted.covers.last();
             let follows_the_last =
                 last.is_none_or(|last| last.last < cover.first && last.last_seq < cover.first_seq);
             let is_numbered = cover.part.is_none_or(|part| part.number & !PART <= compacted.parts_numbered);
-            let is_its_own =
-                cover.part.is_none_or(|part| compacted.parts().all(|(_, other)| other.number != part.number));
+            let is_its_own = cover.part.is_none_or(|part| parts.insert(part.number));
             if !follows_the_last || !is_numbered || !is_its_own {
                 return Err(bad("the order of its covers"));
             }

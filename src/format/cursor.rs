@@ -11,6 +11,8 @@
 use zerocopy::little_endian::{I64, U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::id::SEQ_MAX;
+
 /// A cursor's name is 1 to this many bytes of UTF-8.
 pub const CURSOR_NAME_BYTES_MAX: usize = 255;
 /// How many cursors a store may have: every segment begins with all of them.
@@ -95,7 +97,7 @@ impl CursorState {
         Some(Self {
             name: String::from_utf8(name.to_vec()).ok().filter(|name| !name.is_empty())?,
             revision: fixed.revision.get(),
-            seq: fixed.seq.get(),
+            seq: Some(fixed.seq.get()).filter(|seq| *seq <= SEQ_MAX)?,
             era: fixed.era.get(),
             hold: fixed.hold.get(),
             time: fixed.time.get(),
@@ -139,6 +141,9 @@ mod tests {
         let mut unknown = bytes.clone();
         unknown[42] = 9;
         assert_eq!(CursorState::read(&unknown), None);
+        let mut beyond = bytes.clone();
+        beyond[8..16].copy_from_slice(&(SEQ_MAX + 1).to_le_bytes());
+        assert_eq!(CursorState::read(&beyond), None, "no entry has that number");
     }
 
     #[test]

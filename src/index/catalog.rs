@@ -383,6 +383,28 @@ impl Opened {
         self.damage.as_ref()
     }
 
+    /// False if it has nothing of an entity for certain. An index that was made by reading does not know whose the frames are
+    /// that could not be read; of one that is being written nobody knows without a search.
+    pub(crate) fn may_have(&self, hash: EntityHash) -> bool {
+        match self.index() {
+            IndexRef::Sealed(index, _) => self.damage.is_some() || index.find(hash).is_some(),
+            IndexRef::Live(_) => true,
+        }
+    }
+
+    /// What an entity may have lost with frames that its index does not name, if there are such.
+    #[cold]
+    pub(crate) fn doubt(&self) -> Option<Error> {
+        let damage = self.damage.as_ref()?;
+        let doing = format!("look for an entity in a file without an index: {}", damage.what);
+        Some(
+            Error::corrupt(doing)
+                .at(self.place.directory.path().join(file_name(self.segment.number())))
+                .place(self.segment.number(), damage.offset)
+                .lost(damage.first_seq..=damage.last_seq),
+        )
+    }
+
     #[inline]
     pub(crate) fn first_seq(&self) -> u64 {
         self.first_seq.load(Ordering::Acquire)
@@ -619,10 +641,7 @@ impl Catalog {
         match self.section(number) {
             None => Ok(self.compacted.covering(number).is_none()),
             Some(section) if section.cover.is_none() => Ok(true),
-            Some(section) => match section.open()?.index() {
-                IndexRef::Sealed(index, _) => Ok(index.find(hash).is_some()),
-                IndexRef::Live(_) => Ok(true),
-            },
+            Some(section) => Ok(section.open()?.may_have(hash)),
         }
     }
 

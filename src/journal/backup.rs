@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Directory, File};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::compacted::Compacted;
+use crate::format::compacted::{Compacted, Erasing};
 use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::lock as lock_format;
 use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
@@ -32,7 +32,7 @@ use crate::journal::directory::make_directory;
 use crate::journal::finding::{Check, Severity};
 use crate::journal::identity::Identity;
 use crate::journal::onlooker::{Meter, Onlooker, While};
-use crate::journal::opening::write_manifest;
+use crate::journal::opening::{read_manifest, write_manifest};
 use crate::journal::pins::PinnedBy;
 use crate::journal::reader::Reader;
 use crate::journal::repair::{era_behind, refuse_inside};
@@ -125,11 +125,13 @@ impl Journal {
         // What the view shows stays while it is copied.
         let steady = core.compacting.steady.read();
         let _pin = core.pins.pin(PinnedBy::Backup, 0);
+        // Before the end of what is copied: no cursor has seen more.
+        let manifest = Manifest { table: core.table.lock().clone(), ..core.manifest.clone() };
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         drop(steady);
         let how = How { by, is_verified: false };
-        back_up(&*core.directory, &view, &core.manifest, target.as_ref(), how, &Meter::of(&|| true))
+        back_up(&*core.directory, &view, &manifest, target.as_ref(), how, &Meter::of(&|| true))
     }
 }
 
@@ -178,6 +180,9 @@ impl Reader {
     }
 
     fn backup_how(&self, target: &Path, how: How, onlooker: &dyn Onlooker) -> Result<Backup> {
+        // Cursors and erasures are written there also between compactions, of which alone a reader is told; before the end of what
+        // is copied.
+        let manifest = read_manifest(&**self.directory())?.unwrap_or_else(|| self.manifest().clone());
         let view = self.view()?;
         // A copy ends before the seal, and says nothing of what stood behind it.
         let is_behind = |damage: &&Damage| Position::new(damage.segment, damage.offset) >= view.mark;
@@ -185,7 +190,7 @@ impl Reader {
             let error = Error::corrupt(format!("make the backup: {}", damage.what));
             return Err(error.at(self.path()).place(damage.segment, damage.offset));
         }
-        back_up(&**self.directory(), &view, self.manifest(), target, how, &Meter::of(onlooker))
+        back_up(&**self.directory(), &view, &manifest, target, how, &Meter::of(onlooker))
     }
 }
 
@@ -206,7 +211,10 @@ fn back_up(
     meter: &Meter<'_>,
 ) -> Result<Backup> {
     let target = Target::take(from.path(), target, "make the backup", meter)?;
-    let compacted = (*view.catalog.compacted).clone();
+    let mut compacted = (*view.catalog.compacted).clone();
+    let is_news = |one: &&Erasing| compacted.erasing.iter().all(|known| known.hash != one.hash);
+    let news: Vec<Erasing> = manifest.compacted.erasing.iter().filter(is_news).copied().collect();
+    compacted.erasing.extend(news);
     let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
     let made = target.fill(from, view, how, manifest_of)?;
     let (store, era) = (manifest.store.to_string(), manifest.era);
@@ -357,7 +365,12 @@ impl<'a> Target<'a> {
         };
         // Nothing is put beside what somebody else has there, not even a lock.
         is_empty("")?;
-        let lock = HeldLock::take(&*directory)?;
+        let lock = HeldLock::take(&*directory).inspect_err(|error| {
+            if error.kind() != ErrorKind::Locked {
+                let _ = directory.remove(lock_format::FILE_NAME);
+                let _ = made.then(|| std::fs::remove_dir(target));
+            }
+        })?;
         is_empty(lock_format::FILE_NAME)?;
         Ok(Self { directory, lock, doing, meter, made })
     }

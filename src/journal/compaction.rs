@@ -124,9 +124,13 @@ impl Compacting {
     /// Waits so long, or until told to stop. False: stop.
     pub(crate) fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        let end = Instant::now() + time;
-        while !self.stop.load(Ordering::Acquire) && Instant::now() < end {
-            self.told.wait_until(&mut state, end);
+        // What is beyond all time is not waited for, but until told.
+        let end = Instant::now().checked_add(time);
+        while !self.stop.load(Ordering::Acquire) && end.is_none_or(|end| Instant::now() < end) {
+            match end {
+                Some(end) => _ = self.told.wait_until(&mut state, end),
+                None => self.told.wait(&mut state),
+            }
         }
         !self.stop.load(Ordering::Acquire)
     }
@@ -329,7 +333,12 @@ impl Job<'_> {
                 Ok(())
             });
             // What was copied before an error counts.
+            let covers: Vec<Cover> = ready.iter().map(|one| one.cover).collect();
             let put = core.put_in_place(ready, holds, outcome);
+            if put.is_err() {
+                covers.iter().for_each(|cover| core.leave_part(cover));
+            }
+            core.remove_left();
             copied.and(put)?;
         }
         outcome.bytes_copied = pace.bytes;
@@ -372,8 +381,10 @@ impl Job<'_> {
         };
         let part = match (cover.part, &index) {
             (Some(part), Some(index)) => {
-                let index = SealedIndex::of_parts(index, core.manifest.store)?;
-                Some(Section::part_with(Arc::clone(place), cover, part, index)?)
+                let index = SealedIndex::of_parts(index, core.manifest.store);
+                let index = index.inspect_err(|_| core.leave_part(&cover))?;
+                let section = Section::part_with(Arc::clone(place), cover, part, index);
+                Some(section.inspect_err(|_| core.leave_part(&cover))?)
             }
             _ => None,
         };
@@ -460,7 +471,7 @@ impl Core {
             ready.retain(|one| {
                 let is_allowed = holds.still_allow(self, &one.cover, &pins, may_lose);
                 if !is_allowed {
-                    self.remove_part(&one.cover);
+                    self.leave_part(&one.cover);
                 }
                 is_allowed
             });
@@ -493,10 +504,7 @@ impl Core {
             *table = CursorTable::default();
         }
         match self.replace_manifest(&compacted, &table)? {
-            InPlace::Old(error) => {
-                ready.iter().for_each(|one| self.remove_part(&one.cover));
-                return Err(error);
-            }
+            InPlace::Old(error) => return Err(error),
             InPlace::New(error) => {
                 for one in &mut ready {
                     self.index.replace(&one.cover, one.part.take(), compacted.clone());
@@ -510,7 +518,6 @@ impl Core {
         for one in ready {
             self.finish(one, outcome);
         }
-        self.remove_left();
         Ok(())
     }
 
@@ -562,10 +569,9 @@ impl Core {
         }
     }
 
-    fn remove_part(&self, cover: &Cover) {
-        if let Some(part) = cover.part {
-            let _ = self.directory.remove(&file_name(part.number));
-        }
+    /// A part that did not come to count. It is there until it is removed: what was to be erased may be in it.
+    fn leave_part(&self, cover: &Cover) {
+        self.left.lock().extend(cover.part.map(|part| file_name(part.number)));
     }
 }
 

@@ -306,3 +306,14 @@ fn a_tombstone_stays_while_its_row_is_where_nothing_is_worth_the_copying() {
     journal.compact(&thorough).unwrap();
     assert_eq!(says_gone(&journal), None, "it goes once its row has gone, by a clock of any fineness");
 }
+
+#[test]
+fn a_pause_beyond_all_time_ends_when_it_is_told_to() {
+    let compacting = Compacting::default();
+    let ended = std::thread::scope(|scope| {
+        let pauses = scope.spawn(|| compacting.pause(Duration::MAX));
+        compacting.stop();
+        pauses.join()
+    });
+    assert!(matches!(ended, Ok(false)), "{ended:?}");
+}

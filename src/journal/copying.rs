@@ -23,6 +23,7 @@ use crate::index::keyed::KeyedReader;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::directory::make_directory;
 use crate::journal::identity::type_of;
+use crate::journal::reserve;
 use crate::log::writer::{Draft, Numbers};
 
 /// An entry with the numbers that it had.
@@ -263,7 +264,7 @@ impl Drop for EmptyTarget {
         for entry in self.directory.list().unwrap_or_default() {
             // What somebody else has put there meanwhile is not ours to remove.
             let name = entry.name.strip_suffix(".tmp").unwrap_or(&entry.name);
-            if type_of(name).is_some() {
+            if type_of(name).is_some() || name == reserve::FILE_NAME {
                 let _ = self.directory.remove(&entry.name);
             }
         }

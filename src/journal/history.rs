@@ -11,6 +11,7 @@ use crate::format::frame::flag;
 use crate::format::index::{EntityHash, EntityRecord};
 use crate::id::{EntryAt, KindId};
 use crate::index::catalog::IndexRef;
+use crate::index::entities::Known;
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::entry::Entry;
@@ -58,6 +59,8 @@ enum Part<'v> {
     Here(Span<'v>),
     /// The segment at this place in the row could not be opened, and may hold some of it.
     Unopened(usize),
+    /// The one at this place is damaged, has no index, and is said to hold some of it.
+    InDoubt(usize),
 }
 
 /// The entity's frames in one segment, and the part of them that is left.
@@ -103,7 +106,7 @@ impl<'v> History<'v> {
         if known.is_none() && is_old() {
             known = self.view.index().last_known(hash)?;
         }
-        let mut newest = known.map(|known| known.newest);
+        let mut newest = known.map(|known| if is_old() { self.place_of(known) } else { known.newest });
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
@@ -111,10 +114,13 @@ impl<'v> History<'v> {
             let row = self.view.catalog.at(at.segment());
             let mut is_shown = false;
             let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
-                Some((_, Ok(Some(section)))) => {
-                    let first_seq = section.first_seq();
+                Some((row, Ok(Some(section)))) => {
+                    let (first_seq, doubt) = (section.first_seq(), section.doubt());
                     let (mut span, before) = self.span(section, at, hash);
                     is_shown = span.end > 0;
+                    if doubt.is_some() && !is_shown {
+                        parts.push_front(Part::InDoubt(row));
+                    }
                     span.skip_to_behind(self.behind);
                     if span.first < span.end {
                         parts.push_front(Part::Here(span));
@@ -153,6 +159,23 @@ impl<'v> History<'v> {
         Ok(parts)
     }
 
+    /// Where its newest entry is. What is known may be its place in a part that came since, which is none in the segment that this
+    /// view reads.
+    fn place_of(&self, known: Known) -> EntryAt {
+        let at = known.newest;
+        let generation = || {
+            let opened = self.view.catalog.section(at.segment())?.open().ok()?;
+            let IndexRef::Live(live) = opened.index() else { return Some(known.generation) };
+            let offset = live.offset(at.ordinal()).filter(|offset| *offset != 0)?;
+            Some(opened.segment.frame(offset)?.header.generation.get())
+        };
+        if generation() == Some(known.generation) {
+            at
+        } else {
+            EntryAt::new(at.segment(), EntryAt::SOMEWHERE)
+        }
+    }
+
     /// The entity's newest entry before a segment that is newer than the view.
     fn before_segment(&self, newest: EntryAt, hash: EntityHash) -> Before {
         let catalog = self.view.index().catalog();
@@ -176,7 +199,7 @@ impl<'v> History<'v> {
             // One that cannot be opened may hold it: whoever goes there learns what is wrong.
             let Ok(opened) = section.open() else { return Some(somewhere) };
             match opened.index() {
-                IndexRef::Sealed(index, _) => index.find(hash).map(|_| somewhere),
+                IndexRef::Sealed(..) => opened.may_have(hash).then_some(somewhere),
                 IndexRef::Live(live) => self.newest_in(&opened.segment, &live, hash),
             }
         })
@@ -268,7 +291,7 @@ impl<'v> History<'v> {
             };
             let span = match part {
                 Part::Here(span) => span,
-                Part::Unopened(row) => return Err(unopened(self.view, *row)),
+                Part::Unopened(row) | Part::InDoubt(row) => return Err(unreadable(self.view, *row)),
             };
             let Some(ordinal) = span.take(from_back) else {
                 if from_back {
@@ -324,11 +347,12 @@ impl<'v> History<'v> {
     }
 }
 
-/// Why a segment could not be opened.
+/// Why a segment could not be opened, or what is wrong with it.
 #[cold]
-fn unopened(view: &View, row: usize) -> Error {
-    let again = Loaded::open(view, row);
-    again.err().unwrap_or_else(|| Error::new(ErrorKind::Io, "open a segment, which works by now"))
+fn unreadable(view: &View, row: usize) -> Error {
+    let again = Loaded::open(view, row).map(|section| section.and_then(|section| section.doubt()));
+    let works = || Error::new(ErrorKind::Io, "open a segment, which works by now");
+    again.map_or_else(|error| error, |doubt| doubt.unwrap_or_else(works))
 }
 
 /// What stands before an entity's entries in one segment.

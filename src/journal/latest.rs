@@ -71,10 +71,18 @@ impl View {
                 if let Some(entry) = there.filter(|entry| is_known(entry, known) && is_its_own(entry)) {
                     return Ok(Some(entry));
                 }
-                let members = index.find(hash).map(|record| index.members(record)).unwrap_or_default();
+                let record = index.find(hash);
+                if let Some(doubt) = section.doubt().filter(|_| record.is_none()) {
+                    return Err(doubt);
+                }
+                let members = record.map(|record| index.members(record)).unwrap_or_default();
                 members.iter().rev().map(|ordinal| ordinal.get()).find(|ordinal| *ordinal < section.count)
             }
-            IndexRef::Live(_) => there,
+            // Of one that this view still reads as it was written, while others know it from a part that came since.
+            IndexRef::Live(_) => {
+                let entry = there.map(|ordinal| section.entry(ordinal)).transpose()?;
+                return Ok(entry.filter(|entry| is_known(entry, known) && is_its_own(entry)));
+            }
         };
         let entry = ordinal.map(|ordinal| section.entry(ordinal)).transpose()?;
         Ok(entry.filter(is_its_own))

@@ -478,7 +478,7 @@ impl Shared {
             if follow.at > start {
                 return Ok(true);
             }
-            if size == left || !may_go_on(&piece) {
+            if size == left || !may_go_on(&follow.segment, &piece, start) {
                 return Ok(false);
             }
             // A batch that is longer than the piece.
@@ -685,6 +685,10 @@ fn durable_of(follow: &Follow, marks: Option<LiveMarks>, end: Position) -> Posit
 }
 
 /// False where the first frame is not there, or not whole in itself: no use to read on.
-fn may_go_on(piece: &[u8]) -> bool {
-    !matches!(Frame::find(piece), Found::Empty)
+fn may_go_on(segment: &Segment, piece: &[u8], at: u64) -> bool {
+    match Frame::find(piece) {
+        Found::Empty => false,
+        Found::DoesNotFit => true,
+        Found::Frame(frame) => frame.is_good(segment.header.salt, segment.position(at)),
+    }
 }

@@ -365,6 +365,11 @@ impl<'v> Loaded<'v> {
         self.first_seq
     }
 
+    /// Why an entity may be in it that its index does not name; `None`: it is not.
+    pub(crate) fn doubt(&self) -> Option<Error> {
+        self.opened.doubt()
+    }
+
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {
         &self.opened.segment
     }
@@ -490,7 +495,8 @@ impl<'v> Entries<'v> {
 
     /// False if the filter knows that nothing of a segment can pass.
     fn may_hold(&self, section: &Loaded<'_>) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter.may_be_in(&section.index))
+        let is_known = section.opened.damage().is_none();
+        !is_known || self.filter.as_ref().is_none_or(|filter| filter.may_be_in(&section.index))
     }
 
     fn accepts(&self, entry: &Entry<'_>) -> bool {

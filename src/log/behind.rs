@@ -4,7 +4,7 @@ use crate::disk::Directory;
 use crate::format::frame::Frame;
 use crate::format::header::HEADER_BYTES;
 use crate::format::segment::FIRST_FRAME;
-use crate::id::{Position, StoreId};
+use crate::id::{Position, SEQ_MAX, StoreId};
 use crate::log::grid::{last_nonzero, valid_frames};
 use crate::log::salvage::salvage;
 use crate::log::segment::{Segment, look_at_preamble};
@@ -74,7 +74,9 @@ fn whole(
 
 /// The Seq of the last user frame before this one.
 pub(crate) fn seq_before(frame: &Frame<'_>) -> u64 {
-    frame.header.seq.get().saturating_sub(u64::from(!frame.header.is_system()))
+    let before = frame.header.seq.get().saturating_sub(u64::from(!frame.header.is_system()));
+    // More than that nobody writes, and nobody counts on from there.
+    before.min(SEQ_MAX)
 }
 
 /// The greatest durable mark in the first frames of the segments. It was true when it was written, so

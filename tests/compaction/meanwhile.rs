@@ -46,6 +46,39 @@ fn a_view_shows_an_entity_that_goes_while_it_is_looked_for() {
 }
 
 #[test]
+fn a_view_of_before_the_first_append_shows_what_it_showed_when_all_around_it_was_compacted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().open(&path).unwrap();
+    let (person, other) = (journal.kind("person").unwrap(), journal.kind("other").unwrap());
+    (0..5).for_each(|n| _ = put(&journal, person, "ada", n));
+    journal.close().unwrap();
+    // So that this life reads the segment, and goes on in it.
+    std::fs::remove_file(path.join("0000000001.idx")).unwrap();
+    assert!(!path.join("entities").exists());
+    let journal = options().open(&path).unwrap();
+    let view = journal.view();
+    let shown = || {
+        let latest = view.latest(person, b"ada").unwrap().map(|entry| entry.generation().get());
+        let all = view.entity(person, b"ada").map(|entry| entry.unwrap().generation().get());
+        (latest, all.collect::<Vec<_>>())
+    };
+    assert_eq!(shown(), (Some(5), vec![1, 2, 3, 4, 5]));
+    journal.keep(person, Keep::Latest).unwrap();
+    for n in 0.. {
+        if journal.stats().segments > 6 {
+            break;
+        }
+        put(&journal, other, "noise", n);
+    }
+    let done = journal.compact(&now_all().thorough(true)).unwrap();
+    assert_eq!((done.entries_dropped, done.parts_written), (4, 1));
+    // Which writes the directory of entities by what the part says.
+    journal.close().unwrap();
+    assert_eq!(shown(), (Some(5), vec![1, 2, 3, 4, 5]));
+}
+
+#[test]
 fn cursors_hold_back_what_they_have_not_seen_and_everybody_can_see_who() {
     let directory = tempfile::tempdir().unwrap();
     let journal = options().open(directory.path().join("store")).unwrap();
