@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker::{
-    BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Start,
-    Verdict, repair, restore, verify,
+    BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Seq,
+    Start, Verdict, repair, restore, verify,
 };
 
 fn options() -> Options {
@@ -294,4 +294,61 @@ fn a_repaired_store_that_has_lost_its_last_entry_is_backed_up_and_restored() {
     let kind = journal.kind("note").unwrap();
     let next = journal.append(Record::new(kind, b"k", b"next")).unwrap();
     assert_eq!(next.seq.get(), 6, "the number of what was lost is not given again");
+}
+
+/// A backup of a store of several segments, made with everything.
+fn backed_up(directory: &Path) -> (std::path::PathBuf, u64) {
+    let (path, backup) = (directory.join("a.esker"), directory.join("b.backup"));
+    let journal = options().open(path).unwrap();
+    (0..30).for_each(|n| append(&journal, n));
+    let made = journal.backup(&backup, BackupBy::Copy).unwrap();
+    assert!(made.segments > 2, "{made:?}");
+    journal.close().unwrap();
+    (backup, made.through.unwrap().get())
+}
+
+fn segments(directory: &Path) -> Vec<std::path::PathBuf> {
+    let names = files(directory).into_keys().filter(|name| name.ends_with(".seg"));
+    names.map(|name| directory.join(name)).collect()
+}
+
+/// Spoils the end of a backup, and demands that everybody who looks at it says so.
+fn is_noticed(what: &str, spoil: impl Fn(&Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    let (backup, through) = backed_up(directory.path());
+    spoil(&backup);
+    for check in [Check::Full, Check::Quick] {
+        let found = verify(&backup, check).unwrap();
+        assert_eq!(found.verdict, Verdict::Invalid, "{what}, {check:?}");
+    }
+    let reader = Reader::open(&backup).unwrap();
+    assert!(!reader.recovery().damage.is_empty(), "{what}");
+    let again = reader.backup(directory.path().join("c.backup"), BackupBy::Copy).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Corrupt, "{what}: {again}");
+    let read = reader.view().unwrap().range(..).take_while(Result::is_ok).count() as u64;
+    let done = repair(&backup, directory.path().join("repaired")).unwrap();
+    let lost = done.ranges_lost.last().map(|range| (range.first_seq, range.last_seq));
+    assert_eq!(lost, Some((read + 1, through)), "{what}: {done:?}");
+    let restored = restore(&backup, directory.path().join("restored")).unwrap_err();
+    assert_eq!(restored.kind(), ErrorKind::Corrupt, "{what}: {restored}");
+}
+
+#[test]
+fn a_backup_of_which_the_end_is_not_there_any_more_is_damaged_for_everybody_who_looks() {
+    let last = |backup: &Path| segments(backup).pop().unwrap();
+    is_noticed("one byte of the last batch", |backup| {
+        let mut bytes = std::fs::read(last(backup)).unwrap();
+        let at = bytes.iter().rposition(|byte| *byte == 7).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(last(backup), bytes).unwrap();
+    });
+    is_noticed("all frames of the last segment", |backup| {
+        let mut bytes = std::fs::read(last(backup)).unwrap();
+        bytes[392..].fill(0);
+        std::fs::write(last(backup), bytes).unwrap();
+    });
+    is_noticed("the file of the last segment", |backup| std::fs::remove_file(last(backup)).unwrap());
+    is_noticed("the files of the last two", |backup| {
+        (0..2).for_each(|_| std::fs::remove_file(last(backup)).unwrap());
+    });
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use esker::{
-    Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Record, Seq, Severity, Simulator,
+    Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Seq, Severity, Simulator,
     Verdict, repair, repair_in, verify, verify_in,
 };
 
@@ -634,4 +634,30 @@ fn a_byte_that_rots_below_an_index_is_noticed_also_when_the_log_goes_on_in_its_s
             assert_eq!(last, if goes_on { b"amount 300" } else { b"amount 200" });
         }
     }
+}
+
+#[test]
+fn an_end_that_is_torn_off_is_no_end_where_an_index_says_that_the_log_went_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = Options::new().segment_bytes(8192).open(&path).unwrap();
+    let note = journal.kind("note").unwrap();
+    (0..4u8).for_each(|n| _ = journal.append(Record::new(note, b"a", &[n; 20])).unwrap());
+    // What an index is trusted by, if it is there.
+    let late = journal.kind("late").unwrap();
+    (0..4u8).for_each(|n| _ = journal.append(Record::new(late, b"a", &[n; 20])).unwrap());
+    journal.close().unwrap();
+    let segment = path.join("0000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(20).position(|found| found == [2; 20]).unwrap();
+    bytes[at..].fill(0);
+    std::fs::write(&segment, bytes).unwrap();
+    assert!(path.join("0000000001.idx").exists());
+
+    let refused = Options::new().open(&path).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+    let reader = Reader::open(&path).unwrap();
+    let damage = &reader.recovery().damage;
+    assert_eq!(damage.iter().map(|damage| (damage.first_seq, damage.last_seq)).collect::<Vec<_>>(), [(3, 8)]);
+    assert_eq!(reader.view().unwrap().range(..).filter(Result::is_ok).count(), 2);
 }

@@ -489,7 +489,8 @@ fn row_of(reader: &Reader, chain: &Chain, mark: Position, is_live: bool, number:
             None => (SegmentState::Full, Ends::Sealed),
         },
     };
-    let in_log = state != SegmentState::Dead;
+    // A writer takes a spare back when it is too small, and when it closes.
+    let in_log = !matches!(state, SegmentState::Dead | SegmentState::Spare);
     Row { state, stretch: Stretch { number, header, rest_of, from: FIRST_FRAME, ends, cover: None, in_log } }
 }
 

@@ -357,6 +357,7 @@ pub(crate) fn find_log(
     let vouched = base.as_ref().map_or(0, |base| base.covered.segment);
     let compacted = &manifest.compacted;
     let chain = find_chain(&*directory, store, purpose, compacted, |number| number <= vouched)?;
+    let chain = chain.of_copy(manifest.backup);
     if chain.live.is_empty() {
         return Err(Error::corrupt("find the log")
             .at(directory.path())

@@ -197,6 +197,7 @@ pub(crate) fn salvage(from: &dyn Directory, mut target: EmptyTarget, meter: &Met
         Err(_) => None,
     };
     let chain = find_chain(from, identity.store, Purpose::Salvage, &identity.compacted, |_| false)?;
+    let chain = chain.of_copy(identity.manifest.as_ref().ok().and_then(|manifest| manifest.backup));
     let repaired = copy(from, &chain, identity, target.directory(), meter)?;
     target.keep();
     Ok(repaired)

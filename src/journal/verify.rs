@@ -117,7 +117,8 @@ fn look(
     look_at_names(names, &mut findings);
     look_at_lock(directory, store, &mut findings);
 
-    let mut chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
+    let chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
+    let mut chain = chain.of_copy(manifest.as_ref().ok().and_then(|manifest| manifest.backup));
     look_at_chain(&chain, names, &mut findings);
     look_at_what_is_left(&chain, &compacted, names, &mut findings);
     let covered = match check {

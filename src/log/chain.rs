@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::disk::{Access, Directory};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
+use crate::format::manifest::BackupEnd;
 use crate::format::segment::{file_name, number_of};
 use crate::id::{Position, StoreId};
 use crate::log::segment::open_header;
@@ -29,6 +30,8 @@ pub(crate) struct Chain {
     pub(crate) greatest: u32,
     /// Everything before this is known to be of the log.
     pub(crate) bound: Position,
+    /// It is that of a copy, which was made with everything up to this Seq.
+    pub(crate) copied_through: Option<u64>,
 }
 
 /// Finds the live segments, reading headers only above `known`, where an index vouches for
@@ -102,6 +105,12 @@ pub(crate) fn find_chain(
 }
 
 impl Chain {
+    /// That of a copy, if its manifest says where it ended when it was made: nothing before that is an end.
+    pub(crate) fn of_copy(self, end: Option<BackupEnd>) -> Self {
+        let Some(end) = end else { return self };
+        Self { bound: self.bound.max(end.position), copied_through: Some(end.last_seq), ..self }
+    }
+
     /// The segment behind whose end the log goes on at `follows`, below all covers that stand there; 0: none.
     fn below_covers(&mut self, mut follows: Position) -> u32 {
         while let Some(cover) = self.covers.iter().find(|cover| cover.stands_for(follows.segment())) {

@@ -54,6 +54,7 @@ pub(crate) fn recover(
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: chain.bound,
+        copied_through: chain.copied_through,
         named_durable: Position::ZERO,
         written: usize::MAX,
         tail: Tail::default(),
@@ -96,10 +97,11 @@ pub(crate) fn recover(
         let behind = walk.end.segment().saturating_add(1);
         if directory.open(&file_name(behind), Access::Read).is_err() {
             let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
-            let last = walk.last_seq.unwrap_or(walk.least_seq);
-            walk.damaged((behind, 0, 0), None, last, what);
+            let lost = walk.lost_through(&[]);
+            walk.damaged((behind, 0, 0), None, lost, what);
         }
     }
+    walk.note_what_a_copy_lacks(chain);
     walk.report.ambiguous = walk.report.cut > 0;
     walk.report.clean = walk.closed && !walk.report.ambiguous;
     // Indexes are made of what is durable.
@@ -128,6 +130,8 @@ struct Walk<'a> {
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
+    /// The log is a copy, which was made with everything up to this Seq.
+    copied_through: Option<u64>,
     /// The greatest durable mark that the first frames of the segments named.
     named_durable: Position,
     /// Behind this offset the segment that is being read is a hole.
@@ -196,6 +200,10 @@ impl Walk<'_> {
             Err(error) => return Err(error),
         };
         self.refused.clear();
+        if from == FIRST_FRAME {
+            // No index was trusted so far as to begin behind it. What it says of the end counts all the same.
+            self.take_index(&segment);
+        }
         let sealed_here = std::mem::take(&mut self.sealed) && from != FIRST_FRAME;
         let followed_here = limit == Some(from);
         if sealed_here || followed_here || limit.is_none() && self.nothing_follows(&segment, from)? {
@@ -253,11 +261,7 @@ impl Walk<'_> {
             Purpose::Read => Segment { map: Arc::new(Map::of_bytes(&bytes)), ..segment },
             _ => segment,
         });
-        self.indexed = index_says(self.directory, self.store, number)
-            .filter(|index| index.salt == segment.header.salt)
-            .unwrap_or_default();
-        // Indexes are made of what is durable.
-        self.bound = self.bound.max(segment.position(self.indexed.end));
+        self.take_index(&segment);
         self.note_unreadable(number, unreadable);
         if let Some(error) = header_error {
             // Nobody says any more what it follows: whoever wrote it, its frames count.
@@ -274,6 +278,14 @@ impl Walk<'_> {
         self.report.bytes_scanned += (bytes.len() as u64).saturating_sub(from);
         self.written = bytes.len();
         self.walk_frames(&segment, &mut Tail::of(bytes), from, limit, later)
+    }
+
+    /// Learns how far a segment went when its index was made, which is of what is durable.
+    fn take_index(&mut self, segment: &Segment) {
+        self.indexed = index_says(self.directory, self.store, segment.number())
+            .filter(|index| index.salt == segment.header.salt)
+            .unwrap_or_default();
+        self.bound = self.bound.max(segment.position(self.indexed.end));
     }
 
     /// What the device refused of a segment.
@@ -586,7 +598,19 @@ impl Walk<'_> {
     fn lost_through(&self, later: &[u32]) -> u64 {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first = seq_before_all(self.directory, self.store, self.purpose, later);
-        first.unwrap_or(last).max(self.indexed.last_seq)
+        first.unwrap_or_else(|| last.max(self.copied_through.unwrap_or(0))).max(self.indexed.last_seq)
+    }
+
+    /// Whole segments may be missing at the end of a copy, or all that stood behind a close.
+    fn note_what_a_copy_lacks(&mut self, chain: &Chain) {
+        let is_told = |damage: &Damage| Position::new(damage.segment, damage.offset) >= self.end;
+        if self.copied_through.is_none() || self.end >= chain.bound || self.report.damage.iter().any(is_told)
+        {
+            return;
+        }
+        let (segment, offset) = (self.end.segment(), self.end.offset());
+        let what = format!("the copy was made up to {}, and the log ends here", chain.bound);
+        self.damaged((segment, offset, offset), None, self.lost_through(&[]), what);
     }
 
     fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {
