@@ -63,5 +63,10 @@ fn write_line(text: &mut String, name: &str, suffix: &str, labels: &[(&str, &str
 /// Backslashes and ends of lines cannot stand in a text, and in a label quotes neither.
 fn escaped(text: &str, is_label: bool) -> String {
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");
+    // What a terminal would do is shown instead.
+    let is_shown = |c: char| {
+        if c.is_control() { c.escape_unicode().to_string().replace('\\', r"\\") } else { c.to_string() }
+    };
+    let text: String = text.chars().map(is_shown).collect();
     if is_label { text.replace('"', "\\\"") } else { text }
 }

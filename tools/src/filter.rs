@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use esker::dump::{Dump, FrameInfo, key_bytes, key_text, rfc3339};
 use esker::{EventOperation, KindId, Reader, RowOperation, SourceInfo};
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use crate::args::{self, Operation};
 use crate::outcome::Usage;
@@ -207,7 +207,13 @@ impl FromStr for Moment {
         if let Ok(time) = text.parse::<Timestamp>() {
             return Ok(nanoseconds(time));
         }
-        if let Ok(time) = text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC)) {
+        if let Ok(time) = text.parse::<Zoned>() {
+            return Ok(nanoseconds(time.timestamp()));
+        }
+        // With a zone that is not known it would be taken for UTC.
+        if !text.contains('[')
+            && let Ok(time) = text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC))
+        {
             return Ok(nanoseconds(time.timestamp()));
         }
         let ago = text.parse::<Span>().ok().and_then(|span| Timestamp::now().checked_sub(span.0).ok());
@@ -393,6 +399,14 @@ mod tests {
         assert_eq!(range("..5"), Ok(Range { first: 0, last: 5 }));
         assert_eq!(range("7"), Ok(Range { first: 7, last: 7 }));
         assert!(range("5..3").is_err() && range("x").is_err() && range("1..y").is_err());
+    }
+
+    #[test]
+    fn a_named_zone_is_taken_for_what_it_is_or_refused() {
+        let moment = |text: &str| text.parse::<Moment>();
+        assert_eq!(moment("2026-11-20T10:00[Asia/Karachi]"), moment("2026-11-20T10:00+05:00"));
+        assert!(moment("2026-11-20T10:00+05:00").is_ok());
+        assert!(moment("2026-11-20T10:00[Nowhere/AtAll]").is_err());
     }
 
     #[test]

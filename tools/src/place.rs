@@ -141,11 +141,14 @@ pub(crate) fn walk(
     (behind, last): (u64, u64),
     mut see: impl FnMut(&Entry<'_>) -> ControlFlow<()>,
 ) -> Result<u64> {
-    let start = Seq::new(behind).map_or(Start::Oldest, Start::After);
+    // Of what compaction went through, what is left is looked at from its beginning.
+    let floor = reader.view()?.floor(region).map_or(0, |floor| floor.get() - 1);
+    let start = Seq::new(behind).filter(|_| behind >= floor).map_or(Start::Oldest, Start::After);
     let mut entries = reader.subscribe(region.clone(), SubscribeOptions::new().from(start))?;
     let mut damaged = 0;
     loop {
         match entries.try_next() {
+            Ok(Some(Item::Entry(entry))) if entry.seq().get() <= behind => {}
             Ok(Some(Item::Entry(entry))) if entry.seq().get() <= last => {
                 if see(&entry).is_break() {
                     return Ok(damaged);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::Utf8Chunk;
 
+use esker::CursorInfo;
 use esker::dump::{escaped, is_unprintable};
 
 use crate::output;
@@ -10,6 +11,12 @@ use crate::output;
 /// A command of this program on a store, a backup or a file; more words may follow.
 pub(crate) fn on(command: &str, path: &Path) -> String {
     format!("{} {command} {}", output::name(), path_of(path))
+}
+
+/// How a cursor goes on under which nobody can watch: where it was, if only the era is another one since a repair or a restore.
+pub(crate) fn reset_of(cursor: &CursorInfo, path: &Path) -> String {
+    let to = if cursor.lost { "oldest" } else { "+0" };
+    format!("{} {} --to {to} --execute", on("cursor reset", path), quoted(&cursor.name))
 }
 
 /// A path for a shell: never taken for an option, and of any bytes.

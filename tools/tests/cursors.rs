@@ -369,6 +369,13 @@ fn a_cursor_of_another_era_is_named_and_a_reset_makes_it_good_again() {
         watched
     };
     assert_eq!(watch(), Err(esker::ErrorKind::EraChanged));
+    // Nobody is told to read all of it again for that.
+    let health = on(&["check"], &repaired, &[]);
+    assert!(
+        health.stdout.contains("--to +0 --execute") && !health.stdout.contains("--to oldest"),
+        "{}",
+        health.stdout
+    );
     let reset = cursor("reset", &repaired, &["audit", "--to", "+0", "--execute"]);
     assert_eq!(reset.stdout.lines().last(), Some("done\treset from 120 to 120"), "{}", reset.stderr);
     assert_eq!(watch(), Ok(()));

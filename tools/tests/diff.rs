@@ -70,3 +70,64 @@ fn equal_stores_have_no_difference_to_show_and_damage_is_one() {
     assert_eq!((damaged.code, &damaged.of_type("summary")[0]["damaged"]), (Some(1), &json!(2)));
     assert_eq!(run(&["diff", &a.text(), &a.text(), "--all", "--limit", "2"]).code, Some(2));
 }
+
+#[test]
+fn stores_that_differ_in_a_stamp_alone_differ() {
+    use esker::backplane::{Append, Backplane, Local, Stamp, Step, WriterId};
+    let [a, b] = [1, 9].map(|n| {
+        let sample = Sample::empty();
+        let clock = esker::ManualClock::new();
+        let plane = Local::owning(esker::Options::new().clock(clock).open(sample.path()).unwrap()).unwrap();
+        let append = Append::new("note", b"k", b"said", Stamp::new(WriterId::from_raw(7), n));
+        plane.commit(&[Step::Append(append)]).unwrap();
+        plane.close().unwrap();
+        sample
+    });
+    let diff = run(&["diff", &a.text(), &b.text(), "--json"]);
+    assert_eq!((diff.code, &diff.of_type("difference")[0]["field"]), (Some(1), &json!("stamp")));
+}
+
+#[test]
+fn damage_to_what_the_log_says_of_itself_and_to_what_a_filter_would_pass_over_is_told() {
+    let (a, b) = pair();
+    let mut bytes = std::fs::read(a.path().join("0000000001.seg")).unwrap();
+    // The name of the kind, where it is registered.
+    let at = bytes.windows(4).position(|found| found == b"note").unwrap();
+    bytes[at] ^= 0x20;
+    std::fs::write(a.path().join("0000000001.seg"), bytes).unwrap();
+    for words in [&["diff", &a.text(), &a.text()][..], &["dump", &a.text()], &["export", &a.text()]] {
+        assert_eq!(run(words).code, Some(1), "{words:?}");
+    }
+    // The key of an entry, which says whose it is.
+    let (segment, offset) = place(&b.text(), 7);
+    let file = b.path().join(format!("{segment:010}.seg"));
+    let mut bytes = std::fs::read(&file).unwrap();
+    let from = usize::try_from(offset).unwrap();
+    let at = from + 56 + bytes[from + 56..].iter().position(|byte| *byte == b'k').unwrap();
+    bytes[at] = b'j';
+    std::fs::write(file, bytes).unwrap();
+    for words in
+        [&["dump", &b.text(), "--entity", "note/k"][..], &["export", &b.text(), "--entity", "note/k"]]
+    {
+        let told = run(words);
+        assert_eq!(told.code, Some(1), "{words:?}: {}", told.stderr);
+    }
+}
+
+#[test]
+fn what_the_library_stands_on_is_kept_as_the_library_says() {
+    let sample = Sample::empty();
+    let plane = esker::backplane::Local::owning(sample.open()).unwrap();
+    let put = esker::backplane::Put::new(
+        b"cell",
+        esker::backplane::Revision::NEVER,
+        Some(b"1"),
+        esker::backplane::Stamp::new(esker::backplane::WriterId::from_raw(7), 1),
+    );
+    esker::backplane::Backplane::commit(&plane, &[esker::backplane::Step::Put(put)]).unwrap();
+    esker::backplane::Backplane::close(&plane).unwrap();
+    for end in [&[][..], &["--execute"]] {
+        let refused = run(&[&["keep", &sample.text(), "esker.cells", "nothing"], end].concat());
+        assert_eq!(refused.code, Some(2), "{end:?}: {}", refused.stderr);
+    }
+}

@@ -320,7 +320,7 @@ fn same((one, dump): (&FrameInfo, &Dump), (other, its_dump): (&FrameInfo, &Dump)
     let numbers =
         |frame: &FrameInfo| (frame.generation, frame.time, frame.source, frame.flags & !MORE, frame.more);
     let said = |frame: &FrameInfo| {
-        let named = (frame.idempotency_key, frame.correlation, frame.causation);
+        let named = (frame.idempotency_key, frame.correlation, frame.causation, frame.stamp);
         (frame.operation, named, frame.schema_version, frame.row, frame.event)
     };
     numbers(one) == numbers(other)

@@ -282,7 +282,13 @@ impl Show<'_> {
                 self.damaged += 1;
                 store::report(&damage, output)?;
             }
-            Item::Frame(frame) if !self.wants(&frame, dump) => {}
+            // Of what is damaged nobody can say whether it was wanted.
+            Item::Frame(frame) if !self.wants(&frame, dump) => {
+                if !frame.body_good {
+                    self.damaged += 1;
+                    report_content(&frame, output)?;
+                }
+            }
             Item::Frame(_) if self.is_full() => {}
             Item::Frame(frame) => {
                 if !frame.body_good {

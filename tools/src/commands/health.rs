@@ -21,7 +21,7 @@ use crate::outcome::{Outcome, text_of};
 use crate::output::{Output, count_of};
 use crate::span::Span;
 use crate::store::{self, Opened};
-use crate::typed::{on, quoted};
+use crate::typed::{on, reset_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -276,7 +276,7 @@ fn of_cursor(cursor: &CursorInfo, limits: Limits, now: i64, opened: &Opened, pat
         return None;
     }
     let next = match is_lost {
-        true => format!("{} {} --to oldest --execute", on("cursor reset", path), quoted(&cursor.name)),
+        true => reset_of(cursor, path),
         false => on("cursors", path),
     };
     let gravity = if is_lost { Gravity::Critical } else { Gravity::Warning };

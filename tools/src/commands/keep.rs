@@ -89,6 +89,13 @@ pub(crate) fn keep(args: &Args, output: &mut Output) -> Result<Outcome> {
         };
         return Err(Usage(what + &advice).into());
     }
+    if kind.name.starts_with("esker.") && !kind.name.starts_with("esker.events.") && before != then {
+        let what = format!(
+            "what {:?} keeps is the library's own matter: consumers, cells and floors stand on it",
+            kind.name
+        );
+        return Err(Usage(what).into());
+    }
     let floor = opened.reader.view()?.floor(&Region::Kind(kind.id));
     let end = if args.execute {
         if before != then {

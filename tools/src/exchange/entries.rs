@@ -64,16 +64,21 @@ impl<F: FnMut(&FrameInfo) -> bool> Entries<F> {
                 self.release(None);
                 self.ready.push_back(Next::Damage(damage));
             }
-            Read::Frame(frame) if frame.is_system() => self.take_back(frame),
-            Read::Frame(frame) if frame.seq > self.last => self.ended = true,
-            Read::Frame(frame) if !(self.wanted)(&frame) => {
-                self.skipped = frame.batch;
-                self.take_back(frame);
+            Read::Frame(frame) if frame.is_system() && frame.body_good => self.take_back(frame),
+            Read::Frame(frame) if frame.is_system() => {
+                self.release(None);
+                self.ready.push_back(Next::Content(frame));
             }
+            Read::Frame(frame) if frame.seq > self.last => self.ended = true,
+            // Whose it is nobody can say, nor whether it was wanted.
             Read::Frame(frame) if !frame.body_good => {
                 self.release(None);
                 self.skipped = frame.batch;
                 self.ready.push_back(Next::Content(frame));
+            }
+            Read::Frame(frame) if !(self.wanted)(&frame) => {
+                self.skipped = frame.batch;
+                self.take_back(frame);
             }
             Read::Frame(frame) => {
                 self.release(Some(&frame));

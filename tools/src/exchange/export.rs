@@ -96,7 +96,7 @@ pub fn export(
                         "segment": frame.position.segment(),
                         "offset": frame.position.offset(),
                         "first_seq": frame.seq,
-                        "last_seq": frame.seq,
+                        "last_seq": if frame.is_system() { frame.seq.saturating_sub(1) } else { frame.seq },
                         "what": "a frame's content does not match its checksum",
                     }),
                 )?;

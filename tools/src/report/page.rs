@@ -7,7 +7,7 @@ use esker::{Severity, Verdict};
 use super::model::Model;
 use super::svg::{grouped, text};
 use super::{checked, heat, lag, rate, ruler, segments};
-use crate::typed::{on, quoted};
+use crate::typed::{on, reset_of};
 
 const STYLE: &str = include_str!("page.css");
 /// Lines that say what to do next.
@@ -148,7 +148,7 @@ fn next(model: &Model) -> Vec<(String, String)> {
         // What stands before damage goes on once the store is repaired.
         let Some(why) = cursor.stuck.as_ref().filter(|_| cursor.is_to_be_reset) else { continue };
         let name = &cursor.info.name;
-        let command = format!("{} {} --to oldest --execute", on("cursor reset", &model.path), quoted(name));
+        let command = reset_of(&cursor.info, &model.path);
         steps.push((format!("cursor {name} is stuck: {why}"), command));
     }
     let freed = model.plan.bytes_before.saturating_sub(model.plan.bytes_after);
