@@ -187,6 +187,29 @@ fn a_process_that_ends_in_the_handler_sets_nothing_aside_and_five_in_a_row_suspe
 }
 
 #[test]
+fn a_crash_is_counted_once_also_where_the_answer_to_that_is_lost() {
+    /// As often as a commit is repeated.
+    const TRIES: u32 = 4;
+    for world in worlds() {
+        world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let crashed = crash_in_handler(&world, options()).unwrap();
+        let plane = Meddled::over(&world);
+        *plane.lost.lock().unwrap() = (b"\xa7crashes\x01".to_vec(), TRIES);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (handler, called, go_on) = held();
+        let consumer = topic.on_event("ship", options(), handler).unwrap();
+        world.pass_the_pause_of(&consumer);
+        called.recv().unwrap();
+        assert_eq!(plane.lost.lock().unwrap().1, 0, "{}: it was another one", world.name);
+        assert_eq!(topic.consumers().unwrap()[0].crashes, 1, "{}", world.name);
+        go_on.send(()).unwrap();
+        until("the end of the row", || (consumer.status().crashes == 0).then_some(()));
+        drop(crashed);
+    }
+}
+
+#[test]
 fn starts_while_a_handler_of_the_name_runs_are_no_row_of_crashes() {
     for world in worlds() {
         let first = world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
