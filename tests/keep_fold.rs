@@ -170,6 +170,24 @@ fn a_stream_whose_first_fold_comes_to_a_store_that_has_forgotten_something_is_ke
 }
 
 #[test]
+fn whoever_stands_at_the_newest_of_a_topic_that_keeps_no_more_has_lost_nothing() {
+    let store = Store::over(small().in_memory().unwrap());
+    store.keep(Facts::<u64>::new("number"), Keep::Latest).unwrap();
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    let [first, newest] = [0, 1].map(|n| topic.append(&n).unwrap());
+    let other = store.topic(NUMBERS, [1]).unwrap();
+    (0..10).for_each(|n| _ = other.append(&n).unwrap());
+    leave_the_segment(&store);
+    assert!(compact(&store).entries_dropped >= 10);
+    let mut feed = topic.read(newest).unwrap();
+    assert!(feed.try_next().unwrap().is_none());
+    topic.append(&2).unwrap();
+    assert_eq!(feed.try_next().unwrap().unwrap().value().unwrap(), 2);
+    let before = topic.read(Offset::BEGINNING).unwrap_err();
+    assert_eq!(before.kind(), ErrorKind::Lost, "there was one that is not there: {first} {before}");
+}
+
+#[test]
 fn a_topic_that_is_told_nothing_keeps_all_and_rows_cannot_keep_for_folds() {
     let store = Store::over(small().in_memory().unwrap());
     let topic = store.topic(NUMBERS, [0]).unwrap();
