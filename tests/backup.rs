@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker::{
-    BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Seq,
-    Start, Verdict, repair, restore, verify,
+    BackupBy, Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Region, Start,
+    Verdict, repair, restore, verify,
 };
 
 fn options() -> Options {

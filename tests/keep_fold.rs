@@ -4,6 +4,8 @@
 
 #[path = "keep_fold/copies.rs"]
 mod copies;
+#[path = "keep_fold/holes.rs"]
+mod holes;
 #[path = "keep_fold/registering.rs"]
 mod registering;
 
@@ -146,6 +148,43 @@ fn a_topic_keeps_what_is_not_in_the_newest_image_of_every_fold_and_the_newest_ev
     // One that comes when it is too late says so.
     let halted = fold::<Second>(&store, 2).read().unwrap_err();
     assert_eq!(halted.kind(), ErrorKind::Halted, "{halted}");
+}
+
+#[test]
+fn a_stream_whose_first_fold_comes_to_a_store_that_has_forgotten_something_is_kept_for_it_alone() {
+    let store = over(small().in_memory().unwrap());
+    let other = Facts::<u64>::new("other");
+    store.append(other, "x", &1).unwrap();
+    store.erase(other, "x").unwrap();
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    (0..10).for_each(|n| _ = topic.append(&n).unwrap());
+    save::<First>(&store, 0);
+    leave_the_segment(&store);
+    compact(&store);
+    assert_eq!(left(&store, 0), [9]);
+    let one = |name: &str| (name.to_owned(), 1);
+    assert_eq!(store.registered_folds(NUMBERS).unwrap(), [one("first")]);
+    fold::<Second>(&store, 1).read().unwrap();
+    assert_eq!(store.registered_folds(NUMBERS).unwrap(), [one("first"), one("second")]);
+    assert_eq!(value::<First>(&store, 0), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn whoever_stands_at_the_newest_of_a_topic_that_keeps_no_more_has_lost_nothing() {
+    let store = Store::over(small().in_memory().unwrap());
+    store.keep(Facts::<u64>::new("number"), Keep::Latest).unwrap();
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    let [first, newest] = [0, 1].map(|n| topic.append(&n).unwrap());
+    let other = store.topic(NUMBERS, [1]).unwrap();
+    (0..10).for_each(|n| _ = other.append(&n).unwrap());
+    leave_the_segment(&store);
+    assert!(compact(&store).entries_dropped >= 10);
+    let mut feed = topic.read(newest).unwrap();
+    assert!(feed.try_next().unwrap().is_none());
+    topic.append(&2).unwrap();
+    assert_eq!(feed.try_next().unwrap().unwrap().value().unwrap(), 2);
+    let before = topic.read(Offset::BEGINNING).unwrap_err();
+    assert_eq!(before.kind(), ErrorKind::Lost, "there was one that is not there: {first} {before}");
 }
 
 #[test]

@@ -353,6 +353,27 @@ fn an_append_that_failed_is_done_by_nobody_else_and_once_by_its_repetition() {
 }
 
 #[test]
+fn a_repetition_that_is_refused_leaves_the_append_known_for_the_next_one() {
+    for (fate, is_done) in [(AnswerLost, true), (Unreached, false)] {
+        let (plane, store) = Scripted::store();
+        let topic = store.topic(ORDERS, "a").unwrap();
+        plane.will(&[fate, Unreached, Unreached, Unreached]);
+        topic.append(&"one".to_owned()).unwrap_err();
+        for _ in 0..2 {
+            plane.will(&[Refused]);
+            assert_eq!(topic.append(&"one".to_owned()).unwrap_err().kind(), ErrorKind::Io);
+        }
+        let between = topic.append(&"two".to_owned()).unwrap();
+        let again = topic.append(&"one".to_owned()).unwrap();
+        assert_eq!(again < between, is_done, "{fate:?}");
+        assert_eq!(plane.events().len(), 2, "{fate:?}: {:?}", plane.events());
+        // That was the one of before. This is another.
+        topic.append(&"one".to_owned()).unwrap();
+        assert_eq!(plane.events().len(), 3);
+    }
+}
+
+#[test]
 fn a_repetition_of_an_append_behind_an_offset_is_answered_as_what_became_of_it() {
     for (fate, is_done) in [(AnswerLost, true), (Unreached, false)] {
         let (plane, store) = Scripted::store();

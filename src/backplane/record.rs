@@ -21,7 +21,8 @@ pub struct StreamRecord {
 pub(crate) struct PlaceInTopic {
     /// Dense, from the first on.
     pub(crate) generation: u64,
-    /// Nothing stands before it: there was nothing, or it was erased.
+    /// Nothing stands before it: there was nothing, or it was erased. A log that is of one topic alone says so of a record
+    /// behind what it lost too.
     pub(crate) is_first: bool,
 }
 
@@ -98,7 +99,11 @@ impl StreamRecord {
     pub(crate) fn place_in_topic(&self) -> Option<PlaceInTopic> {
         let Bytes::Mapped(owned) = &self.bytes else { return None };
         let entry = owned.entry();
-        Some(PlaceInTopic { generation: entry.generation().get(), is_first: entry.is_first() })
+        let (generation, seq) = (entry.generation().get(), entry.seq().get());
+        // A history begins with 1, or with its Seq where another one may have been before it. One that goes on behind a hole does with
+        // its next number.
+        let is_first = entry.is_first() && (generation == 1 || generation == seq);
+        Some(PlaceInTopic { generation, is_first })
     }
 
     /// The version of what the payload is; 0: that was not said.

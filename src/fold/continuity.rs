@@ -50,15 +50,19 @@ pub(super) enum Judged {
 }
 
 impl Continuity {
-    /// Judges a record that stands behind all that were taken.
+    /// Judges a record that stands behind all that were taken, if nothing but these was before it. [Where it says that the topic
+    /// was erased](Judged::Anew), the backplane is asked [whether that is so](crate::fold::lost::judged).
     pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
-        let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
-        if place.is_first {
-            return match (self.count, place.generation) {
-                (0, _) => Judged::Next,
-                _ => Judged::Anew,
-            };
+        match record.place_in_topic().filter(|place| place.is_first) {
+            Some(_) if self.count == 0 => Judged::Next,
+            Some(_) => Judged::Anew,
+            None => self.judge_behind(record),
         }
+    }
+
+    /// The same of a record of a history that has not begun with it.
+    pub(super) fn judge_behind(&self, record: &StreamRecord) -> Judged {
+        let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
         if place.generation != self.count.saturating_add(1) {
             return Judged::Gap {
                 expected: format!("generation {}", self.count.saturating_add(1)),
@@ -84,6 +88,11 @@ impl Continuity {
             return Judged::Gap { expected: format!("record {expected}"), found: format!("record {stamp}") };
         }
         Judged::Next
+    }
+
+    /// True if the next record has a number that one of those has which were folded: these were lost, and others came in their place.
+    pub(super) fn is_contradicted(count: u64, next: &StreamRecord) -> bool {
+        next.place_in_topic().is_some_and(|place| !place.is_first && place.generation <= count)
     }
 
     /// Takes a record for folded.

@@ -25,7 +25,6 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::continuity::Continuity;
-use crate::fold::marks;
 use crate::format::chunk::{Chunk, HEAD_BYTES, PIECES_MAX};
 use crate::format::stamp::mixed;
 
@@ -87,7 +86,7 @@ pub(super) struct Found {
     /// So many are of another era.
     pub(super) of_other_eras: u64,
     /// The most that one of any era says how often it was begun anew.
-    begun_anew: u64,
+    pub(super) begun_anew: u64,
 }
 
 /// An image, and where it begins in the stream of images.
@@ -159,6 +158,8 @@ pub(super) struct Covers {
     pub(super) key: Vec<u8>,
     pub(super) era: Era,
     pub(super) offset: Offset,
+    /// So many records.
+    pub(super) count: u64,
 }
 
 impl Covers {
@@ -166,7 +167,7 @@ impl Covers {
     pub(super) fn read(key: &[u8], bytes: &[u8]) -> Option<Self> {
         let (head, _) = Head::read(bytes)?;
         let (era, offset) = (head.era(), Offset::from_raw(head.offset));
-        let Head { fold, version, stream, key: of, .. } = head;
+        let Head { fold, version, stream, key: of, count, .. } = head;
         (images_key(&fold, version, &stream, &of) == key).then_some(Self {
             fold,
             version,
@@ -174,6 +175,7 @@ impl Covers {
             key: of,
             era,
             offset,
+            count,
         })
     }
 }
@@ -473,62 +475,6 @@ pub(super) fn repeated<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
 pub(super) fn forget_before(plane: &dyn Backplane, subject: &Subject, first: Offset) -> Result<()> {
     let compactor = plane.compactor();
     compactor.map_or(Ok(()), |compactor| compactor.compact(IMAGES_STREAM, &subject.images_key(), first))
-}
-
-/// Saves an image of nothing right before the oldest record of a topic that is left, where there is none that can be used and
-/// the history is not whole: what was dropped is taken for lost.
-///
-/// # Errors
-///
-/// `InvalidInput` where a fold can begin. `Halted` where it diverged.
-pub(crate) fn begin_anew(
-    plane: &dyn Backplane,
-    subject: &Subject,
-    nothing: Vec<u8>,
-    is_value: &dyn Fn(&[u8]) -> bool,
-) -> Result<()> {
-    let doing = || format!("begin the fold {:?} of {} anew", subject.fold, subject.filter());
-    if let Some(offset) = marks::marked(plane, subject)? {
-        return Err(Error::new(ErrorKind::Halted, doing())
-            .sides("a fold that has not diverged", format!("one that has, behind offset {offset}"))
-            .noting(marks::WAY_ON.to_owned()));
-    }
-    let era = repeated(|| plane.era())?;
-    let found = load(plane, subject, era)?;
-    let head = repeated(|| plane.head(subject.filter()))?;
-    let images = found.images.iter().map(|kept| &kept.image);
-    let usable = images.filter(|image| image.offset <= head && is_value(&image.value));
-    for from in usable.map(|image| image.offset).chain([Offset::BEGINNING]) {
-        match repeated(|| plane.subscribe(subject.filter(), from)) {
-            Err(error) if error.kind() == ErrorKind::Lost => {}
-            Err(error) => return Err(error),
-            Ok(_) => {
-                return Err(Error::new(ErrorKind::InvalidInput, doing()).sides(
-                    "records that were dropped, and no image that bridges that",
-                    format!("all records behind {from}, from which it goes on by itself"),
-                ));
-            }
-        }
-    }
-    let mut feed = repeated(|| plane.subscribe_oldest(subject.filter()))?;
-    let first = feed.next_timeout(PATIENCE)?;
-    let place = first.as_ref().and_then(StreamRecord::place_in_topic);
-    let known = Continuity {
-        // What it has to follow, where the log says it.
-        count: place.map_or(0, |place| place.generation.saturating_sub(1)),
-        is_partial: true,
-        begun_anew: found.begun_anew + 1,
-        ..Continuity::default()
-    };
-    let before = |record: StreamRecord| Offset::from_raw(record.offset().raw().saturating_sub(1));
-    let offset = first.map(before).ok_or_else(|| {
-        Error::new(ErrorKind::Disconnected, doing()).sides(format!("records up to {head}"), "none")
-    })?;
-    if repeated(|| plane.era())? != era {
-        return Err(Error::new(ErrorKind::EraChanged, doing()));
-    }
-    let image = Image { era, offset, continuity: known, value: nothing };
-    save(plane, subject, &image, &mut PIECE_BYTES.clone()).map(drop)
 }
 
 #[cfg(test)]

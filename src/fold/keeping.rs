@@ -15,7 +15,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::progress::clamped;
 use crate::fold::image::{self, Covers, Pieces, repeated};
-use crate::fold::marks;
+use crate::fold::{lost, marks};
 use crate::format::chunk::Chunk;
 use crate::format::system::{Keep, KindInfo};
 use crate::journal::WeakJournal;
@@ -47,12 +47,15 @@ pub(super) struct Folds {
 impl Folds {
     /// What is written of those of a stream.
     pub(super) fn of(plane: &dyn Backplane, stream: &str) -> Result<Self> {
-        let (key, mut folds, mut last) = (folds_key(stream), Self::default(), 0);
+        let (key, mut folds, mut last) = (folds_key(stream), Self::default(), None);
         let damaged = image::read_filtered(plane, Filter::topic(IMAGES_STREAM, &key), &mut |record| {
-            // One that stands where nobody finds it any more leaves a hole.
-            let number = record.place_in_topic().map_or(last + 1, |place| place.generation);
-            folds.are_partial |= number != last + 1;
-            last = number;
+            // One that stands where nobody finds it any more leaves a hole. They begin with any number: in a store that has
+            // forgotten something, not with 1.
+            if let Some(place) = record.place_in_topic() {
+                let is_next = last.map_or(place.is_first, |last: u64| last + 1 == place.generation);
+                folds.are_partial |= !is_next;
+                last = Some(place.generation);
+            }
             match Chunk::read(record.payload()).and_then(|chunk| decoded(chunk.bytes)) {
                 Some(registered) => folds.take(registered, record.offset()),
                 None => folds.are_partial = true,
@@ -182,15 +185,19 @@ fn is_of_the_topic(error: &Error) -> bool {
     matches!(error.kind(), Halted | Corrupt | Codec | FormatTooNew)
 }
 
-/// The newest image of each fold over a topic.
+/// The images of each fold over a topic: up to which record each is, and of how many.
+type Images = BTreeMap<(String, u32), Vec<(Offset, u64)>>;
+/// The newest of them that can be used.
 type Newest = BTreeMap<(String, u32), Offset>;
+/// By stream, before which event those of each key are not needed.
+type NotNeeded<'s> = BTreeMap<&'s str, Vec<(&'s [u8], Offset)>>;
 
 /// What the stream of images says.
 #[derive(Default)]
 struct Survey {
     folds: BTreeMap<String, Folds>,
     /// By stream and key.
-    topics: BTreeMap<(String, Vec<u8>), Newest>,
+    topics: BTreeMap<(String, Vec<u8>), Images>,
 }
 
 impl Survey {
@@ -218,23 +225,43 @@ impl Survey {
     }
 
     fn take(&mut self, covers: Covers) {
-        let Covers { fold, version, stream, key, offset, .. } = covers;
-        let newest = self.topics.entry((stream, key)).or_default().entry((fold, version)).or_default();
-        *newest = offset.max(*newest);
+        let Covers { fold, version, stream, key, offset, count, .. } = covers;
+        let images = self.topics.entry((stream, key)).or_default().entry((fold, version)).or_default();
+        images.push((offset, count));
     }
 
-    /// By stream, before which event those of each key are not needed.
-    fn not_needed(&self) -> BTreeMap<&str, Vec<(&[u8], Offset)>> {
-        let mut all: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for ((stream, key), newest) in &self.topics {
-            let covered = self.folds.get(stream).and_then(|folds| covered_by_all(folds, newest));
-            if let Some(covered) = covered {
+    fn not_needed(&self, plane: &dyn Backplane) -> Result<NotNeeded<'_>> {
+        let mut all = NotNeeded::new();
+        for ((stream, key), images) in &self.topics {
+            let Some(folds) = self.folds.get(stream) else { continue };
+            let newest = match newest_of(plane, Filter::topic(stream, key), images) {
+                Err(error) if is_of_the_topic(&error) => continue,
+                other => other?,
+            };
+            if let Some(covered) = covered_by_all(folds, &newest) {
                 let before = Offset::from_raw(covered.raw().saturating_add(1));
                 all.entry(stream).or_default().push((key.as_slice(), before));
             }
         }
-        all
+        Ok(all)
     }
+}
+
+/// The newest image of each fold that one who takes the fold up would begin with. Where the last records of a topic were lost, what
+/// is of them is none, and the events before it are needed.
+fn newest_of(plane: &dyn Backplane, topic: Filter<'_>, images: &Images) -> Result<Newest> {
+    let (head, mut newest) = (repeated(|| plane.head(topic))?, Newest::new());
+    for (fold, images) in images {
+        let mut images: Vec<_> = images.iter().filter(|(offset, _)| *offset <= head).collect();
+        images.sort_unstable();
+        while let Some(&image) = images.pop() {
+            if !lost::is_contradicted(plane, topic, image)? {
+                newest.insert(fold.clone(), image.0);
+                break;
+            }
+        }
+    }
+    Ok(newest)
 }
 
 /// The last event that is in the newest images of all folds; `None`: one of them has none, or there is no fold.
@@ -260,7 +287,8 @@ impl RaisesFloors for Keeping {
         let name = |kind: &Arc<KindInfo>| (kind.keep == Keep::Fold).then(|| kind.name.clone());
         let streams = core.registry.read().iter().filter_map(name).collect();
         let plane = Local::over(&journal)?;
-        for (stream, topics) in Survey::of(&plane, streams)?.not_needed() {
+        let survey = Survey::of(&plane, streams)?;
+        for (stream, topics) in survey.not_needed(&plane)? {
             let mut floors = Vec::new();
             for (key, before) in topics {
                 match may_go_before(&plane, Filter::topic(stream, key), before) {

@@ -7,6 +7,7 @@ pub(crate) mod folding;
 pub(crate) mod handle;
 pub(crate) mod image;
 pub(crate) mod keeping;
+pub(crate) mod lost;
 mod marks;
 pub(crate) mod panics;
 pub(crate) mod pool;

@@ -87,6 +87,8 @@ struct State {
     waiting: usize,
     /// So many of those that wait were called, and are not back yet.
     called: usize,
+    /// Until then, and no longer, one of those that wait does so for a timer; `None`: none of them knows of any.
+    watched: Option<Instant>,
 }
 
 struct Slot {
@@ -166,15 +168,13 @@ impl Pool {
         }
         let mut state = self.inner.state.lock();
         state.lent += 1;
-        if !state.ready.is_empty() {
-            // Where none can be started, those that there are come to it.
-            let _ = self.inner.call_a_thread(&mut state);
-        }
+        self.inner.leave_to_another(&mut state);
         drop(state);
         Some(Lent(&self.inner))
     }
 
-    fn is_forked(&self) -> bool {
+    /// True in a child that was forked, which has none of the threads.
+    pub(crate) fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
 
@@ -224,11 +224,11 @@ impl State {
         Some(slot)
     }
 
-    /// Wakes those whose time has come; answers when the next one's will.
-    fn look_at_the_clock(&mut self) -> Option<Instant> {
+    /// Wakes those whose time has come.
+    fn look_at_the_clock(&mut self) {
         while let Some((timer, number)) = self.timers.first().copied() {
             if timer > Instant::now() {
-                return Some(timer);
+                return;
             }
             self.timers.pop_first();
             if let Some(slot) = self.tasks.get_mut(&number) {
@@ -236,7 +236,12 @@ impl State {
             }
             self.wake(number);
         }
-        None
+    }
+
+    /// The first timer, if none of the threads that wait looks at the clock in time for it.
+    fn unwatched(&self) -> Option<Instant> {
+        let first = self.timers.first().map(|(timer, _)| *timer);
+        first.filter(|first| self.watched.is_none_or(|watched| watched > *first))
     }
 
     /// Answers whether a thread has something to do by it.
@@ -297,6 +302,14 @@ impl Inner {
         Ok(())
     }
 
+    /// For a thread that is going to be in a turn: what it leaves behind is another one's, those whose turn it is and the clock.
+    fn leave_to_another(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) {
+        if !state.ready.is_empty() || state.unwatched().is_some() {
+            // Where none can be started, those that there are come to it.
+            let _ = self.call_a_thread(state);
+        }
+    }
+
     fn work(self: Arc<Self>) {
         IS_OF_A_POOL.set(true);
         while let Some((number, mut work, waker)) = self.take() {
@@ -329,28 +342,36 @@ impl Inner {
                 self.changed.notify_all();
                 return None;
             }
-            let timer = state.look_at_the_clock();
+            state.look_at_the_clock();
             if let Some(number) = state.ready.pop_front() {
                 let Some(slot) = state.tasks.get_mut(&number) else { continue };
                 slot.is_woken = false;
                 let Some(work) = slot.work.take() else { continue };
                 let waker = slot.waker.clone();
                 state.running.insert(number);
-                if !state.ready.is_empty() {
-                    // Where none can be started, those that there are come to it.
-                    let _ = self.call_a_thread(&mut state);
-                }
+                self.leave_to_another(&mut state);
                 return Some((number, work, waker));
             }
-            state.waiting += 1;
-            match timer {
-                Some(timer) => _ = self.changed.wait_until(&mut state, timer),
-                None => self.changed.wait(&mut state),
-            }
-            state.waiting -= 1;
-            // It may be another one that was called: that one is back then too.
-            state.called = state.called.saturating_sub(1);
+            self.wait(&mut state);
         }
+    }
+
+    /// Waits to be called, and for the first timer if nobody else does.
+    fn wait(&self, state: &mut MutexGuard<'_, State>) {
+        let timer = state.unwatched();
+        state.waiting += 1;
+        match timer {
+            Some(timer) => {
+                state.watched = Some(timer);
+                self.changed.wait_until(state, timer);
+                // Another one may have begun to wait for an earlier one.
+                state.watched = state.watched.filter(|watched| *watched != timer);
+            }
+            None => self.changed.wait(state),
+        }
+        state.waiting -= 1;
+        // It may be another one that was called: that one is back then too.
+        state.called = state.called.saturating_sub(1);
     }
 }
 
@@ -372,6 +393,8 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Says that it had its turn, and does then what it is told.
     struct Told {
@@ -422,7 +445,6 @@ mod tests {
 
     #[test]
     fn whoever_is_woken_while_the_only_thread_is_being_called_has_another_one() {
-        const PATIENCE: Duration = Duration::from_secs(30);
         let pool = Pool::new(2);
         let settled = || {
             while pool.inner.state.lock().waiting < 1 {
@@ -448,6 +470,58 @@ mod tests {
         drop(state);
         // Neither has to end its turn for the other to have one.
         all.iter().for_each(|(_, had, _)| _ = had.recv_timeout(PATIENCE).unwrap());
+    }
+
+    /// Waits until something is so of a pool; not for ever, where a timer was faster.
+    fn until(pool: &Pool, is_so: impl Fn(&State) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(&pool.inner.state.lock()) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+
+    /// A pool and a task in it, which is to have its second turn behind a pause.
+    fn with_a_timer(threads_max: usize) -> (Arc<Pool>, Receiver<Waker>, Sender<Next>) {
+        let pool = Arc::new(Pool::new(threads_max));
+        let (work, had, tell) = told();
+        pool.add(work).unwrap();
+        had.recv().unwrap();
+        tell.send(Next::After(Duration::from_millis(200))).unwrap();
+        until(&pool, |state| state.waiting == 1);
+        (pool, had, tell)
+    }
+
+    #[test]
+    fn a_timer_ends_also_where_the_thread_that_knew_of_it_is_in_a_turn() {
+        let (pool, timed, tell_timed) = with_a_timer(2);
+        let (work, other, tell_other) = told();
+        pool.add(work).unwrap();
+        other.recv().unwrap();
+        timed.recv_timeout(PATIENCE).unwrap();
+        // When there is nothing to be done nobody looks at a clock.
+        tell_timed.send(Next::Asleep).unwrap();
+        tell_other.send(Next::Asleep).unwrap();
+        until(&pool, |state| state.waiting == 2);
+        assert_eq!(pool.inner.state.lock().watched, None);
+    }
+
+    /// Waits in its turn for what another task does.
+    struct Lends(Arc<Pool>, Receiver<Waker>, Sender<bool>);
+
+    impl Work for Lends {
+        fn run(&mut self, _: &Waker) -> Next {
+            let _lent = self.0.lend();
+            let _ = self.2.send(self.1.recv_timeout(PATIENCE).is_ok());
+            Next::Done
+        }
+    }
+
+    #[test]
+    fn a_timer_ends_also_where_the_only_thread_waits_for_the_task_that_has_it() {
+        let (pool, timed, _tell) = with_a_timer(1);
+        let (said, has_come) = channel();
+        pool.add(Box::new(Lends(Arc::clone(&pool), timed, said))).unwrap();
+        assert!(has_come.recv().unwrap());
     }
 
     #[test]

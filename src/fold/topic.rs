@@ -89,8 +89,8 @@ pub enum FoldStatus {
 
 /// Why a fold over a topic does not go on. It takes no record that could make its value another than that of all records in
 /// their order. Whoever takes it up anew tries again, from the last image; handles of the one that has halted keep to it. Where
-/// records were dropped that it would need
-/// (`Unbridgeable`, `EraChanged`), [`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew) takes them for lost.
+/// records were dropped that it would need (`Unbridgeable`, `EraChanged`), or are missing (`Gap`),
+/// [`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew) takes them for lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Halt {
@@ -215,6 +215,7 @@ impl fmt::Display for Halt {
             HaltReason::Unbridgeable | HaltReason::EraChanged => {
                 f.write_str("; `TopicHandle::begin_anew` takes what was dropped for lost")
             }
+            HaltReason::Gap => f.write_str("; `TopicHandle::begin_anew` takes what is missing for lost"),
             _ => Ok(()),
         }
     }
@@ -248,7 +249,7 @@ pub struct FoldStats {
     pub era_resets: u64,
     /// Times that it subscribed anew, from where it stood.
     pub reconnects: u64,
-    /// Times that records were taken for lost that had been dropped, and the value begun without them
+    /// Times that records were taken for lost that had been dropped or were missing, and the value begun without them
     /// ([`TopicHandle::begin_anew`](crate::TopicHandle::begin_anew)): of this value, also before somebody took it up.
     pub begun_anew: u64,
     /// Calls of the backplane that failed, and were repeated.

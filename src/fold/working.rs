@@ -7,7 +7,8 @@
 //! | a record right behind what was folded | folded |
 //! | a record at or before where it stands, or of another key | left out |
 //! | a record whose number was folded, further on | left out: it was appended again |
-//! | a number too high | the topic is read again from where it stands; an image from behind there is taken up; else halt |
+//! | a number too high, also where it is told for the first and others are left before it | the topic is read again from where it stands; an image from behind there is taken up; else halt |
+//! | a number too low, behind an image | the image is of records that were lost: the next older one is taken up |
 //! | `Lost`, while it stands somewhere | an image from behind there is taken up; else halt |
 //! | `Lost`, at the beginning | halt: no image could be used, and the history is not whole |
 //! | a panic | begun with the last image; halt if it panics there again, or too often |
@@ -16,7 +17,8 @@
 //! | damage | halt |
 //! | anything else that fails | the same again, later |
 //!
-//! Whoever is told to begin anew, and take what was dropped for lost, takes up an image of nothing from right before what is left.
+//! Whoever is told to begin anew, and take what was dropped or is missing for lost, takes up an image of nothing from right before
+//! what is left.
 //!
 //! So a value is always that of all records of the topic, in their order, up to the offset beside it; or, if somebody said so, of all that were left then.
 
@@ -27,6 +29,7 @@ use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::continuity::{Continuity, Judged};
 use crate::fold::image::{self, Image, Kept, Subject, repeated};
+use crate::fold::lost;
 use crate::fold::marks;
 use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
@@ -60,6 +63,8 @@ pub(super) struct Working<F: Fold> {
     continuity: Continuity,
     pub(super) era: Option<Era>,
     feed: Option<Box<dyn Feed>>,
+    /// What the feed has given, when an image was held against it.
+    next: Option<StreamRecord>,
     /// What was newest when it began: it is not told of before it has come there.
     target: Option<Offset>,
     /// What was missing here so often.
@@ -120,6 +125,7 @@ impl<F: Fold> Working<F> {
             continuity: Continuity::default(),
             era: None,
             feed: None,
+            next: None,
             target: None,
             gaps: 0,
             panicked_behind: None,
@@ -151,7 +157,7 @@ impl<F: Fold> Working<F> {
     pub(super) fn turn(&mut self, setting: &Setting, waker: &Waker) -> Result<Turn, Trouble> {
         let turn = self.go_on(setting, waker);
         if turn.is_err() {
-            self.feed = None;
+            (self.feed, self.next) = (None, None);
         }
         match turn {
             Err(Trouble::Error(error)) => Err(self.judged(error)),
@@ -179,7 +185,8 @@ impl<F: Fold> Working<F> {
             let Some(feed) = &mut self.feed else {
                 return Err(Trouble::anew(ErrorKind::Disconnected, "there is no feed"));
             };
-            match feed.poll(waker) {
+            let found = self.next.take().map_or_else(|| feed.poll(waker), |next| Ok(Some(next)));
+            match found {
                 Ok(Some(record)) => self.take(setting, &record)?,
                 Ok(None) => return Ok(Turn::Drained),
                 Err(error) if error.kind() == ErrorKind::Lost => {
@@ -221,7 +228,7 @@ impl<F: Fold> Working<F> {
         } else {
             match repeated(|| setting.plane.subscribe(setting.subject.filter(), self.at)) {
                 Ok(feed) => {
-                    self.feed = Some(feed);
+                    (self.feed, self.next) = (Some(feed), None);
                     self.stats.reconnects += 1;
                 }
                 Err(error) if error.kind() == ErrorKind::Lost => self.bridge(setting, &error)?,
@@ -285,7 +292,7 @@ impl<F: Fold> Working<F> {
         self.forget();
         self.stats.refolded += u64::from(unusable > 0);
         self.value = Some(Value::new(F::State::default(), self.is_verified(setting)));
-        self.feed = Some(feed);
+        (self.feed, self.next) = (Some(feed), None);
         Ok(())
     }
 
@@ -301,11 +308,21 @@ impl<F: Fold> Working<F> {
             self.stats.images_bad += 1;
             return Ok(false);
         };
-        match repeated(|| setting.plane.subscribe(setting.subject.filter(), image.offset)) {
-            Ok(feed) => self.feed = Some(feed),
+        let subscribe = || repeated(|| setting.plane.subscribe(setting.subject.filter(), image.offset));
+        let mut feed = match subscribe() {
             Err(error) if error.kind() == ErrorKind::Lost => return Ok(false),
-            Err(error) => return Err(error.into()),
+            other => other?,
+        };
+        let next = feed.try_next();
+        if next.is_err() {
+            // Whoever folds comes to it, and has a value by then.
+            feed = subscribe()?;
         }
+        let next = next.ok().flatten();
+        if next.as_ref().is_some_and(|next| Continuity::is_contradicted(image.continuity.count, next)) {
+            return Ok(false);
+        }
+        (self.feed, self.next) = (Some(feed), next);
         self.stats.images_used += 1;
         self.stats.begun_anew = image.continuity.begun_anew;
         self.image_bytes = image.value.len() as u64;
@@ -344,7 +361,7 @@ impl<F: Fold> Working<F> {
         if record.key() != setting.subject.key || record.offset() <= self.at {
             return Ok(());
         }
-        match self.continuity.judge(record) {
+        match lost::judged(&*setting.plane, setting.subject.filter(), &self.continuity, record)? {
             Judged::Next => {}
             Judged::Again => {
                 self.stats.repeated += 1;

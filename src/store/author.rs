@@ -121,6 +121,10 @@ impl Authors {
                 if error.kind() == ErrorKind::KeyReused {
                     count.begin_anew();
                 }
+                if let Some(unknown) = known.filter(|_| !is_decided(error.kind())) {
+                    // That this call was refused says nothing of the one before.
+                    count.doubt(unknown, self.limits);
+                }
                 Err(error)
             }
             Sent::Unknown(error) => {
@@ -231,7 +235,7 @@ fn send(plane: &dyn Backplane, step: Step<'_>, until: Instant) -> Sent {
         match error.kind() {
             ErrorKind::Disconnected => doubt = Some(error),
             ErrorKind::Poisoned => return Sent::Unknown(error),
-            ErrorKind::Conflict | ErrorKind::KeyReused => return Sent::Known(Err(error)),
+            kind if is_decided(kind) => return Sent::Known(Err(error)),
             _ => {
                 return match doubt {
                     Some(doubt) => Sent::Unknown(doubt.noting(format!("then: {error}"))),
@@ -245,6 +249,11 @@ fn send(plane: &dyn Backplane, step: Step<'_>, until: Instant) -> Sent {
     }
     let doubt = doubt.unwrap_or_else(|| Error::new(ErrorKind::Disconnected, "commit a step"));
     Sent::Unknown(doubt)
+}
+
+/// True for an answer that says of a stamp that nothing was done under it, and nothing will be.
+fn is_decided(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Conflict | ErrorKind::KeyReused)
 }
 
 fn number_of(done: &Done) -> Result<u64> {

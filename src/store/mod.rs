@@ -380,11 +380,12 @@ impl Store {
     }
 
     /// Ends the engine for all clones; see [`Journal::close`]. [Consumers](crate::Consumer) are told to stop before, and waited for
-    /// as long as each of them says.
+    /// as long as each of them says; none is started any more.
     ///
     /// # Errors
     ///
-    /// As [`Journal::close`]; `Timeout` with the names of the consumers whose handlers run on. It is closed all the same.
+    /// As [`Journal::close`]; `Timeout` with the names of the consumers whose handlers run on, or for which the backplane does not
+    /// answer. It is closed all the same.
     pub fn close(&self) -> Result<()> {
         let stopped = self.consumers.close();
         let closed = self.journal.close();

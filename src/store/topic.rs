@@ -13,8 +13,9 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::Fold;
 use crate::fold::handle::TopicFold;
-use crate::fold::image::{self, Subject};
+use crate::fold::image::Subject;
 use crate::fold::keeping;
+use crate::fold::lost;
 use crate::fold::topic::FoldOptions;
 use crate::fold::value;
 use crate::id::IdempotencyKey;
@@ -323,21 +324,22 @@ impl<T> TopicHandle<'_, T> {
         self.store.projectors.fold(plane, topic, self.topic.version, options)
     }
 
-    /// Takes the events that were dropped for lost to a fold, which cannot begin without them: it has halted, as
-    /// [`EraChanged`](crate::HaltReason::EraChanged) or [`Unbridgeable`](crate::HaltReason::Unbridgeable). Whoever takes it up
-    /// [behind this](Self::fold), in any process, has the value of the events that are left, from the oldest on, and
+    /// Takes the events that are missing for lost to a fold, which cannot go on without them: it has halted, as
+    /// [`EraChanged`](crate::HaltReason::EraChanged), [`Unbridgeable`](crate::HaltReason::Unbridgeable) or
+    /// [`Gap`](crate::HaltReason::Gap). Whoever takes it up [behind this](Self::fold), in any process, has the value of the events
+    /// that are left, from the oldest on behind which none is missing, and
     /// [`FoldStats::begun_anew`](crate::FoldStats::begun_anew) says how often that was done to it.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it can begin: with an image, or as all events are there. `Halted` if it [diverged](crate::Verify). What the
+    /// `InvalidInput` if it can go on: with an image, or as all events are there. `Halted` if it [diverged](crate::Verify). What the
     /// backplane answers.
     pub fn begin_anew<F: Fold<Event = T>>(&self) -> Result<()> {
         let mut nothing = Vec::new();
         codec::encode(IMAGES_STREAM, &F::State::default(), &mut nothing)?;
         let subject = Subject::of::<F>(self.topic.name, &self.key);
         let is_value = |bytes: &[u8]| codec::decode_bytes::<F::State>(bytes).is_ok();
-        image::begin_anew(&**self.store.backplane()?, &subject, nothing, &is_value)
+        lost::begin_anew(&**self.store.backplane()?, &subject, nothing, &is_value)
     }
 
     /// Drops the events before an offset, but none that a [consumer](Self::on_event) has not done, whether it runs or not; see

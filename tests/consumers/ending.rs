@@ -2,11 +2,11 @@
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Store};
 
-use crate::world::{NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
+use crate::world::{Meddled, NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
 
 #[test]
 fn a_close_tells_the_handler_and_names_who_runs_on() {
@@ -32,6 +32,50 @@ fn a_close_tells_the_handler_and_names_who_runs_on() {
         let last = topic.append(&2).unwrap();
         until_at(&again, last);
         assert_eq!(script.events(), [2], "{}: what was done when it ended is done", world.name);
+    }
+}
+
+#[test]
+fn nothing_is_started_in_a_store_that_was_closed() {
+    for world in worlds() {
+        let store = world.store();
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        store.close().unwrap();
+        let script = Script::default();
+        let refused = topic.on_event("ship", options(), script.handler()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed, "{}: {refused}", world.name);
+        let others = world.store();
+        let last = others.topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let theirs = Script::default();
+        let consumer =
+            others.topic(NUMBERS, "a").unwrap().on_event("ship", options(), theirs.handler()).unwrap();
+        until_at(&consumer, last);
+        assert_eq!((script.events().len(), theirs.events().len()), (0, 1), "{}", world.name);
+    }
+}
+
+#[test]
+fn a_store_whose_backplane_does_not_answer_is_closed_within_the_grace_of_its_consumers() {
+    const CONSUMERS: usize = 16;
+    const TRY: Duration = Duration::from_millis(200);
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let grace = options().grace(Duration::from_millis(100));
+        let consumers: Vec<Consumer> = (0..CONSUMERS)
+            .map(|n| topic.on_event(&format!("c{n}"), grace.clone(), Script::default().handler()).unwrap())
+            .collect();
+        consumers.iter().for_each(until_asleep);
+        *plane.unreachable_for.lock().unwrap() = Some(TRY);
+        let begun = Instant::now();
+        let error = store.close().unwrap_err();
+        // One behind the other they take four tries each.
+        assert!(begun.elapsed() < TRY * 12, "{}: {:?}", world.name, begun.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains("of number/a"), "{error}");
+        *plane.unreachable_for.lock().unwrap() = None;
+        until("their end", || consumers.iter().all(|one| one.status().has_ended()).then_some(()));
     }
 }
 
@@ -139,6 +183,29 @@ fn a_process_that_ends_in_the_handler_sets_nothing_aside_and_five_in_a_row_suspe
         assert_eq!(script.events(), [1, 2], "nothing was dropped");
         assert!(!consumer.resume().unwrap());
         assert_eq!(consumer.status().crashes, 0);
+    }
+}
+
+#[test]
+fn a_crash_is_counted_once_also_where_the_answer_to_that_is_lost() {
+    /// As often as a commit is repeated.
+    const TRIES: u32 = 4;
+    for world in worlds() {
+        world.store().topic(NUMBERS, "a").unwrap().append(&1).unwrap();
+        let crashed = crash_in_handler(&world, options()).unwrap();
+        let plane = Meddled::over(&world);
+        *plane.lost.lock().unwrap() = (b"\xa7crashes\x01".to_vec(), TRIES);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (handler, called, go_on) = held();
+        let consumer = topic.on_event("ship", options(), handler).unwrap();
+        world.pass_the_pause_of(&consumer);
+        called.recv().unwrap();
+        assert_eq!(plane.lost.lock().unwrap().1, 0, "{}: it was another one", world.name);
+        assert_eq!(topic.consumers().unwrap()[0].crashes, 1, "{}", world.name);
+        go_on.send(()).unwrap();
+        until("the end of the row", || (consumer.status().crashes == 0).then_some(()));
+        drop(crashed);
     }
 }
 

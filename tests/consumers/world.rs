@@ -12,7 +12,8 @@ use esker::backplane::{
     Offset, Put, Revision, Stamp, Step, StreamRecord, WriterId,
 };
 use esker::{
-    Consumer, ConsumerOptions, Delivery, Handled, Journal, ManualClock, Options, Result, Store, Topic,
+    Consumer, ConsumerOptions, Delivery, Error, ErrorKind, Handled, Journal, ManualClock, Options, Result,
+    Store, Topic,
 };
 
 pub(crate) const NUMBERS: Topic<u64> = Topic::new("number");
@@ -205,12 +206,39 @@ pub(crate) struct Meddled {
     pub(crate) left_out: Arc<Mutex<Option<Vec<u8>>>>,
     /// What happens before each of the next commits.
     pub(crate) before_commits: Mutex<VecDeque<Hook>>,
+    /// The answers of the next so many commits that put these bytes somewhere are lost.
+    pub(crate) lost: Mutex<(Vec<u8>, u32)>,
+    /// So long it is tried to reach it, in vain.
+    pub(crate) unreachable_for: Mutex<Option<Duration>>,
 }
 
 impl Meddled {
     pub(crate) fn over(world: &World) -> Arc<Self> {
         let (inner, left_out, before_commits) = (Arc::clone(&world.plane), Arc::default(), Mutex::default());
-        Arc::new(Self { inner, shift: AtomicU64::new(0), left_out, before_commits })
+        let (lost, unreachable_for) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, shift: AtomicU64::new(0), left_out, before_commits, lost, unreachable_for })
+    }
+
+    fn check_reachable(&self) -> Result<()> {
+        let tried = *self.unreachable_for.lock().unwrap();
+        tried.map_or(Ok(()), |pause| {
+            std::thread::sleep(pause);
+            Err(Error::new(ErrorKind::Disconnected, "reach it"))
+        })
+    }
+
+    fn is_answer_lost(&self, steps: &[Step<'_>]) -> bool {
+        let mut lost = self.lost.lock().unwrap();
+        let (bytes, left) = &mut *lost;
+        if *left == 0 {
+            return false;
+        }
+        let puts_it = steps.iter().any(|step| match step {
+            Step::Put(put) => put.value.is_some_and(|value| value.windows(bytes.len()).any(|at| at == bytes)),
+            _ => false,
+        });
+        *left -= u32::from(puts_it);
+        puts_it
     }
 }
 
@@ -250,7 +278,12 @@ impl Backplane for Meddled {
         if let Some(hook) = hook {
             hook();
         }
-        self.inner.commit(steps)
+        self.check_reachable()?;
+        let done = self.inner.commit(steps)?;
+        if self.is_answer_lost(steps) {
+            return Err(Error::new(ErrorKind::Disconnected, "hear the answer"));
+        }
+        Ok(done)
     }
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
         let inner = self.inner.subscribe(filter, from)?;
@@ -263,6 +296,7 @@ impl Backplane for Meddled {
         self.inner.lowest_retained(filter)
     }
     fn load(&self, cell: &[u8]) -> Result<CellState> {
+        self.check_reachable()?;
         self.inner.load(cell)
     }
     fn broadcast(&self, channel: &str, bytes: &[u8]) -> Result<usize> {

@@ -211,3 +211,41 @@ fn a_copy_ends_although_facts_come_all_the_time() {
     // The rest is the next one's.
     assert_eq!(copied + copy_all(&mut bridge), sent);
 }
+
+#[test]
+fn a_bridge_that_ends_between_two_copies_leaves_no_fact_out_although_facts_come_all_the_time() {
+    const AHEAD: u64 = 100;
+    const FACTS_MAX: u64 = 3000;
+    let server = Server::start();
+    let (plane, observer) = (Arc::new(server.connect()), server.connect());
+    let store = Store::in_memory().unwrap();
+    let begin = || NatsBridge::begin(store.journal(), Arc::clone(&plane), "out", Region::all()).unwrap();
+    let begun = AtomicBool::new(false);
+    let (first, sent) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            (0..AHEAD).for_each(|number| _ = store.append(FACTS, "a", &number).unwrap());
+            begun.store(true, Ordering::SeqCst);
+            let mut sent = AHEAD;
+            while sent < FACTS_MAX && observer.head(Filter::stream("event")).unwrap().raw() < AHEAD {
+                store.append(FACTS, "a", &sent).unwrap();
+                sent += 1;
+            }
+            // What comes behind the look of the copy at where to end.
+            (0..AHEAD).for_each(|more| _ = store.append(FACTS, "a", &(sent + more)).unwrap());
+            sent + AHEAD
+        });
+        until(|| begun.load(Ordering::SeqCst).then_some(()));
+        // What it has in hand when it ends goes with it.
+        let first = copy_all(&mut begin());
+        (first, writer.join().unwrap())
+    });
+    let rest = copy_all(&mut begin());
+    assert_eq!(first + rest, sent, "{first} were copied, then {rest}");
+    let mut feed = plane.subscribe(Filter::stream("event"), Offset::BEGINNING).unwrap();
+    let mut numbers: Vec<u64> = Vec::new();
+    for _ in 0..sent {
+        numbers.push(rmp_serde::from_slice(feed.next().unwrap().payload()).unwrap());
+    }
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
+    assert_eq!(plane.head(Filter::stream("event")).unwrap(), feed.position());
+}

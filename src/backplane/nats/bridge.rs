@@ -253,7 +253,15 @@ impl NatsBridge {
         format!("esker.bridge {} {:032x}", self.origin, mixed(&topic)).into_bytes()
     }
 
-    /// Saves how far each topic is, then the cursor.
+    /// Up to where everything is done: before what is in hand, where something is.
+    fn done(&self) -> u64 {
+        match &self.pending {
+            Some(pending) => pending.entry().seq().get() - 1,
+            None => self.watcher.looked(),
+        }
+    }
+
+    /// Saves how far each topic is, then the cursor. What was given and is not copied stays before it.
     fn save(&mut self) -> Result<()> {
         let era = self.take_in_era()?;
         let is_unsaved = |count: &Count| count.is_whole && !count.is_saved;
@@ -266,7 +274,7 @@ impl NatsBridge {
             self.topics.insert(topic, Count { revision, is_saved: true, ..count });
         }
         if self.looked > 0 {
-            self.watcher.checkpoint()?;
+            self.watcher.checkpoint_at(self.done())?;
             self.looked = 0;
         }
         Ok(())

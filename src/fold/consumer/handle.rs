@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ use crate::fold::retry::Retry;
 use crate::meter::{ConsumerMeter, ConsumerReading, Meter};
 use crate::trace;
 
+/// Who is idle is given so long to write down its end, also where no handler is waited for.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// A record that failed so often is worth a word.
 const STUCK_TOLD: u32 = 8;
 
@@ -362,8 +365,10 @@ impl Inner {
             if is_late && !is_over(&shown) {
                 let (of, grace) = (&self.setting.of, self.setting.options.grace);
                 let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
-                return Err(Error::new(ErrorKind::Timeout, doing)
-                    .sides(format!("an end within {grace:?}"), "a handler that runs on"));
+                let found = "a handler that runs on, or a backplane that does not answer";
+                return Err(
+                    Error::new(ErrorKind::Timeout, doing).sides(format!("an end within {grace:?}"), found)
+                );
             }
         }
         Ok(())
@@ -548,11 +553,15 @@ impl Consumers {
         handler: Handler,
     ) -> Result<Consumer> {
         options.check(&of.name, of.key.is_some())?;
+        let doing = || format!("start the consumer {:?} of {}", of.name, of.filter());
         let mut running = self.running.lock();
+        // Who closes looks once at who runs.
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, doing()));
+        }
         running.retain(|_, inner| !inner.has_ended());
         if running.contains_key(&of) {
-            let doing = format!("start the consumer {:?} of {}", of.name, of.filter());
-            return Err(Error::new(ErrorKind::CursorInUse, doing)
+            return Err(Error::new(ErrorKind::CursorInUse, doing())
                 .noting("close the one that runs under this name first".to_owned()));
         }
         let setting = Setting { plane: Arc::clone(plane), clock: clock.clone(), of: of.clone(), options };
@@ -582,12 +591,15 @@ impl Consumers {
 
     /// Stops all of them, and waits as long as each says, for all at a time; tells those that run on, each time anew.
     pub(crate) fn close(&self) -> Result<()> {
-        self.is_closed.store(true, Ordering::Release);
-        let running: Vec<Arc<Inner>> = self.running.lock().values().map(Arc::clone).collect();
+        let running: Vec<Arc<Inner>> = {
+            let running = self.running.lock();
+            // Whoever starts one looks at it under the same lock.
+            self.is_closed.store(true, Ordering::Release);
+            running.values().map(Arc::clone).collect()
+        };
         let told = Instant::now();
         running.iter().for_each(|inner| inner.cancel());
-        // The threads of the pool may all be in handlers of others.
-        running.iter().for_each(|inner| inner.finish_if_idle());
+        finish_all(&running, told);
         if is_on_one() {
             // One of them is the one that waits: it ends behind that.
             return Ok(());
@@ -602,6 +614,28 @@ impl Consumers {
             None => Ok(()),
         }
     }
+}
+
+/// Ends those that are idle, as the threads of the pool may all be in handlers of others; waits for that as long as one of them may
+/// take. A backplane that does not answer would hold up whoever waits for each try of each.
+fn finish_all(running: &[Arc<Inner>], told: Instant) {
+    let Some(first) = running.first() else { return };
+    let graces = running.iter().map(|inner| inner.setting.options.grace);
+    let grace = graces.max().unwrap_or_default().max(IDLE_GRACE);
+    let (finished, all_finished) = channel::<()>();
+    let all = running.to_vec();
+    let finish = move || {
+        all.iter().for_each(|inner| inner.finish_if_idle());
+        drop(finished);
+    };
+    // A child that was forked has nobody to wait for: there every try fails at once.
+    let is_elsewhere = !first.pool.is_forked()
+        && std::thread::Builder::new().name("esker-close".to_owned()).spawn(finish).is_ok();
+    if !is_elsewhere {
+        return running.iter().for_each(|inner| inner.finish_if_idle());
+    }
+    // Nothing is ever sent: either it has ended, or the time has.
+    let _ = all_finished.recv_timeout(grace.saturating_sub(told.elapsed()));
 }
 
 /// What is told of a consumer. A backplane across a network is not asked for the head: whoever looks at numbers does not wait for that.

@@ -217,7 +217,8 @@ impl ConsumerOptions {
         self
     }
 
-    /// How long a close waits for the handler. Default: 10 seconds.
+    /// How long a close waits for the handler, and for a backplane that does not answer; where it is less than a second, a close of the
+    /// store waits that long for those whose handler does not run. Default: 10 seconds.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self

@@ -47,9 +47,19 @@ impl Order {
         self.topics.remove(key);
     }
 
-    pub(super) fn judge(&self, record: &StreamRecord) -> Judged {
+    /// True if it is told for the first of its topic, where others have come.
+    pub(super) fn begins_again(&self, record: &StreamRecord) -> bool {
+        let has_come = self.topics.get(record.key()).is_some_and(|seen| seen.generation.is_some());
+        has_come && record.place_in_topic().is_some_and(|place| place.is_first)
+    }
+
+    /// Judges a record; one with others before it, which are left, is no first one, whatever it is told for.
+    pub(super) fn judge(&self, record: &StreamRecord, is_behind_others: bool) -> Judged {
         let seen = self.topics.get(record.key());
-        let place = record.place_in_topic();
+        let mut place = record.place_in_topic();
+        if let Some(place) = &mut place {
+            place.is_first &= !is_behind_others;
+        }
         let is_anew = place.is_some_and(|place| place.is_first && place.generation > 1);
         let begins_at_one = self.is_whole && !is_anew && !seen.is_some_and(|seen| seen.is_anew);
         let last = |writer| seen.and_then(|seen| seen.writers.get(writer)).copied();
@@ -114,13 +124,13 @@ mod tests {
     fn what_is_missing_is_found_from_the_first_record_on_or_from_the_first_that_was_seen() {
         for is_whole in [true, false] {
             let mut order = Order::new(is_whole);
-            assert_eq!(matches!(order.judge(&record(1, 1, 2)), Judged::Gap { .. }), is_whole);
+            assert_eq!(matches!(order.judge(&record(1, 1, 2), false), Judged::Gap { .. }), is_whole);
             order.take(&record(1, 1, 1));
-            assert_eq!(order.judge(&record(5, 1, 1)), Judged::Again);
-            assert!(matches!(order.judge(&record(5, 1, 3)), Judged::Gap { .. }));
-            assert_eq!(order.judge(&record(5, 1, 2)), Judged::Next);
+            assert_eq!(order.judge(&record(5, 1, 1), false), Judged::Again);
+            assert!(matches!(order.judge(&record(5, 1, 3), false), Judged::Gap { .. }));
+            assert_eq!(order.judge(&record(5, 1, 2), false), Judged::Next);
             order.forget(b"k");
-            assert_eq!(order.judge(&record(9, 1, 9)), Judged::Next, "it begins where it is");
+            assert_eq!(order.judge(&record(9, 1, 9), false), Judged::Next, "it begins where it is");
         }
     }
 }

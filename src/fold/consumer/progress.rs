@@ -60,6 +60,9 @@ pub(super) struct Progress {
     pub(super) cause: String,
     /// So many ended in the handler, one behind the other, with nothing done in between.
     pub(super) crashes: u32,
+    /// Which of the handles that run counted the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) counted_by: Option<u64>,
     pub(super) suspended: Option<String>,
     pub(super) poisoned: u64,
     pub(super) undecodable: u64,
@@ -163,6 +166,7 @@ impl Progress {
             attempts_at: 0,
             cause: String::new(),
             crashes: 0,
+            counted_by: None,
             suspended: None,
             poisoned: 0,
             undecodable: 0,

@@ -46,6 +46,7 @@ impl Progress {
     fn end_run(&mut self, plane: &dyn Backplane, session: u64) -> bool {
         let before = self.runs.len();
         self.runs.retain(|run| run.session != session);
+        self.counted_by = self.counted_by.filter(|counted_by| *counted_by != session);
         let was_open = self.open == Some(session);
         if was_open {
             // Of those that are left, the last that may still be there.
@@ -97,8 +98,12 @@ impl Working {
         if !self.is_unclean {
             return Ok(());
         }
-        let most = setting.options.crashes_max;
+        let (most, session) = (setting.options.crashes_max, self.stamps.writer());
         self.update(setting, Copied::NOTHING, |progress| {
+            // A handle finds one when it begins, and no more. An answer that did not come may have been that it is counted.
+            if progress.counted_by.replace(session) == Some(session) {
+                return false;
+            }
             progress.crashes = progress.crashes.saturating_add(1);
             if progress.crashes >= most {
                 progress.suspended = Some(format!("crash loop: {} times in a row", progress.crashes));

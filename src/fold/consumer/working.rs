@@ -37,6 +37,7 @@ use crate::fold::consumer::options::{ConsumerOptions, OnEraChange, OnLost};
 use crate::fold::consumer::order::{Judged, Order};
 use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
+use crate::fold::lost;
 use crate::fold::panics::guarded;
 use crate::id::IdempotencyKey;
 
@@ -413,7 +414,10 @@ impl Working {
     /// Proves that nothing is missing before a record that comes for the first time. True: it came before, further up.
     fn is_repeated(&mut self, setting: &Setting, record: &StreamRecord) -> Result<bool, Trouble> {
         let Some(order) = &mut self.order else { return Err(Trouble::Anew) };
-        let judged = order.judge(record);
+        let topic = Filter::topic(&setting.of.stream, record.key());
+        let is_behind_others =
+            order.begins_again(record) && !lost::is_first_left(&*setting.plane, topic, record.offset())?;
+        let judged = order.judge(record, is_behind_others);
         if let Judged::Gap { expected, found } = judged {
             return self.gap(setting, record, &expected, &found).map(|()| false);
         }
