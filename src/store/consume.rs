@@ -27,6 +27,17 @@ impl<T> TopicHandle<'_, T> {
     /// [`compact`](Self::compact) drops no event that a consumer has not done, whether it runs or not: one that is not needed any
     /// more is to be [retired](Self::retire_consumer).
     ///
+    /// How far it has come, and what it sets aside, is written to the backplane. Where a commit there is one batch
+    /// ([`Backplane::atomic`](crate::backplane::Backplane::atomic), as on a store's own journal) a crash leaves both or neither.
+    /// Where it is not, as on NATS, the copy comes first and the place last:
+    ///
+    /// | | one batch | step by step |
+    /// | --- | --- | --- |
+    /// | an event that was handled | is handled again behind a crash before its place was written | the same |
+    /// | a dead letter, a parked event | is there once, with the step over it | may be there before the step: the event is then tried, or set aside, once more; its copy is written again only behind the time for which the backplane remembers stamps |
+    /// | a process that ended in the handler | is known for certain on one machine | the same, as far as it ran in this boot of this machine; of another machine, or from before a start, nothing is counted |
+    /// | two of one name | one has the store open | each moves on behind the other; an event may be handled by both |
+    ///
     /// The handler is called in one of the few threads that all folds and consumers of the store share
     /// ([`Options::fold_threads`](crate::Options::fold_threads)): while it runs it takes one of them. The consumer does not keep
     /// the store open; a `Store` that the handler brings along does.
