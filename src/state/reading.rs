@@ -136,7 +136,8 @@ impl<'v, T> Row<'v, T> {
         self.entry.time()
     }
 
-    /// The bytes that came with the last operation that had any, of the window that made it.
+    /// The bytes that came with the last operation that had any, of the window that made it. A change of who asserts the row,
+    /// and of nothing else, leaves them as they were, unless it comes with some itself.
     #[must_use]
     pub fn metadata(&self) -> &'v [u8] {
         self.entry.metadata()

@@ -360,7 +360,9 @@ impl<T: DeserializeOwned> Subscription<T> {
                 };
                 let is_asked = self.follower.choice.previous && said.operation == RowOperation::Updated;
                 let previous = if is_asked { self.follower.row_before(self.kind, &entry)? } else { None };
-                let changed = said.changed(self.follower.bound.version);
+                // Under whichever version its row was written.
+                let is_of_the_set = said.operation == RowOperation::Sources;
+                let changed = if is_of_the_set { 0 } else { said.changed(self.follower.bound.version) };
                 Held::Change { what, changed, by: HeldBy::Live, previous }
             }
         };
