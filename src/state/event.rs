@@ -246,7 +246,8 @@ impl<'e, T> Event<'e, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` with the Seq, the kind and the cause, if it is not a value of `T`: other events are not affected.
+    /// `Codec` with the Seq, the kind and the cause, if it is not a value of `T`; `Schema` if a newer version of the kind wrote
+    /// it. Other events are not affected.
     pub fn value(&self) -> Result<Option<T>>
     where
         T: DeserializeOwned,

@@ -98,7 +98,8 @@ impl<'v, T> Row<'v, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` with the Seq, the entity and the cause, if it is not a value of `T`: other rows are not affected.
+    /// `Codec` with the Seq, the entity and the cause, if it is not a value of `T`; `Schema` if a newer version of the kind wrote
+    /// it, whatever `T` would make of its bytes. Other rows are not affected.
     pub fn value(&self) -> Result<T>
     where
         T: DeserializeOwned,
