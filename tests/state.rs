@@ -37,7 +37,11 @@ mod mirror_schema;
 mod reviewed;
 #[path = "state/schema.rs"]
 mod schema;
+#[path = "state/set_alone.rs"]
+mod set_alone;
 #[path = "state/table.rs"]
 mod table;
+#[path = "state/unreadable.rs"]
+mod unreadable;
 #[path = "state/writing.rs"]
 mod writing;

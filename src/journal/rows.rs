@@ -87,9 +87,16 @@ impl<'a> OperationFrame<'a> {
 pub(crate) struct Together<'a> {
     pub(crate) facts: Vec<Item<'a>>,
     pub(crate) moves: &'a [Move],
+    /// All of it may be so many bytes, where that is more than the options' limit.
+    pub(crate) up_to: u64,
 }
 
 impl Together<'_> {
+    /// Nothing, beside rows that are worth a segment of their own.
+    pub(crate) fn alone() -> Self {
+        Self { up_to: EPOCH_BYTES_MAX, ..Self::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.facts.is_empty() && self.moves.is_empty()
     }
@@ -115,9 +122,7 @@ impl Core {
         counts: &[EventCount],
         together: Together<'a>,
     ) -> Result<(Vec<Receipt>, Appended)> {
-        let Together { facts, moves } = together;
-        // Only rows are worth a segment of their own, and the keys of facts were looked at when they came.
-        let up_to = if facts.is_empty() && moves.is_empty() { EPOCH_BYTES_MAX } else { 0 };
+        let Together { facts, moves, up_to } = together;
         // Of most entities of a window something has changed.
         let rows_at_most = rows.size_hint().1.unwrap_or_default().min(ROWS_MAX);
         let mut items = Vec::with_capacity(operations.size_hint().0 + rows_at_most + facts.len());
@@ -132,7 +137,6 @@ impl Core {
         let first_fact = items.len();
         items.extend(facts);
         let mut receipts = Vec::with_capacity(items.len());
-        // Windows keep to the options' limit; the end of an epoch need not.
         let beside = Beside { moves, counts, up_to, ..Beside::default() };
         let (end, _) = self.append_items(&items, beside, &mut |receipt| receipts.push(receipt))?;
         self.want_sync_for_readers();

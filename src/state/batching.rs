@@ -109,7 +109,7 @@ impl State {
         self.append_in(core, &mut open)?;
         let window = open.window_of(core, said)?;
         open.window.take_over(window);
-        let appended = self.append_with(core, &mut open, Together { facts, moves });
+        let appended = self.append_with(core, &mut open, Together { facts, moves, up_to: 0 });
         if appended.is_err() {
             // What answers an error was not taken.
             open.window.withdraw();

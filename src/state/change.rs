@@ -154,7 +154,8 @@ impl<'s, T> Change<'s, T> {
         if self.what == ChangeKind::Deleted { 0 } else { self.changed }
     }
 
-    /// The bytes that came with the operations that made it.
+    /// The bytes that came with the operations that made it; of a change of the [sources](Self::sources) alone that came with
+    /// none, those that the row has had.
     #[must_use]
     pub fn metadata(&self) -> &'s [u8] {
         // What is there was not made by anybody's operation now.

@@ -17,7 +17,7 @@ use crate::format::system::{KindInfo, Owner};
 use crate::journal::core::Core;
 use crate::journal::view::View;
 use crate::state::endings::{Ending, Round, Whose};
-use crate::state::engine::{Open, State};
+use crate::state::engine::{Open, State, touch};
 use crate::state::liveness::Countdown;
 use crate::state::operations::operation_bytes;
 use crate::state::pending::{Base, BaseRow, Pending, Saying, Utterance, frame_bytes};
@@ -46,11 +46,11 @@ impl State {
     pub(crate) fn tend(&self, core: &Arc<Core>) -> Result<()> {
         let Some(round) = self.begin_endings(core)? else { return Ok(()) };
         let ended = self.take_back(core, Whose::Ended(round));
-        // A row that is damaged is no better the next time.
-        let is_left = |error: &Error| error.is_corruption() && error.seqs().is_some();
-        let are_ended = ended.as_ref().err().is_none_or(is_left);
+        // What is damaged is no better the next time.
+        let is_left = |taken: &Taken| taken.left.as_ref().is_none_or(Error::is_corruption);
+        let are_ended = ended.as_ref().is_ok_and(is_left);
         let finished = self.finish_endings(core, round, are_ended);
-        ended.and(finished)
+        ended.and_then(Taken::all).and(finished)
     }
 
     /// Begins to end those whose time is up, and tells presence. `None`: there is nobody.
@@ -96,15 +96,13 @@ impl State {
         }
     }
 
-    /// Takes back what some sources assert. Answers of how many entities.
-    ///
-    /// A row that cannot be read is left, and told when all the others are done.
-    fn take_back(&self, core: &Arc<Core>, whose: Whose) -> Result<u64> {
+    /// Takes back what some sources assert, but for entities that cannot be read or gone on with.
+    fn take_back(&self, core: &Arc<Core>, whose: Whose) -> Result<Taken> {
         // What is pending is in the view.
         self.append(core)?;
         let of = self.open.lock().sessions.endings.sources(whose);
         let view = core.view();
-        let (mut taken, mut damage) = (0, None);
+        let mut taken = Taken::default();
         for kind in kinds_of_rows(core) {
             let bound = Arc::new(Bound::as_written(core, &kind));
             let mut walk = Walk::new(view.clone(), kind.id);
@@ -116,17 +114,17 @@ impl State {
                         Ok(Step::Asserted(key, _)) => keys.push(key),
                         Ok(Step::Passed) => {}
                         Ok(Step::Spent) => is_spent = true,
-                        Err(error) if error.seqs().is_some() => damage = Some(error),
+                        Err(error) if error.seqs().is_some() => taken.leave(error),
                         Err(error) => return Err(error),
                     }
                     if is_spent {
                         break;
                     }
                 }
-                taken += self.take_back_of(core, &bound, whose, &keys)?;
+                self.take_back_of(core, &bound, whose, &keys, &mut taken)?;
             }
         }
-        damage.map_or(Ok(taken), Err)
+        Ok(taken)
     }
 
     /// Takes some entities from sources that still assert them, in as few batches as take them.
@@ -136,41 +134,45 @@ impl State {
         bound: &Arc<Bound>,
         whose: Whose,
         keys: &[Box<[u8]>],
-    ) -> Result<u64> {
-        let (mut left, mut taken) = (keys, 0);
+        taken: &mut Taken,
+    ) -> Result<()> {
+        let mut left = keys;
         while !left.is_empty() {
             let mut open = self.enter_whatever_failed(core)?;
-            let (rest, entities) = self.take_back_at_once(core, &mut open, (bound, whose), left)?;
-            (left, taken) = (rest, taken + entities);
+            left = self.take_back_at_once(core, &mut open, (bound, whose), left, taken)?;
         }
         // Whoever walks for long in the thread of windows sees to those in between, and ends when the store does.
         self.flush_if_due(core);
-        self.enter_whatever_failed(core).map(drop)?;
-        Ok(taken)
+        self.enter_whatever_failed(core).map(drop)
     }
 
-    /// One batch of that, under the lock. Answers the keys that are left, and how many entities were taken.
+    /// One batch of that, under the lock. Answers the keys that are left.
     fn take_back_at_once<'k>(
         &self,
         core: &Arc<Core>,
         open: &mut Open,
         (bound, whose): (&Arc<Bound>, Whose),
         keys: &'k [Box<[u8]>],
-    ) -> Result<(&'k [Box<[u8]>], u64)> {
+        taken: &mut Taken,
+    ) -> Result<&'k [Box<[u8]>]> {
         self.append_in(core, open)?;
         let most = core.options.batch_bytes_max();
         let view = core.view();
         let mut window = open.window.successor();
-        let (mut left, mut taken) = (keys, 0);
+        let (mut left, mut entities) = (keys, 0);
         while let Some((key, rest)) = left.split_first() {
             let hash = core.index.hash(bound.id.get(), key);
             let base = base_as_written(&view, bound, hash, key)?;
             let sources = SourceSet(open.sessions.endings.to_take_back(whose, hash).bits() & base.sources);
-            if base.alive && !sources.is_empty() {
+            // One whose operations cannot be gone on with holds up no other.
+            let can_go_on = bound.events.map_or(Ok(()), |events| touch(core, events, key));
+            if let Err(error) = can_go_on {
+                taken.leave(error);
+            } else if base.alive && !sources.is_empty() {
                 let told =
                     bound.events.map_or(0, |_| sources.len() as u64 * operation_bytes(key.len(), 0, 0));
-                let bytes = frame_bytes(key.len(), 0, base.row().len()) + told;
-                if taken > 0 && window.bytes() + bytes > most {
+                let bytes = frame_bytes(key.len(), base.metadata.len(), base.row().len()) + told;
+                if entities > 0 && window.bytes() + bytes > most {
                     break;
                 }
                 let entity = window.enter(Pending::at_rest(bound, hash, key, base));
@@ -178,7 +180,7 @@ impl State {
                     let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
                     window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
                 }
-                taken += 1;
+                entities += 1;
             }
             left = rest;
         }
@@ -191,7 +193,8 @@ impl State {
             open.window.withdraw();
             return Err(error);
         }
-        Ok((left, taken))
+        taken.entities += entities;
+        Ok(left)
     }
 
     /// Closes a session, and decides at once what becomes of what it asserts. Answers of how many entities that was
@@ -241,7 +244,7 @@ impl State {
     fn decide(&self, core: &Arc<Core>, source: u8, closing: Closing, retires: bool) -> Result<u64> {
         let taken = match closing {
             Closing::Preserve => self.append(core).map(|_| 0)?,
-            Closing::Retract => self.take_back(core, Whose::Held(source))?,
+            Closing::Retract => self.take_back(core, Whose::Held(source)).and_then(Taken::all)?,
         };
         let Some(known) = core.registry.read().sources().get(&source).cloned() else { return Ok(taken) };
         let has_deadline = known.liveness.deadline().is_some();
@@ -355,6 +358,28 @@ pub(crate) fn abandoned(core: &Core, name: &str, kind: &str) -> Error {
         "a source that is there",
         "one that was silent for longer than its deadline since the epoch began, or was closed",
     )
+}
+
+/// What was taken from sources.
+#[derive(Debug, Default)]
+struct Taken {
+    entities: u64,
+    /// Why something was left.
+    left: Option<Error>,
+}
+
+impl Taken {
+    /// Of two reasons that counts which may be none the next time.
+    fn leave(&mut self, error: Error) {
+        if self.left.as_ref().is_none_or(Error::is_corruption) {
+            self.left = Some(error);
+        }
+    }
+
+    /// How many entities, if nothing was left.
+    fn all(self) -> Result<u64> {
+        self.left.map_or(Ok(self.entities), Err)
+    }
 }
 
 /// What ran towards the end of a source when somebody took it in hand.
@@ -474,6 +499,7 @@ fn base_as_written(view: &View, bound: &Bound, hash: EntityHash, key: &[u8]) -> 
         version: said.version,
         generation: entry.generation().get(),
         sources: said.mark.sources,
+        metadata: if said.is_alive() { entry.metadata().to_vec() } else { Vec::new() },
         row,
         schema: said.mark.schema,
         is_stuck: false,

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, flag};
 use crate::format::index::EntityHash;
-use crate::id::Position;
+use crate::id::{KindId, Position};
 use crate::journal::core::Core;
 use crate::journal::rows::EPOCH_BYTES_MAX;
 use crate::journal::waiting::Until;
@@ -251,6 +251,11 @@ impl Open {
     }
 
     /// An entity at rest, as it is in the log or will be behind the window that is on its way.
+    ///
+    /// # Errors
+    ///
+    /// Where a frame of it could not be appended, also one of its operations: found out later, that would be an error of the
+    /// whole window, and of all behind it.
     pub(crate) fn take(
         &mut self,
         core: &Arc<Core>,
@@ -258,6 +263,7 @@ impl Open {
         hash: EntityHash,
         key: &[u8],
     ) -> Result<Box<Pending>> {
+        bound.events.map_or(Ok(()), |events| touch(core, events, key))?;
         let closed = self.closed.as_ref().and_then(|closed| closed.window.base_behind(hash));
         if let Some(base) = closed {
             return Ok(Pending::at_rest(bound, hash, key, base));
@@ -267,6 +273,11 @@ impl Open {
             None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, hash, key)?)),
         }
     }
+}
+
+/// Sees to it that the history of an entity of some kind can be gone on with.
+pub(crate) fn touch(core: &Core, kind: KindId, key: &[u8]) -> Result<()> {
+    core.index.touch(core.index.hash(kind.get(), key)).map(drop)
 }
 
 /// How an entity is that the open window has touched, and perhaps the closed one before it.
@@ -522,19 +533,21 @@ fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<B
         version: said.version,
         generation: entry.generation().get(),
         sources: said.mark.sources,
+        metadata: if said.is_alive() { entry.metadata().to_vec() } else { Vec::new() },
         row: BaseRow::None,
-        schema: bound.version,
+        schema: said.mark.schema,
         is_stuck: false,
     };
     if !said.is_alive() {
         return Ok(base);
     }
     Ok(match current(&bound.name, bound.version, bound.steps, &entry, said.mark.schema) {
+        // Bytes that no step has touched are those of the version that wrote them: a step may be added later.
         Ok(Cow::Borrowed(_)) => Base { row: BaseRow::Logged(entry.to_owned()), ..base },
-        Ok(Cow::Owned(row)) if row.len() <= PAYLOAD_BYTES_MAX => Base { row: BaseRow::Brought(row), ..base },
-        // Who asserts the row anew, or retracts it, need not know what it is.
-        Ok(Cow::Owned(_)) | Err(_) => {
-            Base { row: BaseRow::Logged(entry.to_owned()), schema: said.mark.schema, is_stuck: true, ..base }
+        Ok(Cow::Owned(row)) if row.len() <= PAYLOAD_BYTES_MAX => {
+            Base { row: BaseRow::Brought(row), schema: bound.version, ..base }
         }
+        // Who asserts the row anew, or retracts it, need not know what it is.
+        Ok(Cow::Owned(_)) | Err(_) => Base { row: BaseRow::Logged(entry.to_owned()), is_stuck: true, ..base },
     })
 }

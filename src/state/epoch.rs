@@ -105,8 +105,12 @@ pub struct EpochOutcome {
 
 impl Epoch {
     pub(crate) fn begin(source: &Source, state: &Arc<State>, bound: Arc<Bound>) -> Result<Self> {
-        state.check_in(source.core(), source.speaker())?;
-        let number = state.with_epochs(source.core(), |epochs| epochs.begin(source.id(), bound.id))?;
+        let (core, speaker) = (source.core(), std::iter::once(source.speaker()));
+        core.check_not_forked("begin an epoch")?;
+        // Under one lock: let go of it in between, the number may be another source's, whose events this would silence.
+        let mut open = state.enter_with_a_sign(core, speaker, State::enter_whatever_failed)?;
+        let number = open.epochs.begin(source.id(), bound.id);
+        drop(open);
         let Some(number) = number else {
             let doing = format!("begin an epoch of {:?} and the kind {:?}", source.name(), bound.name);
             return Err(Error::new(ErrorKind::EpochOpen, doing));

@@ -94,7 +94,7 @@ pub(crate) fn row_before(
     let view = if position.is_in_part() { log.view()? } else { View::new(Arc::clone(log.index()), position) };
     let mut next = operation.to_owned();
     for before in view.entity_behind(operation.kind(), operation.key(), 0).rev() {
-        let before = before?;
+        let Some(before) = unless_compacted(before)? else { return Ok(None) };
         if before.seq() >= operation.seq() {
             continue;
         }
@@ -114,6 +114,14 @@ pub(crate) fn row_before(
     committed_row_before(log, &view, rows, operation)
 }
 
+/// `None`: compaction has dropped it. Beside a writer of another process that may be known by its file alone, which is gone.
+fn unless_compacted(found: Result<Entry<'_>>) -> Result<Option<Entry<'_>>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::Compacted => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 /// The row that the log had before the first operation that is there, if nothing of it is missing.
 fn committed_row_before(
     log: &Source,
@@ -124,10 +132,10 @@ fn committed_row_before(
     let (key, seq) = (operation.key(), operation.seq());
     let mut before = view.entity_behind(rows, key, 0).rev();
     let before = before.find(|row| row.as_ref().map_or(true, |row| row.seq() < seq));
-    let Some(row) = before.transpose()? else { return Ok(None) };
+    let Some(row) = before.map(unless_compacted).transpose()?.flatten() else { return Ok(None) };
     let now = log.view()?;
-    let is_next = match now.entity_behind(rows, key, seq.get()).next().transpose()? {
-        Some(next) => follows(&next, &row),
+    let is_next = match now.entity_behind(rows, key, seq.get()).next().map(unless_compacted).transpose()? {
+        Some(next) => next.is_some_and(|next| follows(&next, &row)),
         None => true,
     };
     let said = Said::of(&row)?;
@@ -246,7 +254,8 @@ impl<'e, T> Event<'e, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` with the Seq, the kind and the cause, if it is not a value of `T`: other events are not affected.
+    /// `Codec` with the Seq, the kind and the cause, if it is not a value of `T`; `Schema` if a newer version of the kind wrote
+    /// it. Other events are not affected.
     pub fn value(&self) -> Result<Option<T>>
     where
         T: DeserializeOwned,

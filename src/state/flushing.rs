@@ -179,7 +179,8 @@ impl State {
         if open.window.is_empty() {
             return Ok(());
         }
-        self.append_with(core, open, Together::default()).map(drop)
+        // What is in it was held to the limit when it was accepted: refused now, it would be refused for ever.
+        self.append_with(core, open, Together::alone()).map(drop)
     }
 
     /// Appends the window that is open, and something else in the same batch. None is closed.
@@ -208,7 +209,7 @@ impl State {
         debug_assert!(!open.is_on_its_way(), "it was waited for");
         let Some(closed) = &open.closed else { return Ok(()) };
         let window = Arc::clone(&closed.window);
-        let appended = append(core, &window, open.end, Together::default());
+        let appended = append(core, &window, open.end, Together::alone());
         self.end_closed(core, open, window, appended)
     }
 
@@ -237,7 +238,7 @@ impl State {
         closed.is_on_its_way = true;
         let (window, end) = (Arc::clone(&closed.window), open.end);
         let appended = MutexGuard::unlocked(open, || {
-            catch_unwind(AssertUnwindSafe(|| append(core, &window, end, Together::default())))
+            catch_unwind(AssertUnwindSafe(|| append(core, &window, end, Together::alone())))
         });
         match appended {
             Ok(appended) => self.end_closed(core, open, window, appended),

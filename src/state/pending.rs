@@ -16,7 +16,7 @@ use crate::state::row::{ALL_FIELDS, changed, differ};
 use crate::state::schema::Bound;
 use crate::state::window::{Committed, Made};
 
-/// Longer rows are not kept for entities at rest, nor room for them.
+/// Longer rows are not kept for entities at rest, with what is beside them, nor room for them.
 const ROW_BYTES_AT_REST: usize = 512;
 
 /// How an entity is in the log.
@@ -27,6 +27,8 @@ pub(crate) struct Base {
     pub(crate) version: u64,
     pub(crate) generation: u64,
     pub(crate) sources: u64,
+    /// What its newest frame has beside the row.
+    pub(crate) metadata: Vec<u8>,
     pub(crate) row: BaseRow,
     /// The version of the schema that the row is of.
     pub(crate) schema: u16,
@@ -172,18 +174,34 @@ impl Pending {
     /// The bytes of its frame with an operation, and of that operation's own.
     pub(crate) fn bytes_with(&self, utterance: &Utterance<'_>) -> u64 {
         let Utterance { source, saying, metadata, .. } = *utterance;
-        let left = if metadata.is_empty() { self.metadata.len() } else { metadata.len() };
+        let said = if metadata.is_empty() { &self.metadata } else { metadata };
         let row = match saying.row() {
-            Some(row) => row.len(),
-            None if self.is_last(source) => 0,
-            None => self.row().len(),
+            Some(row) => Some(row),
+            None if self.is_last(source) || !self.alive => None,
+            None => Some(self.row()),
         };
-        frame_bytes(self.key.len(), left, row) + self.told_bytes(utterance)
+        self.frame_bytes_of(row, said) + self.told_bytes(utterance)
     }
 
     pub(crate) fn frame_bytes(&self) -> u64 {
-        let row = if self.alive { self.row().len() } else { 0 };
-        frame_bytes(self.key.len(), self.metadata.len(), row)
+        self.frame_bytes_of(self.alive.then(|| self.row()), &self.metadata)
+    }
+
+    /// The bytes of its frame with a row, if it is there, and with what was said beside it.
+    fn frame_bytes_of(&self, row: Option<&[u8]>, said: &[u8]) -> u64 {
+        let is_as_it_was = |row: &[u8]| self.base.alive && !self.differs(row);
+        let metadata = match row {
+            Some(row) if said.is_empty() && !self.base.metadata.is_empty() && is_as_it_was(row) => {
+                &self.base.metadata
+            }
+            _ => said,
+        };
+        frame_bytes(self.key.len(), metadata.len(), row.map_or(0, <[u8]>::len))
+    }
+
+    /// True if a row is another one than the base's.
+    fn differs(&self, row: &[u8]) -> bool {
+        self.base.is_stuck && self.row.is_some() || differ(self.base.row(), row, &self.bound.fields)
     }
 
     /// The version of the schema that the base's row is of.
@@ -325,18 +343,24 @@ impl Pending {
         let (alive, sources) = (self.alive, self.sources);
         let is_another = |row: &Vec<u8>| is_stuck || differ(self.base.row(), row, &self.bound.fields);
         if alive == was_alive && !(alive && self.row.as_ref().is_some_and(is_another)) {
-            return Base {
-                alive,
-                version,
-                generation,
-                sources,
-                row: self.base.row.clone(),
-                schema,
-                is_stuck,
-            };
+            let is_told = alive && sources != self.base.sources;
+            let metadata =
+                if is_told { self.metadata_of(RowOperation::Sources) } else { &self.base.metadata };
+            let (metadata, row) = (metadata.to_vec(), self.base.row.clone());
+            return Base { alive, version, generation, sources, metadata, row, schema, is_stuck };
         }
-        let row = if alive { BaseRow::Brought(self.row().to_vec()) } else { BaseRow::None };
-        Base { alive, version, generation, sources, row, schema: self.bound.version, is_stuck: false }
+        let (metadata, row) = match alive {
+            true => (self.metadata.clone(), BaseRow::Brought(self.row().to_vec())),
+            false => (Vec::new(), BaseRow::None),
+        };
+        let schema = self.bound.version;
+        Base { alive, version, generation, sources, metadata, row, schema, is_stuck: false }
+    }
+
+    /// What its frame has beside the row: who asserts a row takes nothing from what came with it.
+    fn metadata_of(&self, operation: RowOperation) -> &[u8] {
+        let keeps = operation == RowOperation::Sources && self.metadata.is_empty();
+        if keeps { &self.base.metadata } else { &self.metadata }
     }
 
     /// Comes to rest: in the log the entity is as it was, or as its frame says, if it was given one.
@@ -345,6 +369,9 @@ impl Pending {
             let (base, schema) = (&mut self.base, self.bound.version);
             (base.alive, base.sources) = (self.alive, self.sources);
             (base.version, base.generation) = (committed.version, receipt.generation.get());
+            if operation != RowOperation::Sources || !self.metadata.is_empty() {
+                std::mem::swap(&mut base.metadata, &mut self.metadata);
+            }
             if operation != RowOperation::Sources {
                 let row = self.row.take().filter(|_| self.alive);
                 let before = std::mem::replace(&mut base.row, row.map_or(BaseRow::None, BaseRow::Brought));
@@ -361,7 +388,7 @@ impl Pending {
 
     /// Lets go of what an entity at rest should not hold. `None`: that is most of it.
     pub(crate) fn slim(mut self: Box<Self>) -> Option<Box<Self>> {
-        if self.base.row().len() > ROW_BYTES_AT_REST {
+        if self.base.row().len() + self.base.metadata.len() > ROW_BYTES_AT_REST {
             return None;
         }
         // An entry of the log would keep its segment, also when that was compacted.
@@ -372,6 +399,7 @@ impl Pending {
             room.clear();
             room.shrink_to(ROW_BYTES_AT_REST);
         }
+        self.base.metadata.shrink_to(ROW_BYTES_AT_REST);
         if let BaseRow::Brought(row) = &mut self.base.row {
             row.shrink_to(ROW_BYTES_AT_REST);
         }
@@ -386,7 +414,7 @@ impl Pending {
             kind: self.bound.id,
             hash: self.hash,
             key: &self.key,
-            metadata: &self.metadata,
+            metadata: self.metadata_of(operation),
             payload,
             source: self.source,
             mark: RowMark {

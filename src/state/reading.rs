@@ -98,7 +98,8 @@ impl<'v, T> Row<'v, T> {
     ///
     /// # Errors
     ///
-    /// `Codec` with the Seq, the entity and the cause, if it is not a value of `T`: other rows are not affected.
+    /// `Codec` with the Seq, the entity and the cause, if it is not a value of `T`; `Schema` if a newer version of the kind wrote
+    /// it, whatever `T` would make of its bytes. Other rows are not affected.
     pub fn value(&self) -> Result<T>
     where
         T: DeserializeOwned,
@@ -136,7 +137,8 @@ impl<'v, T> Row<'v, T> {
         self.entry.time()
     }
 
-    /// The bytes that came with the last operation that had any, of the window that made it.
+    /// The bytes that came with the last operation that had any, of the window that made it. A change of who asserts the row,
+    /// and of nothing else, leaves them as they were, unless it comes with some itself.
     #[must_use]
     pub fn metadata(&self) -> &'v [u8] {
         self.entry.metadata()

@@ -79,7 +79,7 @@ impl Said {
 }
 
 /// The row of an entry as the current version of its kind has it. Every reader of rows comes by here, so that
-/// none can forget to.
+/// none can forget to. What a newer version has made of the row nobody here knows.
 pub(crate) fn current<'e>(
     kind: &str,
     version: u16,
@@ -87,6 +87,13 @@ pub(crate) fn current<'e>(
     entry: &Entry<'e>,
     schema: u16,
 ) -> Result<Cow<'e, [u8]>> {
+    if schema > version {
+        let doing = format!("read the row {}", entity_text(kind, entry.key()));
+        return Err(Error::new(ErrorKind::Schema, doing)
+            .concerning(entry.seq().get())
+            .sides(format!("at most version {version} of the schema"), format!("version {schema}"))
+            .noting(format!("read it with a program that knows version {schema}")));
+    }
     let is_older = |step: &&(u16, Upcaster)| step.0 >= schema && step.0 < version;
     if steps.iter().filter(is_older).count() == 0 {
         return Ok(Cow::Borrowed(entry.payload()));

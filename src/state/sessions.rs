@@ -409,7 +409,7 @@ impl State {
     /// Enters with a sign of life of some sessions. It counts before anything else is done, and whatever comes of that.
     ///
     /// Only whoever of them is late is ended first. Others are ended on the way if no thread does it.
-    fn enter_with_a_sign<'n>(
+    pub(crate) fn enter_with_a_sign<'n>(
         &self,
         core: &Arc<Core>,
         speakers: impl Iterator<Item = Speaker<'n>> + Clone,

@@ -360,7 +360,9 @@ impl<T: DeserializeOwned> Subscription<T> {
                 };
                 let is_asked = self.follower.choice.previous && said.operation == RowOperation::Updated;
                 let previous = if is_asked { self.follower.row_before(self.kind, &entry)? } else { None };
-                let changed = said.changed(self.follower.bound.version);
+                // Under whichever version its row was written.
+                let is_of_the_set = said.operation == RowOperation::Sources;
+                let changed = if is_of_the_set { 0 } else { said.changed(self.follower.bound.version) };
                 Held::Change { what, changed, by: HeldBy::Live, previous }
             }
         };
@@ -453,6 +455,8 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// Begins anew with the next call: with all the rows that there are then.
     pub fn rebootstrap(&mut self) {
         self.item = Held::None;
+        // It has been told that it begins, if not yet that those were all.
+        self.has_begun |= matches!(self.phase, Phase::Rows { .. });
         self.phase = Phase::Begin { because: Some(Because::Asked) };
     }
 
@@ -569,8 +573,10 @@ impl Follower {
         let view = self.source().view()?;
         for before in view.entity_behind(self.bound.id, entry.key(), 0).rev() {
             let before = match before {
-                // Damage to what was takes nothing away of what is.
-                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+                // Damage to what was takes nothing away of what is; nor does another process that has removed its file.
+                Err(error) if matches!(error.kind(), ErrorKind::Compacted | ErrorKind::Corrupt) => {
+                    return Ok(None);
+                }
                 before => before?,
             };
             if before.seq() < entry.seq() {

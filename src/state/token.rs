@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::checksum::crc;
 use crate::format::manifest::Manifest;
 use crate::id::{KindId, Seq, StoreId};
 use crate::state::schema::Bound;
@@ -48,7 +49,8 @@ pub enum Because {
     OtherStore,
     /// What was mirrored there is another kind.
     OtherKind,
-    /// What was mirrored there are values of another version of the kind's schema, or of one with fewer fields.
+    /// What was mirrored there are values of another version of the kind's schema, of one with fewer fields, or of one to which
+    /// other steps lead.
     OtherSchema,
 }
 
@@ -104,7 +106,12 @@ impl FromStr for Token {
 /// going on from there. The target keeps it, as its text, beside the rows.
 ///
 /// The values that a target holds are those of one version of the kind's schema. Under another one, or with a field more, the
-/// same rows of the log have other values, and all of them are handed over again.
+/// same rows of the log have other values, and all of them are handed over again. So they are where a
+/// [step](crate::Kind::upcasts) was added or left out. What a step does nobody can compare: one that is to do something else than
+/// it did should lead to a new version.
+///
+/// As text it is the position, the kind, the version and the number of fields; of a version to which steps lead also a checksum of
+/// where those begin.
 ///
 /// ```
 /// use esker::MirrorToken;
@@ -120,8 +127,20 @@ pub struct MirrorToken {
     kind: KindId,
     /// The version of the kind's schema,
     schema: u16,
-    /// and how many fields that had.
+    /// how many fields that had,
     fields: u16,
+    /// and which steps led to it; 0: none.
+    steps: u32,
+}
+
+/// The steps that lead to a version, in one number: a checksum of the versions that they begin at; 0: there are none.
+fn digest_of_steps(bound: &Bound) -> u32 {
+    let mut versions: Vec<u16> =
+        bound.steps.iter().map(|(from, _)| *from).filter(|from| *from < bound.version).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let bytes: Vec<u8> = versions.iter().flat_map(|from| from.to_le_bytes()).collect();
+    if bytes.is_empty() { 0 } else { crc(&[&bytes]).max(1) }
 }
 
 impl MirrorToken {
@@ -129,7 +148,8 @@ impl MirrorToken {
     pub(crate) fn of(manifest: &Manifest, bound: &Bound, seq: u64) -> Self {
         // At most `FIELDS_MAX`.
         let fields = u16::try_from(bound.fields.len()).unwrap_or(u16::MAX);
-        Self { token: Token::of(manifest, seq), kind: bound.id, schema: bound.version, fields }
+        let (token, steps) = (Token::of(manifest, seq), digest_of_steps(bound));
+        Self { token, kind: bound.id, schema: bound.version, fields, steps }
     }
 
     /// The position.
@@ -153,7 +173,9 @@ impl MirrorToken {
 
 impl fmt::Display for MirrorToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}:{}", self.token, self.kind.0, self.schema, self.fields)
+        write!(f, "{}:{}:{}:{}", self.token, self.kind.0, self.schema, self.fields)?;
+        // A token without steps is as builds before them wrote and read it.
+        if self.steps == 0 { Ok(()) } else { write!(f, ":{:x}", self.steps) }
     }
 }
 
@@ -162,14 +184,22 @@ impl FromStr for MirrorToken {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let read = || {
-            let mut parts = text.rsplitn(4, ':');
+            // A position has three parts.
+            let behind = text.match_indices(':').nth(2)?.0;
+            let (position, rest) = text.split_at_checked(behind)?;
+            let mut parts = rest.split(':').skip(1);
             let mut number = || parts.next()?.parse().ok();
-            let (fields, schema, kind) = (number()?, number()?, KindId(number()?));
-            Some(Self { token: parts.next()?.parse().ok()?, kind, schema, fields })
+            let (kind, schema, fields) = (KindId(number()?), number()?, number()?);
+            let steps = match parts.next() {
+                Some(steps) => u32::from_str_radix(steps, 16).ok().filter(|steps| *steps != 0)?,
+                None => 0,
+            };
+            let token = position.parse().ok()?;
+            parts.next().is_none().then_some(Self { token, kind, schema, fields, steps })
         };
         read().ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, "read the token of a mirror")
-                .sides("STORE:ERA:SEQ:KIND:VERSION:FIELDS", format!("{text:?}"))
+                .sides("STORE:ERA:SEQ:KIND:VERSION:FIELDS, or that and :STEPS", format!("{text:?}"))
         })
     }
 }
@@ -194,13 +224,21 @@ mod tests {
     #[test]
     fn the_token_of_a_mirror_is_read_as_it_was_written_and_nothing_else_is() {
         let token = Token { store: StoreId([0xa5; 16]), era: 1, seq: u64::MAX };
-        let token = MirrorToken { token, kind: KindId(u16::MAX), schema: 2, fields: 64 };
-        let good = token.to_string();
-        assert_eq!(good.parse::<MirrorToken>().unwrap(), token);
-        let position = token.token().to_string();
-        for bad in ["", ":::::", &position, &good[1..], &format!("{good}:1"), &good.replace(":64", ":65536")]
-        {
-            let error = bad.parse::<MirrorToken>().unwrap_err();
+        let without = MirrorToken { token, kind: KindId(u16::MAX), schema: 2, fields: 64, steps: 0 };
+        let with = MirrorToken { steps: u32::MAX, ..without };
+        let good = without.to_string();
+        assert_eq!(with.to_string(), format!("{good}:ffffffff"));
+        for token in [without, with] {
+            let good = token.to_string();
+            assert_eq!(good.parse::<MirrorToken>().unwrap(), token);
+            let position = token.token().to_string();
+            for bad in ["", ":::::", &position, &good[1..], &good.replace(":64", ":65536")] {
+                let error = bad.parse::<MirrorToken>().unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
+            }
+        }
+        for bad in [":", ":0", ":x", ":100000000", ":1:1"] {
+            let error = format!("{good}{bad}").parse::<MirrorToken>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
         }
     }

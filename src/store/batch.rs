@@ -309,6 +309,10 @@ impl<'s> StoreBatch<'s> {
     /// Adds that a source states some fields of an entity; see [`Source::patch`]. They are laid over the row that is
     /// there when the batch is committed.
     ///
+    /// The row is worked out then, under the lock under which the operations of all sources are accepted, so that nobody comes
+    /// between it and the batch. What the type's `Deserialize` and `Serialize` do holds up everybody else for so long, and must not use
+    /// the store: a call of a [`Source`] from there never returns. [`Source::patch`] runs them under no lock.
+    ///
     /// # Errors
     ///
     /// `InvalidInput` for a field that the kind does not have, and as [`assert`](Self::assert).

@@ -392,7 +392,8 @@ impl<T: DeserializeOwned, M: MirrorTarget<T>> Mirror<T, M> {
                 MirrorOutcome::Applied { changes: changes.taken(), token }
             }
         };
-        self.quiet = Some((outcome.token(), newest));
+        // Where nothing had to be told the target may be further than this process knows to be durable.
+        self.quiet = Some((outcome.token(), newest.max(outcome.token().token().seq)));
         self.has_seen(&view, newest);
         self.shared.lock().succeeded(&outcome);
         ended.map_or(waited, Err).map(|()| outcome)

@@ -190,3 +190,32 @@ fn a_reaction_puts_out_state_and_facts_together() {
     reactor.join().unwrap();
     radar.retract(VESSEL, "grace").unwrap().wait(Until::Durable).unwrap();
 }
+
+#[test]
+fn a_batch_of_operations_alone_takes_no_more_than_one_of_facts() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let filled = |operations: u8| {
+        let mut batch = store.batch();
+        for n in 0..operations {
+            batch.assert(&radar, VESSEL, format!("v{n}"), &vessel(&"x".repeat(1000), 1.0)).unwrap();
+        }
+        batch
+    };
+    for operations in [4, 10] {
+        let error = filled(operations).commit().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BatchTooLarge, "{error}");
+        assert!(error.to_string().contains("4096"), "a quarter of a segment: {error}");
+        assert_eq!(store.state_stats().unwrap().pending, 0);
+        assert!(store.get(VESSEL, "v0").unwrap().is_none());
+    }
+    filled(3).commit().unwrap();
+    assert_eq!(alive(&store, "v2"), Some((1, vec![0])));
+    // What an epoch takes back may be more.
+    let row = vessel(&"x".repeat(50), 1.0);
+    for n in 0..100 {
+        radar.assert(VESSEL, format!("w{n}"), &row).unwrap();
+    }
+    assert_eq!(radar.retract_all(VESSEL).unwrap().retracted, 103);
+}

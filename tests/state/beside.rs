@@ -41,6 +41,15 @@ fn gather(changes: &mut Subscription<Vessel>, folded: &mut Folded) {
 }
 
 const BUOY: Kind<Vessel> = Kind::new("buoy").events();
+const BUSY: Kind<Vessel> = Kind::new("busy");
+
+/// So many changes of one entity of a kind of its own, each in a flush of its own.
+fn often(store: &Store, source: &esker::Source, kind: Kind<Vessel>, times: u16) {
+    for heading in 0..times {
+        source.assert(kind, "busy", &Vessel { heading, ..vessel("busy", 2.0) }).unwrap();
+        store.flush().unwrap();
+    }
+}
 
 #[test]
 fn a_kind_that_is_not_there_yet_has_no_rows_and_no_events_until_it_is() {
@@ -368,6 +377,44 @@ fn a_round_goes_on_where_the_row_before_a_change_is_removed_meanwhile() {
     change_often(&store, &radar, "busy", 300);
     assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 500);
     assert_eq!(previous(), (r#"v15 v2 updated ["knots"]"#.to_owned(), None));
+}
+
+#[test]
+fn who_is_live_goes_on_where_the_row_before_a_change_is_removed_meanwhile() {
+    let (_directory, path, store) = begun(Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    for n in 0..30u8 {
+        radar.assert(LOGGED, format!("v{n:02}"), &vessel("v", 1.0)).unwrap();
+        often(&store, &radar, BUSY, 20);
+    }
+    drop(radar);
+    store.close().unwrap();
+    let store = open(&path, Durability::Sync);
+    let radar = store.source("radar").unwrap();
+    let token = store.subscription(LOGGED).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    for key in ["v00", "v15"] {
+        radar.assert(LOGGED, key, &vessel("v", 2.0)).unwrap();
+        store.flush().unwrap();
+    }
+    let reader = Reader::open(&path).unwrap();
+    let mut changes = reader.subscription(LOGGED).previous(true).resume(token).start().unwrap();
+    let mut previous = || match changes.try_next().unwrap() {
+        Some(StateItem::Change(change)) => {
+            (line(&change), change.previous().map(|row| row.value().unwrap().knots))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(previous(), (r#"v00 v2 updated ["knots"]"#.to_owned(), Some(1.0)));
+    let mut events = reader.events(LOGGED).from(Start::After(token.seq().unwrap())).start().unwrap();
+    let mut event = || match events.try_next().unwrap() {
+        Some(EventItem::Event(event)) => event.previous().unwrap().map(|row| row.knots),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(event(), Some(1.0));
+    often(&store, &radar, BUSY, 300);
+    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 500);
+    assert_eq!(previous(), (r#"v15 v2 updated ["knots"]"#.to_owned(), None));
+    assert_eq!(event(), None);
 }
 
 #[test]

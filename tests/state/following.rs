@@ -49,6 +49,16 @@ fn bootstrap_and_changes(store: Store, follow: Follow<'_>) {
     assert_eq!(told(&mut changes), [r#"ada v2 updated ["knots"]"#, "joan v2 deleted"]);
     changes.rebootstrap();
     assert_eq!(told(&mut changes), ["begin true Some(Asked)", "ada v2 is", "complete true"]);
+    // In the middle of the first one too.
+    let mut changes = follow().start().unwrap();
+    changes.rebootstrap();
+    assert!(changes.advance().unwrap(), "it begins for the first time");
+    changes.rebootstrap();
+    changes.rebootstrap();
+    assert_eq!(told(&mut changes), ["begin true Some(Asked)", "ada v2 is", "complete true"]);
+    let mut unbegun = follow().start().unwrap();
+    unbegun.rebootstrap();
+    assert_eq!(told(&mut unbegun), ["begin false Some(Asked)", "ada v2 is", "complete false"]);
 }
 
 #[test]

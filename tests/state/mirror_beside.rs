@@ -1,11 +1,13 @@
 //! Mirrors in another process than the writer's.
 
+use std::os::unix::fs::FileExt;
+
 use esker::{
     Because, CompactOptions, Durability, ErrorKind, Kind, MirrorOutcome, Reader, Stopper, Store, Until,
 };
 
 use super::harbour::{VESSEL, Vessel, change_often, fill, options, until, vessel};
-use super::table::{Content, Fault, Table, because, catch_up, changes, rows};
+use super::table::{Content, Fault, Table, because, catch_up, changes, rows, rows_of};
 
 #[test]
 fn s27_a_mirror_beside_the_writer_goes_on_over_compaction_and_lives_and_its_token_is_the_store_s() {
@@ -146,5 +148,40 @@ fn s28_a_mirror_beside_a_writer_of_a_newer_version_ends_and_says_why() {
     assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
     assert_eq!(beside.target().content, content);
     let mut newer = Reader::open(&path).unwrap().mirror(NEWER).start(beside.into_target()).unwrap();
-    assert_eq!(because(&catch_up(&store, &mut newer)), Some(Because::OtherSchema));
+    assert_eq!(because(&newer.catch_up().unwrap()), Some(Because::OtherSchema));
+    assert_eq!(newer.target().content.rows, rows_of(&store, NEWER));
 }
+
+#[test]
+fn s27_a_mirror_goes_on_from_its_token_where_its_process_knows_less_to_be_durable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().segment_bytes(16384).open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 3);
+    let cell = || {
+        let lock = std::fs::File::open(path.join("LOCK")).unwrap();
+        let mut durable = [0; 8];
+        lock.read_exact_at(&mut durable, DURABLE_CELL_AT).unwrap();
+        durable
+    };
+    let before = cell();
+    radar.assert(VESSEL, "x", &vessel("x", 1.0)).unwrap();
+    store.flush().unwrap();
+    let mut inside = store.mirror(VESSEL).start(Table::default()).unwrap();
+    catch_up(&store, &mut inside);
+    // As a writer leaves it that is killed between its sync and telling others of it.
+    assert_ne!(cell(), before);
+    let lock = std::fs::OpenOptions::new().write(true).open(path.join("LOCK")).unwrap();
+    lock.write_all_at(&before, DURABLE_CELL_AT).unwrap();
+    let mut beside = Reader::open(&path).unwrap().mirror(VESSEL).start(inside.into_target()).unwrap();
+    let quiet = beside.catch_up().unwrap();
+    assert!(matches!(quiet, MirrorOutcome::Nothing { .. }), "{quiet:?}");
+    assert!(beside.target().content.rows.contains_key("x"));
+    radar.retract(VESSEL, "x").unwrap();
+    store.flush().unwrap();
+    assert_eq!(changes(&catch_up(&store, &mut beside)), 1, "it has what the log had there");
+}
+
+/// Where the lock page says what is durable.
+const DURABLE_CELL_AT: u64 = 512 + 16;

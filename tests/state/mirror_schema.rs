@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use esker::{Because, ErrorKind, Kind, MirrorChanges, MirrorRows, MirrorTarget, MirrorToken, Simulator};
+use esker::{
+    Because, ErrorKind, Kind, MirrorChanges, MirrorOutcome, MirrorRows, MirrorTarget, MirrorToken, Simulator,
+};
 use serde::{Deserialize, Serialize};
 
 use super::harbour::{VESSEL, Vessel, fill, open, vessel};
@@ -140,11 +142,50 @@ fn s27_a_row_that_does_not_decode_is_the_targets_decision_and_others_are_not_aff
     undecodable(&renamed.target().values);
     // As a change it is one too: what cannot be compared has changed all the same.
     let text = renamed.status().token.unwrap().to_string();
-    let behind: Vec<&str> = text.rsplitn(4, ':').collect();
-    let position = begun.unwrap().token();
-    let token = format!("{position}:{}:{}:{}", behind[2], behind[1], behind[0]);
+    let schema = text.splitn(4, ':').last().unwrap();
+    let token = format!("{}:{schema}", begun.unwrap().token());
     renamed.target_mut().token = Some(token.parse().unwrap());
     renamed.target_mut().values.clear();
     assert_eq!(changes(&renamed.catch_up().unwrap()), 2);
     undecodable(&renamed.target().values);
+}
+
+#[test]
+fn s27_where_a_step_is_added_at_the_same_version_the_rows_that_it_brings_are_handed_over_again() {
+    const BARE: Kind<Lenient> = Kind::new("vessel").version(2);
+    const STEPS: Kind<Lenient> = BARE.upcasts(&[(1, |fields| {
+        fields.rename("name", "title");
+        Ok(())
+    })]);
+    #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+    #[serde(default)]
+    struct Lenient {
+        title: String,
+    }
+    let disk = Simulator::new();
+    let store = open(&disk);
+    fill(&store, &store.source("radar").unwrap(), 2);
+    store.close().unwrap();
+    let mut token = None;
+    let mut caught_up = |kind: Kind<Lenient>| {
+        let store = open(&disk);
+        let mut mirror = store.mirror(kind).start(Values { token, ..Values::default() }).unwrap();
+        let outcome = mirror.catch_up().unwrap();
+        token = mirror.target().token.map(|token| token.to_string().parse().unwrap());
+        let titles: Vec<_> =
+            mirror.target().values.values().map(|row| row.as_ref().unwrap().title.clone()).collect();
+        drop(mirror);
+        store.close().unwrap();
+        (outcome, titles)
+    };
+    let (_, titles) = caught_up(BARE);
+    assert_eq!(titles, ["", ""], "no step has brought them");
+    let (again, _) = caught_up(BARE);
+    assert!(matches!(again, MirrorOutcome::Nothing { .. }), "{again:?}");
+    let (brought, titles) = caught_up(STEPS);
+    assert_eq!((because(&brought), titles), (Some(Because::OtherSchema), vec!["v".to_owned(); 2]));
+    let (again, _) = caught_up(STEPS);
+    assert!(matches!(again, MirrorOutcome::Nothing { .. }), "{again:?}");
+    let (bare, titles) = caught_up(BARE);
+    assert_eq!((because(&bare), titles), (Some(Because::OtherSchema), vec![String::new(); 2]));
 }

@@ -184,3 +184,36 @@ fn a_row_that_does_not_decode_is_named_and_others_are_not_affected() {
     assert!(error.to_string().contains("must") && error.to_string().contains("vessel/ada"), "{error}");
     assert_eq!(values[1].as_ref().unwrap().must, 7);
 }
+
+#[test]
+fn a_row_of_a_newer_version_is_no_value_of_an_older_type_wherever_it_is_read() {
+    #[derive(Serialize, Deserialize, Debug, Default)]
+    #[serde(default)]
+    struct Lenient {
+        name: String,
+        speed: u32,
+    }
+    const LENIENT: Kind<Lenient> = Kind::new("vessel");
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    radar.assert(SECOND, "grace", &Second { name: "Grace".into(), knots: 12.0 }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = open(&disk);
+    let refused = |value: esker::Result<Lenient>| {
+        let error = value.unwrap_err();
+        assert_eq!((error.kind(), error.seqs()), (ErrorKind::Schema, Some(2..=2)), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("vessel/grace") && text.contains("version 2"), "{text}");
+    };
+    refused(store.get(LENIENT, "grace").unwrap().unwrap().value());
+    refused(store.view().get(LENIENT, "grace").unwrap().unwrap().value());
+    let versions = store.versions(LENIENT, "grace").unwrap();
+    let [esker::Version::Row(row)] = &versions[..] else { panic!("{versions:?}") };
+    refused(row.value());
+    let mut rows = store.scan(LENIENT).unwrap();
+    assert_eq!(rows.next().unwrap().unwrap().value().unwrap().speed, 11, "nobody has written it anew");
+    refused(rows.next().unwrap().unwrap().value());
+}

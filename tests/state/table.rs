@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use esker::{
-    Because, ChangeKind, Mirror, MirrorChanges, MirrorOutcome, MirrorRows, MirrorTarget, MirrorToken, Store,
+    Because, ChangeKind, Kind, Mirror, MirrorChanges, MirrorOutcome, MirrorRows, MirrorTarget, MirrorToken,
+    Store,
 };
 
 use super::harbour::{VESSEL, Vessel, line};
@@ -140,7 +141,12 @@ pub(crate) fn mirror(store: &Store) -> Mirror<Vessel, Table> {
 
 /// The rows as the store has them.
 pub(crate) fn rows(store: &Store) -> BTreeMap<String, (u64, u64, Vessel)> {
-    let rows = store.scan(VESSEL).unwrap().map(Result::unwrap);
+    rows_of(store, VESSEL)
+}
+
+/// The same by another handle.
+pub(crate) fn rows_of(store: &Store, kind: Kind<Vessel>) -> BTreeMap<String, (u64, u64, Vessel)> {
+    let rows = store.scan(kind).unwrap().map(Result::unwrap);
     let key = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
     rows.map(|row| (key(row.key()), (row.version(), row.sources().bits(), row.value().unwrap()))).collect()
 }
