@@ -126,7 +126,8 @@ impl Journal {
         let steady = core.compacting.steady.read();
         let _pin = core.pins.pin(PinnedBy::Backup, 0);
         // Before the end of what is copied: no cursor has seen more.
-        let manifest = Manifest { table: core.table.lock().clone(), ..core.manifest.clone() };
+        let compacted = (*core.index.catalog().compacted).clone();
+        let manifest = Manifest { table: core.table.lock().clone(), compacted, ..core.manifest.clone() };
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         drop(steady);
@@ -212,9 +213,12 @@ fn back_up(
 ) -> Result<Backup> {
     let target = Target::take(from.path(), target, "make the backup", meter)?;
     let mut compacted = (*view.catalog.compacted).clone();
-    let is_news = |one: &&Erasing| compacted.erasing.iter().all(|known| known.hash != one.hash);
-    let news: Vec<Erasing> = manifest.compacted.erasing.iter().filter(is_news).copied().collect();
-    compacted.erasing.extend(news);
+    for one in &manifest.compacted.erasing {
+        let known = compacted.erasing.iter().find(|known| known.hash == one.hash);
+        let through = known.map_or(one.through, |known| known.through.max(one.through));
+        compacted.erasing.retain(|known| known.hash != one.hash);
+        compacted.erasing.push(Erasing { hash: one.hash, through });
+    }
     let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
     let made = target.fill(from, view, how, manifest_of)?;
     let (store, era) = (manifest.store.to_string(), manifest.era);

@@ -106,7 +106,7 @@ impl<'v> History<'v> {
         if known.is_none() && is_old() {
             known = self.view.index().last_known(hash)?;
         }
-        let mut newest = known.map(|known| if is_old() { self.place_of(known) } else { known.newest });
+        let mut newest = known.map(|known| if is_old() { self.place_of(known, hash) } else { known.newest });
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
@@ -115,7 +115,10 @@ impl<'v> History<'v> {
             let mut is_shown = false;
             let before = match row.map(|row| (row, Loaded::open(self.view, row))) {
                 Some((row, Ok(Some(section)))) => {
-                    let (first_seq, doubt) = (section.first_seq(), section.doubt());
+                    let first_seq = section.first_seq();
+                    // Whoever has gone on behind what is damaged was told of it.
+                    let is_news = |doubt: &Error| doubt.seqs().is_none_or(|lost| *lost.end() > self.behind);
+                    let doubt = section.doubt().filter(is_news);
                     let (mut span, before) = self.span(section, at, hash);
                     is_shown = span.end > 0;
                     if doubt.is_some() && !is_shown {
@@ -161,13 +164,16 @@ impl<'v> History<'v> {
 
     /// Where its newest entry is. What is known may be its place in a part that came since, which is none in the segment that this
     /// view reads.
-    fn place_of(&self, known: Known) -> EntryAt {
+    fn place_of(&self, known: Known, hash: EntityHash) -> EntryAt {
         let at = known.newest;
         let generation = || {
             let opened = self.view.catalog.section(at.segment())?.open().ok()?;
             let IndexRef::Live(live) = opened.index() else { return Some(known.generation) };
             let offset = live.offset(at.ordinal()).filter(|offset| *offset != 0)?;
-            Some(opened.segment.frame(offset)?.header.generation.get())
+            let frame = opened.segment.frame(offset)?;
+            // That of another entity may be the same.
+            let is_its_own = self.view.index().hash(frame.header.kind.get(), frame.key()) == hash;
+            is_its_own.then_some(frame.header.generation.get())
         };
         if generation() == Some(known.generation) {
             at

@@ -684,11 +684,18 @@ fn durable_of(follow: &Follow, marks: Option<LiveMarks>, end: Position) -> Posit
     end.min(words.durable.max(follow.said_durable))
 }
 
-/// False where the first frame is not there, or not whole in itself: no use to read on.
+/// False where a frame of the piece is not there, or not whole in itself: no use to read on.
 fn may_go_on(segment: &Segment, piece: &[u8], at: u64) -> bool {
-    match Frame::find(piece) {
-        Found::Empty => false,
-        Found::DoesNotFit => true,
-        Found::Frame(frame) => frame.is_good(segment.header.salt, segment.position(at)),
+    let mut from = 0;
+    while let Some(rest) = piece.get(from..).filter(|rest| !rest.is_empty()) {
+        match Frame::find(rest) {
+            Found::Empty => return false,
+            Found::DoesNotFit => return true,
+            Found::Frame(frame) if frame.is_good(segment.header.salt, segment.position(at + from as u64)) => {
+                from += frame.len();
+            }
+            Found::Frame(_) => return false,
+        }
     }
+    true
 }

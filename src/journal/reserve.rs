@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::disk::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::CursorState;
 use crate::format::manifest::{CursorTable, Manifest};
@@ -33,7 +34,13 @@ impl Core {
 
     fn make_a_reserve(&self) {
         let made = match self.directory.create(FILE_NAME) {
-            Err(error) => error.kind() == std::io::ErrorKind::AlreadyExists,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // It may be one of a disk that was full.
+                let grown = self.directory.open(FILE_NAME, Access::Write).map(|file| file.allocate(BYTES));
+                drop(grown);
+                true
+            }
+            Err(_) => false,
             Ok(file) => {
                 let mut sizes = std::iter::successors(Some(BYTES), |bytes| Some(bytes / 2));
                 let is_made = sizes

@@ -285,7 +285,9 @@ impl Walk<'_> {
         self.indexed = index_says(self.directory, self.store, segment.number())
             .filter(|index| index.salt == segment.header.salt)
             .unwrap_or_default();
-        self.bound = self.bound.max(segment.position(self.indexed.end));
+        if self.indexed.end > 0 {
+            self.bound = self.bound.max(segment.position(self.indexed.end));
+        }
     }
 
     /// What the device refused of a segment.
@@ -387,7 +389,7 @@ impl Walk<'_> {
                 self.note_end(segment, bytes, start, later);
                 return Ok(false);
             }
-            if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start) {
+            if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start, at) {
                 // A writer in another process stored it while we were reading.
                 self.written = tail.written();
                 batch = OpenBatch::default();

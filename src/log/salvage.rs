@@ -214,17 +214,20 @@ pub(crate) fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<
     (bytes, unreadable)
 }
 
-/// Reads the rest of a segment once more, if what stands at its beginning is not as it was. True if so.
-pub(crate) fn read_again(segment: &Segment, bytes: &mut [u8], from: u64) -> bool {
+/// Reads the rest of a segment once more, if what stands at a bad place in it is not as it was. True if so.
+pub(crate) fn read_again(segment: &Segment, bytes: &mut [u8], from: u64, bad: u64) -> bool {
     /// So much is compared, and all of a frame that is longer: there may be many bad places.
     const LOOK: usize = 16 << 10;
-    let Some(rest) = usize::try_from(from).ok().and_then(|from| bytes.get_mut(from..)) else { return false };
-    let frame = Frame::parse(rest).map_or(0, |frame| frame.len());
-    let here = rest.get(..LOOK.max(frame)).unwrap_or(rest);
+    let behind = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    let Some(here) = bytes.get(behind(bad)..) else { return false };
+    let frame = Frame::parse(here).map_or(0, |frame| frame.len());
+    let here = here.get(..LOOK.max(frame)).unwrap_or(here);
     let mut again = vec![0; here.len()];
-    if segment.file.read_at(&mut again, from).is_err() || again == here {
+    if segment.file.read_at(&mut again, bad).is_err() || again == here {
         return false;
     }
+    let Some(rest) = bytes.get_mut(behind(from)..) else { return false };
+    again.clear();
     again.resize(rest.len(), 0);
     if segment.file.read_at(&mut again, from).is_err() {
         return false;

@@ -46,10 +46,8 @@ impl State {
     pub(crate) fn tend(&self, core: &Arc<Core>) -> Result<()> {
         let Some(round) = self.begin_endings(core)? else { return Ok(()) };
         let ended = self.take_back(core, Whose::Ended(round));
-        // What is damaged is no better the next time.
-        let is_left = |taken: &Taken| taken.left.as_ref().is_none_or(Error::is_corruption);
-        let are_ended = ended.as_ref().is_ok_and(is_left);
-        let finished = self.finish_endings(core, round, are_ended);
+        let came = ended.as_ref().map_or(Came::NotYet, Taken::came);
+        let finished = self.finish_endings(core, round, came);
         ended.and_then(Taken::all).and(finished)
     }
 
@@ -67,11 +65,11 @@ impl State {
     }
 
     /// Says of those who were ended, and did not come back meanwhile, that they are settled; or tries it again later.
-    fn finish_endings(&self, core: &Core, round: Round, are_ended: bool) -> Result<()> {
+    fn finish_endings(&self, core: &Core, round: Round, came: Came) -> Result<()> {
         let mut finished = Ok(());
         let mut open = self.open.lock();
         for ending in open.sessions.endings.finish(round) {
-            finished = finished.and(finish_ending(core, &mut open, &ending, are_ended));
+            finished = finished.and(finish_ending(core, &mut open, &ending, came));
         }
         drop(open);
         // There may be a deadline to look at earlier than before.
@@ -167,6 +165,7 @@ impl State {
             // One whose operations cannot be gone on with holds up no other.
             let can_go_on = bound.events.map_or(Ok(()), |events| touch(core, events, key));
             if let Err(error) = can_go_on {
+                taken.left_a_row |= base.alive && !sources.is_empty();
                 taken.leave(error);
             } else if base.alive && !sources.is_empty() {
                 let told =
@@ -366,9 +365,30 @@ struct Taken {
     entities: u64,
     /// Why something was left.
     left: Option<Error>,
+    /// A row was left that is whole itself.
+    left_a_row: bool,
+}
+
+/// How far an ending came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    ToAnEnd,
+    /// What is left can be had by nobody in this opening. It can be when the store was repaired.
+    NoFurther,
+    /// It is tried again.
+    NotYet,
 }
 
 impl Taken {
+    fn came(&self) -> Came {
+        match &self.left {
+            Some(error) if !error.is_corruption() => Came::NotYet,
+            _ if self.left_a_row => Came::NoFurther,
+            // A row that is damaged is gone.
+            _ => Came::ToAnEnd,
+        }
+    }
+
     /// Of two reasons that counts which may be none the next time.
     fn leave(&mut self, error: Error) {
         if self.left.as_ref().is_none_or(Error::is_corruption) {
@@ -423,18 +443,18 @@ fn begin_ending(core: &Core, open: &mut Open, round: Round, source: u8) {
     }
 }
 
-fn finish_ending(core: &Core, open: &mut Open, ending: &Ending, are_ended: bool) -> Result<()> {
+fn finish_ending(core: &Core, open: &mut Open, ending: &Ending, came: Came) -> Result<()> {
     let now = core.options.clock.elapsed();
     if ending.is_overtaken {
         open.sessions.countdowns.take_up(ending.source, now);
         return Ok(());
     }
     let known = core.registry.read().sources().get(&ending.source).cloned();
-    let put = match known.filter(|_| are_ended) {
+    let put = match known.filter(|_| came == Came::ToAnEnd) {
         Some(known) => put_if_changed(core, &SourceInfo { settled: true, ..known }),
         None => Ok(()),
     };
-    if let Some(deadline) = ending.deadline.filter(|_| !are_ended || put.is_err()) {
+    if let Some(deadline) = ending.deadline.filter(|_| came == Came::NotYet || put.is_err()) {
         open.sessions.countdowns.postpone(ending.source, deadline, now);
     }
     put

@@ -108,7 +108,7 @@ impl Epoch {
         let (core, speaker) = (source.core(), std::iter::once(source.speaker()));
         core.check_not_forked("begin an epoch")?;
         // Under one lock: let go of it in between, the number may be another source's, whose events this would silence.
-        let mut open = state.enter_with_a_sign(core, speaker, State::enter_whatever_failed)?;
+        let mut open = state.enter_with_a_sign(core, speaker, State::enter_beside)?;
         let number = open.epochs.begin(source.id(), bound.id);
         drop(open);
         let Some(number) = number else {

@@ -52,6 +52,9 @@ fn a_view_of_before_the_first_append_shows_what_it_showed_when_all_around_it_was
     let journal = options().open(&path).unwrap();
     let (person, other) = (journal.kind("person").unwrap(), journal.kind("other").unwrap());
     (0..5).for_each(|n| _ = put(&journal, person, "ada", n));
+    for key in ["bob", "cid", "dan"] {
+        put(&journal, person, key, 0);
+    }
     journal.close().unwrap();
     // So that this life reads the segment, and goes on in it.
     std::fs::remove_file(path.join("0000000001.idx")).unwrap();
@@ -59,9 +62,14 @@ fn a_view_of_before_the_first_append_shows_what_it_showed_when_all_around_it_was
     let journal = options().open(&path).unwrap();
     let view = journal.view();
     let shown = || {
-        let latest = view.latest(person, b"ada").unwrap().map(|entry| entry.generation().get());
-        let all = view.entity(person, b"ada").map(|entry| entry.unwrap().generation().get());
-        (latest, all.collect::<Vec<_>>())
+        let all = ["ada", "bob", "cid", "dan"].map(|key| {
+            let latest = view.latest(person, key.as_bytes()).unwrap().map(|entry| entry.generation().get());
+            let all = view.entity(person, key.as_bytes()).map(|entry| entry.unwrap().generation().get());
+            (latest, all.collect::<Vec<_>>())
+        });
+        let [ada, others @ ..] = all;
+        assert_eq!(others, [(); 3].map(|()| (Some(1), vec![1])));
+        ada
     };
     assert_eq!(shown(), (Some(5), vec![1, 2, 3, 4, 5]));
     journal.keep(person, Keep::Latest).unwrap();

@@ -537,15 +537,16 @@ fn s27_a_cursor_that_cannot_be_moved_is_a_failure_that_shows_until_it_can() {
     fill(&store, &radar, 5);
     disk.limit_space(Some(0));
     while store.journal().append(Record::new(raw, b"k", b"")).is_ok() {}
-    // There is room that is kept for cursors, which this one takes.
+    // There is room that is kept for cursors, which this one takes; and then there is none at all.
     another.catch_up().unwrap();
-    disk.limit_space(Some(0));
+    disk.fail_writes(0, usize::MAX);
     let (stopper, monitor) = (mirror.stopper(), mirror.monitor());
     let running = std::thread::spawn(move || mirror.run());
     until("it has failed more than once in a row", || monitor.status().failing > 2);
     let status = monitor.status();
     assert!(status.last_failure.is_some_and(|why| why.contains("no space")), "and not the target");
     assert!(status.token.is_some(), "which has the rows");
+    disk.fail_writes(0, 0);
     disk.limit_space(None);
     until("it goes on", || monitor.status().failing == 0);
     stopper.stop();

@@ -84,7 +84,8 @@ impl Place {
                 let before = found.map_or(last, |seq| seq - 1);
                 Ok(if before < floor { 0 } else { before })
             }
-            Self::Forward(0) | Self::Back(0) => Ok(at),
+            // Where compaction went past it, that is before all that is left.
+            Self::Forward(0) | Self::Back(0) => Ok(if at < floor { 0 } else { at }),
             Self::Forward(count) => {
                 let found = nth(reader, &cursor.region, (at, last), count - 1, |_| true)?;
                 found.ok_or_else(|| too_far("+", count, "has not seen", cursor, cursor.behind))

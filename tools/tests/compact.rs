@@ -513,11 +513,14 @@ fn a_cursor_that_compaction_went_past_is_lost_and_over_every_limit() {
     let cursor = &json.of_type("cursor")[0];
     assert_eq!((&cursor["lost"], &cursor["over"]), (&json!(true), &json!(["lost"])));
     assert!(value(&on(&["info"], &store, &[]), "cursors").contains("lost: 1"));
-    for place in ["newest", "2h", "+0"] {
+    for place in ["newest", "2h"] {
         let plan = run(&["cursor", "reset", &store, "small", "--to", place]);
         assert_eq!(plan.code, Some(0), "{place}: {}", plan.stderr);
     }
-    assert_eq!(run(&["cursor", "reset", &store, "small", "--to", "newest", "--execute"]).code, Some(0));
+    for place in ["+0", "newest"] {
+        let done = run(&["cursor", "reset", &store, "small", "--to", place, "--execute"]);
+        assert_eq!(done.code, Some(0), "{place}: {}", done.stderr);
+    }
     assert_eq!(on(&["cursors"], &store, &[]).stderr, "");
     assert_eq!(run(&["cursor", "reset", &store, "small", "--to", "oldest", "--execute"]).code, Some(0));
     assert_eq!(on(&["cursors"], &store, &[]).stderr, "");

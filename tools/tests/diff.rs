@@ -95,7 +95,12 @@ fn damage_to_what_the_log_says_of_itself_and_to_what_a_filter_would_pass_over_is
     let at = bytes.windows(4).position(|found| found == b"note").unwrap();
     bytes[at] ^= 0x20;
     std::fs::write(a.path().join("0000000001.seg"), bytes).unwrap();
-    for words in [&["diff", &a.text(), &a.text()][..], &["dump", &a.text()], &["export", &a.text()]] {
+    for words in [
+        &["diff", &a.text(), &a.text()][..],
+        &["dump", &a.text()],
+        &["dump", &a.text(), "--reverse"],
+        &["export", &a.text()],
+    ] {
         assert_eq!(run(words).code, Some(1), "{words:?}");
     }
     // The key of an entry, which says whose it is.
@@ -106,9 +111,11 @@ fn damage_to_what_the_log_says_of_itself_and_to_what_a_filter_would_pass_over_is
     let at = from + 56 + bytes[from + 56..].iter().position(|byte| *byte == b'k').unwrap();
     bytes[at] = b'j';
     std::fs::write(file, bytes).unwrap();
-    for words in
-        [&["dump", &b.text(), "--entity", "note/k"][..], &["export", &b.text(), "--entity", "note/k"]]
-    {
+    for words in [
+        &["dump", &b.text(), "--entity", "note/k*", "--reverse"][..],
+        &["dump", &b.text(), "--entity", "note/k"],
+        &["export", &b.text(), "--entity", "note/k"],
+    ] {
         let told = run(words);
         assert_eq!(told.code, Some(1), "{words:?}: {}", told.stderr);
     }

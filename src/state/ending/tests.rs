@@ -81,7 +81,7 @@ impl Harbour {
     /// And goes on to the end.
     fn finish(&self, round: Round) -> u64 {
         let taken = self.state.take_back(&self.core, Whose::Ended(round)).and_then(Taken::all).unwrap();
-        self.state.finish_endings(&self.core, round, true).unwrap();
+        self.state.finish_endings(&self.core, round, Came::ToAnEnd).unwrap();
         taken
     }
 

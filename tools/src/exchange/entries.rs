@@ -65,10 +65,8 @@ impl<F: FnMut(&FrameInfo) -> bool> Entries<F> {
                 self.ready.push_back(Next::Damage(damage));
             }
             Read::Frame(frame) if frame.is_system() && frame.body_good => self.take_back(frame),
-            Read::Frame(frame) if frame.is_system() => {
-                self.release(None);
-                self.ready.push_back(Next::Content(frame));
-            }
+            // It is no entry, and ends no batch of such.
+            Read::Frame(frame) if frame.is_system() => self.ready.push_back(Next::Content(frame)),
             Read::Frame(frame) if frame.seq > self.last => self.ended = true,
             // Whose it is nobody can say, nor whether it was wanted.
             Read::Frame(frame) if !frame.body_good => {

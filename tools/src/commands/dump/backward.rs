@@ -123,7 +123,8 @@ impl Viewer for OnOutput<'_, '_> {
     }
 
     fn is_shown(&self, item: &Item) -> bool {
-        self.show.is_shown(item)
+        // Of what is damaged nobody can say that it was wanted: it is told, and does not count.
+        self.show.is_shown(item) && !matches!(item, Item::Frame(frame) if !self.accepts(frame))
     }
 
     fn walk_over(&mut self, item: &Item) {
@@ -181,7 +182,8 @@ impl<'s> Back<'s> {
                 }
                 walked.oldest = walked.oldest.or(Some(frame.seq));
                 walked.first = walked.first.or((!frame.is_system()).then_some(frame.seq));
-                if !viewer.accepts(frame) {
+                // What is damaged is told, whosever it is.
+                if frame.body_good && !viewer.accepts(frame) {
                     continue;
                 }
             }
@@ -294,7 +296,9 @@ impl<'s> Back<'s> {
             }
             is_in = from.and_then(|from| from.is_reached_by(&item)).unwrap_or(is_in);
             let passes = match &item {
-                Item::Frame(frame) => !self.was_looked_at(frame) && viewer.accepts(frame),
+                Item::Frame(frame) => {
+                    !self.was_looked_at(frame) && (!frame.body_good || viewer.accepts(frame))
+                }
                 Item::Damage(_) => true,
             };
             if is_in && passes && !each(viewer, item)? {
