@@ -387,7 +387,7 @@ fn close_under_those_who_wait(
     demand!(heard == message, "a listener heard {heard:?} for {message:?}");
     let asleep = Asleep::fall(trial, &**plane, sent.offset)?;
     let (patience, all) = (trial.patience, trial.all());
-    let (took, ended): (Duration, [Option<ErrorKind>; 2]) = scope(|threads| {
+    let (begun, ended): (Instant, [Option<ErrorKind>; 2]) = scope(|threads| {
         let (ready, is_ready) = channel();
         let also_ready = ready.clone();
         let reads = threads.spawn(move || {
@@ -415,14 +415,14 @@ fn close_under_those_who_wait(
         let begun = Instant::now();
         let closed = plane.close();
         let ends = [reads, listens].map(|thread| thread.join().unwrap_or_default());
-        closed.map(|()| (begun.elapsed(), ends))
+        closed.map(|()| (begun, ends))
     })?;
     demand!(
         ended.iter().all(|end| *end == Some(ErrorKind::Closed)),
         "behind a close, the feed and the listener that waited ended with {ended:?}"
     );
     asleep.have_been_woken_to_the_end(trial.patience)?;
-    Ok(took)
+    Ok(begun.elapsed())
 }
 
 /// 6: behind a crash every acknowledged append and change is there, in order, and nothing else.

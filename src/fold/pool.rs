@@ -334,6 +334,8 @@ impl Inner {
         loop {
             if state.tasks.is_empty() {
                 state.threads -= 1;
+                // Nor is there anything for those who wait.
+                self.changed.notify_all();
                 return None;
             }
             if state.threads > self.threads_max + state.lent {

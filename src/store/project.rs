@@ -84,6 +84,8 @@ fn named<T>(kind: Facts<T>) -> Named {
 impl Store {
     /// The value of a fold over the facts about one entity. It is remembered, so that the next call
     /// folds only what is new; see [`Fold`].
+    /// In a store that was repaired it folds what is left of the history, and says nothing of what is not
+    /// ([`Reader::lost_to_repair`](crate::Reader::lost_to_repair) does); a fold over a [topic](crate::TopicFold) halts there.
     ///
     /// # Errors
     ///

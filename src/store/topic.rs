@@ -196,7 +196,8 @@ impl<T> TopicHandle<'_, T> {
     /// [`Delivery::idempotency_key`](crate::Delivery::idempotency_key).
     ///
     /// A key is remembered as long as the backplane remembers a stamp: on a journal for the last 65,536 appends or ten minutes,
-    /// whichever is more, on NATS as long as the stream's duplicate window. Behind that it is appended again.
+    /// whichever is more, on NATS as long as the stream's duplicate window. Behind that it is appended again. An event that was
+    /// dropped since, by a compaction or because its topic was erased, was appended once all the same, and is answered so.
     ///
     /// Such a record belongs to no dense row of numbers. On a journal its place in the topic proves all the same that nothing is
     /// missing; where only numbers prove that, as on NATS, a fold cannot notice if it is this one.
