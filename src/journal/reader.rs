@@ -689,12 +689,10 @@ fn may_go_on(segment: &Segment, piece: &[u8], at: u64) -> bool {
     let mut from = 0;
     while let Some(rest) = piece.get(from..).filter(|rest| !rest.is_empty()) {
         match Frame::find(rest) {
-            Found::Empty => return false,
-            Found::DoesNotFit => return true,
             Found::Frame(frame) if frame.is_good(segment.header.salt, segment.position(at + from as u64)) => {
                 from += frame.len();
             }
-            Found::Frame(_) => return false,
+            found => return matches!(found, Found::DoesNotFit),
         }
     }
     true
