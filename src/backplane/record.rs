@@ -70,6 +70,11 @@ impl StreamRecord {
         self.offset
     }
 
+    /// Its stamp, if that is a number of a dense row.
+    pub(crate) fn counted(&self) -> Option<Stamp> {
+        self.stamp.filter(|stamp| !stamp.is_keyed())
+    }
+
     /// The key of its topic.
     #[must_use]
     pub fn key(&self) -> &[u8] {

@@ -62,7 +62,7 @@ impl Continuity {
 
     /// The same of a record of a history that has not begun with it.
     pub(super) fn judge_behind(&self, record: &StreamRecord) -> Judged {
-        let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.stamp()) };
+        let Some(place) = record.place_in_topic() else { return self.judge_stamp(record.counted()) };
         if place.generation != self.count.saturating_add(1) {
             return Judged::Gap {
                 expected: format!("generation {}", self.count.saturating_add(1)),
@@ -70,12 +70,12 @@ impl Continuity {
             };
         }
         // Its place proves that nothing is missing before the first of a writer, whatever number that begins with.
-        let is_first = record.stamp().is_some_and(|stamp| !self.writers.contains_key(&stamp.writer));
-        if is_first { Judged::Next } else { self.judge_stamp(record.stamp()) }
+        let is_first = record.counted().is_some_and(|stamp| !self.writers.contains_key(&stamp.writer));
+        if is_first { Judged::Next } else { self.judge_stamp(record.counted()) }
     }
 
     fn judge_stamp(&self, stamp: Option<Stamp>) -> Judged {
-        let Some(stamp) = stamp.filter(|stamp| !stamp.is_keyed()) else { return Judged::Next };
+        let Some(stamp) = stamp else { return Judged::Next };
         let last = self.writers.get(&stamp.writer).map_or(0, |last| last.n);
         if last == 0 && self.is_partial {
             return Judged::Next;
@@ -102,7 +102,7 @@ impl Continuity {
             // The first history that there is begins at 1.
             self.is_partial = place.generation > 1;
         }
-        if let Some(stamp) = record.stamp().filter(|stamp| !stamp.is_keyed()) {
+        if let Some(stamp) = record.counted() {
             let last = self.writers.entry(stamp.writer).or_insert(Last { n: 0, at: 0 });
             *last = Last { n: stamp.n.max(last.n), at: self.count };
             if record.place_in_topic().is_some() {

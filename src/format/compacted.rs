@@ -116,6 +116,14 @@ struct ErasingBytes {
 }
 
 impl Compacted {
+    /// Notes what is to go of an entity. What was to go before goes too.
+    pub(crate) fn erase(&mut self, erasing: Erasing) {
+        let known = self.erasing.iter().find(|known| known.hash == erasing.hash);
+        let through = known.map_or(erasing.through, |known| known.through.max(erasing.through));
+        self.erasing.retain(|known| known.hash != erasing.hash);
+        self.erasing.push(Erasing { hash: erasing.hash, through });
+    }
+
     /// Nothing was ever compacted.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()

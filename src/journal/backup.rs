@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Directory, File};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::compacted::{Compacted, Erasing};
+use crate::format::compacted::Compacted;
 use crate::format::frame::{FRAME_BYTES, Frame};
 use crate::format::lock as lock_format;
 use crate::format::manifest::{BackupEnd, FILE_NAME, Manifest};
@@ -213,12 +213,7 @@ fn back_up(
 ) -> Result<Backup> {
     let target = Target::take(from.path(), target, "make the backup", meter)?;
     let mut compacted = (*view.catalog.compacted).clone();
-    for one in &manifest.compacted.erasing {
-        let known = compacted.erasing.iter().find(|known| known.hash == one.hash);
-        let through = known.map_or(one.through, |known| known.through.max(one.through));
-        compacted.erasing.retain(|known| known.hash != one.hash);
-        compacted.erasing.push(Erasing { hash: one.hash, through });
-    }
+    manifest.compacted.erasing.iter().for_each(|erasing| compacted.erase(*erasing));
     let manifest_of = |end| Manifest { backup: Some(end), compacted, ..manifest.clone() };
     let made = target.fill(from, view, how, manifest_of)?;
     let (store, era) = (manifest.store.to_string(), manifest.era);

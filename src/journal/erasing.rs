@@ -240,13 +240,7 @@ impl Core {
         let _turn = self.compacting.turn.lock();
         self.check_writable()?;
         let mut compacted = (*self.index.catalog().compacted).clone();
-        for erasing in all {
-            // What was to go before goes too.
-            let known = compacted.erasing.iter().find(|known| known.hash == erasing.hash);
-            let through = known.map_or(erasing.through, |known| known.through.max(erasing.through));
-            compacted.erasing.retain(|known| known.hash != erasing.hash);
-            compacted.erasing.push(Erasing { hash: erasing.hash, through });
-        }
+        all.iter().for_each(|erasing| compacted.erase(*erasing));
         // What was dropped of it is known to nobody any more.
         self.writer.lock().forgot = true;
         self.change_manifest(compacted)

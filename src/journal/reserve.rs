@@ -42,9 +42,7 @@ impl Core {
             }
             Err(_) => false,
             Ok(file) => {
-                let mut sizes = std::iter::successors(Some(BYTES), |bytes| Some(bytes / 2));
-                let is_made = sizes
-                    .by_ref()
+                let is_made = std::iter::successors(Some(BYTES), |bytes| Some(bytes / 2))
                     .take_while(|bytes| *bytes >= BYTES_LEAST)
                     .any(|bytes| file.allocate(bytes).is_ok());
                 if !is_made {

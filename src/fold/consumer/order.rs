@@ -78,7 +78,7 @@ impl Order {
                 };
             }
         }
-        let Some(stamp) = record.stamp().filter(|stamp| !stamp.is_keyed()) else { return Judged::Next };
+        let Some(stamp) = record.counted() else { return Judged::Next };
         match last(&stamp.writer) {
             Some(last) if stamp.n <= last => Judged::Again,
             Some(last) if stamp.n > last + 1 => Judged::Gap {
@@ -103,7 +103,7 @@ impl Order {
             seen.is_anew = if place.is_first { place.generation > 1 } else { seen.is_anew };
             seen.generation = Some(place.generation);
         }
-        if let Some(stamp) = record.stamp().filter(|stamp| !stamp.is_keyed()) {
+        if let Some(stamp) = record.counted() {
             let last = seen.writers.entry(stamp.writer).or_default();
             *last = stamp.n.max(*last);
         }
