@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench state                       # everything
 //! cargo bench --bench state -- operations idle    # some of it: operations, idle, or rows, reads, bootstrap, resume, open
+//! cargo bench --bench state -- history            # walks over rows that have a long past
 //! cargo bench --bench state -- stopped            # a subscriber that stands still, for some minutes
 //! ```
 //!
@@ -15,6 +16,8 @@
     reason = "a benchmark talks to the person who runs it"
 )]
 
+#[path = "state/history.rs"]
+mod history;
 #[path = "state/memory.rs"]
 mod memory;
 #[path = "state/stopped.rs"]
@@ -88,6 +91,9 @@ fn main() {
         || is_wanted("open")
     {
         cold(rows);
+    }
+    if is_wanted("history") {
+        history::history();
     }
     // For minutes, so only if it is asked for.
     if wanted.iter().any(|word| word == "stopped") {

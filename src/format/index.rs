@@ -7,7 +7,7 @@
 //! offsets   u32 a user frame, by Seq: its place in units of eight bytes; 0: lost
 //! members   u32 a user frame: the frames of one entity, one entity after the other, by ordinal
 //! entities  40 bytes each, by hash: hash 16 | first generation 8 | start in members 4 |
-//!           count 4 | the segment that holds the frame before the first 4 | reserved 4
+//!           count 4 | the segment that holds the frame before the first 4 | kind + 1: 4, 0: not said
 //! kinds     8 bytes each: kind 2 | reserved 2 | frames 4
 //! system    u32 each: the places of the kind frames, the preamble's included
 //! keyed     40 bytes each: key 16 | first ordinal 4 | frames 4 | digest 8 | time 8
@@ -44,12 +44,12 @@ pub(crate) struct EntityRecord {
     start: U32,
     count: U32,
     previous_segment: U32,
-    reserved: U32,
+    kind_and_one: U32,
 }
 
 impl EntityRecord {
     pub(crate) fn new(
-        hash: EntityHash,
+        (kind, hash): (u16, EntityHash),
         first_generation: u64,
         start: u32,
         count: u32,
@@ -61,8 +61,19 @@ impl EntityRecord {
             start: U32::new(start),
             count: U32::new(count),
             previous_segment: U32::new(previous),
-            reserved: U32::ZERO,
+            kind_and_one: U32::new(u32::from(kind) + 1),
         }
+    }
+
+    /// False for an entity of another kind. Indexes of the first versions do not say of which kind theirs are.
+    pub(crate) fn may_be_of(&self, kind: u16) -> bool {
+        let said = self.kind_and_one.get();
+        said == 0 || said == u32::from(kind) + 1
+    }
+
+    /// As the first versions wrote it.
+    pub(crate) fn leave_kind_unsaid(&mut self) {
+        self.kind_and_one.set(0);
     }
 
     pub(crate) fn hash(&self) -> EntityHash {
@@ -354,6 +365,11 @@ impl Layout {
         slice_of(bytes, self.members, self.entities)
     }
 
+    /// Lost frames stand behind all members, as those of nobody.
+    pub(crate) fn has_lost(&self, bytes: &[u8]) -> bool {
+        self.members(bytes).last().is_some_and(|last| last.get() == u32::MAX)
+    }
+
     pub(crate) fn entities<'a>(&self, bytes: &'a [u8]) -> &'a [EntityRecord] {
         slice_of(bytes, self.entities, self.kinds)
     }
@@ -439,7 +455,7 @@ mod tests {
     const STORE: StoreId = StoreId([7; 16]);
 
     fn parts(number: u32) -> IndexParts {
-        let record = |hash: u128, start, count| EntityRecord::new(hash << 100, 4, start, count, 2);
+        let record = |hash: u128, start, count| EntityRecord::new((7, hash << 100), 4, start, count, 2);
         let keyed = Keyed { key: IdempotencyKey([3; 16]), first_seq: 12, frames: 2, digest: 5, time: -1 };
         let other = Keyed { key: IdempotencyKey([4; 16]), ..keyed };
         let is_part = number & PART != 0;

@@ -136,6 +136,7 @@ pub(crate) fn write_index(
 
 /// One entity's frames, as they are gathered.
 struct Gathered {
+    kind: u16,
     hash: EntityHash,
     members: Vec<u32>,
     previous_segment: u32,
@@ -183,13 +184,14 @@ pub(crate) fn index_parts(
         let entity = match known {
             Some(entity) => entity,
             None => {
-                let hash = place.hasher.hash(frame.header.kind.get(), frame.key());
+                let kind = frame.header.kind.get();
+                let hash = place.hasher.hash(kind, frame.key());
                 let previous_segment = match previous {
                     Some(previous) => previous.segment(),
                     None if frame.header.has(flag::FIRST) => 0,
                     None => before(hash)?,
                 };
-                gathered.push(Gathered { hash, members: Vec::new(), previous_segment });
+                gathered.push(Gathered { kind, hash, members: Vec::new(), previous_segment });
                 u32::try_from(gathered.len() - 1).unwrap_or(u32::MAX)
             }
         };
@@ -206,7 +208,7 @@ pub(crate) fn index_parts(
         let generation = first.map_or(0, |frame| frame.header.generation.get());
         let count = u32::try_from(entity.members.len()).unwrap_or(u32::MAX);
         parts.entities.push(EntityRecord::new(
-            entity.hash,
+            (entity.kind, entity.hash),
             generation,
             start,
             count,

@@ -20,6 +20,7 @@ use crate::log::segment::Segment;
 /// One entity's frames, as they are gathered.
 #[derive(Default)]
 struct Gathered {
+    kind: u16,
     members: Vec<u32>,
     last_generation: u64,
 }
@@ -69,8 +70,10 @@ pub(crate) fn read_part(
         let ordinal = u32::try_from(parts.offsets.len()).unwrap_or(u32::MAX);
         parts.offsets.push(units(at));
         parts.seqs.push(seq);
-        *kinds.entry(frame.header.kind.get()).or_default() += 1;
-        let entity = entities.entry(hasher.hash(frame.header.kind.get(), frame.key())).or_default();
+        let kind = frame.header.kind.get();
+        *kinds.entry(kind).or_default() += 1;
+        let entity = entities.entry(hasher.hash(kind, frame.key())).or_default();
+        entity.kind = kind;
         entity.members.push(ordinal);
         entity.last_generation = frame.header.generation.get();
     }
@@ -117,11 +120,11 @@ fn note_answer(parts: &mut IndexParts, at: u64, operation: u8, payload: &[u8]) {
 fn add_entities(parts: &mut IndexParts, entities: HashMap<EntityHash, Gathered>) {
     let mut entities: Vec<(EntityHash, Gathered)> = entities.into_iter().collect();
     entities.sort_unstable_by_key(|(hash, _)| *hash);
-    for (hash, Gathered { members, last_generation }) in entities {
+    for (hash, Gathered { kind, members, last_generation }) in entities {
         let start = u32::try_from(parts.members.len()).unwrap_or(u32::MAX);
         let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let first = last_generation.saturating_add(1).saturating_sub(u64::from(count));
-        parts.entities.push(EntityRecord::new(hash, first, start, count, 0));
+        parts.entities.push(EntityRecord::new((kind, hash), first, start, count, 0));
         parts.members.extend(members);
     }
     // Lost frames belong to nobody; the members' part is as long as the offsets'.

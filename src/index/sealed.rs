@@ -127,6 +127,11 @@ impl SealedIndex {
         self.layout.entities(self.bytes())
     }
 
+    /// Some of its frames are lost: nobody knows of which kind and entity they were.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.layout.has_lost(self.bytes())
+    }
+
     pub(crate) fn kinds(&self) -> &[KindCount] {
         self.layout.kinds(self.bytes())
     }

@@ -87,6 +87,7 @@ mod reserve;
 pub(crate) mod rotation;
 pub(crate) mod rows;
 pub(crate) mod scan;
+mod sieve;
 pub(crate) mod source;
 pub(crate) mod stamped;
 pub(crate) mod stats;

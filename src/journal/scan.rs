@@ -1,7 +1,8 @@
 //! A reader's place in the log: forward through a region, from one view to the next.
 //!
 //! Unlike an iterator over a view it owns what it reads, so that it can go on when the log has
-//! grown. It remembers up to which Seq it has *looked*: also at entries that are not of its region.
+//! grown. It remembers up to which Seq it has *looked*: also at entries that are not of its region, and at what the index of
+//! a segment says need not be looked at.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -16,6 +17,7 @@ use crate::index::catalog::{IndexRef, Section};
 use crate::index::live::LiveIndex;
 use crate::journal::entry::Entry;
 use crate::journal::region::Region;
+use crate::journal::sieve::Sieve;
 use crate::journal::view::View;
 
 /// A place in a region.
@@ -39,6 +41,8 @@ pub(crate) struct Scan {
     is_searched: bool,
     /// The view has nothing more.
     is_spent: bool,
+    /// Of each entity no more is wanted than its newest entry in the view, and what may be that.
+    only_newest: bool,
 }
 
 /// The segment that is being read.
@@ -52,7 +56,10 @@ struct Here {
     end: u64,
     /// Entries that the view shows of it.
     count: u32,
-    /// Where the entry stands at which the scan is.
+    /// What of it is looked at.
+    sieve: Sieve,
+    /// Which entry the scan is at, and where that stands.
+    ordinal: u32,
     offset: u64,
 }
 
@@ -82,7 +89,18 @@ impl Scan {
             wanted: *FOUND_AT_ONCE.start(),
             is_searched: false,
             is_spent,
+            only_newest: false,
         }
+    }
+
+    /// The same over a kind, leaving out most of what is not the newest entry of its entity in the view.
+    pub(crate) fn of_newest(kind: KindId, view: View, looked: u64) -> Self {
+        Self { only_newest: true, ..Self::new(Region::Kind(kind), view, looked) }
+    }
+
+    /// True if the entry at which the scan is is known to be the newest of its entity in the view. False: it may be.
+    pub(crate) fn is_certainly_newest(&self) -> bool {
+        self.here.as_ref().is_some_and(|here| here.sieve.is_certain(here.ordinal))
     }
 
     /// Who has to be woken for more.
@@ -252,30 +270,43 @@ impl Scan {
     /// Makes `here` the segment with the first entry at or behind this Seq, and says which of its entries
     /// that is. `None`: the view has no more.
     fn load(&mut self, seq: u64) -> Result<Option<u32>> {
-        if let Some(here) = &self.here
-            && (here.first_seq..here.end).contains(&seq)
-            && let Some(ordinal) = here.at_or_behind(seq)?
-        {
-            return Ok(Some(ordinal));
+        let mut seq = seq;
+        loop {
+            if let Some(here) = self.here.as_ref().filter(|here| (here.first_seq..here.end).contains(&seq)) {
+                if let Some(ordinal) = here.at_or_behind(seq)? {
+                    return Ok(Some(ordinal));
+                }
+                // What the sieve holds back, and what is missing at the end of a part, was looked at.
+                self.looked = self.looked.max(here.end - 1);
+                seq = here.end;
+            }
+            self.here = None;
+            let Some(shown) = self.view.section_at_or_behind(seq)? else {
+                // What was dropped at the end was looked at.
+                self.looked = self.looked.max(self.view.compacted_behind(seq));
+                return Ok(None);
+            };
+            let first_seq = shown.first_seq;
+            self.here = Some(self.enter(shown)?);
+            // A repair leaves gaps in the numbers: what is not there was looked at.
+            self.looked = self.looked.max(first_seq.saturating_sub(1));
+            seq = seq.max(first_seq);
         }
-        self.here = None;
-        let Some(loaded) = self.view.section_at_or_behind(seq)? else {
-            // What was dropped at the end was looked at.
-            self.looked = self.looked.max(self.view.compacted_behind(seq));
-            return Ok(None);
-        };
-        let opened = loaded.section.open()?;
+    }
+
+    fn enter(&self, shown: Shown) -> Result<Here> {
+        let Shown { section, first_seq, end, count } = shown;
+        let opened = section.open()?;
         let live = match opened.index() {
             IndexRef::Live(live) => Some(live),
             IndexRef::Sealed(..) => None,
         };
-        let Shown { first_seq, end, count, .. } = loaded;
-        // A repair leaves gaps in the numbers: what is not there was looked at.
-        self.looked = self.looked.max(first_seq.saturating_sub(1));
-        let here = Here { section: loaded.section, live, first_seq, end, count, offset: 0 };
-        let ordinal = here.at_or_behind(seq)?;
-        self.here = Some(here);
-        Ok(ordinal)
+        let sieve = match &self.region {
+            Region::Kind(kind) if self.only_newest => Sieve::of_newest(&self.view, opened, *kind, count)?,
+            Region::Kind(kind) | Region::Prefix(kind, _) => Sieve::of_kind(opened, *kind),
+            Region::All | Region::Entity(..) => Sieve::Everything,
+        };
+        Ok(Here { section, live, first_seq, end, count, sieve, ordinal: 0, offset: 0 })
     }
 
     /// Reads an entry of the segment that is loaded. True: it is of the region.
@@ -291,7 +322,7 @@ impl Scan {
             Some(live) => opened.frame_at(live.offset(ordinal), here.first_seq, ordinal)?,
             None => opened.frame(&opened.index(), here.first_seq, ordinal)?,
         };
-        here.offset = offset;
+        (here.ordinal, here.offset) = (ordinal, offset);
         Ok(match &self.region {
             Region::All => !frame.header.has(flag::ASIDE),
             Region::Kind(kind) => frame.header.kind.get() == kind.0,
@@ -304,13 +335,13 @@ impl Scan {
 }
 
 impl Here {
-    /// The first of its entries with this Seq or a later one.
+    /// The first of its entries with this Seq or a later one, of those that are looked at.
     fn at_or_behind(&self, seq: u64) -> Result<Option<u32>> {
         let ordinal = match &self.live {
             Some(_) => u32::try_from(seq.saturating_sub(self.first_seq)).unwrap_or(u32::MAX),
             None => self.section.open()?.index().at_or_behind(self.first_seq, seq),
         };
-        Ok(Some(ordinal).filter(|ordinal| *ordinal < self.count))
+        Ok(self.sieve.next(ordinal).filter(|ordinal| *ordinal < self.count))
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Netted {
 impl Net {
     /// From behind a Seq through the end of the view, whose last Seq `through` is.
     pub(crate) fn new(view: View, bound: Arc<Bound>, (from, through): (u64, u64), choice: &Choice) -> Self {
-        let scan = Scan::new(Region::Kind(bound.id), view.clone(), from);
+        let scan = Scan::of_newest(bound.id, view.clone(), from);
         let newest = Newest::new(view.clone(), bound.id, through.saturating_sub(from));
         let &Choice { sources, previous, .. } = choice;
         Self { bound, view, scan, newest, from, through, sources, previous, before: None }
@@ -81,7 +81,7 @@ impl Net {
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             let said = Said::of(&entry)?;
-            if !self.newest.is(&entry)? {
+            if !self.scan.is_certainly_newest() && !self.newest.is(&entry)? {
                 continue;
             }
             let past = self.past_of(&entry)?;

@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::format::row::RowOperation;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
-use crate::journal::region::Region;
 use crate::journal::scan::Scan;
 use crate::journal::view::View;
 use crate::state::kind::Kind;
@@ -301,7 +300,7 @@ impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
         // Where the end cannot be read, the walk will say so.
         let frames = view.last_seq().ok().flatten().map_or(0, Seq::get);
-        Self { scan: Scan::new(Region::Kind(id), view.clone(), 0), newest: Newest::new(view, id, frames) }
+        Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames) }
     }
 
     /// Where the view ends whose rows they are.
@@ -313,7 +312,8 @@ impl Walk {
     pub(crate) fn advance(&mut self) -> Result<bool> {
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
-            if Said::of(&entry)?.is_alive() && self.newest.is(&entry)? {
+            let is_newest = |newest: &mut Newest| Ok(self.scan.is_certainly_newest() || newest.is(&entry)?);
+            if Said::of(&entry)?.is_alive() && is_newest(&mut self.newest)? {
                 return Ok(true);
             }
         }

@@ -223,7 +223,7 @@ impl Checking<'_> {
         let entity = entity.or_insert(Entity::of(Known { generation: 0, newest: EntryAt::NONE }));
         if let Some(here) = self.segment.as_mut().filter(|_| arrival.is_indexed) {
             if entity.known.newest.segment() != here.segment.number() {
-                entity.slot = here.new_entity(arrival.hash, arrival.known.generation, before);
+                entity.slot = here.new_entity((arrival.kind, arrival.hash), arrival.known.generation, before);
             }
             here.entity(entity.slot);
         }

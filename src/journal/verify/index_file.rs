@@ -74,8 +74,15 @@ impl Bytes {
         Some(Window::by_pieces(Arc::clone(self.file.as_ref()?), self.length, PIECE).in_order())
     }
 
-    /// The first byte that is not as it should be.
-    pub(super) fn differs_from(&self, parts: &IndexParts, store: StoreId) -> Option<u64> {
+    /// The first byte that is not as it should be. That of an index of the first versions may be so too, which did not say of
+    /// which kind an entity is; nor do the parts behind that.
+    pub(super) fn differs_from(&self, parts: &mut IndexParts, store: StoreId) -> Option<u64> {
+        let differs = self.differs(parts, store)?;
+        parts.entities.iter_mut().for_each(EntityRecord::leave_kind_unsaid);
+        self.differs(parts, store).map(|_| differs)
+    }
+
+    fn differs(&self, parts: &IndexParts, store: StoreId) -> Option<u64> {
         let mut sum = Sum::default();
         parts.put_body(&mut |part| sum.add(part));
         let mut compared = Compared { window: self.window(), at: 0, differs: None };

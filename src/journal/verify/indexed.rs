@@ -114,14 +114,14 @@ impl InSegment {
     }
 
     /// Takes in the entity of an entry, which is met in this segment for the first time; answers its slot.
-    pub(super) fn new_entity(&mut self, hash: EntityHash, generation: u64, before: Before) -> u32 {
+    pub(super) fn new_entity(&mut self, entity: (u16, EntityHash), generation: u64, before: Before) -> u32 {
         let slot = count(self.parts.entities.len());
         let previous = match before {
             Before::Nothing => 0,
             Before::Known(known) => known.newest.segment(),
             Before::Unknown => NOT_KNOWN,
         };
-        self.parts.entities.push(EntityRecord::new(hash, generation, slot, 0, previous));
+        self.parts.entities.push(EntityRecord::new(entity, generation, slot, 0, previous));
         slot
     }
 
@@ -147,7 +147,9 @@ impl InSegment {
         match &self.index {
             // With what is not known yet its checksum would be another.
             IndexFile::Bad(..) if self.parts.entities.iter().any(is_unknown) => None,
-            IndexFile::Good(_, bytes) | IndexFile::Bad(_, bytes) => bytes.differs_from(&self.parts, store),
+            IndexFile::Good(_, bytes) | IndexFile::Bad(_, bytes) => {
+                bytes.differs_from(&mut self.parts, store)
+            }
             IndexFile::None => None,
         }
     }

@@ -161,9 +161,9 @@ pub(super) fn look_at_part_indexes(
         let Ok(Salvaged { segment, bytes, .. }) = salvage_part(directory, store, cover, part) else {
             continue;
         };
-        let (expected, damage) = read_part(&hasher, &segment, &bytes, cover);
+        let (mut expected, damage) = read_part(&hasher, &segment, &bytes, cover);
         drop(bytes);
-        let differs = index.differs_from(&expected, store).filter(|_| damage.is_none());
+        let differs = index.differs_from(&mut expected, store).filter(|_| damage.is_none());
         if let Some(differs) = differs {
             let what = "it does not say what its part says";
             findings.push(Finding::new(Severity::Derived, name, what).at(differs));

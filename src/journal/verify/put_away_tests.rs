@@ -253,3 +253,16 @@ fn what_does_not_come_back_as_it_was_put_away_is_an_error() {
         assert_eq!(end(runs).unwrap_err().kind(), ErrorKind::Io);
     }
 }
+
+#[test]
+fn an_index_of_the_first_versions_which_says_of_no_entity_its_kind_is_valid_and_a_mixture_is_not() {
+    let unsaid = |leave: usize| {
+        let mut files = store();
+        change_index(&mut files, 5, |entities| {
+            entities.iter_mut().take(leave).for_each(EntityRecord::leave_kind_unsaid);
+        });
+        found(&files).verdict
+    };
+    assert_eq!(unsaid(usize::MAX), Verdict::Valid);
+    assert_ne!(unsaid(1), Verdict::Valid);
+}
