@@ -53,6 +53,7 @@ pub struct Options {
     pub(crate) clock: Clock,
     pub(crate) fold_threads: usize,
     pub(crate) cell_sweep: Duration,
+    pub(crate) epoch_batch_bytes: u64,
     pub(crate) presence: Presence,
 }
 
@@ -80,6 +81,8 @@ pub(crate) enum Presence {
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
 /// A segment is at most this many bytes.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// What the end of an epoch comes to at most, if it is one batch: a segment has to hold that.
+pub(crate) const EPOCH_BATCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / 2;
 /// The shortest interval of [`Durability::Interval`], between two compactions, and of [`Window::Every`].
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// The longest window of [`Window::Every`].
@@ -106,6 +109,7 @@ impl Options {
             clock: Clock::System,
             fold_threads: 2,
             cell_sweep: Duration::from_secs(5),
+            epoch_batch_bytes: EPOCH_BATCH_BYTES_MAX,
             presence: Presence::OpenOrCreate,
         }
     }
@@ -182,6 +186,13 @@ impl Options {
         self
     }
 
+    /// The end of an [epoch](crate::Epoch::commit) is one batch if it takes no more than so many bytes of log. The batch is put together in
+    /// memory, which takes some times as much, and others who write wait for it. Default, and at most: 512 MiB.
+    pub const fn epoch_batch_bytes(mut self, bytes: u64) -> Self {
+        self.epoch_batch_bytes = bytes;
+        self
+    }
+
     /// Open a store on a network file system, whose locks and mappings may not be coherent
     /// with other machines. Default: false, which is an error there.
     pub const fn allow_network_file_system(mut self, allow: bool) -> Self {
@@ -201,6 +212,11 @@ impl Options {
     /// The limit of a batch, in bytes of log.
     pub(crate) const fn batch_bytes_max(&self) -> u64 {
         self.segment_bytes / 4
+    }
+
+    /// The limit of a batch that is the end of an epoch.
+    pub(crate) fn epoch_bytes_max(&self) -> u64 {
+        self.epoch_batch_bytes.min(EPOCH_BATCH_BYTES_MAX)
     }
 
     /// All problems at once.

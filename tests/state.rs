@@ -15,6 +15,8 @@ mod beside_visible;
 mod conflating;
 #[path = "state/epochs.rs"]
 mod epochs;
+#[path = "state/epochs_in_parts.rs"]
+mod epochs_in_parts;
 #[path = "state/events.rs"]
 mod events;
 #[path = "state/events_kept.rs"]

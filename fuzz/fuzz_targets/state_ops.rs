@@ -21,7 +21,7 @@ const END: u8 = 0xff;
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, rows)) = bytes.split_first() else { return };
     let durability = if first & 1 == 0 { Durability::Sync } else { Durability::Os };
-    let mut world = World::new(durability, first & 2 != 0).unwrap_or_else(|error| panic!("{error}"));
+    let mut world = World::new(durability, first & 2 != 0, first & 4 != 0).unwrap_or_else(|error| panic!("{error}"));
     for row in rows.split(|byte| *byte == END).take(OPERATIONS_MAX) {
         let mut numbers = row.iter().copied();
         let operation = Operation::drawn(&mut |n| usize::from(numbers.next().unwrap_or(0)) % n);

@@ -52,6 +52,7 @@ pub(crate) mod compacted;
 pub(crate) mod count;
 pub(crate) mod cursor;
 pub(crate) mod directory;
+pub(crate) mod epoch;
 pub(crate) mod extension;
 pub(crate) mod floor;
 pub(crate) mod frame;

@@ -24,8 +24,7 @@ use crate::journal::import::entry::{ImportEntry, ImportKind};
 use crate::journal::opening::{start_anew, write_manifest};
 use crate::journal::registry::{KindSpec, check, check_own};
 use crate::journal::repair::era_behind;
-use crate::journal::rows::EPOCH_BYTES_MAX;
-use crate::options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::options::{Durability, EPOCH_BATCH_BYTES_MAX, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 const DOING: &str = "import entries";
 
@@ -200,7 +199,7 @@ impl Import {
             batch: Vec::new(),
             batch_bytes: 0,
             // The end of an epoch may be greater than any other batch.
-            batch_bytes_max: segment_bytes.max(EPOCH_BYTES_MAX),
+            batch_bytes_max: segment_bytes.max(EPOCH_BATCH_BYTES_MAX),
             last_seq: 0,
             events: HashMap::new(),
             unnamed: 0,

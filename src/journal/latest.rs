@@ -51,6 +51,24 @@ impl View {
         }
     }
 
+    /// The key of an entity of which no more than its hash is known. Nobody may have written it since before the view was taken.
+    pub(crate) fn key_of(&self, hash: EntityHash) -> Result<Option<&[u8]>> {
+        let Some(known) = self.index().find(hash)? else { return Ok(None) };
+        let row = self.catalog.at(known.newest.segment());
+        let Some(section) = row.map(|row| Loaded::open(self, row)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let ordinal = match &section.index {
+            IndexRef::Live(_) => Some(known.newest.ordinal()),
+            IndexRef::Sealed(index, _) => index.find(hash).map(|record| index.newest(record).1),
+        };
+        let Some(ordinal) = ordinal.filter(|ordinal| *ordinal < section.count) else {
+            return section.doubt().map_or(Ok(None), Err);
+        };
+        let entry = section.entry(ordinal)?;
+        Ok((self.index().hash(entry.kind().0, entry.key()) == hash).then(|| entry.key()))
+    }
+
     /// The newest entry of an entity by what the directory knows, if the view shows that.
     fn newest_of(
         &self,

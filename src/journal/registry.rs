@@ -32,6 +32,8 @@ pub(crate) const DEAD_NAME: &str = "esker.dead";
 /// Records that consumers have set aside with those behind them.
 pub(crate) const PARKED_NAME: &str = "esker.parked";
 
+/// The ends of epochs that take more than one batch.
+pub(crate) const EPOCHS_NAME: &str = "esker.epochs";
 /// The facts of sources that come and go.
 pub(crate) const SESSIONS_NAME: &str = "esker.sessions";
 
@@ -271,6 +273,8 @@ impl KindSpec {
     pub(crate) fn numbered(self, id: KindId) -> KindInfo {
         let Self { name, version, codec, owner, fields } = self;
         let keep = match owner {
+            // Where an end stands is in the newest entry.
+            Owner::Facts if name == EPOCHS_NAME => Keep::Latest,
             Owner::Facts | Owner::Events => Keep::All,
             // What was true once is history; what is true now is in the newest row.
             Owner::State => Keep::Latest,
@@ -293,7 +297,8 @@ pub(crate) fn check_own(spec: &KindSpec) -> Result<()> {
     let is_own = match (spec.owner, &spec.codec) {
         (Owner::Facts, Codec::MessagePack) => [SESSIONS_NAME, DEAD_NAME, PARKED_NAME].contains(&&*spec.name),
         (Owner::Facts, Codec::Bytes) => {
-            [CELLS_NAME, IMAGES_NAME].contains(&&*spec.name) || spec.name.starts_with(FLOORS_PREFIX)
+            [CELLS_NAME, IMAGES_NAME, EPOCHS_NAME].contains(&&*spec.name)
+                || spec.name.starts_with(FLOORS_PREFIX)
         }
         (Owner::Events, Codec::MessagePack) => spec.name.starts_with(EVENTS_PREFIX),
         _ => false,

@@ -19,10 +19,7 @@ use crate::journal::record::{Receipt, Record};
 use crate::journal::registry::Registry;
 use crate::journal::view::View;
 use crate::log::writer::{Draft, Says};
-use crate::options::SEGMENT_BYTES_MAX;
-
-/// What the end of an epoch comes to at most: all of it is one batch, and a segment has to hold that.
-pub(crate) const EPOCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / 2;
+use crate::options::EPOCH_BATCH_BYTES_MAX;
 
 /// A batch has room for so many rows at first: what a window has touched need not have changed.
 const ROWS_MAX: usize = 16_384;
@@ -94,7 +91,7 @@ pub(crate) struct Together<'a> {
 impl Together<'_> {
     /// Nothing, beside rows that are worth a segment of their own.
     pub(crate) fn alone() -> Self {
-        Self { up_to: EPOCH_BYTES_MAX, ..Self::default() }
+        Self { up_to: EPOCH_BATCH_BYTES_MAX, ..Self::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -105,7 +105,13 @@ impl State {
                 .sides("sources of the batch's own store", "one of another"));
         }
         let speakers = said.iter().map(|said| said.source.speaker());
-        let mut open = self.enter_alive(core, speakers, Self::enter_whatever_failed)?;
+        let mut open = loop {
+            let open = self.enter_alive(core, speakers.clone(), Self::enter_whatever_failed)?;
+            let mut whom = said.iter().map(|said| (said.source.id(), said.bound.id));
+            let Some(held) = whom.find(|whom| open.epochs.is_held(*whom)) else { break open };
+            drop(open);
+            self.wait_for_end(core, held)?;
+        };
         self.append_in(core, &mut open)?;
         let window = open.window_of(core, said)?;
         open.window.take_over(window);

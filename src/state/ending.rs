@@ -126,7 +126,7 @@ impl State {
     }
 
     /// Takes some entities from sources that still assert them, in as few batches as take them.
-    fn take_back_of(
+    pub(crate) fn take_back_of(
         &self,
         core: &Arc<Core>,
         bound: &Arc<Bound>,
@@ -160,7 +160,16 @@ impl State {
         let (mut left, mut entities) = (keys, 0);
         while let Some((key, rest)) = left.split_first() {
             let hash = core.index.hash(bound.id.get(), key);
-            let base = base_as_written(&view, bound, hash, key)?;
+            let base = match base_as_written(&view, bound, hash, key) {
+                Ok(base) => base,
+                // A row that is damaged is gone, and holds up no other.
+                Err(error) if error.seqs().is_some() => {
+                    taken.leave(error);
+                    left = rest;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let sources = SourceSet(open.sessions.endings.to_take_back(whose, hash).bits() & base.sources);
             // One whose operations cannot be gone on with holds up no other.
             let can_go_on = bound.events.map_or(Ok(()), |events| touch(core, events, key));
@@ -361,7 +370,7 @@ pub(crate) fn abandoned(core: &Core, name: &str, kind: &str) -> Error {
 
 /// What was taken from sources.
 #[derive(Debug, Default)]
-struct Taken {
+pub(crate) struct Taken {
     entities: u64,
     /// Why something was left.
     left: Option<Error>,
@@ -389,15 +398,20 @@ impl Taken {
         }
     }
 
+    /// Why something was left that may be had the next time.
+    pub(crate) fn is_to_be_tried_again(&mut self) -> Option<Error> {
+        self.left.take_if(|error| !error.is_corruption())
+    }
+
     /// Of two reasons that counts which may be none the next time.
-    fn leave(&mut self, error: Error) {
+    pub(crate) fn leave(&mut self, error: Error) {
         if self.left.as_ref().is_none_or(Error::is_corruption) {
             self.left = Some(error);
         }
     }
 
     /// How many entities, if nothing was left.
-    fn all(self) -> Result<u64> {
+    pub(crate) fn all(self) -> Result<u64> {
         self.left.map_or(Ok(self.entities), Err)
     }
 }

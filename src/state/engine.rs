@@ -16,10 +16,10 @@ use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX,
 use crate::format::index::EntityHash;
 use crate::id::{KindId, Position};
 use crate::journal::core::Core;
-use crate::journal::rows::EPOCH_BYTES_MAX;
 use crate::journal::waiting::Until;
 use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
+use crate::state::epoch::in_parts::Whom;
 use crate::state::flushing::Closed;
 use crate::state::pending::{Base, BaseRow, Pending, Saying, Standing, Utterance};
 use crate::state::recent::Recent;
@@ -37,6 +37,9 @@ pub(crate) struct State {
     pub(crate) bell: Condvar,
     /// A window that was on its way is not any more.
     pub(crate) settled: Condvar,
+    /// Had by whoever decides or carries out an end of an epoch that takes more than one batch. Whether what an earlier opening
+    /// has left of these was looked for.
+    pub(crate) ends: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -331,6 +334,7 @@ impl State {
             }),
             bell: Condvar::new(),
             settled: Condvar::new(),
+            ends: Mutex::new(false),
         })
     }
 
@@ -346,6 +350,12 @@ impl State {
         let hash = core.index.hash(bound.id.get(), operation.key);
         loop {
             let mut open = self.enter_alive(core, std::iter::once(operation.speaker), Self::enter_beside)?;
+            let whom = (operation.speaker.source, bound.id);
+            if open.epochs.is_held(whom) {
+                drop(open);
+                self.wait_for_end(core, whom)?;
+                continue;
+            }
             if matches!(operation.only_if, OnlyIf::Version(_)) && open.is_on_its_way() {
                 // Which version the entity will have there nobody knows yet.
                 self.settle(&mut open);
@@ -390,20 +400,21 @@ impl State {
         }
     }
 
-    /// Retracts what an epoch has not touched, in one window of its own. Answers how many that were.
+    /// Retracts what an epoch has not touched, in one window of its own. Answers how many that were; `None`: it is too much for
+    /// one, and nothing was.
     pub(crate) fn retract_stale(
         &self,
         core: &Arc<Core>,
         bound: &Arc<Bound>,
         (speaker, epoch): (Speaker<'_>, u64),
         stale: &[Box<[u8]>],
-    ) -> Result<u64> {
-        let mut open = self.enter_whatever_failed(core)?;
+    ) -> Result<Option<u64>> {
+        let mut open = self.enter_unheld(core, (speaker.source, bound.id))?;
         if !open.epochs.is_open(epoch) {
             return Err(abandoned(core, speaker.name, &bound.name));
         }
         self.append_in(core, &mut open)?;
-        let most = EPOCH_BYTES_MAX;
+        let most = core.options.epoch_bytes_max();
         // Nobody else says anything meanwhile: all of them or none.
         let mut window = open.window.successor();
         let mut retracted = 0;
@@ -417,9 +428,7 @@ impl State {
             window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });
             retracted += 1;
             if window.bytes() > most {
-                let doing = format!("retract {} entities of the kind {:?} at once", stale.len(), bound.name);
-                return Err(Error::new(ErrorKind::BatchTooLarge, doing)
-                    .sides(format!("at most {most} bytes"), format!("{} bytes or more", window.bytes())));
+                return Ok(None);
             }
         }
         open.window.take_over(window);
@@ -428,7 +437,19 @@ impl State {
             open.window.withdraw();
             return Err(error);
         }
-        Ok(retracted)
+        Ok(Some(retracted))
+    }
+
+    /// Enters when what was decided of a source and a kind is carried out, and no window is on its way.
+    fn enter_unheld(&self, core: &Arc<Core>, whom: Whom) -> Result<MutexGuard<'_, Open>> {
+        loop {
+            let open = self.enter_whatever_failed(core)?;
+            if !open.epochs.is_held(whom) {
+                return Ok(open);
+            }
+            drop(open);
+            self.wait_for_end(core, whom)?;
+        }
     }
 
     /// Looks at an entity as it is with all that is pending, under the lock.

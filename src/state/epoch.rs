@@ -1,5 +1,7 @@
 //! Epochs: a source says again all that it knows of a kind, and what it does not say any more it takes back.
 
+pub(crate) mod in_parts;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::BuildHasherDefault;
@@ -10,7 +12,11 @@ use serde::Serialize;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::index::EntityHash;
 use crate::id::KindId;
+use crate::journal::entry::Entry;
+use crate::journal::view::View;
 use crate::state::engine::State;
+use crate::state::epoch::in_parts::Whom;
+use crate::state::pending::frame_bytes;
 use crate::state::reading::Walk;
 use crate::state::row::Said;
 use crate::state::schema::Bound;
@@ -22,6 +28,8 @@ use crate::state::window::AsItIs;
 pub(crate) struct Epochs {
     open: Vec<OpenEpoch>,
     begun: u64,
+    /// Those whose end takes more than one batch, and is being decided or carried out: nobody speaks for them meanwhile.
+    held: Vec<Whom>,
 }
 
 #[derive(Debug)]
@@ -63,6 +71,19 @@ impl Epochs {
     /// True unless it was ended.
     pub(crate) fn is_open(&self, number: u64) -> bool {
         self.open.iter().any(|epoch| epoch.number == number)
+    }
+
+    pub(crate) fn hold(&mut self, whom: Whom) {
+        self.held.push(whom);
+    }
+
+    pub(crate) fn release(&mut self, whom: Whom) {
+        self.held.retain(|held| *held != whom);
+    }
+
+    #[inline]
+    pub(crate) fn is_held(&self, whom: Whom) -> bool {
+        self.held.contains(&whom)
     }
 
     /// Ends those of a source.
@@ -124,36 +145,76 @@ impl Epoch {
     ///
     /// As [`commit`](Self::commit).
     pub fn stale(&self) -> Result<Vec<Box<[u8]>>> {
-        let core = self.source.core();
-        self.state.append(core)?;
-        let mut walk = Walk::new(core.view(), self.bound.id);
         let mut stale = Vec::new();
+        self.state.append(self.source.core())?;
+        self.each_stale(self.source.core().view(), &mut |entry, _| {
+            stale.push(entry.key().into());
+            Ok(true)
+        })?;
+        Ok(stale)
+    }
+
+    /// Goes through what of a view is stale, until it is told that this is enough.
+    fn each_stale(
+        &self,
+        view: View,
+        tell: &mut dyn FnMut(&Entry<'_>, EntityHash) -> Result<bool>,
+    ) -> Result<()> {
+        let core = self.source.core();
+        let mut walk = Walk::new(view, self.bound.id);
         while walk.advance()? {
             let Some(entry) = walk.entry() else { continue };
             let asserts = Said::of(&entry)?.mark.sources & 1 << (self.source.id() % 64) != 0;
             let hash = core.index.hash(self.bound.id.get(), entry.key());
-            if asserts && !self.state.with_epochs(core, |epochs| epochs.has_touched(self.number, hash))? {
-                stale.push(entry.key().into());
+            let is_stale =
+                asserts && !self.state.with_epochs(core, |epochs| epochs.has_touched(self.number, hash))?;
+            if is_stale && !tell(&entry, hash)? {
+                break;
             }
         }
-        Ok(stale)
+        Ok(())
     }
 
-    /// Ends it: whatever the source asserted of the kind and has not touched since the beginning it retracts, all in one
-    /// batch of up to 512 MiB: a segment of the log is made to hold it. Other sources' entities are not affected. Waits as the store's durability says.
+    /// The keys of what is stale, if its retraction may be one batch.
+    fn stale_at_once(&self) -> Result<Option<Vec<Box<[u8]>>>> {
+        let core = self.source.core();
+        let (most, mut bytes, mut stale) = (core.options.epoch_bytes_max(), 0, Vec::new());
+        self.state.append(core)?;
+        self.each_stale(core.view(), &mut |entry, _| {
+            bytes += frame_bytes(entry.key().len(), 0, 0);
+            stale.push(entry.key().into());
+            Ok(bytes <= most)
+        })?;
+        Ok((bytes <= most).then_some(stale))
+    }
+
+    /// Ends it: whatever the source asserted of the kind and has not touched since the beginning it retracts. Other sources'
+    /// assertions are not affected. Waits as the store's durability says.
+    ///
+    /// All of it is one batch, if that takes no more than [`Options::epoch_batch_bytes`](crate::Options::epoch_batch_bytes): then nobody
+    /// ever sees a part of it. What takes more is decided as a whole and carried out in batches: a crash leaves all of it or nothing, for what
+    /// was decided is carried on when the store is opened next, before anything is read. Until its end whoever reads sees a part of it, the
+    /// source's other operations of the kind wait, and memory holds one batch.
     ///
     /// # Errors
     ///
-    /// `BatchTooLarge` if the retractions take more than 512 MiB of log (some millions take less): nothing was retracted,
-    /// and the epoch is abandoned. `SourceEnded` if it was abandoned before. `Corrupt` or `Io` for a row that cannot be
-    /// read; and what a flush answers.
+    /// `SourceEnded` if it was abandoned before. `Corrupt` or `Io` for a row that cannot be read; and what a flush answers.
+    /// Of an end in one batch nothing was retracted then, and the epoch is abandoned. One in batches may have been decided: then the next operation of the
+    /// source and the kind, or the next opening, goes on with it.
     pub fn commit(self) -> Result<EpochOutcome> {
-        let core = self.source.core();
-        self.state.check_in(core, self.source.speaker())?;
-        let stale = self.stale()?;
+        let (core, speaker) = (self.source.core(), self.source.speaker());
+        self.state.check_in(core, speaker)?;
+        let at_once = match self.stale_at_once()? {
+            Some(stale) => self.state.retract_stale(core, &self.bound, (speaker, self.number), &stale)?,
+            None => None,
+        };
         let touched = self.state.with_epochs(core, |epochs| epochs.touched(self.number))?;
-        let retracted =
-            self.state.retract_stale(core, &self.bound, (self.source.speaker(), self.number), &stale)?;
+        let retracted = match at_once {
+            Some(retracted) => retracted,
+            None => self.state.end_in_parts(core, &self.bound, (speaker, self.number), &|tell| {
+                self.each_stale(core.view(), &mut |_, hash| tell(hash).map(|()| true))
+            })?,
+        };
         self.state.flush_alone(core)?;
         Ok(EpochOutcome { touched, retracted })
     }

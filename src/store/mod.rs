@@ -40,6 +40,7 @@ use crate::id::{KindId, Position, Seq};
 use crate::journal::Journal;
 use crate::journal::record::{Expect, Receipt, Ticket};
 use crate::journal::region::Region;
+use crate::state::epoch::in_parts::carry_on;
 use crate::store::author::Authors;
 use crate::store::batch::{StoreBatch, With};
 use crate::store::copies::Copies;
@@ -138,6 +139,7 @@ impl Store {
         let (projectors, copies) = tasks_of(&journal);
         // Another store over the same journal says the same.
         journal.core().registrations.raised_by(|| Box::new(Keeping(journal.downgrade())));
+        carry_on(journal.core());
         Self {
             consumers: Arc::default(),
             journal,

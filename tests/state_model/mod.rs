@@ -67,6 +67,8 @@ fn met(what: &'static str) {
 pub(crate) struct World {
     kind: Kind<Row>,
     durability: Durability,
+    /// Epochs end in more than one batch.
+    in_parts: bool,
     disk: Simulator,
     store: Store,
     sources: [Option<Source>; SOURCES.len()],
@@ -89,19 +91,21 @@ fn text(error: esker::Error) -> String {
     error.to_string()
 }
 
-fn open(disk: &Simulator, durability: Durability, silence: &Silence) -> Store {
+fn open(disk: &Simulator, durability: Durability, silence: &Silence, in_parts: bool) -> Store {
     let options = Options::new().durability(durability).background(false).window(Window::Manual);
+    let options = if in_parts { options.epoch_batch_bytes(0) } else { options };
     Store::over(options.segment_bytes(4096).clock(silence.clock.clone()).open_in(disk).unwrap())
 }
 
 impl World {
-    pub(crate) fn new(durability: Durability, logged: bool) -> Result<Self, String> {
+    pub(crate) fn new(durability: Durability, logged: bool, in_parts: bool) -> Result<Self, String> {
         let (disk, silence) = (Simulator::new(), Silence::default());
-        let store = open(&disk, durability, &silence);
+        let store = open(&disk, durability, &silence, in_parts);
         let kind = if logged { KINDS[0].events() } else { KINDS[0] };
         let mut world = Self {
             kind,
             durability,
+            in_parts,
             disk,
             store,
             sources: Default::default(),
@@ -449,8 +453,12 @@ impl World {
     fn reopen(&mut self, disk: Simulator) -> Result<(), String> {
         self.disk = disk;
         self.silence = Silence::default();
-        self.store = open(&self.disk, self.durability, &self.silence);
-        (self.flushes, self.has_failed) = (0, false);
+        self.store = open(&self.disk, self.durability, &self.silence, self.in_parts);
+        self.has_failed = false;
+        self.count_flushes();
+        if self.flushes > 0 {
+            met("an opening carried on the end of an epoch");
+        }
         let (found, told) = (self.shown()?, self.count_told());
         self.oracle.reopened(found, told)?;
         for source in self.store.journal().sources().iter().filter(|source| source.settled) {
