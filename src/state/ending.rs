@@ -20,7 +20,7 @@ use crate::state::endings::{Ending, Round, Whose};
 use crate::state::engine::{Open, State, touch};
 use crate::state::liveness::Countdown;
 use crate::state::operations::operation_bytes;
-use crate::state::pending::{Base, BaseRow, Pending, Saying, Utterance, frame_bytes};
+use crate::state::pending::{Base, BaseMetadata, BaseRow, Pending, Saying, Utterance, frame_bytes};
 use crate::state::presence::{SessionEnd, SessionEvent};
 use crate::state::reading::{SourceSet, Walk};
 use crate::state::row::Said;
@@ -179,7 +179,7 @@ impl State {
             } else if base.alive && !sources.is_empty() {
                 let told =
                     bound.events.map_or(0, |_| sources.len() as u64 * operation_bytes(key.len(), 0, 0));
-                let bytes = frame_bytes(key.len(), base.metadata.len(), base.row().len()) + told;
+                let bytes = frame_bytes(key.len(), base.metadata.bytes().len(), base.row().len()) + told;
                 if entities > 0 && window.bytes() + bytes > most {
                     break;
                 }
@@ -533,7 +533,7 @@ fn base_as_written(view: &View, bound: &Bound, hash: EntityHash, key: &[u8]) -> 
         version: said.version,
         generation: entry.generation().get(),
         sources: said.mark.sources,
-        metadata: if said.is_alive() { entry.metadata().to_vec() } else { Vec::new() },
+        metadata: if said.is_alive() { BaseMetadata::of(&entry) } else { BaseMetadata::default() },
         row,
         schema: said.mark.schema,
         is_stuck: false,

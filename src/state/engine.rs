@@ -21,7 +21,7 @@ use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
 use crate::state::epoch::in_parts::Whom;
 use crate::state::flushing::Closed;
-use crate::state::pending::{Base, BaseRow, Pending, Saying, Standing, Utterance};
+use crate::state::pending::{Base, BaseMetadata, BaseRow, Pending, Saying, Standing, Utterance};
 use crate::state::recent::Recent;
 use crate::state::row::{Said, current};
 use crate::state::schema::{Bound, Schemas};
@@ -554,7 +554,7 @@ fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<B
         version: said.version,
         generation: entry.generation().get(),
         sources: said.mark.sources,
-        metadata: if said.is_alive() { entry.metadata().to_vec() } else { Vec::new() },
+        metadata: if said.is_alive() { BaseMetadata::of(&entry) } else { BaseMetadata::default() },
         row: BaseRow::None,
         schema: said.mark.schema,
         is_stuck: false,

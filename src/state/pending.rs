@@ -8,7 +8,7 @@ use crate::format::index::EntityHash;
 use crate::format::operation::{EventMark, EventOperation};
 use crate::format::row::{ROW_EXTENSION_BYTES_MAX, RowMark, RowOperation};
 use crate::id::KindId;
-use crate::journal::entry::OwnedEntry;
+use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::record::Receipt;
 use crate::journal::rows::{OperationFrame, RowFrame};
 use crate::state::operations::{Spoken, operation_bytes};
@@ -28,7 +28,7 @@ pub(crate) struct Base {
     pub(crate) generation: u64,
     pub(crate) sources: u64,
     /// What its newest frame has beside the row.
-    pub(crate) metadata: Vec<u8>,
+    pub(crate) metadata: BaseMetadata,
     pub(crate) row: BaseRow,
     /// The version of the schema that the row is of.
     pub(crate) schema: u16,
@@ -44,6 +44,34 @@ pub(crate) enum BaseRow {
     Logged(OwnedEntry),
     /// Brought to this version of its kind.
     Brought(Vec<u8>),
+}
+
+/// Bytes beside a row.
+#[derive(Clone, Debug)]
+pub(crate) enum BaseMetadata {
+    /// As they stand in the log: of what a window touches they may be far more than it may have pending.
+    Logged(OwnedEntry),
+    Said(Vec<u8>),
+}
+
+impl Default for BaseMetadata {
+    fn default() -> Self {
+        Self::Said(Vec::new())
+    }
+}
+
+impl BaseMetadata {
+    /// Those of an entry.
+    pub(crate) fn of(entry: &Entry<'_>) -> Self {
+        if entry.metadata().is_empty() { Self::default() } else { Self::Logged(entry.to_owned()) }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Logged(entry) => entry.metadata(),
+            Self::Said(bytes) => bytes,
+        }
+    }
 }
 
 impl Base {
@@ -191,8 +219,8 @@ impl Pending {
     fn frame_bytes_of(&self, row: Option<&[u8]>, said: &[u8]) -> u64 {
         let is_as_it_was = |row: &[u8]| self.base.alive && !self.differs(row);
         let metadata = match row {
-            Some(row) if said.is_empty() && !self.base.metadata.is_empty() && is_as_it_was(row) => {
-                &self.base.metadata
+            Some(row) if said.is_empty() && !self.base.metadata.bytes().is_empty() && is_as_it_was(row) => {
+                self.base.metadata.bytes()
             }
             _ => said,
         };
@@ -344,14 +372,16 @@ impl Pending {
         let is_another = |row: &Vec<u8>| is_stuck || differ(self.base.row(), row, &self.bound.fields);
         if alive == was_alive && !(alive && self.row.as_ref().is_some_and(is_another)) {
             let is_told = alive && sources != self.base.sources;
-            let metadata =
-                if is_told { self.metadata_of(RowOperation::Sources) } else { &self.base.metadata };
-            let (metadata, row) = (metadata.to_vec(), self.base.row.clone());
+            let metadata = match is_told && !self.metadata.is_empty() {
+                true => BaseMetadata::Said(self.metadata.clone()),
+                false => self.base.metadata.clone(),
+            };
+            let row = self.base.row.clone();
             return Base { alive, version, generation, sources, metadata, row, schema, is_stuck };
         }
         let (metadata, row) = match alive {
-            true => (self.metadata.clone(), BaseRow::Brought(self.row().to_vec())),
-            false => (Vec::new(), BaseRow::None),
+            true => (BaseMetadata::Said(self.metadata.clone()), BaseRow::Brought(self.row().to_vec())),
+            false => (BaseMetadata::default(), BaseRow::None),
         };
         let schema = self.bound.version;
         Base { alive, version, generation, sources, metadata, row, schema, is_stuck: false }
@@ -360,7 +390,7 @@ impl Pending {
     /// What its frame has beside the row: who asserts a row takes nothing from what came with it.
     fn metadata_of(&self, operation: RowOperation) -> &[u8] {
         let keeps = operation == RowOperation::Sources && self.metadata.is_empty();
-        if keeps { &self.base.metadata } else { &self.metadata }
+        if keeps { self.base.metadata.bytes() } else { &self.metadata }
     }
 
     /// Comes to rest: in the log the entity is as it was, or as its frame says, if it was given one.
@@ -370,7 +400,10 @@ impl Pending {
             (base.alive, base.sources) = (self.alive, self.sources);
             (base.version, base.generation) = (committed.version, receipt.generation.get());
             if operation != RowOperation::Sources || !self.metadata.is_empty() {
-                std::mem::swap(&mut base.metadata, &mut self.metadata);
+                let said = BaseMetadata::Said(std::mem::take(&mut self.metadata));
+                if let BaseMetadata::Said(before) = std::mem::replace(&mut base.metadata, said) {
+                    self.metadata = before;
+                }
             }
             if operation != RowOperation::Sources {
                 let row = self.row.take().filter(|_| self.alive);
@@ -388,18 +421,23 @@ impl Pending {
 
     /// Lets go of what an entity at rest should not hold. `None`: that is most of it.
     pub(crate) fn slim(mut self: Box<Self>) -> Option<Box<Self>> {
-        if self.base.row().len() + self.base.metadata.len() > ROW_BYTES_AT_REST {
+        if self.base.row().len() + self.base.metadata.bytes().len() > ROW_BYTES_AT_REST {
             return None;
         }
         // An entry of the log would keep its segment, also when that was compacted.
         if let BaseRow::Logged(entry) = &self.base.row {
             self.base.row = BaseRow::Brought(entry.payload().to_vec());
         }
+        if let BaseMetadata::Logged(entry) = &self.base.metadata {
+            self.base.metadata = BaseMetadata::Said(entry.metadata().to_vec());
+        }
         for room in [&mut self.spare, &mut self.metadata] {
             room.clear();
             room.shrink_to(ROW_BYTES_AT_REST);
         }
-        self.base.metadata.shrink_to(ROW_BYTES_AT_REST);
+        if let BaseMetadata::Said(metadata) = &mut self.base.metadata {
+            metadata.shrink_to(ROW_BYTES_AT_REST);
+        }
         if let BaseRow::Brought(row) = &mut self.base.row {
             row.shrink_to(ROW_BYTES_AT_REST);
         }
