@@ -23,7 +23,7 @@ use crate::state::epoch::in_parts::Whom;
 use crate::state::flushing::Closed;
 use crate::state::pending::{Base, BaseMetadata, BaseRow, Pending, Saying, Standing, Utterance};
 use crate::state::recent::Recent;
-use crate::state::row::{Said, current};
+use crate::state::row::{Said, brought_to, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::sessions::{Sessions, Speaker};
 use crate::state::window::{Committed, Outcome, Window};
@@ -566,7 +566,9 @@ fn base_of(core: &Core, bound: &Bound, hash: EntityHash, key: &[u8]) -> Result<B
         // Bytes that no step has touched are those of the version that wrote them: a step may be added later.
         Ok(Cow::Borrowed(_)) => Base { row: BaseRow::Logged(entry.to_owned()), ..base },
         Ok(Cow::Owned(row)) if row.len() <= PAYLOAD_BYTES_MAX => {
-            Base { row: BaseRow::Brought(row), schema: bound.version, ..base }
+            // Behind the last step that there is: one for a version behind that may be added too.
+            let schema = brought_to(bound.steps, bound.version).unwrap_or(bound.version);
+            Base { row: BaseRow::Brought(row), schema, ..base }
         }
         // Who asserts the row anew, or retracts it, need not know what it is.
         Ok(Cow::Owned(_)) | Err(_) => Base { row: BaseRow::Logged(entry.to_owned()), is_stuck: true, ..base },

@@ -118,6 +118,11 @@ pub(crate) fn current<'e>(
     Ok(Cow::Owned(fields.write()))
 }
 
+/// Which version a row is of that was brought by all steps to a version.
+pub(crate) fn brought_to(steps: &[(u16, Upcaster)], version: u16) -> Option<u16> {
+    steps.iter().map(|(from, _)| from + 1).filter(|reached| *reached <= version).max()
+}
+
 /// The value of a row frame.
 pub(crate) fn value<T: DeserializeOwned>(kind: Kind<T>, entry: &Entry<'_>, schema: u16) -> Result<T> {
     let row = current(kind.name(), kind.schema_version(), kind.steps(), entry, schema)?;

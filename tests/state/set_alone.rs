@@ -59,6 +59,39 @@ fn a_row_that_no_step_has_touched_keeps_the_version_that_wrote_it_for_a_step_tha
 }
 
 #[test]
+fn a_row_that_the_first_of_two_steps_has_brought_is_brought_on_by_a_second_that_is_added_later() {
+    const FIRST: Kind<After> = Kind::new("v").version(3).upcasts(&[(1, |fields| {
+        fields.rename("speed", "knots");
+        Ok(())
+    })]);
+    const BOTH: Kind<After> = Kind::new("v").version(3).upcasts(&[
+        (1, |fields| {
+            fields.rename("speed", "knots");
+            Ok(())
+        }),
+        (2, |fields| {
+            let knots: Option<f32> = fields.get("knots")?;
+            Ok(fields.set("knots", &(knots.unwrap_or_default() * 2.0))?)
+        }),
+    ]);
+    let disk = Simulator::new();
+    written_before(&disk);
+    let store = open(&disk);
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let row = || store.get(FIRST, "a").unwrap().unwrap();
+    // From the log, and from what was remembered.
+    for (source, left) in [(radar, 2), (pilot, 1)] {
+        source.retract(FIRST, "a").unwrap();
+        store.flush().unwrap();
+        assert_eq!((row().row().schema_version(), row().value().unwrap().knots), (2, 7.0));
+        assert_eq!(row().sources().len(), left);
+    }
+    store.close().unwrap();
+    let row = open(&disk).get(BOTH, "a").unwrap().unwrap();
+    assert_eq!((row.value().unwrap().knots, row.sources().bits()), (14.0, 0b100));
+}
+
+#[test]
 fn a_change_of_the_set_alone_is_of_no_field_whichever_version_wrote_the_row() {
     let disk = Simulator::new();
     written_before(&disk);
