@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use esker::{
-    Check, Durability, ErrorKind, IdempotencyKey, Journal, Options, Reader, Record, Seq, Severity, Simulator,
-    Verdict, repair, repair_in, verify, verify_in,
+    Check, Durability, ErrorKind, IdempotencyKey, Journal, KindId, Options, Reader, Record, Seq, Severity,
+    Simulator, Verdict, View, repair, repair_in, verify, verify_in,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -46,7 +46,8 @@ fn fill(journal: &Journal, from: u64, to: u64) {
     let kinds = ["note", "vessel", "order"].map(|name| journal.kind(name).unwrap());
     for n in from..to {
         let kind = kinds[n as usize % 3];
-        let key = format!("entity-{}", n % 10);
+        // Some are written again and again, and of some there is one entry only.
+        let key = if n % 10 == 9 { format!("once-{n}") } else { format!("entity-{}", n % 10) };
         let payload = vec![n as u8 + 1; 20 + (n as usize * 37) % 90];
         if n % 4 == 0 {
             let mut batch = journal.batch();
@@ -126,6 +127,7 @@ impl Oracle {
     /// Opening is right or refused; reading is right or refused; verify sees it; repair helps.
     fn check(&self, what: &str, damaged: &Files) {
         self.check_opening(what, damaged);
+        self.check_reader(what, damaged);
         self.check_repair(what, damaged);
     }
 
@@ -161,24 +163,45 @@ impl Oracle {
         let end = wrong_at.map_or(self.log.len() as u64, |seq| seq - 1);
         assert!(end >= self.certain || self.wide, "{what}: {end} of {} entries, silently", self.log.len());
         assert!(entries <= self.log.len() as u64, "{what}: {entries} entries");
-        for kind in journal.kinds() {
-            for n in 0..10 {
-                let key = format!("entity-{n}");
-                let view = journal.view();
-                for entry in view.entity(kind.id, key.as_bytes()) {
-                    match entry {
-                        Ok(entry) => {
-                            let seen = &self.log[&entry.seq().get()];
-                            assert_eq!(
-                                (&*seen.payload, &*seen.key),
-                                (entry.payload(), key.as_bytes()),
-                                "{what}"
-                            );
-                        }
-                        Err(error) => assert!(error.is_corruption(), "{what}: {error}"),
+        self.check_entities(what, &journal.view(), end);
+    }
+
+    /// Whoever reads beside a writer, or without one, serves what is there, and says what may not be.
+    fn check_reader(&self, what: &str, damaged: &Files) {
+        let Ok(reader) = Reader::open_on(&Simulator::with(damaged.clone())) else { return };
+        let Ok(view) = reader.view() else { return };
+        let Ok(end) = view.last_seq() else { return };
+        self.check_entities(&format!("{what}, a reader"), &view, end.map_or(0, Seq::get));
+    }
+
+    /// Of each entity everything up to the end is shown, or an error says that something is not.
+    fn check_entities(&self, what: &str, view: &View, end: u64) {
+        let mut entities: BTreeMap<(u16, &[u8]), Vec<u64>> = BTreeMap::new();
+        for (seq, seen) in self.log.range(..=end) {
+            entities.entry((seen.kind, &seen.key)).or_default().push(*seq);
+        }
+        for ((kind, key), seqs) in entities {
+            let kind = KindId::new(kind).unwrap();
+            let what = format!("{what}: {kind} {:?}", String::from_utf8_lossy(key));
+            match view.latest(kind, key) {
+                Ok(found) => assert_eq!(found.map(|entry| entry.seq().get()), seqs.last().copied(), "{what}"),
+                Err(error) => assert!(error.is_corruption(), "{what}: {error}"),
+            }
+            let (mut found, mut failed) = (Vec::new(), false);
+            for entry in view.entity(kind, key) {
+                match entry {
+                    Ok(entry) => {
+                        let seen = &self.log[&entry.seq().get()];
+                        assert_eq!((&*seen.payload, &*seen.key), (entry.payload(), key), "{what}");
+                        found.push(entry.seq().get());
+                    }
+                    Err(error) => {
+                        assert!(error.is_corruption(), "{what}: {error}");
+                        failed = true;
                     }
                 }
             }
+            assert!(failed || found == seqs, "{what}: {found:?} of {seqs:?}, without a word");
         }
     }
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
+use crate::format::segment::file_name;
 use crate::index::catalog::{Catalog, Place, Section};
 use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
+use crate::log::report::Damage;
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
 #[derive(Debug)]
@@ -22,13 +24,19 @@ pub(crate) struct Index {
     compacted_through: AtomicU32,
     /// Segments that were removed, as long as somebody has them.
     removed: Mutex<Vec<Weak<Section>>>,
+    /// What a reader could not read and has learned nothing of, of the last segment of which there is such a thing. A
+    /// writer goes on with none.
+    unread: Mutex<Option<Damage>>,
+    /// That segment; 0: there is none.
+    unread_through: AtomicU32,
 }
 
 impl Index {
     pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
         let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
-        Self { place, entities, catalog, compacted_through, removed }
+        let (unread, unread_through) = (Mutex::default(), AtomicU32::new(0));
+        Self { place, entities, catalog, compacted_through, removed, unread, unread_through }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -92,6 +100,13 @@ impl Index {
     /// Takes over what somebody else has made of the log: everything that a cover stands for goes, and parts
     /// that are new come.
     pub(crate) fn adopt(&self, compacted: Compacted) {
+        // What was replaced while it was opened was not there, and is whole where it is now: a writer replaces nothing that it
+        // cannot read.
+        let mut unread = self.unread.lock();
+        if unread.take_if(|unread| compacted.covering(unread.segment).is_some()).is_some() {
+            self.unread_through.store(0, Ordering::Release);
+        }
+        drop(unread);
         let mut catalog = self.catalog.write();
         let is_as_it_was = |section: &&Arc<Section>| match &section.cover {
             Some(cover) => compacted.covers.contains(cover),
@@ -135,8 +150,53 @@ impl Index {
         }
     }
 
+    /// Goes on without what was in some place of a segment.
+    pub(crate) fn leave_unread(&self, damage: Damage) {
+        let mut unread = self.unread.lock();
+        if unread.as_ref().is_none_or(|last| last.segment < damage.segment) {
+            self.unread_through.store(damage.segment, Ordering::Release);
+            *unread = Some(damage);
+        }
+    }
+
+    /// The last segment of which something was left unread.
+    #[inline]
+    pub(crate) fn unread_through(&self) -> Option<u32> {
+        Some(self.unread_through.load(Ordering::Acquire)).filter(|segment| *segment != 0)
+    }
+
+    /// True if what was left unread may have something newer of an entity.
+    #[inline]
+    pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
+        let is_before = |through| known.is_none_or(|known| known.newest.segment() <= through);
+        self.unread_through().is_some_and(is_before)
+    }
+
+    /// Why something of an entity may be missing.
+    #[cold]
+    pub(crate) fn unread(&self) -> Error {
+        let error = Error::corrupt("look for an entity, of which something may stand in what cannot be read");
+        let Some(damage) = &*self.unread.lock() else { return error };
+        let file = self.place.directory.path().join(file_name(damage.segment));
+        let error = error.at(file).place(damage.segment, damage.offset).noting(damage.what.clone());
+        if damage.first_seq <= damage.last_seq {
+            error.lost(damage.first_seq..=damage.last_seq)
+        } else {
+            error
+        }
+    }
+
     /// What is known of an entity; `None` also if compaction left nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for a reader that has left something unread which may have more of it.
     pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
+        let known = self.find_in_what_was_read(hash)?;
+        if self.may_be_unread(known) { Err(self.unread()) } else { Ok(known) }
+    }
+
+    pub(crate) fn find_in_what_was_read(&self, hash: EntityHash) -> Result<Option<Known>> {
         let known = self.entities.get(hash, self)?;
         Ok(match known {
             Some(known) if !self.is_there(hash, known)? => None,

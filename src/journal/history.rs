@@ -38,13 +38,14 @@ pub struct History<'v> {
 /// The generation of an entry that was shown, and whether nothing need stand before it.
 #[derive(Clone, Copy, Debug)]
 struct Came {
+    seq: u64,
     generation: u64,
     is_first: bool,
 }
 
 impl Came {
     fn of(entry: &Entry<'_>) -> Self {
-        Self { generation: entry.generation().get(), is_first: entry.is_first() }
+        Self { seq: entry.seq().get(), generation: entry.generation().get(), is_first: entry.is_first() }
     }
 
     /// True if this may stand right before `next`.
@@ -61,6 +62,8 @@ enum Part<'v> {
     Unopened(usize),
     /// The one at this place is damaged, has no index, and is said to hold some of it.
     InDoubt(usize),
+    /// Something newer may stand in what a reader has left unread.
+    Unread,
 }
 
 /// The entity's frames in one segment, and the part of them that is left.
@@ -102,13 +105,17 @@ impl<'v> History<'v> {
         // What was dropped since, and forgotten, may be in a view from before. Asked behind each look at what is there now: a
         // compaction may have come between.
         let is_old = || self.view.is_older_than_the_row();
-        let mut known = self.view.index().find(hash)?;
+        let index = self.view.index();
+        let mut known = index.find_in_what_was_read(hash)?;
         if known.is_none() && is_old() {
             known = self.view.index().last_known(hash)?;
         }
         let mut newest = known.map(|known| if is_old() { self.place_of(known, hash) } else { known.newest });
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
+        }
+        if index.may_be_unread(known) {
+            parts.push_back(Part::Unread);
         }
         while let Some(at) = newest {
             let row = self.view.catalog.at(at.segment());
@@ -206,7 +213,10 @@ impl<'v> History<'v> {
             let Ok(opened) = section.open() else { return Some(somewhere) };
             match opened.index() {
                 IndexRef::Sealed(..) => opened.may_have(hash).then_some(somewhere),
-                IndexRef::Live(live) => self.newest_in(&opened.segment, &live, hash),
+                IndexRef::Live(live) => {
+                    let in_doubt = opened.damage().map(|_| somewhere);
+                    self.newest_in(&opened.segment, &live, hash).or(in_doubt)
+                }
             }
         })
     }
@@ -298,6 +308,7 @@ impl<'v> History<'v> {
             let span = match part {
                 Part::Here(span) => span,
                 Part::Unopened(row) | Part::InDoubt(row) => return Err(unreadable(self.view, *row)),
+                Part::Unread => return Err(self.view.index().unread()),
             };
             let Some(ordinal) = span.take(from_back) else {
                 if from_back {
@@ -326,6 +337,7 @@ impl<'v> History<'v> {
         };
         if !is_dense {
             self.check_floor()?;
+            self.check_read(came.seq)?;
         }
         *(if from_back { &mut self.back } else { &mut self.front }) = Some(came);
         Ok(())
@@ -338,7 +350,19 @@ impl<'v> History<'v> {
             (None, Some(back)) => back.is_first,
             (_, None) => true,
         };
-        if is_dense { Ok(()) } else { self.check_floor() }
+        if is_dense {
+            return Ok(());
+        }
+        self.check_floor()?;
+        let oldest = self.back.or(self.front);
+        oldest.map_or(Ok(()), |oldest| self.check_read(oldest.seq))
+    }
+
+    /// Entries are missing before one that nothing was dropped behind: an error where something was left unread.
+    fn check_read(&self, seq: u64) -> Result<()> {
+        let index = self.view.index();
+        let is_dropped = seq < self.view.catalog.compacted.floor(self.kind.0);
+        if index.unread_through().is_none() || is_dropped { Ok(()) } else { Err(index.unread()) }
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.

@@ -69,6 +69,7 @@ pub(crate) mod import;
 pub(crate) mod keeper;
 pub(crate) mod kept;
 mod kinds;
+mod known;
 pub(crate) mod latest;
 pub(crate) mod lodger;
 mod newer;

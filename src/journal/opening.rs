@@ -20,19 +20,17 @@ use crate::format::{directory as entities_format, lock as lock_format};
 use crate::id::{EntryAt, Life, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::note;
-use crate::index::catalog;
 use crate::index::catalog::{Catalog, IndexRef, Place, Section};
-use crate::index::entities::{Entities, Known};
-use crate::index::entity_file::EntityFile;
+use crate::index::entities::Known;
 use crate::index::finder::Index;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
-use crate::index::settled::{Run, Settled};
 use crate::journal::base::{Base, newest_indexed};
 use crate::journal::compaction::left_by_compaction;
 use crate::journal::core::{Core, Stage, Writer};
 use crate::journal::directory::{make_directory, refuse_shared};
 use crate::journal::first_segment::{make_first_segment, remove_first_segment};
+use crate::journal::known::{entities_of, learn_from, refuse_damage, unreadable};
 use crate::journal::newer::refuse_newer_beside;
 use crate::journal::registry::Registry;
 use crate::journal::window::Window;
@@ -378,8 +376,12 @@ pub(crate) fn find_log(
         last.set_next(*next);
     }
     catalog.add_parts(&place);
-    let entities = entities_of(&place, &catalog, vouched, purpose)?;
+    let (entities, unread) = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
+    unread.into_iter().for_each(|damage| index.leave_unread(damage));
+    for (number, _) in &chain.missing {
+        index.leave_unread(unreadable(&index.catalog(), *number, "the segment's file is missing".to_owned()));
+    }
 
     let mut finding = Finding {
         index: &index,
@@ -411,83 +413,6 @@ pub(crate) fn find_log(
         Purpose::Read | Purpose::Salvage => Window::default(),
     };
     Ok(Opened { index, registry, chain, end, keyed, preamble, preamble_at, tail })
-}
-
-/// The directory of entities, brought up to the base by the indexes behind what it covers.
-fn entities_of(place: &Place, catalog: &Catalog, vouched: u32, purpose: Purpose) -> Result<Entities> {
-    let Place { directory, store, hasher } = place;
-    let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
-    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
-    let (mut runs, mut learned) = (Vec::new(), Vec::new());
-    // Parts behind are learned of when the walk comes to them, in the order of the log.
-    let below = catalog.sections.iter().filter(|section| section.number <= vouched);
-    for section in below.filter(|section| section.number >= covered.segment()) {
-        let opened = match section.open() {
-            Ok(opened) => opened,
-            // A writer that does not know an entity would give its generations out again.
-            Err(error) if purpose == Purpose::Write => return Err(error),
-            // A reader serves what is left: what an unreadable segment held is lost to it anyway.
-            Err(_) => continue,
-        };
-        if purpose == Purpose::Write {
-            refuse_damage(place, opened)?;
-        }
-        // Of a part, what was covered was counted in the segment for which it stands.
-        if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
-            continue;
-        }
-        // The heap counts before what is settled: nothing older may come to be on it.
-        match opened.index() {
-            IndexRef::Sealed(index, _) if learned.is_empty() && may_be_run(section, runs.len()) => {
-                runs.push(Run { number: section.number, index: index.clone() });
-            }
-            _ => learned.push((section.number, opened)),
-        }
-    }
-    let is_compacted = !catalog.compacted.covers.is_empty();
-    let entities = Entities::new(Settled::new(file, runs, is_compacted));
-    for (number, opened) in learned {
-        learn_from(&entities, hasher, number, opened);
-    }
-    Ok(entities)
-}
-
-/// Each run is one more search for an entity that none of them has, until the directory is written anew. What a part
-/// has may be in the directory's file too.
-fn may_be_run(section: &Section, runs: usize) -> bool {
-    const RUNS_MAX: usize = 8;
-    section.cover.is_none() && runs < RUNS_MAX
-}
-
-fn refuse_damage(place: &Place, opened: &catalog::Opened) -> Result<()> {
-    let Some(damage) = opened.damage() else { return Ok(()) };
-    Err(Error::corrupt(format!("index a segment: {}", damage.what))
-        .at(place.directory.path().join(file_name(damage.segment)))
-        .place(damage.segment, damage.offset)
-        .next_good_at(damage.next_good))
-}
-
-fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &catalog::Opened) {
-    match opened.index() {
-        IndexRef::Sealed(index, _) => {
-            for record in index.entities() {
-                let (generation, last) = index.newest(record);
-                let _ =
-                    entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
-            }
-        }
-        IndexRef::Live(live) => {
-            for ordinal in 0..live.count() {
-                let offset = live.offset(ordinal).unwrap_or(0);
-                let Some(frame) = (offset != 0).then(|| opened.segment.frame(offset)).flatten() else {
-                    continue;
-                };
-                let hash = hasher.hash(frame.header.kind.get(), frame.key());
-                let newest = EntryAt::new(number, ordinal);
-                let _ = entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
-            }
-        }
-    }
 }
 
 /// The keyed batches that are still remembered: from the indexes since the first of them, and
@@ -647,16 +572,26 @@ impl Visitor for Finding<'_> {
             Some(Ok(opened)) => opened,
             // A writer that does not know an entity would give its generations out again.
             Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
-            _ => return Ok(()),
+            Some(Err(error)) => {
+                self.index.leave_unread(unreadable(&catalog, cover.last, error.to_string()));
+                return Ok(());
+            }
+            None => return Ok(()),
         };
         if self.purpose == Purpose::Write {
             refuse_damage(&self.index.place, opened)?;
+        }
+        if let Some(damage) = opened.damage() {
+            self.index.leave_unread(damage.clone());
         }
         learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
     }
 
     fn lost(&mut self, damage: &Damage) {
+        if self.purpose != Purpose::Write {
+            self.index.leave_unread(damage.clone());
+        }
         if damage.offset < FIRST_FRAME && damage.next_good.is_none() {
             // A whole segment, which keeps its place in the row: what it held is lost, and not unknown.
             self.index.add(Section::new(Arc::clone(&self.index.place), damage.segment, 0));

@@ -1,0 +1,109 @@
+//! What an opening knows of entities before it has read the log: by their directory, and by the indexes of segments.
+
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, Result};
+use crate::format::segment::file_name;
+use crate::id::EntryAt;
+use crate::index::EntityHasher;
+use crate::index::catalog::{Catalog, IndexRef, Opened, Place, Section};
+use crate::index::entities::{Entities, Known};
+use crate::index::entity_file::EntityFile;
+use crate::index::settled::{Run, Settled};
+use crate::log::report::Damage;
+use crate::log::visitor::Purpose;
+
+/// The directory of entities, brought up to the base by the indexes behind what it covers.
+///
+/// Answers too what could not be read of that.
+pub(super) fn entities_of(
+    place: &Place,
+    catalog: &Catalog,
+    vouched: u32,
+    purpose: Purpose,
+) -> Result<(Entities, Vec<Damage>)> {
+    let Place { directory, store, hasher } = place;
+    let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
+    let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
+    let (mut runs, mut learned, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+    // Parts behind are learned of when the walk comes to them, in the order of the log.
+    let below = catalog.sections.iter().filter(|section| section.number <= vouched);
+    for section in below.filter(|section| section.number >= covered.segment()) {
+        let opened = match section.open() {
+            Ok(opened) => opened,
+            // A writer that does not know an entity would give its generations out again.
+            Err(error) if purpose == Purpose::Write => return Err(error),
+            // A reader serves what is left, and says where that is not all.
+            Err(error) => {
+                unread.push(unreadable(catalog, section.number, error.to_string()));
+                continue;
+            }
+        };
+        if purpose == Purpose::Write {
+            refuse_damage(place, opened)?;
+        }
+        unread.extend(opened.damage().cloned());
+        // Of a part, what was covered was counted in the segment for which it stands.
+        if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
+            continue;
+        }
+        // The heap counts before what is settled: nothing older may come to be on it.
+        match opened.index() {
+            IndexRef::Sealed(index, _) if learned.is_empty() && may_be_run(section, runs.len()) => {
+                runs.push(Run { number: section.number, index: index.clone() });
+            }
+            _ => learned.push((section.number, opened)),
+        }
+    }
+    let is_compacted = !catalog.compacted.covers.is_empty();
+    let entities = Entities::new(Settled::new(file, runs, is_compacted));
+    for (number, opened) in learned {
+        learn_from(&entities, hasher, number, opened);
+    }
+    Ok((entities, unread))
+}
+
+/// A segment that cannot be opened, or is not there.
+pub(super) fn unreadable(catalog: &Catalog, segment: u32, what: String) -> Damage {
+    let lost = catalog.at(segment).and_then(|at| catalog.lost_with(at));
+    let (first_seq, last_seq) = lost.map_or((1, 0), RangeInclusive::into_inner);
+    Damage { segment, offset: 0, lost_from: 0, next_good: None, first_seq, last_seq, what, unreadable: false }
+}
+
+/// Each run is one more search for an entity that none of them has, until the directory is written anew. What a part
+/// has may be in the directory's file too.
+fn may_be_run(section: &Section, runs: usize) -> bool {
+    const RUNS_MAX: usize = 8;
+    section.cover.is_none() && runs < RUNS_MAX
+}
+
+pub(super) fn refuse_damage(place: &Place, opened: &Opened) -> Result<()> {
+    let Some(damage) = opened.damage() else { return Ok(()) };
+    Err(Error::corrupt(format!("index a segment: {}", damage.what))
+        .at(place.directory.path().join(file_name(damage.segment)))
+        .place(damage.segment, damage.offset)
+        .next_good_at(damage.next_good))
+}
+
+pub(super) fn learn_from(entities: &Entities, hasher: &EntityHasher, number: u32, opened: &Opened) {
+    match opened.index() {
+        IndexRef::Sealed(index, _) => {
+            for record in index.entities() {
+                let (generation, last) = index.newest(record);
+                let _ =
+                    entities.learn(record.hash(), Known { generation, newest: EntryAt::new(number, last) });
+            }
+        }
+        IndexRef::Live(live) => {
+            for ordinal in 0..live.count() {
+                let offset = live.offset(ordinal).unwrap_or(0);
+                let Some(frame) = (offset != 0).then(|| opened.segment.frame(offset)).flatten() else {
+                    continue;
+                };
+                let hash = hasher.hash(frame.header.kind.get(), frame.key());
+                let newest = EntryAt::new(number, ordinal);
+                let _ = entities.learn(hash, Known { generation: frame.header.generation.get(), newest });
+            }
+        }
+    }
+}
