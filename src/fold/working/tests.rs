@@ -345,3 +345,24 @@ fn nothing_is_told_before_what_was_there_is_folded() {
     bench.drain(&mut working).unwrap();
     assert!(working.has_caught_up() && working.undisputed().unwrap().iter().copied().eq(1..=100));
 }
+
+#[test]
+fn what_one_feed_leaves_out_is_not_taken_for_lost_by_who_begins_anew() {
+    for skips in 1..=3 {
+        let mut bench = Bench::new::<Sum>(NO_IMAGES);
+        bench.append(4);
+        let left = bench.append(1);
+        bench.append(4);
+        let key = &bench.setting.subject.key;
+        bench.plane.inner.compactor().unwrap().compact("number", key, left).unwrap();
+        assert_eq!(bench.drain(&mut Working::<Sum>::new()), Err(HaltReason::Unbridgeable));
+        let mut nothing = Vec::new();
+        crate::codec::encode("number", &0u64, &mut nothing).unwrap();
+        bench.plane.skips.store(skips, Ordering::SeqCst);
+        lost::begin_anew(&*bench.plane, &bench.setting.subject, nothing, &|_| true).unwrap();
+        bench.plane.skips.store(0, Ordering::SeqCst);
+        let mut working = Working::<Sum>::new();
+        bench.drain(&mut working).unwrap();
+        assert_eq!(sum_of(&working), (5..=9).sum::<u64>(), "{skips} feeds left one out");
+    }
+}
