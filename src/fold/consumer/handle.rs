@@ -20,11 +20,12 @@ use crate::fold::consumer::info::{
 };
 use crate::fold::consumer::options::ConsumerOptions;
 use crate::fold::consumer::progress::{self, Identity};
+use crate::fold::consumer::telling::{Looks, metered};
 use crate::fold::consumer::working::{Setting, Trouble, Turn, Working};
 use crate::fold::panics::guarded;
 use crate::fold::pool::{Next, Pool, Work, is_on_one};
 use crate::fold::retry::Retry;
-use crate::meter::{ConsumerMeter, ConsumerReading, Meter};
+use crate::meter::{ConsumerMeter, Meter};
 use crate::trace;
 
 /// Who is idle is given so long to write down its end, also where no handler is waited for.
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pool: Arc<Pool>,
     task: OnceLock<u64>,
     own: Arc<ConsumerMeter>,
+    looks: Mutex<Looks>,
 }
 
 /// What handles and the task have to say to each other.
@@ -177,6 +179,7 @@ impl Inner {
             let halt = ConsumerHalt::new(ConsumerHaltReason::Damaged, working.at, panic);
             Err(Trouble::Halt(halt))
         });
+        self.looks.lock().behind_a_turn(&self.setting, &self.own, &outcome, working.reconnects);
         self.take_in(working, outcome)
     }
 
@@ -575,6 +578,7 @@ impl Consumers {
         let own = metered(meter, &of, plane);
         let inner = Arc::new(Inner {
             own,
+            looks: Mutex::default(),
             setting,
             working: Mutex::new(working),
             shared: Shared::new(),
@@ -636,23 +640,6 @@ fn finish_all(running: &[Arc<Inner>], told: Instant) {
     }
     // Nothing is ever sent: either it has ended, or the time has.
     let _ = all_finished.recv_timeout(grace.saturating_sub(told.elapsed()));
-}
-
-/// What is told of a consumer. A backplane across a network is not asked for the head: whoever looks at numbers does not wait for that.
-fn metered(meter: &Meter, of: &Identity, plane: &Arc<dyn Backplane>) -> Arc<ConsumerMeter> {
-    let begun = ConsumerReading {
-        consumer: of.name.clone(),
-        stream: of.stream.clone(),
-        key: of.key.as_ref().map(|key| key.0.clone()),
-        shard: of.shard,
-        state: "running",
-        ..ConsumerReading::default()
-    };
-    let (of, plane) = (of.clone(), Arc::downgrade(plane));
-    meter.add_consumer(begun, move || {
-        let plane = plane.upgrade().filter(|plane| plane.atomic())?;
-        plane.head(of.filter()).ok().map(Offset::raw)
-    })
 }
 
 impl Drop for Consumers {

@@ -16,5 +16,6 @@ pub(crate) mod options;
 mod order;
 pub(crate) mod progress;
 mod session;
+mod telling;
 pub(crate) mod working;
 pub(crate) mod written;

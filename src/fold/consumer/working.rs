@@ -82,6 +82,9 @@ pub(super) struct Working {
     pub(super) letters_failed: u32,
     pub(super) blocked: u32,
     gaps: u32,
+    /// So often it has subscribed anew.
+    pub(super) reconnects: u64,
+    has_subscribed: bool,
 }
 
 /// What a change of the progress says of a record.
@@ -148,6 +151,8 @@ impl Working {
             letters_failed: 0,
             blocked: 0,
             gaps: 0,
+            reconnects: 0,
+            has_subscribed: false,
         })
     }
 
@@ -300,7 +305,10 @@ impl Working {
             self.change_era(setting, era)?;
         }
         match repeated(|| plane.subscribe(setting.of.filter(), self.at)) {
-            Ok(feed) => self.feed = Some(feed),
+            Ok(feed) => {
+                self.feed = Some(feed);
+                self.reconnects += u64::from(std::mem::replace(&mut self.has_subscribed, true));
+            }
             Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost(setting, &error)),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 return Err(self.halt(ConsumerHaltReason::Gap, format!("the log ends before it: {error}")));
