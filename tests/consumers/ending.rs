@@ -1,12 +1,14 @@
 //! Ends: as they should be, of a handler that runs on, and without a word.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Store};
 
-use crate::world::{Meddled, NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
+use crate::world::{
+    Meddled, NUMBERS, PATIENCE, Script, World, held, options, until, until_asleep, until_at, worlds,
+};
 
 #[test]
 fn a_close_tells_the_handler_and_names_who_runs_on() {
@@ -76,6 +78,40 @@ fn a_store_whose_backplane_does_not_answer_is_closed_within_the_grace_of_its_con
         assert!(error.to_string().contains("of number/a"), "{error}");
         *plane.unreachable_for.lock().unwrap() = None;
         until("their end", || consumers.iter().all(|one| one.status().has_ended()).then_some(()));
+    }
+}
+
+/// Something that happens before a commit: it says so, and goes on when it is told.
+fn held_commit(plane: &Meddled) -> (Receiver<()>, Sender<()>) {
+    let ((tell, begun), (go_on, wait)) = (channel(), channel());
+    plane.before_commits.lock().unwrap().push_back(Box::new(move || {
+        let _ = tell.send(());
+        let _ = wait.recv();
+    }));
+    (begun, go_on)
+}
+
+#[test]
+fn a_consumer_that_is_writing_down_its_end_is_not_named_whatever_its_grace() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let options = options().grace(Duration::ZERO);
+        let consumer = topic.on_event("ship", options, Script::default().handler()).unwrap();
+        until_asleep(&consumer);
+        let (begun, go_on) = held_commit(&plane);
+        consumer.stop();
+        // A thread of the pool has it in hand.
+        begun.recv_timeout(PATIENCE).unwrap();
+        let closed = std::thread::scope(|threads| {
+            let closing = threads.spawn(|| store.close());
+            std::thread::sleep(Duration::from_millis(100));
+            go_on.send(()).unwrap();
+            closing.join().unwrap()
+        });
+        closed.unwrap_or_else(|error| panic!("{}: {error}", world.name));
+        assert_eq!(consumer.status().state, ConsumerState::Stopped);
     }
 }
 

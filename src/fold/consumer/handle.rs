@@ -55,6 +55,8 @@ pub(crate) struct Inner {
 pub(super) struct Shared {
     /// It is to stop.
     pub(super) cancelled: AtomicBool,
+    /// What is not ours is being called for it: the handler, also to be dropped, or who takes dead letters.
+    is_in_hand: AtomicBool,
     /// What is written may have been changed from outside.
     is_stale: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -100,6 +102,7 @@ impl Shared {
         };
         Self {
             cancelled: AtomicBool::new(false),
+            is_in_hand: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
             waker: Mutex::default(),
             shown: Mutex::new(shown),
@@ -109,6 +112,14 @@ impl Shared {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Calls what is not ours, which may panic.
+    pub(super) fn in_hand<T>(&self, call: impl FnOnce() -> T) -> Result<T, String> {
+        self.is_in_hand.store(true, Ordering::Release);
+        let answered = guarded(call);
+        self.is_in_hand.store(false, Ordering::Release);
+        answered
     }
 
     pub(super) fn look_again(&self) {
@@ -206,7 +217,7 @@ impl Inner {
         drop(working);
         if gone.is_some() {
             // What goes wrong in it is its own.
-            let _ = guarded(|| drop(gone));
+            let _ = self.shared.in_hand(|| drop(gone));
             self.shared.shown.lock().is_over = true;
             self.shared.ended.notify_all();
         }
@@ -355,26 +366,36 @@ impl Inner {
         self.shared.wake();
     }
 
-    /// Waits for its end, as long as it may take since it was told.
+    /// Waits for its end, as long as it may take since it was told: its handler as long as the options say, and what it has to
+    /// write down a little longer, where that is less.
     fn wait(&self, told: Instant, is_over: impl Fn(&Shown) -> bool) -> Result<()> {
-        let deadline = told.checked_add(self.setting.options.grace);
+        let grace = self.setting.options.grace;
+        let mut deadlines = [grace, grace.max(IDLE_GRACE)].map(|grace| told.checked_add(grace)).into_iter();
+        let mut deadline = deadlines.next().flatten();
         let mut shown = self.shared.shown.lock();
         while !is_over(&shown) {
-            let Some(deadline) = deadline else {
+            let Some(at) = deadline else {
                 self.shared.ended.wait(&mut shown);
                 continue;
             };
-            let is_late = self.shared.ended.wait_until(&mut shown, deadline).timed_out();
-            if is_late && !is_over(&shown) {
-                let (of, grace) = (&self.setting.of, self.setting.options.grace);
-                let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
-                let found = "a handler that runs on, or a backplane that does not answer";
-                return Err(
-                    Error::new(ErrorKind::Timeout, doing).sides(format!("an end within {grace:?}"), found)
-                );
+            let is_late = self.shared.ended.wait_until(&mut shown, at).timed_out();
+            if !is_late || is_over(&shown) {
+                continue;
+            }
+            let is_in_hand = self.shared.is_in_hand.load(Ordering::Acquire);
+            match deadlines.next() {
+                Some(later) if !is_in_hand => deadline = later,
+                _ => return Err(self.runs_on(is_in_hand)),
             }
         }
         Ok(())
+    }
+
+    fn runs_on(&self, is_in_hand: bool) -> Error {
+        let (of, grace) = (&self.setting.of, self.setting.options.grace);
+        let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
+        let found = if is_in_hand { "a handler that runs on" } else { "a backplane that does not answer" };
+        Error::new(ErrorKind::Timeout, doing).sides(format!("an end within {grace:?}"), found)
     }
 
     fn has_ended(&self) -> bool {

@@ -38,7 +38,6 @@ use crate::fold::consumer::order::{Judged, Order};
 use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
 use crate::fold::lost;
-use crate::fold::panics::guarded;
 use crate::id::IdempotencyKey;
 
 /// So many records are consumed in one turn.
@@ -490,7 +489,7 @@ impl Working {
         let Some(handler) = &self.handler else {
             return Outcome::Failed("the consumer has ended".to_owned());
         };
-        guarded(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
+        shared.in_hand(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
     }
 
     fn idempotency_key(&self, setting: &Setting, record: &StreamRecord) -> IdempotencyKey {
