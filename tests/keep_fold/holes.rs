@@ -4,10 +4,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use esker::backplane::Offset;
+use esker::backplane::{Offset, ReadOnly};
 use esker::{
     ConsumerHaltReason, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Facts, Fold, FoldStatus,
-    HaltReason, Seq, Store,
+    HaltReason, Reader, Seq, Store, StreamFolds,
 };
 
 use crate::{
@@ -284,6 +284,14 @@ fn an_image_of_events_that_are_lost_is_not_gone_on_with_when_others_have_their_n
     let directory = tempfile::tempdir().unwrap();
     let store = with_an_image_of_what_is_lost(&directory.path().join("a"));
     append(&store, 100..130);
+    // Nor does who looks at what is written take it for one that can be used.
+    store.journal().sync().unwrap();
+    let reader = Reader::open(directory.path().join("a.repaired")).unwrap();
+    let plane = ReadOnly::of(&reader).unwrap();
+    let written = plane.topics("number").unwrap().next().unwrap().unwrap();
+    let folds = StreamFolds::of(&plane, "number").unwrap();
+    let found = folds.over(&plane, "number", &written).unwrap().remove(0);
+    assert_eq!((found.image.unwrap().generation, found.unusable), (10, 1));
     leave_the_segment(&store);
     compact(&store);
     let all: Vec<u64> = (0..20).chain(100..130).collect();
