@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use esker::backplane::{Offset, ReadOnly};
 use esker::{
     ConsumerHaltReason, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Facts, Fold, FoldStatus,
-    HaltReason, Reader, Seq, Store, StreamFolds,
+    Freshness, HaltReason, Reader, Seq, Store, StreamFolds,
 };
 
 use crate::{
@@ -161,6 +161,42 @@ fn a_consumer_halts_before_a_hole() {
         let before = &rest[..hole_in(&rest)];
         assert_eq!(told.try_iter().collect::<Vec<_>>(), before, "alone: {is_alone}");
     }
+}
+
+#[test]
+fn a_projection_is_of_what_is_left_and_says_that_facts_are_missing() {
+    let facts = Facts::<u64>::new("number");
+    let project = |store: &Store| {
+        store.journal().sync().unwrap();
+        let view = store.view().project::<First>(facts, [0]).unwrap();
+        let projection = store.project::<First>(facts, [0], Freshness::Consistent).unwrap();
+        assert_eq!(view, projection);
+        let mut watched = store.watch_projection_durable::<First>(facts, [0], None).unwrap();
+        assert_eq!(watched.try_next().unwrap(), Some(view));
+        (projection.value.unwrap(), projection.is_partial)
+    };
+    for (is_alone, append) in kinds_of_logs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, mut rest) = with_a_hole(directory.path(), is_alone, append);
+        assert_eq!(project(&store), (rest.clone(), true));
+        append(&store, NUMBERS_MAX..NUMBERS_MAX + 1);
+        rest.push(NUMBERS_MAX);
+        assert_eq!(project(&store), (rest, true), "it stays so");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = open(&path);
+    leave_the_segment(&store);
+    let offsets = append_facts(&store, 0..NUMBERS_MAX);
+    assert_eq!(project(&store), ((0..NUMBERS_MAX).collect(), false));
+    let lost: Vec<u32> =
+        (segment_of(&store, offsets[0])..segment_of(&store, offsets[offsets.len() / 2])).collect();
+    let store = repaired_without(store, &path, &lost);
+    let (value, is_partial) = project(&store);
+    assert!(value[0] > 0 && is_partial, "the beginning is lost");
+    // Of another entity nothing is.
+    store.append(facts, [1], &7).unwrap();
+    assert!(!store.project::<First>(facts, [1], Freshness::Consistent).unwrap().is_partial);
 }
 
 /// Halts, and begins anew: once for all holes.
