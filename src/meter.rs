@@ -166,6 +166,8 @@ pub(crate) struct Meter {
     folds: Mutex<FoldTable>,
     fold_counts: Mutex<FoldCounts>,
     consumers: Mutex<Vec<Weak<ConsumerMeter>>>,
+    /// Feeds of consumers that were subscribed to anew, those included that have ended.
+    pub(crate) consumer_reconnects: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]

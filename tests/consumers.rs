@@ -17,5 +17,7 @@ mod lost;
 mod model;
 #[path = "consumers/sharing.rs"]
 mod sharing;
+#[path = "consumers/told.rs"]
+mod told;
 #[path = "consumers/world.rs"]
 mod world;

@@ -185,6 +185,8 @@ fn whoever_stands_at_the_newest_of_a_topic_that_keeps_no_more_has_lost_nothing()
     assert_eq!(feed.try_next().unwrap().unwrap().value().unwrap(), 2);
     let before = topic.read(Offset::BEGINNING).unwrap_err();
     assert_eq!(before.kind(), ErrorKind::Lost, "there was one that is not there: {first} {before}");
+    assert_eq!(left(&store, 0), [1, 2], "whoever takes what is left has lost nothing");
+    assert_eq!(left(&store, 1), [9]);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use esker::conformance::Bench;
 
 #[path = "nats/bridge.rs"]
 mod bridge;
+#[path = "nats/client.rs"]
+mod client;
 #[path = "nats/faults.rs"]
 mod faults;
 #[path = "nats/operator.rs"]

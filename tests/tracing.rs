@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, Once};
 
 use esker::backplane::{Append, Stamp, Step, WriterId};
 use esker::{
-    At, CompactOptions, Durability, Fold, FoldStatus, Hold, Journal, Keep, Options, Reaction, Record, Region,
-    Seq, Simulator, Store, Topic, WatchOptions,
+    At, CompactOptions, ConsumerOptions, Delivery, Durability, Fold, FoldStatus, Handled, Hold, Journal,
+    Keep, ManualClock, Options, Reaction, Record, Region, Seq, Simulator, Store, Topic, WatchOptions,
 };
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -232,5 +232,37 @@ fn a_reactor_that_is_stuck_is_told_with_the_entry() {
         "{stuck:?}"
     );
     reactor.stop();
+    store.close().unwrap();
+}
+
+#[test]
+fn a_consumer_that_is_stuck_is_told_once_behind_the_eighth_attempt() {
+    let _turn = listen();
+    let clock = ManualClock::new();
+    let options = Options::new().background(false).durability(Durability::Os).clock(clock.clone());
+    let store = Store::over(options.in_memory().unwrap());
+    let topic = store.topic(Topic::<u64>::new("number"), "8812").unwrap();
+    let offset = topic.append(&1).unwrap();
+    let failing = |_: &Delivery<'_, u64>| -> Handled { Err("no ship".into()) };
+    let consumer = topic.on_event("stuck one", ConsumerOptions::new(), failing).unwrap();
+    let stuck = || told("message=a consumer is stuck");
+    for attempt in 1..=10 {
+        while consumer.status().stuck < attempt || !consumer.is_asleep() {
+            std::thread::yield_now();
+        }
+        assert_eq!(stuck().len(), usize::from(attempt >= 8), "{attempt}");
+        clock.advance(consumer.status().pause.unwrap());
+    }
+    let told = stuck().remove(0);
+    for part in [
+        "WARN",
+        "consumer=\"stuck one\"",
+        "number/8812",
+        &format!("offset={offset}"),
+        "attempts=8",
+        "no ship",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
     store.close().unwrap();
 }

@@ -166,6 +166,7 @@ pub const REDS: &[Red] = &[
     red(24, Fault::BlindPut, "one that was overtaken was called for"),
     red(25, Fault::Aliased, "a reader to"),
     red(25, Fault::Backpressure, "waits for one who never looks"),
+    red(25, Fault::FeedBackpressure, "waits for one who never looks"),
     red(28, Fault::Aliased, "a fold came to"),
     red(29, Fault::Aliased, "a consumer has done ["),
     red(30, Fault::Recreate, "events came, and a"),

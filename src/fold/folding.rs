@@ -24,6 +24,8 @@ pub(crate) struct Named {
 pub(crate) struct Folding<F: Fold> {
     state: Option<F::State>,
     generation: Option<Generation>,
+    /// Facts before that are missing.
+    is_partial: bool,
     /// Everything up to this Seq was looked at.
     pub(crate) seq: u64,
     /// Where the views ended that it was folded from.
@@ -34,7 +36,14 @@ pub(crate) struct Folding<F: Fold> {
 
 impl<F: Fold> Folding<F> {
     pub(crate) fn new() -> Self {
-        Self { state: None, generation: None, seq: 0, mark: Position::ZERO, compactions: 0 }
+        Self {
+            state: None,
+            generation: None,
+            is_partial: false,
+            seq: 0,
+            mark: Position::ZERO,
+            compactions: 0,
+        }
     }
 
     /// The value, if it is behind a newer fact than the last that was told of.
@@ -46,7 +55,7 @@ impl<F: Fold> Folding<F> {
     }
 
     pub(crate) fn projection(&self) -> Projection<F::State> {
-        Projection { generation: self.generation, value: self.state.clone() }
+        Projection { generation: self.generation, value: self.state.clone(), is_partial: self.is_partial }
     }
 
     /// Takes in the next fact about the entity.
@@ -56,6 +65,8 @@ impl<F: Fold> Folding<F> {
             let event = decode::<F>(kind, entry)?;
             F::fold(self.state.get_or_insert_default(), event, &at);
         }
+        // What compaction has dropped is an error; this was lost.
+        self.is_partial |= !self.is_next(entry) || self.generation.is_none() && !begins(&at);
         self.generation = Some(at.generation);
         self.seq = at.seq.get();
         Ok(())
@@ -113,6 +124,11 @@ impl<F: Fold> Folding<F> {
             Some(last) => last.get().checked_add(1) == Some(entry.generation().get()),
         }
     }
+}
+
+/// True if a history may begin with a fact: it is the first of all, or nothing was known of the entity, and its Seq is the generation.
+fn begins(at: &At) -> bool {
+    at.generation.get() == 1 || at.generation.get() == at.seq.get()
 }
 
 fn decode<F: Fold>(kind: Named, entry: &Entry<'_>) -> Result<F::Event>

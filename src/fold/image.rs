@@ -325,8 +325,18 @@ pub(super) fn read_filtered(
     filter: Filter<'_>,
     each: &mut dyn FnMut(&StreamRecord),
 ) -> Result<u64> {
+    read_behind(plane, filter, None, each)
+}
+
+/// The same of what is behind a place; `None`: of all that is left.
+pub(super) fn read_behind(
+    plane: &dyn Backplane,
+    filter: Filter<'_>,
+    from: Option<Offset>,
+    each: &mut dyn FnMut(&StreamRecord),
+) -> Result<u64> {
     let mut damaged = 0;
-    match read_to_the_head(plane, filter, each, &mut damaged) {
+    match read_to_the_head(plane, filter, from, each, &mut damaged) {
         Err(error) if is_damage(&error) => Ok(damaged + 1),
         other => other.map(|()| damaged),
     }
@@ -335,6 +345,7 @@ pub(super) fn read_filtered(
 fn read_to_the_head(
     plane: &dyn Backplane,
     filter: Filter<'_>,
+    from: Option<Offset>,
     each: &mut dyn FnMut(&StreamRecord),
     damaged: &mut u64,
 ) -> Result<()> {
@@ -345,7 +356,8 @@ fn read_to_the_head(
         Err(error) if is_damage(&error) => None,
         Err(error) => return Err(error),
     };
-    let mut feed = repeated(|| plane.subscribe_oldest(filter))?;
+    let begin = || from.map_or_else(|| plane.subscribe_oldest(filter), |from| plane.subscribe(filter, from));
+    let mut feed = repeated(begin)?;
     let mut last = feed.position();
     let mut tries = FEEDS_MAX;
     while head.is_none_or(|head| last < head) {

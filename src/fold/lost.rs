@@ -78,8 +78,7 @@ pub(crate) fn begin_anew(
             ));
         }
     }
-    let first = behind_the_last_hole(plane, topic, (Offset::BEGINNING, None))?;
-    let first = first.ok_or_else(|| {
+    let first = first_that_is_whole(plane, topic)?.ok_or_else(|| {
         Error::new(ErrorKind::Disconnected, doing()).sides(format!("records up to {head}"), "none")
     })?;
     if repeated(|| plane.era())? != era {
@@ -99,16 +98,52 @@ fn right_before(record: &StreamRecord) -> Continuity {
 
 /// True if nothing is missing behind a place.
 fn goes_on(plane: &dyn Backplane, topic: Filter<'_>, from: Offset, known: &Continuity) -> Result<bool> {
-    match repeated(|| plane.subscribe(topic, from)) {
-        Err(error) if error.kind() == ErrorKind::Lost => return Ok(false),
-        other => _ = other?,
-    }
     for _ in 0..WALKS {
-        if behind_the_last_hole(plane, topic, (from, Some(known.clone())))?.is_none() {
-            return Ok(true);
+        match behind_the_last_hole(plane, topic, from, Some(known.clone())) {
+            Ok(Some(_)) => {}
+            Err(error) if error.kind() == ErrorKind::Lost => return Ok(false),
+            other => return other.map(|behind| behind.is_none()),
         }
     }
     Ok(false)
+}
+
+/// The oldest record behind which nothing is missing.
+fn first_that_is_whole(plane: &dyn Backplane, topic: Filter<'_>) -> Result<Option<StreamRecord>> {
+    let from = oldest_place(plane, topic)?;
+    let mut first: Option<StreamRecord> = None;
+    for _ in 0..WALKS {
+        let found = behind_the_last_hole(plane, topic, from, None)?;
+        // What is missing is so in each walk: what a later one has behind it was left out by the feed of an earlier one.
+        first = match (first, found) {
+            (Some(first), Some(found)) if first.offset() <= found.offset() => Some(first),
+            (first, found) => found.or(first),
+        };
+    }
+    Ok(first)
+}
+
+/// The oldest place from which a topic can be read. Below what was compacted a place is `Lost` if anything is missing behind it.
+fn oldest_place(plane: &dyn Backplane, topic: Filter<'_>) -> Result<Offset> {
+    let lost = match repeated(|| plane.subscribe_oldest(topic)) {
+        Ok(feed) => return Ok(feed.position()),
+        Err(error) if error.kind() == ErrorKind::Lost => error,
+        Err(error) => return Err(error),
+    };
+    let head = repeated(|| plane.head(topic))?;
+    let floor = lost.floor().unwrap_or(u64::MAX);
+    let mut lost_at = repeated(|| plane.lowest_retained(topic))?.raw().saturating_sub(1);
+    // Nothing is missing before the newest.
+    let mut whole = floor.min(head.raw()).saturating_sub(1).max(lost_at);
+    while lost_at + 1 < whole {
+        let middle = lost_at.midpoint(whole);
+        match repeated(|| plane.subscribe(topic, Offset::from_raw(middle))) {
+            Ok(_) => whole = middle,
+            Err(error) if error.kind() == ErrorKind::Lost => lost_at = middle,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Offset::from_raw(whole))
 }
 
 /// Reads a topic on from a place; answers the last record before which something is missing. Where nothing is known of what was
@@ -116,10 +151,11 @@ fn goes_on(plane: &dyn Backplane, topic: Filter<'_>, from: Offset, known: &Conti
 fn behind_the_last_hole(
     plane: &dyn Backplane,
     topic: Filter<'_>,
-    (from, mut known): (Offset, Option<Continuity>),
+    from: Offset,
+    mut known: Option<Continuity>,
 ) -> Result<Option<StreamRecord>> {
     let (mut behind, mut failed) = (None, Ok(()));
-    let damaged = image::read_filtered(plane, topic, &mut |record| {
+    let damaged = image::read_behind(plane, topic, Some(from), &mut |record| {
         if record.offset() <= from || failed.is_err() {
             return;
         }

@@ -8,6 +8,7 @@ use crate::codec;
 use crate::error::{ErrorKind, Result};
 use crate::fold::image::{self, Head, OPEN_MAX, images_key, is_of, marks_key};
 use crate::fold::keeping::Folds;
+use crate::fold::lost;
 use crate::fold::marks::Mark;
 use crate::format::chunk::Chunk;
 
@@ -58,7 +59,7 @@ pub struct WrittenFold {
     pub is_registered: bool,
     /// The newest of its images that can be used.
     pub image: Option<WrittenImage>,
-    /// So many images cannot be read as what was written, or are of records that are not there.
+    /// So many images cannot be read as what was written, or are of records that are not there: none is, or others came in their place.
     pub unusable: u64,
     /// So many are of another era.
     pub of_other_eras: u64,
@@ -161,6 +162,14 @@ fn is_lost(plane: &dyn Backplane, topic: Filter<'_>, image: Option<&WrittenImage
     }
 }
 
+/// True if others have the numbers of the records that an image is of. Where that cannot be read, the image is not the worse for it.
+fn is_of_what_was_lost(plane: &dyn Backplane, topic: Filter<'_>, image: &WrittenImage) -> Result<bool> {
+    match lost::is_contradicted(plane, topic, (image.offset, image.generation)) {
+        Err(error) if error.is_corruption() => Ok(false),
+        other => other,
+    }
+}
+
 /// The marks of a topic: which folds diverged, and behind which record.
 struct Marks {
     by_fold: BTreeMap<(String, u32), Offset>,
@@ -206,7 +215,7 @@ impl Found {
         (fold, version): (&str, u32),
         (filter, topic): (Filter<'_>, &WrittenTopic),
     ) -> Result<Self> {
-        let (mut found, mut sums) = (Self::default(), Sums::default());
+        let (mut found, mut sums, mut images) = (Self::default(), Sums::default(), Vec::new());
         let key = images_key(fold, version, filter.stream, &topic.key);
         let is_of_it = |head: &Head| {
             (&*head.fold, head.version, &*head.stream) == (fold, version, filter.stream)
@@ -219,15 +228,24 @@ impl Found {
                     found.of_other_eras += 1;
                 } else if offset > topic.head {
                     found.unusable += 1;
-                } else if found.image.as_ref().is_none_or(|known| known.offset <= offset) {
+                } else {
                     let (generation, begun_anew) = (head.count, head.begun_anew);
-                    found.image = Some(WrittenImage { offset, generation, bytes, time, begun_anew });
+                    images.push(WrittenImage { offset, generation, bytes, time, begun_anew });
                 }
             }
             Some(_) => found.unusable += 1,
             None => {}
         })?;
         found.unusable += damaged + sums.bad;
+        // Of those behind the same record the last one counts.
+        images.sort_by_key(|image| image.offset);
+        while let Some(image) = images.pop() {
+            if !is_of_what_was_lost(plane, filter, &image)? {
+                found.image = Some(image);
+                break;
+            }
+            found.unusable += 1;
+        }
         Ok(found)
     }
 }

@@ -98,8 +98,12 @@ pub struct Stats {
     pub consumers_running: u64,
     /// Consumers of topics that halted in this process, or are suspended.
     pub consumers_halted: u64,
+    /// Consumers of topics whose backplane did not answer when they last asked.
+    pub consumers_down: u64,
+    /// Times that a consumer subscribed anew, in this opening.
+    pub consumer_reconnects: u64,
     /// How consumers of topics stand in this process, at most 256: first those that halted or are suspended, then those whose
-    /// record fails.
+    /// record fails or that are cut off.
     pub consumer_readings: Vec<ConsumerReading>,
     /// When the last entry was appended by this opening; zero: none was.
     pub last_append: i64,
@@ -168,6 +172,8 @@ impl Stats {
             fold_readings: folds.readings,
             consumers_running: consumers.running,
             consumers_halted: consumers.halted,
+            consumers_down: consumers.down,
+            consumer_reconnects: load(&core.meter.consumer_reconnects),
             consumer_readings: consumers.readings,
             unlinked_bytes: core.index.unlinked_bytes(),
             compactions: load(&core.compacting.done),

@@ -1,6 +1,7 @@
 //! How consumers of topics stand.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -22,7 +23,8 @@ pub struct ConsumerReading {
     pub shard: Option<(u32, u32)>,
     /// Everything up to here is done.
     pub position: u64,
-    /// How far the newest record is ahead of that. `None`: it is not known without asking over a network.
+    /// How far the newest record is ahead of that: now, or across a network when the consumer asked last, which it does every few
+    /// seconds between records. `None`: it has not asked yet.
     pub lag: Option<u64>,
     /// What it is doing, in one word, as of [`ConsumerState`](crate::ConsumerState).
     pub state: &'static str,
@@ -40,6 +42,10 @@ pub struct ConsumerReading {
     pub parked: u64,
     /// It does not go on by itself: it halted, or is suspended.
     pub has_halted: bool,
+    /// Its backplane answered when it last asked.
+    pub is_up: bool,
+    /// How often its feed was subscribed to anew, in this process.
+    pub reconnects: u64,
 }
 
 /// The state of one that was told to stop: it is no news.
@@ -52,6 +58,10 @@ type Head = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 pub(crate) struct ConsumerMeter {
     now: Mutex<ConsumerReading>,
     head: Head,
+    /// The newest record that it was told of; 0: it has not asked.
+    head_seen: AtomicU64,
+    /// Of all consumers.
+    reconnects: Arc<AtomicU64>,
 }
 
 /// How consumers stand: all of them in numbers, some by name.
@@ -59,6 +69,7 @@ pub(crate) struct ConsumerMeter {
 pub(crate) struct ConsumersNow {
     pub(crate) running: u64,
     pub(crate) halted: u64,
+    pub(crate) down: u64,
     pub(crate) readings: Vec<ConsumerReading>,
 }
 
@@ -67,9 +78,23 @@ impl ConsumerMeter {
         change(&mut self.now.lock());
     }
 
+    /// Notes whether its backplane answered, and how often its feed was subscribed to anew until now.
+    pub(crate) fn has_fed(&self, is_up: bool, reconnects: u64) {
+        let mut now = self.now.lock();
+        now.is_up = is_up;
+        let before = std::mem::replace(&mut now.reconnects, reconnects);
+        self.reconnects.fetch_add(reconnects.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    pub(crate) fn sees_head(&self, head: u64) {
+        // One of which there is nothing yet is seen too.
+        self.head_seen.store(head.max(1), Ordering::Relaxed);
+    }
+
     fn read(&self) -> ConsumerReading {
         let now = self.now.lock().clone();
-        let lag = (self.head)().map(|head| head.saturating_sub(now.position));
+        let seen = Some(self.head_seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0);
+        let lag = (self.head)().or(seen).map(|head| head.saturating_sub(now.position));
         ConsumerReading { lag, ..now }
     }
 }
@@ -81,24 +106,27 @@ impl Meter {
         begun: ConsumerReading,
         head: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) -> Arc<ConsumerMeter> {
-        let meter = Arc::new(ConsumerMeter { now: Mutex::new(begun), head: Box::new(head) });
+        let (head_seen, reconnects) = (AtomicU64::new(0), Arc::clone(&self.consumer_reconnects));
+        let meter = ConsumerMeter { now: Mutex::new(begun), head: Box::new(head), head_seen, reconnects };
+        let meter = Arc::new(meter);
         let mut consumers = self.consumers.lock();
         consumers.retain(|known| known.strong_count() > 0);
         consumers.push(Arc::downgrade(&meter));
         meter
     }
 
-    /// How consumers stand now. By name at most so many: first those that do not go on by themselves, then those that fail.
+    /// How consumers stand now. By name at most so many: first those that do not go on by themselves, then those that fail or are cut off.
     pub(crate) fn consumers_now(&self, most: usize) -> ConsumersNow {
         let known: Vec<Arc<ConsumerMeter>> = self.consumers.lock().iter().filter_map(Weak::upgrade).collect();
         let mut all: Vec<(ConsumerReading, &ConsumerMeter)> =
             known.iter().map(|known| (known.now.lock().clone(), &**known)).collect();
         all.retain(|(now, _)| now.state != STOPPED);
-        all.sort_by_key(|(now, _)| (!now.has_halted, now.stuck == 0));
+        all.sort_by_key(|(now, _)| (!now.has_halted, now.is_up && now.stuck == 0));
         let halted = all.iter().filter(|(now, _)| now.has_halted).count() as u64;
+        let down = all.iter().filter(|(now, _)| !now.is_up).count() as u64;
         let running = all.len() as u64 - halted;
         let readings = all.iter().take(most).map(|(_, known)| known.read()).collect();
-        ConsumersNow { running, halted, readings }
+        ConsumersNow { running, halted, down, readings }
     }
 }
 

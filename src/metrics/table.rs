@@ -337,15 +337,15 @@ pub static ALL: &[Metric] = &[
         "esker_backplane_feeds_down",
         Gauge,
         Process,
-        "Feeds of folds whose backplane does not answer",
-        |s| n(s.folds_down),
+        "Feeds of folds and consumers whose backplane does not answer",
+        |s| n(s.folds_down + s.consumers_down),
     ),
     number(
         "esker_backplane_reconnect_total",
         Counter,
         Process,
-        "Feeds of folds that were subscribed to anew",
-        |s| n(s.folds.reconnects),
+        "Feeds of folds and consumers that were subscribed to anew",
+        |s| n(s.folds.reconnects + s.consumer_reconnects),
     ),
     of_fold("esker_backplane_feed_up", Gauge, "1 if the backplane answered when the feed last asked", |f| {
         Some(yes(f.is_up))
@@ -370,7 +370,7 @@ pub static ALL: &[Metric] = &[
     of_consumer(
         "esker_consumer_lag",
         Gauge,
-        "How far the newest record is ahead of that, in offsets; not told of a backplane across a network",
+        "How far the newest record is ahead of that, in offsets; across a network as the consumer saw it last, every few seconds between records",
         |c| c.lag.map(n),
     ),
     of_consumer(
@@ -405,4 +405,16 @@ pub static ALL: &[Metric] = &[
         |c| Some(n(c.forward_incompatible)),
     ),
     of_consumer("esker_consumer_parked", Gauge, "Records that are parked", |c| Some(n(c.parked))),
+    of_consumer(
+        "esker_backplane_consumer_up",
+        Gauge,
+        "1 if the backplane answered when the consumer last asked",
+        |c| Some(yes(c.is_up)),
+    ),
+    of_consumer(
+        "esker_backplane_consumer_reconnect_total",
+        Counter,
+        "Times that the consumer subscribed anew",
+        |c| Some(n(c.reconnects)),
+    ),
 ];

@@ -32,7 +32,7 @@ use crate::backplane::{Backplane, Local};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::cache::Cache;
-use crate::fold::consumer::handle::Consumers;
+use crate::fold::consumer::running::Consumers;
 use crate::fold::handle::Projectors;
 use crate::fold::keeping::Keeping;
 use crate::format::system::Keep;

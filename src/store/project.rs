@@ -84,8 +84,10 @@ fn named<T>(kind: Facts<T>) -> Named {
 impl Store {
     /// The value of a fold over the facts about one entity. It is remembered, so that the next call
     /// folds only what is new; see [`Fold`].
-    /// In a store that was repaired it folds what is left of the history, and says nothing of what is not
-    /// ([`Reader::lost_to_repair`](crate::Reader::lost_to_repair) does); a fold over a [topic](crate::TopicFold) halts there.
+    /// In a store that was repaired it folds what is left of the history, and says if facts before are not
+    /// ([`Projection::is_partial`]; [`Reader::lost_to_repair`](crate::Reader::lost_to_repair) says which). A fold over a
+    /// [topic](crate::TopicFold) halts there, until somebody begins it anew; a projection keeps nothing by which it could go on from
+    /// there, and would never have a value again.
     ///
     /// # Errors
     ///
@@ -103,7 +105,7 @@ impl Store {
         freshness: Freshness,
     ) -> Result<Projection<F::State>> {
         let Some(id) = self.view().find(kind)? else {
-            return Ok(Projection { generation: None, value: None });
+            return Ok(Projection { generation: None, value: None, is_partial: false });
         };
         let (entity, readable) = ((id, key.as_ref()), self.journal.core().commit.readable());
         self.projections.project::<F>(named(kind), entity, freshness, readable, || self.journal.view())

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use esker::backplane::Offset;
-use esker::{ConsumeFrom, ConsumerState, Delivery, ErrorKind, Handled};
+use esker::{ConsumeFrom, ConsumerState, Delivery, ErrorKind, Handled, ManualClock, Options, Store};
 
 use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
 
@@ -108,6 +108,36 @@ fn pauses_double_between_a_half_and_all_of_it_and_nothing_is_delivered_before_th
         assert!(calls[..13].iter().zip(1..).all(|(call, attempt)| call.attempt == attempt));
         assert!(calls[..13].iter().all(|call| call.idempotency == calls[0].idempotency));
     }
+}
+
+#[test]
+fn a_failed_attempt_writes_one_frame_and_waiting_for_the_next_one_none() {
+    let clock = ManualClock::new();
+    let journal = Options::new().background(false).clock(clock.clone()).in_memory().unwrap();
+    let store = Store::over(journal);
+    let topic = store.topic(NUMBERS, "a").unwrap();
+    let last = topic.append(&1).unwrap();
+    let script = Script::failing([1]);
+    let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
+    let until_failed = |attempt: u32| {
+        until("an attempt", || (consumer.status().stuck == attempt).then_some(()));
+        until_asleep(&consumer);
+        store.journal().stats().appends
+    };
+    let mut appends = until_failed(1);
+    for attempt in 2..=12 {
+        let pause = consumer.status().pause.unwrap();
+        clock.advance(pause / 2);
+        until_asleep(&consumer);
+        assert_eq!(store.journal().stats().appends, appends, "{attempt}: before its time");
+        clock.advance(pause / 2 + Duration::from_nanos(1));
+        appends += 1;
+        assert_eq!(until_failed(attempt), appends, "{attempt}");
+    }
+    script.mend();
+    clock.advance(Duration::from_secs(1));
+    until_at(&consumer, last);
+    assert_eq!(store.journal().stats().appends, appends + 1, "and one that it is done");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Ends: as they should be, of a handler that runs on, and without a word.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use esker::{Consumer, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Store};
 
-use crate::world::{Meddled, NUMBERS, Script, World, held, options, until, until_asleep, until_at, worlds};
+use crate::world::{
+    Meddled, NUMBERS, PATIENCE, Script, World, held, options, until, until_asleep, until_at, worlds,
+};
 
 #[test]
 fn a_close_tells_the_handler_and_names_who_runs_on() {
@@ -76,6 +78,93 @@ fn a_store_whose_backplane_does_not_answer_is_closed_within_the_grace_of_its_con
         assert!(error.to_string().contains("of number/a"), "{error}");
         *plane.unreachable_for.lock().unwrap() = None;
         until("their end", || consumers.iter().all(|one| one.status().has_ended()).then_some(()));
+    }
+}
+
+#[test]
+fn a_consumer_that_is_closed_while_its_backplane_does_not_answer_says_so_and_is_not_waited_for() {
+    const TRY: Duration = Duration::from_secs(1);
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let options = options().grace(Duration::from_millis(100));
+        let consumer = topic.on_event("ship", options, Script::default().handler()).unwrap();
+        until_asleep(&consumer);
+        *plane.unreachable_for.lock().unwrap() = Some(TRY);
+        let begun = Instant::now();
+        let error = consumer.close().unwrap_err();
+        assert!(begun.elapsed() < TRY * 3, "{}: {:?}", world.name, begun.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains("a backplane that does not answer"), "{error}");
+        *plane.unreachable_for.lock().unwrap() = None;
+        until("its end", || consumer.status().has_ended().then_some(()));
+        consumer.close().unwrap();
+    }
+}
+
+/// Something that happens before a commit: it says so, and goes on when it is told.
+fn held_commit(plane: &Meddled) -> (Receiver<()>, Sender<()>) {
+    let ((tell, begun), (go_on, wait)) = (channel(), channel());
+    plane.before_commits.lock().unwrap().push_back(Box::new(move || {
+        let _ = tell.send(());
+        let _ = wait.recv();
+    }));
+    (begun, go_on)
+}
+
+#[test]
+fn a_consumer_that_is_writing_down_its_end_is_not_named_whatever_its_grace() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let options = options().grace(Duration::ZERO);
+        let consumer = topic.on_event("ship", options, Script::default().handler()).unwrap();
+        until_asleep(&consumer);
+        let (begun, go_on) = held_commit(&plane);
+        consumer.stop();
+        // A thread of the pool has it in hand.
+        begun.recv_timeout(PATIENCE).unwrap();
+        let closed = std::thread::scope(|threads| {
+            let closing = threads.spawn(|| store.close());
+            std::thread::sleep(Duration::from_millis(100));
+            go_on.send(()).unwrap();
+            closing.join().unwrap()
+        });
+        closed.unwrap_or_else(|error| panic!("{}: {error}", world.name));
+        assert_eq!(consumer.status().state, ConsumerState::Stopped);
+    }
+}
+
+#[test]
+fn a_start_that_waits_for_the_backplane_holds_up_neither_other_starts_nor_a_close_and_ends_behind_that() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let (begun, go_on) = held_commit(&plane);
+        std::thread::scope(|threads| {
+            let start = || topic.on_event("slow", options(), Script::default().handler());
+            let slow = threads.spawn(start);
+            begun.recv_timeout(PATIENCE).unwrap();
+            let (tell, told) = channel();
+            let (topic, store) = (&topic, &store);
+            threads.spawn(move || {
+                let other = topic.on_event("other", options(), Script::default().handler());
+                let taken = topic.on_event("slow", options(), Script::default().handler());
+                _ = tell.send((other.map(drop), taken.map(drop), store.close()));
+            });
+            let answered = told.recv_timeout(Duration::from_secs(10));
+            go_on.send(()).unwrap();
+            let (other, taken, closed) = answered.expect("nobody waits for it");
+            other.unwrap();
+            assert_eq!(taken.unwrap_err().kind(), ErrorKind::CursorInUse, "{}", world.name);
+            closed.unwrap();
+            assert_eq!(slow.join().unwrap().unwrap_err().kind(), ErrorKind::Closed, "{}", world.name);
+        });
+        let written = world.store().topic(NUMBERS, "a").unwrap().consumers().unwrap();
+        assert!(written.len() == 2 && written.iter().all(|one| !one.is_open), "{written:?}");
     }
 }
 

@@ -4,13 +4,15 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use esker::backplane::Offset;
+use esker::backplane::{Offset, ReadOnly};
 use esker::{
-    ConsumerHaltReason, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Facts, FoldStatus, HaltReason,
-    Seq, Store,
+    ConsumerHaltReason, ConsumerOptions, ConsumerState, Delivery, ErrorKind, Facts, Fold, FoldStatus,
+    Freshness, HaltReason, Reader, Seq, Store, StreamFolds,
 };
 
-use crate::{First, NUMBERS, PATIENCE, compact, fold, leave_the_segment, left, over, save, small, value};
+use crate::{
+    First, NUMBERS, PATIENCE, Second, compact, fold, leave_the_segment, left, over, save, small, value,
+};
 
 /// Where segments are so small that they are many.
 const NUMBERS_MAX: u64 = 400;
@@ -161,6 +163,131 @@ fn a_consumer_halts_before_a_hole() {
     }
 }
 
+#[test]
+fn a_projection_is_of_what_is_left_and_says_that_facts_are_missing() {
+    let facts = Facts::<u64>::new("number");
+    let project = |store: &Store| {
+        store.journal().sync().unwrap();
+        let view = store.view().project::<First>(facts, [0]).unwrap();
+        let projection = store.project::<First>(facts, [0], Freshness::Consistent).unwrap();
+        assert_eq!(view, projection);
+        let mut watched = store.watch_projection_durable::<First>(facts, [0], None).unwrap();
+        assert_eq!(watched.try_next().unwrap(), Some(view));
+        (projection.value.unwrap(), projection.is_partial)
+    };
+    for (is_alone, append) in kinds_of_logs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, mut rest) = with_a_hole(directory.path(), is_alone, append);
+        assert_eq!(project(&store), (rest.clone(), true));
+        append(&store, NUMBERS_MAX..NUMBERS_MAX + 1);
+        rest.push(NUMBERS_MAX);
+        assert_eq!(project(&store), (rest, true), "it stays so");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = open(&path);
+    leave_the_segment(&store);
+    let offsets = append_facts(&store, 0..NUMBERS_MAX);
+    assert_eq!(project(&store), ((0..NUMBERS_MAX).collect(), false));
+    let lost: Vec<u32> =
+        (segment_of(&store, offsets[0])..segment_of(&store, offsets[offsets.len() / 2])).collect();
+    let store = repaired_without(store, &path, &lost);
+    let (value, is_partial) = project(&store);
+    assert!(value[0] > 0 && is_partial, "the beginning is lost");
+    // Of another entity nothing is.
+    store.append(facts, [1], &7).unwrap();
+    assert!(!store.project::<First>(facts, [1], Freshness::Consistent).unwrap().is_partial);
+}
+
+/// Halts, and begins anew: once for all holes.
+fn begins_anew_behind<F: Fold<State = Vec<u64>, Event = u64>>(store: &Store, rest: &[u64]) {
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    let refused = fold::<F>(store, 0).read_after(topic.head().unwrap(), PATIENCE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Halted, "{refused}");
+    topic.begin_anew::<F>().unwrap();
+    assert_eq!(value::<F>(store, 0), rest);
+    assert_eq!(topic.begin_anew::<F>().unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_fold_begins_anew_behind_the_last_of_several_holes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = open(&path);
+    let offsets = append(&store, 0..NUMBERS_MAX * 2);
+    let hit = [1, 2].map(|third| segment_of(&store, offsets[offsets.len() * third / 3]));
+    assert!(hit[0] + 1 < hit[1]);
+    let store = repaired_without(store, &path, &hit);
+    let rest = left(&store, 0);
+    let last =
+        rest.len() - rest.iter().rev().zip((0..NUMBERS_MAX * 2).rev()).take_while(|(a, b)| *a == b).count();
+    assert!(hole_in(&rest) < last);
+    begins_anew_behind::<First>(&store, &rest[last..]);
+}
+
+/// A store that dropped what two folds had seen, and kept for the second what it had not.
+fn compacted(path: &Path) -> Store {
+    let store = open(path);
+    let topic = store.topic(NUMBERS, [0]).unwrap();
+    append(&store, 0..100);
+    save::<Second>(&store, 0);
+    append(&store, 100..NUMBERS_MAX);
+    save::<First>(&store, 0);
+    leave_the_segment(&store);
+    compact(&store);
+    assert_eq!(left(&store, 0), (100..NUMBERS_MAX).collect::<Vec<_>>());
+    assert_eq!(topic.read(Offset::BEGINNING).unwrap_err().kind(), ErrorKind::Lost);
+    store
+}
+
+/// What is left of a topic, also where that has a hole.
+fn all_left(store: &Store) -> Vec<u64> {
+    let view = store.view();
+    view.facts(Facts::<u64>::new("number")).map(|fact| fact.unwrap().value().unwrap()).collect()
+}
+
+#[test]
+fn a_fold_begins_anew_behind_a_hole_in_what_came_behind_a_compaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = compacted(&path);
+    let offsets = append(&store, NUMBERS_MAX..NUMBERS_MAX * 2);
+    let hit = segment_of(&store, offsets[offsets.len() / 2]);
+    let store = repaired_without(store, &path, &[hit]);
+    let rest = all_left(&store);
+    let behind = &rest[hole_in(&rest)..];
+    assert!(behind[0] > NUMBERS_MAX && behind.ends_with(&[NUMBERS_MAX * 2 - 1]));
+    begins_anew_behind::<First>(&store, behind);
+    begins_anew_behind::<Second>(&store, behind);
+}
+
+#[test]
+fn a_fold_begins_anew_behind_a_hole_in_what_a_compaction_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = compacted(&path);
+    store.close().unwrap();
+    drop(store);
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "snap");
+    let mut files = fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+    let part = files.find(is_part).unwrap();
+    let mut bytes = fs::read(&part).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let middle = end / 4;
+    bytes[middle..middle + 300].fill(0);
+    fs::write(&part, bytes).unwrap();
+    let target = path.with_extension("repaired");
+    assert!(!esker::repair(&path, &target).unwrap().damage.is_empty());
+    let store = open(&target);
+    let rest = all_left(&store);
+    let behind = &rest[hole_in(&rest)..];
+    begins_anew_behind::<Second>(&store, behind);
+    // The first has an image from behind it.
+    assert_eq!(value::<First>(&store, 0), (0..NUMBERS_MAX).collect::<Vec<_>>());
+    let refused = store.topic(NUMBERS, [0]).unwrap().begin_anew::<First>().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+}
+
 /// Two images, of which the second one is of events that damage took; where these were, and how many are left.
 fn with_an_image_of_what_is_lost(path: &Path) -> Store {
     let store = open(path);
@@ -193,6 +320,14 @@ fn an_image_of_events_that_are_lost_is_not_gone_on_with_when_others_have_their_n
     let directory = tempfile::tempdir().unwrap();
     let store = with_an_image_of_what_is_lost(&directory.path().join("a"));
     append(&store, 100..130);
+    // Nor does who looks at what is written take it for one that can be used.
+    store.journal().sync().unwrap();
+    let reader = Reader::open(directory.path().join("a.repaired")).unwrap();
+    let plane = ReadOnly::of(&reader).unwrap();
+    let written = plane.topics("number").unwrap().next().unwrap().unwrap();
+    let folds = StreamFolds::of(&plane, "number").unwrap();
+    let found = folds.over(&plane, "number", &written).unwrap().remove(0);
+    assert_eq!((found.image.unwrap().generation, found.unusable), (10, 1));
     leave_the_segment(&store);
     compact(&store);
     let all: Vec<u64> = (0..20).chain(100..130).collect();

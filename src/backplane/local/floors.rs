@@ -149,6 +149,8 @@ pub(super) fn check_not_dropped(
             match next {
                 // It stands at or behind the newest, before which others may have gone; or nothing of the topic is left.
                 None => kind.keep.goes_by_floors() || view.latest(kind.id, key)?.is_some(),
+                // Nothing has room before it.
+                Some(first) if first.seq().get() == from.raw().saturating_add(1) => true,
                 Some(first) => {
                     // The one before it is there, or it is the last of what the floor hides, or there never was one.
                     let before = entry_before(view, kind.id, key, 0, first.seq().get())?;

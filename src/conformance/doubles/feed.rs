@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use crate::backplane::{Feed, IMAGES_STREAM, Offset, StreamRecord};
+use crate::conformance::doubles::listening::Follower;
 use crate::conformance::doubles::{Fault, State};
 use crate::conformance::random::Random;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,7 @@ pub(super) struct DoubleFeed {
     pub(super) ahead: Vec<StreamRecord>,
     pub(super) position: Offset,
     pub(super) first_waker: Option<Waker>,
+    pub(super) follower: Option<Follower>,
 }
 
 impl DoubleFeed {
@@ -107,6 +109,7 @@ impl Feed for DoubleFeed {
             Fault::RepeatsAsNew if self.is_repetition(&record) => record = unstamped(&record),
             _ => {}
         }
+        self.follower.iter().for_each(Follower::takes);
         self.recent.push(record.clone());
         if self.recent.len() > 4 {
             self.recent.remove(0);

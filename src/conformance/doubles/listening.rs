@@ -1,4 +1,4 @@
-//! One who listens, and for whom a double waits.
+//! One who listens or follows, and for whom a double waits.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -47,6 +47,27 @@ impl Listening {
     pub(super) fn around(inner: Box<dyn Listener>) -> (Weak<Mailbox>, Self) {
         let mailbox = Arc::new(Mailbox::default());
         (Arc::downgrade(&mailbox), Self { inner, mailbox })
+    }
+}
+
+/// One who follows, and what was appended for it.
+#[derive(Debug)]
+pub(super) struct Follower(Arc<Mailbox>);
+
+impl Follower {
+    pub(super) fn new() -> (Weak<Mailbox>, Self) {
+        let mailbox = Arc::new(Mailbox::default());
+        (Arc::downgrade(&mailbox), Self(mailbox))
+    }
+
+    pub(super) fn takes(&self) {
+        self.0.change(|held| held.count = held.count.saturating_sub(1));
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.change(|held| held.has_gone = true);
     }
 }
 

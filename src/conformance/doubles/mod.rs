@@ -21,7 +21,7 @@ use crate::backplane::{
 };
 use crate::conformance::Bench;
 use crate::conformance::doubles::feed::DoubleFeed;
-use crate::conformance::doubles::listening::{Listening, Mailbox};
+use crate::conformance::doubles::listening::{Follower, Listening, Mailbox};
 use crate::conformance::random::Random;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -59,6 +59,8 @@ pub enum Fault {
     SlowClose,
     /// Waits with what is told until those who listen have taken what was told before.
     Backpressure,
+    /// Waits with what is appended until those who follow have taken what was appended before.
+    FeedBackpressure,
     /// Acknowledges what it does not keep.
     Unstored,
     /// Appends behind whatever head there is.
@@ -138,6 +140,7 @@ impl Fault {
             | Self::CellsInMemory
             | Self::LettersUnkept
             | Self::Backpressure
+            | Self::FeedBackpressure
             | Self::SameEra => return None,
             Self::Recreate | Self::FailNext => 1,
             Self::Reorder | Self::DropOne | Self::ForeignKey | Self::FirstWaker => 2,
@@ -240,7 +243,12 @@ struct State {
     disconnects: AtomicU64,
     /// Those who listen, with what they have not taken.
     mailboxes: Mutex<Vec<Weak<Mailbox>>>,
+    /// Those who follow a stream, or one topic of it.
+    followers: Mutex<Vec<Followed>>,
 }
+
+/// A stream, or one topic of it, and what was appended for who follows that.
+type Followed = (String, Option<Vec<u8>>, Weak<Mailbox>);
 
 /// A topic, a writer and its number.
 type Stamped = (Vec<u8>, WriterId, u64);
@@ -299,6 +307,28 @@ impl Double {
     fn floor(&self, stream: &str, key: &[u8]) -> Offset {
         let floors = self.state.floors.lock();
         floors.get(&(stream.to_owned(), key.to_vec())).copied().unwrap_or_default()
+    }
+
+    /// Under no lock, as whoever is waited for may not come.
+    fn waits_for_followers(&self, append: &Append<'_>) {
+        let mut followers = self.state.followers.lock();
+        followers.retain(|(.., mailbox)| mailbox.strong_count() > 0);
+        let follows = |stream: &str, key: &Option<Vec<u8>>| {
+            stream == append.stream && key.as_ref().is_none_or(|key| key == append.key)
+        };
+        let concerned = followers.iter().filter(|(stream, key, _)| follows(stream, key));
+        let mailboxes: Vec<Arc<Mailbox>> = concerned.filter_map(|(.., mailbox)| mailbox.upgrade()).collect();
+        drop(followers);
+        mailboxes.iter().for_each(|mailbox| mailbox.put());
+    }
+
+    fn follower(&self, filter: Filter<'_>) -> Option<Follower> {
+        let (mailbox, follower) = Follower::new();
+        let (stream, key) = (filter.stream.to_owned(), filter.key.map(<[u8]>::to_vec));
+        (self.fault == Fault::FeedBackpressure).then(|| {
+            self.state.followers.lock().push((stream, key, mailbox));
+            follower
+        })
     }
 
     /// A commit as a whole goes wrong, or one of its steps is not what it was.
@@ -503,6 +533,14 @@ impl Backplane for Double {
         let done = match self.fault {
             Fault::BlindPut | Fault::BlindAppend => self.commit_blindly(&steps),
             Fault::Blip => self.blips(|| self.inner.commit(&steps)),
+            Fault::FeedBackpressure => {
+                let appends = steps.iter().filter_map(|step| match step {
+                    Step::Append(append) => Some(append),
+                    Step::Put(_) => None,
+                });
+                appends.for_each(|append| self.waits_for_followers(append));
+                self.inner.commit(&steps)
+            }
             _ => self.commit_otherwise(&steps),
         }?;
         if let Some(Step::Append(append)) = steps.iter().rev().find(|step| matches!(step, Step::Append(_))) {
@@ -538,6 +576,7 @@ impl Backplane for Double {
             ahead: Vec::new(),
             position: from,
             first_waker: None,
+            follower: self.follower(filter),
         }))
     }
 

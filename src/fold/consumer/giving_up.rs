@@ -10,7 +10,6 @@ use crate::fold::consumer::options::{Aside, OnUndecodable};
 use crate::fold::consumer::progress::{BRIEF_BYTES_MAX, Bytes, Parking, Progress, brief};
 use crate::fold::consumer::working::{Copied, Setting, Trouble, Working};
 use crate::fold::image::repeated;
-use crate::fold::panics::guarded;
 use crate::fold::retry::Retry;
 use crate::fold::value::Unfit;
 
@@ -122,7 +121,7 @@ impl Working {
             Aside::Park => return self.park(setting, record, (attempts, cause), count),
             Aside::Handler(handler) => {
                 if self.letter_taken != Some(offset) {
-                    let taken = guarded(|| handler(&letter).map_err(|error| error.to_string()));
+                    let taken = shared.in_hand(|| handler(&letter).map_err(|error| error.to_string()));
                     if let Err(cause) = taken.unwrap_or_else(Err) {
                         return Err(self.letter_failed(setting, shared, record, &cause));
                     }

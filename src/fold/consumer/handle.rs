@@ -1,9 +1,7 @@
-//! The handle of a consumer, its task, and the consumers of a store.
+//! The handle of a consumer, and its task.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -14,21 +12,20 @@ use crate::backplane::{Backplane, Offset};
 use crate::clock::{Clock, Moved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::consumer::aside;
-use crate::fold::consumer::delivery::{DeadLetter, Deliver, Handler};
+use crate::fold::consumer::delivery::{DeadLetter, Deliver};
 use crate::fold::consumer::info::{
     ConsumerHalt, ConsumerHaltReason, ConsumerState, ConsumerStatus, ParkedEntity,
 };
-use crate::fold::consumer::options::ConsumerOptions;
-use crate::fold::consumer::progress::{self, Identity};
+use crate::fold::consumer::progress;
+use crate::fold::consumer::running::{IDLE_GRACE, finish_all};
+use crate::fold::consumer::telling::Looks;
 use crate::fold::consumer::working::{Setting, Trouble, Turn, Working};
 use crate::fold::panics::guarded;
 use crate::fold::pool::{Next, Pool, Work, is_on_one};
 use crate::fold::retry::Retry;
-use crate::meter::{ConsumerMeter, ConsumerReading, Meter};
+use crate::meter::ConsumerMeter;
 use crate::trace;
 
-/// Who is idle is given so long to write down its end, also where no handler is waited for.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// A record that failed so often is worth a word.
 const STUCK_TOLD: u32 = 8;
 
@@ -37,22 +34,25 @@ const STUCK_TOLD: u32 = 8;
 /// It goes on when the handle is dropped, until it is [closed](Self::close), or the store is. Clones are of the same one.
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    setting: Setting,
+    pub(super) setting: Setting,
     working: Mutex<Working>,
     shared: Shared,
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     task: OnceLock<u64>,
     own: Arc<ConsumerMeter>,
+    looks: Mutex<Looks>,
 }
 
 /// What handles and the task have to say to each other.
 pub(super) struct Shared {
     /// It is to stop.
     pub(super) cancelled: AtomicBool,
+    /// What is not ours is being called for it: the handler, also to be dropped, or who takes dead letters.
+    is_in_hand: AtomicBool,
     /// What is written may have been changed from outside.
     is_stale: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -60,8 +60,8 @@ pub(super) struct Shared {
     ended: Condvar,
 }
 
-struct Shown {
-    status: ConsumerStatus,
+pub(super) struct Shown {
+    pub(super) status: ConsumerStatus,
     /// Until when it does nothing, by the clock of the store.
     due: Option<Duration>,
     /// Somebody has changed what is written, and it is not to wait for its time.
@@ -98,6 +98,7 @@ impl Shared {
         };
         Self {
             cancelled: AtomicBool::new(false),
+            is_in_hand: AtomicBool::new(false),
             is_stale: AtomicBool::new(false),
             waker: Mutex::default(),
             shown: Mutex::new(shown),
@@ -107,6 +108,14 @@ impl Shared {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Calls what is not ours, which may panic.
+    pub(super) fn in_hand<T>(&self, call: impl FnOnce() -> T) -> Result<T, String> {
+        self.is_in_hand.store(true, Ordering::Release);
+        let answered = guarded(call);
+        self.is_in_hand.store(false, Ordering::Release);
+        answered
     }
 
     pub(super) fn look_again(&self) {
@@ -153,6 +162,29 @@ impl Shared {
 }
 
 impl Inner {
+    pub(super) fn start(
+        setting: Setting,
+        working: Working,
+        own: Arc<ConsumerMeter>,
+        pool: &Arc<Pool>,
+    ) -> Result<Arc<Self>> {
+        let clock = setting.clock.clone();
+        let inner = Arc::new(Self {
+            own,
+            looks: Mutex::default(),
+            setting,
+            working: Mutex::new(working),
+            shared: Shared::new(),
+            pool: Arc::clone(pool),
+            task: OnceLock::new(),
+        });
+        let weak: Weak<Self> = Arc::downgrade(&inner);
+        clock.tell(weak.clone());
+        let task = pool.add(Box::new(Task(weak)))?;
+        inner.task.get_or_init(|| task);
+        Ok(inner)
+    }
+
     fn run(&self, waker: &Waker) -> Next {
         *self.shared.waker.lock() = Some(waker.clone());
         let mut working = self.working.lock();
@@ -177,6 +209,7 @@ impl Inner {
             let halt = ConsumerHalt::new(ConsumerHaltReason::Damaged, working.at, panic);
             Err(Trouble::Halt(halt))
         });
+        self.looks.lock().behind_a_turn(&self.setting, &self.own, &outcome, working.reconnects);
         self.take_in(working, outcome)
     }
 
@@ -186,7 +219,7 @@ impl Inner {
     }
 
     /// Ends it in this thread, where no other one has it in hand.
-    fn finish_if_idle(&self) {
+    pub(super) fn finish_if_idle(&self) {
         let Some(mut working) = self.working.try_lock() else { return };
         if !self.has_ended() {
             self.finish(&mut working);
@@ -203,7 +236,7 @@ impl Inner {
         drop(working);
         if gone.is_some() {
             // What goes wrong in it is its own.
-            let _ = guarded(|| drop(gone));
+            let _ = self.shared.in_hand(|| drop(gone));
             self.shared.shown.lock().is_over = true;
             self.shared.ended.notify_all();
         }
@@ -347,34 +380,44 @@ impl Inner {
     }
 
     /// Tells it to stop, behind what is under way.
-    fn cancel(&self) {
+    pub(super) fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Release);
         self.shared.wake();
     }
 
-    /// Waits for its end, as long as it may take since it was told.
-    fn wait(&self, told: Instant, is_over: impl Fn(&Shown) -> bool) -> Result<()> {
-        let deadline = told.checked_add(self.setting.options.grace);
+    /// Waits for its end, as long as it may take since it was told: its handler as long as the options say, and what it has to
+    /// write down a little longer, where that is less.
+    pub(super) fn wait(&self, told: Instant, is_over: impl Fn(&Shown) -> bool) -> Result<()> {
+        let grace = self.setting.options.grace;
+        let mut deadlines = [grace, grace.max(IDLE_GRACE)].map(|grace| told.checked_add(grace)).into_iter();
+        let mut deadline = deadlines.next().flatten();
         let mut shown = self.shared.shown.lock();
         while !is_over(&shown) {
-            let Some(deadline) = deadline else {
+            let Some(at) = deadline else {
                 self.shared.ended.wait(&mut shown);
                 continue;
             };
-            let is_late = self.shared.ended.wait_until(&mut shown, deadline).timed_out();
-            if is_late && !is_over(&shown) {
-                let (of, grace) = (&self.setting.of, self.setting.options.grace);
-                let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
-                let found = "a handler that runs on, or a backplane that does not answer";
-                return Err(
-                    Error::new(ErrorKind::Timeout, doing).sides(format!("an end within {grace:?}"), found)
-                );
+            let is_late = self.shared.ended.wait_until(&mut shown, at).timed_out();
+            if !is_late || is_over(&shown) {
+                continue;
+            }
+            let is_in_hand = self.shared.is_in_hand.load(Ordering::Acquire);
+            match deadlines.next() {
+                Some(later) if !is_in_hand => deadline = later,
+                _ => return Err(self.runs_on(is_in_hand)),
             }
         }
         Ok(())
     }
 
-    fn has_ended(&self) -> bool {
+    fn runs_on(&self, is_in_hand: bool) -> Error {
+        let (of, grace) = (&self.setting.of, self.setting.options.grace);
+        let doing = format!("stop the consumer {:?} of {}", of.name, of.filter());
+        let found = if is_in_hand { "a handler that runs on" } else { "a backplane that does not answer" };
+        Error::new(ErrorKind::Timeout, doing).sides(format!("an end within {grace:?}"), found)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
         self.shared.shown.lock().status.has_ended()
     }
 }
@@ -435,11 +478,12 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// `Timeout` with its name if the handler runs on; it ends behind that. `WouldDeadlock` in a handler.
+    /// `Timeout` with its name if the handler runs on, or the backplane does not answer; it ends behind that. `WouldDeadlock` in a
+    /// handler.
     pub fn close(&self) -> Result<()> {
         let told = Instant::now();
         self.inner.cancel();
-        self.inner.finish_if_idle();
+        finish_all(std::slice::from_ref(&self.inner), told);
         if is_on_one() && !self.inner.has_ended() {
             let doing = format!("wait for the end of the consumer {:?}", self.name());
             return Err(Error::new(ErrorKind::WouldDeadlock, doing));
@@ -531,142 +575,5 @@ impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = &self.inner.setting.of;
         write!(f, "Consumer({:?} of {}, {:?})", of.name, of.filter(), self.status().state)
-    }
-}
-
-/// The consumers that run in one store. With it they end.
-#[derive(Default)]
-pub(crate) struct Consumers {
-    /// Those that have ended are on it until somebody looks.
-    running: Mutex<HashMap<Identity, Arc<Inner>>>,
-    is_closed: AtomicBool,
-}
-
-impl Consumers {
-    /// Starts a consumer.
-    pub(crate) fn start(
-        &self,
-        (pool, meter): (&Arc<Pool>, &Meter),
-        (plane, clock): (&Arc<dyn Backplane>, &Clock),
-        of: Identity,
-        options: ConsumerOptions,
-        handler: Handler,
-    ) -> Result<Consumer> {
-        options.check(&of.name, of.key.is_some())?;
-        let doing = || format!("start the consumer {:?} of {}", of.name, of.filter());
-        let mut running = self.running.lock();
-        // Who closes looks once at who runs.
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Closed, doing()));
-        }
-        running.retain(|_, inner| !inner.has_ended());
-        if running.contains_key(&of) {
-            return Err(Error::new(ErrorKind::CursorInUse, doing())
-                .noting("close the one that runs under this name first".to_owned()));
-        }
-        let setting = Setting { plane: Arc::clone(plane), clock: clock.clone(), of: of.clone(), options };
-        let mut working = Working::new(handler.0)?;
-        // From here on compaction asks it, and what is appended is behind its place. A backplane that cannot be reached is asked
-        // again by the task.
-        match working.begin(&setting) {
-            Err(Trouble::Error(error)) if error.kind() != ErrorKind::Disconnected => return Err(error),
-            _ => {}
-        }
-        let own = metered(meter, &of, plane);
-        let inner = Arc::new(Inner {
-            own,
-            setting,
-            working: Mutex::new(working),
-            shared: Shared::new(),
-            pool: Arc::clone(pool),
-            task: OnceLock::new(),
-        });
-        let weak: Weak<Inner> = Arc::downgrade(&inner);
-        clock.tell(weak.clone());
-        let task = pool.add(Box::new(Task(weak)))?;
-        inner.task.get_or_init(|| task);
-        running.insert(of, Arc::clone(&inner));
-        Ok(Consumer { inner })
-    }
-
-    /// Stops all of them, and waits as long as each says, for all at a time; tells those that run on, each time anew.
-    pub(crate) fn close(&self) -> Result<()> {
-        let running: Vec<Arc<Inner>> = {
-            let running = self.running.lock();
-            // Whoever starts one looks at it under the same lock.
-            self.is_closed.store(true, Ordering::Release);
-            running.values().map(Arc::clone).collect()
-        };
-        let told = Instant::now();
-        running.iter().for_each(|inner| inner.cancel());
-        finish_all(&running, told);
-        if is_on_one() {
-            // One of them is the one that waits: it ends behind that.
-            return Ok(());
-        }
-        let ended = |shown: &Shown| shown.status.has_ended();
-        let late: Vec<Error> = running.iter().filter_map(|inner| inner.wait(told, ended).err()).collect();
-        self.running.lock().retain(|_, inner| !inner.has_ended());
-        let names: Vec<String> = late.iter().map(|error| error.attempted().to_owned()).collect();
-        match late.into_iter().next() {
-            Some(first) if names.len() > 1 => Err(first.noting(names.join("; "))),
-            Some(first) => Err(first),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Ends those that are idle, as the threads of the pool may all be in handlers of others; waits for that as long as one of them may
-/// take. A backplane that does not answer would hold up whoever waits for each try of each.
-fn finish_all(running: &[Arc<Inner>], told: Instant) {
-    let Some(first) = running.first() else { return };
-    let graces = running.iter().map(|inner| inner.setting.options.grace);
-    let grace = graces.max().unwrap_or_default().max(IDLE_GRACE);
-    let (finished, all_finished) = channel::<()>();
-    let all = running.to_vec();
-    let finish = move || {
-        all.iter().for_each(|inner| inner.finish_if_idle());
-        drop(finished);
-    };
-    // A child that was forked has nobody to wait for: there every try fails at once.
-    let is_elsewhere = !first.pool.is_forked()
-        && std::thread::Builder::new().name("esker-close".to_owned()).spawn(finish).is_ok();
-    if !is_elsewhere {
-        return running.iter().for_each(|inner| inner.finish_if_idle());
-    }
-    // Nothing is ever sent: either it has ended, or the time has.
-    let _ = all_finished.recv_timeout(grace.saturating_sub(told.elapsed()));
-}
-
-/// What is told of a consumer. A backplane across a network is not asked for the head: whoever looks at numbers does not wait for that.
-fn metered(meter: &Meter, of: &Identity, plane: &Arc<dyn Backplane>) -> Arc<ConsumerMeter> {
-    let begun = ConsumerReading {
-        consumer: of.name.clone(),
-        stream: of.stream.clone(),
-        key: of.key.as_ref().map(|key| key.0.clone()),
-        shard: of.shard,
-        state: "running",
-        ..ConsumerReading::default()
-    };
-    let (of, plane) = (of.clone(), Arc::downgrade(plane));
-    meter.add_consumer(begun, move || {
-        let plane = plane.upgrade().filter(|plane| plane.atomic())?;
-        plane.head(of.filter()).ok().map(Offset::raw)
-    })
-}
-
-impl Drop for Consumers {
-    fn drop(&mut self) {
-        // Those that run on were waited for then.
-        if !self.is_closed.load(Ordering::Acquire) {
-            // Nobody is left to tell.
-            let _ = self.close();
-        }
-    }
-}
-
-impl fmt::Debug for Consumers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Consumers({} running)", self.running.lock().len())
     }
 }

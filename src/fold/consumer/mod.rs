@@ -15,6 +15,8 @@ pub(crate) mod info;
 pub(crate) mod options;
 mod order;
 pub(crate) mod progress;
+pub(crate) mod running;
 mod session;
+mod telling;
 pub(crate) mod working;
 pub(crate) mod written;

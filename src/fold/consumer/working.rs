@@ -38,7 +38,6 @@ use crate::fold::consumer::order::{Judged, Order};
 use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
 use crate::fold::lost;
-use crate::fold::panics::guarded;
 use crate::id::IdempotencyKey;
 
 /// So many records are consumed in one turn.
@@ -82,6 +81,9 @@ pub(super) struct Working {
     pub(super) letters_failed: u32,
     pub(super) blocked: u32,
     gaps: u32,
+    /// So often it has subscribed anew.
+    pub(super) reconnects: u64,
+    has_subscribed: bool,
 }
 
 /// What a change of the progress says of a record.
@@ -148,6 +150,8 @@ impl Working {
             letters_failed: 0,
             blocked: 0,
             gaps: 0,
+            reconnects: 0,
+            has_subscribed: false,
         })
     }
 
@@ -300,7 +304,10 @@ impl Working {
             self.change_era(setting, era)?;
         }
         match repeated(|| plane.subscribe(setting.of.filter(), self.at)) {
-            Ok(feed) => self.feed = Some(feed),
+            Ok(feed) => {
+                self.feed = Some(feed);
+                self.reconnects += u64::from(std::mem::replace(&mut self.has_subscribed, true));
+            }
             Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost(setting, &error)),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 return Err(self.halt(ConsumerHaltReason::Gap, format!("the log ends before it: {error}")));
@@ -482,7 +489,7 @@ impl Working {
         let Some(handler) = &self.handler else {
             return Outcome::Failed("the consumer has ended".to_owned());
         };
-        guarded(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
+        shared.in_hand(|| handler.deliver(raw)).unwrap_or_else(Outcome::Failed)
     }
 
     fn idempotency_key(&self, setting: &Setting, record: &StreamRecord) -> IdempotencyKey {

@@ -332,6 +332,37 @@ fn a_fold_that_is_verified_behind_each_record_halts_at_the_first_that_differs() 
 }
 
 #[test]
+fn a_fold_that_panics_while_it_is_verified_lets_go_of_both_values_and_begins_with_the_last_image() {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    // The calls of a record are two: it panics in one of the first value, and in one of the second, half done each time.
+    fold!(Halfway, Vec<u64>, |all, number| {
+        all.push(number);
+        let call = CALLS.fetch_add(1, Ordering::SeqCst);
+        assert!(!matches!(call, 14 | 26), "call {call}");
+    });
+    for verify in [Verify::Images, Verify::Each] {
+        CALLS.store(0, Ordering::SeqCst);
+        let mut bench = Bench::new::<Halfway>(FoldOptions::new().images_every(1).verify(verify));
+        bench.append(5);
+        let mut working = Working::<Halfway>::new();
+        bench.drain(&mut working).unwrap();
+        assert_eq!(working.stats.images_written, 1);
+        bench.append(7);
+        bench.drain(&mut working).unwrap();
+        assert_eq!(working.undisputed(), Some(&(1..=12).collect()), "{verify:?}");
+        assert_eq!(working.stats.images_used, 2, "{verify:?}: once behind each panic");
+        // Both are there again, and are compared.
+        let second = working.value.as_ref().unwrap();
+        assert!(second.agrees().unwrap() && working.is_verified(&bench.setting));
+        assert_eq!(
+            CALLS.load(Ordering::SeqCst),
+            10 + 14 + (2 * 2 + 1) + (2 * 5 + 2),
+            "{verify:?}: {CALLS:?}"
+        );
+    }
+}
+
+#[test]
 fn nothing_is_told_before_what_was_there_is_folded() {
     fold!(All, Vec<u64>, |all, number| all.push(number));
     let mut bench = Bench::new::<All>(NO_IMAGES);
@@ -344,4 +375,25 @@ fn nothing_is_told_before_what_was_there_is_folded() {
     }
     bench.drain(&mut working).unwrap();
     assert!(working.has_caught_up() && working.undisputed().unwrap().iter().copied().eq(1..=100));
+}
+
+#[test]
+fn what_one_feed_leaves_out_is_not_taken_for_lost_by_who_begins_anew() {
+    for skips in 1..=3 {
+        let mut bench = Bench::new::<Sum>(NO_IMAGES);
+        bench.append(4);
+        let left = bench.append(1);
+        bench.append(4);
+        let key = &bench.setting.subject.key;
+        bench.plane.inner.compactor().unwrap().compact("number", key, left).unwrap();
+        assert_eq!(bench.drain(&mut Working::<Sum>::new()), Err(HaltReason::Unbridgeable));
+        let mut nothing = Vec::new();
+        crate::codec::encode("number", &0u64, &mut nothing).unwrap();
+        bench.plane.skips.store(skips, Ordering::SeqCst);
+        lost::begin_anew(&*bench.plane, &bench.setting.subject, nothing, &|_| true).unwrap();
+        bench.plane.skips.store(0, Ordering::SeqCst);
+        let mut working = Working::<Sum>::new();
+        bench.drain(&mut working).unwrap();
+        assert_eq!(sum_of(&working), (5..=9).sum::<u64>(), "{skips} feeds left one out");
+    }
 }
