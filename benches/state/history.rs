@@ -45,7 +45,9 @@ fn opened(path: &Path) {
 fn walks(store: &Store) {
     for (name, kind, rows) in [("other kind of 100", BUOY, BUOYS), ("whole kind", VESSEL, HOT)] {
         let begun = Instant::now();
-        let found = store.scan(kind).unwrap().map(|row| black_box(row.unwrap().version())).count() as u64;
+        let found =
+            store.scan(kind).unwrap().inspect(|row| _ = black_box(row.as_ref().unwrap().version())).count()
+                as u64;
         assert_eq!(found, rows);
         println!("  scan, {name:<18} {:>10.2?}   {:.0} rows/s", begun.elapsed(), per_second(found, begun));
     }

@@ -192,7 +192,7 @@ fn list(core: &Arc<Core>, (source, kind): Whom, stale: Stale<'_>) -> Result<(u32
     let own = register(core)?;
     // A small part of a batch, whatever the options say that a batch is.
     let room = usize::try_from(core.options.batch_bytes_max()).unwrap_or(usize::MAX) / 4;
-    let most = room.min(LIST_ENTITIES_MAX * HASH_BYTES).max(HASH_BYTES) / HASH_BYTES * HASH_BYTES;
+    let most = room.clamp(HASH_BYTES, LIST_ENTITIES_MAX * HASH_BYTES) / HASH_BYTES * HASH_BYTES;
     let (mut list, mut lists, mut entities) = (Vec::new(), 0, 0);
     let mut put = |list: &mut Vec<u8>| {
         core.append_own(own, VERSION, &list_key(source, kind, lists), list)?;
