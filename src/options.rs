@@ -187,7 +187,8 @@ impl Options {
     }
 
     /// The end of an [epoch](crate::Epoch::commit) is one batch if it takes no more than so many bytes of log. The batch is put together in
-    /// memory, which takes some times as much, and others who write wait for it. Default, and at most: 512 MiB.
+    /// memory, which takes some times as much, and others who write wait for it. What takes more is carried out in batches of a
+    /// quarter of a [segment](Self::segment_bytes). Default, and at most: 512 MiB.
     pub const fn epoch_batch_bytes(mut self, bytes: u64) -> Self {
         self.epoch_batch_bytes = bytes;
         self

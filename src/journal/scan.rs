@@ -287,14 +287,14 @@ impl Scan {
                 return Ok(None);
             };
             let first_seq = shown.first_seq;
-            self.here = Some(self.enter(shown)?);
+            self.here = Some(self.enter(shown, seq)?);
             // A repair leaves gaps in the numbers: what is not there was looked at.
             self.looked = self.looked.max(first_seq.saturating_sub(1));
             seq = seq.max(first_seq);
         }
     }
 
-    fn enter(&self, shown: Shown) -> Result<Here> {
+    fn enter(&self, shown: Shown, seq: u64) -> Result<Here> {
         let Shown { section, first_seq, end, count } = shown;
         let opened = section.open()?;
         let live = match opened.index() {
@@ -302,7 +302,10 @@ impl Scan {
             IndexRef::Sealed(..) => None,
         };
         let sieve = match &self.region {
-            Region::Kind(kind) if self.only_newest => Sieve::of_newest(&self.view, opened, *kind, count)?,
+            Region::Kind(kind) if self.only_newest => {
+                let first = opened.index().at_or_behind(first_seq, seq);
+                Sieve::of_newest(&self.view, opened, *kind, first..count)
+            }
             Region::Kind(kind) | Region::Prefix(kind, _) => Sieve::of_kind(opened, *kind),
             Region::All | Region::Entity(..) => Sieve::Everything,
         };

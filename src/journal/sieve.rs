@@ -2,15 +2,19 @@
 //!
 //! Who looks for what is true of a kind now meets its past: of an entity that was written a thousand times, a thousand
 //! entries. But the index of a segment names the last entry that each entity has in it, and the directory of entities the
-//! last one in the log. Both are in the order of hashes, so that one pass over the one reads through the other.
+//! last one in the log. An index is in the order of hashes, as the pages of the directory's file are.
 
-use crate::error::Result;
+use std::ops::Range;
+
 use crate::format::index::EntityRecord;
 use crate::id::{EntryAt, KindId};
 use crate::index::catalog::{IndexRef, Opened};
 use crate::index::entities::Known;
 use crate::index::sealed::SealedIndex;
 use crate::journal::view::{Loaded, View};
+
+/// Where there are so many times as many entities in an index as entries to look at, it is not read for them.
+const FEW: usize = 4;
 
 /// What there is to look at in a segment.
 #[derive(Debug)]
@@ -41,24 +45,30 @@ impl Sieve {
         }
     }
 
-    /// For one that looks only for the newest of each entity in a view, which shows so many entries of the segment.
-    pub(crate) fn of_newest(view: &View, opened: &Opened, kind: KindId, count: u32) -> Result<Self> {
-        let Some(index) = known_index(opened) else { return Ok(Self::Everything) };
+    /// For one that looks only for the newest of each entity in a view, among these entries of the segment.
+    pub(crate) fn of_newest(view: &View, opened: &Opened, kind: KindId, shown: Range<u32>) -> Self {
+        let Some(index) = known_index(opened) else { return Self::Everything };
         if matches!(Self::of_kind(opened, kind), Self::Nothing) {
-            return Ok(Self::Nothing);
+            return Self::Nothing;
         }
+        if shown.len() < index.entities().len() / FEW {
+            return Self::Everything;
+        }
+        let count = shown.end;
         let mut candidates = Candidates { possible: Bits::of(count), certain: Bits::of(count) };
-        let mut last = LastSegment::of(view)?;
+        let mut last = LastSegment { view, loaded: None };
         for record in index.entities().iter().filter(|record| record.may_be_of(kind.0)) {
-            let Some((ordinal, generation)) = newest_below(index, record, count) else { continue };
-            match view.index().last_known(record.hash())? {
-                Some(known) if known.generation == generation => candidates.certain.set(ordinal),
-                Some(known) if known.generation > generation && last.shows(view, record, known) => continue,
+            let newest = newest_below(index, record, count).filter(|(ordinal, _)| *ordinal >= shown.start);
+            let Some((ordinal, generation)) = newest else { continue };
+            // Of one of which nothing can be learned here the walk says why when it comes to it.
+            match view.index().last_known(record.hash()) {
+                Ok(Some(known)) if known.generation == generation => candidates.certain.set(ordinal),
+                Ok(Some(known)) if known.generation > generation && last.shows(record, known) => continue,
                 _ => {}
             }
             candidates.possible.set(ordinal);
         }
-        Ok(Self::Newest(candidates))
+        Self::Newest(candidates)
     }
 
     /// The first entry to look at from an ordinal on.
@@ -98,17 +108,15 @@ fn newest_below(index: &SealedIndex, record: &EntityRecord, count: u32) -> Optio
 
 /// The segment in which a view ends: of entries there it may show some and not others.
 struct LastSegment<'v> {
-    loaded: Option<Loaded<'v>>,
+    view: &'v View,
+    /// Once it was wanted: `None` if it is not there, or cannot be opened.
+    loaded: Option<Option<Loaded<'v>>>,
 }
 
-impl<'v> LastSegment<'v> {
-    fn of(view: &'v View) -> Result<Self> {
-        let row = view.catalog.at(view.mark.segment());
-        Ok(Self { loaded: row.map(|row| Loaded::open(view, row)).transpose()?.flatten() })
-    }
-
+impl LastSegment<'_> {
     /// True if the view shows the entry that is known as an entity's last, or one behind it, for certain.
-    fn shows(&mut self, view: &View, record: &EntityRecord, known: Known) -> bool {
+    fn shows(&mut self, record: &EntityRecord, known: Known) -> bool {
+        let view = self.view;
         // A view of the past may end before.
         if view.through != u64::MAX {
             return false;
@@ -118,7 +126,9 @@ impl<'v> LastSegment<'v> {
             return at.segment() < view.mark.segment();
         }
         // What a compaction has moved since has another ordinal, and another entry stands where it is now.
-        let Some(loaded) = self.loaded.as_ref().filter(|loaded| at.ordinal() < loaded.count) else {
+        let open = || Loaded::open(view, view.catalog.at(view.mark.segment())?).ok().flatten();
+        let loaded = self.loaded.get_or_insert_with(open).as_ref();
+        let Some(loaded) = loaded.filter(|loaded| at.ordinal() < loaded.count) else {
             return false;
         };
         let Ok(entry) = loaded.entry(at.ordinal()) else { return false };

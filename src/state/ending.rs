@@ -2,8 +2,9 @@
 //!
 //! Its rows are looked for in a view, kind by kind, and its bit is taken from them batch by batch, so that memory
 //! holds one batch and nobody waits for more than one. What the source says meanwhile stays said, unless somebody holds
-//! it to close or to retire it. Only behind the last batch does a frame say that the source is *settled*. So a crash in between is rolled forward: the source has its
-//! deadline still, and is ended by whoever opens the store next, from that opening's first claim on.
+//! it to close or to retire it. Only behind the last batch does a frame say that the source is *settled*. So a crash in
+//! between is rolled forward: the source has its deadline still, and is ended by whoever opens the store next, from that
+//! opening's first claim on.
 //!
 //! Rows are left as they were written, with the version of their schema: no type is needed for it, and no step runs.
 

@@ -37,9 +37,10 @@ pub(crate) struct State {
     pub(crate) bell: Condvar,
     /// A window that was on its way is not any more.
     pub(crate) settled: Condvar,
-    /// Had by whoever decides or carries out an end of an epoch that takes more than one batch. Whether what an earlier opening
-    /// has left of these was looked for.
-    pub(crate) ends: Mutex<bool>,
+    /// Had by whoever decides or carries out an end of an epoch that takes more than one batch.
+    pub(crate) ends: Mutex<()>,
+    /// What an earlier opening has left of these was looked for.
+    pub(crate) has_looked: Mutex<bool>,
 }
 
 #[derive(Debug)]
@@ -334,7 +335,8 @@ impl State {
             }),
             bell: Condvar::new(),
             settled: Condvar::new(),
-            ends: Mutex::new(false),
+            ends: Mutex::new(()),
+            has_looked: Mutex::new(false),
         })
     }
 

@@ -81,6 +81,10 @@ impl Epochs {
         self.held.retain(|held| *held != whom);
     }
 
+    pub(crate) fn held(&self) -> Vec<Whom> {
+        self.held.clone()
+    }
+
     #[inline]
     pub(crate) fn is_held(&self, whom: Whom) -> bool {
         self.held.contains(&whom)
@@ -191,16 +195,17 @@ impl Epoch {
     /// Ends it: whatever the source asserted of the kind and has not touched since the beginning it retracts. Other sources'
     /// assertions are not affected. Waits as the store's durability says.
     ///
-    /// All of it is one batch, if that takes no more than [`Options::epoch_batch_bytes`](crate::Options::epoch_batch_bytes): then nobody
-    /// ever sees a part of it. What takes more is decided as a whole and carried out in batches: a crash leaves all of it or nothing, for what
-    /// was decided is carried on when the store is opened next, before anything is read. Until its end whoever reads sees a part of it, the
-    /// source's other operations of the kind wait, and memory holds one batch.
+    /// All of it is one batch, if that takes no more than [`Options::epoch_batch_bytes`](crate::Options::epoch_batch_bytes): then
+    /// nobody ever sees a part of it. What takes more is decided as a whole and carried out in batches: a crash leaves all of it or
+    /// nothing, for the next opening as a [`Store`](crate::Store) carries on what was decided, before it answers. Until the end whoever
+    /// reads, also in another process, sees a part of it; and the source's other operations of the kind wait.
     ///
     /// # Errors
     ///
     /// `SourceEnded` if it was abandoned before. `Corrupt` or `Io` for a row that cannot be read; and what a flush answers.
-    /// Of an end in one batch nothing was retracted then, and the epoch is abandoned. One in batches may have been decided: then the next operation of the
-    /// source and the kind, or the next opening, goes on with it.
+    /// Of an end in one batch nothing was retracted then, and the epoch is abandoned. One in batches may have been decided: then the
+    /// next flush, the next operation of the source and the kind, or the next opening goes on with it; but behind `Corrupt` all of it is
+    /// done but for what that names.
     pub fn commit(self) -> Result<EpochOutcome> {
         let (core, speaker) = (self.source.core(), self.source.speaker());
         self.state.check_in(core, speaker)?;

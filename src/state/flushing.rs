@@ -155,6 +155,7 @@ impl State {
     /// ended.
     pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
         self.tend_if_due(core)?;
+        self.carry_on_held(core)?;
         self.flush_alone(core)
     }
 

@@ -1,7 +1,7 @@
 //! What a mirror hands to its target: all the rows of one moment, or what has changed since another.
 //!
 //! Both are walks over a view that ends at a durable place behind a whole flush, so that what is compacted or written
-//! meanwhile does not show. Nothing is gathered: a row is looked up when it comes up. Each ends with the token of
+//! meanwhile does not show. No row is gathered: one is held when it comes up. Each ends with the token of
 //! its place, which is given to nobody who has not taken everything before it: **a target that
 //! stores the token has the rows that belong to it**.
 

@@ -280,8 +280,8 @@ pub(crate) fn status(view: &View, id: KindId, key: &[u8], now: i64, retention: D
 /// The rows of a kind that are alive at one moment, in the order in which they were written last.
 ///
 /// What is written later does not show. In the writer's process nothing that is compacted meanwhile is missing; for a
-/// [`Reader`](crate::Reader) in another one the walk ends with `Compacted` then. Nothing is gathered: a row is looked
-/// up when it comes up, and only it is held. After an error that names its row, the next call goes on behind it.
+/// [`Reader`](crate::Reader) in another one the walk ends with `Compacted` then. No row is gathered: one is held when
+/// it comes up, and of the segment that it is in two bits an entry, which say where there are such. After an error that names its row, the next call goes on behind it.
 pub struct Rows<T> {
     kind: Kind<T>,
     /// `None`: the store does not have the kind.

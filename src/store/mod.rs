@@ -139,7 +139,7 @@ impl Store {
         let (projectors, copies) = tasks_of(&journal);
         // Another store over the same journal says the same.
         journal.core().registrations.raised_by(|| Box::new(Keeping(journal.downgrade())));
-        carry_on(journal.core());
+        carry_on(&journal);
         Self {
             consumers: Arc::default(),
             journal,

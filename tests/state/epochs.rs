@@ -90,7 +90,7 @@ fn s22_a_crash_leaves_an_epoch_s_end_whole_or_not_at_all() {
 }
 
 #[test]
-fn s22_the_end_of_an_epoch_is_one_batch_however_large_it_is() {
+fn s22_the_end_of_an_epoch_is_one_batch_also_where_that_is_larger_than_others_may_be() {
     let disk = Simulator::new();
     let store = open(&disk);
     let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());

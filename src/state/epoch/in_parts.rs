@@ -16,10 +16,13 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::epoch::{EpochCommit, HASH_BYTES, LIST_ENTITIES_MAX, commit_key, hashes, list_key};
 use crate::format::index::EntityHash;
+use crate::format::source::SOURCES_MAX;
 use crate::format::system::{Codec, Owner};
 use crate::id::KindId;
+use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::journal::entry::Entry;
+use crate::journal::opening::read_manifest;
 use crate::journal::registry::{EPOCHS_NAME, KindSpec, check_own};
 use crate::state::ending::{Taken, abandoned};
 use crate::state::endings::Whose;
@@ -38,10 +41,12 @@ pub(crate) type Whom = (u8, KindId);
 pub(crate) type Stale<'a> = &'a dyn Fn(&mut dyn FnMut(EntityHash) -> Result<()>) -> Result<()>;
 
 /// Carries out what an earlier opening has decided and not carried out. Whoever comes first is told of a failure; what could not be
-/// done is tried again by the source's next operation.
-pub(crate) fn carry_on(core: &Arc<Core>) {
-    if core.registry.read().named(EPOCHS_NAME).is_some() {
-        State::of(core).carry_on(core);
+/// done is tried again by the next flush, and by the source's next operation.
+pub(crate) fn carry_on(journal: &Journal) {
+    let core = journal.core();
+    // In a forked child a thread of the parent, which is not there, may have the locks.
+    if core.registry.read().named(EPOCHS_NAME).is_some() && core.check_not_forked("carry on an end").is_ok() {
+        State::of(core).carry_on(journal);
     }
 }
 
@@ -66,14 +71,18 @@ impl State {
         }
         let decided =
             self.append(core).and_then(|_| list(core, whom, stale)).and_then(|(lists, entities)| {
-                // Its source may have ended meanwhile, and with it the epoch.
-                if !self.enter_whatever_failed(core)?.epochs.is_open(epoch) {
+                let commit = EpochCommit { lists, entities, source: speaker.name.to_owned() };
+                let (own, key) = (register(core)?, commit_key(whom.0, whom.1));
+                // Its source may have ended meanwhile, and with it the epoch. Nobody ends it between this look and the commit.
+                let open = self.enter_whatever_failed(core)?;
+                if !open.epochs.is_open(epoch) {
                     return Err(abandoned(core, speaker.name, &bound.name));
                 }
-                let commit = EpochCommit { lists, entities, source: speaker.name.to_owned() };
-                core.append_own(register(core)?, VERSION, &commit_key(whom.0, whom.1), &commit.encode())
+                core.append_own(own, VERSION, &key, &commit.encode())
             });
         if let Err(error) = decided {
+            // Where that fails too, as on a full disk, they stay until the next end that takes as many.
+            let _ = register(core).and_then(|own| empty_lists(core, own, whom));
             self.open.lock().epochs.release(whom);
             return Err(error);
         }
@@ -86,22 +95,41 @@ impl State {
     pub(crate) fn wait_for_end(&self, core: &Arc<Core>, whom: Whom) -> Result<()> {
         let _ends = self.ends.lock();
         let is_held = self.open.lock().epochs.is_held(whom);
-        if is_held { self.carry_out(core, whom).map(drop) } else { Ok(()) }
+        match if is_held { self.carry_out(core, whom) } else { Ok(0) } {
+            // All of it is done that ever will be, and what comes now has nothing to do with the rest.
+            Err(error) if error.is_corruption() => {
+                self.open.lock().failure = Some(error);
+                Ok(())
+            }
+            carried_out => carried_out.map(drop),
+        }
     }
 
-    fn carry_on(&self, core: &Arc<Core>) {
-        let mut has_looked = self.ends.lock();
+    /// Tries again what could not be carried out, unless somebody is at it.
+    pub(crate) fn carry_on_held(&self, core: &Arc<Core>) -> Result<()> {
+        let Some(_ends) = self.ends.try_lock() else { return Ok(()) };
+        let held = self.open.lock().epochs.held();
+        held.into_iter().try_for_each(|whom| self.carry_out(core, whom).map(drop))
+    }
+
+    fn carry_on(&self, journal: &Journal) {
+        // Whoever opens a store over the same journal meanwhile waits for this, and nobody later.
+        let mut has_looked = self.has_looked.lock();
         if std::mem::replace(&mut *has_looked, true) {
             return;
         }
-        let whom: Vec<Whom> = {
+        let (core, _ends) = (journal.core(), self.ends.lock());
+        let kinds: Vec<KindId> = {
             let registry = core.registry.read();
-            let rows = || registry.iter().filter(|kind| kind.owner == Owner::State).map(|kind| kind.id);
-            registry.sources().keys().flat_map(|source| rows().map(|kind| (*source, kind))).collect()
+            registry.iter().filter(|kind| kind.owner == Owner::State).map(|kind| kind.id).collect()
         };
-        // Whatever cannot be read holds the source up until it is.
-        let is_decided = |whom: &Whom| !matches!(commit_of(core, *whom), Ok(None));
-        let decided: Vec<Whom> = whom.into_iter().filter(is_decided).collect();
+        // Also of numbers that no source has: what was decided for one that was retired since is not to be met by the next.
+        let numbers = (0..64_u8).take(SOURCES_MAX);
+        let whom = numbers.flat_map(|source| kinds.iter().map(move |kind| (source, *kind)));
+        let decided: Vec<Whom> = whom.filter(|whom| !matches!(commit_of(core, *whom), Ok(None))).collect();
+        if !decided.is_empty() {
+            journal.appending();
+        }
         decided.iter().for_each(|whom| self.open.lock().epochs.hold(*whom));
         for whom in decided {
             if let Err(error) = self.carry_out(core, whom) {
@@ -113,15 +141,25 @@ impl State {
     /// Takes back what a commit lists, if there is one, and says that it is done. By whoever has the lock of ends.
     fn carry_out(&self, core: &Arc<Core>, whom: Whom) -> Result<u64> {
         let (source, kind) = whom;
-        let Some((own, commit)) = commit_of(core, whom)? else {
-            self.open.lock().epochs.release(whom);
-            return Ok(0);
+        let (own, commit) = match commit_of(core, whom) {
+            Ok(Some(commit)) => commit,
+            Ok(None) => {
+                self.open.lock().epochs.release(whom);
+                return Ok(0);
+            }
+            // Nobody will ever know what it was: most likely one that was done.
+            Err(error) if error.is_corruption() => {
+                core.append_own(register(core)?, VERSION, &commit_key(source, kind), &[])?;
+                self.open.lock().epochs.release(whom);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
         };
         let mut taken = Taken::default();
         let (is_its_own, bound) = {
             let registry = core.registry.read();
             let is_its_own = registry.sources().get(&source).is_some_and(|known| known.name == commit.source);
-            (is_its_own, registry.get(kind).cloned())
+            (is_its_own && !commit.may_be_done, registry.get(kind).cloned())
         };
         if let Some(kind) = bound.filter(|_| is_its_own) {
             let bound = Arc::new(Bound::as_written(core, &kind));
@@ -139,9 +177,7 @@ impl State {
             return Err(error);
         }
         // What is damaged will not be whole the next time.
-        for number in 0..commit.lists {
-            core.append_own(own, VERSION, &list_key(source, kind, number), &[])?;
-        }
+        empty_lists(core, own, whom)?;
         core.append_own(own, VERSION, &commit_key(source, kind), &[])?;
         self.open.lock().epochs.release(whom);
         taken.all()
@@ -166,6 +202,8 @@ impl State {
         for hashes in list.chunks(ENTITIES_AT_ONCE) {
             let keys = self.keys_of(core, hashes, taken)?;
             self.take_back_of(core, bound, Whose::Held(source), &keys, taken)?;
+            // Who ends an epoch is there, and cannot say so meanwhile.
+            self.open.lock().sessions.countdowns.renew(source, core.options.clock.elapsed());
         }
         Ok(())
     }
@@ -174,9 +212,13 @@ impl State {
     fn keys_of(&self, core: &Arc<Core>, hashes: &[EntityHash], taken: &mut Taken) -> Result<Vec<Box<[u8]>>> {
         let mut open = self.enter_whatever_failed(core)?;
         self.append_in(core, &mut open)?;
-        let view = core.view();
+        let mut view = core.view();
         let mut keys = Vec::with_capacity(hashes.len());
         for hash in hashes {
+            // What a compaction has moved meanwhile may be known where only a newer view has it.
+            while view.is_older_than_the_row() && matches!(view.key_of(*hash), Ok(None)) {
+                view = core.view();
+            }
             match view.key_of(*hash) {
                 Ok(key) => keys.extend(key.map(Box::<[u8]>::from)),
                 Err(error) if error.is_corruption() => taken.leave(error),
@@ -211,16 +253,43 @@ fn list(core: &Arc<Core>, (source, kind): Whom, stale: Stale<'_>) -> Result<(u32
     Ok((lists, entities))
 }
 
+/// Empties the lists of an end, from the first to the last that there is.
+fn empty_lists(core: &Core, own: KindId, (source, kind): Whom) -> Result<()> {
+    for number in 0.. {
+        let key = list_key(source, kind, number);
+        match core.view().latest(own, &key) {
+            Ok(None) => break,
+            Ok(Some(list)) if list.payload().is_empty() => {}
+            Err(error) if !error.is_corruption() => return Err(error),
+            _ => core.append_own(own, VERSION, &key, &[])?,
+        }
+    }
+    Ok(())
+}
+
+/// A commit, and what else there is to know of it.
+struct Decided {
+    lists: u32,
+    source: String,
+    /// Behind it something was lost to a repair: perhaps that it was done.
+    may_be_done: bool,
+}
+
 /// What was decided and is not carried out, with the number of the kind in which that stands.
-fn commit_of(core: &Core, (source, kind): Whom) -> Result<Option<(KindId, EpochCommit)>> {
+fn commit_of(core: &Core, (source, kind): Whom) -> Result<Option<(KindId, Decided)>> {
     let Some(own) = core.registry.read().named(EPOCHS_NAME).map(|kind| kind.id) else { return Ok(None) };
     let view = core.view();
     let Some(entry) = view.latest(own, &commit_key(source, kind))? else { return Ok(None) };
     if entry.payload().is_empty() {
         return Ok(None);
     }
-    let commit = EpochCommit::read(entry.payload());
-    commit.map(|commit| Some((own, commit))).ok_or_else(|| not_one(core, &entry, "the commit of an epoch"))
+    let is_possible = |commit: &EpochCommit| u64::from(commit.lists) <= commit.entities;
+    let Some(commit) = EpochCommit::read(entry.payload()).filter(is_possible) else {
+        return Err(not_one(core, &entry, "the commit of an epoch"));
+    };
+    let lost = read_manifest(&*core.directory)?.map(|manifest| manifest.lost).unwrap_or_default();
+    let may_be_done = lost.iter().any(|lost| lost.last_seq > entry.seq().get());
+    Ok(Some((own, Decided { lists: commit.lists, source: commit.source, may_be_done })))
 }
 
 fn listed(core: &Core, own: KindId, key: &[u8]) -> Result<Vec<EntityHash>> {
