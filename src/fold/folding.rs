@@ -121,7 +121,8 @@ impl<F: Fold> Folding<F> {
     pub(crate) fn is_next(&self, entry: &Entry<'_>) -> bool {
         match self.generation {
             None => entry.is_first(),
-            Some(last) => last.get().checked_add(1) == Some(entry.generation().get()),
+            // Where it begins anew, what was before was erased, or is lost: its number may be the next all the same.
+            Some(last) => !entry.is_first() && last.get().checked_add(1) == Some(entry.generation().get()),
         }
     }
 }

@@ -131,7 +131,8 @@ pub struct Projection<S> {
     /// The value; `None`: there is no fact that concerns it.
     pub value: Option<S>,
     /// Facts before that generation are missing, as its history proves: a repair could not save them, and the value is that of what is
-    /// left. Of facts that were lost at the end of a history nothing is seen before the next one comes, nor of lost first ones of an
-    /// entity that was alone in its log, whose oldest fact looks like that of one that was forgotten and begins anew.
+    /// left. Of facts that were lost at the end of a history nothing is seen, for those that come next have their numbers; nor of all
+    /// facts, or the first ones, of an entity that was alone in its log, whose oldest fact looks like that of one that was forgotten and
+    /// begins anew. [`Reader::lost_to_repair`](crate::Reader::lost_to_repair) says what was lost of all.
     pub is_partial: bool,
 }

@@ -58,11 +58,14 @@ type Head = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 pub(crate) struct ConsumerMeter {
     now: Mutex<ConsumerReading>,
     head: Head,
-    /// The newest record that it was told of; 0: it has not asked.
+    /// The newest record that it was told of, or that it has not asked.
     head_seen: AtomicU64,
     /// Of all consumers.
     reconnects: Arc<AtomicU64>,
 }
+
+/// In the place of a head.
+const NOT_ASKED: u64 = u64::MAX;
 
 /// How consumers stand: all of them in numbers, some by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,13 +90,12 @@ impl ConsumerMeter {
     }
 
     pub(crate) fn sees_head(&self, head: u64) {
-        // One of which there is nothing yet is seen too.
-        self.head_seen.store(head.max(1), Ordering::Relaxed);
+        self.head_seen.store(head, Ordering::Relaxed);
     }
 
     fn read(&self) -> ConsumerReading {
         let now = self.now.lock().clone();
-        let seen = Some(self.head_seen.load(Ordering::Relaxed)).filter(|seen| *seen > 0);
+        let seen = Some(self.head_seen.load(Ordering::Relaxed)).filter(|seen| *seen != NOT_ASKED);
         let lag = (self.head)().or(seen).map(|head| head.saturating_sub(now.position));
         ConsumerReading { lag, ..now }
     }
@@ -106,7 +108,7 @@ impl Meter {
         begun: ConsumerReading,
         head: impl Fn() -> Option<u64> + Send + Sync + 'static,
     ) -> Arc<ConsumerMeter> {
-        let (head_seen, reconnects) = (AtomicU64::new(0), Arc::clone(&self.consumer_reconnects));
+        let (head_seen, reconnects) = (AtomicU64::new(NOT_ASKED), Arc::clone(&self.consumer_reconnects));
         let meter = ConsumerMeter { now: Mutex::new(begun), head: Box::new(head), head_seen, reconnects };
         let meter = Arc::new(meter);
         let mut consumers = self.consumers.lock();

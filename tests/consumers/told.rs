@@ -22,6 +22,11 @@ fn how_far_a_consumer_is_behind_is_told_on_every_backplane() {
     for world in worlds() {
         let store = world.store();
         let topic = store.topic(NUMBERS, "a").unwrap();
+        let idle = store.topic(NUMBERS, "nothing").unwrap();
+        let idle = idle.on_event("ship", options(), Script::default().handler()).unwrap();
+        until_asleep(&idle);
+        assert_eq!(told(&store, "esker_consumer_lag"), Some(0.0), "{}: of a topic with nothing", world.name);
+        idle.close().unwrap();
         (1..=3).for_each(|n| _ = topic.append(&n).unwrap());
         let script = Script::failing([1]);
         let consumer = topic.on_event("ship", options(), script.handler()).unwrap();

@@ -209,6 +209,11 @@ impl Inner {
             let halt = ConsumerHalt::new(ConsumerHaltReason::Damaged, working.at, panic);
             Err(Trouble::Halt(halt))
         });
+        // Whoever waits for its end does not wait for another turn behind all others that are ready.
+        if self.shared.is_cancelled() && !matches!(outcome, Err(Trouble::Halt(_))) {
+            self.finish(working);
+            return Next::Done;
+        }
         self.looks.lock().behind_a_turn(&self.setting, &self.own, &outcome, working.reconnects);
         self.take_in(working, outcome)
     }
@@ -386,10 +391,11 @@ impl Inner {
     }
 
     /// Waits for its end, as long as it may take since it was told: its handler as long as the options say, and what it has to
-    /// write down a little longer, where that is less.
+    /// write down a little longer.
     pub(super) fn wait(&self, told: Instant, is_over: impl Fn(&Shown) -> bool) -> Result<()> {
         let grace = self.setting.options.grace;
-        let mut deadlines = [grace, grace.max(IDLE_GRACE)].map(|grace| told.checked_add(grace)).into_iter();
+        let mut deadlines =
+            [grace, grace.saturating_add(IDLE_GRACE)].map(|grace| told.checked_add(grace)).into_iter();
         let mut deadline = deadlines.next().flatten();
         let mut shown = self.shared.shown.lock();
         while !is_over(&shown) {

@@ -50,12 +50,14 @@ enum Slot {
 struct Start<'a> {
     consumers: &'a Consumers,
     of: Identity,
+    /// The name is that of a consumer now, or of the next one behind that.
+    is_done: bool,
 }
 
 impl Drop for Start<'_> {
     fn drop(&mut self) {
         let mut state = self.consumers.state.lock();
-        if matches!(state.running.get(&self.of), Some(Slot::Starting)) {
+        if !self.is_done {
             state.running.remove(&self.of);
         }
         self.consumers.started.notify_all();
@@ -92,7 +94,7 @@ impl Consumers {
         options.check(&of.name, of.key.is_some())?;
         let doing = || format!("start the consumer {:?} of {}", of.name, of.filter());
         let mut working = Working::new(handler.0)?;
-        let start = self.begin(&of, &doing)?;
+        let mut start = self.begin(&of, &doing)?;
         let setting = Setting { plane: Arc::clone(plane), clock: clock.clone(), of: of.clone(), options };
         // From here on compaction asks it, and what is appended is behind its place. A backplane that cannot be reached is asked
         // again by the task.
@@ -109,6 +111,7 @@ impl Consumers {
         }
         let inner = Inner::start(setting, working, metered(meter, &of, plane), pool)?;
         state.running.insert(of.clone(), Slot::Running(Arc::clone(&inner)));
+        start.is_done = true;
         drop(state);
         drop(start);
         Ok(Consumer { inner })
@@ -125,7 +128,7 @@ impl Consumers {
                 .noting("close the one that runs under this name first".to_owned()));
         }
         state.running.insert(of.clone(), Slot::Starting);
-        Ok(Start { consumers: self, of: of.clone() })
+        Ok(Start { consumers: self, of: of.clone(), is_done: false })
     }
 
     /// Stops all of them, and waits as long as each says, for all at a time; tells those that run on, each time anew.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backplane::{Backplane, Offset};
-use crate::error::ErrorKind;
 use crate::fold::consumer::progress::Identity;
 use crate::fold::consumer::working::{Setting, Trouble, Turn};
+use crate::fold::panics::guarded;
 use crate::meter::{ConsumerMeter, ConsumerReading, Meter};
 
 /// A backplane across a network is asked for the head at most so often.
@@ -46,8 +46,7 @@ impl Looks {
         outcome: &Result<Turn, Trouble>,
         reconnects: u64,
     ) {
-        let is_down =
-            matches!(outcome, Err(Trouble::Error(error)) if error.kind() == ErrorKind::Disconnected);
+        let is_down = matches!(outcome, Err(trouble) if trouble.is_disconnected());
         own.has_fed(!is_down, reconnects);
         // Who has just not answered is not asked for more.
         let has_answered = matches!(outcome, Ok(_) | Err(Trouble::Pause(_) | Trouble::Suspended));
@@ -59,7 +58,8 @@ impl Looks {
             return;
         }
         self.at = Some(now);
-        if let Ok(head) = setting.plane.head(setting.of.filter()) {
+        // A head that panics is none: the consumer goes on.
+        if let Ok(Ok(head)) = guarded(|| setting.plane.head(setting.of.filter())) {
             own.sees_head(head.raw());
         }
     }

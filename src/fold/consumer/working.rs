@@ -84,6 +84,8 @@ pub(super) struct Working {
     /// So often it has subscribed anew.
     pub(super) reconnects: u64,
     has_subscribed: bool,
+    /// The backplane did not answer since.
+    was_cut: bool,
 }
 
 /// What a change of the progress says of a record.
@@ -123,6 +125,13 @@ pub(super) enum Trouble {
     Anew,
 }
 
+impl Trouble {
+    /// The backplane did not answer.
+    pub(super) fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Error(error) if error.kind() == ErrorKind::Disconnected)
+    }
+}
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Error(error)
@@ -152,6 +161,7 @@ impl Working {
             gaps: 0,
             reconnects: 0,
             has_subscribed: false,
+            was_cut: false,
         })
     }
 
@@ -181,6 +191,7 @@ impl Working {
         match self.go_on(setting, shared, waker) {
             Err(Trouble::Error(error)) => {
                 self.feed = None;
+                self.was_cut |= error.kind() == ErrorKind::Disconnected;
                 // What became of a commit is not known.
                 shared.look_again();
                 Err(judged(error, self.at))
@@ -306,7 +317,8 @@ impl Working {
         match repeated(|| plane.subscribe(setting.of.filter(), self.at)) {
             Ok(feed) => {
                 self.feed = Some(feed);
-                self.reconnects += u64::from(std::mem::replace(&mut self.has_subscribed, true));
+                let is_again = std::mem::replace(&mut self.has_subscribed, true);
+                self.reconnects += u64::from(std::mem::take(&mut self.was_cut) && is_again);
             }
             Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost(setting, &error)),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
