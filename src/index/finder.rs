@@ -1,7 +1,7 @@
 //! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
 
 use std::borrow::Borrow;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
 use crate::format::segment::file_name;
+use crate::id::EntryAt;
 use crate::index::catalog::{Catalog, Place, Section};
 use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
 use crate::log::report::Damage;
@@ -27,15 +28,15 @@ pub(crate) struct Index {
     /// What a reader could not read and has learned nothing of, of the last segment of which there is such a thing. A
     /// writer goes on with none.
     unread: Mutex<Option<Damage>>,
-    /// That segment; 0: there is none.
-    unread_through: AtomicU32,
+    /// Where what is known begins behind that; 0: there is no such thing.
+    unread_through: AtomicU64,
 }
 
 impl Index {
     pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
         let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
-        let (unread, unread_through) = (Mutex::default(), AtomicU32::new(0));
+        let (unread, unread_through) = (Mutex::default(), AtomicU64::new(0));
         Self { place, entities, catalog, compacted_through, removed, unread, unread_through }
     }
 
@@ -100,13 +101,6 @@ impl Index {
     /// Takes over what somebody else has made of the log: everything that a cover stands for goes, and parts
     /// that are new come.
     pub(crate) fn adopt(&self, compacted: Compacted) {
-        // What was replaced while it was opened was not there, and is whole where it is now: a writer replaces nothing that it
-        // cannot read.
-        let mut unread = self.unread.lock();
-        if unread.take_if(|unread| compacted.covering(unread.segment).is_some()).is_some() {
-            self.unread_through.store(0, Ordering::Release);
-        }
-        drop(unread);
         let mut catalog = self.catalog.write();
         let is_as_it_was = |section: &&Arc<Section>| match &section.cover {
             Some(cover) => compacted.covers.contains(cover),
@@ -150,26 +144,43 @@ impl Index {
         }
     }
 
-    /// Goes on without what was in some place of a segment.
-    pub(crate) fn leave_unread(&self, damage: Damage) {
+    /// Goes on without what was in some place of a segment, before an entry of it; `None`: nothing of it was read.
+    pub(crate) fn leave_unread(&self, damage: Damage, before: Option<u32>) {
+        let through = EntryAt::new(damage.segment, before.unwrap_or(u32::MAX)).word();
         let mut unread = self.unread.lock();
-        if unread.as_ref().is_none_or(|last| last.segment < damage.segment) {
-            self.unread_through.store(damage.segment, Ordering::Release);
+        if self.unread_through.load(Ordering::Relaxed) < through {
+            self.unread_through.store(through, Ordering::Release);
             *unread = Some(damage);
         }
     }
 
-    /// The last segment of which something was left unread.
+    /// True if something was left unread.
     #[inline]
-    pub(crate) fn unread_through(&self) -> Option<u32> {
-        Some(self.unread_through.load(Ordering::Acquire)).filter(|segment| *segment != 0)
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread_through.load(Ordering::Acquire) != 0
     }
 
     /// True if what was left unread may have something newer of an entity.
     #[inline]
     pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
-        let is_before = |through| known.is_none_or(|known| known.newest.segment() <= through);
-        self.unread_through().is_some_and(is_before)
+        let through = self.unread_through.load(Ordering::Acquire);
+        through != 0 && known.is_none_or(|known| known.newest.word() < through)
+    }
+
+    /// True if what was left unread may have something behind a Seq.
+    pub(crate) fn may_be_unread_behind(&self, seq: u64) -> bool {
+        let is_behind = |unread: &Damage| match unread.first_seq <= unread.last_seq {
+            true => unread.last_seq > seq,
+            // Nobody knows where it stood: who has come far was told of it.
+            false => seq == 0,
+        };
+        self.unread.lock().as_ref().is_some_and(is_behind)
+    }
+
+    /// True if what may have something newer of an entity is not even in the row: no walk comes by it.
+    pub(crate) fn may_be_missing(&self, known: Option<Known>) -> bool {
+        let segment = EntryAt::from_word(self.unread_through.load(Ordering::Acquire)).segment();
+        self.may_be_unread(known) && self.catalog().at(segment).is_none()
     }
 
     /// Why something of an entity may be missing.

@@ -114,7 +114,7 @@ impl<'v> History<'v> {
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
-        if index.may_be_unread(known) {
+        if index.may_be_unread(known) && index.may_be_unread_behind(self.behind) {
             parts.push_back(Part::Unread);
         }
         while let Some(at) = newest {
@@ -337,7 +337,11 @@ impl<'v> History<'v> {
         };
         if !is_dense {
             self.check_floor()?;
-            self.check_read(came.seq)?;
+            // Before the first behind a place there is what came until there.
+            let is_first_behind = !from_back && self.front.is_none() && self.behind > 0;
+            if !is_first_behind {
+                self.check_read(came.seq)?;
+            }
         }
         *(if from_back { &mut self.back } else { &mut self.front }) = Some(came);
         Ok(())
@@ -354,15 +358,15 @@ impl<'v> History<'v> {
             return Ok(());
         }
         self.check_floor()?;
-        let oldest = self.back.or(self.front);
+        let oldest = self.back.or(self.front).filter(|_| self.behind == 0);
         oldest.map_or(Ok(()), |oldest| self.check_read(oldest.seq))
     }
 
     /// Entries are missing before one that nothing was dropped behind: an error where something was left unread.
     fn check_read(&self, seq: u64) -> Result<()> {
         let index = self.view.index();
-        let is_dropped = seq < self.view.catalog.compacted.floor(self.kind.0);
-        if index.unread_through().is_none() || is_dropped { Ok(()) } else { Err(index.unread()) }
+        let is_dropped = seq <= self.view.catalog.compacted.floor(self.kind.0);
+        if !index.has_unread() || is_dropped { Ok(()) } else { Err(index.unread()) }
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.

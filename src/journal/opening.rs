@@ -378,9 +378,12 @@ pub(crate) fn find_log(
     catalog.add_parts(&place);
     let (entities, unread) = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
-    unread.into_iter().for_each(|damage| index.leave_unread(damage));
+    unread.into_iter().for_each(|damage| index.leave_unread(damage, None));
     for (number, _) in &chain.missing {
-        index.leave_unread(unreadable(&index.catalog(), *number, "the segment's file is missing".to_owned()));
+        index.leave_unread(
+            unreadable(&index.catalog(), *number, "the segment's file is missing".to_owned()),
+            None,
+        );
     }
 
     let mut finding = Finding {
@@ -573,7 +576,7 @@ impl Visitor for Finding<'_> {
             // A writer that does not know an entity would give its generations out again.
             Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
             Some(Err(error)) => {
-                self.index.leave_unread(unreadable(&catalog, cover.last, error.to_string()));
+                self.index.leave_unread(unreadable(&catalog, cover.last, error.to_string()), None);
                 return Ok(());
             }
             None => return Ok(()),
@@ -582,23 +585,26 @@ impl Visitor for Finding<'_> {
             refuse_damage(&self.index.place, opened)?;
         }
         if let Some(damage) = opened.damage() {
-            self.index.leave_unread(damage.clone());
+            self.index.leave_unread(damage.clone(), None);
         }
         learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
     }
 
     fn lost(&mut self, damage: &Damage) {
-        if self.purpose != Purpose::Write {
-            self.index.leave_unread(damage.clone());
-        }
-        if damage.offset < FIRST_FRAME && damage.next_good.is_none() {
+        let mut before = None;
+        let is_whole = damage.offset < FIRST_FRAME && damage.next_good.is_none();
+        if is_whole {
             // A whole segment, which keeps its place in the row: what it held is lost, and not unknown.
             self.index.add(Section::new(Arc::clone(&self.index.place), damage.segment, 0));
         } else if self.current.as_ref().is_some_and(|current| current.began)
             && let Some(live) = self.live()
         {
             live.skip_to(damage.last_seq.saturating_add(1));
+            before = Some(live.count());
+        }
+        if self.purpose != Purpose::Write && (is_whole || damage.first_seq <= damage.last_seq) {
+            self.index.leave_unread(damage.clone(), before);
         }
     }
 }

@@ -62,7 +62,11 @@ impl Sieve {
             let Some((ordinal, generation)) = newest else { continue };
             // Of one of which nothing can be learned here the walk says why when it comes to it.
             match view.index().last_known(record.hash()) {
-                Ok(Some(known)) if known.generation == generation => candidates.certain.set(ordinal),
+                Ok(Some(known)) if known.generation == generation => {
+                    if !view.index().may_be_unread(Some(known)) {
+                        candidates.certain.set(ordinal);
+                    }
+                }
                 Ok(Some(known)) if known.generation > generation && last.shows(record, known) => continue,
                 _ => {}
             }

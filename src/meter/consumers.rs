@@ -44,7 +44,7 @@ pub struct ConsumerReading {
     pub has_halted: bool,
     /// Its backplane answered when it last asked.
     pub is_up: bool,
-    /// How often its feed was subscribed to anew, in this process.
+    /// How often its feed was subscribed to anew behind a backplane that did not answer, in this process.
     pub reconnects: u64,
 }
 

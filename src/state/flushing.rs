@@ -155,8 +155,9 @@ impl State {
     /// ended.
     pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
         self.tend_if_due(core)?;
-        self.carry_on_held(core)?;
-        self.flush_alone(core)
+        // What cannot be carried out takes nothing from others.
+        let carried_on = self.carry_on_held(core);
+        self.flush_alone(core).and(carried_on)
     }
 
     /// The same of what is pending alone: nobody is ended in the thread of a source that speaks.

@@ -37,6 +37,9 @@ impl Newest {
             return Ok(newest == seq);
         }
         let known = self.view.index().last_known(hash)?;
+        if self.view.index().may_be_missing(known) {
+            return Err(self.view.index().unread());
+        }
         // As most are of a kind that is not written all the time: then nothing else is looked up, nor remembered, for no
         // other frame of it comes behind this one.
         if known.is_some_and(|known| is_known(entry, known)) {

@@ -217,8 +217,8 @@ impl ConsumerOptions {
         self
     }
 
-    /// How long a close waits for the handler, and for a backplane that does not answer; where it is less than a second, a close of the
-    /// store waits that long for those whose handler does not run. Default: 10 seconds.
+    /// How long a close waits for the handler, and for a backplane that does not answer; a second more for one whose handler does not
+    /// run any more, and which has to write down its end. Default: 10 seconds.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self

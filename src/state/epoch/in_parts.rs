@@ -82,7 +82,7 @@ impl State {
             });
         if let Err(error) = decided {
             // Where that fails too, as on a full disk, they stay until the next end that takes as many.
-            let _ = register(core).and_then(|own| empty_lists(core, own, whom));
+            let _ = register(core).and_then(|own| empty_lists(core, own, whom, 0));
             self.open.lock().epochs.release(whom);
             return Err(error);
         }
@@ -97,7 +97,7 @@ impl State {
         let is_held = self.open.lock().epochs.is_held(whom);
         match if is_held { self.carry_out(core, whom) } else { Ok(0) } {
             // All of it is done that ever will be, and what comes now has nothing to do with the rest.
-            Err(error) if error.is_corruption() => {
+            Err(error) if error.is_corruption() && !self.open.lock().epochs.is_held(whom) => {
                 self.open.lock().failure = Some(error);
                 Ok(())
             }
@@ -109,7 +109,13 @@ impl State {
     pub(crate) fn carry_on_held(&self, core: &Arc<Core>) -> Result<()> {
         let Some(_ends) = self.ends.try_lock() else { return Ok(()) };
         let held = self.open.lock().epochs.held();
-        held.into_iter().try_for_each(|whom| self.carry_out(core, whom).map(drop))
+        let mut carried = Ok(());
+        for whom in held {
+            // One that cannot be carried out holds up no other.
+            let this = self.carry_out(core, whom).map(drop);
+            carried = carried.and(this);
+        }
+        carried
     }
 
     fn carry_on(&self, journal: &Journal) {
@@ -156,6 +162,9 @@ impl State {
             Err(error) => return Err(error),
         };
         let mut taken = Taken::default();
+        if commit.may_be_done {
+            taken.leave(lost_behind(core, &commit));
+        }
         let (is_its_own, bound) = {
             let registry = core.registry.read();
             let is_its_own = registry.sources().get(&source).is_some_and(|known| known.name == commit.source);
@@ -177,7 +186,7 @@ impl State {
             return Err(error);
         }
         // What is damaged will not be whole the next time.
-        empty_lists(core, own, whom)?;
+        empty_lists(core, own, whom, commit.lists)?;
         core.append_own(own, VERSION, &commit_key(source, kind), &[])?;
         self.open.lock().epochs.release(whom);
         taken.all()
@@ -215,8 +224,8 @@ impl State {
         let mut view = core.view();
         let mut keys = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            // What a compaction has moved meanwhile may be known where only a newer view has it.
-            while view.is_older_than_the_row() && matches!(view.key_of(*hash), Ok(None)) {
+            // What a compaction has moved meanwhile may be known where only a newer view has it: asked behind the look.
+            while matches!(view.key_of(*hash), Ok(None)) && view.is_older_than_the_row() {
                 view = core.view();
             }
             match view.key_of(*hash) {
@@ -253,13 +262,13 @@ fn list(core: &Arc<Core>, (source, kind): Whom, stale: Stale<'_>) -> Result<(u32
     Ok((lists, entities))
 }
 
-/// Empties the lists of an end, from the first to the last that there is.
-fn empty_lists(core: &Core, own: KindId, (source, kind): Whom) -> Result<()> {
+/// Empties the lists of an end: so many at least, and what there is behind them.
+fn empty_lists(core: &Core, own: KindId, (source, kind): Whom, least: u32) -> Result<()> {
     for number in 0.. {
         let key = list_key(source, kind, number);
         match core.view().latest(own, &key) {
-            Ok(None) => break,
-            Ok(Some(list)) if list.payload().is_empty() => {}
+            Ok(None) if number >= least => break,
+            Ok(list) if list.is_none_or(|list| list.payload().is_empty()) => {}
             Err(error) if !error.is_corruption() => return Err(error),
             _ => core.append_own(own, VERSION, &key, &[])?,
         }
@@ -271,6 +280,7 @@ fn empty_lists(core: &Core, own: KindId, (source, kind): Whom) -> Result<()> {
 struct Decided {
     lists: u32,
     source: String,
+    seq: u64,
     /// Behind it something was lost to a repair: perhaps that it was done.
     may_be_done: bool,
 }
@@ -283,13 +293,26 @@ fn commit_of(core: &Core, (source, kind): Whom) -> Result<Option<(KindId, Decide
     if entry.payload().is_empty() {
         return Ok(None);
     }
-    let is_possible = |commit: &EpochCommit| u64::from(commit.lists) <= commit.entities;
+    // The lists name something each, and stand before it.
+    let most = |commit: &EpochCommit| commit.entities.min(entry.seq().get());
+    let is_possible = |commit: &EpochCommit| u64::from(commit.lists) <= most(commit);
     let Some(commit) = EpochCommit::read(entry.payload()).filter(is_possible) else {
         return Err(not_one(core, &entry, "the commit of an epoch"));
     };
     let lost = read_manifest(&*core.directory)?.map(|manifest| manifest.lost).unwrap_or_default();
     let may_be_done = lost.iter().any(|lost| lost.last_seq > entry.seq().get());
-    Ok(Some((own, Decided { lists: commit.lists, source: commit.source, may_be_done })))
+    Ok(Some((
+        own,
+        Decided { lists: commit.lists, source: commit.source, seq: entry.seq().get(), may_be_done },
+    )))
+}
+
+#[cold]
+fn lost_behind(core: &Core, commit: &Decided) -> Error {
+    Error::corrupt(format!("carry on the end of an epoch of the source {:?}", commit.source))
+        .at(core.directory.path())
+        .concerning(commit.seq)
+        .noting("a repair has lost what came behind it, perhaps that it was done: what is left of it stays asserted".to_owned())
 }
 
 fn listed(core: &Core, own: KindId, key: &[u8]) -> Result<Vec<EntityHash>> {
