@@ -61,13 +61,13 @@ impl Sieve {
             let newest = newest_below(index, record, count).filter(|(ordinal, _)| *ordinal >= shown.start);
             let Some((ordinal, generation)) = newest else { continue };
             // Of one of which nothing can be learned here the walk says why when it comes to it.
-            match view.index().last_known(record.hash()) {
-                Ok(Some(known)) if known.generation == generation => {
-                    if !view.index().may_be_unread(Some(known)) {
-                        candidates.certain.set(ordinal);
-                    }
+            let known = view.index().last_known(record.hash()).ok().flatten();
+            let is_unread = || view.index().may_be_unread(known);
+            match known {
+                Some(known) if known.generation == generation && !is_unread() => {
+                    candidates.certain.set(ordinal)
                 }
-                Ok(Some(known)) if known.generation > generation && last.shows(record, known) => continue,
+                Some(known) if known.generation > generation && last.shows(record, known) => continue,
                 _ => {}
             }
             candidates.possible.set(ordinal);
