@@ -13,9 +13,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use esker::{
-    Check, Durability, ErrorKind, IdempotencyKey, Item, Journal, KindId, Options, Reader, Record, Region,
-    Seq, Severity, Simulator, Start, SubscribeOptions, Verdict, View, repair, repair_in, verify, verify_in,
+    Check, Durability, ErrorKind, IdempotencyKey, Journal, KindId, Options, Reader, Record, Seq, Severity,
+    Simulator, Verdict, View, repair, repair_in, verify, verify_in,
 };
+
+#[path = "damage/behind.rs"]
+mod behind;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -683,34 +686,4 @@ fn an_end_that_is_torn_off_is_no_end_where_an_index_says_that_the_log_went_on() 
     let damage = &reader.recovery().damage;
     assert_eq!(damage.iter().map(|damage| (damage.first_seq, damage.last_seq)).collect::<Vec<_>>(), [(3, 8)]);
     assert_eq!(reader.view().unwrap().range(..).filter(Result::is_ok).count(), 2);
-}
-
-#[test]
-fn who_follows_an_entity_behind_what_a_reader_could_not_read_is_told_all_that_comes_there() {
-    for (what, files, oracle) in both() {
-        let mut damaged = files.clone();
-        damaged.remove("0000000001.seg").unwrap();
-        damaged.remove("0000000001.idx").unwrap();
-        damaged.remove("entities");
-        let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
-        let behind = oracle.certain / 2;
-        let mut entities: BTreeMap<(u16, &[u8]), Vec<u64>> = BTreeMap::new();
-        for (seq, seen) in oracle.log.range(behind + 1..) {
-            entities.entry((seen.kind, &seen.key)).or_default().push(*seq);
-        }
-        assert!(entities.len() > 10);
-        for ((kind, key), seqs) in entities {
-            let region = Region::entity(KindId::new(kind).unwrap(), key);
-            let start = SubscribeOptions::new().from(Start::After(Seq::new(behind).unwrap()));
-            let mut subscriber = reader.subscribe(region, start).unwrap();
-            let mut told = Vec::new();
-            while let Some(item) = subscriber.try_next().unwrap() {
-                match item {
-                    Item::Entry(entry) => told.push(entry.seq().get()),
-                    other => panic!("{what}: {other:?}"),
-                }
-            }
-            assert_eq!(told, seqs, "{what}: {kind} {:?}", String::from_utf8_lossy(key));
-        }
-    }
 }

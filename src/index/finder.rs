@@ -30,6 +30,8 @@ pub(crate) struct Index {
     unread: Mutex<Option<Damage>>,
     /// Where what is known begins behind that; 0: there is no such thing.
     unread_through: AtomicU64,
+    /// The last segment of which there is not even a file; 0: there is none.
+    missing_through: AtomicU32,
 }
 
 impl Index {
@@ -37,7 +39,8 @@ impl Index {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
         let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
         let (unread, unread_through) = (Mutex::default(), AtomicU64::new(0));
-        Self { place, entities, catalog, compacted_through, removed, unread, unread_through }
+        let missing_through = AtomicU32::new(0);
+        Self { place, entities, catalog, compacted_through, removed, unread, unread_through, missing_through }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -154,6 +157,12 @@ impl Index {
         }
     }
 
+    /// Goes on without a segment whose file is missing.
+    pub(crate) fn leave_missing(&self, damage: Damage) {
+        self.missing_through.fetch_max(damage.segment, Ordering::AcqRel);
+        self.leave_unread(damage, None);
+    }
+
     /// True if something was left unread.
     #[inline]
     pub(crate) fn has_unread(&self) -> bool {
@@ -179,8 +188,8 @@ impl Index {
 
     /// True if what may have something newer of an entity is not even in the row: no walk comes by it.
     pub(crate) fn may_be_missing(&self, known: Option<Known>) -> bool {
-        let segment = EntryAt::from_word(self.unread_through.load(Ordering::Acquire)).segment();
-        self.may_be_unread(known) && self.catalog().at(segment).is_none()
+        let missing = self.missing_through.load(Ordering::Acquire);
+        missing != 0 && known.is_none_or(|known| known.newest.segment() < missing)
     }
 
     /// Why something of an entity may be missing.

@@ -380,10 +380,11 @@ pub(crate) fn find_log(
     let index = Arc::new(Index::new(place, entities, catalog));
     unread.into_iter().for_each(|damage| index.leave_unread(damage, None));
     for (number, _) in &chain.missing {
-        index.leave_unread(
-            unreadable(&index.catalog(), *number, "the segment's file is missing".to_owned()),
-            None,
-        );
+        index.leave_missing(unreadable(
+            &index.catalog(),
+            *number,
+            "the segment's file is missing".to_owned(),
+        ));
     }
 
     let mut finding = Finding {

@@ -188,19 +188,23 @@ fn decided() -> Simulator {
     (begun..ended).map(|events| disk.kill(events)).find(is_cut).unwrap()
 }
 
+/// Ends an epoch of all, which is decided and then cut by a full disk.
+fn cut_by_a_full_disk(disk: &Simulator, store: &Store, radar: &esker::Source) {
+    let is_cut_by = |room: usize| {
+        disk.limit_space(Some(room));
+        let ended = radar.retract_all(VESSEL);
+        disk.limit_space(None);
+        ended.is_err() && asserted(store) < VESSELS
+    };
+    assert!((0..40_000).step_by(500).any(is_cut_by));
+}
+
 #[test]
 fn what_was_decided_for_a_source_that_was_retired_since_takes_nothing_from_who_has_its_name_and_number_next()
 {
     let disk = Simulator::new();
     let (store, radar, pilot) = filled(&disk);
-    // Decided, and cut by a full disk.
-    let is_cut_by = |room: usize| {
-        disk.limit_space(Some(room));
-        let ended = radar.retract_all(VESSEL);
-        disk.limit_space(None);
-        ended.is_err() && asserted(&store) < VESSELS
-    };
-    assert!((0..40_000).step_by(500).any(is_cut_by));
+    cut_by_a_full_disk(&disk, &store, &radar);
     drop(radar);
     store.retire_source("radar", Closing::Retract).unwrap();
     drop(pilot);
@@ -219,19 +223,13 @@ fn what_was_decided_for_a_source_that_was_retired_since_takes_nothing_from_who_h
 fn what_cannot_be_carried_out_is_tried_again_by_a_flush() {
     let disk = Simulator::new();
     let (store, radar, _pilot) = filled(&disk);
-    let is_cut_by = |room: usize| {
-        disk.limit_space(Some(room));
-        let ended = radar.retract_all(VESSEL);
-        disk.limit_space(None);
-        ended.is_err() && asserted(&store) < VESSELS
-    };
-    assert!((0..40_000).step_by(500).any(is_cut_by));
+    cut_by_a_full_disk(&disk, &store, &radar);
     store.flush().unwrap();
     assert_eq!(asserted(&store), 0);
 }
 
 #[test]
-fn a_commit_that_rots_is_told_once_and_silences_nobody() {
+fn a_commit_that_rots_silences_nobody() {
     let mut files = decided().files();
     let key = b"commit/0/";
     let is_there = |bytes: &Vec<u8>| bytes.windows(key.len()).position(|window| window == key);
