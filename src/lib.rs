@@ -273,7 +273,7 @@ pub use meter::{ConsumerReading, FoldCounts, FoldDigest, FoldReading, Histogram}
 pub use options::{Durability, Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Window};
 pub use state::change::{Change, ChangeKind, Marker, StateItem};
 pub use state::ending::Closing;
-pub use state::engine::{StateStats, StateTicket};
+pub use state::engine::StateStats;
 pub use state::epoch::{Epoch, EpochOutcome};
 pub use state::event::{Event, EventKind};
 pub use state::events::{EventItem, EventWatcher, Events, EventsBuilder};
@@ -286,8 +286,8 @@ pub use state::sessions::{Heartbeat, SourceOptions};
 pub use state::source::Source;
 pub use state::subscribing::{Behind, SubscriptionBuilder};
 pub use state::subscription::{Subscription, SubscriptionStatus};
+pub use state::ticket::{Committed, Made, StateTicket};
 pub use state::token::{Because, MirrorToken, Token};
-pub use state::window::{Committed, Made};
 pub use store::Store;
 pub use store::bare::RowEntries;
 pub use store::batch::{StoreBatch, With};

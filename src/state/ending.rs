@@ -184,7 +184,7 @@ impl State {
                 if entities > 0 && window.bytes() + bytes > most {
                     break;
                 }
-                let entity = window.enter(Pending::at_rest(bound, hash, key, base));
+                let entity = window.enter(Pending::at_rest(bound, hash, key, base, None));
                 for source in sources.ids() {
                     let (saying, suppressed) = (Saying::Retract, flag::SYNTHETIC);
                     window.say(entity, &Utterance { source, saying, metadata: &[], suppressed });

@@ -4,7 +4,6 @@
 //! lock, in an order that is that of the log.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -16,7 +15,6 @@ use crate::format::frame::{KEY_BYTES_MAX, METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX,
 use crate::format::index::EntityHash;
 use crate::id::{KindId, Position};
 use crate::journal::core::Core;
-use crate::journal::waiting::Until;
 use crate::state::ending::abandoned;
 use crate::state::epoch::Epochs;
 use crate::state::epoch::in_parts::Whom;
@@ -26,7 +24,8 @@ use crate::state::recent::Recent;
 use crate::state::row::{Said, brought_to, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::sessions::{Sessions, Speaker};
-use crate::state::window::{Committed, Outcome, Window};
+use crate::state::ticket::StateTicket;
+use crate::state::window::Window;
 
 /// The state layer of a journal.
 #[derive(Debug)]
@@ -94,70 +93,6 @@ pub(crate) enum Pulse {
     Runs(JoinHandle<()>),
     /// The options want none, or the system refused one: writers flush when it is time.
     None,
-}
-
-/// An operation that was accepted.
-///
-/// It is visible when its window was flushed, which is soon behind a window's length or at once when somebody waits
-/// for it, and durable as the store's [`Durability`](crate::Durability) says: under `Sync` with the sync that follows
-/// the flush. Without a thread of its own ([`Options::background`](crate::Options::background)) a window is flushed by
-/// the next operation behind its time.
-#[derive(Clone)]
-pub struct StateTicket {
-    core: Arc<Core>,
-    outcome: Arc<Outcome>,
-    entity: u32,
-}
-
-impl StateTicket {
-    /// Waits until the operation's window is in the log, or on the disk too, and flushes it if nobody else does.
-    ///
-    /// ```
-    /// use esker::{Kind, Made, Store, Until};
-    /// # #[derive(serde::Serialize, serde::Deserialize)]
-    /// # struct Vessel { name: String }
-    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
-    /// # fn main() -> esker::Result<()> {
-    /// let store = Store::in_memory()?;
-    /// let radar = store.source("radar")?;
-    /// let ticket = radar.assert(VESSEL, "mmsi:2190", &Vessel { name: "Ada".into() })?;
-    /// let committed = ticket.wait(Until::Durable)?;
-    /// assert_eq!((committed.change, committed.version), (Made::Created, 1));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `NoSpace` or `Io`: it is still pending, and is tried again. `Poisoned`: the outcome is unknown. `Closed`:
-    /// the store was closed before it could be appended.
-    pub fn wait(&self, until: Until) -> Result<Committed> {
-        let tried = match self.outcome.of(self.entity) {
-            None => State::of(&self.core).append(&self.core).map(drop),
-            Some(_) => Ok(()),
-        };
-        match self.outcome.of(self.entity) {
-            Some(Some((end, committed))) => {
-                if until == Until::Durable {
-                    self.core.wait_durable(end)?;
-                }
-                Ok(committed)
-            }
-            // Whatever was refused behind it is told to others. What refused it for good refuses everything.
-            _ => tried.and_then(|()| Err(self.core.stopped_now("flush a window"))),
-        }
-    }
-
-    /// True once it is in the log.
-    #[must_use]
-    pub fn is_flushed(&self) -> bool {
-        self.outcome.of(self.entity).is_some_and(|flushed| flushed.is_some())
-    }
-}
-
-impl fmt::Debug for StateTicket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StateTicket({:?})", self.outcome.of(self.entity))
-    }
 }
 
 /// An operation before it is accepted.
@@ -268,13 +203,15 @@ impl Open {
         key: &[u8],
     ) -> Result<Box<Pending>> {
         bound.events.map_or(Ok(()), |events| touch(core, events, key))?;
-        let closed = self.closed.as_ref().and_then(|closed| closed.window.base_behind(hash));
-        if let Some(base) = closed {
-            return Ok(Pending::at_rest(bound, hash, key, base));
+        if let Some(before) = self.closed.as_ref().and_then(|closed| closed.window.get(hash)) {
+            return Ok(before.successor(bound, self.recent.room()));
         }
         match self.recent.take(bound, hash) {
             Some(entity) => Ok(entity),
-            None => Ok(Pending::at_rest(bound, hash, key, base_of(core, bound, hash, key)?)),
+            None => {
+                let base = base_of(core, bound, hash, key)?;
+                Ok(Pending::at_rest(bound, hash, key, base, self.recent.room()))
+            }
         }
     }
 }
@@ -383,7 +320,7 @@ impl State {
             open.window.say(entity, &utterance);
             open.epochs.touch(operation.speaker.source, bound.id, hash);
             open.sessions.endings.touch(operation.speaker.source, hash);
-            let ticket = StateTicket { core: Arc::clone(core), outcome: open.window.outcome(), entity };
+            let ticket = StateTicket::of(open.window.outcome(), core, entity);
             self.see_to_the_flush(core, open, was_idle);
             return Ok(Accepted::Done(ticket));
         }

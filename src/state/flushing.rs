@@ -111,7 +111,9 @@ impl Open {
             window.flushed((&frames, &rows), first_version, appended.end, |entity, was_known| {
                 // It may have been touched again while the window was on its way. Whether one that is new will be is not known:
                 // many may come of which each is written once.
-                if let Some(entity) = open.rebase(entity).filter(|_| was_known) {
+                if open.rebase(&entity) || !was_known {
+                    recent.retire(entity);
+                } else {
                     recent.put(entity);
                 }
             });

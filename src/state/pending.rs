@@ -14,7 +14,7 @@ use crate::journal::rows::{OperationFrame, RowFrame};
 use crate::state::operations::{Spoken, operation_bytes};
 use crate::state::row::{ALL_FIELDS, changed, differ};
 use crate::state::schema::Bound;
-use crate::state::window::{Committed, Made};
+use crate::state::ticket::{Committed, Made};
 
 /// Longer rows are not kept for entities at rest, with what is beside them, nor room for them.
 const ROW_BYTES_AT_REST: usize = 512;
@@ -128,7 +128,7 @@ pub(crate) struct Utterance<'a> {
 pub(crate) struct Pending {
     pub(crate) bound: Arc<Bound>,
     pub(crate) hash: EntityHash,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: Vec<u8>,
     pub(crate) base: Base,
     alive: bool,
     /// The row, if it is another one than the base's.
@@ -166,8 +166,28 @@ pub(crate) struct Standing<'w> {
 }
 
 impl Pending {
-    /// An entity at rest.
-    pub(crate) fn at_rest(bound: &Arc<Bound>, hash: EntityHash, key: &[u8], base: Base) -> Box<Self> {
+    /// An entity at rest, in memory that was [another's](Self::emptied) if there is some.
+    pub(crate) fn at_rest(
+        bound: &Arc<Bound>,
+        hash: EntityHash,
+        key: &[u8],
+        base: Base,
+        room: Option<Box<Self>>,
+    ) -> Box<Self> {
+        if let Some(mut entity) = room {
+            if !Arc::ptr_eq(&entity.bound, bound) {
+                entity.bound = Arc::clone(bound);
+            }
+            entity.key.extend_from_slice(key);
+            (entity.hash, entity.alive, entity.sources) = (hash, base.alive, base.sources);
+            let before = std::mem::replace(&mut entity.base, base);
+            if let BaseRow::Brought(row) = before.row
+                && entity.spare.capacity() == 0
+            {
+                entity.spare = row;
+            }
+            return entity;
+        }
         Box::new(Self {
             bound: Arc::clone(bound),
             hash,
@@ -365,8 +385,17 @@ impl Pending {
         self.bound.events.map_or(0, |_| operation_bytes(self.key.len(), utterance.metadata.len(), row))
     }
 
-    /// How the entity will be in the log, but for its version and its generation.
-    pub(crate) fn base_behind(&self) -> Base {
+    /// This entity as it will be in the log, but for its version and its generation: those are known when it is there.
+    pub(crate) fn successor(&self, bound: &Arc<Bound>, mut room: Option<Box<Self>>) -> Box<Self> {
+        let row = match room.as_mut().map(|room| std::mem::take(&mut room.base.row)) {
+            Some(BaseRow::Brought(row)) => row,
+            _ => Vec::new(),
+        };
+        Self::at_rest(bound, self.hash, &self.key, self.base_behind(row), room)
+    }
+
+    /// How the entity will be in the log. `row`: room for its row.
+    fn base_behind(&self, mut row: Vec<u8>) -> Base {
         let &Base { alive: was_alive, version, generation, schema, is_stuck, .. } = &self.base;
         let (alive, sources) = (self.alive, self.sources);
         let is_another = |row: &Vec<u8>| is_stuck || differ(self.base.row(), row, &self.bound.fields);
@@ -380,7 +409,10 @@ impl Pending {
             return Base { alive, version, generation, sources, metadata, row, schema, is_stuck };
         }
         let (metadata, row) = match alive {
-            true => (BaseMetadata::Said(self.metadata.clone()), BaseRow::Brought(self.row().to_vec())),
+            true => {
+                row.extend_from_slice(self.row());
+                (BaseMetadata::Said(self.metadata.clone()), BaseRow::Brought(row))
+            }
             false => (BaseMetadata::default(), BaseRow::None),
         };
         let schema = self.bound.version;
@@ -441,6 +473,24 @@ impl Pending {
         if let BaseRow::Brought(row) = &mut self.base.row {
             row.shrink_to(ROW_BYTES_AT_REST);
         }
+        Some(self)
+    }
+
+    /// The memory of an entity of which nothing is pending, for [another](Self::at_rest). `None`: it is too much to keep.
+    pub(crate) fn emptied(mut self: Box<Self>) -> Option<Box<Self>> {
+        debug_assert!(self.tick == 0 && self.row.is_none(), "it has come to rest");
+        // An entry of the log would keep its segment.
+        let mut row = match std::mem::take(&mut self.base).row {
+            BaseRow::Brought(row) => row,
+            BaseRow::None | BaseRow::Logged(_) => Vec::new(),
+        };
+        for bytes in [&mut row, &mut self.spare, &mut self.metadata, &mut self.key] {
+            if bytes.capacity() > ROW_BYTES_AT_REST {
+                return None;
+            }
+            bytes.clear();
+        }
+        self.base.row = BaseRow::Brought(row);
         Some(self)
     }
 

@@ -17,18 +17,26 @@ use crate::state::window::AsItIs;
 /// So many at most: with short rows some 15 MB, and never more than 40.
 const ENTITIES_MAX: usize = 16_384;
 
+/// The memory of so many that are nobody's any more is kept for others: what one thread gives back another takes, which is
+/// dear by way of the allocator.
+const ROOMS_MAX: usize = 8_192;
+
 /// Some entities by their hash.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(HashMap<EntityHash, Box<Pending>, BuildHasherDefault<AsItIs>>);
+pub(crate) struct Recent {
+    entities: HashMap<EntityHash, Box<Pending>, BuildHasherDefault<AsItIs>>,
+    #[allow(clippy::vec_box, reason = "it is kept as it is handed out")]
+    rooms: Vec<Box<Pending>>,
+}
 
 impl Recent {
     pub(crate) fn get(&self, hash: EntityHash) -> Option<&Base> {
-        self.0.get(&hash).map(|entity| &entity.base)
+        self.entities.get(&hash).map(|entity| &entity.base)
     }
 
     /// Takes an entity out, for a window that touches it.
     pub(crate) fn take(&mut self, bound: &Arc<Bound>, hash: EntityHash) -> Option<Box<Pending>> {
-        let mut entity = self.0.remove(&hash)?;
+        let mut entity = self.entities.remove(&hash)?;
         if !Arc::ptr_eq(&entity.bound, bound) {
             entity.bound = Arc::clone(bound);
         }
@@ -37,15 +45,27 @@ impl Recent {
 
     pub(crate) fn put(&mut self, entity: Box<Pending>) {
         let Some(entity) = entity.slim() else { return };
-        if self.0.len() >= ENTITIES_MAX {
+        if self.entities.len() >= ENTITIES_MAX {
             // Whoever touches so many does not come back soon.
-            self.0.clear();
+            self.entities.clear();
         }
-        self.0.insert(entity.hash, entity);
+        self.entities.insert(entity.hash, entity);
+    }
+
+    /// Keeps the memory of an entity that is not to be at rest here.
+    pub(crate) fn retire(&mut self, entity: Box<Pending>) {
+        if self.rooms.len() < ROOMS_MAX {
+            self.rooms.extend(entity.emptied());
+        }
+    }
+
+    /// Memory for an entity, if there is some.
+    pub(crate) fn room(&mut self) -> Option<Box<Pending>> {
+        self.rooms.pop()
     }
 
     /// What was not appended for good may be otherwise in the log.
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        self.entities.clear();
     }
 }

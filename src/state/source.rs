@@ -10,13 +10,14 @@ use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::state::ending::Closing;
-use crate::state::engine::{Accepted, OnlyIf, Operation, State, StateTicket};
+use crate::state::engine::{Accepted, OnlyIf, Operation, State};
 use crate::state::epoch::{Epoch, EpochOutcome};
 use crate::state::kind::{Kind, Patch};
 use crate::state::pending::Saying;
 use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
 use crate::state::schema::Bound;
 use crate::state::sessions::{Claimed, SourceOptions, Speaker, Who};
+use crate::state::ticket::StateTicket;
 
 /// A session of a source, until its last clone is dropped.
 struct Claim {

@@ -6,69 +6,16 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::format::index::EntityHash;
 use crate::format::row::RowOperation;
-use crate::id::{KindId, Position, Seq};
+use crate::id::{KindId, Position};
 use crate::journal::record::Receipt;
 use crate::journal::rows::{OperationFrame, RowFrame};
 use crate::state::operations::Spoken;
-use crate::state::pending::{Base, Pending, Standing, Utterance};
-
-/// What a flush made of an operation's entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Made {
-    /// It is there now, and was not before.
-    Created,
-    /// Its row is another one.
-    Updated,
-    /// Nobody asserts it any more.
-    Deleted,
-    /// Only who asserts it has changed.
-    SourcesOnly,
-    /// It is as it was.
-    Nothing,
-}
-
-/// What a window came to for one entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Committed {
-    /// What became of it.
-    pub change: Made,
-    /// Its version now; 0: there is no such entity, and none that is remembered.
-    pub version: u64,
-    /// Where that stands in the log; `None`: nothing had to be appended.
-    pub seq: Option<Seq>,
-}
-
-/// What became of a window; shared by the tickets of its operations.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome(OnceLock<Ended>);
-
-#[derive(Debug)]
-enum Ended {
-    Flushed {
-        end: Position,
-        entities: Box<[Committed]>,
-    },
-    /// The store refuses for good; it says itself why.
-    Failed,
-}
-
-impl Outcome {
-    /// `None`: the window is open. `Some(None)`: it failed.
-    pub(crate) fn of(&self, entity: u32) -> Option<Option<(Position, Committed)>> {
-        Some(match self.0.get()? {
-            Ended::Failed => None,
-            Ended::Flushed { end, entities } => {
-                entities.get(entity as usize).map(|committed| (*end, *committed))
-            }
-        })
-    }
-}
+use crate::state::pending::{Pending, Standing, Utterance};
+use crate::state::ticket::{Ended, Outcome};
 
 /// Hashes that are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,8 +97,9 @@ impl Window {
         self.bytes - pending.frame_bytes() + pending.bytes_with(utterance)
     }
 
-    pub(crate) fn outcome(&self) -> Arc<Outcome> {
-        Arc::clone(&self.outcome)
+    /// What its tickets share.
+    pub(crate) fn outcome(&self) -> &Arc<Outcome> {
+        &self.outcome
     }
 
     /// The place of an entity, if it was touched.
@@ -263,7 +211,7 @@ impl Window {
 
     /// Tells the tickets of a closed window that nothing of it will ever be appended by this store.
     pub(crate) fn failed(&self) {
-        let _ = self.outcome.0.set(Ended::Failed);
+        self.outcome.end(Ended::Failed);
     }
 
     /// The same of the window that is open, which is empty then.
@@ -271,25 +219,22 @@ impl Window {
         self.end(Ended::Failed);
     }
 
-    /// How an entity will be in the log behind this window, but for its version and its generation: those are known
-    /// when it is there, and then [`rebase`](Self::rebase) is told.
-    pub(crate) fn base_behind(&self, hash: EntityHash) -> Option<Base> {
-        Some(self.entities.get(self.find(hash)? as usize)?.base_behind())
+    /// An entity that was touched.
+    pub(crate) fn get(&self, hash: EntityHash) -> Option<&Pending> {
+        self.entities.get(self.find(hash)? as usize).map(|pending| &**pending)
     }
 
-    /// Learns how an entity is in the log, of which operations were taken in before that was known. Gives it back if
-    /// there are none.
-    pub(crate) fn rebase(&mut self, entity: Box<Pending>) -> Option<Box<Pending>> {
+    /// Learns how an entity is in the log, of which operations were taken in before that was known. False if there are
+    /// none.
+    pub(crate) fn rebase(&mut self, entity: &Pending) -> bool {
         let pending = self.find(entity.hash).and_then(|at| self.entities.get_mut(at as usize));
-        let Some(pending) = pending else { return Some(entity) };
+        let Some(pending) = pending else { return false };
         (pending.base.version, pending.base.generation) = (entity.base.version, entity.base.generation);
-        None
+        true
     }
 
     fn end(&mut self, ended: Ended) -> u64 {
-        let outcome = std::mem::take(&mut self.outcome);
-        // Only here, and once for each window.
-        let _ = outcome.0.set(ended);
+        std::mem::take(&mut self.outcome).end(ended);
         self.entities.clear();
         self.by_hash.clear();
         self.spoken.clear();

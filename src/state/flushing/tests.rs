@@ -19,7 +19,7 @@ use crate::state::kind::{Kind, Patch};
 use crate::state::pending::Saying;
 use crate::state::sessions::{SourceOptions, Speaker, Who};
 use crate::state::source::Source;
-use crate::state::window::Made;
+use crate::state::ticket::Made;
 
 #[derive(Clone, serde::Serialize, serde::Deserialize, Default)]
 #[serde(default)]
