@@ -208,6 +208,27 @@ fn the_index_of_a_part_is_derived_and_missing_or_rotten_it_changes_nothing() {
 }
 
 #[test]
+fn what_was_written_behind_a_damaged_part_is_known() {
+    let store = Compacted::new();
+    let journal = options().open(store.path()).unwrap();
+    let row = journal.kind("row").unwrap();
+    let newest = journal.append(Record::new(row, b"k0", b"behind the part")).unwrap().seq;
+    journal.close().unwrap();
+    for file in std::fs::read_dir(store.path()).unwrap().map(|file| file.unwrap().path()) {
+        if file.ends_with("entities") || file.extension().is_some_and(|extension| extension == "idx") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let middle = std::fs::metadata(store.part()).unwrap().len() / 2;
+    with_flipped(&store.part(), usize::try_from(middle).unwrap(), || {
+        let reader = Reader::open(store.path()).unwrap();
+        let view = reader.view().unwrap();
+        assert_eq!(view.latest(row, b"k0").unwrap().unwrap().seq(), newest);
+        assert!(view.latest(row, b"nobody").unwrap_err().is_corruption());
+    });
+}
+
+#[test]
 fn a_segment_that_was_replaced_and_is_still_there_is_no_damage_and_shown_by_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");

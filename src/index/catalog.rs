@@ -628,6 +628,16 @@ impl Catalog {
         (first <= last).then_some(first..=last)
     }
 
+    /// The Seqs between the sections around a number: what a segment had that is not there, or cannot be opened. `None`: no
+    /// section behind it says where it begins.
+    pub(crate) fn around(&self, number: u32) -> (u64, Option<u64>) {
+        let before = self.sections.partition_point(|section| section.number < number);
+        let behind = self.sections.partition_point(|section| section.first_number() <= number);
+        let first = (0..before).rev().find_map(|at| self.end_of(at)).unwrap_or(1);
+        let next = self.first_known(behind.max(before), self.sections.len());
+        (first, next.map(|(_, next)| next.saturating_sub(1)))
+    }
+
     /// The damage that took what lies between a section's last frame and the next section's first:
     /// where there was none, a repair left the gap.
     pub(crate) fn damage_behind(&self, at: usize) -> Option<&Damage> {

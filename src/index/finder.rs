@@ -1,7 +1,7 @@
 //! Everything that finds an entry: the row of segments, the directory of entities, and the hasher.
 
 use std::borrow::Borrow;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -9,10 +9,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::{Error, Result};
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
-use crate::format::segment::file_name;
-use crate::id::EntryAt;
 use crate::index::catalog::{Catalog, Place, Section};
 use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
+use crate::index::holes::Holes;
 use crate::log::report::Damage;
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
@@ -25,22 +24,15 @@ pub(crate) struct Index {
     compacted_through: AtomicU32,
     /// Segments that were removed, as long as somebody has them.
     removed: Mutex<Vec<Weak<Section>>>,
-    /// What a reader could not read and has learned nothing of, of the last segment of which there is such a thing. A
-    /// writer goes on with none.
-    unread: Mutex<Option<Damage>>,
-    /// Where what is known begins behind that; 0: there is no such thing.
-    unread_through: AtomicU64,
-    /// The last segment of which there is not even a file; 0: there is none.
-    missing_through: AtomicU32,
+    /// What a reader goes on without.
+    pub(crate) holes: Holes,
 }
 
 impl Index {
     pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
         let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
-        let (unread, unread_through) = (Mutex::default(), AtomicU64::new(0));
-        let missing_through = AtomicU32::new(0);
-        Self { place, entities, catalog, compacted_through, removed, unread, unread_through, missing_through }
+        Self { place, entities, catalog, compacted_through, removed, holes: Holes::default() }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -147,62 +139,55 @@ impl Index {
         }
     }
 
-    /// Goes on without what was in some place of a segment, before an entry of it; `None`: nothing of it was read.
-    pub(crate) fn leave_unread(&self, damage: Damage, before: Option<u32>) {
-        let through = EntryAt::new(damage.segment, before.unwrap_or(u32::MAX)).word();
-        let mut unread = self.unread.lock();
-        if self.unread_through.load(Ordering::Relaxed) < through {
-            self.unread_through.store(through, Ordering::Release);
-            *unread = Some(damage);
-        }
+    /// Goes on without what was in some place of a section, before an entry of it; `None`: nothing of it was read.
+    pub(crate) fn leave_unread(&self, number: u32, damage: Damage, before: Option<u32>) {
+        self.holes.leave(number, damage, before, false);
     }
 
-    /// Goes on without a segment whose file is missing.
+    /// Goes on without a segment that has no place in the row.
     pub(crate) fn leave_missing(&self, damage: Damage) {
-        self.missing_through.fetch_max(damage.segment, Ordering::AcqRel);
-        self.leave_unread(damage, None);
-    }
-
-    /// True if something was left unread.
-    #[inline]
-    pub(crate) fn has_unread(&self) -> bool {
-        self.unread_through.load(Ordering::Acquire) != 0
+        self.holes.leave(damage.segment, damage, None, true);
     }
 
     /// True if what was left unread may have something newer of an entity.
     #[inline]
     pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
-        let through = self.unread_through.load(Ordering::Acquire);
-        through != 0 && known.is_none_or(|known| known.newest.word() < through)
+        self.holes.may_have_newer(known)
     }
 
-    /// True if what was left unread may have something behind a Seq.
-    pub(crate) fn may_be_unread_behind(&self, seq: u64) -> bool {
-        let is_behind = |unread: &Damage| match unread.first_seq <= unread.last_seq {
-            true => unread.last_seq > seq,
-            // Nobody knows where it stood: who has come far was told of it.
-            false => seq == 0,
-        };
-        self.unread.lock().as_ref().is_some_and(is_behind)
-    }
-
-    /// True if what may have something newer of an entity is not even in the row: no walk comes by it.
-    pub(crate) fn may_be_missing(&self, known: Option<Known>) -> bool {
-        let missing = self.missing_through.load(Ordering::Acquire);
-        missing != 0 && known.is_none_or(|known| known.newest.segment() < missing)
-    }
-
-    /// Why something of an entity may be missing.
-    #[cold]
-    pub(crate) fn unread(&self) -> Error {
-        let error = Error::corrupt("look for an entity, of which something may stand in what cannot be read");
-        let Some(damage) = &*self.unread.lock() else { return error };
-        let file = self.place.directory.path().join(file_name(damage.segment));
-        let error = error.at(file).place(damage.segment, damage.offset).noting(damage.what.clone());
-        if damage.first_seq <= damage.last_seq {
-            error.lost(damage.first_seq..=damage.last_seq)
+    /// Why something behind a Seq may be missing of an entity, if so.
+    pub(crate) fn unread_behind(&self, known: Option<Known>, seq: u64) -> Option<Error> {
+        if self.holes.may_have_newer(known) {
+            self.holes.newer_behind(&self.place, &self.catalog(), known, seq)
         } else {
-            error
+            None
+        }
+    }
+
+    /// Why something may be missing between two Seqs, if so.
+    pub(crate) fn unread_between(&self, after: u64, before: u64) -> Option<Error> {
+        if self.holes.is_empty() {
+            None
+        } else {
+            self.holes.between(&self.place, &self.catalog(), after, before)
+        }
+    }
+
+    /// Why something newer of an entity may stand where no walk through the log until a Seq comes by, if so.
+    pub(crate) fn missing(&self, known: Option<Known>, through: u64) -> Option<Error> {
+        if self.holes.may_have_newer(known) {
+            self.holes.missing(&self.place, &self.catalog(), known, through)
+        } else {
+            None
+        }
+    }
+
+    /// What stood where no walk through the log until a Seq comes by, as the errors that it is to tell.
+    pub(crate) fn all_missing(&self, through: u64) -> Vec<Error> {
+        if self.holes.is_empty() {
+            Vec::new()
+        } else {
+            self.holes.all_missing(&self.place, &self.catalog(), through)
         }
     }
 
@@ -213,7 +198,10 @@ impl Index {
     /// `Corrupt` for a reader that has left something unread which may have more of it.
     pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
         let known = self.find_in_what_was_read(hash)?;
-        if self.may_be_unread(known) { Err(self.unread()) } else { Ok(known) }
+        if !self.may_be_unread(known) {
+            return Ok(known);
+        }
+        self.holes.newer(&self.place, &self.catalog(), known).map_or(Ok(known), Err)
     }
 
     pub(crate) fn find_in_what_was_read(&self, hash: EntityHash) -> Result<Option<Known>> {

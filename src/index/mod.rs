@@ -6,6 +6,7 @@
 //! * [`sealed`] — the `.idx` file of a segment that is not
 //! * [`catalog`] — the row of segments, each opened on first touch
 //! * [`finder`] — all of these together: what finds an entry
+//! * [`holes`] — what a reader could not read, and goes on without
 //! * [`keyed`] — the batches that were given an idempotency key
 //! * [`part`] — the index of a part, which is made by reading it
 //! * [`build`] — making derived files from sealed segments
@@ -18,6 +19,7 @@ pub(crate) mod catalog;
 pub(crate) mod entities;
 pub(crate) mod entity_file;
 pub(crate) mod finder;
+pub(crate) mod holes;
 pub(crate) mod keyed;
 pub(crate) mod live;
 pub(crate) mod part;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
+use std::ops::RangeInclusive;
 
 use zerocopy::little_endian::U32;
 
@@ -29,6 +30,8 @@ pub struct History<'v> {
     /// It has to be dense: what compaction dropped is an error, and where that is possible at all.
     floor: Option<u64>,
     parts: Option<VecDeque<Part<'v>>>,
+    /// The Seqs that were lost of segments that show some of it and do not know whose those were, and where in the row they are.
+    doubts: Vec<(RangeInclusive<u64>, usize)>,
     /// What came last from each end: its generation, and whether a history may begin with it.
     front: Option<Came>,
     back: Option<Came>,
@@ -62,8 +65,8 @@ enum Part<'v> {
     Unopened(usize),
     /// The one at this place is damaged, has no index, and is said to hold some of it.
     InDoubt(usize),
-    /// Something newer may stand in what a reader has left unread.
-    Unread,
+    /// Something newer than this may stand in what a reader has left unread.
+    Unread(Option<Known>),
 }
 
 /// The entity's frames in one segment, and the part of them that is left.
@@ -87,7 +90,8 @@ enum Members<'v> {
 impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
         let key = key.into();
-        Self { view, kind, key, behind, floor: None, parts: None, front: None, back: None, ended: false }
+        let (front, back, doubts) = (None, None, Vec::new());
+        Self { view, kind, key, behind, floor: None, parts: None, doubts, front, back, ended: false }
     }
 
     /// The same, and `Compacted` where entries are missing.
@@ -100,7 +104,7 @@ impl<'v> History<'v> {
     ///
     /// One that cannot be opened ends nothing here: what lies before it and behind it is served
     /// from both ends, and the error comes where it stands.
-    fn find_parts(&self, hash: EntityHash) -> Result<VecDeque<Part<'v>>> {
+    fn find_parts(&mut self, hash: EntityHash) -> Result<VecDeque<Part<'v>>> {
         let mut parts = VecDeque::new();
         // What was dropped since, and forgotten, may be in a view from before. Asked behind each look at what is there now: a
         // compaction may have come between.
@@ -114,8 +118,8 @@ impl<'v> History<'v> {
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
-        if index.may_be_unread(known) && index.may_be_unread_behind(self.behind) {
-            parts.push_back(Part::Unread);
+        if index.unread_behind(known, self.behind).is_some() {
+            parts.push_back(Part::Unread(known));
         }
         while let Some(at) = newest {
             let row = self.view.catalog.at(at.segment());
@@ -128,8 +132,10 @@ impl<'v> History<'v> {
                     let doubt = section.doubt().filter(is_news);
                     let (mut span, before) = self.span(section, at, hash);
                     is_shown = span.end > 0;
-                    if doubt.is_some() && !is_shown {
-                        parts.push_front(Part::InDoubt(row));
+                    match doubt {
+                        Some(_) if !is_shown => parts.push_front(Part::InDoubt(row)),
+                        Some(doubt) => self.doubts.extend(doubt.seqs().map(|lost| (lost, row))),
+                        None => {}
                     }
                     span.skip_to_behind(self.behind);
                     if span.first < span.end {
@@ -308,7 +314,14 @@ impl<'v> History<'v> {
             let span = match part {
                 Part::Here(span) => span,
                 Part::Unopened(row) | Part::InDoubt(row) => return Err(unreadable(self.view, *row)),
-                Part::Unread => return Err(self.view.index().unread()),
+                Part::Unread(known) => match self.view.index().unread_behind(*known, self.behind) {
+                    Some(error) => return Err(error),
+                    // It was filled meanwhile, with what is older.
+                    None => {
+                        parts.pop_back();
+                        continue;
+                    }
+                },
             };
             let Some(ordinal) = span.take(from_back) else {
                 if from_back {
@@ -337,11 +350,12 @@ impl<'v> History<'v> {
         };
         if !is_dense {
             self.check_floor()?;
-            // Before the first behind a place there is what came until there.
-            let is_first_behind = !from_back && self.front.is_none() && self.behind > 0;
-            if !is_first_behind {
-                self.check_read(came.seq)?;
-            }
+            let (after, before) = match from_back {
+                true => (came.seq, self.back.map_or(came.seq, |next| next.seq)),
+                // Before the first behind a place there is what came until there.
+                false => (self.front.map_or(self.behind, |before| before.seq), came.seq),
+            };
+            self.check_read(after, before)?;
         }
         *(if from_back { &mut self.back } else { &mut self.front }) = Some(came);
         Ok(())
@@ -358,15 +372,20 @@ impl<'v> History<'v> {
             return Ok(());
         }
         self.check_floor()?;
-        let oldest = self.back.or(self.front).filter(|_| self.behind == 0);
-        oldest.map_or(Ok(()), |oldest| self.check_read(oldest.seq))
+        let after = self.front.map_or(self.behind, |front| front.seq);
+        self.back.map_or(Ok(()), |back| self.check_read(after, back.seq))
     }
 
-    /// Entries are missing before one that nothing was dropped behind: an error where something was left unread.
-    fn check_read(&self, seq: u64) -> Result<()> {
-        let index = self.view.index();
-        let is_dropped = seq <= self.view.catalog.compacted.floor(self.kind.0);
-        if !index.has_unread() || is_dropped { Ok(()) } else { Err(index.unread()) }
+    /// Entries are missing between two Seqs: an error where something of that could not be read.
+    fn check_read(&self, after: u64, before: u64) -> Result<()> {
+        if before <= self.view.catalog.compacted.floor(self.kind.0) {
+            return Ok(());
+        }
+        if let Some(row) = self.doubts.iter().find(|(lost, _)| *lost.start() < before && *lost.end() > after)
+        {
+            return Err(unreadable(self.view, row.1));
+        }
+        self.view.index().unread_between(after, before).map_or(Ok(()), Err)
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.

@@ -1,27 +1,27 @@
 //! What an opening knows of entities before it has read the log: by their directory, and by the indexes of segments.
 
-use std::ops::RangeInclusive;
-
 use crate::error::{Error, Result};
+use crate::format::compacted::Compacted;
 use crate::format::segment::file_name;
 use crate::id::EntryAt;
 use crate::index::EntityHasher;
 use crate::index::catalog::{Catalog, IndexRef, Opened, Place, Section};
 use crate::index::entities::{Entities, Known};
 use crate::index::entity_file::EntityFile;
+use crate::index::finder::Index;
 use crate::index::settled::{Run, Settled};
 use crate::log::report::Damage;
 use crate::log::visitor::Purpose;
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.
 ///
-/// Answers too what could not be read of that.
+/// Answers too what could not be read of that, and of which sections it is.
 pub(super) fn entities_of(
     place: &Place,
     catalog: &Catalog,
     vouched: u32,
     purpose: Purpose,
-) -> Result<(Entities, Vec<Damage>)> {
+) -> Result<(Entities, Vec<(u32, Damage)>)> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
@@ -35,14 +35,14 @@ pub(super) fn entities_of(
             Err(error) if purpose == Purpose::Write => return Err(error),
             // A reader serves what is left, and says where that is not all.
             Err(error) => {
-                unread.push(unreadable(catalog, section.number, error.to_string()));
+                unread.push((section.number, unreadable(section.number, error.to_string())));
                 continue;
             }
         };
         if purpose == Purpose::Write {
             refuse_damage(place, opened)?;
         }
-        unread.extend(opened.damage().cloned());
+        unread.extend(opened.damage().map(|damage| (section.number, damage.clone())));
         // Of a part, what was covered was counted in the segment for which it stands.
         if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
@@ -63,11 +63,36 @@ pub(super) fn entities_of(
     Ok((entities, unread))
 }
 
-/// A segment that cannot be opened, or is not there.
-pub(super) fn unreadable(catalog: &Catalog, segment: u32, what: String) -> Damage {
-    let lost = catalog.at(segment).and_then(|at| catalog.lost_with(at));
-    let (first_seq, last_seq) = lost.map_or((1, 0), RangeInclusive::into_inner);
+/// A segment that cannot be opened, or is not there. What it had is told by what stands around it.
+pub(super) fn unreadable(segment: u32, what: String) -> Damage {
+    let (first_seq, last_seq) = (1, 0);
     Damage { segment, offset: 0, lost_from: 0, next_good: None, first_seq, last_seq, what, unreadable: false }
+}
+
+/// Takes over what somebody else has made of the log. Of that which could not be read, and may have been gone when it was
+/// to be opened, it learns what compaction has kept.
+pub(super) fn adopt(index: &Index, compacted: Compacted) {
+    index.adopt(compacted);
+    let catalog = index.catalog();
+    for cover in index.holes.covers(&catalog.compacted) {
+        let section = catalog.section(cover.last).filter(|section| section.cover == Some(cover));
+        match section.map(|section| section.open()) {
+            // Nothing was kept.
+            None => {}
+            Some(Ok(opened)) => {
+                learn_from(&index.entities, &index.place.hasher, cover.last, opened);
+                if let Some(damage) = opened.damage() {
+                    index.holes.stays(&cover, damage);
+                    continue;
+                }
+            }
+            Some(Err(error)) => {
+                index.holes.stays(&cover, &unreadable(cover.last, error.to_string()));
+                continue;
+            }
+        }
+        index.holes.fill(&cover);
+    }
 }
 
 /// Each run is one more search for an entity that none of them has, until the directory is written anew. What a part

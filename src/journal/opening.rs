@@ -378,13 +378,9 @@ pub(crate) fn find_log(
     catalog.add_parts(&place);
     let (entities, unread) = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
-    unread.into_iter().for_each(|damage| index.leave_unread(damage, None));
+    unread.into_iter().for_each(|(number, damage)| index.leave_unread(number, damage, None));
     for (number, _) in &chain.missing {
-        index.leave_missing(unreadable(
-            &index.catalog(),
-            *number,
-            "the segment's file is missing".to_owned(),
-        ));
+        index.leave_missing(unreadable(*number, "the segment's file is missing".to_owned()));
     }
 
     let mut finding = Finding {
@@ -476,6 +472,12 @@ struct Current {
     /// `None`: an index file covers it, and no frame was read yet.
     live: Option<Arc<LiveIndex>>,
     began: bool,
+}
+
+impl Current {
+    fn number_and_began(&self) -> (u32, bool) {
+        (self.segment.number(), self.began)
+    }
 }
 
 impl Finding<'_> {
@@ -577,7 +579,8 @@ impl Visitor for Finding<'_> {
             // A writer that does not know an entity would give its generations out again.
             Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
             Some(Err(error)) => {
-                self.index.leave_unread(unreadable(&catalog, cover.last, error.to_string()), None);
+                let damage = unreadable(cover.last, error.to_string());
+                self.index.leave_unread(cover.last, damage, None);
                 return Ok(());
             }
             None => return Ok(()),
@@ -586,7 +589,7 @@ impl Visitor for Finding<'_> {
             refuse_damage(&self.index.place, opened)?;
         }
         if let Some(damage) = opened.damage() {
-            self.index.leave_unread(damage.clone(), None);
+            self.index.leave_unread(cover.last, damage.clone(), None);
         }
         learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
@@ -598,14 +601,22 @@ impl Visitor for Finding<'_> {
         if is_whole {
             // A whole segment, which keeps its place in the row: what it held is lost, and not unknown.
             self.index.add(Section::new(Arc::clone(&self.index.place), damage.segment, 0));
-        } else if self.current.as_ref().is_some_and(|current| current.began)
+        } else if let Some((number, began)) = self.current.as_ref().map(Current::number_and_began)
             && let Some(live) = self.live()
         {
-            live.skip_to(damage.last_seq.saturating_add(1));
-            before = Some(live.count());
+            if began {
+                live.skip_to(damage.last_seq.saturating_add(1));
+            }
+            before = (number == damage.segment).then(|| live.count());
         }
-        if self.purpose != Purpose::Write && (is_whole || damage.first_seq <= damage.last_seq) {
-            self.index.leave_unread(damage.clone(), before);
+        if self.purpose == Purpose::Write {
+            return;
+        }
+        if is_whole {
+            // If it is the last one, no walk through what is known comes by it.
+            self.index.leave_missing(damage.clone());
+        } else if damage.first_seq <= damage.last_seq || damage.next_good.is_none() {
+            self.index.leave_unread(damage.segment, damage.clone(), before);
         }
     }
 }

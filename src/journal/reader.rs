@@ -29,6 +29,7 @@ use crate::index::entities::Known;
 use crate::index::finder::Index;
 use crate::index::live::LiveIndex;
 use crate::journal::cursors::{CursorInfo, info_of};
+use crate::journal::known::adopt;
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::rows::learn_counts_behind;
@@ -596,7 +597,7 @@ impl Shared {
         let Some(now) = read_manifest(&*self.directory)? else { return Ok(()) };
         let compactions = now.compacted.parts_numbered.into();
         if compactions != follow.compactions && now.compacted.last_segment() < follow.segment.number() {
-            self.index.adopt(now.compacted);
+            adopt(&self.index, now.compacted);
             follow.compactions = compactions;
         }
         Ok(())

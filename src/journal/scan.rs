@@ -288,6 +288,7 @@ impl Scan {
             };
             let first_seq = shown.first_seq;
             self.here = Some(self.enter(shown, seq)?);
+            self.view.check_gap(self.looked, first_seq)?;
             // A repair leaves gaps in the numbers: what is not there was looked at.
             self.looked = self.looked.max(first_seq.saturating_sub(1));
             seq = seq.max(first_seq);

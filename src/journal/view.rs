@@ -76,8 +76,16 @@ impl View {
         }
         match self.catalog.compacted.holding(seq.get()) {
             Some(_) => Err(compacted(format!("read entry {seq}"), self.catalog.compacted.floor_of_all())),
-            None => Ok(None),
+            None => self.check_gap(seq.get() - 1, seq.get() + 1).map(|()| None),
         }
+    }
+
+    /// Between two Seqs there is nothing: an error where a reader goes on without what may have stood there.
+    pub(crate) fn check_gap(&self, after: u64, before: u64) -> Result<()> {
+        if before <= after.saturating_add(1) {
+            return Ok(());
+        }
+        self.index.unread_between(after, before).map_or(Ok(()), Err)
     }
 
     /// Why a segment's file is not there, if a compaction has removed it.
@@ -479,7 +487,9 @@ impl<'v> Entries<'v> {
         self.last = self.last.min(newest);
         let oldest = self.view.catalog.sections.first();
         // Where nobody can tell, the search will say so.
-        if let Some(first_seq) = oldest.and_then(|section| section.first_seq().ok()) {
+        if let Some(first_seq) = oldest.and_then(|section| section.first_seq().ok())
+            && self.view.check_gap(self.first - 1, first_seq).is_ok()
+        {
             self.first = self.first.max(first_seq);
         }
         Ok(())
@@ -509,13 +519,15 @@ impl<'v> Entries<'v> {
         while self.first <= self.last {
             let held = self.front.take();
             let before = held.as_ref().map(|held| held.at);
-            let Some(section) = self.load(held, self.first)? else { return Ok(None) };
+            let Some(section) = self.load(held, self.first)? else { return self.end_before_all() };
             if before != Some(section.at) {
                 self.ahead.enter_segment();
             }
             if section.end() <= self.first || !self.may_hold(&section) {
                 // A gap that a repair left, or nothing to find: go on behind the segment.
                 let next = self.after(section.at);
+                let through = next.map_or(0, |next| next.min(self.last + 1));
+                self.view.check_gap(section.end().max(self.first) - 1, through)?;
                 self.first = section.end().max(self.first + 1).max(next.unwrap_or(0));
                 continue;
             }
@@ -548,7 +560,8 @@ impl<'v> Entries<'v> {
         self.start()?;
         while self.first <= self.last {
             let held = self.back.take();
-            let Some(section) = self.load(held, self.last)? else { return Ok(None) };
+            let Some(section) = self.load(held, self.last)? else { return self.end_before_all() };
+            self.view.check_gap(section.end().max(self.first) - 1, self.last + 1)?;
             if section.count == 0 || !self.may_hold(&section) {
                 self.last = section.first_seq.min(self.last).saturating_sub(1);
                 continue;
@@ -570,6 +583,11 @@ impl<'v> Entries<'v> {
             self.last = self.last.min(section.first_seq.saturating_sub(1));
         }
         Ok(None)
+    }
+
+    /// There is nothing before the first segment: it may be missing.
+    fn end_before_all(&self) -> Result<Option<Entry<'v>>> {
+        self.view.check_gap(self.first - 1, self.last + 1).map(|()| None)
     }
 
     fn end_with<T>(&mut self, outcome: Result<Option<T>>) -> Option<Result<T>> {

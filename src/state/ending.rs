@@ -91,7 +91,7 @@ impl State {
     /// The same for nobody: whoever comes next is told of a failure.
     pub(crate) fn tend_for_nobody(&self, core: &Arc<Core>) {
         if let Err(error) = self.tend_if_due(core) {
-            self.open.lock().failure = Some(error);
+            self.open.lock().untold.put(error);
         }
     }
 

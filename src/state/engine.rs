@@ -25,6 +25,7 @@ use crate::state::row::{Said, brought_to, current};
 use crate::state::schema::{Bound, Schemas};
 use crate::state::sessions::{Sessions, Speaker};
 use crate::state::ticket::StateTicket;
+use crate::state::untold::Untold;
 use crate::state::window::Window;
 
 /// The state layer of a journal.
@@ -52,8 +53,8 @@ pub(crate) struct Open {
     pub(crate) is_full: bool,
     /// Where the log ended behind the last flush.
     pub(crate) end: Position,
-    /// A flush that nobody waited for failed: the next call is told.
-    pub(crate) failure: Option<Error>,
+    /// What failed while nobody waited: the next call is told.
+    pub(crate) untold: Untold,
     /// Nothing is accepted any more.
     pub(crate) has_ended: bool,
     pub(crate) pulse: Pulse,
@@ -262,7 +263,7 @@ impl State {
                 last_flush: Instant::now(),
                 is_full: false,
                 end: core.commit.visible(),
-                failure: None,
+                untold: Untold::default(),
                 has_ended: false,
                 pulse: Pulse::NotYet,
                 done: Done::default(),
@@ -454,7 +455,7 @@ impl State {
 
 /// Tells of a flush that failed while nobody waited.
 pub(crate) fn told_of_failure(mut open: MutexGuard<'_, Open>) -> Result<MutexGuard<'_, Open>> {
-    open.failure.take().map_or(Ok(open), Err)
+    open.untold.take().map_or(Ok(open), Err)
 }
 
 pub(crate) fn check(kind: &str, operation: &Operation<'_>) -> Result<()> {

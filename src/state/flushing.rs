@@ -104,7 +104,7 @@ impl Open {
     fn note(&mut self, mut window: Window, log: InLog) -> Appended {
         let InLog { frames, rows, first_version, appended } = log;
         // What failed before has been made good, but for rows that cannot be read.
-        self.failure.take_if(|failure| !failure.is_corruption());
+        self.untold.is_made_good();
         self.end = appended.end;
         let Self { window: open, recent, .. } = self;
         let operations =
@@ -157,9 +157,8 @@ impl State {
     /// ended.
     pub(crate) fn flush(&self, core: &Arc<Core>) -> Result<()> {
         self.tend_if_due(core)?;
-        // What cannot be carried out takes nothing from others.
-        let carried_on = self.carry_on_held(core);
-        self.flush_alone(core).and(carried_on)
+        self.carry_on_held(core);
+        self.flush_alone(core)
     }
 
     /// The same of what is pending alone: nobody is ended in the thread of a source that speaks.
@@ -335,7 +334,7 @@ impl State {
         if let Err(error) = waited {
             // Unless somebody has made it good meanwhile.
             if open.done.flushes == flushes || core.check_writable().is_err() {
-                open.failure = Some(error);
+                open.untold.put(error);
             }
             open.is_full = false;
         }
@@ -389,7 +388,7 @@ impl Lodger for State {
         let pulse = std::mem::replace(&mut open.pulse, Pulse::None);
         let ended = self.append_in(core, &mut open);
         while self.write_news(core, &mut open) {}
-        let failure = open.failure.take();
+        let failure = open.untold.take();
         open.fail();
         drop(open);
         self.bell.notify_all();

@@ -13,7 +13,7 @@
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store; [`field`] — fields by name and type
 //! * [`pending`], [`window`] — what operations come to; [`recent`] — what need not be looked up; [`engine`] — how they are accepted, [`ticket`] — and what became of them;
-//!   [`flushing`] — when that is appended, and who waits for it
+//!   [`flushing`] — when that is appended, and who waits for it; [`untold`] — what failed while nobody did
 //! * [`batching`] — what several sources say at once, with facts
 //! * [`source`] — the sessions that write; [`epoch`] — what a source says again, and what not any more
 //! * [`sessions`] — who has one, and how it is claimed; [`liveness`] — whose time is up; [`ending`] — what becomes of that
@@ -56,4 +56,5 @@ pub(crate) mod subscribing;
 pub(crate) mod subscription;
 pub(crate) mod ticket;
 pub(crate) mod token;
+pub(crate) mod untold;
 pub(crate) mod window;

@@ -37,8 +37,9 @@ impl Newest {
             return Ok(newest == seq);
         }
         let known = self.view.index().last_known(hash)?;
-        if self.view.index().may_be_missing(known) {
-            return Err(self.view.index().unread());
+        if let Some(error) = self.view.index().missing(known, self.view.through) {
+            // The walk goes on behind a row that may not be the newest.
+            return Err(error.concerning(seq));
         }
         // As most are of a kind that is not written all the time: then nothing else is looked up, nor remembered, for no
         // other frame of it comes behind this one.

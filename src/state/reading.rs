@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::row::RowOperation;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
@@ -294,13 +294,16 @@ pub struct Rows<T> {
 pub(crate) struct Walk {
     newest: Newest,
     scan: Scan,
+    /// What it does not come by, and tells first: rows may be missing.
+    missing: Vec<Error>,
 }
 
 impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
         // Where the end cannot be read, the walk will say so.
         let frames = view.last_seq().ok().flatten().map_or(0, Seq::get);
-        Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames) }
+        let missing = view.index().all_missing(view.through);
+        Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames), missing }
     }
 
     /// Where the view ends whose rows they are.
@@ -310,6 +313,9 @@ impl Walk {
 
     /// Steps to the next row that is alive. False: there is no more.
     pub(crate) fn advance(&mut self) -> Result<bool> {
+        if let Some(error) = self.missing.pop() {
+            return Err(error);
+        }
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             let is_newest = |newest: &mut Newest| Ok(self.scan.is_certainly_newest() || newest.is(&entry)?);

@@ -1,11 +1,15 @@
 //! Readers that come from behind what cannot be read.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use esker::{Item, Kind, KindId, Reader, Region, Seq, Simulator, Start, Store, StoreView, SubscribeOptions};
+use esker::{
+    CompactOptions, Item, Keep, Kind, KindId, Reader, Record, Region, Seq, Simulator, Start, Store,
+    StoreView, SubscribeOptions, View,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{both, options};
+use super::{Files, Oracle, both, fill, log_of, options, segments};
 
 #[derive(Serialize, Deserialize)]
 struct Vessel {
@@ -38,8 +42,209 @@ fn rows_of_which_something_newer_may_stand_in_a_file_that_is_missing_are_errors(
     assert!(view.get(VESSEL, "ada").unwrap_err().is_corruption());
     let rows: Vec<_> = view.rows(VESSEL).unwrap().collect();
     assert!(rows.iter().any(|row| row.as_ref().is_err_and(esker::Error::is_corruption)));
-    let is_old = |row: &esker::OwnedRow<Vessel>| row.key() == b"ada";
-    assert!(!rows.iter().flatten().any(is_old), "what it was before");
+    let keys: Vec<&[u8]> = rows.iter().flatten().map(esker::OwnedRow::key).collect();
+    assert_eq!(keys, [b"busy"], "what ada was before, or not what was written behind the file");
+    // What was so before the file no file behind it can change.
+    let before = view.at(Seq::new(30).unwrap()).unwrap();
+    let rows: Vec<_> = before.rows(VESSEL).unwrap().map(|row| row.unwrap().key().to_vec()).collect();
+    assert_eq!(rows, [b"ada".to_vec(), b"busy".to_vec()]);
+}
+
+#[test]
+fn rows_that_a_last_file_that_is_missing_may_have_had_anew_are_errors() {
+    let disk = Simulator::new();
+    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    let say = |name: &str, knots| {
+        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
+        store.flush().unwrap();
+    };
+    say("ada", 1);
+    (0..60).for_each(|n| say("busy", n));
+    say("ada", 2);
+    store.close().unwrap();
+    let mut files = disk.files();
+    let last = segments(&files).pop().unwrap();
+    for name in [&last, &last.replace(".seg", ".idx"), "entities"] {
+        files.remove(name);
+    }
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let view = StoreView::of(&reader).unwrap();
+    assert!(view.get(VESSEL, "ada").unwrap_err().is_corruption());
+    let rows: Vec<_> = view.rows(VESSEL).unwrap().collect();
+    assert!(!rows.is_empty() && rows.iter().all(Result::is_err), "what they were before: {rows:?}");
+}
+
+#[test]
+fn an_end_that_is_damaged_before_an_opening_that_came_to_nothing_may_have_had_newer_entries() {
+    let disk = Simulator::new();
+    let journal = options().open_in(&disk).unwrap();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"ada", b"1")).unwrap();
+    let newest = journal.append(Record::new(note, b"ada", b"2")).unwrap();
+    let at = journal.view().get(newest.seq).unwrap().unwrap().position();
+    let killed = Simulator::with(disk.files());
+    let later = options().open_in(&killed).unwrap();
+    later.append(Record::new(note, b"bob", b"1")).unwrap();
+    drop(later);
+    let mut files = killed.files();
+    let names = segments(&files);
+    assert_eq!(names.len(), 2, "{names:?}");
+    files.get_mut(&names[1]).unwrap()[4096..].fill(0);
+    files.get_mut(&names[0]).unwrap()[usize::try_from(at.offset()).unwrap() + 20] ^= 1;
+    files.retain(|name, _| !name.ends_with(".idx") && name != "entities");
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let view = reader.view().unwrap();
+    let latest = view.latest(note, b"ada").map(|entry| entry.map(|entry| entry.seq()));
+    assert!(latest.as_ref().is_err_and(esker::Error::is_corruption), "what it was before: {latest:?}");
+}
+
+#[test]
+fn a_row_that_was_made_anew_in_a_file_that_is_missing_is_told_of() {
+    let disk = Simulator::new();
+    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    let say = |name: &str, knots| {
+        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
+        store.flush().unwrap();
+    };
+    say("ada", 1);
+    radar.retract(VESSEL, "ada").unwrap();
+    (0..60).for_each(|n| say("busy", n));
+    say("ada", 2);
+    let kind = store.journal().kind_named("vessel").unwrap().id;
+    let newest = store.journal().view().latest(kind, b"ada").unwrap().unwrap().position().segment();
+    (60..120).for_each(|n| say("busy", n));
+    let mut files = disk.files();
+    files.remove(&format!("{newest:010}.idx"));
+    files.remove(&format!("{newest:010}.seg")).unwrap();
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let rows: Vec<_> = StoreView::of(&reader).unwrap().rows(VESSEL).unwrap().collect();
+    assert!(
+        rows.iter().any(|row| row.as_ref().is_err_and(esker::Error::is_corruption)),
+        "ada is there, or was"
+    );
+    assert_eq!(rows.iter().flatten().count(), 1);
+}
+
+/// What is told of an entity: Seqs, and those that errors name.
+fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
+    let mut subscriber = reader.subscribe(region, SubscribeOptions::new().from(start)).unwrap();
+    let (mut told, mut lost) = (Vec::new(), Vec::new());
+    loop {
+        match subscriber.try_next() {
+            Ok(Some(Item::Entry(entry))) => told.push(entry.seq().get()),
+            Ok(Some(other)) => panic!("{other:?}"),
+            Ok(None) => return (told, lost),
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                lost.push(error.seqs().unwrap_or_else(|| panic!("nobody can go on behind: {error}")));
+                assert!(lost.len() < 10, "it goes on and on: {error}");
+            }
+        }
+    }
+}
+
+/// A closed store, and one of a process that was killed, in more segments than two holes take.
+fn both_long() -> [(&'static str, Files); 2] {
+    let [closed, killed] = [true, false].map(|is_closed| {
+        let disk = Simulator::new();
+        for (from, to) in [(0, 70), (70, 130), (130, 240)] {
+            let journal = options().open_in(&disk).unwrap();
+            fill(&journal, from, to);
+            if is_closed || to < 240 {
+                journal.close().unwrap();
+            }
+        }
+        disk.files()
+    });
+    [("closed", closed), ("killed", killed)]
+}
+
+#[test]
+fn who_follows_an_entity_is_told_of_each_of_its_entries_or_that_it_is_missing() {
+    for (what, files) in both_long() {
+        let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
+        let segments = segments(&files);
+        let last = segments.len();
+        let middle: Vec<&String> = segments.iter().take(last - 2).collect();
+        let mut cases: Vec<Vec<&String>> = middle.iter().map(|name| vec![*name]).collect();
+        // Two that are apart.
+        cases.extend(middle.iter().zip(middle.iter().skip(2)).map(|(one, other)| vec![*one, *other]));
+        assert!(cases.len() > middle.len(), "{what}: {segments:?}");
+        for case in cases {
+            for keeps_indexes in [false, true] {
+                let mut damaged = files.clone();
+                damaged.remove("entities");
+                damaged.retain(|name, _| keeps_indexes || !name.ends_with(".idx"));
+                for name in &case {
+                    damaged.remove(*name).unwrap();
+                    damaged.remove(&name.replace(".seg", ".idx"));
+                }
+                let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+                all_is_told(&format!("{what} {case:?} {keeps_indexes}"), &reader, &oracle);
+            }
+        }
+    }
+}
+
+/// The Seqs that a view shows one by one. No walk ends before or behind what is missing as if that were the end.
+fn shown(view: &View) -> Vec<u64> {
+    let last = view.last_seq().unwrap().unwrap().get();
+    let mut shown = Vec::new();
+    for seq in (1..=last).filter_map(Seq::new) {
+        match view.get(seq) {
+            Ok(Some(entry)) => shown.push(entry.seq().get()),
+            Ok(None) => panic!("{seq} is not there, and no error"),
+            Err(error) => assert!(error.is_corruption(), "{error}"),
+        }
+    }
+    let is_whole = shown.len() as u64 == last;
+    assert_eq!(view.range(..).all(|entry| entry.is_ok()), is_whole, "from the front");
+    assert_eq!(view.range(..).rev().all(|entry| entry.is_ok()), is_whole, "from the back");
+    shown
+}
+
+fn all_is_told(what: &str, reader: &Reader, oracle: &Oracle) {
+    let mut entities: BTreeMap<(u16, &[u8]), Vec<u64>> = BTreeMap::new();
+    for (seq, seen) in oracle.log.range(..=oracle.certain) {
+        entities.entry((seen.kind, &seen.key)).or_default().push(*seq);
+    }
+    let view = reader.view().unwrap();
+    let shown = shown(&view);
+    let hole = oracle.log.keys().filter(|seq| !shown.contains(seq)).max().unwrap();
+    for behind in [0, 5] {
+        let start = Seq::new(behind).map_or(Start::Oldest, Start::After);
+        let (told, lost) = follow(reader, Region::all(), start);
+        let is_told = |seq: &u64| told.contains(seq) || lost.iter().any(|lost| lost.contains(seq));
+        let left_out = oracle.log.range(behind + 1..=oracle.certain).find(|(seq, _)| !is_told(seq));
+        assert!(left_out.is_none(), "{what}: {left_out:?} {lost:?}");
+    }
+    let mut missing = 0;
+    for ((kind, key), seqs) in entities {
+        let newest =
+            view.latest(KindId::new(kind).unwrap(), key).map(|entry| entry.map(|entry| entry.seq().get()));
+        match newest {
+            Ok(newest) => assert_eq!(newest.as_ref(), seqs.last(), "{what}"),
+            Err(error) => assert!(error.is_corruption() && seqs.last() <= Some(hole), "{what}: {error}"),
+        }
+        let entity = || Region::entity(KindId::new(kind).unwrap(), key);
+        let starts = [Start::Oldest, Start::After(Seq::new(1).unwrap()), Start::After(Seq::new(12).unwrap())];
+        for (start, behind) in starts.into_iter().zip([0, 1, 12]) {
+            let (told, lost) = follow(reader, entity(), start);
+            let is_lost = |seq: &u64| lost.iter().any(|lost| lost.contains(seq));
+            for seq in seqs.iter().filter(|seq| **seq > behind) {
+                let key = String::from_utf8_lossy(key);
+                assert!(
+                    told.contains(seq) || is_lost(seq),
+                    "{what}: {kind} {key:?} {seq}: {told:?} {lost:?}"
+                );
+                missing += u32::from(!told.contains(seq));
+            }
+            assert!(told.iter().all(|seq| seqs.contains(seq)) && told.is_sorted(), "{what}: {told:?}");
+        }
+    }
+    assert!(missing > 10, "{what}: {missing}");
 }
 
 #[test]
@@ -69,5 +274,75 @@ fn who_follows_an_entity_behind_what_a_reader_could_not_read_is_told_all_that_co
             }
             assert_eq!(told, seqs, "{what}: {kind} {:?}", String::from_utf8_lossy(key));
         }
+    }
+}
+
+#[test]
+fn a_history_over_a_frame_that_is_damaged_in_a_file_without_an_index_is_an_error() {
+    let (_, files) = both_long().into_iter().next().unwrap();
+    let oracle = Oracle::of(&files, log_of(&files).len() as u64);
+    let entry_at = |seq: u64| {
+        let journal = options().open_in(&Simulator::with(files.clone())).unwrap();
+        let at = journal.view().get(Seq::new(seq).unwrap()).unwrap().unwrap().position();
+        (at.segment(), usize::try_from(at.offset()).unwrap())
+    };
+    let mut refused = 0;
+    for (seq, seen) in oracle.log.range(40..oracle.certain - 60).step_by(3) {
+        let (segment, offset) = entry_at(*seq);
+        let mut damaged = files.clone();
+        damaged.remove(&format!("{segment:010}.idx"));
+        damaged.get_mut(&format!("{segment:010}.seg")).unwrap()[offset + 70] ^= 1;
+        let kind = KindId::new(seen.kind).unwrap();
+        let expected =
+            oracle.log.values().filter(|other| (other.kind, &other.key) == (seen.kind, &seen.key)).count();
+        let disk = Simulator::with(damaged);
+        let reader = Reader::open_on(&disk).unwrap();
+        let views =
+            [Some(reader.view().unwrap()), options().open_in(&disk).ok().map(|journal| journal.view())];
+        for view in views.into_iter().flatten() {
+            let shown: Result<Vec<_>, _> = view.entity(kind, &seen.key).collect();
+            let backward: Result<Vec<_>, _> = view.entity(kind, &seen.key).rev().collect();
+            for entries in [shown, backward] {
+                match entries {
+                    Ok(entries) => assert_eq!(entries.len(), expected, "{seq} is left out of {:?}", seen.key),
+                    Err(error) => refused += u32::from(error.is_corruption()),
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn what_was_gone_when_it_was_to_be_opened_is_known_again_by_what_compaction_made_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.esker");
+    let journal = options().open(&path).unwrap();
+    fill(&journal, 0, 200);
+    // The process that writes has everything open, and so can do without the names.
+    assert!(journal.view().range(..).all(|entry| entry.is_ok()));
+    let kinds = ["note", "vessel", "order"].map(|name| journal.kind(name).unwrap());
+    for extension in ["seg", "idx"] {
+        let _ = std::fs::remove_file(path.join(format!("0000000003.{extension}")));
+    }
+    let _ = std::fs::remove_file(path.join("entities"));
+    let reader = Reader::open(&path).unwrap();
+    let newest = |kind, key: &[u8]| {
+        let view = reader.view().unwrap();
+        let seq = view.latest(kind, key)?.map(|entry| entry.seq());
+        Ok::<_, esker::Error>(seq)
+    };
+    let keys: Vec<String> =
+        (0..10).map(|n| format!("entity-{n}")).chain((0..200).map(|n| format!("once-{n}"))).collect();
+    let all = || kinds.iter().flat_map(|kind| keys.iter().map(move |key| (*kind, key.as_bytes())));
+    let refused =
+        all().filter(|(kind, key)| newest(*kind, key).is_err_and(|error| error.is_corruption())).count();
+    assert!(refused > 10, "{refused}");
+
+    kinds.iter().for_each(|kind| journal.keep(*kind, Keep::Latest).unwrap());
+    assert!(journal.compact(&CompactOptions::new().thorough(true)).unwrap().entries_dropped > 20);
+    for (kind, key) in all() {
+        let expected = journal.latest(kind, key).unwrap().map(|entry| entry.seq());
+        assert_eq!(newest(kind, key).unwrap(), expected, "{kind} {}", String::from_utf8_lossy(key));
     }
 }

@@ -303,7 +303,7 @@ fn a_sign_of_life_counts_also_when_a_flush_failed_that_nobody_waited_for() {
     let harbour = Harbour::new();
     let (speaker, _silent) = speaker_and_silent(&harbour);
     harbour.flush();
-    harbour.state.open.lock().failure = Some(closed(&harbour.core, "radar"));
+    harbour.state.open.lock().untold.put(closed(&harbour.core, "radar"));
     assert!(speaker.assert(BUOY, "mine", &Buoy { is_lit: false }).is_err(), "it was told");
     harbour.pass(DEADLINE / 3 + Duration::from_millis(1));
     assert!(harbour.is_there("mine"));

@@ -61,7 +61,7 @@ impl State {
     ) -> Result<u64> {
         let whom = (speaker.source, bound.id);
         let ends = self.ends.lock();
-        self.carry_out(core, whom)?;
+        self.clear_the_way(core, whom)?;
         {
             let mut open = self.enter_whatever_failed(core)?;
             if !open.epochs.is_open(epoch) {
@@ -94,28 +94,35 @@ impl State {
     /// Waits until an end that was decided, or is being decided, is carried out; does it if nobody else does.
     pub(crate) fn wait_for_end(&self, core: &Arc<Core>, whom: Whom) -> Result<()> {
         let _ends = self.ends.lock();
+        self.clear_the_way(core, whom)
+    }
+
+    /// Carries out what was decided before for whoever comes behind it, if there is such a thing. By whoever has the lock of
+    /// ends.
+    fn clear_the_way(&self, core: &Arc<Core>, whom: Whom) -> Result<()> {
         let is_held = self.open.lock().epochs.is_held(whom);
         match if is_held { self.carry_out(core, whom) } else { Ok(0) } {
             // All of it is done that ever will be, and what comes now has nothing to do with the rest.
             Err(error) if error.is_corruption() && !self.open.lock().epochs.is_held(whom) => {
-                self.open.lock().failure = Some(error);
+                self.open.lock().untold.put(error);
                 Ok(())
             }
             carried_out => carried_out.map(drop),
         }
     }
 
-    /// Tries again what could not be carried out, unless somebody is at it.
-    pub(crate) fn carry_on_held(&self, core: &Arc<Core>) -> Result<()> {
-        let Some(_ends) = self.ends.try_lock() else { return Ok(()) };
+    /// Tries again what could not be carried out, unless somebody is at it. One that cannot be holds up no other, and nobody
+    /// else's flush: its source is told.
+    pub(crate) fn carry_on_held(&self, core: &Arc<Core>) {
+        let Some(_ends) = self.ends.try_lock() else { return };
         let held = self.open.lock().epochs.held();
-        let mut carried = Ok(());
         for whom in held {
-            // One that cannot be carried out holds up no other.
-            let this = self.carry_out(core, whom).map(drop);
-            carried = carried.and(this);
+            if let Err(error) = self.carry_out(core, whom)
+                && error.is_corruption()
+            {
+                self.open.lock().untold.put(error);
+            }
         }
-        carried
     }
 
     fn carry_on(&self, journal: &Journal) {
@@ -139,7 +146,7 @@ impl State {
         decided.iter().for_each(|whom| self.open.lock().epochs.hold(*whom));
         for whom in decided {
             if let Err(error) = self.carry_out(core, whom) {
-                self.open.lock().failure = Some(error);
+                self.open.lock().untold.put(error);
             }
         }
     }
@@ -224,12 +231,15 @@ impl State {
         let mut view = core.view();
         let mut keys = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            // What a compaction has moved meanwhile may be known where only a newer view has it: asked behind the look.
-            while matches!(view.key_of(*hash), Ok(None)) && view.is_older_than_the_row() {
-                view = core.view();
-            }
-            match view.key_of(*hash) {
-                Ok(key) => keys.extend(key.map(Box::<[u8]>::from)),
+            let key = loop {
+                match view.key_of(*hash).map(|key| key.map(Box::from)) {
+                    // What a compaction has moved meanwhile may be known where only a newer view has it: asked behind the look.
+                    Ok(None) if view.is_older_than_the_row() => view = core.view(),
+                    key => break key,
+                }
+            };
+            match key {
+                Ok(key) => keys.extend(key),
                 Err(error) if error.is_corruption() => taken.leave(error),
                 Err(error) => return Err(error),
             }

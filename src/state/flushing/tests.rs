@@ -14,12 +14,12 @@ use crate::journal::Journal;
 use crate::journal::entry::OwnedEntry;
 use crate::journal::waiting::Until;
 use crate::options::Options;
-use crate::state::engine::{OnlyIf, Operation, StateTicket};
+use crate::state::engine::{OnlyIf, Operation};
 use crate::state::kind::{Kind, Patch};
 use crate::state::pending::Saying;
 use crate::state::sessions::{SourceOptions, Speaker, Who};
 use crate::state::source::Source;
-use crate::state::ticket::Made;
+use crate::state::ticket::{Made, StateTicket};
 
 #[derive(Clone, serde::Serialize, serde::Deserialize, Default)]
 #[serde(default)]
@@ -234,7 +234,7 @@ fn stuck<F, T>(
         depth += 2;
         let first = first(depth - 1);
         let then = harbour.beside_a_flush(|| then(depth));
-        let failed = harbour.state.open.lock().failure.take();
+        let failed = harbour.state.open.lock().untold.take();
         if let Some(error) = failed {
             assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
             return (first, then);
