@@ -209,23 +209,31 @@ fn the_index_of_a_part_is_derived_and_missing_or_rotten_it_changes_nothing() {
 
 #[test]
 fn what_was_written_behind_a_damaged_part_is_known() {
-    let store = Compacted::new();
-    let journal = options().open(store.path()).unwrap();
-    let row = journal.kind("row").unwrap();
-    let newest = journal.append(Record::new(row, b"k0", b"behind the part")).unwrap().seq;
-    journal.close().unwrap();
-    for file in std::fs::read_dir(store.path()).unwrap().map(|file| file.unwrap().path()) {
-        if file.ends_with("entities") || file.extension().is_some_and(|extension| extension == "idx") {
-            std::fs::remove_file(file).unwrap();
+    // With the index of the segment behind the part, and without.
+    for kept in [".idx", "none"] {
+        let store = Compacted::new();
+        let journal = options().open(store.path()).unwrap();
+        let row = journal.kind("row").unwrap();
+        let newest = journal.append(Record::new(row, b"k0", b"behind the part")).unwrap().seq;
+        journal.close().unwrap();
+        let mut removed = 0;
+        for file in std::fs::read_dir(store.path()).unwrap().map(|file| file.unwrap().path()) {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            let is_kept = name.ends_with(kept) && !name.ends_with(".snap.idx");
+            if name == "entities" || name.ends_with(".idx") && !is_kept {
+                std::fs::remove_file(file).unwrap();
+                removed += 1;
+            }
         }
+        assert!(removed > 0);
+        let middle = std::fs::metadata(store.part()).unwrap().len() / 2;
+        with_flipped(&store.part(), usize::try_from(middle).unwrap(), || {
+            let reader = Reader::open(store.path()).unwrap();
+            let view = reader.view().unwrap();
+            assert_eq!(view.latest(row, b"k0").unwrap().unwrap().seq(), newest, "{kept}");
+            assert!(view.latest(row, b"nobody").unwrap_err().is_corruption(), "{kept}");
+        });
     }
-    let middle = std::fs::metadata(store.part()).unwrap().len() / 2;
-    with_flipped(&store.part(), usize::try_from(middle).unwrap(), || {
-        let reader = Reader::open(store.path()).unwrap();
-        let view = reader.view().unwrap();
-        assert_eq!(view.latest(row, b"k0").unwrap().unwrap().seq(), newest);
-        assert!(view.latest(row, b"nobody").unwrap_err().is_corruption());
-    });
 }
 
 #[test]

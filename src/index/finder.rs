@@ -182,12 +182,12 @@ impl Index {
         }
     }
 
-    /// What stood where no walk through the log until a Seq comes by, as the errors that it is to tell.
-    pub(crate) fn all_missing(&self, through: u64) -> Vec<Error> {
+    /// What is missing behind all that a walk through the log until a Seq comes by, if something is.
+    pub(crate) fn missing_at_the_end(&self, through: u64) -> Option<Error> {
         if self.holes.is_empty() {
-            Vec::new()
+            None
         } else {
-            self.holes.all_missing(&self.place, &self.catalog(), through)
+            self.holes.at_the_end(&self.place, &self.catalog(), through)
         }
     }
 

@@ -144,16 +144,14 @@ impl Holes {
         self.first(place, catalog, |hole| hole.may_have_newer(known) && is_in_view(hole))
     }
 
-    /// What those are, for the walk. Each has Seqs, so that the walk goes on.
-    pub(crate) fn all_missing(&self, place: &Place, catalog: &Catalog, through: u64) -> Vec<Error> {
+    /// What is missing behind all that there is, for a walk through a view of the log until a Seq. It has Seqs, so that the
+    /// walk goes on.
+    pub(crate) fn at_the_end(&self, place: &Place, catalog: &Catalog, through: u64) -> Option<Error> {
         let list = self.list.lock();
-        let missing = list.iter().filter(|hole| hole.is_missing).filter_map(|hole| {
-            let (first, last) = hole.seqs(catalog);
-            let last = last.unwrap_or(first);
-            let is_in_view = first <= through && first <= last;
-            is_in_view.then(|| hole.error(place, catalog).lost(first..=last))
-        });
-        missing.collect()
+        let end = catalog.sections.last().map_or(0, |section| section.number);
+        let hole = list.last().filter(|hole| hole.is_missing && hole.number >= end)?;
+        let (first, last) = hole.seqs(catalog);
+        (first <= through).then(|| hole.error(place, catalog).lost(first..=last.unwrap_or(first)))
     }
 
     /// The covers that stand for something that was left unread: by now there may be more to learn.

@@ -294,15 +294,15 @@ pub struct Rows<T> {
 pub(crate) struct Walk {
     newest: Newest,
     scan: Scan,
-    /// What it does not come by, and tells first: rows may be missing.
-    missing: Vec<Error>,
+    /// What is missing behind all that it comes by, which it tells first.
+    missing: Option<Error>,
 }
 
 impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
         // Where the end cannot be read, the walk will say so.
         let frames = view.last_seq().ok().flatten().map_or(0, Seq::get);
-        let missing = view.index().all_missing(view.through);
+        let missing = view.index().missing_at_the_end(view.through);
         Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames), missing }
     }
 
@@ -313,7 +313,7 @@ impl Walk {
 
     /// Steps to the next row that is alive. False: there is no more.
     pub(crate) fn advance(&mut self) -> Result<bool> {
-        if let Some(error) = self.missing.pop() {
+        if let Some(error) = self.missing.take() {
             return Err(error);
         }
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {

@@ -306,6 +306,10 @@ fn check_compatible<T>(known: &KindInfo, kind: Kind<T>, told: &[&str]) -> Result
 /// A type may be one that knows fewer fields of its version than the store, or more. A step to a later version is known to
 /// those who have that.
 fn check_readable(known: &KindInfo, version: u16, told: &[&str]) -> Result<()> {
+    if known.version == version && known.fields.iter().eq(told) {
+        // As most are, and whoever reads one row asks.
+        return Ok(());
+    }
     let clash = || differs(&known.name, (known.version, &known.fields), (version, told));
     if known.version > version {
         return Err(clash().noting(format!("read it with a program that knows version {}", known.version)));
@@ -356,6 +360,26 @@ fn no_row(name: &str, rust: &str, found: &str) -> Error {
     Error::new(ErrorKind::Schema, format!("use {rust} for the rows of the kind {name:?}"))
         .sides("a struct with named fields", found)
         .noting("make it one: what has another shape can be a field of it".to_owned())
+}
+
+/// The number of a kind whose rows are read as values; `None`: the store does not have it.
+///
+/// # Errors
+///
+/// `Schema` with both lists for a struct that is no form of what the store has. What tells no fields (a map, say) takes
+/// whatever there is.
+pub(crate) fn readable_as<T: DeserializeOwned>(
+    known: Option<&KindInfo>,
+    kind: Kind<T>,
+) -> Result<Option<KindId>> {
+    let id = readable(known)?;
+    if let (Some(known), Shape::Struct(told)) = (known, shape::<T>())
+        // Of a newer version each row says whether it was written anew.
+        && known.version <= kind.schema_version()
+    {
+        check_readable(known, kind.schema_version(), told)?;
+    }
+    Ok(id)
 }
 
 /// The number of a kind that rows are read of; `None`: the store does not have it.

@@ -18,7 +18,7 @@ use crate::state::kind::Kind;
 use crate::state::past::{Asked, check_entity, check_rows};
 use crate::state::presence::SessionEvent;
 use crate::state::reading::{self, OwnedRow, Row, Rows, Status, Version};
-use crate::state::schema::readable;
+use crate::state::schema::readable_as;
 use crate::state::sessions::{SourceOptions, Who};
 use crate::state::source::Source;
 use crate::state::subscribing::SubscriptionBuilder;
@@ -147,8 +147,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `KindMismatch` if the kind is one of facts; `Corrupt`, `Io`.
-    pub fn get<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Option<OwnedRow<T>>> {
+    /// `KindMismatch` if the kind is one of facts; `Schema`, with both lists, if `T` is no form of what the store has under its
+    /// name; `Corrupt`, `Io`.
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<OwnedRow<T>>> {
         Ok(self.view().get(kind, key)?.map(|row| row.to_owned()))
     }
 
@@ -158,7 +163,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
+    pub fn status<T: DeserializeOwned>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         self.view().status(kind, key)
     }
 
@@ -168,7 +173,11 @@ impl Store {
     ///
     /// `Compacted` if the history has no beginning any more: of live state only the newest row is kept, unless
     /// [`Journal::keep`](crate::Journal::keep) says otherwise. And as [`get`](Self::get).
-    pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
+    pub fn versions<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Vec<Version<T>>> {
         self.view().versions(kind, key)
     }
 
@@ -197,7 +206,7 @@ impl Store {
     /// # Errors
     ///
     /// As [`get`](Self::get), and what a sync answers.
-    pub fn scan<T>(&self, kind: Kind<T>) -> Result<Rows<T>> {
+    pub fn scan<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Rows<T>> {
         let core = self.journal().appending();
         let id = self.view().find_rows(kind)?;
         core.wait_durable(core.commit.visible())?;
@@ -378,7 +387,11 @@ impl StoreView {
     /// # Errors
     ///
     /// As [`Store::get`].
-    pub fn get<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Option<Row<'_, T>>> {
+    pub fn get<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Row<'_, T>>> {
         let Some(id) = self.find_entity_of(kind, key.as_ref(), Asked::Row)? else { return Ok(None) };
         reading::row(self.entries(), id, kind, key.as_ref())
     }
@@ -393,7 +406,7 @@ impl StoreView {
     /// # Errors
     ///
     /// As [`Store::get`].
-    pub fn status<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
+    pub fn status<T: DeserializeOwned>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
         let Some(id) = found else { return Ok(Status::NotFound) };
         let status = |time| reading::status(self.entries(), id, key.as_ref(), time, TOMBSTONE_RETENTION);
@@ -412,7 +425,11 @@ impl StoreView {
     /// # Errors
     ///
     /// As [`Store::versions`].
-    pub fn versions<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Vec<Version<T>>> {
+    pub fn versions<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Vec<Version<T>>> {
         let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
         let Some(id) = found else { return Ok(Vec::new()) };
         let history = self.entries().entity(id, key.as_ref());
@@ -427,7 +444,7 @@ impl StoreView {
     /// # Errors
     ///
     /// As [`Store::get`].
-    pub fn rows<T>(&self, kind: Kind<T>) -> Result<Rows<T>> {
+    pub fn rows<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Rows<T>> {
         let id = self.find_rows(kind)?;
         if let (Some(past), Some(id)) = (self.past(), id) {
             check_rows(past, self.entries(), (id, kind.name()))?;
@@ -436,7 +453,12 @@ impl StoreView {
     }
 
     /// The kind, if this view can tell what is asked of an entity.
-    fn find_entity_of<T>(&self, kind: Kind<T>, key: &[u8], asked: Asked) -> Result<Option<KindId>> {
+    fn find_entity_of<T: DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: &[u8],
+        asked: Asked,
+    ) -> Result<Option<KindId>> {
         let id = self.find_rows(kind)?;
         if let (Some(past), Some(id)) = (self.past(), id) {
             check_entity(past, self.entries(), (id, kind.name()), key, asked)?;
@@ -444,7 +466,7 @@ impl StoreView {
         Ok(id)
     }
 
-    fn find_rows<T>(&self, kind: Kind<T>) -> Result<Option<KindId>> {
-        readable(self.named(kind.name()).as_deref())
+    fn find_rows<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Option<KindId>> {
+        readable_as(self.named(kind.name()).as_deref(), kind)
     }
 }

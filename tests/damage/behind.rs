@@ -76,6 +76,34 @@ fn rows_that_a_last_file_that_is_missing_may_have_had_anew_are_errors() {
 }
 
 #[test]
+fn a_row_that_only_a_last_file_that_is_missing_had_is_told_of() {
+    let disk = Simulator::new();
+    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    for n in 0..60 {
+        radar.assert(VESSEL, "busy", &Vessel { knots: n }).unwrap();
+        store.flush().unwrap();
+    }
+    radar.retract(VESSEL, "busy").unwrap();
+    store.flush().unwrap();
+    let earlier = segments(&disk.files()).len();
+    while segments(&disk.files()).len() == earlier {
+        store.append(esker::Facts::new("tick"), "t", &1).unwrap();
+    }
+    radar.assert(VESSEL, "ada", &Vessel { knots: 1 }).unwrap();
+    store.close().unwrap();
+    let mut files = disk.files();
+    let last = segments(&files).pop().unwrap();
+    for name in [&last, &last.replace(".seg", ".idx"), "entities"] {
+        files.remove(name);
+    }
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let rows: Vec<_> = StoreView::of(&reader).unwrap().rows(VESSEL).unwrap().collect();
+    let [Err(error)] = &rows[..] else { panic!("as if there were no row: {rows:?}") };
+    assert!(error.is_corruption(), "{error}");
+}
+
+#[test]
 fn an_end_that_is_damaged_before_an_opening_that_came_to_nothing_may_have_had_newer_entries() {
     let disk = Simulator::new();
     let journal = options().open_in(&disk).unwrap();

@@ -77,9 +77,27 @@ fn s28_a_clash_shows_both_lists() {
     let store = open(&disk);
     let radar = store.source("radar").unwrap();
     let clash = radar.assert(OTHER, "ada", &Other { title: "Ada".into() }).unwrap_err();
-    assert_eq!(clash.kind(), ErrorKind::Schema);
-    let text = clash.to_string();
-    assert!(["name", "speed", "title"].iter().all(|field| text.contains(field)), "{text}");
+    let shows_both = |clash: esker::Error| {
+        assert_eq!(clash.kind(), ErrorKind::Schema, "{clash}");
+        let text = clash.to_string();
+        assert!(["name", "speed", "title"].iter().all(|field| text.contains(field)), "{text}");
+    };
+    shows_both(clash);
+    // Whoever reads would have made it of its defaults.
+    assert!(store.get(FIRST, "ada").unwrap().is_some());
+    let view = store.view();
+    shows_both(store.get(OTHER, "ada").unwrap_err());
+    shows_both(store.status(OTHER, "ada").unwrap_err());
+    shows_both(store.versions(OTHER, "ada").unwrap_err());
+    shows_both(store.scan(OTHER).unwrap_err());
+    shows_both(view.rows(OTHER).unwrap_err());
+    shows_both(
+        view.at(store.journal().view().last_seq().unwrap().unwrap()).unwrap().get(OTHER, "ada").unwrap_err(),
+    );
+    let reader = esker::Reader::open_on(&disk).unwrap();
+    let beside = esker::StoreView::of(&reader).unwrap();
+    shows_both(beside.get(OTHER, "ada").unwrap_err());
+    shows_both(beside.rows(OTHER).unwrap_err());
     // Within one opening too.
     radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 12 }).unwrap();
     let clash = radar.assert(SECOND, "ada", &Second { name: "Ada".into(), knots: 1.0 }).unwrap_err();
