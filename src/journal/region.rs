@@ -23,7 +23,8 @@ pub enum Region {
 }
 
 impl Region {
-    /// Every user entry: facts and rows.
+    /// Every user entry: facts and rows, those included that esker keeps for itself under names that begin with `esker.`. What
+    /// was said of kinds with events is not among them.
     #[must_use]
     pub const fn all() -> Self {
         Self::All

@@ -8,7 +8,8 @@
 //!
 //! **The newest row frame of an entity says all there is to know of it now**: its row, its version, and the set of
 //! sources that assert it. So state is read like everything else, from the mapped log by the index of
-//! entities, and nothing of it is kept on the heap but the windows.
+//! entities, and nothing of it is kept on the heap but the windows, and some thousands of entities that were touched a moment
+//! ago.
 //!
 //! * [`pack`] — encoded values without a type; [`row`] — rows and what differs in them
 //! * [`kind`], [`schema`] — the typed handle, and what it means in one store; [`field`] — fields by name and type

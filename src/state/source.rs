@@ -108,7 +108,8 @@ impl Source {
         self.claim.id
     }
 
-    /// States the whole of an entity: it is there, and this is its row.
+    /// States the whole of an entity: it is there, and this is its row. It is accepted, and durable when its window is: see
+    /// [`Source`] and [`StateTicket`].
     ///
     /// A row that is as it was changes nothing: no version, no notification, and no frame if the source asserted
     /// it before. A row that was written before its type had gained a field is not as it is now.
@@ -117,7 +118,8 @@ impl Source {
     ///
     /// `Codec` if the value cannot be encoded; `Schema` if its type cannot be the row of the kind, with both
     /// lists of fields; `KindMismatch` if the name is one of facts or of a newer version; `InvalidInput` for a key
-    /// over its limit, `BatchTooLarge` for a row that no batch takes; what a flush failed with that nobody waited
+    /// over its limit, `BatchTooLarge` for a row that no batch takes, with its key and with what was said beside it, or beside
+    /// the row that is there where only who asserts it changes; what a flush failed with that nobody waited
     /// for; `SourceEnded` behind a [`close`](Self::close); `Poisoned`, `Closed`, `Forked`.
     pub fn assert<T>(&self, kind: Kind<T>, key: impl AsRef<[u8]>, row: &T) -> Result<StateTicket>
     where

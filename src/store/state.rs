@@ -127,7 +127,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// `NoSpace` or `Io`: it is still pending, and is tried again; `Poisoned`, `Closed`.
+    /// `NoSpace` or `Io`: it is still pending, and is tried again; what ending sources answered who were silent for too long;
+    /// `Poisoned`, `Closed`.
     pub fn flush(&self) -> Result<()> {
         let core = self.journal().appending();
         State::of(core).flush(core)
@@ -158,7 +159,8 @@ impl Store {
     }
 
     /// How an entity is: also whether it was deleted within the last five minutes, by the wall clock. Where that was set
-    /// back since, a deletion may be told for up to five minutes more.
+    /// back since, a deletion may be told for up to five minutes more; where it was compacted with less for
+    /// [`CompactOptions::keep_tombstones_for`](crate::CompactOptions::keep_tombstones_for), none is told that went with that.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -384,4 +385,26 @@ fn a_close_waits_for_the_window_that_is_on_its_way_and_appends_what_was_said_sin
         closing.join().unwrap().unwrap();
     });
     assert_eq!(harbour.log().len(), 2);
+}
+
+#[test]
+fn an_operation_behind_a_pause_is_flushed_at_once_and_the_next_one_when_a_window_has_passed() {
+    const WINDOW: Duration = Duration::from_secs(30);
+    let journal = Options::new().window(Every::Every(WINDOW)).in_memory().unwrap();
+    let state = State::of(journal.core());
+    let source = Source::claim(&journal, Who::Named("radar"), SourceOptions::new()).unwrap();
+    state.open.lock().last_flush = Instant::now().checked_sub(WINDOW).unwrap();
+    let behind_a_pause = source.assert(QUIET, "ada", &Buoy::default()).unwrap();
+    let begun = Instant::now();
+    while !behind_a_pause.is_flushed() {
+        assert!(begun.elapsed() < WINDOW / 2, "it waits for a window");
+        std::thread::yield_now();
+    }
+    let before = Instant::now();
+    let next = source.assert(QUIET, "bob", &Buoy::default()).unwrap();
+    let due = state.open.lock().flush_due(journal.core().options.window).unwrap();
+    assert!(!next.is_flushed() && due > before + WINDOW / 2, "it does not wait");
+    // Who waits for one waits for no window.
+    assert_eq!(next.wait(Until::Visible).unwrap().change, Made::Created);
+    assert!(Instant::now() < due);
 }
