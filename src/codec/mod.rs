@@ -4,6 +4,7 @@
 //! knows the names, the inspection tool among them, and a type can gain and lose fields.
 
 pub(crate) mod fields;
+pub(crate) mod said;
 
 use std::cell::Cell;
 

@@ -65,7 +65,10 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered.
+    /// As [`compact`](Self::compact); `UnknownKind` for a kind that is not registered; `OwnedByState` for live state: who follows
+    /// that has to be told that an entity is gone, so it is [retracted](crate::Source::retract), and its rows go with the next
+    /// compaction that [keeps no tombstones](crate::CompactOptions::keep_tombstones_for). What was said of it, if its kind has
+    /// events, goes by [`Store::keep_events`](crate::Store::keep_events) alone.
     pub fn erase(&self, kind: KindId, key: &[u8]) -> Result<Erasure> {
         self.erase_with(kind, key, &[], &|_| Ok(Vec::new()))
     }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::said::said;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::field::FieldFor;
 use crate::state::pack;
@@ -145,6 +146,40 @@ impl Patch {
     /// A patch of no field: said by a source, it asserts the entity as it is.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The fields of a struct that are not `None`, whatever type it is: one with an `Option` for each field of a row says those that
+    /// it has. Where the row's own field is an `Option`, `Some(None)` says that it is none.
+    ///
+    /// ```
+    /// use esker::{Kind, Patch, Store};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize, Default)]
+    /// struct Vessel { name: String, knots: f32, destination: Option<String> }
+    ///
+    /// #[derive(Serialize, Default)]
+    /// struct Seen { knots: Option<f32>, destination: Option<Option<String>> }
+    ///
+    /// const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// radar.assert(VESSEL, "ada", &Vessel { name: "Ada".into(), knots: 3.0, destination: Some("Lisbon".into()) })?;
+    /// radar.patch(VESSEL, "ada", &Patch::of(&Seen { destination: Some(None), ..Seen::default() })?)?;
+    /// store.flush()?;
+    /// let ada = store.get(VESSEL, "ada")?.unwrap().value()?;
+    /// assert_eq!((ada.knots, ada.destination), (3.0, None));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if it is no struct with named fields, or a value cannot be encoded.
+    pub fn of<P: Serialize>(said_by: &P) -> Result<Self> {
+        let mut fields = RowFields::default();
+        said(said_by, |name, value| fields.set_encoded(name, pack::sorted_value(&value)))
+            .map_err(|cause| Error::new(ErrorKind::Codec, "make a patch of a struct").because(cause))?;
+        Ok(Self { fields })
     }
 
     /// The value of a field, which is named by a string, or by a [`Field`](crate::Field), whose type it then has.
