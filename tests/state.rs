@@ -43,6 +43,8 @@ mod schema;
 mod set_alone;
 #[path = "state/table.rs"]
 mod table;
+#[path = "state/under_writers.rs"]
+mod under_writers;
 #[path = "state/unreadable.rs"]
 mod unreadable;
 #[path = "state/writing.rs"]
