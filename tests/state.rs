@@ -27,6 +27,8 @@ mod faults;
 mod following;
 #[path = "state/harbour.rs"]
 mod harbour;
+#[path = "state/lagging.rs"]
+mod lagging;
 #[path = "state/liveness.rs"]
 mod liveness;
 #[path = "state/mirror.rs"]
