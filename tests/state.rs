@@ -27,6 +27,8 @@ mod faults;
 mod following;
 #[path = "state/harbour.rs"]
 mod harbour;
+#[path = "state/lagging.rs"]
+mod lagging;
 #[path = "state/liveness.rs"]
 mod liveness;
 #[path = "state/mirror.rs"]
@@ -43,6 +45,8 @@ mod schema;
 mod set_alone;
 #[path = "state/table.rs"]
 mod table;
+#[path = "state/under_writers.rs"]
+mod under_writers;
 #[path = "state/unreadable.rs"]
 mod unreadable;
 #[path = "state/writing.rs"]

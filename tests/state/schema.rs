@@ -1,9 +1,9 @@
 //! How a kind's rows change their shape.
 
-use esker::{ErrorKind, Kind, Made, Simulator, StateItem, Until};
+use esker::{Behind, ErrorKind, EventItem, Kind, Made, Reader, Simulator, Start, StateItem, Store, Until};
 use serde::{Deserialize, Serialize};
 
-use super::harbour::{open, store};
+use super::harbour::{open, options, store};
 
 #[derive(Serialize, Deserialize, Debug, PartialEq)]
 struct First {
@@ -201,6 +201,123 @@ fn a_row_that_does_not_decode_is_named_and_others_are_not_affected() {
     assert_eq!((error.kind(), error.seqs()), (ErrorKind::Codec, Some(1..=1)));
     assert!(error.to_string().contains("must") && error.to_string().contains("vessel/ada"), "{error}");
     assert_eq!(values[1].as_ref().unwrap().must, 7);
+}
+
+/// Whose 13 is written, and is no value.
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Picky {
+    #[serde(deserialize_with = "picky")]
+    n: u8,
+}
+
+fn picky<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let n = u8::deserialize(deserializer)?;
+    if n == 13 { Err(serde::de::Error::custom("it is unlucky")) } else { Ok(n) }
+}
+
+const PICKY: Kind<Picky> = Kind::new("picky").events();
+
+/// What does not decode names its entity and its place; what does is its number.
+fn number(value: esker::Result<Picky>, key: &[u8], seq: esker::Seq) -> Option<u8> {
+    let error = match value {
+        Ok(value) => return Some(value.n),
+        Err(error) => error,
+    };
+    assert_eq!((error.kind(), error.seqs()), (ErrorKind::Codec, Some(seq.get()..=seq.get())), "{error}");
+    let (text, entity) = (error.to_string(), format!(" picky/{}", String::from_utf8_lossy(key)));
+    assert!(text.contains(&entity) && text.contains("it is unlucky"), "{entity}: {text}");
+    None
+}
+
+/// What comes of all changes that there are now: key, number and the number before, where there is one.
+fn numbers(changes: &mut esker::Subscription<Picky>) -> Vec<(char, Option<u8>, Option<Option<u8>>)> {
+    let mut numbers = Vec::new();
+    while let Some(item) = changes.try_next().unwrap() {
+        if let StateItem::Change(change) = item {
+            let value = change.value().map(Option::unwrap);
+            let before = change.previous().map(|row| number(row.value(), row.key(), row.seq()));
+            numbers.push((change.key()[0].into(), number(value, change.key(), change.seq()), before));
+        }
+    }
+    numbers
+}
+
+#[test]
+fn a_value_that_does_not_decode_ends_no_subscription_and_others_are_told_theirs() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("picky.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    let say = |key: &str, n: u8| {
+        radar.assert(PICKY, key, &Picky { n }).unwrap();
+        store.flush().unwrap();
+    };
+    let rows = [("a", 1), ("b", 13), ("c", 2)];
+    rows.iter().for_each(|(key, n)| say(key, *n));
+    let reader = Reader::open(&path).unwrap();
+    let doors = || [store.subscription(PICKY), reader.subscription(PICKY)].map(|door| door.previous(true));
+    let mut live = doors().map(|door| door.start().unwrap());
+    let mut nets = doors().map(|door| door.behind(Behind::Conflate).start().unwrap());
+    for changes in live.iter_mut().chain(&mut nets) {
+        assert_eq!(numbers(changes), [('a', Some(1), None), ('b', None, None), ('c', Some(2), None)]);
+    }
+    let changed = [("a", 13), ("c", 3), ("d", 13), ("a", 4), ("b", 5), ("c", 13)];
+    changed.iter().for_each(|(key, n)| say(key, *n));
+    let each = [
+        ('a', None, Some(Some(1))),
+        ('c', Some(3), Some(Some(2))),
+        ('d', None, None),
+        ('a', Some(4), Some(None)),
+        ('b', Some(5), Some(None)),
+        ('c', None, Some(Some(3))),
+    ];
+    live.iter_mut().for_each(|changes| assert_eq!(numbers(changes), each));
+    let net = [
+        ('d', None, None),
+        ('a', Some(4), Some(Some(1))),
+        ('b', Some(5), Some(None)),
+        ('c', None, Some(Some(2))),
+    ];
+    nets.iter_mut().for_each(|changes| assert_eq!(numbers(changes), net));
+}
+
+#[test]
+fn a_value_that_does_not_decode_ends_no_stream_of_events() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let said = [("a", 1), ("b", 13), ("a", 13), ("b", 2), ("a", 3), ("c", 4)];
+    for (key, n) in said {
+        radar.assert(PICKY, key, &Picky { n }).unwrap();
+        store.flush().unwrap();
+    }
+    let mut events = store.events(PICKY).from(Start::Oldest).start().unwrap();
+    let mut told = Vec::new();
+    while let Some(item) = events.try_next().unwrap() {
+        let EventItem::Event(event) = item else { panic!("{item:?}") };
+        let value = number(event.value().map(Option::unwrap), event.key(), event.seq());
+        // That of the row before names the place where that stands.
+        let before = match event.previous() {
+            Ok(row) => row.map(|row| Some(row.n)),
+            Err(error) => {
+                let is_named = error.to_string().contains(&format!(" picky/{}", char::from(event.key()[0])));
+                assert!(is_named && error.kind() == ErrorKind::Codec, "{error}");
+                assert!(error.seqs().unwrap().end() < &event.seq().get(), "{error}");
+                Some(None)
+            }
+        };
+        told.push((char::from(event.key()[0]), value, before));
+    }
+    assert_eq!(
+        told,
+        [
+            ('a', Some(1), None),
+            ('b', None, None),
+            ('a', None, Some(Some(1))),
+            ('b', Some(2), Some(None)),
+            ('a', Some(3), Some(None)),
+            ('c', Some(4), None),
+        ]
+    );
 }
 
 #[test]

@@ -23,6 +23,52 @@ fn s01_create() {
 }
 
 #[test]
+fn s01_what_is_made_made_again_or_deleted_has_no_previous_row_for_who_asks_either() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "old", &vessel("Old", 1.0)).unwrap();
+    store.flush().unwrap();
+    let asking = |behind| store.subscription(VESSEL).behind(behind).previous(true).start().unwrap();
+    let mut live = asking(esker::Behind::End);
+    // One that is told what changes come to.
+    let mut net = asking(esker::Behind::Conflate);
+    let kinds = |changes: &mut esker::Subscription<Vessel>| {
+        let mut kinds = Vec::new();
+        while let Some(item) = changes.try_next().unwrap() {
+            if let esker::StateItem::Change(change) = item {
+                let previous = change.previous().map(|row| row.value().unwrap().knots);
+                kinds.push((change.kind(), change.version(), previous));
+            }
+        }
+        kinds
+    };
+    use esker::ChangeKind::{Bootstrap, Created, Deleted, Updated};
+    for changes in [&mut live, &mut net] {
+        assert_eq!(kinds(changes), [(Bootstrap, 1, None)]);
+    }
+    for knots in [Some(1.0), Some(2.0), None, Some(3.0)] {
+        match knots {
+            Some(knots) => radar.assert(VESSEL, "ada", &vessel("Ada", knots)).unwrap(),
+            None => radar.retract(VESSEL, "ada").unwrap(),
+        };
+        store.flush().unwrap();
+    }
+    radar.retract(VESSEL, "old").unwrap();
+    store.flush().unwrap();
+    let each = [(Created, 1, None), (Updated, 2, Some(1.0)), (Deleted, 3, None), (Created, 4, None)];
+    assert_eq!(kinds(&mut live), [&each[..], &[(Deleted, 2, None)]].concat());
+    assert_eq!(kinds(&mut net), [(Created, 4, None), (Deleted, 2, None)]);
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 4.0)).unwrap();
+    radar.assert(VESSEL, "old", &vessel("Old", 5.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(kinds(&mut live), [(Deleted, 5, None), (Created, 6, None), (Created, 3, None)]);
+    // It was there before, and is.
+    assert_eq!(kinds(&mut net), [(Updated, 6, Some(3.0)), (Created, 3, None)]);
+}
+
+#[test]
 fn s02_dedup_any_number_of_times() {
     let store = store();
     let radar = store.source("radar").unwrap();

@@ -2,6 +2,7 @@
 
 pub(crate) mod events;
 mod failing;
+mod follower;
 pub(crate) mod operation;
 mod oracle;
 mod silence;
@@ -11,12 +12,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use esker::{
-    Behind, ChangeKind, Check, CompactOptions, Durability, ErrorKind, EventOperation, Kind, Made, Marker,
-    Options, Patch, RowFields, Simulator, Source, StateItem, Status, Store, Subscription, Token, Until,
-    Upcaster, Verdict, Window,
+    Behind, Check, CompactOptions, Durability, ErrorKind, EventOperation, Kind, Made, Options, Patch,
+    RowFields, Simulator, Source, Status, Store, Token, Until, Upcaster, Verdict, Window,
 };
 
 use events::Suppressed;
+use follower::{Follower, Gathered};
 use operation::{EpochEnd, Operation};
 use oracle::{Entity, Moment, Oracle, Row};
 use silence::{DEADLINE, Silence};
@@ -54,9 +55,6 @@ const KINDS: [Kind<Row>; VERSIONS as usize] = [
 pub(crate) const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 pub(crate) const SOURCES: [&str; 3] = ["one", "two", "three"];
 
-/// What somebody has gathered who follows: versions and rows by key.
-type Folded = BTreeMap<Vec<u8>, (u64, Row)>;
-
 /// What is rare, and how often it was met.
 pub(crate) static MET: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
@@ -82,9 +80,9 @@ pub(crate) struct World {
     has_failed: bool,
     /// Entities that compaction has left nothing of.
     forgotten: BTreeSet<&'static str>,
-    follower: Option<(Subscription<Row>, Folded)>,
+    follower: Option<Follower>,
     /// A follower that was ended: how far it came, and what it had gathered.
-    left: Option<(Token, Folded)>,
+    left: Option<(Token, Gathered)>,
 }
 
 fn text(error: esker::Error) -> String {
@@ -145,6 +143,7 @@ impl World {
                 self.said(tended, |world| world.unsay(KEYS[key], source))?;
             }
             Operation::Epoch { source, keys, a, end } => self.epoch(source, keys, a, end)?,
+            Operation::CutEpoch { source, keys, part } => self.cut_an_epoch(source, keys, part)?,
             Operation::Pass { time, looks, killed } => self.pass(time, looks, killed)?,
             Operation::Heartbeat { source } => {
                 let session = self.source(source)?;
@@ -225,7 +224,8 @@ impl World {
         let session = self.source(source)?;
         let tended = self.speaks(source);
         let before = self.oracle.row(key);
-        if before.is_none() && self.oracle.knows(key) && !self.oracle.is_touched(key) {
+        let is_remembered = || matches!(self.store.status(self.kind, key), Ok(Status::Tombstone { .. }));
+        if before.is_none() && !self.oracle.is_touched(key) && is_remembered() {
             met("a patch made again what had been deleted");
         } else if self.is_older(key)? {
             met("a row of an older schema was patched");
@@ -314,29 +314,51 @@ impl World {
             }
             _ => {}
         }
+        // What is pending goes first.
+        let first = self.store.state_stats().unwrap();
+        let first = first.flushes + u64::from(first.pending > 0);
         let begun = self.disk.events();
         let outcome = epoch.commit().map_err(text)?;
         self.count_flushes();
         self.oracle.flushed();
-        let mut retracted = 0;
+        let (batches, mut retracted, mut left) = (self.flushes - first, 0, false);
         for (_, key) in KEYS.iter().enumerate().filter(|(at, _)| !is_said(*at)) {
             if self.oracle.now.get(key).is_some_and(|entity| entity.sources.contains(&source)) {
                 self.take_back(key, source, Suppressed::Synthetic);
                 retracted += 1;
-                met(match self.oracle.now.contains_key(key) {
+                let is_left = self.oracle.now.contains_key(key);
+                met(match is_left {
                     true => "an epoch left what others assert",
                     false => "an epoch took something back",
                 });
+                left |= is_left;
             }
         }
         ensure(outcome.retracted == retracted, &format!("{outcome:?}, expected {retracted}"))?;
         match end {
             EpochEnd::Killed(part) => {
                 self.oracle.flushed();
-                self.kill_within(begun, part, "killed while an epoch ended")
+                self.kill_within(begun, part, "killed while an epoch ended")?;
+                // Some of its batches were there, and the opening has carried on the others.
+                if self.in_parts && left && (1..batches).contains(&self.flushes) {
+                    met("an epoch that left what others assert was cut between its batches");
+                }
+                Ok(())
             }
             _ => self.has_flushed(),
         }
+    }
+
+    /// Its rows are so large that a batch takes back one or two.
+    fn cut_an_epoch(&mut self, source: usize, keys: u8, part: u8) -> Result<(), String> {
+        let other = (source + 1) % SOURCES.len();
+        for key in 0..KEYS.len() {
+            self.step(&Operation::Assert { source, key, a: 1, b: true })?;
+            if keys & 1 << key != 0 {
+                self.step(&Operation::Patch { source: other, key, a: 1, other: false })?;
+            }
+        }
+        self.epoch(source, keys & 1, 2, EpochEnd::Killed(part))
     }
 
     fn say(&mut self, key: &'static str, source: usize, row: Row, operation: EventOperation) {
@@ -413,6 +435,7 @@ impl World {
         let done = self.store.journal().compact(&options).map_err(text)?;
         if done.entries_dropped > 0 {
             met("something was compacted");
+            self.oracle.forgets = true;
         }
         let journal = self.store.journal();
         if let Some(rows) = journal.kind_named(self.kind.name()) {
@@ -441,7 +464,7 @@ impl World {
         self.kind = if self.kind.has_events() { next.events() } else { *next };
         self.oracle.upgrade(Row::age);
         // Who follows knows the new version too.
-        self.left.iter_mut().flat_map(|(_, folded)| folded.values_mut()).for_each(|(_, row)| row.age());
+        self.left.iter_mut().for_each(|(_, gathered)| gathered.age());
     }
 
     /// The process ends: what is pending is gone, and what was not acknowledged may be.
@@ -506,83 +529,6 @@ impl World {
             ensure(row.value().unwrap() == found[key].row, "a scan shows what is there")?;
         }
         ensure(keys.len() == found.len(), "a scan shows all that is there")
-    }
-
-    fn follow(&mut self, behind: Behind, capacity: u64, resume: bool) -> Result<(), String> {
-        self.leave();
-        let builder = self.store.subscription(self.kind).behind(behind).capacity(capacity);
-        let (builder, folded) = match self.left.take().filter(|_| resume) {
-            Some((token, folded)) => (builder.resume(token), folded),
-            None => (builder, Folded::new()),
-        };
-        self.follower = Some((builder.start().map_err(text)?, folded));
-        Ok(())
-    }
-
-    /// Ends the follower; what it has gathered can be resumed from its token.
-    fn leave(&mut self) {
-        if let Some((follower, folded)) = self.follower.take()
-            && let Some(token) = follower.token().unwrap()
-        {
-            met("a follower left with a token");
-            // Between rounds, what a part of a round told is more than the token says: it is told again.
-            self.left = Some((token, folded));
-        }
-    }
-
-    /// Reads on. What it has gathered when there is nothing more is the state.
-    fn read(&mut self, items: usize) -> Result<(), String> {
-        if self.follower.is_none() {
-            return Ok(());
-        }
-        // A window that ended for the next one's sake is visible, and durable with the next sync.
-        self.store.journal().sync().map_err(text)?;
-        self.all_is_durable()?;
-        let Some((follower, folded)) = &mut self.follower else { return Ok(()) };
-        for _ in 0..items {
-            let Some(item) = follower.try_next().map_err(text)? else {
-                let gathered: BTreeMap<&str, &Row> =
-                    folded.iter().map(|(key, (_, row))| (std::str::from_utf8(key).unwrap(), row)).collect();
-                let expected: BTreeMap<&str, &Row> =
-                    self.oracle.visible().state.iter().map(|(key, entity)| (*key, &entity.row)).collect();
-                met("a follower caught up");
-                return ensure(
-                    gathered == expected,
-                    &format!("gathered {gathered:?}, expected {expected:?}"),
-                );
-            };
-            match item {
-                StateItem::Marker(Marker::BootstrapBegin { rebootstrap, because }) => {
-                    if rebootstrap {
-                        met("a follower began anew");
-                    }
-                    if because == Some(esker::Because::Compacted) {
-                        met("what a token needs was compacted");
-                    }
-                    folded.clear();
-                }
-                StateItem::Marker(_) => {}
-                StateItem::Change(change) => {
-                    let version = change.version();
-                    let before = folded.get(change.key()).map(|(version, _)| *version);
-                    ensure(
-                        before.is_none_or(|before| before <= version),
-                        &format!("{change:?} behind version {before:?}"),
-                    )?;
-                    match change.kind() {
-                        ChangeKind::Deleted => {
-                            folded.remove(change.key());
-                        }
-                        _ => {
-                            let row = change.value().map_err(text)?.unwrap();
-                            folded.insert(change.key().to_vec(), (version, row));
-                        }
-                    }
-                }
-                other => return Err(format!("{other:?}")),
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn finish(mut self) -> Result<(), String> {

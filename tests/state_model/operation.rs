@@ -39,6 +39,13 @@ pub(crate) enum Operation {
         a: u8,
         end: EpochEnd,
     },
+    /// A source says it all, and another one some of it; then it begins an epoch in which it says no more than one of them, and
+    /// the process is killed behind a part of what its commit tells the disk.
+    CutEpoch {
+        source: usize,
+        keys: u8,
+        part: u8,
+    },
     /// So many milliseconds go by; somebody looks at deadlines, and may be killed behind a part of that.
     Pass {
         time: u64,
@@ -109,7 +116,7 @@ pub(crate) enum EpochEnd {
 }
 
 /// How often each operation is drawn, of 256: what a byte can say.
-const WEIGHTS: [usize; 21] = [54, 8, 24, 46, 8, 12, 12, 2, 4, 26, 4, 15, 14, 8, 4, 2, 2, 3, 1, 3, 4];
+const WEIGHTS: [usize; 22] = [53, 8, 24, 45, 8, 12, 12, 2, 4, 26, 4, 15, 14, 8, 4, 2, 2, 3, 1, 3, 2, 4];
 
 impl Operation {
     /// One from numbers: `below(n)` gives one below `n`.
@@ -166,6 +173,7 @@ impl Operation {
             17 => Self::Close,
             18 => Self::Upgrade,
             19 => Self::Kill,
+            20 => Self::CutEpoch { source, keys: byte(below(16)), part: byte(below(256)) },
             _ if yes => Self::Crash { seed: seed(below), leaves: a == 0 },
             _ => Self::Scan,
         }

@@ -37,6 +37,14 @@ pub(crate) struct Flush {
     by_parts: bool,
 }
 
+/// What an entity was at any time in a window: there, not there, other than before the window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Touched {
+    was_there: bool,
+    was_not: bool,
+    was_other: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Oracle {
     /// With all that is pending.
@@ -47,10 +55,17 @@ pub(crate) struct Oracle {
     pub(crate) acknowledged: usize,
     /// What was said, with all that is pending.
     pub(crate) told: Vec<Told>,
-    /// What the window has touched, and whether that was there, or was not, at any time in it.
-    touched: BTreeMap<&'static str, (bool, bool)>,
+    /// What the window has touched.
+    touched: BTreeMap<&'static str, Touched>,
     /// The last version that each entity is known to have for good, and the row that has it, if it has any.
     last: BTreeMap<&'static str, (u64, Option<Row>)>,
+    /// Behind which flush that is, and how often the rows of those had changed of which there was no version to be seen.
+    looked: usize,
+    unseen: BTreeMap<&'static str, u64>,
+    /// A crash may have taken changes of them, and nobody knows which.
+    unsure: BTreeSet<&'static str>,
+    /// Compaction has dropped something: who is not there may be one that is forgotten, and begins anew.
+    pub(crate) forgets: bool,
     /// Only who asserts something has changed with the last flush.
     only_sources: bool,
 }
@@ -64,6 +79,10 @@ impl Oracle {
             told: Vec::new(),
             touched: BTreeMap::new(),
             last: BTreeMap::new(),
+            looked: 0,
+            unseen: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            forgets: false,
             only_sources: false,
         }
     }
@@ -102,9 +121,12 @@ impl Oracle {
     }
 
     fn touch(&mut self, key: &'static str) {
-        let (was_there, was_not) = self.touched.entry(key).or_default();
-        let is_there = self.now.contains_key(key);
-        (*was_there, *was_not) = (*was_there || is_there, *was_not || !is_there);
+        let (is, visible) = (self.now.get(key), self.visible().state.get(key));
+        let (is_there, is_other) = (is.is_some(), is != visible);
+        let touched = self.touched.entry(key).or_default();
+        touched.was_there |= is_there;
+        touched.was_not |= !is_there;
+        touched.was_other |= is_other;
     }
 
     /// What is pending is visible now.
@@ -122,13 +144,15 @@ impl Oracle {
         let touched = std::mem::take(&mut self.touched);
         let before = &self.visible().state;
         let mut only_sources = false;
-        for (key, (was_there, was_not)) in touched {
+        for (key, Touched { was_there, was_not, was_other }) in touched {
             match (before.get(key), state.get(key)) {
                 (Some(before), Some(now)) if before.row == now.row && before.sources != now.sources => {
                     met("only a set of sources changed");
                     only_sources = true;
                 }
-                (Some(before), Some(now)) if before == now => met("a window came to nothing"),
+                (Some(before), Some(now)) if before == now && was_other && !was_not => {
+                    met("a window came to nothing");
+                }
                 (None, None) => met("what was not there is not there"),
                 _ => {}
             }
@@ -151,16 +175,30 @@ impl Oracle {
     ) -> Result<(), String> {
         self.acknowledged = self.flushes.len() - 1;
         for key in super::KEYS {
-            let Some(version) = version(key)? else { continue };
+            let changes = self.changes(key) + self.unseen.remove(key).unwrap_or(0);
+            let Some(version) = version(key)? else {
+                self.unseen.insert(key, changes);
+                continue;
+            };
             let row = self.visible().state.get(key).map(|entity| entity.row.clone());
             let (last, known) = self.last.get(key).cloned().unwrap_or_default();
+            let begins_anew = self.forgets && changes > 0 || self.unsure.remove(key);
+            let is_next = version == last + changes || version > last && begins_anew;
             ensure(
-                version > last || version == last && row == known,
-                &format!("{key}: version {version} of {row:?} behind {last} of {known:?}"),
+                is_next || version == last && row == known && begins_anew,
+                &format!("{key}: version {version} of {row:?}, {changes} changes behind {last} of {known:?}"),
             )?;
             self.last.insert(key, (version, row));
         }
+        self.looked = self.acknowledged;
         Ok(())
+    }
+
+    /// How often the row of an entity has changed since its version was looked at.
+    fn changes(&self, key: &str) -> u64 {
+        let row = |flush: &Flush| flush.state.get(key).map(|entity| entity.row.clone());
+        let flushes = &self.flushes[self.looked..];
+        flushes.windows(2).map(|pair| u64::from(row(&pair[0]) != row(&pair[1]))).sum()
     }
 
     /// True if the entity was there at some time, for good.
@@ -178,6 +216,9 @@ impl Oracle {
                 format!("found {found:?} with {told:?} told, expected one of {expected:?}")
             })?,
         };
+        if self.acknowledged + 1 < self.flushes.len() {
+            self.unsure.extend(super::KEYS);
+        }
         if at + 1 < self.flushes.len() {
             met("a crash took a flush");
         } else if std::mem::take(&mut self.only_sources) {
@@ -210,6 +251,12 @@ impl Oracle {
 
     /// Each row as its type's next version has it.
     pub(crate) fn upgrade(&mut self, step: impl Fn(&mut Row)) {
+        // Two that differed may be the same in the next version.
+        for key in super::KEYS {
+            let changes = self.changes(key);
+            *self.unseen.entry(key).or_default() += changes;
+        }
+        self.looked = self.flushes.len() - 1;
         let states = self.flushes.iter_mut().map(|flush| &mut flush.state).chain([&mut self.now]);
         states.flat_map(BTreeMap::values_mut).for_each(|entity| step(&mut entity.row));
         self.last.values_mut().filter_map(|(_, row)| row.as_mut()).for_each(&step);
