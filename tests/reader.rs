@@ -22,6 +22,14 @@ fn seqs(reader: &Reader) -> Vec<u64> {
 }
 
 #[test]
+fn there_is_no_entry_behind_all_numbers() {
+    let journal = Options::new().in_memory().unwrap();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"a", b"1")).unwrap();
+    assert!(journal.view().get(Seq::new(u64::MAX).unwrap()).unwrap().is_none());
+}
+
+#[test]
 fn a_reader_follows_appends_rotation_and_a_writer_that_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.esker");

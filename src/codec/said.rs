@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(Serialize, Default)]
+    #[derive(serde::Serialize, Default)]
     struct Known {
         plain: u8,
         text: Option<&'static str>,

@@ -57,7 +57,14 @@ pub(crate) fn index_by_reading(
     let readable = usize::try_from(end.position.offset()).unwrap_or(0).min(segment.map.bytes());
     segment.map.raise(readable);
     // What follows it may be a part, and was not asked for.
-    let damage = end.report.damage.into_iter().find(|damage| damage.segment == segment.number());
+    let mut damages = end.report.damage.into_iter().filter(|damage| damage.segment == segment.number());
+    // One stands for all: from the first Seq that is lost to the last.
+    let damage = damages.next().map(|first| {
+        let (last_seq, next_good) = (first.last_seq, first.next_good);
+        let of_all = |(seq, _): (u64, Option<u64>), other: Damage| (seq.max(other.last_seq), other.next_good);
+        let (last_seq, next_good) = damages.fold((last_seq, next_good), of_all);
+        Damage { last_seq, next_good, ..first }
+    });
     Ok(ByReading { live, damage, sealed: end.sealed, end: end.position.offset() })
 }
 

@@ -21,6 +21,7 @@ use crate::id::{EntryAt, FRAME_ALIGN, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::{ByReading, index_by_reading};
 use crate::index::entities::Known;
+use crate::index::holes::Hole;
 use crate::index::live::LiveIndex;
 use crate::index::part::read_part;
 use crate::index::sealed::SealedIndex;
@@ -550,9 +551,22 @@ pub(crate) struct Catalog {
     pub(crate) sections: Vec<Arc<Section>>,
     /// What compaction has made of the log.
     pub(crate) compacted: Arc<Compacted>,
+    /// What a reader could not read, in the order of the log.
+    pub(crate) holes: Arc<[Hole]>,
 }
 
 impl Catalog {
+    /// Other sections, of which compaction has made this.
+    pub(crate) fn with(&self, sections: Vec<Arc<Section>>, compacted: Arc<Compacted>) -> Arc<Self> {
+        Arc::new(Self { sections, compacted, holes: Arc::clone(&self.holes) })
+    }
+
+    /// The same row with other holes.
+    pub(crate) fn with_holes(&self, mut holes: Vec<Hole>) -> Arc<Self> {
+        holes.sort_by_key(|hole| hole.through);
+        Arc::new(Self { holes: holes.into(), ..self.clone() })
+    }
+
     /// Puts the parts where they belong between the segments.
     pub(crate) fn add_parts(&mut self, place: &Arc<Place>) {
         let compacted = Arc::clone(&self.compacted);
@@ -626,16 +640,6 @@ impl Catalog {
         let (_, next) = self.first_known(at + 1, self.sections.len())?;
         let last = next.checked_sub(1)?;
         (first <= last).then_some(first..=last)
-    }
-
-    /// The Seqs between the sections around a number: what a segment had that is not there, or cannot be opened. `None`: no
-    /// section behind it says where it begins.
-    pub(crate) fn around(&self, number: u32) -> (u64, Option<u64>) {
-        let before = self.sections.partition_point(|section| section.number < number);
-        let behind = self.sections.partition_point(|section| section.first_number() <= number);
-        let first = (0..before).rev().find_map(|at| self.end_of(at)).unwrap_or(1);
-        let next = self.first_known(behind.max(before), self.sections.len());
-        (first, next.map(|(_, next)| next.saturating_sub(1)))
     }
 
     /// The damage that took what lies between a section's last frame and the next section's first:

@@ -6,13 +6,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
 use crate::index::catalog::{Catalog, Place, Section};
 use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
-use crate::index::holes::Holes;
-use crate::log::report::Damage;
+use crate::index::holes::Hole;
 
 /// The row of segments, the directory over them, and the hasher: everything that finds an entry.
 #[derive(Debug)]
@@ -24,15 +23,13 @@ pub(crate) struct Index {
     compacted_through: AtomicU32,
     /// Segments that were removed, as long as somebody has them.
     removed: Mutex<Vec<Weak<Section>>>,
-    /// What a reader goes on without.
-    pub(crate) holes: Holes,
 }
 
 impl Index {
     pub(crate) fn new(place: Arc<Place>, entities: Entities, catalog: Catalog) -> Self {
         let compacted_through = AtomicU32::new(catalog.compacted.last_segment());
         let (catalog, removed) = (RwLock::new(Arc::new(catalog)), Mutex::default());
-        Self { place, entities, catalog, compacted_through, removed, holes: Holes::default() }
+        Self { place, entities, catalog, compacted_through, removed }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -58,7 +55,7 @@ impl Index {
                 sections.insert(at, Arc::new(section));
             }
         }
-        *catalog = Arc::new(Catalog { sections, compacted: Arc::clone(&catalog.compacted) });
+        *catalog = catalog.with(sections, Arc::clone(&catalog.compacted));
     }
 
     /// Puts what compaction made in the place of a stretch of the row. Who has the row as it was keeps it.
@@ -76,14 +73,14 @@ impl Index {
         removed.extend(replaced.iter().map(Arc::downgrade));
         drop(removed);
         self.compacted_through.store(compacted.last_segment(), Ordering::Release);
-        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+        *catalog = catalog.with(sections, Arc::new(compacted));
     }
 
     /// Goes by what compaction has written down since, over the same row.
     pub(crate) fn change(&self, compacted: Compacted) {
         let mut catalog = self.catalog.write();
         let sections = catalog.sections.clone();
-        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+        *catalog = catalog.with(sections, Arc::new(compacted));
     }
 
     /// The bytes of what was removed and is still held by views or entries.
@@ -115,7 +112,7 @@ impl Index {
             }
         }
         self.compacted_through.store(compacted.last_segment(), Ordering::Release);
-        *catalog = Arc::new(Catalog { sections, compacted: Arc::new(compacted) });
+        *catalog = catalog.with(sections, Arc::new(compacted));
     }
 
     /// Drops the segments behind this one from the row: nothing of them is in the log.
@@ -123,7 +120,7 @@ impl Index {
         let mut catalog = self.catalog.write();
         let kept = catalog.sections.iter().filter(|section| section.number <= number);
         let (sections, compacted) = (kept.cloned().collect(), Arc::clone(&catalog.compacted));
-        *catalog = Arc::new(Catalog { sections, compacted });
+        *catalog = catalog.with(sections, compacted);
     }
 
     pub(crate) fn hash(&self, kind: u16, key: &[u8]) -> EntityHash {
@@ -139,72 +136,22 @@ impl Index {
         }
     }
 
-    /// Goes on without what was in some place of a section, before an entry of it; `None`: nothing of it was read.
-    pub(crate) fn leave_unread(&self, number: u32, damage: Damage, before: Option<u32>) {
-        self.holes.leave(number, damage, before, false);
+    /// Goes on without a stretch of the log.
+    pub(crate) fn leave(&self, hole: Hole) {
+        let mut catalog = self.catalog.write();
+        let holes = catalog.holes.iter().cloned().chain(std::iter::once(hole)).collect();
+        *catalog = catalog.with_holes(holes);
     }
 
-    /// Goes on without a segment that has no place in the row.
-    pub(crate) fn leave_missing(&self, damage: Damage) {
-        self.holes.leave(damage.segment, damage, None, true);
-    }
-
-    /// True if what was left unread may have something newer of an entity.
-    #[inline]
-    pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
-        self.holes.may_have_newer(known)
-    }
-
-    /// Why something behind a Seq may be missing of an entity, if so.
-    pub(crate) fn unread_behind(&self, known: Option<Known>, seq: u64) -> Option<Error> {
-        if self.holes.may_have_newer(known) {
-            self.holes.newer_behind(&self.place, &self.catalog(), known, seq)
-        } else {
-            None
-        }
-    }
-
-    /// Why something may be missing between two Seqs, if so.
-    pub(crate) fn unread_between(&self, after: u64, before: u64) -> Option<Error> {
-        if self.holes.is_empty() {
-            None
-        } else {
-            self.holes.between(&self.place, &self.catalog(), after, before)
-        }
-    }
-
-    /// Why something newer of an entity may stand where no walk through the log until a Seq comes by, if so.
-    pub(crate) fn missing(&self, known: Option<Known>, through: u64) -> Option<Error> {
-        if self.holes.may_have_newer(known) {
-            self.holes.missing(&self.place, &self.catalog(), known, through)
-        } else {
-            None
-        }
-    }
-
-    /// What is missing behind all that a walk through the log until a Seq comes by, if something is.
-    pub(crate) fn missing_at_the_end(&self, through: u64) -> Option<Error> {
-        if self.holes.is_empty() {
-            None
-        } else {
-            self.holes.at_the_end(&self.place, &self.catalog(), through)
-        }
+    /// Goes on with what these covers stand for, all of which is known by now, and without what could not be read of others.
+    pub(crate) fn fill(&self, known: &[Cover], unread: Vec<Hole>) {
+        let mut catalog = self.catalog.write();
+        let holes = catalog.holes.iter().filter(|hole| !hole.is_in(known)).cloned().chain(unread).collect();
+        *catalog = catalog.with_holes(holes);
     }
 
     /// What is known of an entity; `None` also if compaction left nothing of it.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` for a reader that has left something unread which may have more of it.
     pub(crate) fn find(&self, hash: EntityHash) -> Result<Option<Known>> {
-        let known = self.find_in_what_was_read(hash)?;
-        if !self.may_be_unread(known) {
-            return Ok(known);
-        }
-        self.holes.newer(&self.place, &self.catalog(), known).map_or(Ok(known), Err)
-    }
-
-    pub(crate) fn find_in_what_was_read(&self, hash: EntityHash) -> Result<Option<Known>> {
         let known = self.entities.get(hash, self)?;
         Ok(match known {
             Some(known) if !self.is_there(hash, known)? => None,

@@ -1,46 +1,74 @@
 //! What a reader goes on without: stretches of the log that it could not read, and has learned nothing of.
 //!
 //! A writer goes on with none. Of an entity whose newest known entry stands behind a hole that has nothing newer; of any other
-//! the reader cannot tell what it is. Each hole is kept: whoever follows an entity is told of those between the entries that
-//! he is shown, and goes on behind each.
+//! the reader cannot tell what it is. They belong to the row as it was: a view from before compaction has made something of
+//! one has that one still. Each hole is kept, so whoever follows an entity is told of those between the entries that he is
+//! shown, and goes on behind each.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use crate::error::Error;
-use crate::format::compacted::{Compacted, Cover};
-use crate::format::segment::file_name;
+use crate::format::compacted::Cover;
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::EntryAt;
-use crate::index::catalog::{Catalog, Place};
+use crate::index::catalog::{Catalog, IndexRef, Place, Section};
 use crate::index::entities::Known;
 use crate::log::report::Damage;
 
 /// A stretch of the log that was left unread.
 #[derive(Clone, Debug)]
-struct Hole {
-    /// The section that it is in, or that is missing.
-    number: u32,
+pub(crate) struct Hole {
+    /// The first and the last segment that something of it was in.
+    pub(crate) first: u32,
+    pub(crate) last: u32,
     /// What is known begins here behind it.
-    through: EntryAt,
-    /// There is nothing in the row that a walk would come by.
-    is_missing: bool,
-    damage: Damage,
+    pub(crate) through: EntryAt,
+    pub(crate) damage: Damage,
 }
 
 impl Hole {
-    /// The Seqs of what stood in it; without an end where nothing is known behind it.
+    /// Something in one section, before an entry of it; `None`: nothing of it was read.
+    pub(crate) fn within(number: u32, damage: Damage, before: Option<u32>) -> Self {
+        let through = EntryAt::new(number, before.unwrap_or(u32::MAX));
+        Self { first: number, last: number, through, damage }
+    }
+
+    /// Whole segments.
+    pub(crate) fn of(first: u32, last: u32, damage: Damage) -> Self {
+        Self { first, last, through: EntryAt::new(last, u32::MAX), damage }
+    }
+
+    /// The Seqs of what stood in it: without an end where nobody behind it says where he begins.
     fn seqs(&self, catalog: &Catalog) -> (u64, Option<u64>) {
-        let Damage { first_seq, last_seq, .. } = self.damage;
-        if first_seq <= last_seq { (first_seq, Some(last_seq)) } else { catalog.around(self.number) }
+        let Damage { first_seq, last_seq, offset, .. } = self.damage;
+        if first_seq <= last_seq {
+            return (first_seq, Some(last_seq));
+        }
+        // What was read of the segment stands before it.
+        let first = if offset >= FIRST_FRAME { first_seq } else { catalog.begin_of_gap(self.first) };
+        (first, catalog.end_of_gap(self.last))
+    }
+
+    /// No entry was in it: what stands behind it says so.
+    fn is_empty(&self, catalog: &Catalog) -> bool {
+        matches!(self.seqs(catalog), (first, Some(last)) if first > last)
     }
 
     fn may_have_newer(&self, known: Option<Known>) -> bool {
         known.is_none_or(|known| known.newest < self.through)
     }
 
-    fn is_covered_by(&self, cover: &Cover) -> bool {
-        (cover.first..=cover.last).contains(&self.number)
+    /// True if something of it may stand between two Seqs.
+    fn is_between(&self, catalog: &Catalog, after: u64, before: u64) -> bool {
+        let (first, last) = self.seqs(catalog);
+        first < before && last.is_none_or(|last| first <= last && last > after)
+    }
+
+    /// True if a cover stands for all of it.
+    pub(crate) fn is_in(&self, covers: &[Cover]) -> bool {
+        let is_covered =
+            |number: u32| covers.iter().any(|cover| (cover.first..=cover.last).contains(&number));
+        (self.first..=self.last).all(is_covered)
     }
 
     /// Why something of an entity may be missing.
@@ -59,123 +87,70 @@ impl Hole {
     }
 }
 
-/// All of them, in the order of the log.
-#[derive(Debug, Default)]
-pub(crate) struct Holes {
-    list: Mutex<Vec<Hole>>,
-    /// Where what is known begins behind the last one; 0: there is none.
-    through: AtomicU64,
-}
-
-impl Holes {
-    /// Goes on without what was in some place of a section, before an entry of it; `None`: nothing of it was read.
-    pub(crate) fn leave(&self, number: u32, damage: Damage, before: Option<u32>, is_missing: bool) {
-        let through = EntryAt::new(number, before.unwrap_or(u32::MAX));
-        let mut list = self.list.lock();
-        list.push(Hole { number, through, is_missing, damage });
-        list.sort_by_key(|hole| hole.through);
-        self.note(&list);
-    }
-
-    fn note(&self, list: &[Hole]) {
-        self.through.store(list.last().map_or(0, |hole| hole.through.word()), Ordering::Release);
-    }
-
-    /// True if there are none.
+impl Catalog {
+    /// True if something was left unread that may have something newer of an entity.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.through.load(Ordering::Acquire) == 0
+    pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
+        self.holes.last().is_some_and(|hole| hole.may_have_newer(known))
     }
 
-    /// True if one of them may have something newer of an entity.
-    #[inline]
-    pub(crate) fn may_have_newer(&self, known: Option<Known>) -> bool {
-        let through = self.through.load(Ordering::Acquire);
-        through != 0 && known.is_none_or(|known| known.newest.word() < through)
+    fn first_hole(&self, place: &Place, is_it: impl Fn(&Hole) -> bool) -> Option<Error> {
+        self.holes.iter().find(|hole| is_it(hole)).map(|hole| hole.error(place, self))
     }
 
-    fn first(&self, place: &Place, catalog: &Catalog, is_it: impl Fn(&Hole) -> bool) -> Option<Error> {
-        if self.is_empty() {
+    /// Why nobody can tell the newest of an entity up to a Seq, if so.
+    pub(crate) fn unread(&self, place: &Place, known: Option<Known>, through: u64) -> Option<Error> {
+        if !self.may_be_unread(known) {
             return None;
         }
-        self.list.lock().iter().find(|hole| is_it(hole)).map(|hole| hole.error(place, catalog))
+        let is_in_view = |hole: &Hole| hole.seqs(self).0 <= through && !hole.is_empty(self);
+        self.first_hole(place, |hole| hole.may_have_newer(known) && is_in_view(hole))
     }
 
-    /// Why nobody can tell the newest of an entity, if so.
-    pub(crate) fn newer(&self, place: &Place, catalog: &Catalog, known: Option<Known>) -> Option<Error> {
-        let is_empty = |hole: &Hole| matches!(hole.seqs(catalog), (first, Some(last)) if first > last);
-        self.first(place, catalog, |hole| hole.may_have_newer(known) && !is_empty(hole))
-    }
-
-    /// The same for whoever wants what stands behind a Seq.
-    pub(crate) fn newer_behind(
-        &self,
-        place: &Place,
-        catalog: &Catalog,
-        known: Option<Known>,
-        seq: u64,
-    ) -> Option<Error> {
-        let is_behind = |hole: &Hole| match hole.seqs(catalog) {
-            (first, Some(last)) => first <= last && last > seq,
-            // Nobody knows how far it went: who has come to what is known was told of it.
-            (_, None) => seq == 0,
-        };
-        self.first(place, catalog, |hole| hole.may_have_newer(known) && is_behind(hole))
+    /// The same for whoever wants what stands behind a Seq, and is told by others of what is missing behind all that there is.
+    pub(crate) fn unread_behind(&self, place: &Place, known: Option<Known>, seq: u64) -> Option<Error> {
+        let is_behind =
+            |hole: &Hole| hole.seqs(self).1.is_some_and(|last| last > seq) && !hole.is_empty(self);
+        self.first_hole(place, |hole| hole.may_have_newer(known) && is_behind(hole))
     }
 
     /// Why there may be something between two Seqs, if so.
-    pub(crate) fn between(&self, place: &Place, catalog: &Catalog, after: u64, before: u64) -> Option<Error> {
-        let is_between = |hole: &Hole| {
-            let (first, last) = hole.seqs(catalog);
-            first < before && last.is_none_or(|last| first <= last && last > after)
-        };
-        self.first(place, catalog, is_between)
+    pub(crate) fn unread_between(&self, place: &Place, after: u64, before: u64) -> Option<Error> {
+        self.first_hole(place, |hole| hole.is_between(self, after, before))
     }
 
-    /// The same as [`newer`](Self::newer) of holes that no walk through a view of the log until a Seq comes by.
-    pub(crate) fn missing(
-        &self,
-        place: &Place,
-        catalog: &Catalog,
-        known: Option<Known>,
-        through: u64,
-    ) -> Option<Error> {
-        let is_in_view = |hole: &Hole| hole.is_missing && hole.seqs(catalog).0 <= through;
-        self.first(place, catalog, |hole| hole.may_have_newer(known) && is_in_view(hole))
+    /// True if there may be.
+    pub(crate) fn has_hole_between(&self, after: u64, before: u64) -> bool {
+        self.holes.iter().any(|hole| hole.is_between(self, after, before))
     }
 
-    /// What is missing behind all that there is, for a walk through a view of the log until a Seq. It has Seqs, so that the
-    /// walk goes on.
-    pub(crate) fn at_the_end(&self, place: &Place, catalog: &Catalog, through: u64) -> Option<Error> {
-        let list = self.list.lock();
-        let end = catalog.sections.last().map_or(0, |section| section.number);
-        let hole = list.last().filter(|hole| hole.is_missing && hole.number >= end)?;
-        let (first, last) = hole.seqs(catalog);
-        (first <= through).then(|| hole.error(place, catalog).lost(first..=last.unwrap_or(first)))
+    /// What is missing behind all that a view until a Seq shows, if something is. Nobody knows how much, so it has no Seqs.
+    pub(crate) fn unread_at_the_end(&self, place: &Place, through: u64) -> Option<Error> {
+        self.first_hole(place, |hole| matches!(hole.seqs(self), (first, None) if first <= through))
     }
 
-    /// The covers that stand for something that was left unread: by now there may be more to learn.
-    pub(crate) fn covers(&self, compacted: &Compacted) -> Vec<Cover> {
-        let list = self.list.lock();
-        let covers =
-            compacted.covers.iter().filter(|cover| list.iter().any(|hole| hole.is_covered_by(cover)));
-        covers.copied().collect()
+    /// The first Seq that a segment can have had: behind all that stands before it.
+    fn begin_of_gap(&self, number: u32) -> u64 {
+        let before = self.sections.partition_point(|section| section.number < number);
+        let end = (0..before).rev().find_map(|at| self.end_of(at));
+        let covers = self.compacted.covers.iter().filter(|cover| cover.last < number);
+        let dropped = covers.map(|cover| cover.last_seq + 1).max();
+        end.max(dropped).unwrap_or(1)
     }
 
-    /// What a cover stands for is known.
-    pub(crate) fn fill(&self, cover: &Cover) {
-        let mut list = self.list.lock();
-        list.retain(|hole| !hole.is_covered_by(cover));
-        self.note(&list);
+    /// The last Seq that a segment can have had: before the first that what stands behind it says it begins with.
+    fn end_of_gap(&self, number: u32) -> Option<u64> {
+        let mut behind = self.sections.iter().filter(|section| section.first_number() > number);
+        behind.find_map(|section| says_where_it_begins(section)).map(|first| first.saturating_sub(1))
     }
+}
 
-    /// What stands in a cover is not known either.
-    pub(crate) fn stays(&self, cover: &Cover, damage: &Damage) {
-        let mut list = self.list.lock();
-        for hole in list.iter_mut().filter(|hole| hole.is_covered_by(cover)) {
-            (hole.number, hole.through) = (cover.last, EntryAt::new(cover.last, u32::MAX));
-            (hole.damage, hole.is_missing) = (damage.clone(), false);
-        }
-        self.note(&list);
+/// The first Seq of a section, if that is in it, and not only where the one before it ended as far as it was read.
+fn says_where_it_begins(section: &Arc<Section>) -> Option<u64> {
+    let first = section.first_seq().ok()?;
+    let Some(opened) = section.if_open() else { return Some(first) };
+    match opened.index() {
+        IndexRef::Live(live) if live.count() == 0 && live.system.lock().is_empty() => None,
+        _ => Some(first),
     }
 }

@@ -27,6 +27,7 @@ pub struct History<'v> {
     key: Box<[u8]>,
     /// Only entries behind this Seq.
     behind: u64,
+    asked: Asked,
     /// It has to be dense: what compaction dropped is an error, and where that is possible at all.
     floor: Option<u64>,
     parts: Option<VecDeque<Part<'v>>>,
@@ -55,6 +56,16 @@ impl Came {
     fn precedes(self, next: Self) -> bool {
         next.is_first || self.generation.checked_add(1) == Some(next.generation)
     }
+}
+
+/// What of a history is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    All,
+    /// What stands behind a Seq, by somebody who is told otherwise of what is missing behind everything.
+    Behind,
+    /// The first of that which is there, whatever may be missing before it.
+    First,
 }
 
 /// One segment's part in the history.
@@ -91,7 +102,13 @@ impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
         let key = key.into();
         let (front, back, doubts) = (None, None, Vec::new());
-        Self { view, kind, key, behind, floor: None, parts: None, doubts, front, back, ended: false }
+        let asked = Asked::All;
+        Self { view, kind, key, behind, asked, floor: None, parts: None, doubts, front, back, ended: false }
+    }
+
+    /// The same for somebody who asks for a part of it.
+    pub(crate) fn asked(self, asked: Asked) -> Self {
+        Self { asked, ..self }
     }
 
     /// The same, and `Compacted` where entries are missing.
@@ -110,7 +127,7 @@ impl<'v> History<'v> {
         // compaction may have come between.
         let is_old = || self.view.is_older_than_the_row();
         let index = self.view.index();
-        let mut known = index.find_in_what_was_read(hash)?;
+        let mut known = index.find(hash)?;
         if known.is_none() && is_old() {
             known = self.view.index().last_known(hash)?;
         }
@@ -118,7 +135,7 @@ impl<'v> History<'v> {
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
         }
-        if index.unread_behind(known, self.behind).is_some() {
+        if self.unread_behind(known).is_some() {
             parts.push_back(Part::Unread(known));
         }
         while let Some(at) = newest {
@@ -173,6 +190,16 @@ impl<'v> History<'v> {
             newest = before;
         }
         Ok(parts)
+    }
+
+    /// Why something newer than what is known may be missing, if so.
+    fn unread_behind(&self, known: Option<Known>) -> Option<Error> {
+        match self.asked {
+            Asked::All => self.view.unread(known),
+            Asked::Behind | Asked::First => {
+                self.view.catalog.unread_behind(&self.view.index().place, known, self.behind)
+            }
+        }
     }
 
     /// Where its newest entry is. What is known may be its place in a part that came since, which is none in the segment that this
@@ -314,14 +341,10 @@ impl<'v> History<'v> {
             let span = match part {
                 Part::Here(span) => span,
                 Part::Unopened(row) | Part::InDoubt(row) => return Err(unreadable(self.view, *row)),
-                Part::Unread(known) => match self.view.index().unread_behind(*known, self.behind) {
-                    Some(error) => return Err(error),
-                    // It was filled meanwhile, with what is older.
-                    None => {
-                        parts.pop_back();
-                        continue;
-                    }
-                },
+                Part::Unread(known) => {
+                    let known = *known;
+                    return self.unread_behind(known).map_or(Ok(None), Err);
+                }
             };
             let Some(ordinal) = span.take(from_back) else {
                 if from_back {
@@ -350,8 +373,13 @@ impl<'v> History<'v> {
         };
         if !is_dense {
             self.check_floor()?;
+        }
+        let is_unasked = self.asked == Asked::First && self.front.is_none();
+        let is_last = from_back && self.back.is_none();
+        if (!is_dense || is_last) && !is_unasked {
             let (after, before) = match from_back {
-                true => (came.seq, self.back.map_or(came.seq, |next| next.seq)),
+                // Behind the last there is the end of the view.
+                true => (came.seq, self.back.map_or(self.end(), |next| next.seq)),
                 // Before the first behind a place there is what came until there.
                 false => (self.front.map_or(self.behind, |before| before.seq), came.seq),
             };
@@ -366,6 +394,8 @@ impl<'v> History<'v> {
         let is_dense = match (self.front, self.back) {
             (Some(front), Some(back)) => front.precedes(back),
             (None, Some(back)) => back.is_first,
+            // It may be known from behind the view alone.
+            (None, None) if self.asked == Asked::All => return self.check_read(self.behind, self.end()),
             (_, None) => true,
         };
         if is_dense {
@@ -385,7 +415,12 @@ impl<'v> History<'v> {
         {
             return Err(unreadable(self.view, row.1));
         }
-        self.view.index().unread_between(after, before).map_or(Ok(()), Err)
+        self.view.check_gap(after, before)
+    }
+
+    /// The Seq behind all that the view shows.
+    fn end(&self) -> u64 {
+        self.view.through.saturating_add(1)
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.

@@ -1,7 +1,7 @@
 //! What an opening knows of entities before it has read the log: by their directory, and by the indexes of segments.
 
 use crate::error::{Error, Result};
-use crate::format::compacted::Compacted;
+use crate::format::compacted::{Compacted, Cover};
 use crate::format::segment::file_name;
 use crate::id::EntryAt;
 use crate::index::EntityHasher;
@@ -9,6 +9,7 @@ use crate::index::catalog::{Catalog, IndexRef, Opened, Place, Section};
 use crate::index::entities::{Entities, Known};
 use crate::index::entity_file::EntityFile;
 use crate::index::finder::Index;
+use crate::index::holes::Hole;
 use crate::index::settled::{Run, Settled};
 use crate::log::report::Damage;
 use crate::log::visitor::Purpose;
@@ -74,24 +75,39 @@ pub(super) fn unreadable(segment: u32, what: String) -> Damage {
 pub(super) fn adopt(index: &Index, compacted: Compacted) {
     index.adopt(compacted);
     let catalog = index.catalog();
-    for cover in index.holes.covers(&catalog.compacted) {
-        let section = catalog.section(cover.last).filter(|section| section.cover == Some(cover));
-        match section.map(|section| section.open()) {
+    let is_of_a_hole =
+        |cover: &Cover| catalog.holes.iter().any(|hole| cover.first <= hole.last && hole.first <= cover.last);
+    let (mut known, mut unread) = (Vec::new(), Vec::new());
+    for cover in catalog.compacted.covers.iter().filter(|cover| is_of_a_hole(cover)) {
+        let section = catalog.section(cover.last).filter(|section| section.cover == Some(*cover));
+        let damage = match section.map(|section| section.open()) {
             // Nothing was kept.
-            None => {}
+            None => None,
             Some(Ok(opened)) => {
-                learn_from(&index.entities, &index.place.hasher, cover.last, opened);
-                if let Some(damage) = opened.damage() {
-                    index.holes.stays(&cover, damage);
-                    continue;
-                }
+                learn_what_is_newer(index, cover.last, opened);
+                opened.damage().cloned()
             }
-            Some(Err(error)) => {
-                index.holes.stays(&cover, &unreadable(cover.last, error.to_string()));
-                continue;
-            }
+            Some(Err(error)) => Some(unreadable(cover.last, error.to_string())),
+        };
+        known.push(*cover);
+        unread.extend(damage.map(|damage| Hole::of(cover.first, cover.last, damage)));
+    }
+    if !known.is_empty() {
+        index.fill(&known, unread);
+    }
+}
+
+/// Learns what a part has of entities of which nothing newer is known.
+fn learn_what_is_newer(index: &Index, number: u32, opened: &Opened) {
+    let IndexRef::Sealed(sealed, _) = opened.index() else { return };
+    for record in sealed.entities() {
+        let (generation, last) = sealed.newest(record);
+        let newest = EntryAt::new(number, last);
+        // What is settled is not asked where the heap has something.
+        let is_newer = |before: Option<Known>| before.is_none_or(|before| before.newest < newest);
+        if index.last_known(record.hash()).is_ok_and(is_newer) {
+            let _ = index.entities.learn(record.hash(), Known { generation, newest });
         }
-        index.holes.fill(&cover);
     }
 }
 

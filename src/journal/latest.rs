@@ -27,7 +27,17 @@ impl View {
 
     /// The same of an entity whose hash is known.
     pub(crate) fn latest_of(&self, hash: EntityHash, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        self.latest_known(self.index().find(hash)?, hash, kind, key)
+        self.latest_known(self.known(hash)?, hash, kind, key)
+    }
+
+    /// What is known of an entity.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` where something newer may stand in what a reader could not read.
+    fn known(&self, hash: EntityHash) -> Result<Option<Known>> {
+        let known = self.index().find(hash)?;
+        self.unread(known).map_or(Ok(known), Err)
     }
 
     /// The same by what is known of the entity. It was looked up since the view was taken, or nobody has written the
@@ -53,7 +63,7 @@ impl View {
 
     /// The key of an entity of which no more than its hash is known. Nobody may have written it since before the view was taken.
     pub(crate) fn key_of(&self, hash: EntityHash) -> Result<Option<&[u8]>> {
-        let Some(known) = self.index().find(hash)? else { return Ok(None) };
+        let Some(known) = self.known(hash)? else { return Ok(None) };
         let row = self.catalog.at(known.newest.segment());
         let Some(section) = row.map(|row| Loaded::open(self, row)).transpose()?.flatten() else {
             return Ok(None);

@@ -59,6 +59,7 @@ pub(crate) mod entry;
 pub(crate) mod erasing;
 pub(crate) mod finding;
 mod first_segment;
+mod gaps;
 pub(crate) mod history;
 pub(crate) mod holds;
 #[cfg(test)]

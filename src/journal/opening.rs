@@ -23,6 +23,7 @@ use crate::index::build::note;
 use crate::index::catalog::{Catalog, IndexRef, Place, Section};
 use crate::index::entities::Known;
 use crate::index::finder::Index;
+use crate::index::holes::Hole;
 use crate::index::keyed::KeyedReader;
 use crate::index::live::LiveIndex;
 use crate::journal::base::{Base, newest_indexed};
@@ -368,7 +369,8 @@ pub(crate) fn find_log(
         let section = |(number, next)| Arc::new(Section::new(Arc::clone(&place), number, next));
         numbers.iter().copied().zip(next).map(section).collect::<Vec<_>>()
     };
-    let mut catalog = Catalog { sections: sections(&below), compacted: Arc::new(compacted.clone()) };
+    let mut catalog =
+        Catalog { sections: sections(&below), compacted: Arc::new(compacted.clone()), ..Catalog::default() };
     if let (Some(last), Some(base)) = (catalog.sections.last_mut(), &base) {
         *last = Arc::new(Section::indexed(Arc::clone(&place), Arc::clone(&base.segment), base.index.clone()));
     }
@@ -378,9 +380,12 @@ pub(crate) fn find_log(
     catalog.add_parts(&place);
     let (entities, unread) = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
-    unread.into_iter().for_each(|(number, damage)| index.leave_unread(number, damage, None));
+    unread.into_iter().for_each(|(number, damage)| index.leave(Hole::within(number, damage, None)));
     for (number, _) in &chain.missing {
-        index.leave_missing(unreadable(*number, "the segment's file is missing".to_owned()));
+        // What stands before it is not known by it: others may be missing too.
+        let first = chain.live.iter().copied().filter(|live| live < number).max().map_or(1, |live| live + 1);
+        let damage = unreadable(*number, "the segment's file is missing".to_owned());
+        index.leave(Hole::of(first, *number, damage));
     }
 
     let mut finding = Finding {
@@ -580,7 +585,7 @@ impl Visitor for Finding<'_> {
             Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
             Some(Err(error)) => {
                 let damage = unreadable(cover.last, error.to_string());
-                self.index.leave_unread(cover.last, damage, None);
+                self.index.leave(Hole::within(cover.last, damage, None));
                 return Ok(());
             }
             None => return Ok(()),
@@ -589,7 +594,7 @@ impl Visitor for Finding<'_> {
             refuse_damage(&self.index.place, opened)?;
         }
         if let Some(damage) = opened.damage() {
-            self.index.leave_unread(cover.last, damage.clone(), None);
+            self.index.leave(Hole::within(cover.last, damage.clone(), None));
         }
         learn_from(&self.index.entities, &self.index.place.hasher, cover.last, opened);
         Ok(())
@@ -612,11 +617,8 @@ impl Visitor for Finding<'_> {
         if self.purpose == Purpose::Write {
             return;
         }
-        if is_whole {
-            // If it is the last one, no walk through what is known comes by it.
-            self.index.leave_missing(damage.clone());
-        } else if damage.first_seq <= damage.last_seq || damage.next_good.is_none() {
-            self.index.leave_unread(damage.segment, damage.clone(), before);
+        if is_whole || damage.first_seq <= damage.last_seq || damage.next_good.is_none() {
+            self.index.leave(Hole::within(damage.segment, damage.clone(), before));
         }
     }
 }

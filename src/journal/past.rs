@@ -67,6 +67,9 @@ impl View {
     fn has_gap(&self, (from, to): (u64, u64)) -> Result<bool> {
         let meets =
             |first: u64, missing: u64| missing > 0 && first > from && first - missing.min(first) <= to;
+        if self.catalog.has_hole_between(from.saturating_sub(1), to.saturating_add(1)) {
+            return Ok(true);
+        }
         for cover in self.catalog.compacted.covers.iter().filter(|cover| cover.last_seq >= from) {
             if meets(cover.first_seq, self.missing_between(cover.first_seq)) {
                 return Ok(true);
@@ -188,7 +191,7 @@ impl Past {
 
     /// The first entry of an entity behind the moment.
     pub(crate) fn next_of(&self, kind: KindId, key: &[u8]) -> Result<Option<Entry<'_>>> {
-        self.whole.entity_behind(kind, key, self.through).next().transpose()
+        self.whole.first_of_entity_behind(kind, key, self.through)
     }
 
     /// The entries of a kind that came behind the moment, in order.

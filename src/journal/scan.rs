@@ -41,6 +41,8 @@ pub(crate) struct Scan {
     is_searched: bool,
     /// The view has nothing more.
     is_spent: bool,
+    /// It was told that something is missing behind all that there is.
+    knows_end: bool,
     /// Of each entity no more is wanted than its newest entry in the view, and what may be that.
     only_newest: bool,
 }
@@ -89,6 +91,7 @@ impl Scan {
             wanted: *FOUND_AT_ONCE.start(),
             is_searched: false,
             is_spent,
+            knows_end: false,
             only_newest: false,
         }
     }
@@ -217,6 +220,14 @@ impl Scan {
                 return Ok(true);
             }
         }
+        self.end()
+    }
+
+    /// There is no more: an error, once, where what comes next is missing.
+    fn end(&mut self) -> Result<bool> {
+        if !std::mem::replace(&mut self.knows_end, true) {
+            self.view.check_end()?;
+        }
         Ok(false)
     }
 
@@ -235,7 +246,7 @@ impl Scan {
             // Nothing of it is between here and the end of the view. Whoever lies idle takes no more than a place.
             self.found = VecDeque::new();
             self.looked = self.view.last_seq()?.map_or(self.looked, |last| last.get().max(self.looked));
-            return Ok(false);
+            return self.end();
         };
         // Also what cannot be read was looked at then.
         self.looked = seq;

@@ -62,7 +62,7 @@ impl Sieve {
             let Some((ordinal, generation)) = newest else { continue };
             // Of one of which nothing can be learned here the walk says why when it comes to it.
             let known = view.index().last_known(record.hash()).ok().flatten();
-            let is_unread = || view.index().may_be_unread(known);
+            let is_unread = || view.catalog.may_be_unread(known);
             match known {
                 Some(known) if known.generation == generation && !is_unread() => {
                     candidates.certain.set(ordinal)

@@ -260,10 +260,19 @@ impl View {
             Start::After(seq) => Err(Error::new(ErrorKind::InvalidInput, "begin to read behind an entry")
                 .sides(format!("a Seq up to {newest}"), seq)),
             Start::At(time) => {
-                for entry in self.range(..) {
-                    let entry = entry?;
-                    if entry.time() >= time {
-                        return Ok(entry.seq().get() - 1);
+                let (mut entries, mut unread) = (self.all_behind(0), None);
+                while let Some(entry) = entries.next() {
+                    match entry {
+                        // What cannot be read right before it may be as late.
+                        Ok(entry) if entry.time() >= time => {
+                            return Ok(unread.unwrap_or(entry.seq().get() - 1));
+                        }
+                        Ok(_) => unread = None,
+                        Err(error) => {
+                            let Some(lost) = error.seqs() else { return Err(error) };
+                            unread = unread.or(Some(lost.start() - 1));
+                            entries = self.all_behind(*lost.end());
+                        }
                     }
                 }
                 Ok(newest)

@@ -13,7 +13,7 @@ use crate::id::{KindId, Position, Seq};
 use crate::index::catalog::{Catalog, IndexRef, Opened};
 use crate::index::finder::Index;
 use crate::journal::entry::{Entry, OwnedEntry};
-use crate::journal::history::History;
+use crate::journal::history::{Asked, History};
 use crate::journal::opening::read_manifest;
 use crate::journal::region::{Region, RegionEntries};
 use crate::log::segment::Segment;
@@ -76,16 +76,8 @@ impl View {
         }
         match self.catalog.compacted.holding(seq.get()) {
             Some(_) => Err(compacted(format!("read entry {seq}"), self.catalog.compacted.floor_of_all())),
-            None => self.check_gap(seq.get() - 1, seq.get() + 1).map(|()| None),
+            None => self.check_gap(seq.get() - 1, seq.get().saturating_add(1)).map(|()| None),
         }
-    }
-
-    /// Between two Seqs there is nothing: an error where a reader goes on without what may have stood there.
-    pub(crate) fn check_gap(&self, after: u64, before: u64) -> Result<()> {
-        if before <= after.saturating_add(1) {
-            return Ok(());
-        }
-        self.index.unread_between(after, before).map_or(Ok(()), Err)
     }
 
     /// Why a segment's file is not there, if a compaction has removed it.
@@ -205,7 +197,17 @@ impl View {
 
     /// The entries of an entity that there are behind a Seq, oldest first.
     pub(crate) fn entity_behind(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
-        History::new(self, kind, key, seq)
+        History::new(self, kind, key, seq).asked(Asked::Behind)
+    }
+
+    /// The first of them, whatever may be missing before it.
+    pub(crate) fn first_of_entity_behind(
+        &self,
+        kind: KindId,
+        key: &[u8],
+        seq: u64,
+    ) -> Result<Option<Entry<'_>>> {
+        History::new(self, kind, key, seq).asked(Asked::First).next().transpose()
     }
 
     /// The entries of a region, in order; double-ended.
@@ -259,6 +261,7 @@ impl View {
             front: None,
             back: None,
             ahead: ReadAhead::default(),
+            is_open: last == u64::MAX,
             must_be_whole: false,
             started: false,
             ended: false,
@@ -467,6 +470,8 @@ pub struct Entries<'v> {
     ahead: ReadAhead,
     /// Nothing of the range may be missing.
     must_be_whole: bool,
+    /// Up to the end of the view, whatever that is.
+    is_open: bool,
     started: bool,
     ended: bool,
 }
@@ -546,7 +551,7 @@ impl<'v> Entries<'v> {
             }
             self.first = self.first.max(section.end());
         }
-        Ok(None)
+        if self.is_open { self.view.check_end().map(|()| None) } else { Ok(None) }
     }
 
     /// The first Seq of the segment behind the one at `at`, if there is one that says so. What lies

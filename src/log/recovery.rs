@@ -210,7 +210,7 @@ impl Walk<'_> {
             // Sealed, followed from here, or closed and punched behind: there is nothing to read.
             self.sealed = sealed_here;
             self.raise(&segment, from);
-            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(0))?;
+            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(self.least_seq))?;
             if !sealed_here && !followed_here {
                 self.note_dropped(later);
             }
@@ -271,7 +271,7 @@ impl Walk<'_> {
         }
         if sealed_here || limit == Some(from) {
             self.sealed = sealed_here;
-            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(0))?;
+            self.visitor.enter(&segment, from, self.last_seq.unwrap_or(self.least_seq))?;
             return Ok(true);
         }
         self.report.segments_scanned += 1;
@@ -360,7 +360,7 @@ impl Walk<'_> {
         later: &[u32],
     ) -> Result<bool> {
         let number = segment.number();
-        self.visitor.enter(segment, from, self.last_seq.unwrap_or(0))?;
+        self.visitor.enter(segment, from, self.last_seq.unwrap_or(self.least_seq))?;
         let mut at = from;
         let mut batch = OpenBatch::default();
         loop {
@@ -657,7 +657,7 @@ impl Walk<'_> {
         bytes: &[u8],
         what: &str,
     ) -> Error {
-        let last = self.last_seq.unwrap_or(0);
+        let last = self.last_seq.unwrap_or(self.least_seq);
         let place = next.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at..));
         let through = place.and_then(Frame::parse).map_or(last.saturating_add(1), |frame| seq_before(&frame));
         let error = Error::corrupt(format!("recover the log: {what}"))

@@ -133,9 +133,10 @@ impl<'s, T> Change<'s, T> {
     }
 
     /// True if this field of the row is another one than before. Of an entity that was created and of a bootstrap's row
-    /// all are; of one that was deleted, none. Where the row before is not there any more to compare with, and another
-    /// version of the schema wrote the changes between, all are too. A name that is no field is never one of them: a
-    /// [`kind!`](crate::kind) names only those that there are.
+    /// all are; of one that was deleted, none. Where a change stands for several, and the row before them is not there any more to
+    /// compare with or was written by another version of the schema, those are that any of them has changed: all, if one was a
+    /// deletion, or came from another version. A name that is no field is never one of them: a [`kind!`](crate::kind) names only
+    /// those that there are.
     #[must_use]
     pub fn has(&self, field: impl FieldOf<T>) -> bool {
         let field = field.field_name();

@@ -397,7 +397,8 @@ impl Lodger for State {
             let _ = thread.join();
         }
         match failure {
-            Some(error) if core.check_writable().is_ok() => Err(error),
+            // What was pending and is not in the log counts for more than what failed before.
+            Some(error) if ended.is_ok() && core.check_writable().is_ok() => Err(error),
             _ => ended,
         }
     }

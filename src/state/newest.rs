@@ -37,7 +37,7 @@ impl Newest {
             return Ok(newest == seq);
         }
         let known = self.view.index().last_known(hash)?;
-        if let Some(error) = self.view.index().missing(known, self.view.through) {
+        if let Some(error) = self.view.unread(known) {
             // The walk goes on behind a row that may not be the newest.
             return Err(error.concerning(seq));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::row::RowOperation;
 use crate::id::{KindId, Position, Seq};
 use crate::journal::entry::{Entry, OwnedEntry};
@@ -294,16 +294,13 @@ pub struct Rows<T> {
 pub(crate) struct Walk {
     newest: Newest,
     scan: Scan,
-    /// What is missing behind all that it comes by, which it tells first.
-    missing: Option<Error>,
 }
 
 impl Walk {
     pub(crate) fn new(view: View, id: KindId) -> Self {
         // Where the end cannot be read, the walk will say so.
         let frames = view.last_seq().ok().flatten().map_or(0, Seq::get);
-        let missing = view.index().missing_at_the_end(view.through);
-        Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames), missing }
+        Self { scan: Scan::of_newest(id, view.clone(), 0), newest: Newest::new(view, id, frames) }
     }
 
     /// Where the view ends whose rows they are.
@@ -313,9 +310,6 @@ impl Walk {
 
     /// Steps to the next row that is alive. False: there is no more.
     pub(crate) fn advance(&mut self) -> Result<bool> {
-        if let Some(error) = self.missing.take() {
-            return Err(error);
-        }
         while self.scan.advance().inspect_err(|error| _ = self.scan.pass_over(error))? {
             let Some(entry) = self.scan.entry() else { continue };
             let is_newest = |newest: &mut Newest| Ok(self.scan.is_certainly_newest() || newest.is(&entry)?);

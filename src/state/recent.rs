@@ -67,5 +67,6 @@ impl Recent {
     /// What was not appended for good may be otherwise in the log.
     pub(crate) fn forget(&mut self) {
         self.entities.clear();
+        self.rooms = Vec::new();
     }
 }

@@ -15,7 +15,10 @@ impl Untold {
         if !error.is_corruption() {
             self.is_made_good();
         }
-        if self.0.len() < ERRORS_MAX {
+        // The last of them is for what may pass.
+        let is_room = self.0.len() < ERRORS_MAX - usize::from(error.is_corruption());
+        let is_known = || self.0.iter().any(|known| known.to_string() == error.to_string());
+        if is_room && !is_known() {
             self.0.push(error);
         }
     }

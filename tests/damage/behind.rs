@@ -101,6 +101,136 @@ fn a_row_that_only_a_last_file_that_is_missing_had_is_told_of() {
     let rows: Vec<_> = StoreView::of(&reader).unwrap().rows(VESSEL).unwrap().collect();
     let [Err(error)] = &rows[..] else { panic!("as if there were no row: {rows:?}") };
     assert!(error.is_corruption(), "{error}");
+    // Whoever walks to the end is told so there; who follows is told once.
+    let view = reader.view().unwrap();
+    let entries: Vec<_> = view.range(..).collect();
+    assert!(entries.len() > 60 && entries.iter().filter(|entry| entry.is_err()).count() == 1);
+    assert!(entries.last().unwrap().is_err());
+    let kind = reader.kinds().iter().find(|kind| kind.name == "vessel").unwrap().id;
+    for region in
+        [Region::all(), Region::kind(kind), Region::entity(kind, b"busy"), Region::entity(kind, b"ada")]
+    {
+        let mut subscriber =
+            reader.subscribe(region.clone(), SubscribeOptions::new().from(Start::Oldest)).unwrap();
+        let mut errors = 0;
+        loop {
+            match subscriber.try_next() {
+                Ok(None) => break,
+                Ok(Some(_)) => assert_eq!(errors, 0, "{region:?}: it comes last"),
+                Err(error) => {
+                    assert!(error.is_corruption(), "{error}");
+                    errors += 1;
+                    assert!(errors < 5, "{region:?}");
+                }
+            }
+        }
+        assert_eq!(errors, 1, "{region:?}");
+    }
+}
+
+#[test]
+fn what_an_entity_was_at_a_moment_behind_a_hole_is_not_told_from_before_it() {
+    let disk = Simulator::new();
+    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    let say = |name: &str, knots| {
+        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
+        store.flush().unwrap();
+    };
+    say("ada", 1);
+    (0..60).for_each(|n| say("busy", n));
+    say("ada", 2);
+    let kind = store.journal().kind_named("vessel").unwrap().id;
+    let newest = store.journal().view().latest(kind, b"ada").unwrap().unwrap().position().segment();
+    (60..120).for_each(|n| say("busy", n));
+    let moment = store.journal().view().last_seq().unwrap().unwrap();
+    (120..180).for_each(|n| say("busy", n));
+    say("ada", 3);
+    let mut files = disk.files();
+    for name in [format!("{newest:010}.idx"), format!("{newest:010}.seg"), "entities".to_owned()] {
+        files.remove(&name);
+    }
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let now = StoreView::of(&reader).unwrap();
+    assert_eq!(now.get(VESSEL, "ada").unwrap().unwrap().value().unwrap().knots, 3);
+    let then = now.at(moment).unwrap();
+    let was = then.get(VESSEL, "ada").map(|row| row.map(|row| row.value().unwrap().knots));
+    assert!(was.is_err(), "{was:?}");
+    assert_eq!(then.get(VESSEL, "busy").unwrap().unwrap().value().unwrap().knots, 119);
+    assert!(then.rows(VESSEL).is_err_and(|error| error.is_corruption()), "nobody knows whether it was there");
+}
+
+#[test]
+fn what_a_live_segment_had_that_is_gone_is_not_taken_for_nothing_by_the_empty_one_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("store.esker"), directory.path().join("copy.esker"));
+    let journal = options().background(true).open(&path).unwrap();
+    let note = journal.kind("note").unwrap();
+    for n in 0..100_u8 {
+        journal.append(Record::new(note, format!("k{}", n % 9).as_bytes(), &[n; 60])).unwrap();
+    }
+    let newest = journal.append(Record::new(note, b"k0", b"newest")).unwrap().seq;
+    let active = journal.view().get(newest).unwrap().unwrap().position().segment();
+    let spare = path.join(format!("{:010}.seg", active + 1));
+    while !spare.exists() {
+        std::thread::yield_now();
+    }
+    for is_zero in [false, true] {
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).unwrap();
+        for file in std::fs::read_dir(&path).unwrap().map(|file| file.unwrap()) {
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+        let lost = copy.join(format!("{active:010}.seg"));
+        if is_zero {
+            let mut bytes = std::fs::read(&lost).unwrap();
+            bytes[..128].fill(0);
+            std::fs::write(&lost, bytes).unwrap();
+        } else {
+            std::fs::remove_file(&lost).unwrap();
+        }
+        let Ok(reader) = Reader::open(&copy) else { continue };
+        let view = reader.view().unwrap();
+        let latest = view.latest(note, b"k0").map(|entry| entry.map(|entry| entry.seq()));
+        assert!(
+            latest.as_ref().is_err_and(esker::Error::is_corruption)
+                || latest.as_ref().is_ok_and(|seq| *seq == Some(newest)),
+            "{is_zero}: {latest:?}"
+        );
+        assert!(view.range(..).filter(Result::is_ok).count() > 50, "{is_zero}: what was before is there");
+        assert!(view.get(Seq::new(50).unwrap()).unwrap().is_some(), "{is_zero}");
+    }
+}
+
+#[test]
+fn what_compaction_kept_of_a_hole_is_nothing_newer_than_what_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.esker");
+    let journal = options().open(&path).unwrap();
+    let (order, junk) = (journal.kind("order").unwrap(), journal.kind("junk").unwrap());
+    let segment_of = |seq| journal.view().get(seq).unwrap().unwrap().position().segment();
+    let write = |kind, key: &str| journal.append(Record::new(kind, key.as_bytes(), &[7; 60])).unwrap().seq;
+    journal.keep(junk, Keep::Latest).unwrap();
+    (0..30).for_each(|_| _ = write(junk, "j"));
+    let old = segment_of(write(order, "a"));
+    (0..120).for_each(|_| _ = write(junk, "j"));
+    (0..30).for_each(|n| _ = write(order, &format!("o{n}")));
+    let newest = write(order, "a");
+    (0..60).for_each(|n| _ = write(order, &format!("p{n}")));
+    assert!(old + 1 < segment_of(newest));
+    let gone = path.join(format!("{:010}.seg", old + 1));
+    std::fs::remove_file(gone).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let latest = |view: &View| view.latest(order, b"a").unwrap().unwrap().seq();
+    let before = reader.view().unwrap();
+    assert_eq!(latest(&before), newest);
+    assert!(journal.compact(&CompactOptions::new().thorough(true)).unwrap().entries_dropped > 50);
+    assert_eq!(latest(&reader.view().unwrap()), newest);
+    assert_eq!(reader.view().unwrap().entity(order, b"a").count(), 2);
+    // A view from before has the hole that it had.
+    let last = before.last_seq().unwrap().unwrap().get();
+    let told = (1..=last).filter_map(Seq::new).map(|seq| before.get(seq));
+    assert!(told.into_iter().all(|entry| !matches!(entry, Ok(None))), "a gap that is none");
 }
 
 #[test]
@@ -118,7 +248,8 @@ fn an_end_that_is_damaged_before_an_opening_that_came_to_nothing_may_have_had_ne
     let mut files = killed.files();
     let names = segments(&files);
     assert_eq!(names.len(), 2, "{names:?}");
-    files.get_mut(&names[1]).unwrap()[4096..].fill(0);
+    // Of the file behind it no more than the header reached the disk.
+    files.get_mut(&names[1]).unwrap()[128..].fill(0);
     files.get_mut(&names[0]).unwrap()[usize::try_from(at.offset()).unwrap() + 20] ^= 1;
     files.retain(|name, _| !name.ends_with(".idx") && name != "entities");
     let reader = Reader::open_on(&Simulator::with(files)).unwrap();
@@ -197,7 +328,8 @@ fn who_follows_an_entity_is_told_of_each_of_its_entries_or_that_it_is_missing() 
         let last = segments.len();
         let middle: Vec<&String> = segments.iter().take(last - 2).collect();
         let mut cases: Vec<Vec<&String>> = middle.iter().map(|name| vec![*name]).collect();
-        // Two that are apart.
+        // Two that are neighbours, and two that are apart.
+        cases.extend(middle.windows(2).map(<[&String]>::to_vec));
         cases.extend(middle.iter().zip(middle.iter().skip(2)).map(|(one, other)| vec![*one, *other]));
         assert!(cases.len() > middle.len(), "{what}: {segments:?}");
         for case in cases {

@@ -117,10 +117,12 @@ impl State {
         let Some(_ends) = self.ends.try_lock() else { return };
         let held = self.open.lock().epochs.held();
         for whom in held {
-            if let Err(error) = self.carry_out(core, whom)
-                && error.is_corruption()
-            {
-                self.open.lock().untold.put(error);
+            if let Err(error) = self.carry_out(core, whom) {
+                let mut open = self.open.lock();
+                // One that is held yet is tried again, and told then.
+                if error.is_corruption() && !open.epochs.is_held(whom) {
+                    open.untold.put(error);
+                }
             }
         }
     }
