@@ -12,7 +12,9 @@ use crate::state::schema::Bound;
 /// How far somebody has followed live state: a position that may be kept outside of the store, with what tells
 /// whether it still means the same when it comes back.
 ///
-/// It names a place that was durable when it was given out. As text it is the store, the era and the
+/// It names a place that was durable when it was given out, and a backup that is [restored](crate::restore) begins an era of its own. What is
+/// not noticed is a log that has lost a durable end without one, and has grown past the place again: on a disk that lies about
+/// syncs, or where files were put back by hand. As text it is the store, the era and the
 /// [`Seq`], for example `5e1f…:1:42`.
 ///
 /// ```
