@@ -58,14 +58,16 @@ pub(crate) fn index_by_reading(
     segment.map.raise(readable);
     // What follows it may be a part, and was not asked for.
     let mut damages = end.report.damage.into_iter().filter(|damage| damage.segment == segment.number());
-    // One stands for all: from the first Seq that is lost to the last.
-    let damage = damages.next().map(|first| {
-        let (last_seq, next_good) = (first.last_seq, first.next_good);
-        let of_all = |(seq, _): (u64, Option<u64>), other: Damage| (seq.max(other.last_seq), other.next_good);
-        let (last_seq, next_good) = damages.fold((last_seq, next_good), of_all);
-        Damage { last_seq, next_good, ..first }
-    });
+    let damage = damages.next().map(|first| damages.fold(first, with_another));
     Ok(ByReading { live, damage, sealed: end.sealed, end: end.position.offset() })
+}
+
+/// One damage stands for all of a file: from the first Seq that is lost to the last, if that is known.
+fn with_another(first: Damage, other: Damage) -> Damage {
+    let is_open = |damage: &Damage| damage.first_seq > damage.last_seq && damage.next_good.is_none();
+    let is_unknown = is_open(&other) || is_open(&first);
+    let last_seq = if is_unknown { first.first_seq - 1 } else { first.last_seq.max(other.last_seq) };
+    Damage { last_seq, next_good: other.next_good, ..first }
 }
 
 struct Reading<'a> {

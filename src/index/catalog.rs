@@ -398,12 +398,11 @@ impl Opened {
     pub(crate) fn doubt(&self) -> Option<Error> {
         let damage = self.damage.as_ref()?;
         let doing = format!("look for an entity in a file without an index: {}", damage.what);
-        Some(
-            Error::corrupt(doing)
-                .at(self.place.directory.path().join(file_name(self.segment.number())))
-                .place(self.segment.number(), damage.offset)
-                .lost(damage.first_seq..=damage.last_seq),
-        )
+        let error = Error::corrupt(doing)
+            .at(self.place.directory.path().join(file_name(self.segment.number())))
+            .place(self.segment.number(), damage.offset);
+        let lost = damage.first_seq..=damage.last_seq;
+        Some(if lost.is_empty() { error } else { error.lost(lost) })
     }
 
     #[inline]

@@ -45,7 +45,7 @@ impl Hole {
             return (first_seq, Some(last_seq));
         }
         // What was read of the segment stands before it.
-        let first = if offset >= FIRST_FRAME { first_seq } else { catalog.begin_of_gap(self.first) };
+        let first = if offset >= FIRST_FRAME { first_seq } else { catalog.begin_of_gap(self.last) };
         (first, catalog.end_of_gap(self.last))
     }
 
@@ -107,11 +107,29 @@ impl Catalog {
         self.first_hole(place, |hole| hole.may_have_newer(known) && is_in_view(hole))
     }
 
-    /// The same for whoever wants what stands behind a Seq, and is told by others of what is missing behind all that there is.
-    pub(crate) fn unread_behind(&self, place: &Place, known: Option<Known>, seq: u64) -> Option<Error> {
-        let is_behind =
-            |hole: &Hole| hole.seqs(self).1.is_some_and(|last| last > seq) && !hole.is_empty(self);
-        self.first_hole(place, |hole| hole.may_have_newer(known) && is_behind(hole))
+    /// The same for whoever wants what stands behind another Seq.
+    pub(crate) fn unread_behind(
+        &self,
+        place: &Place,
+        known: Option<Known>,
+        seq: u64,
+        through: u64,
+    ) -> Option<Error> {
+        let before = through.saturating_add(1);
+        self.first_hole(place, |hole| hole.may_have_newer(known) && hole.is_between(self, seq, before))
+    }
+
+    /// The same, where it is known how far that goes: of the rest he is told by others.
+    pub(crate) fn unread_until_known(
+        &self,
+        place: &Place,
+        known: Option<Known>,
+        seq: u64,
+        through: u64,
+    ) -> Option<Error> {
+        let before = through.saturating_add(1);
+        let is_it = |hole: &Hole| hole.seqs(self).1.is_some() && hole.is_between(self, seq, before);
+        self.first_hole(place, |hole| hole.may_have_newer(known) && is_it(hole))
     }
 
     /// Why there may be something between two Seqs, if so.
@@ -122,11 +140,6 @@ impl Catalog {
     /// True if there may be.
     pub(crate) fn has_hole_between(&self, after: u64, before: u64) -> bool {
         self.holes.iter().any(|hole| hole.is_between(self, after, before))
-    }
-
-    /// What is missing behind all that a view until a Seq shows, if something is. Nobody knows how much, so it has no Seqs.
-    pub(crate) fn unread_at_the_end(&self, place: &Place, through: u64) -> Option<Error> {
-        self.first_hole(place, |hole| matches!(hole.seqs(self), (first, None) if first <= through))
     }
 
     /// The first Seq that a segment can have had: behind all that stands before it.
@@ -140,8 +153,11 @@ impl Catalog {
 
     /// The last Seq that a segment can have had: before the first that what stands behind it says it begins with.
     fn end_of_gap(&self, number: u32) -> Option<u64> {
-        let mut behind = self.sections.iter().filter(|section| section.first_number() > number);
-        behind.find_map(|section| says_where_it_begins(section)).map(|first| first.saturating_sub(1))
+        let behind = self.sections.partition_point(|section| section.first_number() <= number);
+        let says = self.sections.iter().skip(behind).find_map(|section| says_where_it_begins(section));
+        let covers = self.compacted.covers.iter().find(|cover| cover.first > number);
+        let first = says.into_iter().chain(covers.map(|cover| cover.first_seq)).min();
+        first.map(|first| first.saturating_sub(1))
     }
 }
 

@@ -352,6 +352,11 @@ impl Unseen {
                 Err(error) if error.is_corruption() && scan.pass_over(&error) => {
                     unseen.damaged += lost_behind(&error, looked);
                 }
+                // What comes next is missing, and nobody knows how much that is.
+                Err(error) if error.is_corruption() && scan.is_at_the_end() => {
+                    unseen.damaged += 1;
+                    return Ok(unseen);
+                }
                 Err(error) => return Err(error),
             }
         }

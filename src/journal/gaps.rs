@@ -1,25 +1,40 @@
 //! Where a view shows nothing: whether there was something that a reader could not read.
 
 use crate::error::{Error, Result};
+use crate::id::Seq;
 use crate::index::entities::Known;
 use crate::journal::view::View;
 
 impl View {
     /// Between two Seqs there is nothing: an error where a reader goes on without what may have stood there.
     pub(crate) fn check_gap(&self, after: u64, before: u64) -> Result<()> {
-        if before <= after.saturating_add(1) {
+        if self.catalog.holes.is_empty() || before <= after.saturating_add(1) {
             return Ok(());
         }
         self.catalog.unread_between(&self.index().place, after, before).map_or(Ok(()), Err)
     }
 
-    /// Why nobody can tell the newest of an entity in this view, if so.
-    pub(crate) fn unread(&self, known: Option<Known>) -> Option<Error> {
-        self.catalog.unread(&self.index().place, known, self.through)
+    /// The Seq up to which the view is asked: that of its last entry, and one more, with which what is missing behind that would
+    /// begin; or that of its moment.
+    pub(crate) fn asked_through(&self) -> u64 {
+        let last = self.last_seq().ok().flatten().map_or(0, Seq::get);
+        self.through.min(last.saturating_add(1))
     }
 
-    /// Behind all that there is: an error where something is missing there.
-    pub(crate) fn check_end(&self) -> Result<()> {
-        self.catalog.unread_at_the_end(&self.index().place, self.through).map_or(Ok(()), Err)
+    /// Why nobody can tell the newest of an entity in this view, if so.
+    pub(crate) fn unread(&self, known: Option<Known>) -> Option<Error> {
+        if !self.catalog.may_be_unread(known) {
+            return None;
+        }
+        self.catalog.unread(&self.index().place, known, self.asked_through())
+    }
+
+    /// Behind all that there is, and behind a Seq: an error where something is missing there.
+    pub(crate) fn check_end(&self, behind: u64) -> Result<()> {
+        if self.catalog.holes.is_empty() {
+            return Ok(());
+        }
+        let through = self.asked_through();
+        self.check_gap(behind.max(through.saturating_sub(1)), through.saturating_add(1))
     }
 }

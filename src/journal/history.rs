@@ -28,6 +28,8 @@ pub struct History<'v> {
     /// Only entries behind this Seq.
     behind: u64,
     asked: Asked,
+    /// The generation of its newest entry, as far as it is known.
+    newest: Option<u64>,
     /// It has to be dense: what compaction dropped is an error, and where that is possible at all.
     floor: Option<u64>,
     parts: Option<VecDeque<Part<'v>>>,
@@ -62,8 +64,10 @@ impl Came {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     All,
-    /// What stands behind a Seq, by somebody who is told otherwise of what is missing behind everything.
+    /// What stands behind a Seq.
     Behind,
+    /// The same by somebody who is told otherwise of what is missing behind everything.
+    Followed,
     /// The first of that which is there, whatever may be missing before it.
     First,
 }
@@ -102,8 +106,8 @@ impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
         let key = key.into();
         let (front, back, doubts) = (None, None, Vec::new());
-        let asked = Asked::All;
-        Self { view, kind, key, behind, asked, floor: None, parts: None, doubts, front, back, ended: false }
+        let (asked, newest, floor, parts, ended) = (Asked::All, None, None, None, false);
+        Self { view, kind, key, behind, asked, newest, floor, parts, doubts, front, back, ended }
     }
 
     /// The same for somebody who asks for a part of it.
@@ -131,6 +135,7 @@ impl<'v> History<'v> {
         if known.is_none() && is_old() {
             known = self.view.index().last_known(hash)?;
         }
+        self.newest = known.map(|known| known.generation);
         let mut newest = known.map(|known| if is_old() { self.place_of(known, hash) } else { known.newest });
         if newest.is_none() && is_old() {
             newest = self.search_below(u32::MAX, hash);
@@ -151,7 +156,7 @@ impl<'v> History<'v> {
                     is_shown = span.end > 0;
                     match doubt {
                         Some(_) if !is_shown => parts.push_front(Part::InDoubt(row)),
-                        Some(doubt) => self.doubts.extend(doubt.seqs().map(|lost| (lost, row))),
+                        Some(doubt) => self.doubts.push((doubt.seqs().unwrap_or(0..=u64::MAX), row)),
                         None => {}
                     }
                     span.skip_to_behind(self.behind);
@@ -194,11 +199,14 @@ impl<'v> History<'v> {
 
     /// Why something newer than what is known may be missing, if so.
     fn unread_behind(&self, known: Option<Known>) -> Option<Error> {
+        let catalog = &self.view.catalog;
+        if !catalog.may_be_unread(known) {
+            return None;
+        }
+        let (place, through) = (&self.view.index().place, self.view.asked_through());
         match self.asked {
-            Asked::All => self.view.unread(known),
-            Asked::Behind | Asked::First => {
-                self.view.catalog.unread_behind(&self.view.index().place, known, self.behind)
-            }
+            Asked::Followed => catalog.unread_until_known(place, known, self.behind, through),
+            _ => catalog.unread_behind(place, known, self.behind, through),
         }
     }
 
@@ -375,7 +383,8 @@ impl<'v> History<'v> {
             self.check_floor()?;
         }
         let is_unasked = self.asked == Asked::First && self.front.is_none();
-        let is_last = from_back && self.back.is_none();
+        // What the directory knows as the newest has nothing behind it.
+        let is_last = from_back && self.back.is_none() && self.newest != Some(came.generation);
         if (!is_dense || is_last) && !is_unasked {
             let (after, before) = match from_back {
                 // Behind the last there is the end of the view.
@@ -396,6 +405,9 @@ impl<'v> History<'v> {
             (None, Some(back)) => back.is_first,
             // It may be known from behind the view alone.
             (None, None) if self.asked == Asked::All => return self.check_read(self.behind, self.end()),
+            (Some(front), None) if self.asked == Asked::All && self.newest != Some(front.generation) => {
+                return self.check_read(front.seq, self.end());
+            }
             (_, None) => true,
         };
         if is_dense {
@@ -420,7 +432,11 @@ impl<'v> History<'v> {
 
     /// The Seq behind all that the view shows.
     fn end(&self) -> u64 {
-        self.view.through.saturating_add(1)
+        if self.view.catalog.holes.is_empty() {
+            u64::MAX
+        } else {
+            self.view.asked_through().saturating_add(1)
+        }
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.

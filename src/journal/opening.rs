@@ -383,7 +383,9 @@ pub(crate) fn find_log(
     unread.into_iter().for_each(|(number, damage)| index.leave(Hole::within(number, damage, None)));
     for (number, _) in &chain.missing {
         // What stands before it is not known by it: others may be missing too.
-        let first = chain.live.iter().copied().filter(|live| live < number).max().map_or(1, |live| live + 1);
+        let covered = compacted.covers.iter().map(|cover| cover.last);
+        let known = chain.live.iter().copied().chain(covered).filter(|known| known < number);
+        let first = known.max().map_or(1, |known| known + 1);
         let damage = unreadable(*number, "the segment's file is missing".to_owned());
         index.leave(Hole::of(first, *number, damage));
     }

@@ -223,10 +223,15 @@ impl Scan {
         self.end()
     }
 
+    /// True if it was told that what comes next is missing, or that nothing is.
+    pub(crate) fn is_at_the_end(&self) -> bool {
+        self.knows_end
+    }
+
     /// There is no more: an error, once, where what comes next is missing.
     fn end(&mut self) -> Result<bool> {
         if !std::mem::replace(&mut self.knows_end, true) {
-            self.view.check_end()?;
+            self.view.check_end(self.looked)?;
         }
         Ok(false)
     }
@@ -260,7 +265,7 @@ impl Scan {
     fn find_more(&mut self) -> Result<()> {
         let Region::Entity(kind, key) = &self.region else { return Ok(()) };
         let wanted = self.wanted;
-        for entry in self.view.entity_behind(*kind, key, self.looked).take(wanted) {
+        for entry in self.view.entity_followed(*kind, key, self.looked).take(wanted) {
             match entry {
                 Ok(entry) => self.found.push_back(entry.seq().get()),
                 Err(error) if self.found.is_empty() => return Err(error),
@@ -406,7 +411,11 @@ impl View {
     fn has_all_behind(&self, kind: KindId, key: &[u8], seq: u64) -> Result<bool> {
         let mut next: Option<Entry<'_>> = None;
         for entry in self.entity_behind(kind, key, 0).rev() {
-            let entry = entry?;
+            let entry = match entry {
+                // Whoever goes on is told of that where it stands.
+                Err(error) if error.is_corruption() => return Ok(false),
+                entry => entry?,
+            };
             let is_dense = next.is_none_or(|next| {
                 next.is_first() || entry.generation().get() + 1 == next.generation().get()
             });

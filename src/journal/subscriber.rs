@@ -269,13 +269,20 @@ impl View {
                         }
                         Ok(_) => unread = None,
                         Err(error) => {
-                            let Some(lost) = error.seqs() else { return Err(error) };
+                            let Some(lost) = error.seqs() else {
+                                // What comes next is missing, and nobody knows how much that is.
+                                return if error.is_corruption() {
+                                    Ok(unread.unwrap_or(newest))
+                                } else {
+                                    Err(error)
+                                };
+                            };
                             unread = unread.or(Some(lost.start() - 1));
                             entries = self.all_behind(*lost.end());
                         }
                     }
                 }
-                Ok(newest)
+                Ok(unread.unwrap_or(newest))
             }
         }
     }

@@ -200,6 +200,11 @@ impl View {
         History::new(self, kind, key, seq).asked(Asked::Behind)
     }
 
+    /// The same for somebody who is told by others of what is missing behind everything.
+    pub(crate) fn entity_followed(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
+        History::new(self, kind, key, seq).asked(Asked::Followed)
+    }
+
     /// The first of them, whatever may be missing before it.
     pub(crate) fn first_of_entity_behind(
         &self,
@@ -551,7 +556,7 @@ impl<'v> Entries<'v> {
             }
             self.first = self.first.max(section.end());
         }
-        if self.is_open { self.view.check_end().map(|()| None) } else { Ok(None) }
+        if self.is_open { self.view.check_end(self.first.saturating_sub(1)).map(|()| None) } else { Ok(None) }
     }
 
     /// The first Seq of the segment behind the one at `at`, if there is one that says so. What lies

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use esker::{
-    CompactOptions, Item, Keep, Kind, KindId, Reader, Record, Region, Seq, Simulator, Start, Store,
+    BackupBy, CompactOptions, Item, Keep, Kind, KindId, Reader, Record, Region, Seq, Simulator, Start, Store,
     StoreView, SubscribeOptions, View,
 };
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,60 @@ fn a_row_that_only_a_last_file_that_is_missing_had_is_told_of() {
 }
 
 #[test]
+fn a_backup_without_its_last_file_ends_with_an_error_for_whoever_walks() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("store.esker"), directory.path().join("backup.esker"));
+    let journal = options().open(&path).unwrap();
+    fill(&journal, 0, 200);
+    journal.backup(&copy, BackupBy::Copy).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(&copy).unwrap().map(|file| file.unwrap().path()).collect();
+    names.retain(|name| name.extension().is_some_and(|extension| extension == "seg"));
+    names.sort();
+    std::fs::remove_file(names.pop().unwrap()).unwrap();
+    let reader = Reader::open(&copy).unwrap();
+    let view = reader.view().unwrap();
+    let entries: Vec<_> = view.range(..).collect();
+    assert!(entries.len() > 50 && entries.last().unwrap().is_err(), "it passes for a shorter log");
+    let (told, lost) = follow(&reader, Region::all(), Start::Oldest);
+    assert_eq!((told.len(), lost.len()), (entries.len() - 1, 1));
+    // And moments before that are whole.
+    let kinds = reader.kinds();
+    let at = Seq::new(told[told.len() / 2]).unwrap();
+    let past = StoreView::of(&reader).unwrap().at(at);
+    assert!(past.is_ok() && !kinds.is_empty());
+}
+
+#[test]
+fn the_kept_rest_before_a_file_that_is_missing_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.esker");
+    let journal = options().open(&path).unwrap();
+    let junk = journal.kind("junk").unwrap();
+    journal.keep(junk, Keep::Latest).unwrap();
+    for n in 0..60_u8 {
+        journal.append(Record::new(junk, b"once", &[n; 60])).unwrap();
+        journal.append(Record::new(junk, format!("k{n}").as_bytes(), &[n; 60])).unwrap();
+    }
+    assert!(journal.compact(&CompactOptions::new().thorough(true)).unwrap().parts_written > 0);
+    fill(&journal, 0, 200);
+    let kept: Vec<u64> = journal.view().kind(junk).map(|entry| entry.unwrap().seq().get()).collect();
+    journal.close().unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()).collect();
+    names.retain(|name| name.extension().is_some_and(|extension| extension == "seg"));
+    names.sort();
+    assert!(names.len() > 3);
+    std::fs::remove_file(&names[1]).unwrap();
+    let _ = std::fs::remove_file(names[1].with_extension("idx"));
+    let _ = std::fs::remove_file(path.join("entities"));
+    let reader = Reader::open(&path).unwrap();
+    let (told, lost) = follow(&reader, Region::kind(junk), Start::Oldest);
+    assert!(told.len() > 50 && told.iter().all(|seq| kept.contains(seq)), "{told:?}");
+    assert!(lost.iter().all(|lost| *lost.start() > *told.first().unwrap()), "{lost:?}");
+    let view = reader.view().unwrap();
+    assert_eq!(view.get(Seq::new(told[10]).unwrap()).unwrap().unwrap().kind(), junk);
+}
+
+#[test]
 fn what_an_entity_was_at_a_moment_behind_a_hole_is_not_told_from_before_it() {
     let disk = Simulator::new();
     let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
@@ -175,6 +229,7 @@ fn what_a_live_segment_had_that_is_gone_is_not_taken_for_nothing_by_the_empty_on
     while !spare.exists() {
         std::thread::yield_now();
     }
+    let mut opened = 0;
     for is_zero in [false, true] {
         let _ = std::fs::remove_dir_all(&copy);
         std::fs::create_dir(&copy).unwrap();
@@ -190,6 +245,7 @@ fn what_a_live_segment_had_that_is_gone_is_not_taken_for_nothing_by_the_empty_on
             std::fs::remove_file(&lost).unwrap();
         }
         let Ok(reader) = Reader::open(&copy) else { continue };
+        opened += 1;
         let view = reader.view().unwrap();
         let latest = view.latest(note, b"k0").map(|entry| entry.map(|entry| entry.seq()));
         assert!(
@@ -200,6 +256,7 @@ fn what_a_live_segment_had_that_is_gone_is_not_taken_for_nothing_by_the_empty_on
         assert!(view.range(..).filter(Result::is_ok).count() > 50, "{is_zero}: what was before is there");
         assert!(view.get(Seq::new(50).unwrap()).unwrap().is_some(), "{is_zero}");
     }
+    assert_eq!(opened, 2);
 }
 
 #[test]
