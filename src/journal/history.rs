@@ -102,6 +102,23 @@ enum Members<'v> {
     InIndex(&'v [U32]),
 }
 
+impl View {
+    /// The entries of an entity behind a Seq, for somebody who is told by others of what is missing behind everything.
+    pub(crate) fn entity_followed(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
+        History::new(self, kind, key, seq).asked(Asked::Followed)
+    }
+
+    /// The first of them, whatever may be missing before it.
+    pub(crate) fn first_of_entity_behind(
+        &self,
+        kind: KindId,
+        key: &[u8],
+        seq: u64,
+    ) -> Result<Option<Entry<'_>>> {
+        History::new(self, kind, key, seq).asked(Asked::First).next().transpose()
+    }
+}
+
 impl<'v> History<'v> {
     pub(crate) fn new(view: &'v View, kind: KindId, key: &[u8], behind: u64) -> Self {
         let key = key.into();

@@ -200,21 +200,6 @@ impl View {
         History::new(self, kind, key, seq).asked(Asked::Behind)
     }
 
-    /// The same for somebody who is told by others of what is missing behind everything.
-    pub(crate) fn entity_followed(&self, kind: KindId, key: &[u8], seq: u64) -> History<'_> {
-        History::new(self, kind, key, seq).asked(Asked::Followed)
-    }
-
-    /// The first of them, whatever may be missing before it.
-    pub(crate) fn first_of_entity_behind(
-        &self,
-        kind: KindId,
-        key: &[u8],
-        seq: u64,
-    ) -> Result<Option<Entry<'_>>> {
-        History::new(self, kind, key, seq).asked(Asked::First).next().transpose()
-    }
-
     /// The entries of a region, in order; double-ended.
     #[must_use]
     pub fn region(&self, region: &Region) -> RegionEntries<'_> {
