@@ -197,9 +197,12 @@ pub(crate) fn stopped() {
             slices.seconds += begun.elapsed().as_secs_f64();
             stop.store(true, Ordering::Relaxed);
             let (asserts, count) = asserting.join().unwrap();
+            let appends = appending.join().unwrap();
+            let who = if is_with { "one stands still" } else { "nobody does" };
+            println!("  {who}: assert {:.1?} p99, durable append {:.1?} p99", asserts.at(99), appends.at(99));
             slices.asserts.add(&asserts);
             slices.operations += count;
-            slices.appends.add(&appending.join().unwrap());
+            slices.appends.add(&appends);
         });
         store.flush().unwrap();
         if let Some(begun) = subscriber.map(|subscriber| go_on(&store, subscriber)) {
