@@ -67,7 +67,8 @@ fn with_another(first: Damage, other: Damage) -> Damage {
     let is_open = |damage: &Damage| damage.first_seq > damage.last_seq && damage.next_good.is_none();
     let is_unknown = is_open(&other) || is_open(&first);
     let last_seq = if is_unknown { first.first_seq - 1 } else { first.last_seq.max(other.last_seq) };
-    Damage { last_seq, next_good: other.next_good, ..first }
+    let next_good = other.next_good.filter(|_| !is_unknown);
+    Damage { last_seq, next_good, ..first }
 }
 
 struct Reading<'a> {

@@ -17,10 +17,9 @@ use crate::format::index::{EntityHash, Keyed};
 use crate::format::part::Answer;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::Preamble;
-use crate::id::{EntryAt, FRAME_ALIGN, Position, StoreId};
+use crate::id::{FRAME_ALIGN, Position, StoreId};
 use crate::index::EntityHasher;
 use crate::index::build::{ByReading, index_by_reading};
-use crate::index::entities::Known;
 use crate::index::holes::Hole;
 use crate::index::live::LiveIndex;
 use crate::index::part::read_part;
@@ -393,16 +392,24 @@ impl Opened {
         }
     }
 
-    /// What an entity may have lost with frames that its index does not name, if there are such.
+    /// What an entity may have lost with frames that its index does not name, if there are such. `last`: the last Seq that the
+    /// section can have had, if what stands behind it says so.
     #[cold]
-    pub(crate) fn doubt(&self) -> Option<Error> {
-        let damage = self.damage.as_ref()?;
+    pub(crate) fn doubt(&self, last: Option<u64>) -> Option<Error> {
+        let damage = self.damage.as_ref().filter(|damage| !damage.took_nothing())?;
+        let lost = match last {
+            _ if damage.first_seq <= damage.last_seq => Some(damage.first_seq..=damage.last_seq),
+            Some(last) if damage.first_seq > last => return None,
+            last => last.map(|last| damage.first_seq..=last),
+        };
         let doing = format!("look for an entity in a file without an index: {}", damage.what);
         let error = Error::corrupt(doing)
             .at(self.place.directory.path().join(file_name(self.segment.number())))
             .place(self.segment.number(), damage.offset);
-        let lost = damage.first_seq..=damage.last_seq;
-        Some(if lost.is_empty() { error } else { error.lost(lost) })
+        Some(match lost {
+            Some(lost) => error.lost(lost),
+            None => error,
+        })
     }
 
     #[inline]
@@ -656,34 +663,5 @@ impl Catalog {
             Some(section) if section.cover.is_none() => Ok(true),
             Some(section) => Ok(section.open()?.may_have(hash)),
         }
-    }
-
-    /// Searches the segments below `number` for an entity's newest frame, newest segment first.
-    pub(crate) fn search_below(
-        &self,
-        number: u32,
-        hasher: &EntityHasher,
-        hash: EntityHash,
-    ) -> Result<Option<Known>> {
-        for section in self.sections.iter().rev().filter(|section| section.number < number) {
-            let opened = section.open()?;
-            let found = match opened.index() {
-                IndexRef::Sealed(index, _) => index.find(hash).map(|record| {
-                    let (generation, last) = index.newest(record);
-                    Known { generation, newest: EntryAt::new(section.number, last) }
-                }),
-                IndexRef::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
-                    let offset = live.offset(ordinal).filter(|offset| *offset != 0)?;
-                    let frame = opened.segment.frame(offset)?;
-                    let same = hasher.hash(frame.header.kind.get(), frame.key()) == hash;
-                    let newest = EntryAt::new(section.number, ordinal);
-                    same.then_some(Known { generation: frame.header.generation.get(), newest })
-                }),
-            };
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
     }
 }

@@ -9,7 +9,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::Result;
 use crate::format::compacted::{Compacted, Cover};
 use crate::format::index::EntityHash;
-use crate::index::catalog::{Catalog, Place, Section};
+use crate::id::EntryAt;
+use crate::index::EntityHasher;
+use crate::index::catalog::{Catalog, IndexRef, Place, Section};
 use crate::index::entities::{Before, Entities, Fallback, InDoubt, Known, Touched};
 use crate::index::holes::Hole;
 
@@ -200,6 +202,40 @@ impl Index {
             return Ok(true);
         }
         self.catalog().has_some_of(hash, number)
+    }
+}
+
+impl Catalog {
+    /// Searches the segments below `number` for an entity's newest frame, newest segment first.
+    pub(crate) fn search_below(
+        &self,
+        number: u32,
+        hasher: &EntityHasher,
+        hash: EntityHash,
+    ) -> Result<Option<Known>> {
+        for section in self.sections.iter().rev().filter(|section| section.number < number) {
+            let opened = section.open()?;
+            let found = match opened.index() {
+                IndexRef::Sealed(index, _) => index.find(hash).map(|record| {
+                    let (generation, last) = index.newest(record);
+                    Known { generation, newest: EntryAt::new(section.number, last) }
+                }),
+                IndexRef::Live(live) => (0..live.count()).rev().find_map(|ordinal| {
+                    let offset = live.offset(ordinal).filter(|offset| *offset != 0)?;
+                    let frame = opened.segment.frame(offset)?;
+                    let same = hasher.hash(frame.header.kind.get(), frame.key()) == hash;
+                    let newest = EntryAt::new(section.number, ordinal);
+                    same.then_some(Known { generation: frame.header.generation.get(), newest })
+                }),
+            };
+            match opened.doubt(self.end_of_gap(section.number)) {
+                // What it has of it may be what cannot be read.
+                Some(doubt) if found.is_none() => return Err(doubt),
+                _ if found.is_some() => return Ok(found),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -152,7 +152,7 @@ impl Catalog {
     }
 
     /// The last Seq that a segment can have had: before the first that what stands behind it says it begins with.
-    fn end_of_gap(&self, number: u32) -> Option<u64> {
+    pub(crate) fn end_of_gap(&self, number: u32) -> Option<u64> {
         let behind = self.sections.partition_point(|section| section.first_number() <= number);
         let says = self.sections.iter().skip(behind).find_map(says_where_it_begins);
         let covers = self.compacted.covers.iter().find(|cover| cover.first > number);

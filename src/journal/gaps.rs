@@ -17,8 +17,11 @@ impl View {
     /// The Seq up to which the view is asked: that of its last entry, and one more, with which what is missing behind that would
     /// begin; or that of its moment.
     pub(crate) fn asked_through(&self) -> u64 {
-        let last = self.last_seq().ok().flatten().map_or(0, Seq::get);
-        self.through.min(last.saturating_add(1))
+        match self.last_seq() {
+            Ok(last) => self.through.min(last.map_or(0, Seq::get).saturating_add(1)),
+            // Where nobody can tell, everything is asked.
+            Err(_) => self.through,
+        }
     }
 
     /// Why nobody can tell the newest of an entity in this view, if so.

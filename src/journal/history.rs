@@ -168,12 +168,16 @@ impl<'v> History<'v> {
                     let first_seq = section.first_seq();
                     // Whoever has gone on behind what is damaged was told of it.
                     let is_news = |doubt: &Error| doubt.seqs().is_none_or(|lost| *lost.end() > self.behind);
-                    let doubt = section.doubt().filter(is_news);
+                    let doubt = section.doubt(self.view).filter(is_news);
+                    let lost_from = section.lost_from();
                     let (mut span, before) = self.span(section, at, hash);
                     is_shown = span.end > 0;
                     match doubt {
                         Some(_) if !is_shown => parts.push_front(Part::InDoubt(row)),
-                        Some(doubt) => self.doubts.push((doubt.seqs().unwrap_or(0..=u64::MAX), row)),
+                        Some(doubt) => {
+                            let lost = doubt.seqs().unwrap_or(lost_from..=u64::MAX);
+                            self.doubts.push((lost, row));
+                        }
                         None => {}
                     }
                     span.skip_to_behind(self.behind);
@@ -449,11 +453,9 @@ impl<'v> History<'v> {
 
     /// The Seq behind all that the view shows.
     fn end(&self) -> u64 {
-        if self.view.catalog.holes.is_empty() {
-            u64::MAX
-        } else {
-            self.view.asked_through().saturating_add(1)
-        }
+        let is_whole = self.view.catalog.holes.is_empty();
+        let through = if is_whole { self.view.through } else { self.view.asked_through() };
+        through.saturating_add(1)
     }
 
     /// Entries are missing: an error where they may not be, and compaction can have dropped them.
@@ -471,7 +473,7 @@ impl<'v> History<'v> {
 /// Why a segment could not be opened, or what is wrong with it.
 #[cold]
 fn unreadable(view: &View, row: usize) -> Error {
-    let again = Loaded::open(view, row).map(|section| section.and_then(|section| section.doubt()));
+    let again = Loaded::open(view, row).map(|section| section.and_then(|section| section.doubt(view)));
     let works = || Error::new(ErrorKind::Io, "open a segment, which works by now");
     again.map_or_else(|error| error, |doubt| doubt.unwrap_or_else(works))
 }

@@ -43,7 +43,8 @@ pub(super) fn entities_of(
         if purpose == Purpose::Write {
             refuse_damage(place, opened)?;
         }
-        unread.extend(opened.damage().map(|damage| (section.number, damage.clone())));
+        let damage = opened.damage().filter(|damage| !damage.took_nothing());
+        unread.extend(damage.map(|damage| (section.number, damage.clone())));
         // Of a part, what was covered was counted in the segment for which it stands.
         if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;

@@ -73,7 +73,7 @@ impl View {
             IndexRef::Sealed(index, _) => index.find(hash).map(|record| index.newest(record).1),
         };
         let Some(ordinal) = ordinal.filter(|ordinal| *ordinal < section.count) else {
-            return section.doubt().map_or(Ok(None), Err);
+            return section.doubt(self).map_or(Ok(None), Err);
         };
         let entry = section.entry(ordinal)?;
         Ok((self.index().hash(entry.kind().0, entry.key()) == hash).then(|| entry.key()))
@@ -100,7 +100,7 @@ impl View {
                     return Ok(Some(entry));
                 }
                 let record = index.find(hash);
-                if let Some(doubt) = section.doubt().filter(|_| record.is_none()) {
+                if let Some(doubt) = section.doubt(self).filter(|_| record.is_none()) {
                     return Err(doubt);
                 }
                 let members = record.map(|record| index.members(record)).unwrap_or_default();

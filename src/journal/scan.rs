@@ -135,6 +135,7 @@ impl Scan {
         self.found.clear();
         self.is_searched = false;
         self.is_spent = false;
+        self.knows_end = false;
     }
 
     /// Goes on in another region behind a Seq; what was dropped of it behind that is told.

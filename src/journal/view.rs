@@ -366,9 +366,15 @@ impl<'v> Loaded<'v> {
         self.first_seq
     }
 
+    /// The first Seq that its damage took; 0: there is none.
+    pub(crate) fn lost_from(&self) -> u64 {
+        self.opened.damage().map_or(0, |damage| damage.first_seq)
+    }
+
     /// Why an entity may be in it that its index does not name; `None`: it is not.
-    pub(crate) fn doubt(&self) -> Option<Error> {
-        self.opened.doubt()
+    pub(crate) fn doubt(&self, view: &View) -> Option<Error> {
+        let number = view.catalog.sections.get(self.at)?.number;
+        self.opened.doubt(view.catalog.end_of_gap(number))
     }
 
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {

@@ -63,3 +63,10 @@ pub struct Damage {
     /// The device would not give the bytes back: what they are is not known.
     pub unreadable: bool,
 }
+
+impl Damage {
+    /// No user frame went with it: the next one says so.
+    pub(crate) fn took_nothing(&self) -> bool {
+        self.first_seq > self.last_seq && self.next_good.is_some()
+    }
+}

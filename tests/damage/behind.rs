@@ -133,7 +133,10 @@ fn a_backup_without_its_last_file_ends_with_an_error_for_whoever_walks() {
     let directory = tempfile::tempdir().unwrap();
     let (path, copy) = (directory.path().join("store.esker"), directory.path().join("backup.esker"));
     let journal = options().open(&path).unwrap();
+    let late = Store::over(journal.clone());
+    late.append(esker::Facts::<String>::new("late"), "a", &"1".to_owned()).unwrap();
     fill(&journal, 0, 200);
+    late.append(esker::Facts::<String>::new("late"), "a", &"2".to_owned()).unwrap();
     journal.backup(&copy, BackupBy::Copy).unwrap();
     let mut names: Vec<_> = std::fs::read_dir(&copy).unwrap().map(|file| file.unwrap().path()).collect();
     names.retain(|name| name.extension().is_some_and(|extension| extension == "seg"));
@@ -146,10 +149,48 @@ fn a_backup_without_its_last_file_ends_with_an_error_for_whoever_walks() {
     let (told, lost) = follow(&reader, Region::all(), Start::Oldest);
     assert_eq!((told.len(), lost.len()), (entries.len() - 1, 1));
     // And moments before that are whole.
-    let kinds = reader.kinds();
-    let at = Seq::new(told[told.len() / 2]).unwrap();
-    let past = StoreView::of(&reader).unwrap().at(at);
-    assert!(past.is_ok() && !kinds.is_empty());
+    const LATE: esker::Facts<String> = esker::Facts::new("late");
+    let half = told[told.len() / 2];
+    let past = StoreView::of(&reader).unwrap().at(Seq::new(half).unwrap()).unwrap();
+    assert!(past.latest(LATE, "a").unwrap().is_some());
+}
+
+#[test]
+fn a_damaged_end_of_a_file_without_an_index_takes_nothing_from_what_stands_before_and_behind_it() {
+    let (_, files) = both_long().into_iter().next().unwrap();
+    let oracle = Oracle::of(&files, log_of(&files).len() as u64);
+    let (number, last) = {
+        let journal = options().open_in(&Simulator::with(files.clone())).unwrap();
+        let view = journal.view();
+        let middle = view.get(Seq::new(60).unwrap()).unwrap().unwrap().position().segment();
+        let entries = view.range(..).map(|entry| entry.unwrap().position());
+        (middle, entries.filter(|at| at.segment() == middle).last().unwrap())
+    };
+    let name = format!("{number:010}.seg");
+    let mut damaged = files.clone();
+    damaged.remove(&format!("{number:010}.idx"));
+    let from = usize::try_from(last.offset()).unwrap();
+    // Its last entries, and whatever is behind them.
+    for byte in damaged.get_mut(&name).unwrap()[from..].iter_mut() {
+        *byte ^= 0x5a;
+    }
+    let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+    let (told, lost) = follow(&reader, Region::all(), Start::Oldest);
+    let is_lost = |seq: &u64| lost.iter().any(|lost| lost.contains(seq));
+    assert!(oracle.log.keys().all(|seq| told.contains(seq) || is_lost(seq)), "{lost:?}");
+    assert!(lost.iter().map(|lost| lost.end() - lost.start() + 1).sum::<u64>() < 12, "{lost:?}");
+    for seen in oracle.log.values() {
+        let kind = KindId::new(seen.kind).unwrap();
+        let is_of =
+            |other: &&u64| (oracle.log[*other].kind, &oracle.log[*other].key) == (seen.kind, &seen.key);
+        let expected: Vec<u64> = oracle.log.keys().filter(is_of).copied().collect();
+        let (told, lost) = follow(&reader, Region::entity(kind, &seen.key), Start::Oldest);
+        let is_lost = |seq: &u64| lost.iter().any(|lost| lost.contains(seq));
+        assert!(
+            expected.iter().all(|seq| told.contains(seq) || is_lost(seq)),
+            "{expected:?} {told:?} {lost:?}"
+        );
+    }
 }
 
 #[test]
