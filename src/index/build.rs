@@ -64,6 +64,12 @@ pub(crate) fn index_by_reading(
 
 /// One damage stands for all of a file: from the first Seq that is lost to the last, if that is known.
 fn with_another(first: Damage, other: Damage) -> Damage {
+    if other.took_nothing() {
+        return first;
+    }
+    if first.took_nothing() {
+        return other;
+    }
     let is_open = |damage: &Damage| damage.first_seq > damage.last_seq && damage.next_good.is_none();
     let is_unknown = is_open(&other) || is_open(&first);
     let last_seq = if is_unknown { first.first_seq - 1 } else { first.last_seq.max(other.last_seq) };

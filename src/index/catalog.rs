@@ -392,16 +392,19 @@ impl Opened {
         }
     }
 
-    /// What an entity may have lost with frames that its index does not name, if there are such. `last`: the last Seq that the
-    /// section can have had, if what stands behind it says so.
-    #[cold]
-    pub(crate) fn doubt(&self, last: Option<u64>) -> Option<Error> {
+    /// What an entity may have lost with frames that its index does not name, if there are such. `last` tells the last Seq that
+    /// the section can have had, if what stands behind it says so.
+    pub(crate) fn doubt(&self, last: impl FnOnce() -> Option<u64>) -> Option<Error> {
         let damage = self.damage.as_ref().filter(|damage| !damage.took_nothing())?;
-        let lost = match last {
-            _ if damage.first_seq <= damage.last_seq => Some(damage.first_seq..=damage.last_seq),
-            Some(last) if damage.first_seq > last => return None,
-            last => last.map(|last| damage.first_seq..=last),
+        let first = damage.first_seq;
+        let lost = if first <= damage.last_seq {
+            Some(first..=damage.last_seq)
+        } else {
+            last().map(|last| first..=last)
         };
+        if lost.as_ref().is_some_and(RangeInclusive::is_empty) {
+            return None;
+        }
         let doing = format!("look for an entity in a file without an index: {}", damage.what);
         let error = Error::corrupt(doing)
             .at(self.place.directory.path().join(file_name(self.segment.number())))

@@ -167,7 +167,11 @@ impl<'v> History<'v> {
                 Some((row, Ok(Some(section)))) => {
                     let first_seq = section.first_seq();
                     // Whoever has gone on behind what is damaged was told of it.
-                    let is_news = |doubt: &Error| doubt.seqs().is_none_or(|lost| *lost.end() > self.behind);
+                    // And of what came behind the view's moment nothing is asked.
+                    let is_asked = |lost: RangeInclusive<u64>| {
+                        *lost.end() > self.behind && *lost.start() <= self.view.through
+                    };
+                    let is_news = |doubt: &Error| doubt.seqs().is_none_or(is_asked);
                     let doubt = section.doubt(self.view).filter(is_news);
                     let lost_from = section.lost_from();
                     let (mut span, before) = self.span(section, at, hash);

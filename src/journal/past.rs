@@ -77,7 +77,8 @@ impl View {
         }
         let holding = self.catalog.holding(from).unwrap_or(0);
         for section in self.catalog.sections.iter().skip(holding).filter(|section| section.cover.is_none()) {
-            let first = section.first_seq()?;
+            // Of one that cannot be read nobody can tell.
+            let Ok(first) = section.first_seq() else { return Ok(true) };
             if first > from
                 && meets(first, section.missing_before().unwrap_or_else(|| self.missing_between(first)))
             {

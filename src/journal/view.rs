@@ -374,7 +374,7 @@ impl<'v> Loaded<'v> {
     /// Why an entity may be in it that its index does not name; `None`: it is not.
     pub(crate) fn doubt(&self, view: &View) -> Option<Error> {
         let number = view.catalog.sections.get(self.at)?.number;
-        self.opened.doubt(view.catalog.end_of_gap(number))
+        self.opened.doubt(|| view.catalog.end_of_gap(number))
     }
 
     pub(crate) fn segment(&self) -> &'v Arc<Segment> {
