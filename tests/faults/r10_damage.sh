@@ -4,5 +4,5 @@
 [ "$level" = ci ] || export ESKER_DAMAGE=full
 STATES=tests try cargo test --release --test damage --test damage_parts --test derived --test reader --test golden_stores
 STATES=tests try cargo test --release -p esker-tools --test honest --test mended
-plant '^(--test (derived|golden_stores|backup|import)|--lib (format|what_a_later_build))'
+plant '^(--test (damage|damage_parts|derived|golden_stores)|--lib (format|what_a_later_build))'
 summary
