@@ -208,6 +208,38 @@ fn the_index_of_a_part_is_derived_and_missing_or_rotten_it_changes_nothing() {
 }
 
 #[test]
+fn what_was_compacted_behind_a_gap_that_a_repair_left_is_no_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, repaired) = (directory.path().join("store"), directory.path().join("repaired"));
+    let journal = options().open(&store).unwrap();
+    let row = journal.kind("row").unwrap();
+    for n in 0..120_u8 {
+        journal.append(Record::new(row, format!("k{}", n % 6).as_bytes(), &[n; 200])).unwrap();
+    }
+    let lost = journal.view().get(Seq::new(40).unwrap()).unwrap().unwrap().position();
+    journal.close().unwrap();
+    let file = store.join(format!("{:010}.seg", lost.segment()));
+    with_flipped(&file, usize::try_from(lost.offset()).unwrap() + 20, || {
+        assert_eq!(repair(&store, &repaired).unwrap().lost.len(), 1);
+    });
+    let journal = options().open(&repaired).unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    assert!(journal.compact(&all()).unwrap().entries_dropped > 60);
+    journal.close().unwrap();
+    assert_eq!(verify(&repaired, Check::Full).unwrap().verdict, Verdict::Valid);
+    let reader = Reader::open(&repaired).unwrap();
+    let damaged: Vec<_> = Survey::of(&reader)
+        .unwrap()
+        .frames()
+        .filter_map(|item| match item.unwrap() {
+            Item::Damage(damage) => Some(damage),
+            Item::Frame(_) => None,
+        })
+        .collect();
+    assert!(damaged.is_empty(), "{damaged:?}");
+}
+
+#[test]
 fn what_was_written_behind_a_damaged_part_is_known() {
     // With the index of the segment behind the part, and without.
     for kept in [".idx", "none"] {

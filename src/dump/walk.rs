@@ -270,7 +270,7 @@ impl Frames {
         let Stretch { number, header, from, ends, cover, .. } = &stretch;
         let (number, from, ends, cover) = (*number, *from, *ends, *cover);
         if let Some(cover) = &cover {
-            self.reach(Position::new(number, from), cover.first_seq - 1);
+            self.reach_cover(Position::new(number, from), cover.first_seq - 1);
         }
         if number == 0 {
             cover.iter().for_each(|cover| self.leave(cover));
@@ -333,6 +333,15 @@ impl Frames {
                 what: "entries are missing before this frame".to_owned(),
                 unreadable: false,
             });
+        }
+        self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq));
+    }
+
+    /// What compaction went over begins behind this Seq. It has no preamble any more that says what a repair or an import left out
+    /// before it: where all was read up to there, nothing else is missing.
+    fn reach_cover(&mut self, place: Position, seq: u64) {
+        if self.pending.is_some() {
+            self.reach(place, seq);
         }
         self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq));
     }
