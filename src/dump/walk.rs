@@ -340,10 +340,10 @@ impl Frames {
     /// What compaction went over begins behind this Seq. It has no preamble any more that says what a repair or an import left out
     /// before it: where all was read up to there, nothing else is missing.
     fn reach_cover(&mut self, place: Position, seq: u64) {
-        if self.pending.is_some() {
-            self.reach(place, seq);
+        match self.pending {
+            Some(_) => self.reach(place, seq),
+            None => self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq)),
         }
-        self.last_seq = Some(self.last_seq.unwrap_or(seq).max(seq));
     }
 
     /// Behind what compaction went over.

@@ -49,16 +49,11 @@ impl Hole {
         (first, catalog.end_of_gap(self.last))
     }
 
-    /// No entry was in it: what stands behind it says so.
-    fn is_empty(&self, catalog: &Catalog) -> bool {
-        matches!(self.seqs(catalog), (first, Some(last)) if first > last)
-    }
-
     fn may_have_newer(&self, known: Option<Known>) -> bool {
         known.is_none_or(|known| known.newest < self.through)
     }
 
-    /// True if something of it may stand between two Seqs.
+    /// True if something of it may stand between two Seqs. Of one that is empty, as what stands behind it says, nothing does.
     fn is_between(&self, catalog: &Catalog, after: u64, before: u64) -> bool {
         let (first, last) = self.seqs(catalog);
         first < before && last.is_none_or(|last| first <= last && last > after)
@@ -98,38 +93,18 @@ impl Catalog {
         self.holes.iter().find(|hole| is_it(hole)).map(|hole| hole.error(place, self))
     }
 
-    /// Why nobody can tell the newest of an entity up to a Seq, if so.
-    pub(crate) fn unread(&self, place: &Place, known: Option<Known>, through: u64) -> Option<Error> {
-        if !self.may_be_unread(known) {
-            return None;
-        }
-        let is_in_view = |hole: &Hole| hole.seqs(self).0 <= through && !hole.is_empty(self);
-        self.first_hole(place, |hole| hole.may_have_newer(known) && is_in_view(hole))
-    }
-
-    /// The same for whoever wants what stands behind another Seq.
-    pub(crate) fn unread_behind(
+    /// Why nobody can tell what an entity has behind a Seq and up to another, if so. `has_end`: only of a hole of which it is
+    /// known how far it goes.
+    pub(crate) fn unread(
         &self,
         place: &Place,
         known: Option<Known>,
-        seq: u64,
-        through: u64,
+        (behind, through): (u64, u64),
+        has_end: bool,
     ) -> Option<Error> {
-        let before = through.saturating_add(1);
-        self.first_hole(place, |hole| hole.may_have_newer(known) && hole.is_between(self, seq, before))
-    }
-
-    /// The same, where it is known how far that goes: of the rest he is told by others.
-    pub(crate) fn unread_until_known(
-        &self,
-        place: &Place,
-        known: Option<Known>,
-        seq: u64,
-        through: u64,
-    ) -> Option<Error> {
-        let before = through.saturating_add(1);
-        let is_it = |hole: &Hole| hole.seqs(self).1.is_some() && hole.is_between(self, seq, before);
-        self.first_hole(place, |hole| hole.may_have_newer(known) && is_it(hole))
+        let is_asked = |hole: &Hole| !has_end || hole.seqs(self).1.is_some();
+        let is_there = |hole: &Hole| hole.is_between(self, behind, through.saturating_add(1));
+        self.first_hole(place, |hole| hole.may_have_newer(known) && is_asked(hole) && is_there(hole))
     }
 
     /// Why there may be something between two Seqs, if so.

@@ -29,7 +29,7 @@ impl View {
         if !self.catalog.may_be_unread(known) {
             return None;
         }
-        self.catalog.unread(&self.index().place, known, self.asked_through())
+        self.catalog.unread(&self.index().place, known, (0, self.asked_through()), false)
     }
 
     /// Behind all that there is, and behind a Seq: an error where something is missing there.

@@ -228,11 +228,8 @@ impl<'v> History<'v> {
         if !catalog.may_be_unread(known) {
             return None;
         }
-        let (place, through) = (&self.view.index().place, self.view.asked_through());
-        match self.asked {
-            Asked::Followed => catalog.unread_until_known(place, known, self.behind, through),
-            _ => catalog.unread_behind(place, known, self.behind, through),
-        }
+        let asked = (self.behind, self.view.asked_through());
+        catalog.unread(&self.view.index().place, known, asked, self.asked == Asked::Followed)
     }
 
     /// Where its newest entry is. What is known may be its place in a part that came since, which is none in the segment that this

@@ -18,7 +18,7 @@ use crate::state::window::AsItIs;
 const ENTITIES_MAX: usize = 16_384;
 
 /// The memory of so many that are nobody's any more is kept for others: what one thread gives back another takes, which is
-/// dear by way of the allocator.
+/// dear by way of the allocator. Each takes what one at rest does.
 const ROOMS_MAX: usize = 8_192;
 
 /// Some entities by their hash.

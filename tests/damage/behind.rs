@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use esker::{
-    BackupBy, CompactOptions, Item, Keep, Kind, KindId, Reader, Record, Region, Seq, Simulator, Start, Store,
-    StoreView, SubscribeOptions, View,
+    BackupBy, CompactOptions, Item, Keep, Kind, KindId, Reader, Record, Region, Seq, Simulator, Source,
+    Start, Store, StoreView, SubscribeOptions, View,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,26 +18,63 @@ struct Vessel {
 
 const VESSEL: Kind<Vessel> = Kind::new("vessel");
 
+/// A store in which one source says something, each time as a batch of its own.
+struct Harbour {
+    disk: Simulator,
+    store: Store,
+    radar: Source,
+}
+
+impl Harbour {
+    fn new() -> Self {
+        let disk = Simulator::new();
+        let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
+        let radar = store.source("radar").unwrap();
+        Self { disk, store, radar }
+    }
+
+    fn say(&self, name: &str, knots: u32) {
+        self.radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
+        self.store.flush().unwrap();
+    }
+
+    /// The segment with the newest row.
+    fn segment_of(&self, name: &str) -> u32 {
+        let kind = self.store.journal().kind_named("vessel").unwrap().id;
+        self.store.journal().view().latest(kind, name.as_bytes()).unwrap().unwrap().position().segment()
+    }
+
+    /// What a reader has of it without a segment.
+    fn without(&self, segment: u32) -> Reader {
+        reader_without(self.disk.files(), &format!("{segment:010}.seg"))
+    }
+
+    /// And without its last one, of a store that is closed.
+    fn closed_without_the_last(self) -> Reader {
+        self.store.close().unwrap();
+        let files = self.disk.files();
+        let last = segments(&files).pop().unwrap();
+        reader_without(files, &last)
+    }
+}
+
+fn reader_without(mut files: Files, segment: &str) -> Reader {
+    files.remove(segment).unwrap();
+    files.remove(&segment.replace(".seg", ".idx"));
+    files.remove("entities");
+    Reader::open_on(&Simulator::with(files)).unwrap()
+}
+
 #[test]
 fn rows_of_which_something_newer_may_stand_in_a_file_that_is_missing_are_errors() {
-    let disk = Simulator::new();
-    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
-    let radar = store.source("radar").unwrap();
-    let say = |name: &str, knots| {
-        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
-        store.flush().unwrap();
-    };
+    let harbour = Harbour::new();
+    let say = |name: &str, knots| harbour.say(name, knots);
     say("ada", 1);
     (0..60).for_each(|n| say("busy", n));
     say("ada", 2);
-    let kind = store.journal().kind_named("vessel").unwrap().id;
-    let newest = store.journal().view().latest(kind, b"ada").unwrap().unwrap().position().segment();
+    let newest = harbour.segment_of("ada");
     (60..120).for_each(|n| say("busy", n));
-    let mut files = disk.files();
-    files.remove("entities");
-    files.remove(&format!("{newest:010}.idx"));
-    files.remove(&format!("{newest:010}.seg")).unwrap();
-    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let reader = harbour.without(newest);
     let view = StoreView::of(&reader).unwrap();
     assert!(view.get(VESSEL, "ada").unwrap_err().is_corruption());
     let rows: Vec<_> = view.rows(VESSEL).unwrap().collect();
@@ -52,23 +89,12 @@ fn rows_of_which_something_newer_may_stand_in_a_file_that_is_missing_are_errors(
 
 #[test]
 fn rows_that_a_last_file_that_is_missing_may_have_had_anew_are_errors() {
-    let disk = Simulator::new();
-    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
-    let radar = store.source("radar").unwrap();
-    let say = |name: &str, knots| {
-        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
-        store.flush().unwrap();
-    };
+    let harbour = Harbour::new();
+    let say = |name: &str, knots| harbour.say(name, knots);
     say("ada", 1);
     (0..60).for_each(|n| say("busy", n));
     say("ada", 2);
-    store.close().unwrap();
-    let mut files = disk.files();
-    let last = segments(&files).pop().unwrap();
-    for name in [&last, &last.replace(".seg", ".idx"), "entities"] {
-        files.remove(name);
-    }
-    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let reader = harbour.closed_without_the_last();
     let view = StoreView::of(&reader).unwrap();
     assert!(view.get(VESSEL, "ada").unwrap_err().is_corruption());
     let rows: Vec<_> = view.rows(VESSEL).unwrap().collect();
@@ -77,27 +103,16 @@ fn rows_that_a_last_file_that_is_missing_may_have_had_anew_are_errors() {
 
 #[test]
 fn a_row_that_only_a_last_file_that_is_missing_had_is_told_of() {
-    let disk = Simulator::new();
-    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
-    let radar = store.source("radar").unwrap();
-    for n in 0..60 {
-        radar.assert(VESSEL, "busy", &Vessel { knots: n }).unwrap();
-        store.flush().unwrap();
+    let harbour = Harbour::new();
+    (0..60).for_each(|n| harbour.say("busy", n));
+    harbour.radar.retract(VESSEL, "busy").unwrap();
+    harbour.store.flush().unwrap();
+    let earlier = segments(&harbour.disk.files()).len();
+    while segments(&harbour.disk.files()).len() == earlier {
+        harbour.store.append(esker::Facts::new("tick"), "t", &1).unwrap();
     }
-    radar.retract(VESSEL, "busy").unwrap();
-    store.flush().unwrap();
-    let earlier = segments(&disk.files()).len();
-    while segments(&disk.files()).len() == earlier {
-        store.append(esker::Facts::new("tick"), "t", &1).unwrap();
-    }
-    radar.assert(VESSEL, "ada", &Vessel { knots: 1 }).unwrap();
-    store.close().unwrap();
-    let mut files = disk.files();
-    let last = segments(&files).pop().unwrap();
-    for name in [&last, &last.replace(".seg", ".idx"), "entities"] {
-        files.remove(name);
-    }
-    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    harbour.say("ada", 1);
+    let reader = harbour.closed_without_the_last();
     let rows: Vec<_> = StoreView::of(&reader).unwrap().rows(VESSEL).unwrap().collect();
     let [Err(error)] = &rows[..] else { panic!("as if there were no row: {rows:?}") };
     assert!(error.is_corruption(), "{error}");
@@ -110,21 +125,9 @@ fn a_row_that_only_a_last_file_that_is_missing_had_is_told_of() {
     for region in
         [Region::all(), Region::kind(kind), Region::entity(kind, b"busy"), Region::entity(kind, b"ada")]
     {
-        let mut subscriber =
-            reader.subscribe(region.clone(), SubscribeOptions::new().from(Start::Oldest)).unwrap();
-        let mut errors = 0;
-        loop {
-            match subscriber.try_next() {
-                Ok(None) => break,
-                Ok(Some(_)) => assert_eq!(errors, 0, "{region:?}: it comes last"),
-                Err(error) => {
-                    assert!(error.is_corruption(), "{error}");
-                    errors += 1;
-                    assert!(errors < 5, "{region:?}");
-                }
-            }
-        }
-        assert_eq!(errors, 1, "{region:?}");
+        let told = told(&reader, region.clone(), Start::Oldest);
+        let errors = told.iter().filter(|told| told.is_err()).count();
+        assert!(errors == 1 && told.last().unwrap().is_err(), "{region:?}: once, and last: {told:?}");
     }
 }
 
@@ -225,27 +228,17 @@ fn the_kept_rest_before_a_file_that_is_missing_is_shown() {
 
 #[test]
 fn what_an_entity_was_at_a_moment_behind_a_hole_is_not_told_from_before_it() {
-    let disk = Simulator::new();
-    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
-    let radar = store.source("radar").unwrap();
-    let say = |name: &str, knots| {
-        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
-        store.flush().unwrap();
-    };
+    let harbour = Harbour::new();
+    let say = |name: &str, knots| harbour.say(name, knots);
     say("ada", 1);
     (0..60).for_each(|n| say("busy", n));
     say("ada", 2);
-    let kind = store.journal().kind_named("vessel").unwrap().id;
-    let newest = store.journal().view().latest(kind, b"ada").unwrap().unwrap().position().segment();
+    let newest = harbour.segment_of("ada");
     (60..120).for_each(|n| say("busy", n));
-    let moment = store.journal().view().last_seq().unwrap().unwrap();
+    let moment = harbour.store.journal().view().last_seq().unwrap().unwrap();
     (120..180).for_each(|n| say("busy", n));
     say("ada", 3);
-    let mut files = disk.files();
-    for name in [format!("{newest:010}.idx"), format!("{newest:010}.seg"), "entities".to_owned()] {
-        files.remove(&name);
-    }
-    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let reader = harbour.without(newest);
     let now = StoreView::of(&reader).unwrap();
     assert_eq!(now.get(VESSEL, "ada").unwrap().unwrap().value().unwrap().knots, 3);
     let then = now.at(moment).unwrap();
@@ -358,24 +351,15 @@ fn an_end_that_is_damaged_before_an_opening_that_came_to_nothing_may_have_had_ne
 
 #[test]
 fn a_row_that_was_made_anew_in_a_file_that_is_missing_is_told_of() {
-    let disk = Simulator::new();
-    let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
-    let radar = store.source("radar").unwrap();
-    let say = |name: &str, knots| {
-        radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
-        store.flush().unwrap();
-    };
+    let harbour = Harbour::new();
+    let say = |name: &str, knots| harbour.say(name, knots);
     say("ada", 1);
-    radar.retract(VESSEL, "ada").unwrap();
+    harbour.radar.retract(VESSEL, "ada").unwrap();
     (0..60).for_each(|n| say("busy", n));
     say("ada", 2);
-    let kind = store.journal().kind_named("vessel").unwrap().id;
-    let newest = store.journal().view().latest(kind, b"ada").unwrap().unwrap().position().segment();
+    let newest = harbour.segment_of("ada");
     (60..120).for_each(|n| say("busy", n));
-    let mut files = disk.files();
-    files.remove(&format!("{newest:010}.idx"));
-    files.remove(&format!("{newest:010}.seg")).unwrap();
-    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let reader = harbour.without(newest);
     let rows: Vec<_> = StoreView::of(&reader).unwrap().rows(VESSEL).unwrap().collect();
     assert!(
         rows.iter().any(|row| row.as_ref().is_err_and(esker::Error::is_corruption)),
@@ -384,22 +368,36 @@ fn a_row_that_was_made_anew_in_a_file_that_is_missing_is_told_of() {
     assert_eq!(rows.iter().flatten().count(), 1);
 }
 
-/// What is told of an entity: Seqs, and those that errors name.
-fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
+/// What a follower comes to, until there is no more.
+fn told(reader: &Reader, region: Region, start: Start) -> Vec<Result<u64, esker::Error>> {
     let mut subscriber = reader.subscribe(region, SubscribeOptions::new().from(start)).unwrap();
-    let (mut told, mut lost) = (Vec::new(), Vec::new());
+    let mut told = Vec::new();
     loop {
         match subscriber.try_next() {
-            Ok(Some(Item::Entry(entry))) => told.push(entry.seq().get()),
+            Ok(Some(Item::Entry(entry))) => told.push(Ok(entry.seq().get())),
             Ok(Some(other)) => panic!("{other:?}"),
-            Ok(None) => return (told, lost),
+            Ok(None) => return told,
             Err(error) => {
                 assert!(error.is_corruption(), "{error}");
-                lost.push(error.seqs().unwrap_or_else(|| panic!("nobody can go on behind: {error}")));
-                assert!(lost.len() < 10, "it goes on and on: {error}");
+                told.push(Err(error));
+                assert!(told.iter().filter(|told| told.is_err()).count() < 10, "it goes on and on: {told:?}");
             }
         }
     }
+}
+
+/// The Seqs of that, and those that its errors name.
+fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
+    let (mut seqs, mut lost) = (Vec::new(), Vec::new());
+    for told in told(reader, region, start) {
+        match told {
+            Ok(seq) => seqs.push(seq),
+            Err(error) => {
+                lost.push(error.seqs().unwrap_or_else(|| panic!("nobody can go on behind: {error}")));
+            }
+        }
+    }
+    (seqs, lost)
 }
 
 /// A closed store, and one of a process that was killed, in more segments than two holes take.
@@ -463,6 +461,47 @@ fn shown(view: &View) -> Vec<u64> {
     shown
 }
 
+#[test]
+fn a_place_by_time_and_how_far_cursors_are_is_told_also_over_files_that_are_missing() {
+    let disk = Simulator::new();
+    let journal = options().open_in(&disk).unwrap();
+    fill(&journal, 0, 20);
+    let mut watcher = journal.watch("far", Region::all()).unwrap();
+    assert!(watcher.try_next().unwrap().is_some());
+    watcher.checkpoint().unwrap();
+    drop(watcher);
+    fill(&journal, 20, 240);
+    let time_of = |seq: Seq| journal.view().get(seq).unwrap().unwrap().time();
+    let early = time_of(Seq::new(2).unwrap());
+    // The clock that entries are stamped by may stand for many of them.
+    let note = journal.kind("note").unwrap();
+    let before = time_of(journal.append(Record::new(note, b"late", b"")).unwrap().seq);
+    let (late, latest) = loop {
+        let seq = journal.append(Record::new(note, b"late", b"")).unwrap().seq;
+        if time_of(seq) > before {
+            break (time_of(seq), seq.get());
+        }
+    };
+    journal.close().unwrap();
+    let files = disk.files();
+    let names = segments(&files);
+    for name in [&names[1], names.last().unwrap()] {
+        let reader = reader_without(files.clone(), name);
+        let from_early = told(&reader, Region::all(), Start::At(early));
+        assert!(
+            matches!(from_early.first(), Some(Ok(1 | 2))) && from_early.len() > 50,
+            "{name}: {from_early:?}"
+        );
+        assert!(from_early.iter().any(Result::is_err), "{name}");
+        // Where they are missing, the error is all there is.
+        let from_late = told(&reader, Region::all(), Start::At(late));
+        let is_late = |told: &Result<u64, esker::Error>| told.as_ref().map_or(true, |seq| *seq >= latest);
+        assert!(!from_late.is_empty() && from_late.iter().all(is_late), "{name}: {from_late:?}");
+        let [cursor] = &reader.cursors().unwrap()[..] else { panic!("{name}: one cursor") };
+        assert!(cursor.damaged > 0 && cursor.behind > 50, "{name}: {cursor:?}");
+    }
+}
+
 fn all_is_told(what: &str, reader: &Reader, oracle: &Oracle) {
     let mut entities: BTreeMap<(u16, &[u8]), Vec<u64>> = BTreeMap::new();
     for (seq, seen) in oracle.log.range(..=oracle.certain) {
@@ -508,11 +547,7 @@ fn all_is_told(what: &str, reader: &Reader, oracle: &Oracle) {
 #[test]
 fn who_follows_an_entity_behind_what_a_reader_could_not_read_is_told_all_that_comes_there() {
     for (what, files, oracle) in both() {
-        let mut damaged = files.clone();
-        damaged.remove("0000000001.seg").unwrap();
-        damaged.remove("0000000001.idx").unwrap();
-        damaged.remove("entities");
-        let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+        let reader = reader_without(files.clone(), "0000000001.seg");
         let behind = oracle.certain / 2;
         let mut entities: BTreeMap<(u16, &[u8]), Vec<u64>> = BTreeMap::new();
         for (seq, seen) in oracle.log.range(behind + 1..) {
@@ -521,16 +556,8 @@ fn who_follows_an_entity_behind_what_a_reader_could_not_read_is_told_all_that_co
         assert!(entities.len() > 10);
         for ((kind, key), seqs) in entities {
             let region = Region::entity(KindId::new(kind).unwrap(), key);
-            let start = SubscribeOptions::new().from(Start::After(Seq::new(behind).unwrap()));
-            let mut subscriber = reader.subscribe(region, start).unwrap();
-            let mut told = Vec::new();
-            while let Some(item) = subscriber.try_next().unwrap() {
-                match item {
-                    Item::Entry(entry) => told.push(entry.seq().get()),
-                    other => panic!("{what}: {other:?}"),
-                }
-            }
-            assert_eq!(told, seqs, "{what}: {kind} {:?}", String::from_utf8_lossy(key));
+            let told = follow(&reader, region, Start::After(Seq::new(behind).unwrap()));
+            assert_eq!(told, (seqs, Vec::new()), "{what}: {kind} {:?}", String::from_utf8_lossy(key));
         }
     }
 }
