@@ -16,6 +16,8 @@
 
 #[path = "crash/choices.rs"]
 mod choices;
+#[path = "crash/lied.rs"]
+mod lied;
 #[path = "crash/life.rs"]
 mod life;
 #[path = "model/plain.rs"]

@@ -39,6 +39,8 @@ fn what_is_not_there_is_noticed() {
     // Alone, and not as the beginning of another's name.
     assert!(!is_there(root, "tests/crash.rs::every_crash_leaves_a_prefix"));
     assert!(is_there(root, "tests/state.rs::a_batch_that_is_refused_leaves_no_trace"));
+    // A function of a file of tests that is none.
+    assert!(!is_there(root, "tests/crash.rs::nothing_is_damaged"));
 }
 
 /// What stands between backquotes and is below a directory of tests.
@@ -47,7 +49,7 @@ fn names(text: &str) -> Vec<&str> {
     quoted.filter(|name| name.starts_with("tests/") || name.starts_with("tools/tests/")).collect()
 }
 
-/// A file or a directory; behind `::` a function of the file, or of the modules in the directory of its name.
+/// A file or a directory; behind `::` a test of the file, or of the modules in the directory of its name.
 fn is_there(root: &Path, name: &str) -> bool {
     let Some((file, function)) = name.split_once("::") else { return root.join(name).exists() };
     let file = root.join(file);
@@ -56,5 +58,13 @@ fn is_there(root: &Path, name: &str) -> bool {
     if let Ok(modules) = std::fs::read_dir(file.with_extension("")) {
         files.extend(modules.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
     }
-    files.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains(&declared)))
+    files.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|text| is_a_test(&text, &declared)))
+}
+
+/// The line that declares it comes behind one that says that it is a test.
+fn is_a_test(text: &str, declared: &str) -> bool {
+    let Some((before, _)) = text.split_once(declared) else { return false };
+    let attributes = before.lines().rev().skip_while(|line| line.trim().is_empty());
+    let mut attributes = attributes.take_while(|line| line.trim_start().starts_with("#["));
+    attributes.any(|line| line.trim() == "#[test]")
 }

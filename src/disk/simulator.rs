@@ -102,6 +102,7 @@ impl Simulator {
     pub fn crash(&self, at: usize, choose: Choose<'_>) -> Self {
         let after = Self::with(self.crash_image(at, choose));
         after.copy_on_write(self.directory.file_system().copy_on_write);
+        self.goes_on_lying(&after.tape);
         after
     }
 
@@ -130,6 +131,7 @@ impl Simulator {
         let recorder = Arc::clone(&tape) as Arc<dyn Recorder>;
         let directory = MemoryDirectory::with_files(files, next, Some(recorder));
         directory.copy_on_write(self.directory.file_system().copy_on_write);
+        self.goes_on_lying(&tape);
         Self { directory: Arc::new(directory), tape }
     }
 
@@ -182,11 +184,17 @@ impl Simulator {
         self.tape.faults.lock().bytes_left = bytes;
     }
 
-    /// Syncs report success and do nothing: what a disk with a lying cache does.
+    /// Syncs of files, or of the directory, report success and do nothing: what a disk with a lying cache does, also behind a
+    /// [`kill`](Self::kill) or a [`crash`](Self::crash).
     pub fn lie_about_syncs(&self, files: bool, directory: bool) {
         let mut faults = self.tape.faults.lock();
         faults.syncs_lie = files;
         faults.directory_syncs_lie = directory;
+    }
+
+    fn goes_on_lying(&self, next: &Tape) {
+        let (faults, mut next) = (self.tape.faults.lock(), next.faults.lock());
+        (next.syncs_lie, next.directory_syncs_lie) = (faults.syncs_lie, faults.directory_syncs_lie);
     }
 
     pub(crate) fn directory(&self) -> Arc<dyn Directory> {

@@ -142,6 +142,13 @@ fn look(
     meter.expect(bytes_of(directory, &chain));
     let mut watched = While::of(&mut checking, meter, DOING);
     let end = recover(store, &chain, covered, &mut watched)?;
+    if check == Check::Full {
+        // Where the log ends before them nobody has come to these, but whoever opens the store asks what they follow.
+        let behind = chain.live.iter().filter(|number| **number > end.position.segment());
+        let wrong =
+            behind.filter_map(|number| wrong_header(directory, store, (&chain, live.is_some()), *number));
+        checking.findings.extend(wrong);
+    }
     checking.finish(&end, live.is_some());
     let entities = checking.settle(meter)?;
 
@@ -205,17 +212,24 @@ fn look_at_headers(
     findings: &mut Vec<Finding>,
 ) {
     for number in &chain.live {
-        // A writer gives a file its name before its header; what the walk finds of the log it tells all the same.
-        let is_being_made = is_live && chain.live.last() == Some(number);
-        if let Err(error) = open_header(directory, store, *number, Access::Read)
-            && !is_being_made
-        {
-            findings.push(Finding::of_error(Severity::Damage, file_name(*number), &error));
-        }
+        findings.extend(wrong_header(directory, store, (chain, is_live), *number));
         if let IndexFile::Bad(error, _) = IndexFile::read(directory, store, *number) {
             findings.push(Finding::of_error(Severity::Derived, index_format::file_name(*number), &error));
         }
     }
+}
+
+/// What is wrong with the header of a segment.
+fn wrong_header(
+    directory: &dyn Directory,
+    store: StoreId,
+    (chain, is_live): (&Chain, bool),
+    number: u32,
+) -> Option<Finding> {
+    // A writer gives a file its name before its header; what the walk finds of the log it tells all the same.
+    let is_being_made = is_live && chain.live.last() == Some(&number);
+    let error = open_header(directory, store, number, Access::Read).err().filter(|_| !is_being_made)?;
+    Some(Finding::of_error(Severity::Damage, file_name(number), &error))
 }
 
 /// The newest segment whose index checks out, and whose last covered frame is there.

@@ -1,9 +1,9 @@
 //! A store that is written to on a simulated disk, and the notes of what it promised when.
 
-use esker::{Durability, IdempotencyKey, Journal, Options, Record, Simulator};
+use esker::{Durability, IdempotencyKey, Journal, Options, Record, Seq, Simulator};
 
 use crate::choices::Dice;
-use crate::plain::{KINDS, Plain, Saying, kinds_of, same_entries, same_reads};
+use crate::plain::{KINDS, Plain, Saying, is_as_said, kinds_of, same_entries, same_reads};
 
 /// One line of a life's script.
 #[derive(Clone, Debug)]
@@ -268,6 +268,26 @@ impl Life {
             return Err(format!("a crash alone, and the report says {report:?}"));
         }
         Ok(count)
+    }
+
+    /// What is left where syncs did nothing: perhaps less than was acknowledged, but a prefix in whole batches; each entry of it
+    /// is as it was said, or `Corrupt`. Answers how many there are, and how many of them cannot be read.
+    pub(crate) fn judge_lied(&self, journal: &Journal, operations: usize) -> Result<(usize, usize), String> {
+        let count = usize::try_from(journal.stats().entries).map_err(|error| error.to_string())?;
+        let (_, most) = self.bounds(operations);
+        if count > most || !self.plain.ends_a_batch(count) {
+            return Err(format!("{count} entries, where {most} were appended, in whole batches"));
+        }
+        let (view, kinds, mut damaged) = (journal.view(), kinds_of(journal), 0);
+        for place in 1..=count {
+            match view.get(Seq::new(place as u64).unwrap()) {
+                Ok(Some(found)) => is_as_said(&found, place, &kinds, &self.plain.entries[..count])?,
+                Ok(None) => return Err(format!("there is no entry {place}")),
+                Err(error) if error.is_corruption() => damaged += 1,
+                Err(error) => return Err(format!("entry {place}: {error}")),
+            }
+        }
+        Ok((count, damaged))
     }
 
     pub(crate) fn judge_count(&self, count: usize, operations: usize) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use esker::{IdempotencyKey, Journal, KindId, Region, Seq, View};
+use esker::{Entry, IdempotencyKey, Journal, KindId, Region, Seq, View};
 
 /// The names that kinds are drawn from.
 pub(crate) const KINDS: [&str; 3] = ["note", "order", "vessel"];
@@ -91,24 +91,32 @@ pub(crate) fn same_entries(
     let mut count = 0;
     for found in view.range(..) {
         let found = found.map_err(|error| format!("entry {}: {error}", count + 1))?;
-        let Some(said) = expected.get(count) else {
-            return Err(format!("{found:?} was never appended, behind {} entries", expected.len()));
-        };
         count += 1;
-        let same = found.seq().get() == count as u64
-            && kinds.get(&found.kind()) == Some(&said.kind)
-            && found.key() == said.key
-            && found.metadata() == said.metadata
-            && found.payload() == said.payload
-            && found.generation().get() == said.generation
-            && found.is_first() == (said.generation == 1)
-            && found.has_more() == said.more
-            && found.idempotency_key() == said.named;
-        if !same {
-            return Err(format!("{found:?} in the place of entry {count}, {said:?}"));
-        }
+        is_as_said(&found, count, kinds, expected)?;
     }
     if count == expected.len() { Ok(()) } else { Err(format!("{count} of {} entries", expected.len())) }
+}
+
+/// Compares an entry with what was said at its place.
+pub(crate) fn is_as_said(
+    found: &Entry<'_>,
+    place: usize,
+    kinds: &BTreeMap<KindId, &'static str>,
+    expected: &[Said],
+) -> Result<(), String> {
+    let Some(said) = place.checked_sub(1).and_then(|at| expected.get(at)) else {
+        return Err(format!("{found:?} was never appended, behind {} entries", expected.len()));
+    };
+    let same = found.seq().get() == place as u64
+        && kinds.get(&found.kind()) == Some(&said.kind)
+        && found.key() == said.key
+        && found.metadata() == said.metadata
+        && found.payload() == said.payload
+        && found.generation().get() == said.generation
+        && found.is_first() == (said.generation == 1)
+        && found.has_more() == said.more
+        && found.idempotency_key() == said.named;
+    if same { Ok(()) } else { Err(format!("{found:?} in the place of entry {place}, {said:?}")) }
 }
 
 /// Compares everything that can be read from a view with what must be there: each entry by its
