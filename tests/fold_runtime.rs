@@ -55,6 +55,7 @@ struct Switches {
     is_second: AtomicBool,
     is_silent: AtomicBool,
     is_confused: AtomicBool,
+    is_short: AtomicBool,
     sleeping: Mutex<Option<Waker>>,
 }
 
@@ -114,6 +115,9 @@ impl Backplane for Bent {
 
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
         let is_second = self.switches.is_second.load(Ordering::SeqCst);
+        if self.switches.is_short.load(Ordering::SeqCst) && from > Offset::BEGINNING {
+            return Err(Error::new(ErrorKind::EraChanged, "read behind an offset"));
+        }
         let inner = self.plane().subscribe(filter, from)?;
         let (switches, is_of_images) = (Arc::clone(&self.switches), filter.stream == IMAGES_STREAM);
         Ok(Box::new(BentFeed { inner, switches, is_second, is_of_images }))
@@ -278,6 +282,27 @@ fn a_value_without_what_was_acknowledged_is_not_live() {
     while fold.read().unwrap().status != FoldStatus::Live {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_log_that_ends_before_the_place_of_a_fold_is_a_gap_also_where_the_backplane_calls_it_another_era() {
+    let plane = Arc::new(Bent::default());
+    let store = on(&plane);
+    let topic = store.topic(NUMBERS, "k").unwrap();
+    let fold = topic.fold_with::<Sum>(NO_IMAGES).unwrap();
+    let at = topic.append(&5).unwrap();
+    assert_eq!(fold.read_after(at, PATIENCE).unwrap().value, 5);
+    plane.switches.is_short.store(true, Ordering::SeqCst);
+    plane.switches.is_confused.store(true, Ordering::SeqCst);
+    plane.wake();
+    let begun = Instant::now();
+    let halt = loop {
+        match fold.read().unwrap().status {
+            FoldStatus::Halted(halt) => break halt,
+            _ => assert!(begun.elapsed() < PATIENCE, "it goes on trying"),
+        }
+    };
+    assert_eq!(halt.why, HaltReason::Gap, "{halt}");
 }
 
 #[test]

@@ -28,6 +28,10 @@ impl Backplane for Elsewhere {
         self.inner.atomic()
     }
 
+    fn answers_at_once(&self) -> bool {
+        self.inner.answers_at_once()
+    }
+
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
         self.inner.commit(steps)
     }

@@ -454,6 +454,10 @@ impl Backplane for Local {
         }
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn shares_offsets(&self, with: Era, through: Offset) -> bool {
         self.ancestors.iter().any(|(era, shared)| *era == with && through <= *shared)
     }

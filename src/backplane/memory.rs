@@ -278,6 +278,11 @@ impl Backplane for InMemory {
         self.atomic
     }
 
+    fn answers_at_once(&self) -> bool {
+        // One that goes step by step stands for one across a network.
+        self.atomic
+    }
+
     fn commit(&self, steps: &[Step<'_>]) -> Result<Done> {
         check_steps(steps, PAYLOAD_BYTES_PORTABLE)?;
         let mut state = self.state("commit")?;

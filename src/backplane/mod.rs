@@ -237,6 +237,12 @@ pub trait Backplane: Send + Sync + fmt::Debug {
         false
     }
 
+    /// True if [`head`](Self::head) answers from what this process has, and whoever looks at numbers need not wait for it.
+    #[doc(hidden)]
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     /// By whom it is used, so that another one finds out whether that has ended without a word.
     #[doc(hidden)]
     fn process(&self) -> Process {

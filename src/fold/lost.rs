@@ -10,6 +10,12 @@ use crate::fold::marks;
 /// A topic is gone through so often before what is missing in it is believed: a feed may have left something out.
 const WALKS: u32 = 3;
 
+/// True if a place was refused because the log ends before it. A backplane may say of the same that its era has changed, also long
+/// behind the change: whoever asks compares the eras.
+pub(super) fn is_behind_the_end(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::EraChanged)
+}
+
 /// True if nothing of a topic is left before a record.
 pub(super) fn is_first_left(plane: &dyn Backplane, topic: Filter<'_>, offset: Offset) -> Result<bool> {
     let lowest = repeated(|| plane.lowest_retained(topic))?;

@@ -29,7 +29,7 @@ use crate::backplane::{Backplane, Era, Feed, Offset, StreamRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fold::continuity::{Continuity, Judged};
 use crate::fold::image::{self, Image, Kept, Subject, repeated};
-use crate::fold::lost;
+use crate::fold::lost::{self, is_behind_the_end};
 use crate::fold::marks;
 use crate::fold::panics::guarded;
 use crate::fold::topic::{FoldOptions, FoldStats, Halt, HaltReason, Verify};
@@ -232,7 +232,11 @@ impl<F: Fold> Working<F> {
                     self.stats.reconnects += 1;
                 }
                 Err(error) if error.kind() == ErrorKind::Lost => self.bridge(setting, &error)?,
-                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(error) if is_behind_the_end(&error) => {
+                    let now = repeated(|| setting.plane.era())?;
+                    if now != era {
+                        return Err(Trouble::Anew(error));
+                    }
                     return Err(self.halt(HaltReason::Gap, format!("the log ends before it: {error}")));
                 }
                 Err(error) => return Err(error.into()),

@@ -143,12 +143,13 @@ impl Stats {
             (writer.last_seq, writer.log_bytes + end.offset(), writer.keyed.len() as u64)
         };
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        // Before the view, which holds segments: it may take as long as a backplane takes.
+        let folds = core.meter.folds_now(FOLDS_LISTED_MAX);
+        let consumers = core.meter.consumers_now(CONSUMERS_LISTED_MAX);
         let view = core.view();
         let (cursors, cursors_lost, pins) = cursors_of(core, &view);
         let farthest = pins.first();
         let (visible, durable) = (core.commit.visible(), core.commit.durable());
-        let folds = core.meter.folds_now(FOLDS_LISTED_MAX);
-        let consumers = core.meter.consumers_now(CONSUMERS_LISTED_MAX);
         let (batch_entries, sync_nanos) = (core.counters.batches.read(), core.counters.syncs.read());
         let compacted = &view.catalog.compacted;
         Self {

@@ -93,6 +93,11 @@ impl ConsumerMeter {
         self.head_seen.store(head, Ordering::Relaxed);
     }
 
+    /// Offsets have come to mean something else.
+    pub(crate) fn forgets_head(&self) {
+        self.head_seen.store(NOT_ASKED, Ordering::Relaxed);
+    }
+
     fn read(&self) -> ConsumerReading {
         let now = self.now.lock().clone();
         let seen = Some(self.head_seen.load(Ordering::Relaxed)).filter(|seen| *seen != NOT_ASKED);

@@ -10,7 +10,7 @@ use esker::{
     ConsumerState, DeadLetter, Delivery, ErrorKind, Handled, OnUndecodable, PARKED_ENTITIES_MAX, Topic,
 };
 
-use crate::world::{NUMBERS, Script, options, until, until_asleep, until_at, worlds};
+use crate::world::{NUMBERS, PATIENCE, Script, held, options, until, until_asleep, until_at, worlds};
 
 #[test]
 fn a_record_that_failed_as_often_as_it_may_is_a_dead_letter_and_those_behind_it_come() {
@@ -123,10 +123,39 @@ fn an_entity_is_parked_in_order_and_comes_again_when_somebody_asks() {
         assert!(consumer.retry("a").unwrap());
         until("nothing parked", || (consumer.status().parked == 0).then_some(()));
         assert_eq!(script.events(), [1, 10, 11, 1, 1, 2, 3, 4]);
+        let attempts: Vec<u32> = script.calls().iter().map(|call| call.attempt).collect();
+        assert_eq!(attempts, [1, 1, 1, 2, 3, 1, 1, 1], "{}: those behind it were never tried", world.name);
         let last = a.append(&5).unwrap();
         until_at(&consumer, last);
         assert_eq!(script.events().last(), Some(&5));
         assert!(!consumer.retry("a").unwrap(), "nothing is parked any more");
+    }
+}
+
+#[test]
+fn who_stops_a_consumer_that_retries_many_entities_waits_for_one_of_them() {
+    for world in worlds() {
+        let store = world.store();
+        let topics = ["a", "b", "c"].map(|key| store.topic(NUMBERS, key).unwrap());
+        let script = Script::failing([1, 2, 3]);
+        let parks = || options().max_attempts(1).park();
+        let consumer = store.on_event(NUMBERS, "ship", parks(), script.handler()).unwrap();
+        (1..).zip(&topics).for_each(|(n, topic)| _ = topic.append(&n).unwrap());
+        until("three parked", || (consumer.status().parked == 3).then_some(()));
+        consumer.close().unwrap();
+        let (handler, called, go_on) = held();
+        let consumer = store.on_event(NUMBERS, "ship", parks(), handler).unwrap();
+        for key in ["a", "b", "c"] {
+            assert!(consumer.retry(key).unwrap());
+        }
+        let first = called.recv_timeout(PATIENCE).unwrap();
+        consumer.stop();
+        go_on.send(()).unwrap();
+        drop(go_on);
+        consumer.close().unwrap();
+        let others: Vec<u64> = called.try_iter().collect();
+        assert!(others.is_empty(), "{}: {others:?} behind {first}", world.name);
+        assert_eq!(store.consumers(NUMBERS).unwrap()[0].parked, 2, "the others wait for their turn");
     }
 }
 

@@ -318,3 +318,26 @@ fn a_name_that_is_taken_up_while_it_is_retired_is_on_the_list_or_gone() {
         assert!(topic.compact(last).unwrap() <= Offset::from_raw(1), "it has done nothing yet");
     }
 }
+
+#[test]
+fn a_place_behind_the_end_of_the_log_is_a_gap_also_where_the_backplane_calls_it_another_era() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let last = topic.append(&1).unwrap();
+        let script = Script::default();
+        let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
+        until_at(&consumer, last);
+        consumer.close().unwrap();
+        plane.is_confused.store(true, Ordering::SeqCst);
+        let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
+        assert_eq!(halted(&consumer).0, ConsumerHaltReason::Gap, "{}", world.name);
+        consumer.close().unwrap();
+        plane.is_confused.store(false, Ordering::SeqCst);
+        let consumer = topic.on_event("ship", options(), script.handler()).unwrap();
+        let next = topic.append(&2).unwrap();
+        until_at(&consumer, next);
+        assert_eq!(script.events(), [1, 2]);
+    }
+}

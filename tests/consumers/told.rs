@@ -1,6 +1,7 @@
 //! What metrics tell of a consumer, also where its backplane is across a network.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker::Store;
@@ -52,6 +53,32 @@ fn how_far_a_consumer_is_behind_is_told_on_every_backplane() {
             world.clock.advance(Duration::from_secs(1));
             is_behind(0)
         });
+    }
+}
+
+#[test]
+fn what_was_said_of_another_era_is_not_told_as_a_lag_and_nobody_who_looks_at_numbers_waits_for_a_network() {
+    for world in worlds() {
+        let plane = Meddled::over(&world);
+        let store = world.store_on(Arc::clone(&plane) as _);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        let consumer = topic.on_event("ship", options(), Script::default().handler()).unwrap();
+        let last = topic.append(&1).unwrap();
+        until_at(&consumer, last);
+        until("a lag", || told(&store, "esker_consumer_lag"));
+        // It has to subscribe anew to find out.
+        *plane.unreachable_for.lock().unwrap() = Some(Duration::ZERO);
+        world.append_raw(b"a", b"\x02", 1);
+        until("no answer", || (told(&store, "esker_backplane_feeds_down") == Some(1.0)).then_some(()));
+        plane.shift.store(1, Ordering::SeqCst);
+        *plane.unreachable_for.lock().unwrap() = None;
+        until("a halt", || {
+            world.clock.advance(Duration::from_secs(1));
+            consumer.status().has_ended().then_some(())
+        });
+        until("no lag", || told(&store, "esker_consumer_lag").is_none().then_some(()));
+        let asked_by = plane.asked_by.lock().unwrap();
+        assert!(!asked_by.is_empty() && !asked_by.contains(&std::thread::current().id()), "{}", world.name);
     }
 }
 

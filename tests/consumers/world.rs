@@ -1,10 +1,11 @@
 //! A backplane, stores on it, and handlers that do as they are told.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use esker::backplane::{
@@ -210,13 +211,25 @@ pub(crate) struct Meddled {
     pub(crate) lost: Mutex<(Vec<u8>, u32)>,
     /// So long it is tried to reach it, in vain.
     pub(crate) unreachable_for: Mutex<Option<Duration>>,
+    /// Whoever subscribes is told that its place is of another era.
+    pub(crate) is_confused: AtomicBool,
+    /// Who asked for a head.
+    pub(crate) asked_by: Mutex<Vec<ThreadId>>,
 }
 
 impl Meddled {
     pub(crate) fn over(world: &World) -> Arc<Self> {
         let (inner, left_out, before_commits) = (Arc::clone(&world.plane), Arc::default(), Mutex::default());
-        let (lost, unreachable_for) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { inner, shift: AtomicU64::new(0), left_out, before_commits, lost, unreachable_for })
+        Arc::new(Self {
+            inner,
+            shift: AtomicU64::new(0),
+            left_out,
+            before_commits,
+            lost: Mutex::default(),
+            unreachable_for: Mutex::default(),
+            is_confused: AtomicBool::new(false),
+            asked_by: Mutex::default(),
+        })
     }
 
     fn check_reachable(&self) -> Result<()> {
@@ -286,10 +299,14 @@ impl Backplane for Meddled {
         Ok(done)
     }
     fn subscribe(&self, filter: Filter<'_>, from: Offset) -> Result<Box<dyn Feed>> {
+        if self.is_confused.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::EraChanged, "read behind an offset"));
+        }
         let inner = self.inner.subscribe(filter, from)?;
         Ok(Box::new(LeakyFeed { inner, left_out: Arc::clone(&self.left_out) }))
     }
     fn head(&self, filter: Filter<'_>) -> Result<Offset> {
+        self.asked_by.lock().unwrap().push(std::thread::current().id());
         self.inner.head(filter)
     }
     fn lowest_retained(&self, filter: Filter<'_>) -> Result<Offset> {

@@ -229,6 +229,9 @@ impl Working {
         let asked = |progress: &Progress| progress.parked.iter().find(|parking| parking.retries).cloned();
         let mut read_to = None;
         while let Some(parking) = self.progress().and_then(asked) {
+            if shared.is_cancelled() {
+                return Err(Trouble::Anew);
+            }
             let (batch, last) = aside::parked(&*setting.plane, &setting.of, &parking, (BATCH, read_to))?;
             read_to = last;
             if batch.is_empty() {
@@ -236,7 +239,12 @@ impl Working {
                 continue;
             }
             self.mark_crash(setting)?;
+            // Those that failed are of the first that is left: nothing behind it was tried.
+            let mut attempts = parking.attempts;
             for (n, letter) in batch {
+                if shared.is_cancelled() {
+                    return Err(Trouble::Anew);
+                }
                 let Some(record) = aside::record(&*setting.plane, &letter)? else {
                     let text = format!(
                         "record {} was too large to be copied, and is not found in its topic",
@@ -245,7 +253,7 @@ impl Working {
                     self.keep_parked(setting, shared, &parking, text)?;
                     break;
                 };
-                match self.deliver(setting, shared, &record, parking.attempts) {
+                match self.deliver(setting, shared, &record, std::mem::take(&mut attempts)) {
                     Outcome::Done => self.unpark(setting, &parking, n)?,
                     Outcome::Failed(_) if shared.is_cancelled() => return Err(Trouble::Anew),
                     Outcome::Failed(cause) => {
@@ -269,9 +277,6 @@ impl Working {
                 if !self.progress().is_some_and(is_asked_for) {
                     // All are done, or somebody has given them up meanwhile.
                     break;
-                }
-                if shared.is_cancelled() {
-                    return Err(Trouble::Anew);
                 }
             }
         }

@@ -214,7 +214,7 @@ impl Inner {
             self.finish(working);
             return Next::Done;
         }
-        self.looks.lock().behind_a_turn(&self.setting, &self.own, &outcome, working.reconnects);
+        self.looks.lock().behind_a_turn(&self.setting, &self.own, &outcome, working.feeds());
         self.take_in(working, outcome)
     }
 

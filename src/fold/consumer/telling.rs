@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backplane::{Backplane, Offset};
+use crate::backplane::{Backplane, Era, Offset};
+use crate::fold::consumer::info::ConsumerHaltReason;
 use crate::fold::consumer::progress::Identity;
 use crate::fold::consumer::working::{Setting, Trouble, Turn};
 use crate::fold::panics::guarded;
@@ -26,15 +27,16 @@ pub(super) fn metered(meter: &Meter, of: &Identity, plane: &Arc<dyn Backplane>) 
     };
     let (of, plane) = (of.clone(), Arc::downgrade(plane));
     meter.add_consumer(begun, move || {
-        let plane = plane.upgrade().filter(|plane| plane.atomic())?;
+        let plane = plane.upgrade().filter(|plane| plane.answers_at_once())?;
         plane.head(of.filter()).ok().map(Offset::raw)
     })
 }
 
-/// When the head was asked for last.
+/// When the head was asked for last, and in which era: in another one it means something else.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     at: Option<Duration>,
+    era: Option<Era>,
 }
 
 impl Looks {
@@ -44,13 +46,19 @@ impl Looks {
         setting: &Setting,
         own: &ConsumerMeter,
         outcome: &Result<Turn, Trouble>,
-        reconnects: u64,
+        (era, reconnects): (Option<Era>, u64),
     ) {
         let is_down = matches!(outcome, Err(trouble) if trouble.is_disconnected());
         own.has_fed(!is_down, reconnects);
+        let is_of_another =
+            matches!(outcome, Err(Trouble::Halt(halt)) if halt.why == ConsumerHaltReason::EraChanged);
+        if self.era != era || is_of_another {
+            (self.at, self.era) = (None, era);
+            own.forgets_head();
+        }
         // Who has just not answered is not asked for more.
         let has_answered = matches!(outcome, Ok(_) | Err(Trouble::Pause(_) | Trouble::Suspended));
-        if setting.plane.atomic() || !has_answered {
+        if setting.plane.answers_at_once() || !has_answered {
             return;
         }
         let now = setting.clock.elapsed();

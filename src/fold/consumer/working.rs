@@ -37,7 +37,7 @@ use crate::fold::consumer::options::{ConsumerOptions, OnEraChange, OnLost};
 use crate::fold::consumer::order::{Judged, Order};
 use crate::fold::consumer::progress::{self, Identity, Known, Progress, SWAPS, Stamps};
 use crate::fold::image::{key_of, repeated};
-use crate::fold::lost;
+use crate::fold::lost::{self, is_behind_the_end};
 use crate::id::IdempotencyKey;
 
 /// So many records are consumed in one turn.
@@ -174,6 +174,11 @@ impl Working {
         let failing = self.head.as_ref().zip(self.progress());
         let written = failing.map_or(0, |(head, progress)| progress.attempts_of(head.offset()));
         written.saturating_add(self.letters_failed)
+    }
+
+    /// Of which era its offsets are, and how often it has subscribed anew.
+    pub(super) fn feeds(&self) -> (Option<Era>, u64) {
+        (self.era, self.reconnects)
     }
 
     /// The record at which it stands.
@@ -321,7 +326,10 @@ impl Working {
                 self.reconnects += u64::from(std::mem::take(&mut self.was_cut) && is_again);
             }
             Err(error) if error.kind() == ErrorKind::Lost => return Err(self.lost(setting, &error)),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            Err(error) if is_behind_the_end(&error) => {
+                if repeated(|| plane.era())? != era {
+                    return Err(Trouble::Anew);
+                }
                 return Err(self.halt(ConsumerHaltReason::Gap, format!("the log ends before it: {error}")));
             }
             Err(error) => return Err(error.into()),
