@@ -66,6 +66,13 @@ fn every_statement_holds_on_nats_and_kept_doubles_around_it_and_is_broken_by_tho
 }
 
 #[test]
+fn what_every_backplane_takes_is_taken_by_nats_too() {
+    let (text, problems) = table::limits(NATS, 1);
+    println!("{text}");
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+#[test]
 fn folds_hold_on_nats_and_each_statement_of_them_is_broken_by_the_doubles_that_it_names() {
     let (text, problems) = table::part_b(NATS, schedules("ESKER_NATS_FOLD_SCHEDULES", 1));
     println!("{text}");

@@ -100,6 +100,44 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Redeliver,
+        Self::Disconnect,
+        Self::Blip,
+        Self::Delay,
+        Self::Reorder,
+        Self::DropOne,
+        Self::ForeignKey,
+        Self::Recreate,
+        Self::AckLost,
+        Self::FailNext,
+        Self::Aliased,
+        Self::BlindPut,
+        Self::DeafClose,
+        Self::SlowClose,
+        Self::Backpressure,
+        Self::FeedBackpressure,
+        Self::Unstored,
+        Self::BlindAppend,
+        Self::Overeager,
+        Self::FloorInMemory,
+        Self::SilentFloor,
+        Self::FirstWaker,
+        Self::Unversioned,
+        Self::Lenient,
+        Self::OneChannel,
+        Self::Narrow,
+        Self::Unstamped,
+        Self::RepeatsAsNew,
+        Self::ImagesUnkept,
+        Self::ImagesInMemory,
+        Self::UnreadIsNone,
+        Self::CellsInMemory,
+        Self::LettersUnkept,
+        Self::SameEra,
+    ];
+
     /// Those that keep the contract.
     pub const KEPT: &'static [Self] = &[Self::Redeliver, Self::Disconnect, Self::Blip, Self::Delay];
 
