@@ -168,6 +168,8 @@ pub(crate) struct Meter {
     consumers: Mutex<Vec<Weak<ConsumerMeter>>>,
     /// Feeds of consumers that were subscribed to anew, those included that have ended.
     pub(crate) consumer_reconnects: Arc<AtomicU64>,
+    /// The backplane that a store over the journal was given last drops nothing.
+    pub(crate) backplane_only_grows: AtomicBool,
 }
 
 #[derive(Debug, Default)]

@@ -94,7 +94,8 @@ impl<F: Fold> TopicFold<F> {
         Ok(self.wait_for_a_value(READ_PATIENCE)?.look(then))
     }
 
-    /// Waits for a value with the record at an offset in it, at most so long.
+    /// Waits for a value with the record at an offset in it, at most so long. Whether that is the newest the backplane is asked
+    /// behind it: one across a network may take its own time-out more.
     ///
     /// # Errors
     ///

@@ -100,11 +100,14 @@ pub struct Stats {
     pub consumers_halted: u64,
     /// Consumers of topics whose backplane did not answer when they last asked.
     pub consumers_down: u64,
-    /// Times that a consumer subscribed anew, in this opening.
+    /// Times that a consumer subscribed anew behind a backplane that did not answer, in this opening.
     pub consumer_reconnects: u64,
     /// How consumers of topics stand in this process, at most 256: first those that halted or are suspended, then those whose
     /// record fails or that are cut off.
     pub consumer_readings: Vec<ConsumerReading>,
+    /// The [backplane](crate::Store::with_backplane) that a store over this journal was given last drops nothing: its log only
+    /// grows.
+    pub backplane_only_grows: bool,
     /// When the last entry was appended by this opening; zero: none was.
     pub last_append: i64,
     /// A sync failed in this opening.
@@ -176,6 +179,7 @@ impl Stats {
             consumers_down: consumers.down,
             consumer_reconnects: load(&core.meter.consumer_reconnects),
             consumer_readings: consumers.readings,
+            backplane_only_grows: core.meter.backplane_only_grows.load(Ordering::Relaxed),
             unlinked_bytes: core.index.unlinked_bytes(),
             compactions: load(&core.compacting.done),
             compactions_failed: load(&core.compacting.failed),

@@ -24,8 +24,9 @@
 //!
 #![doc = include_str!("table.md")]
 //!
-//! By name are told at most 64 cursors, those that are farthest behind, and 256 folds, first those that halted or are cut
-//! off; the metrics without such labels count all.
+//! By name are told at most 64 cursors, those that are farthest behind, 256 folds, first those that halted or are cut off, and
+//! 256 consumers, first those that halted or are suspended, then those whose record fails or that are cut off; the metrics
+//! without such labels count all.
 //!
 #![doc = include_str!("alerts.md")]
 

@@ -30,7 +30,7 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Rises from 0 as long as the store is open.
+    /// Never goes back: as long as the store is open, or, where its help says "of all processes", ever.
     Counter,
     /// Goes up and down.
     Gauge,
@@ -334,6 +334,13 @@ pub static ALL: &[Metric] = &[
         |s| n(s.folds.unbridgeable),
     ),
     number(
+        "esker_backplane_only_grows",
+        Gauge,
+        Process,
+        "1 if the backplane that the store was given drops nothing",
+        |s| yes(s.backplane_only_grows),
+    ),
+    number(
         "esker_backplane_feeds_down",
         Gauge,
         Process,
@@ -344,7 +351,7 @@ pub static ALL: &[Metric] = &[
         "esker_backplane_reconnect_total",
         Counter,
         Process,
-        "Feeds of folds and consumers that were subscribed to anew",
+        "Feeds that were subscribed to anew: of folds, for whatever reason; of consumers, behind a backplane that did not answer",
         |s| n(s.folds.reconnects + s.consumer_reconnects),
     ),
     of_fold("esker_backplane_feed_up", Gauge, "1 if the backplane answered when the feed last asked", |f| {
@@ -385,7 +392,9 @@ pub static ALL: &[Metric] = &[
     of_consumer("esker_consumer_suspended", Gauge, "1 if the consumer is suspended for a crash loop", |c| {
         Some(yes(c.state == "suspended"))
     }),
-    of_consumer("esker_consumer_error_total", Counter, "Attempts that failed", |c| Some(n(c.errors))),
+    of_consumer("esker_consumer_error_total", Counter, "Attempts that failed, in this process", |c| {
+        Some(n(c.errors))
+    }),
     of_consumer(
         "esker_consumer_poisoned_total",
         Counter,
@@ -414,7 +423,7 @@ pub static ALL: &[Metric] = &[
     of_consumer(
         "esker_backplane_consumer_reconnect_total",
         Counter,
-        "Times that the consumer subscribed anew",
+        "Times that the consumer subscribed anew behind a backplane that did not answer, in this process",
         |c| Some(n(c.reconnects)),
     ),
 ];

@@ -24,6 +24,7 @@ pub(crate) mod view;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,8 @@ impl Store {
     /// ```
     #[must_use]
     pub fn with_backplane(self, backplane: Arc<dyn Backplane>) -> Self {
+        let only_grows = backplane.compactor().is_none();
+        self.journal.core().meter.backplane_only_grows.store(only_grows, Ordering::Relaxed);
         let backplane = Arc::new(OnceLock::from(backplane));
         let (projectors, copies) = tasks_of(&self.journal);
         let (authors, consumers) = (Arc::default(), Arc::default());
