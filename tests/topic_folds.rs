@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use esker::backplane::{InMemory, Offset};
 use esker::{
@@ -62,6 +62,42 @@ fn a_fold_is_read_with_what_was_there_and_follows_what_comes() {
         let nothing = store.topic(NUMBERS, "nothing").unwrap().fold::<All>().unwrap().read().unwrap();
         assert_eq!((nothing.value, nothing.offset), (vec![], Offset::BEGINNING));
         store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_newer_version_of_a_fold_is_made_beside_the_one_that_is_read() {
+    static IS_HELD: AtomicBool = AtomicBool::new(true);
+    /// Of another kind of value; it takes its time.
+    struct Doubled;
+    impl Fold for Doubled {
+        type State = (u64, u64);
+        type Event = u64;
+        const NAME: &'static str = All::NAME;
+        const VERSION: u32 = 2;
+        fn fold(state: &mut (u64, u64), number: u64, _: &At) {
+            let begun = Instant::now();
+            while IS_HELD.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
+                std::thread::yield_now();
+            }
+            *state = (state.0 + 1, state.1 + 2 * number);
+        }
+    }
+    for store in stores() {
+        IS_HELD.store(true, Ordering::SeqCst);
+        let topic = store.topic(NUMBERS, "a").unwrap();
+        (1..=50).for_each(|n| _ = topic.append(&n).unwrap());
+        let before = topic.fold::<All>().unwrap();
+        assert_eq!(before.read().unwrap().value.len(), 50);
+        before.save_image().unwrap();
+        let newer = topic.fold::<Doubled>().unwrap();
+        let last = topic.append(&51).unwrap();
+        let folded = before.read_after(last, PATIENCE).unwrap();
+        assert_eq!(folded.value.len(), 51, "while the newer one is made");
+        IS_HELD.store(false, Ordering::SeqCst);
+        assert_eq!(newer.read_after(last, PATIENCE).unwrap().value, (51, 51 * 52));
+        newer.save_image().unwrap();
+        assert_eq!(before.read().unwrap().value.len(), 51, "no image of one is for the other");
     }
 }
 

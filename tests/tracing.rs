@@ -266,3 +266,30 @@ fn a_consumer_that_is_stuck_is_told_once_behind_the_eighth_attempt() {
     }
     store.close().unwrap();
 }
+
+#[test]
+fn a_consumer_that_does_not_go_on_is_told_once_with_the_reason() {
+    let _turn = listen();
+    let store = Store::over(small().in_memory().unwrap());
+    let topic = store.topic(Topic::<u64>::new("number"), "8812").unwrap();
+    let consumer = topic.on_event("retired", ConsumerOptions::new(), |_: &Delivery<'_, u64>| Ok(())).unwrap();
+    let offset = topic.append(&1).unwrap();
+    while consumer.status().committed < offset {
+        std::thread::yield_now();
+    }
+    assert!(topic.retire_consumer("retired").unwrap());
+    topic.append(&2).unwrap();
+    while !consumer.status().has_ended() {
+        std::thread::yield_now();
+    }
+    consumer.close().unwrap();
+    store.close().unwrap();
+    let told = told("message=a consumer does not go on");
+    assert_eq!(told.len(), 1, "{told:?}");
+    // It may have done the second one before it found out.
+    let at = consumer.status().position;
+    assert!(at >= offset);
+    for part in ["ERROR", "consumer=\"retired\"", "number/8812", &format!("offset={at}"), "was retired"] {
+        assert!(told[0].contains(part), "{part} in {}", told[0]);
+    }
+}

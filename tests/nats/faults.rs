@@ -1,13 +1,17 @@
 //! What a network, a crash and an operator do, under feeds and folds that run.
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use esker::backplane::{
     Append, Backplane, Broadcast, Filter, Nats, NatsConfig, Offset, Put, Revision, Stamp, Step, StepDone,
     WriterId,
 };
-use esker::{At, ErrorKind, Fold, FoldOptions, HaltReason, Store, Topic, TopicFold, TopicHandle};
+use esker::{
+    At, ConsumerOptions, Delivery, ErrorKind, Fold, FoldOptions, HaltReason, Handled, Store, Topic,
+    TopicFold, TopicHandle,
+};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, until};
@@ -119,6 +123,39 @@ fn a_server_that_is_killed_under_folds_and_comes_back_has_lost_nothing() {
         folds.iter().for_each(|fold| expect(fold, last, 0..sent));
     }
     assert_eq!(all(&server.connect(), "event").len() as u64, sent);
+}
+
+#[test]
+fn a_consumer_under_a_server_that_is_killed_does_each_event_in_order_and_passes_none_over() {
+    let mut server = Server::start();
+    let plane = Arc::new(server.connect());
+    let store = store_on(&plane);
+    let topic = store.topic(EVENTS, "k").unwrap();
+    let (does, done) = channel();
+    let handler = move |delivery: &Delivery<'_, u64>| -> Handled { Ok(does.send(delivery.event)?) };
+    let consumer = topic.on_event("ship", ConsumerOptions::new(), handler).unwrap();
+    let comes_to = |last: Offset| until(|| (consumer.status().committed >= last).then_some(()));
+    let mut sent = 0;
+    for _ in 0..4 {
+        comes_to((0..10).fold(Offset::BEGINNING, |_, _| send(&topic, &mut sent)));
+        server.kill();
+        let lost = topic.append(&sent).unwrap_err();
+        assert_eq!(lost.kind(), ErrorKind::Disconnected, "{lost}");
+        sent += 1;
+        server.revive();
+        comes_to(send(&topic, &mut sent));
+    }
+    let stats = store.journal().stats();
+    assert!(stats.consumer_reconnects > 0 && stats.consumers_down == 0, "{stats:?}");
+    // At least once: what was done again came before.
+    let mut first = Vec::new();
+    for event in done.try_iter() {
+        if event == first.len() as u64 {
+            first.push(event);
+        }
+        assert!(first.contains(&event), "{event} behind {first:?}");
+    }
+    assert_eq!(first.len() as u64, sent);
 }
 
 #[test]

@@ -124,3 +124,18 @@ fn a_channel_that_nobody_listens_to_any_more_is_not_subscribed_to() {
     });
     assert!(matches!(heard, esker::backplane::Broadcast::Message(_)));
 }
+
+#[test]
+fn a_stream_that_drops_nothing_is_told_as_one_that_only_grows() {
+    let server = Server::start();
+    let grows = |plane: Nats| store_on(&Arc::new(plane)).journal().stats().backplane_only_grows;
+    assert!(!grows(server.connect()));
+    assert!(server.ask("$JS.API.STREAM.DELETE.esker", "").contains("\"success\":true"));
+    let made = server.ask(
+        "$JS.API.STREAM.CREATE.esker",
+        r#"{"name":"esker","subjects":["esker.e.>"],"retention":"limits","storage":"file","discard":"new","deny_delete":true,
+            "num_replicas":1,"duplicate_window":120000000000}"#,
+    );
+    assert!(made.contains("\"created\""), "{made}");
+    assert!(grows(server.connect()));
+}
