@@ -190,7 +190,7 @@ fn traced(store: &Path, workload: Workload, trace: &Path) -> Command {
     // One that hangs has not ended by itself.
     let mut strace = Command::new("timeout");
     strace.args(["120", "strace", "-f", "-q", "-o"]).arg(trace).arg("-P").arg(store);
-    let mut names = vec!["LOCK".to_owned(), "MANIFEST".to_owned()];
+    let mut names = ["LOCK", "MANIFEST", "entities"].map(str::to_owned).to_vec();
     for number in 1..=ENTRIES {
         names.extend(["seg", "idx", "snap", "snap.idx"].map(|suffix| format!("{number:010}.{suffix}")));
     }

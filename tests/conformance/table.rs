@@ -226,10 +226,6 @@ pub(crate) const BREAKING_FOLDS: &[Fault] = &[
     Fault::SameEra,
 ];
 
-/// Those that make whoever appends or tells wait, without end where nobody looks: an append has no time-out, so that a statement
-/// would not end either.
-pub(crate) const WAITING: &[Fault] = &[Fault::Backpressure, Fault::FeedBackpressure];
-
 /// The statement about limits: on a backplane, and around it the double that takes less.
 pub(crate) fn limits(backplanes: &[(&str, MakeBench)], schedules: u64) -> (String, Vec<String>) {
     let (mut table, mut problems) = (Table::new(), Vec::new());

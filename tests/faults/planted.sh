@@ -10,7 +10,8 @@
 # $CARGO_TARGET_DIR/planted/N, which are kept for the next run. The last line names the patches that were not caught.
 #
 # PLANTED_SECONDS=N: behind so many seconds no further patch is taken, and the last line says how many were tried. Where they
-# begin goes on with the number of commits, so that in time all of them come.
+# begin goes on with the number of commits, so that in time all of them come: but for those that Miri or a fuzzer is to notice,
+# each of which takes a build of everything. These are for R3 and R11.
 #
 # PLANTED_TESTS=ARGUMENTS: these tests are to notice, whatever the second line of a patch says.
 set -euo pipefail
@@ -54,9 +55,42 @@ enough=${PLANTED_SECONDS:-}
 first=0
 if [ -n "$enough" ]; then
     [[ $enough =~ ^[1-9][0-9]{0,6}$ ]] || { echo "PLANTED_SECONDS is \"$enough\": it is a number of seconds" >&2 && exit 2; }
+    for patch in "$@"; do
+        shift
+        sed -n '2s/^caught by: //p' "$patch" | grep -q -E '^(miri|fuzz) ' || set -- "$@" "$patch"
+    done
     # Some are tried for each commit, and the next begin further on.
     first=$(git -C "$root" rev-list --count HEAD 2>/dev/null || echo 0)
 fi
+
+# What runs tests: a line that begins with `miri` or `fuzz` names those of Miri, or a fuzzer and how many seconds it has.
+# shellcheck disable=SC2086 # the arguments of cargo are several words
+run_tests() {
+    case $1 in
+    "miri "*) MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-compare-exchange-weak-failure-rate=0.0" cargo +nightly miri test ${1#miri } ;;
+    "fuzz "*)
+        set -- ${1#fuzz }
+        mkdir -p "fuzz/corpus/$1"
+        cargo +nightly fuzz run "$1" "fuzz/corpus/$1" "fuzz/seeds/$1" "fuzz/regressions/$1" -- \
+            -max_total_time="$2" -timeout=25 -len_control=0 -max_len=4096 -rss_limit_mb=2048
+        ;;
+    *) cargo test $1 ;;
+    esac
+}
+
+# The same, but for running them.
+# shellcheck disable=SC2086 # the arguments of cargo are several words
+build_tests() {
+    case $1 in
+    "miri "*) cargo +nightly miri test --quiet --no-run ${1#miri } ;;
+    "fuzz "*)
+        set -- ${1#fuzz }
+        mkdir -p "fuzz/seeds/$1" "fuzz/regressions/$1"
+        cargo +nightly fuzz build "$1"
+        ;;
+    *) cargo test --quiet --no-run $1 ;;
+    esac
+}
 
 caught_by() { if [ -n "${PLANTED_TESTS:-}" ]; then echo "$PLANTED_TESTS"; else sed -n '2s/^caught by: //p' "$1"; fi; }
 
@@ -70,8 +104,7 @@ say() {
 fails() {
     local pid status=0
     set -m
-    # shellcheck disable=SC2086 # the arguments of cargo are several words
-    (cd "$1" && exec cargo test $2) >"$1/log" 2>&1 </dev/null &
+    (cd "$1" && run_tests "$2") >"$1/log" 2>&1 </dev/null &
     pid=$!
     set +m
     echo "$pid" >"$work/tests/${1##*/}"
@@ -97,8 +130,7 @@ plant() {
         return
     fi
     # A planted bug must compile: a build that fails would count as a catch.
-    # shellcheck disable=SC2086 # the arguments of cargo are several words
-    if ! (cd "$copy" && cargo test --quiet --no-run $tests) >"$copy/log" 2>&1; then
+    if ! (cd "$copy" && build_tests "$tests") >"$copy/log" 2>&1; then
         say "$copy" "$name: does not compile" "$copy/log"
         return
     fi
@@ -120,7 +152,7 @@ work_through() {
     # A copy of what is there now, committed or not, at a place that a later run finds built; built where the tree itself is not.
     rm -rf "$copy"
     mkdir -p "$copy"
-    (cd "$root" && tar -cf - --exclude='*/target' Cargo.toml Cargo.lock README.md src tests tools benches examples) |
+    (cd "$root" && tar -cf - --exclude='*/target' Cargo.toml Cargo.lock README.md src tests tools benches examples fuzz) |
         tar -xf - -C "$copy"
     cp -R "$copy/src" "$copy/unplanted"
     # A patch that is amiss is told of, and the others are still tried: one run tells everything.

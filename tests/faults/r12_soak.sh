@@ -4,5 +4,5 @@
 seconds=${ESKER_SOAK_SECONDS:-$(at_level 120 259200)}
 ESKER_SOAK_SECONDS=$seconds try cargo test --release --test compaction_soak -- --nocapture
 skip "clock jumps and failing disks in the soak" "R2 has them, where time and disks are simulated"
-plant '^--test compaction '
+plant '^--test compaction(_soak)?( |$)'
 summary

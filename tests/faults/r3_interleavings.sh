@@ -32,5 +32,5 @@ else
 fi
 skip "shuttle" "not built: loom looks at all interleavings of the two state machines that wait and wake"
 unset STATES
-plant '^--lib log::commit'
+plant '^(--lib log::commit|--manifest-path tests/loom|miri )'
 summary
