@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use esker::dump::Translators;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::Args;
 use crate::explain;
@@ -68,6 +69,7 @@ impl Tool {
     pub fn run(self, words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
         let Self { name, translators } = self;
         output::call_it(name);
+        raise_the_limit_of_files();
         let matches = command_line(name).try_get_matches_from(words);
         let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
             Ok(args) => args,
@@ -101,6 +103,16 @@ impl Tool {
                 code
             }
         }
+    }
+}
+
+/// A soft limit is for programs that cannot do with high numbers; what the system allows is the hard one. Where it cannot be
+/// raised, whatever needs more than it says so.
+fn raise_the_limit_of_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some() && limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 
