@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     let (numbers, troubles) = match look(args, output) {
         Err(error) if is_corruption(&error) => unreadable(&error, args),
         Err(error) if is_nagios => {
-            output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&text_of(&error))))?;
+            output.line(&unknown(&text_of(&error)))?;
             return Ok(Outcome::Plugin(3));
         }
         looked => looked?,
@@ -389,6 +389,11 @@ fn text(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> Str
 /// A line for a monitoring plugin, which ends where its performance data begins.
 fn plugin_text(text: &str) -> String {
     esker::dump::one_line(text).replace('|', "/")
+}
+
+/// The line of a plugin that could not look.
+pub(crate) fn unknown(why: &str) -> String {
+    format!("ESKER UNKNOWN - {}", plugin_text(why))
 }
 
 fn nagios(limits: &Limits, numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
