@@ -14,7 +14,7 @@ use esker::{Codec, DeadLetter, Options, ParkedEntity, WrittenConsumer};
 use serde::Serialize;
 use serde_json::json;
 
-use super::consumers::{OfFields, consumed, consumed_part, is_gone};
+use super::consumers::{OfFields, consumed, consumed_part, is_gone, selector};
 use super::plane::Looked;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
@@ -171,12 +171,6 @@ impl Which {
             }
         }
     }
-}
-
-/// The options that tell a consumer from others of its name.
-fn selector(consumer: &WrittenConsumer) -> String {
-    let part = consumer.info.shard.map(|(i, n)| format!(" --shard {i}/{n}"));
-    format!("--of {}{}", quoted(&consumed(consumer)), part.unwrap_or_default())
 }
 
 fn parked(args: &Parked, output: &mut Output) -> Result<Outcome> {

@@ -429,6 +429,12 @@ fn metrics(numbers: &Numbers, troubles: &[Trouble], gravity: u8) -> Vec<String> 
         ),
         ("held_bytes_max", "Bytes of log that one cursor holds back at most", numbers.max_held_bytes),
         ("folds_halted", "Folds over topics that cannot go on", numbers.plane.halted),
+        (
+            "consumers_stuck",
+            "Consumers that halt, fail again and again, or have parked records",
+            numbers.plane.stuck,
+        ),
+        ("consumer_parked_records", "Records that consumers have parked", numbers.plane.parked_records),
         ("consumers_suspended", "Consumers that gave up and wait for somebody", numbers.plane.suspended),
         (
             "consumer_lag_records_max",
