@@ -28,7 +28,7 @@ use crate::index::catalog::{IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::finder::Index;
 use crate::index::live::LiveIndex;
-use crate::journal::cursors::{CursorInfo, info_of};
+use crate::journal::cursors::{CursorInfo, infos_of};
 use crate::journal::known::adopt;
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
@@ -350,7 +350,7 @@ impl Reader {
     pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
         let view = self.view()?;
         let states: Vec<_> = self.shared.registry.read().cursors.iter().cloned().collect();
-        states.iter().map(|cursor| info_of(cursor, &view, None)).collect()
+        infos_of(&states, &view, |_| None)
     }
 
     pub(crate) fn registry(&self) -> &RwLock<Registry> {
