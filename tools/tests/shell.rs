@@ -77,9 +77,9 @@ fn every_kind_of_error_is_explained_under_the_names_that_it_has() {
     assert_eq!(run(&["explain", "no store there"]).rows()[0][1], "not-found (error)");
     let derived = run(&["explain", "derived"]).stdout;
     assert_eq!(derived.lines().filter(|line| line.starts_with("code\tderived-")).count(), 2, "{derived}");
-    let unknown = run(&["explain", "nothing"]);
+    let unknown = run(&["explain", "nonsense"]);
     assert_eq!((unknown.code, &*unknown.stdout), (Some(2), ""));
-    assert!(unknown.stderr.contains("no error and no finding \"nothing\""), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no error and no finding \"nonsense\""), "{}", unknown.stderr);
 }
 
 #[test]
