@@ -151,6 +151,17 @@ fn an_application_links_a_tool_that_knows_its_codec_and_has_its_name() {
     let wrong = own_tool(&["info", "/nowhere/at/all"]);
     assert!(wrong.stderr.starts_with("harbour: error: "), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("`harbour explain not-found`"), "{}", wrong.stderr);
+    let page = own_tool(&["explain", "damaged-segment"]).stdout;
+    assert!(page.contains("\tharbour verify PATH") && !page.contains("\tesker "), "{page}");
+    support::flip(&sample.path(), 1, 60);
+    let target = sample.directory.path().join("b.esker").display().to_string();
+    let damaged = own_tool(&["backup", &store, &target]);
+    assert!(
+        damaged.stderr.contains("`harbour verify ") && !damaged.stderr.contains("`esker "),
+        "{}",
+        damaged.stderr
+    );
+    support::flip(&sample.path(), 1, 60);
     assert!(own_tool(&["completions", "bash"]).stdout.contains("_harbour()"));
     assert_eq!(own_tool(&["info", &store, "--json"]).json()[0]["tool"], "esker");
 }
