@@ -333,7 +333,9 @@ impl Error {
 
     /// An operating system failure: full disks and missing permissions get their own kinds.
     pub(crate) fn io(attempted: impl Into<String>, cause: std::io::Error) -> Self {
-        Self::new(kind_of_io(&cause), attempted).because(cause)
+        let advice = advice_of_io(&cause);
+        let error = Self::new(kind_of_io(&cause), attempted).because(cause);
+        advice.into_iter().fold(error, Self::advising)
     }
 
     pub(crate) fn corrupt(attempted: impl Into<String>) -> Self {
@@ -427,6 +429,12 @@ impl Error {
     pub(crate) fn is_not_found(&self) -> bool {
         let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
         cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// It says nothing of what was looked at: the process had no descriptor or memory left, and a later call may.
+    pub(crate) fn is_passing(&self) -> bool {
+        let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        cause.is_some_and(is_passing)
     }
 
     /// True where bytes on disk contradict themselves: `repair` into a new directory helps.
@@ -539,6 +547,31 @@ fn store_of(path: &Path) -> &Path {
     let is_a_file = ["seg", "snap", "idx"].into_iter().any(is)
         || ["MANIFEST", "LOCK", "entities"].into_iter().any(is_named);
     path.parent().filter(|_| is_a_file).unwrap_or(path)
+}
+
+/// See [`Error::is_passing`].
+pub(crate) fn is_passing(error: &std::io::Error) -> bool {
+    advice_of_io(error).is_some()
+}
+
+/// What to do about what the process or the machine has no more of.
+fn advice_of_io(error: &std::io::Error) -> Option<&'static str> {
+    use rustix::io::Errno;
+    if error.kind() == std::io::ErrorKind::OutOfMemory {
+        return Some(
+            "nothing is wrong with the file: free some memory (or raise `vm.max_map_count`), and repeat the call",
+        );
+    }
+    match Errno::from_io_error(error)? {
+        Errno::MFILE => Some(
+            "nothing is wrong with the file: this process has as many open as it may; raise its limit (`ulimit -n`), and \
+             repeat the call",
+        ),
+        Errno::NFILE => Some(
+            "nothing is wrong with the file: the machine has as many open as it may; raise `fs.file-max`, and repeat the call",
+        ),
+        _ => None,
+    }
 }
 
 fn kind_of_io(error: &std::io::Error) -> ErrorKind {

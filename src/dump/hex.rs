@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use zerocopy::FromBytes;
 
@@ -13,6 +14,7 @@ use crate::format::frame::{FRAME_BYTES, Found, Frame};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::{FRAME_ALIGN, PART, Position};
+use crate::index::catalog::Section;
 use crate::journal::reader::Reader;
 use crate::journal::verify::window::Window;
 
@@ -108,6 +110,8 @@ pub struct HexLine {
     pub field: String,
     /// What the field says.
     pub value: String,
+    /// What stands here is not what was written: a checksum that does not match, or no frame where the log has one.
+    pub is_damage: bool,
 }
 
 impl fmt::Display for HexLine {
@@ -162,6 +166,7 @@ pub fn annotate(
             .at(&path)
             .sides(format!("an offset below {length}"), offset.unwrap_or(0)));
     }
+    let known = Known::of(reader, segment);
     let mut window = Window::new(file, length);
     let head = window.from(0, HEADER_BYTES as u64).map_err(&doing)?;
     let head = head.get(..HEADER_BYTES.min(head.len())).unwrap_or_default().to_vec();
@@ -171,8 +176,32 @@ pub fn annotate(
         annotate_header(&mut queue, &head, segment);
     }
     let at = offset.unwrap_or(0).max(FIRST_FRAME) / FRAME_ALIGN * FRAME_ALIGN;
-    let mut annotated = Annotated { window, segment, salt, at, left: frames, queue };
+    let mut annotated =
+        Annotated { window, segment, salt, at, asked: offset.map(|_| at), left: frames, known, queue };
     Ok(std::iter::from_fn(move || annotated.step().map_err(&doing).transpose()))
+}
+
+/// What is known of a segment that its bytes do not say.
+struct Known {
+    /// Below stands what the log has of it.
+    end: u64,
+    /// Where the opening found damage.
+    damaged: Vec<u64>,
+}
+
+impl Known {
+    fn of(reader: &Reader, segment: u32) -> Self {
+        let catalog = reader.index().catalog();
+        let is_it = |section: &&Arc<Section>| match &section.cover {
+            Some(cover) => cover.part.is_some_and(|part| part.number == segment),
+            None => section.number == segment,
+        };
+        let opened = catalog.sections.iter().find(is_it).and_then(|section| section.open().ok());
+        let end = opened.map_or(0, |opened| opened.segment.map.limit() as u64);
+        let damage = reader.recovery().damage.iter();
+        let damaged = damage.filter(|damage| damage.segment == segment).map(|damage| damage.offset).collect();
+        Self { end, damaged }
+    }
 }
 
 struct Annotated {
@@ -180,6 +209,9 @@ struct Annotated {
     segment: u32,
     salt: u64,
     at: u64,
+    /// The offset that was asked for, which may be in the middle of something.
+    asked: Option<u64>,
+    known: Known,
     left: u64,
     queue: VecDeque<HexLine>,
 }
@@ -220,7 +252,8 @@ impl Annotated {
             Some(next) => format!("{} bytes, next frame at {next}", next - start),
             None => "to the end of the file".to_owned(),
         };
-        self.queue.push_back(heading(start, what, value));
+        let is_damage = self.is_damage(start)?;
+        self.queue.push_back(HexLine { is_damage, ..heading(start, what, value) });
         let end = next.unwrap_or_else(|| self.window.until());
         let shown = (end - start).min(16 * WIDTH as u64);
         let bytes =
@@ -240,8 +273,39 @@ impl Annotated {
         Ok(())
     }
 
+    /// True if the log has a frame at a place where there is none: not behind its end, and not in the middle of another.
+    fn is_damage(&mut self, start: u64) -> std::io::Result<bool> {
+        if self.known.damaged.contains(&start) {
+            return Ok(true);
+        }
+        Ok(start < self.known.end && !(self.asked == Some(start) && self.is_inside_a_frame(start)?))
+    }
+
+    fn is_inside_a_frame(&mut self, place: u64) -> std::io::Result<bool> {
+        let mut at = FIRST_FRAME;
+        while at < place {
+            let bytes = self.window.frame(at)?;
+            let end = match Frame::find(bytes) {
+                Found::Frame(frame) if frame.head_is_good(self.salt, Position::new(self.segment, at)) => {
+                    Some(at + frame.len() as u64)
+                }
+                _ => None,
+            };
+            match end {
+                Some(end) if end > place => return Ok(true),
+                Some(end) => at = end,
+                None => at = self.frame_after(at)?.unwrap_or(u64::MAX),
+            }
+        }
+        Ok(false)
+    }
+
     fn next_frame(&mut self) -> std::io::Result<Option<u64>> {
-        let mut at = self.at + FRAME_ALIGN;
+        self.frame_after(self.at)
+    }
+
+    fn frame_after(&mut self, at: u64) -> std::io::Result<Option<u64>> {
+        let mut at = at + FRAME_ALIGN;
         while at < self.window.until() {
             let place = self.window.from(at, FRAME_BYTES as u64)?;
             if place.first_chunk::<8>().is_some_and(|word| *word != [0; 8]) {
@@ -259,7 +323,7 @@ impl Annotated {
 }
 
 fn heading(offset: u64, field: &str, value: String) -> HexLine {
-    HexLine { offset, bytes: Vec::new(), field: field.to_owned(), value }
+    HexLine { offset, bytes: Vec::new(), field: field.to_owned(), value, is_damage: false }
 }
 
 /// One field, on as many lines as its bytes take.
@@ -271,6 +335,7 @@ fn push(lines: &mut VecDeque<HexLine>, offset: u64, bytes: &[u8], field: &str, v
             bytes: bytes.to_vec(),
             field: std::mem::take(&mut field),
             value: std::mem::take(&mut value),
+            is_damage: false,
         });
         at += bytes.len() as u64;
     }
@@ -281,11 +346,10 @@ fn annotate_header(lines: &mut VecDeque<HexLine>, head: &[u8], segment: u32) {
         0 => (FileType::Segment, "segment header,", &HEADER_FIELDS),
         _ => (FileType::Part, "part header,", &PART_FIELDS),
     };
-    let verdict = match FileHeader::read(head, of) {
-        Ok(_) => "checksum good".to_owned(),
-        Err(error) => error.facts(),
-    };
-    lines.push_back(heading(0, heading_text, verdict));
+    let read = FileHeader::read(head, of);
+    let is_damage = read.is_err();
+    let verdict = read.map_or_else(|error| error.facts(), |_| "checksum good".to_owned());
+    lines.push_back(HexLine { is_damage, ..heading(0, heading_text, verdict) });
     let mut at = 0;
     for &(field, width) in fields {
         let bytes = head.get(at..(at + width).min(head.len())).unwrap_or_default();
@@ -315,7 +379,8 @@ fn annotate_frame(
     let lengths = frame.header.lengths();
     let verdict = |good: bool| if good { "good" } else { "does not match" };
     let start = position.offset();
-    lines.push_back(heading(start, "frame", format!("{}, {} bytes", info.operation_name(), bytes.len())));
+    let what = format!("{}, {} bytes", info.operation_name(), bytes.len());
+    lines.push_back(HexLine { is_damage: !info.body_good, ..heading(start, "frame", what) });
     let mut at = 0;
     let mut field = |name: &str, width: usize, value: &dyn Fn(u64) -> String| {
         let part = bytes.get(at..at + width).unwrap_or_default();

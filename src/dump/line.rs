@@ -209,6 +209,21 @@ impl Dump {
         Payload::of(frame, kind.map(|kind| &**kind), self.style)
     }
 
+    /// As [`payload`](Self::payload), for bytes that are of a kind and of no entry: what somebody has copied of one.
+    #[must_use]
+    pub fn payload_of(&self, kind: &str, bytes: &[u8]) -> Payload {
+        if self.style == PayloadStyle::Auto
+            && let Some(text) = self.translators.text(kind, bytes)
+        {
+            return match text {
+                Ok(text) => Payload::Translated(text),
+                Err(error) => Payload::Undecodable(bytes.to_vec(), error),
+            };
+        }
+        let known = self.kinds.iter().flatten().find(|known| known.name == kind);
+        Payload::of_value(bytes, known.map(|known| known.codec), self.style)
+    }
+
     /// The entity of a frame as `kind/key`, on one line; empty for a system frame.
     #[must_use]
     pub fn entity(&self, frame: &FrameInfo) -> String {

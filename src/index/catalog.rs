@@ -189,6 +189,7 @@ impl Section {
     /// The same, of which the index was made just now.
     pub(crate) fn part_with(place: Arc<Place>, cover: Cover, part: Part, index: SealedIndex) -> Result<Self> {
         let segment = Segment::open_part(&*place.directory, place.store, &cover, part)?;
+        segment.let_go();
         let section = Self::part(place, cover);
         let _ = section.opened.set(Opened::sealed(Arc::clone(&section.place), Arc::new(segment), index));
         Ok(section)
@@ -257,6 +258,7 @@ impl Section {
         let _opening = self.opening.lock();
         if self.opened.get().is_none() {
             let opened = self.open_now()?;
+            opened.segment.let_go();
             let _ = self.opened.set(opened);
         }
         let path = self.place.directory.path().join(file_name(self.number));
@@ -269,7 +271,10 @@ impl Section {
             return Opened::part(&self.place, cover);
         }
         let segment = Segment::open(&**directory, *store, self.number)?;
-        let index = SealedIndex::open(&**directory, *store, self.number, segment.header.salt).ok();
+        let index = match SealedIndex::open(&**directory, *store, self.number, segment.header.salt) {
+            Err(error) if error.is_passing() => return Err(error),
+            index => index.ok(),
+        };
         let index = index.filter(|index| {
             segment.map.raise(usize::try_from(index.layout.end).unwrap_or(0).min(segment.map.bytes()));
             index.agrees_with(&segment)

@@ -509,7 +509,8 @@ impl<'a> Target<'a> {
 
     fn link(&self, from: &dyn Directory, segment: &Segment, name: &str) -> Result<()> {
         // Its writer may have been one that leaves that to the system, and be gone.
-        segment.file.sync().map_err(|e| Error::io("sync a segment", e).at(from.path().join(name)))?;
+        let synced = segment.file(from).and_then(|file| file.sync());
+        synced.map_err(|e| Error::io("sync a segment", e).at(from.path().join(name)))?;
         let to = self.directory.path();
         from.link(name, to).map_err(|error| match error.kind() {
             std::io::ErrorKind::CrossesDevices | std::io::ErrorKind::Unsupported => {
@@ -527,13 +528,22 @@ impl<'a> Target<'a> {
         let name = file_name(segment.number());
         let reading = |e| Error::io("read a segment", e).at(from.path().join(&name));
         let writing = |e| Error::io("copy a segment", e).at(self.directory.path().join(&name));
+        let file = match segment.file(from) {
+            Ok(file) => Some(file),
+            // Who compacts in another process has removed it meanwhile; what is mapped is there still.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(reading(error)),
+        };
         let mut piece = Vec::new();
         let mut at = 0;
         while at < end {
             let length = usize::try_from(PIECE.min(end - at)).unwrap_or(0);
             self.meter.check_goes_on(self.doing)?;
             piece.resize(length, 0);
-            segment.file.read_at(&mut piece, at).map_err(reading)?;
+            match &file {
+                Some(file) => file.read_at(&mut piece, at).map_err(reading)?,
+                None => piece.copy_from_slice(mapped(segment, at, length).ok_or_else(|| reading(gone()))?),
+            }
             to.write_at(&piece, at).map_err(writing)?;
             at += length as u64;
             self.meter.add(length as u64);
@@ -545,6 +555,14 @@ impl<'a> Target<'a> {
     fn failed(&self, error: std::io::Error) -> Error {
         Error::io(self.doing, error).at(self.directory.path())
     }
+}
+
+fn mapped(segment: &Segment, at: u64, length: usize) -> Option<&[u8]> {
+    segment.map.slice_from(usize::try_from(at).ok()?)?.get(..length)
+}
+
+fn gone() -> std::io::Error {
+    std::io::ErrorKind::NotFound.into()
 }
 
 /// Where a backup's last segment ends: behind a seal there would have to be another one.

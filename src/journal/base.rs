@@ -69,6 +69,7 @@ impl Base {
             last_life: index.layout.last_life,
             last,
         };
+        segment.let_go();
         Some(Self { segment: Arc::new(segment), index, covered })
     }
 }

@@ -1,6 +1,8 @@
 //! Cursors: durable, named places. They stand in the log as system frames, behind what they say was
 //! seen, and in every preamble.
 
+mod unseen;
+
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +15,9 @@ use crate::format::cursor::{CURSOR_NAME_BYTES_MAX, CURSORS_MAX, CursorState, Par
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::core::{Beside, Core};
+use crate::journal::cursors::unseen::Unseen;
 use crate::journal::holds::lost;
 use crate::journal::region::Region;
-use crate::journal::scan::Scan;
 use crate::journal::subscriber::Start;
 use crate::journal::view::View;
 
@@ -299,14 +301,22 @@ pub(crate) fn region_of(cursor: &CursorState) -> Region {
     }
 }
 
-/// What is known of a cursor, and of what it has not seen.
-pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) -> Result<CursorInfo> {
-    let region = region_of(cursor);
-    let unseen = Unseen::count(Scan::new(region.clone(), view.clone(), cursor.seq))?;
+/// What is known of cursors, and of what they have not seen. `failures`: how often who has one in hand failed.
+pub(crate) fn infos_of(
+    cursors: &[CursorState],
+    view: &View,
+    failures: impl Fn(&str) -> Option<u32>,
+) -> Result<Vec<CursorInfo>> {
+    let unseen = unseen::of_all(cursors, view)?;
+    let with = cursors.iter().zip(unseen);
+    with.map(|(cursor, unseen)| info_of(cursor, unseen, view, failures(&cursor.name))).collect()
+}
+
+fn info_of(cursor: &CursorState, unseen: Unseen, view: &View, failures: Option<u32>) -> Result<CursorInfo> {
     let first = unseen.first;
     Ok(CursorInfo {
         name: cursor.name.clone(),
-        region,
+        region: region_of(cursor),
         seq: Seq::new(cursor.seq),
         revision: cursor.revision,
         era: cursor.era,
@@ -326,48 +336,6 @@ pub(crate) fn info_of(cursor: &CursorState, view: &View, failures: Option<u32>) 
     })
 }
 
-/// What a cursor has not seen.
-#[derive(Debug, Default)]
-struct Unseen {
-    entries: u64,
-    damaged: u64,
-    /// The first one, and when it was appended.
-    first: Option<(Seq, i64)>,
-}
-
-impl Unseen {
-    /// Counts to the end of the scan. One damaged place may not hide where every cursor is.
-    fn count(mut scan: Scan) -> Result<Self> {
-        let mut unseen = Self::default();
-        loop {
-            let looked = scan.looked();
-            match scan.advance() {
-                Ok(true) => {
-                    unseen.entries += 1;
-                    let entry = scan.entry().filter(|_| unseen.first.is_none());
-                    let found = entry.map(|entry| (entry.seq(), entry.time()));
-                    unseen.first = unseen.first.or(found);
-                }
-                Ok(false) => return Ok(unseen),
-                Err(error) if error.is_corruption() && scan.pass_over(&error) => {
-                    unseen.damaged += lost_behind(&error, looked);
-                }
-                // What comes next is missing, and nobody knows how much that is.
-                Err(error) if error.is_corruption() && scan.is_at_the_end() => {
-                    unseen.damaged += 1;
-                    return Ok(unseen);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// How many entries an error says are lost, of those behind a Seq: what was seen is no loss.
-fn lost_behind(error: &Error, seq: u64) -> u64 {
-    error.seqs().map_or(0, |lost| lost.end().saturating_sub(seq.max(lost.start().saturating_sub(1))))
-}
-
 impl Journal {
     /// The cursors of the store, by name, and how far each is behind what is visible. Reads the
     /// headers of what they have not seen. Damage there is passed over, and counted.
@@ -380,7 +348,7 @@ impl Journal {
         let view = core.view();
         let states: Vec<CursorState> = core.registry.read().cursors.iter().cloned().collect();
         let failures = |name: &str| core.cursors_held.lock().get(name).copied();
-        states.iter().map(|cursor| info_of(cursor, &view, failures(&cursor.name))).collect()
+        infos_of(&states, &view, failures)
     }
 
     /// Puts a cursor somewhere else, forward or back, and under this era of the store. Durable when

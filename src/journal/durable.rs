@@ -47,6 +47,21 @@ impl Core {
         waited
     }
 
+    /// Syncs the older half of the full segments where a durability that leaves that to the system has let many come together:
+    /// until then each needs its descriptor, by which the system tells that it could not be written. Most of them it has
+    /// written by now.
+    pub(crate) fn bound_unsynced(&self) -> Result<()> {
+        const UNSYNCED_MAX: usize = 64;
+        let middle = {
+            let unsynced = self.unsynced.lock();
+            unsynced
+                .get(UNSYNCED_MAX / 2)
+                .filter(|_| unsynced.len() >= UNSYNCED_MAX)
+                .map(|middle| middle.number())
+        };
+        middle.map_or(Ok(()), |middle| self.wait_for_segments_before(middle))
+    }
+
     fn wait_with(
         &self,
         end: Position,
@@ -69,7 +84,8 @@ impl Core {
         segments.retain(|segment| segment.position(0) < end);
         let begun = Instant::now();
         for segment in &segments {
-            segment.file.sync().map_err(|error| {
+            let synced = segment.file(&*self.directory).and_then(|file| file.sync());
+            synced.map_err(|error| {
                 let path = self.directory.path().join(file_name(segment.number()));
                 format!("sync {}: {error}", path.display())
             })?;
@@ -77,7 +93,13 @@ impl Core {
         let took = begun.elapsed();
         self.counters.syncs.count(took);
         trace::synced(self.directory.path(), took);
-        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
+        self.unsynced.lock().retain(|segment| {
+            let is_left = segment.number() >= end.segment();
+            if !is_left {
+                segment.let_go();
+            }
+            is_left
+        });
         if segments.first().is_some_and(|first| first.number() < end.segment()) {
             // There is something to index.
             self.keeper.wake();
@@ -117,5 +139,26 @@ pub(crate) struct PoisonIfDropped<'a>(pub(crate) &'a Core);
 impl Drop for PoisonIfDropped<'_> {
     fn drop(&mut self) {
         self.0.poison("a panic while a batch was being stored");
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(miri))]
+mod tests {
+    use crate::journal::record::Record;
+    use crate::options::{Durability, Options};
+
+    /// Nobody asks for a sync, and there may be more segments than a process may open files.
+    #[test]
+    fn a_writer_that_leaves_syncing_to_the_system_does_not_hold_a_descriptor_for_each_segment() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_bytes(4096).durability(Durability::Os).background(false);
+        let journal = options.open(directory.path()).unwrap();
+        let note = journal.kind("note").unwrap();
+        while journal.stats().segments < 150 {
+            journal.append(Record::new(note, b"k", &[7; 900])).unwrap();
+            assert!(journal.core().unsynced.lock().len() <= 64);
+        }
+        journal.close().unwrap();
     }
 }

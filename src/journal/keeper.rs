@@ -194,6 +194,7 @@ impl Core {
             writer.greatest = number;
             (number, SegmentHeader::after_seal_of(end.segment()), log_bytes, preamble)
         };
+        self.bound_unsynced()?;
         let spare = self.make_segment((number, follows), log_bytes, bytes, preamble)?;
         let small = self.keeper.spare.lock().replace(spare);
         if let Some(small) = small {
@@ -330,7 +331,9 @@ impl Core {
         let Stage::Writing(active) = &writer.stage else { return Ok(()) };
         let (end, segment) = (active.log.end(), Arc::clone(&active.log.segment));
         // The rest of the page is zero already; only whole pages can be punched.
-        let _ = segment.file.punch(end.offset().next_multiple_of(4096), segment.header.bytes);
+        if let Ok(file) = segment.file(&*self.directory) {
+            let _ = file.punch(end.offset().next_multiple_of(4096), segment.header.bytes);
+        }
         let durable = self.commit.durable();
         self.seal_durable_segments(durable)?;
         if let Some(section) = self.index.catalog().section(end.segment()) {

@@ -546,6 +546,9 @@ impl Finding<'_> {
 impl Visitor for Finding<'_> {
     fn enter(&mut self, segment: &Arc<Segment>, from: u64, last_seq: u64) -> Result<()> {
         let covered = from != FIRST_FRAME;
+        if let Some(before) = &self.current {
+            before.segment.let_go();
+        }
         self.current = Some(Current { segment: Arc::clone(segment), live: None, began: covered });
         if !covered && let Some(live) = self.live() {
             live.begin(last_seq.saturating_add(1));

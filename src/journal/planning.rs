@@ -183,11 +183,16 @@ impl<'a> Job<'a> {
                 let path = self.ground.index.place.directory.path();
                 return Err(Error::new(ErrorKind::Closed, "compact the log").at(path));
             }
-            bytes_through += section.open().map_or(0, |opened| opened.segment.header.bytes);
+            let opened = match section.open() {
+                // Nothing is known of it, and it is not for that to be left alone.
+                Err(error) if error.is_passing() => return Err(error),
+                opened => opened.ok(),
+            };
+            bytes_through += opened.map_or(0, |opened| opened.segment.header.bytes);
             if total.saturating_sub(bytes_through) < limits.bytes_kept || !limits.allow(section)? {
                 break;
             }
-            let is_whole = section.open().is_ok_and(|opened| {
+            let is_whole = opened.is_some_and(|opened| {
                 let index = opened.index();
                 opened.damage().is_none() && (0..index.count()).all(|at| index.offset(at) != Some(0))
             });

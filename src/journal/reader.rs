@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::disk::Directory;
 use crate::disk::posix::PosixDirectory;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::frame::{Found, Frame};
+use crate::disk::{Access, Directory, File};
+use crate::error::{Error, ErrorKind, Result, is_passing};
+use crate::format::frame::Frame;
 use crate::format::lock::Holder;
 use crate::format::lost::LostRange;
 use crate::format::manifest::Manifest;
@@ -28,14 +28,14 @@ use crate::index::catalog::{IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::finder::Index;
 use crate::index::live::LiveIndex;
-use crate::journal::cursors::{CursorInfo, info_of};
+use crate::journal::cursors::{CursorInfo, infos_of};
 use crate::journal::known::adopt;
 use crate::journal::opening::{Opened, find_log, read_manifest};
 use crate::journal::registry::Registry;
 use crate::journal::rows::learn_counts_behind;
 use crate::journal::view::{View, compacted};
 use crate::journal::waiting::Until;
-use crate::log::grid::{read_part, whole_batch};
+use crate::log::grid::{may_go_on, read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
 use crate::log::report::RecoveryReport;
 use crate::log::segment::Segment;
@@ -88,6 +88,7 @@ struct Shared {
 #[derive(Debug)]
 struct Follow {
     segment: Arc<Segment>,
+    file: Arc<dyn File>,
     /// `None`: an index file covers what was read of the segment.
     live: Option<Arc<LiveIndex>>,
     began: bool,
@@ -349,7 +350,7 @@ impl Reader {
     pub fn cursors(&self) -> Result<Vec<CursorInfo>> {
         let view = self.view()?;
         let states: Vec<_> = self.shared.registry.read().cursors.iter().cloned().collect();
-        states.iter().map(|cursor| info_of(cursor, &view, None)).collect()
+        infos_of(&states, &view, |_| None)
     }
 
     pub(crate) fn registry(&self) -> &RwLock<Registry> {
@@ -407,9 +408,13 @@ impl Follow {
                 (Arc::clone(&section.open()?.segment), None)
             }
         };
+        let directory = &*opened.index.place.directory;
+        let file = segment.take_file(directory);
+        let file = file.map_err(|e| Error::io("follow the log", e).at(directory.path()))?;
         Ok(Self {
             began: end.offset() != FIRST_FRAME,
             segment,
+            file,
             live,
             at: end.offset(),
             last_seq: opened.end.last_seq,
@@ -469,7 +474,7 @@ impl Shared {
         let mut size = left.min(PIECE);
         loop {
             let doing = |e| self.io("follow the log", &follow.segment, follow.at, e);
-            let piece = read_part(&*follow.segment.file, follow.at, size).map_err(doing)?;
+            let piece = read_part(&*follow.file, follow.at, size).map_err(doing)?;
             let start = follow.at;
             while !follow.sealed
                 && let Some(length) = whole_batch(&follow.segment, &piece, follow.at, start)
@@ -552,7 +557,7 @@ impl Shared {
             if let Some(segment) = self.try_open(number + 1)?
                 && segment.header.follows == SegmentHeader::after_seal_of(number)
             {
-                return Ok(self.enter(follow, segment));
+                return self.enter(follow, segment);
             }
         } else if !self.may_be_torn(follow) {
             return Ok(false);
@@ -562,7 +567,7 @@ impl Shared {
         let follows = segment.header.follows;
         if follows == follow.segment.header.follows && follow.at == FIRST_FRAME {
             // The log went on without this segment, of which there is nothing.
-            return Ok(self.enter(follow, segment));
+            return self.enter(follow, segment);
         }
         let before_it = follows.segment() < number;
         if before_it || follows.offset() != 0 && follows.offset() < follow.at {
@@ -575,7 +580,7 @@ impl Shared {
                 ));
         }
         let goes_on = follow.sealed && follows.offset() == 0 || follows.offset() == follow.at;
-        Ok(goes_on && self.enter(follow, segment))
+        if goes_on { self.enter(follow, segment) } else { Ok(false) }
     }
 
     /// The log goes on where it was compacted: what stands between cannot be read any more.
@@ -640,7 +645,9 @@ impl Shared {
     /// `None` if it is not there, or damaged: whoever opens the store is told of that, and it can be
     /// no reason to withhold what stands before it.
     fn try_open(&self, number: u32) -> Result<Option<Arc<Segment>>> {
-        if self.directory.open(&file_name(number), crate::disk::Access::Read).is_err() {
+        if let Err(error) = self.directory.open(&file_name(number), Access::Read)
+            && !is_passing(&error)
+        {
             return Ok(None);
         }
         match Segment::open(&*self.directory, self.manifest.store, number) {
@@ -650,7 +657,9 @@ impl Shared {
         }
     }
 
-    fn enter(&self, follow: &mut Follow, segment: Arc<Segment>) -> bool {
+    fn enter(&self, follow: &mut Follow, segment: Arc<Segment>) -> Result<bool> {
+        let file = segment.take_file(&*self.directory);
+        follow.file = file.map_err(|e| self.io("follow the log", &segment, 0, e))?;
         let live = Arc::new(LiveIndex::for_segment(segment.header.bytes));
         live.begin(follow.last_seq + 1);
         let place = Arc::clone(&self.index.place);
@@ -659,7 +668,7 @@ impl Shared {
         follow.live = Some(live);
         follow.listed_in = None;
         (follow.began, follow.at, follow.sealed) = (false, FIRST_FRAME, false);
-        true
+        Ok(true)
     }
 
     fn io(&self, doing: &str, segment: &Segment, offset: u64, error: io::Error) -> Error {
@@ -683,18 +692,4 @@ fn durable_of(follow: &Follow, marks: Option<LiveMarks>, end: Position) -> Posit
     }
     // A writer that was killed has left in the cache what it had not synced. (Where a page cannot be shared, frames say it.)
     end.min(words.durable.max(follow.said_durable))
-}
-
-/// False where a frame of the piece is not there, or not whole in itself: no use to read on.
-fn may_go_on(segment: &Segment, piece: &[u8], at: u64) -> bool {
-    let mut from = 0;
-    while let Some(rest) = piece.get(from..).filter(|rest| !rest.is_empty()) {
-        match Frame::find(rest) {
-            Found::Frame(frame) if frame.is_good(segment.header.salt, segment.position(at + from as u64)) => {
-                from += frame.len();
-            }
-            found => return matches!(found, Found::DoesNotFit),
-        }
-    }
-    true
 }

@@ -18,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::disk::{Access, Directory, Name};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_passing};
 use crate::format::compacted::Compacted;
 use crate::format::count::EventCount;
 use crate::format::cursor::CursorState;
@@ -171,6 +171,9 @@ fn refuse_unreadable(from: &dyn Directory, names: &[Name]) -> Result<()> {
                 return Err(Error::io("read what is to be repaired", error)
                     .at(from.path().join(name))
                     .noting("it is not damaged: make everything readable first".to_owned()));
+            }
+            Err(error) if is_passing(&error) => {
+                return Err(Error::io("read what is to be repaired", error).at(from.path().join(name)));
             }
             _ => {}
         }

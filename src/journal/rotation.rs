@@ -113,7 +113,7 @@ impl Core {
         if end.offset() + needed > opened.segment.header.bytes {
             return Ok(false);
         }
-        let untouched = opened.segment.is_untouched_from(end.offset(), self.through);
+        let untouched = opened.segment.is_untouched_from(directory, end.offset(), self.through);
         let doing = |e| Error::io("look behind the end of the log", e).at(self.directory.path());
         if !untouched.map_err(doing)? {
             return Ok(false);

@@ -68,7 +68,7 @@ fn whole(
         return Some(salvaged.segment);
     }
     let segment = Segment::open(directory, store, number).ok()?;
-    tail.read(&*segment.file, 0, segment.header.bytes, Source::Cache).ok()?;
+    tail.read(&*segment.file(directory).ok()?, 0, segment.header.bytes, Source::Cache).ok()?;
     Some(segment)
 }
 

@@ -90,6 +90,20 @@ pub(crate) fn read_part(file: &dyn File, offset: u64, bytes: usize) -> io::Resul
     Ok(part)
 }
 
+/// False where a frame of the piece is not there, or not whole in itself: no use to read on.
+pub(crate) fn may_go_on(segment: &Segment, piece: &[u8], at: u64) -> bool {
+    let mut from = 0;
+    while let Some(rest) = piece.get(from..).filter(|rest| !rest.is_empty()) {
+        match Frame::find(rest) {
+            Found::Frame(frame) if frame.is_good(segment.header.salt, segment.position(at + from as u64)) => {
+                from += frame.len();
+            }
+            found => return matches!(found, Found::DoesNotFit),
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,7 +68,7 @@ impl Segment {
             bytes: part.bytes,
             created,
         };
-        Ok(Self { header, map: Arc::new(map), file })
+        Ok(Self::new(header, Arc::new(map), file))
     }
 }
 
@@ -162,7 +162,7 @@ impl<'a> PartWriter<'a> {
         map.raise(bytes);
         let (number, salt, follows) = (part.number, part.salt, cover.follows);
         let header = SegmentHeader { number, salt, follows, bytes: part.bytes, created };
-        check(&Segment { header, map: Arc::new(map), file: Arc::clone(&self.file) }, &cover)?;
+        check(&Segment::new(header, Arc::new(map), Arc::clone(&self.file)), &cover)?;
         self.directory.rename(&temporary, &name).map_err(doing)?;
         self.is_named = true;
         Ok(cover)
@@ -287,7 +287,9 @@ impl LostOfPart {
     ) -> Result<Option<(Arc<Segment>, Vec<u8>)>> {
         let Salvaged { segment, bytes, unreadable, .. } = match salvage_part(directory, store, cover, part) {
             Ok(salvaged) => salvaged,
-            Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+            Err(error) if error.kind() == ErrorKind::FormatTooNew || error.is_passing() => {
+                return Err(error);
+            }
             Err(error) => {
                 if !error.is_corruption() && !error.is_not_found() {
                     self.refused.push((0, u64::MAX));

@@ -238,7 +238,9 @@ impl Walk<'_> {
         let Salvaged { segment, bytes, header_error, unreadable } =
             match salvage(self.directory, self.store, number) {
                 Ok(salvaged) => salvaged,
-                Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
+                Err(error) if error.kind() == ErrorKind::FormatTooNew || error.is_passing() => {
+                    return Err(error);
+                }
                 // A spare that its writer took back meanwhile.
                 Err(error)
                     if later.is_empty()
@@ -258,7 +260,7 @@ impl Walk<'_> {
             };
         let segment = Arc::new(match self.purpose {
             // A reader looks at its frames again.
-            Purpose::Read => Segment { map: Arc::new(Map::of_bytes(&bytes)), ..segment },
+            Purpose::Read => segment.read_from(Map::of_bytes(&bytes)),
             _ => segment,
         });
         self.take_index(&segment);
@@ -318,11 +320,12 @@ impl Walk<'_> {
         let page_end = from.next_multiple_of(4096).min(segment.header.bytes);
         let mut rest = vec![0; usize::try_from(page_end - from).unwrap_or(0)];
         let doing = |e| self.io("look behind a clean end", segment, from, e);
-        segment.file.read_at(&mut rest, from).map_err(doing)?;
+        let file = segment.file(self.directory).map_err(doing)?;
+        file.read_at(&mut rest, from).map_err(doing)?;
         if rest.iter().any(|byte| *byte != 0) {
             return Ok(false);
         }
-        match segment.file.next_data(page_end) {
+        match file.next_data(page_end) {
             Ok(found) => Ok(found.is_none()),
             Err(_) => Ok(false),
         }
@@ -335,16 +338,17 @@ impl Walk<'_> {
 
     /// The whole file, as the disk has it: bytes below `from` may be left zero.
     fn read_tail(&mut self, segment: &Segment, tail: &mut Tail, from: u64) -> Result<()> {
+        let file = segment.file(self.directory).map_err(|e| self.io("read a tail", segment, from, e))?;
         let mut source = Source::Cache;
         if self.purpose == Purpose::Write {
-            segment.file.sync().map_err(|e| self.io("sync a tail before judging it", segment, from, e))?;
+            file.sync().map_err(|e| self.io("sync a tail before judging it", segment, from, e))?;
             // A whole segment that was named durable reached the disk when it was: the cache holds
             // what the disk does.
             if segment.number() >= self.named_durable.segment() {
                 source = Source::Disk;
             }
         }
-        let read = tail.read(&*segment.file, from, segment.header.bytes, source);
+        let read = tail.read(&*file, from, segment.header.bytes, source);
         let as_asked = read.map_err(|e| self.io("read a tail", segment, from, e))?;
         self.report.cache_not_verified |= !as_asked;
         self.written = tail.written();
@@ -389,7 +393,9 @@ impl Walk<'_> {
                 self.note_end(segment, bytes, start, later);
                 return Ok(false);
             }
-            if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start, at) {
+            if self.purpose != Purpose::Write
+                && read_again(self.directory, segment, tail.bytes_mut(), start, at)
+            {
                 // A writer in another process stored it while we were reading.
                 self.written = tail.written();
                 batch = OpenBatch::default();

@@ -43,7 +43,7 @@ pub(crate) fn salvage(directory: &dyn Directory, store: StoreId, number: u32) ->
         return Err(error.sides(format!("at most {FILE_BYTES_MAX} bytes"), length));
     }
     let (bytes, unreadable) = read_around_errors(&*file, length);
-    let with = |header| Segment { header, map: Arc::new(Map::of_bytes(&[])), file: Arc::clone(&file) };
+    let with = |header| Segment::new(header, Arc::new(Map::of_bytes(&[])), Arc::clone(&file));
     let error = match SegmentHeader::read(&bytes, store, number, length) {
         Ok(header) => return Ok(Salvaged { segment: with(header), bytes, header_error: None, unreadable }),
         Err(error) => error.at(path()).place(number, 0),
@@ -110,7 +110,7 @@ pub(crate) fn salvage_part(
     let (bytes, unreadable) = read_around_errors(&*file, part.bytes);
     let Part { number, salt, bytes: length, .. } = part;
     let header = SegmentHeader { number, salt, follows: cover.follows, bytes: length, created };
-    let segment = Segment { header, map: Arc::new(Map::of_bytes(&[])), file };
+    let segment = Segment::new(header, Arc::new(Map::of_bytes(&[])), file);
     Ok(Salvaged { segment, bytes, header_error: None, unreadable })
 }
 
@@ -215,7 +215,13 @@ pub(crate) fn read_around_errors(file: &dyn File, length: u64) -> (Vec<u8>, Vec<
 }
 
 /// Reads the rest of a segment once more, if what stands at a bad place in it is not as it was. True if so.
-pub(crate) fn read_again(segment: &Segment, bytes: &mut [u8], from: u64, bad: u64) -> bool {
+pub(crate) fn read_again(
+    directory: &dyn Directory,
+    segment: &Segment,
+    bytes: &mut [u8],
+    from: u64,
+    bad: u64,
+) -> bool {
     /// So much is compared, and all of a frame that is longer: there may be many bad places.
     const LOOK: usize = 16 << 10;
     let behind = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
@@ -223,13 +229,14 @@ pub(crate) fn read_again(segment: &Segment, bytes: &mut [u8], from: u64, bad: u6
     let frame = Frame::parse(here).map_or(0, |frame| frame.len());
     let here = here.get(..LOOK.max(frame)).unwrap_or(here);
     let mut again = vec![0; here.len()];
-    if segment.file.read_at(&mut again, bad).is_err() || again == here {
+    let Ok(file) = segment.file(directory) else { return false };
+    if file.read_at(&mut again, bad).is_err() || again == here {
         return false;
     }
     let Some(rest) = bytes.get_mut(behind(from)..) else { return false };
     again.clear();
     again.resize(rest.len(), 0);
-    if segment.file.read_at(&mut again, from).is_err() {
+    if file.read_at(&mut again, from).is_err() {
         return false;
     }
     rest.copy_from_slice(&again);

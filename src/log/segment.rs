@@ -8,6 +8,7 @@
 use std::io::{self, ErrorKind as Io};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use zerocopy::IntoBytes;
 
 use crate::disk::map::{Map, MapWriter};
@@ -31,10 +32,37 @@ pub(crate) fn is_good_seal(frame: &Frame<'_>, salt: u64, position: Position) -> 
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     pub(crate) map: Arc<Map>,
-    pub(crate) file: Arc<dyn File>,
+    /// Until it is let go of.
+    file: Mutex<Option<Arc<dyn File>>>,
 }
 
 impl Segment {
+    pub(crate) fn new(header: SegmentHeader, map: Arc<Map>, file: Arc<dyn File>) -> Self {
+        Self { header, map, file: Mutex::new(Some(file)) }
+    }
+
+    /// The same over a copy of its bytes.
+    pub(crate) fn read_from(self, copy: Map) -> Self {
+        Self { map: Arc::new(copy), ..self }
+    }
+
+    /// Its file: the one that it holds, or else opened again for reading, under a name that no other one is ever given.
+    pub(crate) fn file(&self, directory: &dyn Directory) -> io::Result<Arc<dyn File>> {
+        let held = self.file.lock().clone();
+        held.map_or_else(|| directory.open(&file_name(self.number()), Access::Read), Ok)
+    }
+
+    /// The same for somebody else alone: it holds none any more.
+    pub(crate) fn take_file(&self, directory: &dyn Directory) -> io::Result<Arc<dyn File>> {
+        let held = self.file.lock().take();
+        held.map_or_else(|| directory.open(&file_name(self.number()), Access::Read), Ok)
+    }
+
+    /// Holds no descriptor any more: of those a process has few, and what is mapped is read without one.
+    pub(crate) fn let_go(&self) {
+        *self.file.lock() = None;
+    }
+
     pub(crate) fn number(&self) -> u32 {
         self.header.number
     }
@@ -71,14 +99,20 @@ impl Segment {
     /// page cache may still show frames that the disk refused. Whoever wrote into those pages
     /// would bring the rest of them to the disk with it: they would stand in the padding of new
     /// frames, where zeros are summed up, and behind the end of the log.
-    pub(crate) fn is_untouched_from(&self, offset: u64, through: Through) -> io::Result<bool> {
+    pub(crate) fn is_untouched_from(
+        &self,
+        directory: &dyn Directory,
+        offset: u64,
+        through: Through,
+    ) -> io::Result<bool> {
         const PIECE: u64 = 1 << 20;
+        let file = self.file(directory)?;
         let mut bytes = Vec::new();
         // First the rest of the page.
         let (mut at, mut end) = (offset, (offset + 1).next_multiple_of(4096));
         while at < self.header.bytes {
             bytes.resize(mapped_length(end.min(self.header.bytes) - at), 0);
-            self.file.read_at(&mut bytes, at)?;
+            file.read_at(&mut bytes, at)?;
             if bytes.iter().any(|byte| *byte != 0) {
                 return Ok(false);
             }
@@ -86,7 +120,7 @@ impl Segment {
             // What a close punched need not be read: the kernel looks for cached pages in space
             // that was never written. Those that write by `pwrite` are not known to.
             if through == Through::Map
-                && let Ok(found) = self.file.next_data(at)
+                && let Ok(found) = file.next_data(at)
             {
                 at = at.max(found.unwrap_or(self.header.bytes));
             }
@@ -102,7 +136,7 @@ impl Segment {
         let bytes = usize::try_from(header.bytes).unwrap_or(usize::MAX);
         let map =
             file.map(bytes).map_err(|e| Error::io("map a segment", e).at(directory.path().join(name)))?;
-        Ok(Self { header, map: Arc::new(map), file })
+        Ok(Self::new(header, Arc::new(map), file))
     }
 
     /// Opens a segment for its writer, who goes on at `end`.
@@ -120,7 +154,7 @@ impl Segment {
         // What the last close punched out is allocated again before anything is stored there.
         allocate(&*file, header.bytes).map_err(doing)?;
         let (map, writer) = file.map_for_writing(bytes, from, through).map_err(doing)?;
-        Ok((Self { header, map, file }, writer))
+        Ok((Self::new(header, map, file), writer))
     }
 }
 
@@ -229,7 +263,7 @@ pub(crate) fn make(
     let bytes = mapped_length(header.bytes);
     let (map, writer) =
         file.map_for_writing(bytes, mapped_length(FIRST_FRAME), making.through).map_err(doing)?;
-    Ok((Arc::new(Segment { header, map, file }), writer))
+    Ok((Arc::new(Segment::new(header, map, file)), writer))
 }
 
 fn fill(file: &dyn File, store: StoreId, header: &SegmentHeader, making: Making) -> io::Result<()> {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Topics of loads with a fold that has saved an image of one of them, a consumer that has parked what it could not do, one
-//! that gave up a record for good, and cells.
+//! that gave up a record for good, cells, and live state of which every word is kept.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use std::path::{Path, PathBuf};
@@ -14,11 +14,19 @@ use std::time::Duration;
 
 use esker::backplane::Offset;
 use esker::{
-    At, Consumer, ConsumerOptions, Delivery, Durability, Fold, FoldOptions, Handled, Options, Result, Store,
-    Topic,
+    At, Consumer, ConsumerOptions, Delivery, Durability, Fold, FoldOptions, Handled, Kind, Options, Result,
+    Store, Topic,
 };
 
 const LOADS: Topic<u32> = Topic::new("load");
+/// How high the water stands.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Tide {
+    metres: f32,
+}
+
+const TIDE: Kind<Tide> = Kind::new("tide").events();
+
 /// So long a fold or a consumer may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -64,6 +72,14 @@ pub(crate) fn make(path: &Path) -> Result<()> {
     north.append(&10)?;
     store.cells().cell::<String>("harbour master")?.update(|_| Ok(Some("Kathleen".to_owned())))?;
     store.cells().scope("north")?.cell::<u32>("limit")?.update(|_| Ok(Some(500)))?;
+    let gauge = store.source("gauge")?;
+    for metres in [1.5, 1.75] {
+        gauge.assert(TIDE, "north", &Tide { metres })?;
+        store.flush()?;
+    }
+    gauge.retract(TIDE, "north")?;
+    store.flush()?;
+    drop(gauge);
     store.close()
 }
 

@@ -196,7 +196,7 @@ impl PayloadOption {
     }
 }
 
-/// How payloads are shown that are no entry's own, so that there is none to be translated.
+/// How payloads are shown that are of no kind, so that there is nothing to translate them by.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ShownPayload {
     /// How payloads are shown: decoded by their kind's codec, as text, digits, or not at all
@@ -444,6 +444,12 @@ pub(crate) struct Export {
     pub(crate) store: Store,
     #[command(flatten)]
     pub(crate) filter: Filter,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Only the last so many
+    #[arg(long, visible_alias = "tail", value_name = "N")]
+    pub(crate) last: Option<usize>,
     /// Write to this file, which must not be there yet; it is whole when it is there [default: stdout]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

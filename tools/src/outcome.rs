@@ -15,7 +15,7 @@ pub(crate) enum Outcome {
     Fine,
     /// Damage, or whatever the command looks for.
     Findings,
-    /// What was asked for is not in the store, which is fine otherwise.
+    /// What was asked for is not in the store, or needs not be made; which is fine otherwise.
     Missing,
     /// The store went while it was looked at.
     Gone,

@@ -1,5 +1,6 @@
 //! What leaves the program: one locked stdout for data, stderr for everything else.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::sync::OnceLock;
 
@@ -24,6 +25,17 @@ pub(crate) fn call_it(name: &'static str) {
 /// What this program is called.
 pub(crate) fn name() -> &'static str {
     CALLED.get().copied().unwrap_or(NAME)
+}
+
+/// Commands of this program in a text that calls it by the name that it has without an application: the library's errors, and
+/// the pages of `explain`.
+pub(crate) fn called(text: &str) -> Cow<'_, str> {
+    if name() == NAME {
+        return text.into();
+    }
+    let own = format!("{} ", name());
+    let at_start = text.strip_prefix("esker ").map(|rest| own.clone() + rest);
+    at_start.as_deref().unwrap_or(text).replace("`esker ", &format!("`{own}")).into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,7 +387,7 @@ pub(crate) fn error(text: &str) {
 
 fn say(style: Style, label: &str, text: &str) {
     // Where stderr is gone there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(text));
+    let _ = writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(&called(text)));
 }
 
 #[cfg(test)]

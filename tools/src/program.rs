@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 use esker::dump::Translators;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::Args;
+use crate::commands::health;
 use crate::explain;
 use crate::meant;
-use crate::outcome::{exit_code, text_of};
+use crate::outcome::{Outcome, exit_code, text_of};
 use crate::output::{self, Output};
 
 /// The tool, for an application that links its own: with its name, and with the codecs that only it knows.
@@ -67,13 +69,18 @@ impl Tool {
     /// Runs the tool for a command line, of which the first word is the program's name.
     pub fn run(self, words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
         let Self { name, translators } = self;
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         output::call_it(name);
-        let matches = command_line(name).try_get_matches_from(words);
+        raise_the_limit_of_files();
+        let matches = command_line(name).try_get_matches_from(&words);
         let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
             Ok(args) => args,
             Err(answer) => {
                 // Help and version are answers too, and come on stdout.
                 let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+                if code != 0 && asks_for_a_plugin(&words) {
+                    return unknown(&answer);
+                }
                 let printed = answer.print();
                 if let Some(instead) = meant::instead(&answer) {
                     output::note(&instead);
@@ -101,6 +108,33 @@ impl Tool {
                 code
             }
         }
+    }
+}
+
+/// True of a command line that asks for the answer of a monitoring plugin, whatever else is wrong with it.
+fn asks_for_a_plugin(words: &[OsString]) -> bool {
+    let says = |at: usize, wanted: &str| words.get(at).is_some_and(|word| word == wanted);
+    let is_nagios = |at| says(at, "--format=nagios") || says(at, "--format") && says(at + 1, "nagios");
+    words.iter().skip(1).any(|word| word == "check") && (1..words.len()).any(is_nagios)
+}
+
+/// What a plugin answers that was called in a wrong way: of these codes two is critical, and pages somebody at night.
+fn unknown(answer: &clap::Error) -> ExitCode {
+    let printed = answer.render().to_string();
+    let what = printed.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let _ = answer.print();
+    let mut output = Output::new(false, false);
+    let said = output.line(&health::unknown(what)).and_then(|()| output.flush());
+    said.map_or_else(|error| exit_code(&error.into()), |()| Outcome::Plugin(3).into())
+}
+
+/// A soft limit is for programs that cannot do with high numbers; what the system allows is the hard one. Where it cannot be
+/// raised, whatever needs more than it says so.
+fn raise_the_limit_of_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some() && limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use esker::dump::{Dump, FrameInfo, base64};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::PayloadOption;
@@ -38,13 +39,31 @@ impl Payloads {
         if frame.is_system() || frame.payload.is_empty() {
             return Ok(None);
         }
-        let mut line = serde_json::to_value(dump.fields(frame))?;
-        if let Some(fields) = line.as_object_mut() {
-            // A payload that was decoded here says nothing of its bytes.
-            fields.insert("payload_base64".to_owned(), json!(base64(&frame.payload)));
-        }
-        translator.translate(&line, &format!("entry {} ({})", frame.seq, dump.entity(frame))).map(Some)
+        let line = serde_json::to_value(dump.fields(frame))?;
+        let what = format!("entry {} ({})", frame.seq, dump.entity(frame));
+        translator.translate(&with_bytes(line, &frame.payload), &what).map(Some)
     }
+
+    /// The same of a payload that stands in no entry, and of what is known of it.
+    pub(crate) fn of_copy(
+        &mut self,
+        line: &impl Serialize,
+        payload: &[u8],
+        what: &str,
+    ) -> Result<Option<String>> {
+        let Some(translator) = self.translator.as_mut().filter(|_| !payload.is_empty()) else {
+            return Ok(None);
+        };
+        translator.translate(&with_bytes(serde_json::to_value(line)?, payload), what).map(Some)
+    }
+}
+
+/// A payload that was decoded here says nothing of its bytes.
+fn with_bytes(mut line: Value, payload: &[u8]) -> Value {
+    if let Some(fields) = line.as_object_mut() {
+        fields.insert("payload_base64".to_owned(), json!(base64(payload)));
+    }
+    line
 }
 
 /// The program, which runs as long as the command does.

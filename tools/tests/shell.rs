@@ -77,9 +77,9 @@ fn every_kind_of_error_is_explained_under_the_names_that_it_has() {
     assert_eq!(run(&["explain", "no store there"]).rows()[0][1], "not-found (error)");
     let derived = run(&["explain", "derived"]).stdout;
     assert_eq!(derived.lines().filter(|line| line.starts_with("code\tderived-")).count(), 2, "{derived}");
-    let unknown = run(&["explain", "nothing"]);
+    let unknown = run(&["explain", "nonsense"]);
     assert_eq!((unknown.code, &*unknown.stdout), (Some(2), ""));
-    assert!(unknown.stderr.contains("no error and no finding \"nothing\""), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no error and no finding \"nonsense\""), "{}", unknown.stderr);
 }
 
 #[test]
@@ -151,6 +151,17 @@ fn an_application_links_a_tool_that_knows_its_codec_and_has_its_name() {
     let wrong = own_tool(&["info", "/nowhere/at/all"]);
     assert!(wrong.stderr.starts_with("harbour: error: "), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("`harbour explain not-found`"), "{}", wrong.stderr);
+    let page = own_tool(&["explain", "damaged-segment"]).stdout;
+    assert!(page.contains("\tharbour verify PATH") && !page.contains("\tesker "), "{page}");
+    support::flip(&sample.path(), 1, 60);
+    let target = sample.directory.path().join("b.esker").display().to_string();
+    let damaged = own_tool(&["backup", &store, &target]);
+    assert!(
+        damaged.stderr.contains("`harbour verify ") && !damaged.stderr.contains("`esker "),
+        "{}",
+        damaged.stderr
+    );
+    support::flip(&sample.path(), 1, 60);
     assert!(own_tool(&["completions", "bash"]).stdout.contains("_harbour()"));
     assert_eq!(own_tool(&["info", &store, "--json"]).json()[0]["tool"], "esker");
 }

@@ -5,11 +5,13 @@
 #[allow(dead_code, reason = "shared with the other tests of the tool")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
 use esker::{Facts, Kind, Options, Store, Window};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use support::{ENTRIES, Sample, on, run, tool};
 
 #[derive(Serialize, Deserialize)]
@@ -215,6 +217,47 @@ fn a_word_that_the_tool_shows_is_explained() {
     }
     let json = run(&["explain", "torn", "--json"]).of_type("explanation");
     assert_eq!((&json[0]["of"], json[0].get("cause")), (&"word".into(), None));
+}
+
+/// The words of few of which one stands in a field of JSON lines: those that the schema lists.
+fn codes(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let words = fields.get("enum").and_then(Value::as_array).into_iter().flatten();
+            found.extend(words.filter_map(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|field| codes(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| codes(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_word_that_stands_for_something_has_a_page() {
+    let mut words = BTreeSet::new();
+    let schema = run(&["schema"]);
+    codes(&serde_json::from_str(&schema.stdout).unwrap(), &mut words);
+    for word in ["critical", "sealed", "other_era", "synthetic", "tail", "crashed", "incomplete", "different"]
+    {
+        assert!(words.contains(word), "the schema lists {word}: {words:?}");
+    }
+    words.extend(esker::ErrorKind::ALL.iter().map(|kind| kind.name().to_owned()));
+    // The names of what `info` and `verify` say, of a store with something of everything and of a damaged one.
+    let damaged = Sample::new();
+    support::flip(&damaged.path(), 2, 1000);
+    for store in [&harbour(), &damaged] {
+        for command in ["info", "verify"] {
+            let shown = on(&[command], &store.text(), &[]);
+            words.extend(shown.rows().iter().map(|row| row[0].to_owned()));
+        }
+    }
+    // The next step, and where to read more: they are no words for anything.
+    let without: Vec<&String> = words
+        .iter()
+        .filter(|word| !["next", "more"].contains(&word.as_str()))
+        .filter(|word| run(&["explain", word]).code != Some(0))
+        .collect();
+    assert!(without.is_empty(), "tools/src/explain has no page for {without:?}");
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
                 self.will_need_index(*next);
             }
             let window = Window::by_pieces(Arc::clone(&file), header.bytes, self.pieces.bytes).in_order();
-            let segment = Arc::new(Segment { header, map: Arc::new(Map::of_bytes(&[])), file });
+            let segment = Arc::new(Segment::new(header, Arc::new(Map::of_bytes(&[])), file));
             let here = Here { segment, window, limit: self.chain.limit(*number), is_entered: false };
             let came = self.segment(here, tell)?;
             self.tell_batches(tell)?;

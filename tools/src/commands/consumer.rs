@@ -9,17 +9,20 @@ use std::rc::Rc;
 use anyhow::Result;
 use clap::Subcommand;
 use esker::backplane::{Backplane, Filter, Local, Offset, ReadOnly};
-use esker::dump::{Payload as Shown, PayloadFields, PayloadStyle, key_bytes, key_text, rfc3339};
-use esker::{Codec, DeadLetter, Options, ParkedEntity, WrittenConsumer};
+use esker::dump::{
+    Dump, Payload as Shown, PayloadFields, PayloadStyle, escaped, key_bytes, key_text, rfc3339,
+};
+use esker::{DeadLetter, Options, ParkedEntity, WrittenConsumer};
 use serde::Serialize;
 use serde_json::json;
 
-use super::consumers::{OfFields, consumed, consumed_part, is_gone};
+use super::consumers::{OfFields, consumed, consumed_part, is_gone, selector};
 use super::plane::Looked;
 use crate::args;
 use crate::outcome::{Outcome, Usage};
 use crate::output::Output;
 use crate::rows::Rows;
+use crate::translate::Payloads;
 use crate::typed::{on, quoted};
 
 /// What a consumer has parked or given up; has it tried again, gives it up, lets it go on, forgets a consumer
@@ -62,7 +65,7 @@ pub(crate) struct Parked {
     #[arg(long, value_name = "KEY", value_parser = key)]
     key: Option<Key>,
     #[command(flatten)]
-    payload: args::ShownPayload,
+    payload: args::PayloadOption,
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,7 +76,7 @@ pub(crate) struct Dead {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     #[command(flatten)]
-    payload: args::ShownPayload,
+    payload: args::PayloadOption,
 }
 
 #[derive(Debug, clap::Args)]
@@ -173,12 +176,6 @@ impl Which {
     }
 }
 
-/// The options that tell a consumer from others of its name.
-fn selector(consumer: &WrittenConsumer) -> String {
-    let part = consumer.info.shard.map(|(i, n)| format!(" --shard {i}/{n}"));
-    format!("--of {}{}", quoted(&consumed(consumer)), part.unwrap_or_default())
-}
-
 fn parked(args: &Parked, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.which.store.path, "consumer parked", output)?;
     let plane = Rc::clone(&looked.plane);
@@ -188,7 +185,7 @@ fn parked(args: &Parked, output: &mut Output) -> Result<Outcome> {
     if let Some(key) = args.key.as_ref().filter(|_| entities.is_empty()) {
         return Err(nothing_parked(&consumer, &key.0).into());
     }
-    let mut letters = Letters::of(&looked, args.payload.style());
+    let mut letters = Letters::of(&mut looked, &args.payload)?;
     for entity in &entities {
         if output.is_json() {
             output.typed("parked", &parked_fields(&consumer, entity))?;
@@ -211,7 +208,7 @@ fn dead(args: &Dead, output: &mut Output) -> Result<Outcome> {
     let mut looked = Looked::open(&args.which.store.path, "consumer dead", output)?;
     let plane = Rc::clone(&looked.plane);
     let consumer = args.which.find(&plane)?;
-    let mut letters = Letters::of(&looked, args.payload.style());
+    let mut letters = Letters::of(&mut looked, &args.payload)?;
     letters.limit = args.limit;
     let read = letters.show(&plane, output, |each| consumer.dead_letters(&*plane, each))?;
     looked.take(read, output)?;
@@ -261,16 +258,17 @@ struct Letters {
     rows: Rows,
     style: PayloadStyle,
     limit: Option<u64>,
-    /// By the name of the stream.
-    codecs: std::collections::HashMap<String, Codec>,
+    dump: Dump,
+    payloads: Payloads,
 }
 
 impl Letters {
-    fn of(looked: &Looked, style: PayloadStyle) -> Self {
+    fn of(looked: &mut Looked, payload: &args::PayloadOption) -> Result<Self> {
         let rows = Rows::under(&["topic", "offset", "time", "attempts", "cause", "payload"]);
-        let kinds = looked.opened.reader.kinds();
-        let codecs = kinds.iter().map(|kind| (kind.name.clone(), kind.codec)).collect();
-        Self { rows, style, limit: None, codecs }
+        let style = payload.style();
+        let dump = std::mem::take(&mut looked.opened.dump).payloads(style);
+        looked.opened.dump = dump.clone();
+        Ok(Self { rows, style, limit: None, dump, payloads: Payloads::of(payload)? })
     }
 
     /// Shows those that `read` hands on; answers what became of reading.
@@ -295,34 +293,38 @@ impl Letters {
         if letter.payload.is_none() {
             letter.payload = in_its_topic(plane, &letter)?;
         }
-        let codec = self.codecs.get(&letter.stream).copied();
-        let shown = letter.payload.as_deref().map(|bytes| Shown::of_value(bytes, codec, self.style));
+        let shown = letter.payload.as_deref().map(|bytes| self.dump.payload_of(&letter.stream, bytes));
+        let bytes = letter.payload.as_deref().unwrap_or_default();
+        let mut line = LetterLine {
+            name: &letter.consumer,
+            kind: &letter.stream,
+            key: key_text(&letter.key),
+            offset: letter.offset.raw(),
+            attempts: letter.attempts,
+            cause: &letter.cause,
+            time: rfc3339(letter.time),
+            time_ns: letter.time.to_string(),
+            stamp: letter.stamp.map(|stamp| stamp.to_string()),
+            schema: letter.schema,
+            payload_bytes: letter.payload.as_ref().map(|bytes| bytes.len() as u64),
+            payload: shown.clone().unwrap_or(Shown::Absent).fields(bytes, self.style),
+        };
+        let what = format!("record {} ({}/{})", line.offset, line.kind, line.key);
+        let translated = self.payloads.of_copy(&line, bytes, &what)?;
         if output.is_json() {
             self.rows.count += 1;
-            let bytes = letter.payload.as_deref().unwrap_or_default();
-            let line = LetterLine {
-                name: &letter.consumer,
-                kind: &letter.stream,
-                key: key_text(&letter.key),
-                offset: letter.offset.raw(),
-                attempts: letter.attempts,
-                cause: &letter.cause,
-                time: rfc3339(letter.time),
-                time_ns: letter.time.to_string(),
-                stamp: letter.stamp.map(|stamp| stamp.to_string()),
-                schema: letter.schema,
-                payload_bytes: letter.payload.as_ref().map(|bytes| bytes.len() as u64),
-                payload: shown.unwrap_or(Shown::Absent).fields(bytes, self.style),
-            };
+            line.payload.payload_text = translated.or(line.payload.payload_text);
             return Ok(output.typed("letter", &line)?);
         }
+        let shown = shown.map_or_else(|| "too large to be copied, and gone".to_owned(), |shown| shown.text());
+        let shown = translated.map_or(shown, |text| escaped(&text, false));
         let row = vec![
             format!("{}/{}", letter.stream, key_text(&letter.key)),
             letter.offset.to_string(),
             rfc3339(letter.time),
             letter.attempts.to_string(),
             letter.cause.clone(),
-            shown.map_or_else(|| "too large to be copied, and gone".to_owned(), |shown| shown.text()),
+            shown,
         ];
         self.rows.push(row, output)
     }

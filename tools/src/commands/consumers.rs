@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::output::{self, Output};
 use crate::rows::Rows;
 use crate::span::Span;
+use crate::typed::quoted;
 
 /// The consumers of topics: where each is, what it has not done, what it gave up; with thresholds a health check
 ///
@@ -112,19 +113,27 @@ pub(super) fn consumed(consumer: &WrittenConsumer) -> String {
 }
 
 /// The same with its part, for a person.
-pub(super) fn consumed_part(consumer: &WrittenConsumer) -> String {
+pub(crate) fn consumed_part(consumer: &WrittenConsumer) -> String {
     let part = consumer.info.shard.map(|(i, n)| format!(" part {i}/{n}"));
     consumed(consumer) + &part.unwrap_or_default()
 }
 
+/// The options that tell a consumer from others of its name.
+pub(super) fn selector(consumer: &WrittenConsumer) -> String {
+    let part = consumer.info.shard.map(|(i, n)| format!(" --shard {i}/{n}"));
+    format!("--of {}{}", quoted(&consumed(consumer)), part.unwrap_or_default())
+}
+
 /// A consumer beside its topics.
-pub(super) struct Standing {
-    pub(super) consumer: WrittenConsumer,
+pub(crate) struct Standing {
+    pub(crate) consumer: WrittenConsumer,
     head: Offset,
     /// `None`: its offset is of another era, or what is behind it cannot be read.
-    pub(super) behind: Option<Behind>,
-    same_era: bool,
-    age: Option<Span>,
+    pub(crate) behind: Option<Behind>,
+    pub(super) same_era: bool,
+    /// Why it cannot go on from where it is, if what stood there was dropped.
+    pub(super) lost: Option<String>,
+    pub(crate) age: Option<Span>,
 }
 
 impl Standing {
@@ -134,7 +143,7 @@ impl Standing {
     }
 
     /// Where it is; what cannot be read `refuse` is told of, and the rest is measured if it can be.
-    pub(super) fn measure(
+    pub(crate) fn measure(
         consumer: WrittenConsumer,
         plane: &ReadOnly,
         now: i64,
@@ -146,6 +155,13 @@ impl Standing {
             Ok(head) => head,
             Err(error) => refuse(error).map(|()| Offset::default())?,
         };
+        let lost = match same_era.then(|| plane.subscribe(filter, info.position)).transpose() {
+            Err(error) if matches!(error.kind(), ErrorKind::Lost | ErrorKind::InvalidInput) => {
+                Some(error.to_string())
+            }
+            // What else is wrong there, counting meets as well.
+            _ => None,
+        };
         let counted =
             same_era.then(|| plane.count_behind(filter, info.position, |key| consumer.consumes(key)));
         let behind = match counted.transpose() {
@@ -154,7 +170,7 @@ impl Standing {
         };
         let next = behind.and_then(|behind| behind.next);
         let age = next.map(|(_, time)| Span::between(time, now));
-        Ok(Self { head, behind, same_era, age, consumer })
+        Ok(Self { head, behind, same_era, lost, age, consumer })
     }
 
     pub(super) fn excesses(&self, max_lag: Option<u64>, max_age: Option<Span>) -> Vec<(Over, String)> {
@@ -228,11 +244,12 @@ impl Standing {
     }
 
     /// How it stands, as far as the files tell.
-    fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         let info = &self.consumer.info;
         match info.era {
             None => "not begun",
             Some(_) if !self.same_era => "other era",
+            Some(_) if self.lost.is_some() => "lost",
             Some(_) if info.suspended.is_some() => "suspended",
             Some(_) if info.attempts > 0 => "retrying",
             Some(_) if info.is_open => "open",

@@ -4,6 +4,7 @@
 //! says; where it lies, and which life wrote it, is not.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use crate::exchange::{Entries, Next};
 use anyhow::{Context, Result};
@@ -35,10 +36,11 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
     for opened in &opened {
         found.damaged += opened.report_damage_at_end(output)?;
     }
-    let is_equal = found.is_equal();
+    let (is_equal, verdict) = (found.is_equal(), found.verdict());
     if output.is_json() {
         let mut summary = serde_json::to_value(&found)?;
         if let Some(fields) = summary.as_object_mut() {
+            fields.insert("verdict".to_owned(), verdict.into());
             fields.insert("is_equal".to_owned(), is_equal.into());
         }
         output.typed("summary", &summary)?;
@@ -46,18 +48,22 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
         let fields = found.fields.iter().map(|(field, count)| format!("{field} {count}"));
         let fields = fields.collect::<Vec<_>>().join(", ");
         let mut pairs = vec![
-            ("verdict", if is_equal { "equal" } else { "different" }.to_owned()),
+            ("verdict", verdict.to_owned()),
             ("equal", found.equal.to_string()),
             ("differing", found.differing.to_string()),
             ("differing in", fields),
             ("only in A", found.only_in_a.to_string()),
             ("only in B", found.only_in_b.to_string()),
+            ("not compared", found.not_compared()),
             ("kinds and cursors", found.kinds_and_cursors.to_string()),
             ("damaged", found.damaged.to_string()),
         ];
         pairs.retain(|(_, value)| !value.is_empty());
         output.pairs(&pairs)?;
         found.note_more();
+        if verdict == INCOMPLETE {
+            output::note("what could be compared is equal; what is damaged could not be");
+        }
     }
     Ok(if is_equal { Outcome::Fine } else { Outcome::Findings })
 }
@@ -77,15 +83,33 @@ struct Found {
     shown: u64,
     only_in_a: u64,
     only_in_b: u64,
+    /// Entries of one of which the other has lost its own.
+    uncompared: u64,
     /// Fields of kinds and cursors.
     kinds_and_cursors: u64,
     /// Places in either that cannot be read.
     damaged: u64,
 }
 
+/// The verdict where nothing differs, and not everything could be compared.
+const INCOMPLETE: &str = "incomplete";
+
 impl Found {
     fn is_equal(&self) -> bool {
-        self.entries() == 0 && self.kinds_and_cursors == 0 && self.damaged == 0
+        self.verdict() == "equal"
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.entries() + self.kinds_and_cursors {
+            0 if self.damaged + self.uncompared == 0 => "equal",
+            0 => INCOMPLETE,
+            _ => "different",
+        }
+    }
+
+    /// Nothing where all was.
+    fn not_compared(&self) -> String {
+        if self.uncompared == 0 { String::new() } else { self.uncompared.to_string() }
     }
 
     /// Entries that are not the same in both.
@@ -209,6 +233,10 @@ struct Side<'a> {
     dump: &'a Dump,
     entries: Entries<fn(&FrameInfo) -> bool>,
     path: String,
+    /// The Seqs that are lost before the entry that was read last.
+    lost: Option<RangeInclusive<u64>>,
+    /// The same of damage that no walk over the entries meets.
+    lost_at_end: Vec<RangeInclusive<u64>>,
 }
 
 impl<'a> Side<'a> {
@@ -216,7 +244,22 @@ impl<'a> Side<'a> {
         let all: fn(&FrameInfo) -> bool = |_| true;
         let entries = Entries::new(opened.survey.frames(), u64::MAX, all);
         let entries = entries.context("start a thread to read the log")?;
-        Ok(Self { dump: &opened.dump, entries, path: opened.reader.path().display().to_string() })
+        let at_end = opened.survey.damage_at_end().into_iter();
+        let lost_at_end = at_end.map(|damage| damage.first_seq..=damage.last_seq).collect();
+        let path = opened.reader.path().display().to_string();
+        Ok(Self { dump: &opened.dump, entries, path, lost: None, lost_at_end })
+    }
+
+    /// True if an entry that is not here may be one that was lost.
+    fn has_lost(&self, seq: u64) -> bool {
+        self.lost.iter().chain(&self.lost_at_end).any(|lost| lost.contains(&seq))
+    }
+
+    fn note_lost(&mut self, lost: RangeInclusive<u64>) {
+        if !lost.is_empty() {
+            let first = self.lost.take().map_or(*lost.start(), |before| *before.start().min(lost.start()));
+            self.lost = Some(first..=*lost.end());
+        }
     }
 
     /// The entry behind this one. What cannot be read on the way is said, and counted.
@@ -227,16 +270,19 @@ impl<'a> Side<'a> {
         output: &mut Output,
     ) -> Result<Option<Box<FrameInfo>>> {
         before.into_iter().for_each(|entry| self.entries.take_back(entry));
-        for next in self.entries.by_ref() {
+        self.lost = None;
+        while let Some(next) = self.entries.next() {
             match next? {
                 Next::Entry(frame) => return Ok(Some(frame)),
                 Next::Damage(damage) => {
                     output::note(&format!("damage in {}", self.path));
                     store::report(&damage, output)?;
+                    self.note_lost(damage.first_seq..=damage.last_seq);
                 }
                 Next::Content(frame) => {
                     output::note(&format!("damage in {}", self.path));
                     report_content(&frame, output)?;
+                    self.note_lost(frame.seq..=frame.seq);
                 }
             }
             found.damaged += 1;
@@ -265,6 +311,14 @@ impl Walk<'_> {
                 (None, Some(_)) => std::cmp::Ordering::Greater,
             };
             let difference = match order {
+                std::cmp::Ordering::Less if one.as_ref().is_some_and(|one| b.has_lost(one.seq)) => {
+                    found.uncompared += 1;
+                    None
+                }
+                std::cmp::Ordering::Greater if other.as_ref().is_some_and(|other| a.has_lost(other.seq)) => {
+                    found.uncompared += 1;
+                    None
+                }
                 std::cmp::Ordering::Less => {
                     found.only_in_a += 1;
                     one.as_ref().map(|one| presence(one, [a.dump.entity(one), ABSENT.to_owned()]))

@@ -1,16 +1,18 @@
 //! `export` and `import`: a store as JSON lines, and a store of them.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::exchange::{self, Done, Summary};
 use anyhow::{Context, Result};
-use esker::dump::FrameInfo;
+use esker::dump::{FrameInfo, Lent};
+use esker::{Position, Seq};
 use serde_json::{Value, json};
 
 use crate::args::{self, Operation};
-use crate::filter::Filter;
+use crate::filter::{Filter, Range};
 use crate::outcome::{Interrupt, Outcome, Usage};
 use crate::output::{self, Output};
 use crate::progress::{Shown, busy, busy_with};
@@ -31,7 +33,8 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
     opened.note_live();
     let filter = Filter::new(&args.filter, false, &opened.reader)?;
     opened.note_unknown(&filter, false);
-    let seqs = filter.seqs();
+    let seqs = wanted_of(args, &opened, &filter)?;
+    let is_filtered = filter.is_any() || args.limit.is_some() || args.last.is_some();
     let write = |out: &mut dyn Write, shown: Option<&Shown<'_>>| {
         let wanted = |frame: &FrameInfo| {
             shown.inspect(|shown| shown.add(frame.frame_bytes));
@@ -39,7 +42,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
         };
         let range = seqs.first..=seqs.last;
         let go_on = || !interrupt.is_set();
-        exchange::export(&opened.reader, &opened.survey, range, filter.is_any(), wanted, go_on, out)
+        exchange::export(&opened.reader, &opened.survey, range, is_filtered, wanted, go_on, out)
     };
     let summary = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
@@ -73,6 +76,72 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
         ));
     }
     Ok(Outcome::of_findings(summary.damaged))
+}
+
+/// The Seqs of which something is wanted: where only the first or the last so many are, their places are looked up first.
+fn wanted_of(args: &args::Export, opened: &Opened, filter: &Filter<'_>) -> Result<Range> {
+    let mut seqs = filter.seqs();
+    let limit = args.limit.unwrap_or(u64::MAX);
+    match args.last {
+        None if args.limit.is_none() => {}
+        None => seqs.last = nth(opened, filter, limit)?.unwrap_or(seqs.last),
+        Some(last) => {
+            let found = last_of(opened, filter, last)?;
+            // Of the last so many, the first.
+            let shown = found.len().min(usize::try_from(limit).unwrap_or(usize::MAX));
+            let last = shown.checked_sub(1).and_then(|at| found.get(at));
+            seqs = match (found.front(), last) {
+                (Some(first), Some(last)) => Range { first: *first, last: *last },
+                _ => Range { first: 1, last: 0 },
+            };
+        }
+    }
+    Ok(seqs)
+}
+
+/// The Seq of the how manieth entry that is wanted; `None`: there are not so many.
+fn nth(opened: &Opened, filter: &Filter<'_>, n: u64) -> Result<Option<u64>> {
+    let (mut left, mut found) = (n, (n == 0).then_some(0));
+    walk(opened, filter, |seq| {
+        left -= u64::from(found.is_none());
+        if found.is_none() && left == 0 {
+            found = Some(seq);
+        }
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// The Seqs of the last so many that are wanted.
+fn last_of(opened: &Opened, filter: &Filter<'_>, count: usize) -> Result<VecDeque<u64>> {
+    let mut found = VecDeque::new();
+    walk(opened, filter, |seq| {
+        found.push_back(seq);
+        if found.len() > count {
+            found.pop_front();
+        }
+        true
+    })?;
+    Ok(found)
+}
+
+/// Shows the Seqs of the entries that are wanted, as long as there is a need for more.
+fn walk(opened: &Opened, filter: &Filter<'_>, mut see: impl FnMut(u64) -> bool) -> Result<()> {
+    let Range { first, last } = filter.seqs();
+    let start = Seq::new(first).map_or(Position::ZERO, |seq| opened.survey.before(seq));
+    let mut frames = opened.survey.frames_from(start).heads();
+    while let Some(item) = frames.lend() {
+        // Of what is damaged the export tells.
+        let Lent::Frame(frame) = item? else { continue };
+        if frame.seq > last {
+            break;
+        }
+        let is_wanted = !frame.is_system() && frame.body_good && frame.seq >= first;
+        if is_wanted && filter.accepts(frame, &opened.dump) && !see(frame.seq) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// How long the files of the log are, as far as that can be told.

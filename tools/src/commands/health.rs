@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
     let (numbers, troubles) = match look(args, output) {
         Err(error) if is_corruption(&error) => unreadable(&error, args),
         Err(error) if is_nagios => {
-            output.line(&format!("ESKER UNKNOWN - {}", plugin_text(&text_of(&error))))?;
+            output.line(&unknown(&text_of(&error)))?;
             return Ok(Outcome::Plugin(3));
         }
         looked => looked?,
@@ -391,6 +391,11 @@ fn plugin_text(text: &str) -> String {
     esker::dump::one_line(text).replace('|', "/")
 }
 
+/// The line of a plugin that could not look.
+pub(crate) fn unknown(why: &str) -> String {
+    format!("ESKER UNKNOWN - {}", plugin_text(why))
+}
+
 fn nagios(limits: &Limits, numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let limit = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
     let age = limits.max_age.and_then(|age| u64::try_from(age.0.as_secs()).ok());
@@ -424,6 +429,12 @@ fn metrics(numbers: &Numbers, troubles: &[Trouble], gravity: u8) -> Vec<String> 
         ),
         ("held_bytes_max", "Bytes of log that one cursor holds back at most", numbers.max_held_bytes),
         ("folds_halted", "Folds over topics that cannot go on", numbers.plane.halted),
+        (
+            "consumers_stuck",
+            "Consumers that halt, fail again and again, or have parked records",
+            numbers.plane.stuck,
+        ),
+        ("consumer_parked_records", "Records that consumers have parked", numbers.plane.parked_records),
         ("consumers_suspended", "Consumers that gave up and wait for somebody", numbers.plane.suspended),
         (
             "consumer_lag_records_max",

@@ -75,13 +75,13 @@ fn print(page: &Explanation, output: &mut Output) -> Result<()> {
     let words = page.words;
     let mut pairs = vec![
         ("code", format!("{} ({})", page.code, page.of)),
-        ("means", words.meaning.to_owned()),
-        ("comes about", words.cause.to_owned()),
-        ("lost", words.lost.to_owned()),
+        ("means", output::called(words.meaning).into_owned()),
+        ("comes about", output::called(words.cause).into_owned()),
+        ("lost", output::called(words.lost).into_owned()),
     ];
     pairs.retain(|(_, value)| !value.is_empty());
     let next = if page.of == "word" { "see" } else { "next" };
-    pairs.extend(words.next.iter().map(|step| (next, (*step).to_owned())));
+    pairs.extend(words.next.iter().map(|step| (next, output::called(step).into_owned())));
     Ok(output.pairs(&pairs)?)
 }
 

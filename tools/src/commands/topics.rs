@@ -52,7 +52,7 @@ impl Args {
 /// How a fold over a topic stands, as far as the files tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Status {
+pub(crate) enum Status {
     /// It diverged: what it made of the records and what an image of it has are not the same.
     Diverged,
     /// It would need what was dropped.
@@ -67,7 +67,7 @@ pub(super) enum Status {
 }
 
 impl Status {
-    pub(super) fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
+    pub(crate) fn of(fold: &WrittenFold, topic: &WrittenTopic) -> Self {
         match &fold.image {
             _ if fold.diverged.is_some() => Self::Diverged,
             _ if fold.is_lost => Self::Lost,
@@ -79,11 +79,11 @@ impl Status {
         }
     }
 
-    pub(super) fn is_halted(self) -> bool {
+    pub(crate) fn is_halted(self) -> bool {
         matches!(self, Self::Diverged | Self::Lost)
     }
 
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Diverged => "diverged",
             Self::Lost => "lost",

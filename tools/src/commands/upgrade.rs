@@ -14,15 +14,17 @@ pub(crate) fn upgrade(args: &args::Upgrade, output: &mut Output) -> Result<Outco
     output.header("upgrade", &json!({ "path": path.display().to_string() }))?;
     if output.is_json() {
         output.typed("summary", &upgraded)?;
-        return Ok(Outcome::Fine);
+    } else {
+        let said = match upgraded {
+            Upgrade::Current { format } => {
+                format!("format {format} is the present one: nothing to do, nothing made")
+            }
+            // A later library's.
+            other => format!("{other:?}"),
+        };
+        output.pairs(&[("upgrade", said)])?;
     }
-    let said = match upgraded {
-        Upgrade::Current { format } => {
-            format!("format {format} is the present one: nothing to do, nothing made")
-        }
-        // A later library's.
-        other => format!("{other:?}"),
-    };
-    output.pairs(&[("upgrade", said)])?;
-    Ok(Outcome::Fine)
+    // Whoever goes on with the new store has none.
+    let is_made = !matches!(upgraded, Upgrade::Current { .. });
+    Ok(if is_made { Outcome::Fine } else { Outcome::Missing })
 }

@@ -1,20 +1,24 @@
 //! What the words mean that the tool shows: states of segments, columns, and the fields of frames.
 
-use super::Words;
+use super::{Words, states};
 
 /// A word, those that mean the same, its meaning, and where to see it.
-type Entry = (&'static str, &'static [&'static str], &'static str, &'static [&'static str]);
+pub(super) type Entry = (&'static str, &'static [&'static str], &'static str, &'static [&'static str]);
 
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Words)> {
-    ENTRIES.iter().map(|(word, _, meaning, next)| (*word, words(meaning, next)))
+    entries().map(|(word, _, meaning, next)| (*word, words(meaning, next)))
 }
 
 /// The word that one stands for, however it was made plain.
 pub(super) fn find(wanted: &str, plain: impl Fn(&str) -> String) -> Option<(&'static str, Words)> {
     let is_it = |word: &&str| plain(word) == wanted;
     let (word, _, meaning, next) =
-        ENTRIES.iter().find(|(word, others, ..)| is_it(word) || others.iter().any(is_it))?;
+        entries().find(|(word, others, ..)| is_it(word) || others.iter().any(is_it))?;
     Some((*word, words(meaning, next)))
+}
+
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    ENTRIES.iter().chain(states::ENTRIES)
 }
 
 fn words(meaning: &'static str, next: &'static [&'static str]) -> Words {
@@ -119,7 +123,7 @@ const ENTRIES: &[Entry] = &[
     ),
     (
         "cursor",
-        &[],
+        &["cursors"],
         "The place of a reader in the log, under a name: the Seq of the last entry that it has seen. What it \
          has not seen is held back from compaction, as far as it may hold.",
         &["esker cursors PATH", "esker cursor reset PATH NAME --to WHERE", "esker cursor retire PATH NAME"],
@@ -173,7 +177,7 @@ const ENTRIES: &[Entry] = &[
     ),
     (
         "batch",
-        &[],
+        &["batches"],
         "Entries that were appended together: all of them are there behind a crash, or none. Damage to one takes the others with \
          it for whoever repairs.",
         FRAMES,

@@ -3,6 +3,7 @@
 mod errors;
 mod findings;
 mod glossary;
+mod states;
 
 use esker::ErrorKind;
 use serde::Serialize;
@@ -122,7 +123,7 @@ mod tests {
             assert_eq!(codes(&format!("{kind:?}")), [kind.name()]);
             assert!(codes(&kind.to_string()).contains(&kind.name()), "{kind}");
         }
-        assert!(find("nothing").is_empty() && find("").is_empty());
+        assert!(find("nonsense").is_empty() && find("").is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The sixth picture: what a verification says of each file, and what to do about what it found.
+//! The seventh picture: what a verification says of each file, and what to do about what it found.
 
 use std::path::Path;
 

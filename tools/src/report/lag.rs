@@ -4,7 +4,6 @@ use super::model::{Cursor, Model};
 use super::page::section;
 use super::svg::{Anchor, Area, Svg, Tenths, WIDTH, bytes, grouped, table};
 use crate::span::Span;
-use crate::typed::on;
 
 const LEFT: u64 = 190;
 const COLUMN: u64 = 230;
@@ -53,13 +52,10 @@ pub(super) fn draw(model: &Model) -> String {
 }
 
 fn note(model: &Model, more: usize) -> String {
-    let consumers = on("consumers", &model.path);
-    let mut note = format!(
-        "What each cursor has not seen yet. Times are up to the newest entry, not up to the moment \
+    let mut note = "What each cursor has not seen yet. Times are up to the newest entry, not up to the moment \
                     of the report. A cursor in a frame is stuck: nobody goes on under it before it is reset or \
-                    the store is repaired. That a reactor fails again and again is known to its process alone. \
-                    Consumers of topics are not drawn: `{consumers}` shows them."
-    );
+                    the store is repaired. That a reactor fails again and again is known to its process alone."
+        .to_owned();
     if more > 0 {
         note += &format!(" {more} more, less far behind, are not drawn.");
     }

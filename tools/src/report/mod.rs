@@ -1,4 +1,4 @@
-//! A store as one page: six pictures, the numbers below each, and what to do next.
+//! A store as one page: seven pictures, the numbers below each, and what to do next.
 //!
 //! The page is the same for the same store, byte for byte: it knows nothing of the time or the machine it was made
 //! on. It has no script and asks for nothing.
@@ -9,6 +9,7 @@ mod heat;
 mod lag;
 mod model;
 mod page;
+mod plane;
 mod rate;
 mod ruler;
 mod segments;

@@ -8,6 +8,7 @@ use esker::dump::{FrameInfo, Lent, SegmentInfo, SegmentState, rfc3339};
 use esker::{Check, CompactOptions, Compaction, CursorInfo, Damage, KindId, Severity, Verdict, Verification};
 
 use super::counted::{COLUMNS, Columns, Hottest, Liveness, fold, hash_of};
+use super::plane::Plane;
 use crate::commands::info;
 use crate::progress::Shown;
 use crate::store::{self, Opened};
@@ -146,6 +147,7 @@ pub(super) struct Model {
     pub(super) cursors: Vec<Cursor>,
     /// Why the cursors cannot be read, if so.
     pub(super) no_cursors: Option<String>,
+    pub(super) plane: Plane,
     pub(super) plan: Compaction,
     pub(super) verification: Verification,
     pub(super) check: Check,
@@ -219,6 +221,7 @@ impl Model {
             heat,
             cursors,
             no_cursors,
+            plane: Plane::of(opened, newest)?,
             plan,
             verification,
             check,
@@ -244,6 +247,7 @@ impl Model {
         self.verification.verdict != Verdict::Valid
             || self.no_cursors.is_some()
             || self.cursors.iter().any(|cursor| cursor.stuck.is_some())
+            || self.plane.findings() > 0
     }
 }
 

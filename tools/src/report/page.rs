@@ -6,7 +6,7 @@ use esker::{Severity, Verdict};
 
 use super::model::Model;
 use super::svg::{grouped, text};
-use super::{checked, heat, lag, rate, ruler, segments};
+use super::{checked, heat, lag, plane, rate, ruler, segments};
 use crate::typed::{on, reset_of};
 
 const STYLE: &str = include_str!("page.css");
@@ -22,12 +22,12 @@ pub(super) fn section(name: &str, heading: &str, note: &str, content: &str) -> S
     )
 }
 
-/// How much is wrong with the store: damage and stuck cursors, no notes.
+/// How much is wrong with the store: damage, and cursors, consumers and folds that are stuck; no notes.
 pub(super) fn findings(model: &Model) -> u64 {
     let notes = model.count(Severity::Note);
     let stuck = model.cursors.iter().filter(|cursor| cursor.stuck.is_some()).count();
     let unread = usize::from(model.no_cursors.is_some());
-    (model.verification.findings.len() - notes + stuck + unread) as u64
+    (model.verification.findings.len() - notes + stuck + unread) as u64 + model.plane.findings()
 }
 
 /// The whole page.
@@ -44,8 +44,8 @@ pub(super) fn page(model: &Model) -> String {
     out.push_str(PATTERNS);
     out.push_str("<main>\n");
     out.push_str(&head(model));
-    let pictures: [fn(&Model) -> String; 6] =
-        [segments::draw, ruler::draw, heat::draw, lag::draw, rate::draw, checked::draw];
+    let pictures: [fn(&Model) -> String; 7] =
+        [segments::draw, ruler::draw, heat::draw, lag::draw, plane::draw, rate::draw, checked::draw];
     for picture in pictures {
         out.push_str(&picture(model));
     }
@@ -123,7 +123,16 @@ fn verdict(model: &Model) -> (&'static str, String) {
         Verdict::Invalid => ("warn", "~ The log is whole; derived files are not".to_owned()),
         Verdict::Incomplete => ("warn", "? Not everything could be read".to_owned()),
         _ if model.has_findings() => {
-            ("warn", format!("! The log is whole; {} stuck", counted(stuck, "cursor is", "cursors are")))
+            let what = [
+                (stuck, "cursor is stuck", "cursors are stuck"),
+                (model.plane.stuck, "consumer needs somebody", "consumers need somebody"),
+                (model.plane.halted, "fold cannot go on", "folds cannot go on"),
+            ];
+            let what = what.into_iter().filter(|(count, ..)| *count > 0);
+            let what: Vec<String> = what.map(|(count, one, many)| counted(count, one, many)).collect();
+            let what =
+                if what.is_empty() { "not all beside it can be read".to_owned() } else { what.join(", ") };
+            ("warn", format!("! The log is whole; {what}"))
         }
         _ => ("fine", "✓ Everything that was looked at is as it was written".to_owned()),
     }
@@ -150,6 +159,13 @@ fn next(model: &Model) -> Vec<(String, String)> {
         let name = &cursor.info.name;
         let command = reset_of(&cursor.info, &model.path);
         steps.push((format!("cursor {name} is stuck: {why}"), command));
+    }
+    for consumer in &model.plane.consumers.first {
+        steps.extend(consumer.stuck.iter().map(|stuck| (consumer.sentence(stuck), stuck.next.clone())));
+    }
+    if model.plane.halted > 0 {
+        let what = counted(model.plane.halted, "fold cannot go on", "folds cannot go on");
+        steps.push((what, format!("{} --halted", on("topics", &model.path))));
     }
     let freed = model.plan.bytes_before.saturating_sub(model.plan.bytes_after);
     if freed > 0 {

@@ -1,4 +1,4 @@
-//! The fifth picture: entries and bytes over time, by kind.
+//! The sixth picture: entries and bytes over time, by kind.
 
 use super::counted::COLUMNS;
 use super::heat::{entries, time_axis};

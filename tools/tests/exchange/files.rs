@@ -336,7 +336,7 @@ fn an_upgrade_has_nothing_to_do_and_makes_nothing() {
     small(&place);
     let (store, target) = (place.path("small.esker"), place.path("new.esker"));
     let done = run(&["upgrade", &store, "--output", &target]);
-    assert_eq!((done.code, &*done.stderr), (Some(0), ""));
+    assert_eq!((done.code, &*done.stderr), (Some(2), ""), "whoever goes on with the new store has none");
     assert!(done.stdout.contains("nothing to do"), "{}", done.stdout);
     assert!(!Path::new(&target).exists());
     let summary = run(&["upgrade", &store, "-o", &target, "--json"]).of_type("summary").remove(0);

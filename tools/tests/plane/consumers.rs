@@ -311,3 +311,24 @@ fn a_record_that_is_too_large_to_be_copied_is_read_in_its_topic() {
     assert!(letters[0]["payload"].as_str().unwrap().len() == 300 << 10);
     assert!(last > Offset::BEGINNING);
 }
+
+/// As entries are, by a program of the user's.
+#[test]
+fn what_is_set_aside_is_translated_as_entries_are() {
+    let world = World::new();
+    parked(&world).close().unwrap();
+    let program = "while read -r line; do echo \"it is ${#line}\" | cut -c1-5; done";
+    let translated = consumer(&world, "parked", &["ship", "--translate", program]);
+    assert_eq!(translated.code, Some(0), "{}", translated.stderr);
+    assert!(translated.rows().iter().all(|row| row[5] == "it is"), "{}", translated.stdout);
+    let lines = consumer(&world, "parked", &["ship", "--translate", program, "--json"]);
+    let letters = lines.of_type("letter");
+    assert!(letters.len() == 3 && letters.iter().all(|line| line["payload_text"] == "it is"), "{letters:?}");
+    let given_up = World::new();
+    let store = given_up.store();
+    let last = append(&store, "a", [1, 5]);
+    done(&store.on_event(NUMBERS, "ship", options().max_attempts(1), failing(4)).unwrap(), last);
+    store.close().unwrap();
+    let dead = consumer(&given_up, "dead", &["ship", "--translate", program]);
+    assert_eq!((dead.code, dead.rows()[0][5]), (Some(0), "it is"), "{}", dead.stderr);
+}

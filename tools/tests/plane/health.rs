@@ -1,6 +1,13 @@
 //! `check` looks at what stands on the backplane, too.
 
-use crate::world::{Other, World, fold, only_one_fold_was_waited_for, ship_is_two_behind};
+use esker::{CompactOptions, Facts, Keep};
+use serde_json::Value;
+
+use crate::support::{Run, run};
+use crate::world::{
+    NUMBERS, Other, World, append, done, failing, fold, leave_the_segment, only_one_fold_was_waited_for,
+    options, ship_is_two_behind, until,
+};
 
 #[test]
 fn a_fold_that_would_need_what_was_dropped_is_critical() {
@@ -31,4 +38,114 @@ fn the_thresholds_are_those_of_consumers_too() {
     assert_eq!((run.code, &run.of_type("summary")[0]["max_consumer_lag"]), (Some(1), &2.into()));
     let troubles = run.of_type("trouble");
     assert_eq!((&troubles[0]["gravity"], &troubles[0]["about"]), (&"warning".into(), &"consumer".into()));
+}
+
+fn check(path: &str) -> Run {
+    run(&["check", path, "--min-free", "0", "--json"])
+}
+
+/// The only trouble of a store is with its consumer: how grave it is, what is said, and what to run.
+fn of_consumer(path: &str) -> (String, String, String) {
+    let found = check(path);
+    assert_eq!(found.code, Some(1), "{}", found.stdout);
+    let troubles = found.of_type("trouble");
+    assert_eq!((troubles.len(), &troubles[0]["about"]), (1, &"consumer".into()), "{}", found.stdout);
+    assert_eq!(found.of_type("summary")[0]["stuck"], 1, "{}", found.stdout);
+    let text = |name: &str| troubles[0][name].as_str().unwrap().to_owned();
+    (text("gravity"), text("what"), text("next"))
+}
+
+/// What a page says of consumers.
+fn drawn(world: &World, path: &str) -> (Run, String) {
+    let page = format!("{}.html", world.path());
+    let made = run(&["report", path, "--output", &page, "--force"]);
+    (made, std::fs::read_to_string(page).unwrap())
+}
+
+#[test]
+fn a_handler_that_fails_again_and_again_is_told_with_its_reason() {
+    let world = World::new();
+    let store = world.store();
+    append(&store, "a", 1..=3);
+    let stuck = store.on_event(NUMBERS, "ship", options(), failing(0)).unwrap();
+    until("a fifth attempt", || stuck.status().stuck >= 5);
+    stuck.close().unwrap();
+    store.close().unwrap();
+    let (gravity, what, next) = of_consumer(&world.path());
+    assert_eq!((&*gravity, next), ("warning", format!("esker consumers {}", world.path())));
+    assert!(what.contains("\"ship\" of number") && what.contains("1 is too much"), "{what}");
+    let nagios = world.tool(&["check"], &["--min-free", "0", "--format", "nagios"]);
+    assert_eq!(nagios.code, Some(1), "{}", nagios.stdout);
+    let (made, page) = drawn(&world, &world.path());
+    assert_eq!(made.code, Some(1), "{}", made.stdout);
+    assert!(page.contains("1 is too much") && page.contains("Consumers and folds"), "it is on the page");
+}
+
+#[test]
+fn what_a_consumer_has_parked_waits_for_somebody_and_is_told() {
+    let world = World::new();
+    let store = world.store();
+    let last = append(&store, "a", [1, 5, 6]);
+    done(&store.on_event(NUMBERS, "ship", options().max_attempts(2).park(), failing(4)).unwrap(), last);
+    store.close().unwrap();
+    let (gravity, what, next) = of_consumer(&world.path());
+    assert_eq!(
+        (&*gravity, next),
+        ("warning", format!("esker consumer parked {} ship --of number", world.path()))
+    );
+    assert!(
+        what.contains("has parked 2 records of 1 entity, of a") && what.contains("5 is too much"),
+        "{what}"
+    );
+    assert_eq!(check(&world.path()).of_type("summary")[0]["parked_records"], 2);
+    let metrics = world.tool(&["check"], &["--min-free", "0", "--format", "prometheus"]).stdout;
+    assert!(metrics.contains("\nesker_check_consumer_parked_records 2\n"), "{metrics}");
+}
+
+#[test]
+fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_critical() {
+    let world = World::new();
+    let store = world.store();
+    let last = append(&store, "a", 1..=3);
+    done(&store.on_event(NUMBERS, "ship", options(), failing(9)).unwrap(), last);
+    store.close().unwrap();
+    assert_eq!(check(&world.path()).code, Some(0), "{}", check(&world.path()).stdout);
+    let (export, other) = (format!("{}.lines", world.path()), format!("{}.other", world.path()));
+    assert_eq!(run(&["export", &world.path(), "-o", &export]).code, Some(0));
+    assert_eq!(run(&["import", &export, &other]).code, Some(0));
+    let (gravity, what, next) = of_consumer(&other);
+    assert_eq!((&*gravity, next), ("critical", format!("esker consumer retire {other} ship --of number")));
+    assert!(what.contains("of another era"), "{what}");
+    let (made, page) = drawn(&world, &other);
+    assert!(made.code == Some(1) && page.contains("of another era of the store"), "{}", made.stdout);
+
+    let store = world.store();
+    append(&store, "a", 4..=9);
+    store.keep(Facts::<u64>::new("number"), Keep::Latest).unwrap();
+    leave_the_segment(&store);
+    store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+    store.close().unwrap();
+    let (gravity, what, _) = of_consumer(&world.path());
+    assert!(gravity == "critical" && what.contains("has lost records that it had not done"), "{what}");
+    let line = world.tool(&["consumers"], &[]);
+    assert_eq!(line.rows()[0][9], "lost", "{}", line.stdout);
+}
+
+/// The same store, the same page; and one without consumers says that it has none.
+#[test]
+fn consumers_and_folds_are_on_the_page_and_it_is_the_same_for_the_same_store() {
+    let world = World::new();
+    ship_is_two_behind(&world);
+    let store = world.store();
+    drop(fold::<Other>(&store, "a"));
+    store.close().unwrap();
+    let (made, first) = drawn(&world, &world.path());
+    assert_eq!(made.code, Some(0), "{}{}", made.stdout, made.stderr);
+    let (_, again) = drawn(&world, &world.path());
+    assert_eq!(first, again);
+    for there in ["data-consumers=\"1\"", "data-folds=\"1\"", "ship of number/a", "no image", "other"] {
+        assert!(first.contains(there), "{there} is not on the page");
+    }
+    let lines: Vec<Value> = check(&world.path()).of_type("trouble");
+    assert!(lines.is_empty(), "{lines:?}");
 }

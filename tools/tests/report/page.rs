@@ -65,12 +65,12 @@ impl Page {
         referred.for_each(|id| assert!(unique.contains(&id), "{id} is nowhere"));
         let pictures: Vec<_> =
             self.elements.iter().filter(|element| element.attributes.contains_key("data-picture")).collect();
-        assert_eq!(pictures.len(), 6);
+        assert_eq!(pictures.len(), 7);
         for picture in pictures {
             assert_eq!(picture.attributes["role"], "img");
             assert!(!picture.attributes["aria-label"].is_empty());
         }
-        assert_eq!(self.elements.iter().filter(|element| element.name == "table").count(), 6);
+        assert_eq!(self.elements.iter().filter(|element| element.name == "table").count(), 8);
         for never in ["http", "<script", "@import", "javascript:", "NaN"] {
             assert!(!self.text.contains(never), "{never}");
         }

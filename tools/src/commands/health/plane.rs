@@ -1,20 +1,22 @@
 //! What stands on the backplane, for a check: folds that cannot go on, consumers that do not.
 
-use std::rc::Rc;
+use std::path::Path;
 
 use anyhow::Result;
-use esker::backplane::{ReadOnly, WrittenTopic};
+use esker::backplane::WrittenTopic;
 use esker::dump::key_text;
-use esker::{ErrorKind, Owner, StreamFolds, WrittenConsumer};
+use esker::{WrittenConsumer, WrittenFold};
 use serde::Serialize;
 
 use super::places::Places;
 use super::{Gravity, Trouble};
 use crate::args::Limits;
-use crate::commands::consumers::{Over, Standing, consumed, consumed_part};
+use crate::commands::consumers::{Over, Standing, consumed_part};
+use crate::commands::met::{self, Met};
+use crate::commands::stuck;
 use crate::commands::topics::Status;
 use crate::store::Opened;
-use crate::typed::{on, quoted};
+use crate::typed::on;
 
 /// What was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -23,13 +25,15 @@ pub(super) struct OnPlane {
     pub(super) halted: u64,
     consumers: u64,
     pub(super) suspended: u64,
+    /// Those that do not go on, fail again and again, or have parked something.
+    pub(super) stuck: u64,
+    pub(super) parked_records: u64,
     pub(super) max_consumer_lag: u64,
 }
 
 struct Looking<'a> {
-    opened: &'a Opened,
-    plane: Rc<ReadOnly>,
-    places: &'a mut Places,
+    path: &'a Path,
+    limits: Limits,
     numbers: OnPlane,
     troubles: Vec<Trouble>,
 }
@@ -41,11 +45,14 @@ pub(super) fn look(
     now: i64,
     places: &mut Places,
 ) -> Result<(OnPlane, Vec<Trouble>)> {
-    let plane = Rc::new(ReadOnly::of(&opened.reader)?);
-    let numbers = OnPlane::default();
-    let mut looking = Looking { opened, plane, places, numbers, troubles: Vec::new() };
-    looking.folds()?;
-    looking.consumers(limits, now)?;
+    let path = opened.reader.path();
+    let mut looking = Looking { path, limits, numbers: OnPlane::default(), troubles: Vec::new() };
+    met::each(opened, now, |met| match met {
+        Met::Fold { stream, topic, fold, status } => looking.fold(stream, topic, fold, status),
+        Met::Consumer(standing) => looking.consumer(&standing),
+        Met::PartOf(stream) => looking.part_of(stream),
+        Met::Unread(error) => places.meet(&error),
+    })?;
     Ok((looking.numbers, looking.troubles))
 }
 
@@ -54,111 +61,46 @@ impl Looking<'_> {
         self.troubles.push(Trouble { gravity, about, what, next });
     }
 
-    /// What cannot be read does not end a check: it is one of the things that it looks for.
-    fn unread(&mut self, error: &esker::Error) -> bool {
-        match error.kind() {
-            // Compaction went over it meanwhile: the next look may find it otherwise.
-            ErrorKind::Lost | ErrorKind::Compacted => true,
-            ErrorKind::Corrupt | ErrorKind::Codec | ErrorKind::FormatTooNew => {
-                self.places.meet(error);
-                true
-            }
-            _ => false,
-        }
+    fn part_of(&mut self, stream: &str) {
+        let what = format!("which folds are registered with {stream:?} cannot be read in full");
+        self.trouble(Gravity::Critical, "fold", what, on("topics", self.path));
     }
 
-    fn take<T>(&mut self, found: esker::Result<T>) -> Result<Option<T>> {
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if self.unread(&error) => Ok(None),
-            Err(error) => Err(error.into()),
+    fn fold(&mut self, stream: &str, topic: &WrittenTopic, fold: &WrittenFold, status: Status) {
+        self.numbers.folds += 1;
+        if !status.is_halted() {
+            return;
         }
+        self.numbers.halted += 1;
+        let (key, status) = (key_text(&topic.key), status.word());
+        let what = format!("the fold {:?} over {stream}/{key} cannot go on: {status}", fold.fold);
+        let next = format!("{} --halted", on("topics", self.path));
+        self.trouble(Gravity::Critical, "fold", what, next);
     }
 
-    fn folds(&mut self) -> Result<()> {
-        let (plane, kinds) = (Rc::clone(&self.plane), self.opened.reader.kinds());
-        let is_stream = |name: &str| !name.starts_with("esker.");
-        for kind in kinds.iter().filter(|kind| kind.owner == Owner::Facts && is_stream(&kind.name)) {
-            let stream = &*kind.name;
-            let Some(folds) = self.take(StreamFolds::of(&*plane, stream))? else { continue };
-            if folds.is_partial() {
-                let what = format!("which folds are registered with {stream:?} cannot be read in full");
-                let next = on("topics", self.opened.reader.path());
-                self.trouble(Gravity::Critical, "fold", what, next);
-            }
-            if folds.is_empty() {
-                continue;
-            }
-            for topic in plane.topics(stream)? {
-                let Some(topic) = self.take(topic)? else { continue };
-                self.topic(stream, &topic, &folds)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn topic(&mut self, stream: &str, topic: &WrittenTopic, folds: &StreamFolds) -> Result<()> {
-        let found = folds.over(&*self.plane, stream, topic);
-        for fold in self.take(found)?.unwrap_or_default() {
-            let status = Status::of(&fold, topic);
-            self.numbers.folds += 1;
-            if !status.is_halted() {
-                continue;
-            }
-            self.numbers.halted += 1;
-            let what = format!(
-                "the fold {:?} over {stream}/{} cannot go on: {}",
-                fold.fold,
-                key_text(&topic.key),
-                status.word()
-            );
-            let next = format!("{} --halted", on("topics", self.opened.reader.path()));
-            self.trouble(Gravity::Critical, "fold", what, next);
-        }
-        Ok(())
-    }
-
-    fn consumers(&mut self, limits: Limits, now: i64) -> Result<()> {
-        let plane = Rc::clone(&self.plane);
-        for consumer in WrittenConsumer::all(&plane) {
-            let Some(consumer) = self.take(consumer)? else { continue };
-            self.consumer(consumer, limits, now)?;
-        }
-        Ok(())
-    }
-
-    fn consumer(&mut self, consumer: WrittenConsumer, limits: Limits, now: i64) -> Result<()> {
-        let mut unread = Vec::new();
-        let standing = Standing::measure(consumer, &self.plane, now, |error| {
-            unread.push(error);
-            Ok(())
-        })?;
-        for error in unread {
-            self.take::<()>(Err(error))?;
-        }
+    fn consumer(&mut self, standing: &Standing) {
+        let WrittenConsumer { info, .. } = &standing.consumer;
         let records = standing.behind.map_or(0, |behind| behind.records);
-        self.numbers.consumers += 1;
-        self.numbers.max_consumer_lag = self.numbers.max_consumer_lag.max(records);
-        let suspended = standing.consumer.info.suspended.clone();
-        let mut what: Vec<String> = suspended.iter().map(|why| format!("is suspended: {why}")).collect();
-        let over = standing.excesses(limits.max_lag, limits.max_age).into_iter();
-        // Being suspended is said already.
-        what.extend(over.filter(|(over, _)| *over != Over::Suspended).map(|(_, text)| text));
-        if what.is_empty() {
-            return Ok(());
+        let stuck = stuck::of(standing, self.path);
+        let numbers = &mut self.numbers;
+        numbers.consumers += 1;
+        numbers.suspended += u64::from(info.suspended.is_some());
+        numbers.stuck += u64::from(!stuck.is_empty());
+        numbers.parked_records += info.parked;
+        numbers.max_consumer_lag = numbers.max_consumer_lag.max(records);
+        for stuck in stuck {
+            let gravity = if stuck.is_halted { Gravity::Critical } else { Gravity::Warning };
+            let what = stuck::sentence(&standing.consumer, &stuck);
+            self.trouble(gravity, "consumer", what, stuck.next);
         }
-        let path = self.opened.reader.path();
-        let (named, of) = (&standing.consumer.info.name, consumed_part(&standing.consumer));
-        let what = format!("consumer {named:?} of {of} {}", what.join("; "));
-        let (gravity, next) = match suspended {
-            Some(_) => {
-                self.numbers.suspended += 1;
-                let (named, of) = (quoted(named), quoted(&consumed(&standing.consumer)));
-                (Gravity::Critical, format!("{} {named} --of {of}", on("consumer resume", path)))
-            }
-            None => (Gravity::Warning, on("consumers", path)),
-        };
-        self.trouble(gravity, "consumer", what, next);
-        Ok(())
+        let over = standing.excesses(self.limits.max_lag, self.limits.max_age).into_iter();
+        // The others are said already.
+        let over = over.filter(|(over, _)| matches!(over, Over::Lag | Over::Age));
+        let over: Vec<String> = over.map(|(_, text)| text).collect();
+        if !over.is_empty() {
+            let of = consumed_part(&standing.consumer);
+            let what = format!("consumer {:?} of {of} {}", info.name, over.join("; "));
+            self.trouble(Gravity::Warning, "consumer", what, on("consumers", self.path));
+        }
     }
 }

@@ -1,0 +1,135 @@
+//! What the exit code of a command says, where that is not what one would think first.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+#[allow(dead_code, reason = "shared with the other tests of the tool")]
+mod support;
+
+use esker::{Durability, ManualClock, Options, Record};
+use support::{Run, Sample, flip, on, place, run};
+
+const ENTRIES: u64 = 60;
+
+/// The same store as often as it is asked for.
+fn sample() -> Sample {
+    let sample = Sample::empty();
+    let options = Options::new().segment_bytes(8 << 10).durability(Durability::Os).background(false);
+    let journal = options.clock(ManualClock::new()).open(sample.path()).unwrap();
+    let note = journal.kind("note").unwrap();
+    for n in 1..=ENTRIES {
+        journal.append(Record::new(note, b"k", &[u8::try_from(n).unwrap(); 300])).unwrap();
+    }
+    journal.close().unwrap();
+    sample
+}
+
+fn verdict(run: &Run) -> String {
+    run.rows().iter().find(|row| row[0] == "verdict").unwrap()[1].to_owned()
+}
+
+#[test]
+fn hex_ends_as_verify_does_where_it_shows_damage() {
+    let store = sample();
+    let (segment, offset) = place(&store.text(), 7);
+    let before = place(&store.text(), 6);
+    let whole = [segment.to_string(), format!("{segment}:{offset}"), format!("{segment}:{}", offset + 16)];
+    for place in &whole {
+        let shown = on(&["hex"], &store.text(), &[place]);
+        assert_eq!(shown.code, Some(0), "{place}: {}{}", shown.stdout, shown.stderr);
+    }
+    // Its content, and then its header.
+    for byte in [100, 8] {
+        let store = sample();
+        flip(&store.path(), segment, offset + byte);
+        for place in [segment.to_string(), format!("{segment}:{offset}")] {
+            let shown = on(&["hex"], &store.text(), &[&place]);
+            assert_eq!(shown.code, Some(1), "byte {byte}, {place}: {}", shown.stdout);
+            assert!(shown.stderr.contains("esker verify"), "{}", shown.stderr);
+            let lines = on(&["hex"], &store.text(), &[&place, "--json"]);
+            assert_eq!(lines.of_type("summary")[0]["damaged"], 1, "{}", lines.stdout);
+        }
+        let (segment, offset) = before;
+        let shown = on(&["hex"], &store.text(), &[&format!("{segment}:{offset}")]);
+        assert_eq!(shown.code, Some(0), "what is shown is whole: {}", shown.stdout);
+    }
+    flip(&store.path(), 1, 60);
+    assert_eq!(on(&["hex"], &store.text(), &["1:0"]).code, Some(1), "the file's header");
+}
+
+/// Behind the end of the log may stand whatever a crash left.
+#[test]
+fn hex_takes_what_lies_behind_the_end_for_no_damage() {
+    let store = sample();
+    let info = on(&["info", "--json"], &store.text(), &[]);
+    let end = info.of_type("store")[0]["end"].as_str().unwrap().to_owned();
+    let (segment, offset) = end.split_once(':').unwrap();
+    let offset: u64 = offset.parse().unwrap();
+    flip(&store.path(), segment.parse().unwrap(), offset + 40);
+    for place in [segment.to_owned(), format!("{segment}:{offset}")] {
+        let shown = on(&["hex"], &store.text(), &[&place]);
+        assert_eq!(shown.code, Some(0), "{place}: {}{}", shown.stdout, shown.stderr);
+    }
+}
+
+#[test]
+fn an_upgrade_that_makes_nothing_does_not_end_as_one_that_does() {
+    let store = sample();
+    let target = store.directory.path().join("new.esker");
+    for more in [&[][..], &["--json"]] {
+        let words = [&["--output", target.to_str().unwrap()][..], more].concat();
+        let done = on(&["upgrade"], &store.text(), &words);
+        assert_eq!(done.code, Some(2), "{}{}", done.stdout, done.stderr);
+        assert!(!target.exists());
+    }
+}
+
+/// For a monitoring plugin two is critical, and three that it could not look.
+#[test]
+fn a_plugin_that_is_called_in_a_wrong_way_is_of_unknown_health() {
+    let store = sample();
+    for words in [
+        &["check", &store.text(), "--format", "nagios", "--max-lag", "much"][..],
+        &["check", &store.text(), "--format=nagios", "--no-such-option"],
+        &["check", "--format", "nagios"],
+        &["check", &store.text(), "--format", "nagios", "--quick", "--full"],
+    ] {
+        let called = run(words);
+        assert_eq!(called.code, Some(3), "{words:?}: {}{}", called.stdout, called.stderr);
+        assert_eq!(called.stdout.lines().count(), 1, "{words:?}: {}", called.stdout);
+        assert!(called.stdout.starts_with("ESKER UNKNOWN - "), "{words:?}: {}", called.stdout);
+        assert!(called.stderr.contains("error: "), "{words:?}: {}", called.stderr);
+    }
+    assert_eq!(run(&["check", &store.text(), "--no-such-option"]).code, Some(2));
+    let help = run(&["check", "--format", "nagios", "--help"]);
+    assert_eq!(help.code, Some(0), "{}", help.stderr);
+}
+
+#[test]
+fn what_cannot_be_compared_is_not_called_different() {
+    let (a, b) = (sample(), sample());
+    std::fs::remove_dir_all(b.path()).unwrap();
+    std::fs::create_dir(b.path()).unwrap();
+    for entry in std::fs::read_dir(a.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), b.path().join(entry.file_name())).unwrap();
+    }
+    let diff = |more: &[&str]| run(&[&["diff", &a.text(), &b.text()][..], more].concat());
+    assert_eq!((diff(&[]).code, verdict(&diff(&[])).as_str()), (Some(0), "equal"));
+    let (segment, offset) = place(&a.text(), 7);
+    flip(&b.path(), segment, offset + 100);
+    let damaged = diff(&[]);
+    assert_eq!((damaged.code, verdict(&damaged).as_str()), (Some(1), "incomplete"), "{}", damaged.stdout);
+    assert!(damaged.stderr.contains("could not be"), "{}", damaged.stderr);
+    let summary = diff(&["--json"]).of_type("summary").remove(0);
+    let counts =
+        ["only_in_a", "uncompared", "damaged", "differing"].map(|name| summary[name].as_u64().unwrap());
+    assert_eq!(counts, [0, 1, 1, 0], "{summary}");
+    assert_eq!((&summary["verdict"], &summary["is_equal"]), (&"incomplete".into(), &false.into()));
+    // Both, and one of them is a difference.
+    let journal = Options::new().open(a.path()).unwrap();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"k", b"one more")).unwrap();
+    journal.close().unwrap();
+    let both = diff(&[]);
+    assert_eq!((both.code, verdict(&both).as_str()), (Some(1), "different"), "{}", both.stdout);
+}
