@@ -68,6 +68,7 @@ fn a_fold_is_read_with_what_was_there_and_follows_what_comes() {
 #[test]
 fn a_newer_version_of_a_fold_is_made_beside_the_one_that_is_read() {
     static IS_HELD: AtomicBool = AtomicBool::new(true);
+    static IS_ENTERED: AtomicBool = AtomicBool::new(false);
     /// Of another kind of value; it takes its time.
     struct Doubled;
     impl Fold for Doubled {
@@ -76,6 +77,7 @@ fn a_newer_version_of_a_fold_is_made_beside_the_one_that_is_read() {
         const NAME: &'static str = All::NAME;
         const VERSION: u32 = 2;
         fn fold(state: &mut (u64, u64), number: u64, _: &At) {
+            IS_ENTERED.store(true, Ordering::SeqCst);
             let begun = Instant::now();
             while IS_HELD.load(Ordering::SeqCst) && begun.elapsed() < PATIENCE {
                 std::thread::yield_now();
@@ -85,19 +87,30 @@ fn a_newer_version_of_a_fold_is_made_beside_the_one_that_is_read() {
     }
     for store in stores() {
         IS_HELD.store(true, Ordering::SeqCst);
+        IS_ENTERED.store(false, Ordering::SeqCst);
         let topic = store.topic(NUMBERS, "a").unwrap();
         (1..=50).for_each(|n| _ = topic.append(&n).unwrap());
         let before = topic.fold::<All>().unwrap();
         assert_eq!(before.read().unwrap().value.len(), 50);
         before.save_image().unwrap();
         let newer = topic.fold::<Doubled>().unwrap();
+        while !IS_ENTERED.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
         let last = topic.append(&51).unwrap();
         let folded = before.read_after(last, PATIENCE).unwrap();
         assert_eq!(folded.value.len(), 51, "while the newer one is made");
         IS_HELD.store(false, Ordering::SeqCst);
         assert_eq!(newer.read_after(last, PATIENCE).unwrap().value, (51, 51 * 52));
         newer.save_image().unwrap();
-        assert_eq!(before.read().unwrap().value.len(), 51, "no image of one is for the other");
+        // Begun anew each takes its own image.
+        drop((before, newer));
+        let (before, newer) = (topic.fold::<All>().unwrap(), topic.fold::<Doubled>().unwrap());
+        assert_eq!(before.read_after(last, PATIENCE).unwrap().value.len(), 51);
+        assert_eq!(newer.read_after(last, PATIENCE).unwrap().value, (51, 51 * 52));
+        for stats in [before.stats(), newer.stats()] {
+            assert_eq!((stats.images_used, stats.images_bad, stats.refolded), (1, 0, 0), "{stats:?}");
+        }
     }
 }
 

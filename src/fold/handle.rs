@@ -94,8 +94,8 @@ impl<F: Fold> TopicFold<F> {
         Ok(self.wait_for_a_value(READ_PATIENCE)?.look(then))
     }
 
-    /// Waits for a value with the record at an offset in it, at most so long. Whether that is the newest the backplane is asked
-    /// behind it: one across a network may take its own time-out more.
+    /// Waits for a value with the record at an offset in it, at most so long. Then the backplane is asked whether that is the
+    /// newest, which across a network may take as long as its own time-out on top.
     ///
     /// # Errors
     ///

@@ -146,7 +146,7 @@ impl Stats {
             (writer.last_seq, writer.log_bytes + end.offset(), writer.keyed.len() as u64)
         };
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        // Before the view, which holds segments: it may take as long as a backplane takes.
+        // Before the view, which holds segments: heads of topics are looked up.
         let folds = core.meter.folds_now(FOLDS_LISTED_MAX);
         let consumers = core.meter.consumers_now(CONSUMERS_LISTED_MAX);
         let view = core.view();

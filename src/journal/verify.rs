@@ -143,11 +143,7 @@ fn look(
     let mut watched = While::of(&mut checking, meter, DOING);
     let end = recover(store, &chain, covered, &mut watched)?;
     if check == Check::Full {
-        // Where the log ends before them nobody has come to these, but whoever opens the store asks what they follow.
-        let behind = chain.live.iter().filter(|number| **number > end.position.segment());
-        let wrong =
-            behind.filter_map(|number| wrong_header(directory, store, (&chain, live.is_some()), *number));
-        checking.findings.extend(wrong);
+        checking.look_behind(&end, (&chain, live.is_some()));
     }
     checking.finish(&end, live.is_some());
     let entities = checking.settle(meter)?;
@@ -226,7 +222,7 @@ fn wrong_header(
     (chain, is_live): (&Chain, bool),
     number: u32,
 ) -> Option<Finding> {
-    // A writer gives a file its name before its header; what the walk finds of the log it tells all the same.
+    // A writer may be at it; what the walk finds of the log it tells all the same.
     let is_being_made = is_live && chain.live.last() == Some(&number);
     let error = open_header(directory, store, number, Access::Read).err().filter(|_| !is_being_made)?;
     Some(Finding::of_error(Severity::Damage, file_name(number), &error))
@@ -306,6 +302,21 @@ impl<'a> Checking<'a> {
             room: Room::default(),
             kept: Kept::default(),
             met: state::Met::default(),
+        }
+    }
+
+    /// Looks at segments behind the end of the log: nobody has come to them, but whoever opens the store asks what they follow.
+    fn look_behind(&mut self, end: &End, chain: (&Chain, bool)) {
+        for number in chain.0.live.iter().filter(|number| **number > end.position.segment()) {
+            let is_told = self.findings.iter().any(|finding| {
+                finding.segment == Some(*number)
+                    && matches!(finding.severity, Severity::Damage | Severity::Unread)
+            });
+            // One that is gone a writer has taken back meanwhile, or the walk has missed it.
+            let is_there = self.directory.open(&file_name(*number), Access::Read).is_ok();
+            if is_there && !is_told {
+                self.findings.extend(wrong_header(self.directory, self.store, chain, *number));
+            }
         }
     }
 

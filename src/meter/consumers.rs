@@ -64,8 +64,9 @@ pub(crate) struct ConsumerMeter {
     reconnects: Arc<AtomicU64>,
 }
 
-/// In the place of a head.
+/// In the place of a head: it was not asked for, or it is of another era than the position.
 const NOT_ASKED: u64 = u64::MAX;
+const OF_ANOTHER_ERA: u64 = u64::MAX - 1;
 
 /// How consumers stand: all of them in numbers, some by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,15 +94,19 @@ impl ConsumerMeter {
         self.head_seen.store(head, Ordering::Relaxed);
     }
 
-    /// Offsets have come to mean something else.
-    pub(crate) fn forgets_head(&self) {
-        self.head_seen.store(NOT_ASKED, Ordering::Relaxed);
+    /// Offsets have come to mean something else. The position is of what they meant before, or it is not.
+    pub(crate) fn forgets_head(&self, is_behind: bool) {
+        self.head_seen.store(if is_behind { OF_ANOTHER_ERA } else { NOT_ASKED }, Ordering::Relaxed);
     }
 
     fn read(&self) -> ConsumerReading {
         let now = self.now.lock().clone();
-        let seen = Some(self.head_seen.load(Ordering::Relaxed)).filter(|seen| *seen != NOT_ASKED);
-        let lag = (self.head)().or(seen).map(|head| head.saturating_sub(now.position));
+        let head = match self.head_seen.load(Ordering::Relaxed) {
+            OF_ANOTHER_ERA => None,
+            NOT_ASKED => (self.head)(),
+            seen => (self.head)().or(Some(seen)),
+        };
+        let lag = head.map(|head| head.saturating_sub(now.position));
         ConsumerReading { lag, ..now }
     }
 }

@@ -30,7 +30,7 @@ pub struct Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Never goes back: as long as the store is open, or, where its help says "of all processes", ever.
+    /// Rises. It begins at 0 again when what it is of is opened or started anew; where its help says "of all processes" it goes on.
     Counter,
     /// Goes up and down.
     Gauge,

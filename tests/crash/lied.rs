@@ -19,6 +19,8 @@ struct Seen {
     shorter: usize,
     /// The log has as much as was acknowledged or not, and some of it cannot be read.
     damaged: usize,
+    /// All entries can be read, and yet something is amiss.
+    told: usize,
     /// It was not opened.
     refused: usize,
 }
@@ -39,11 +41,12 @@ impl Seen {
         let (count, damaged) = life.judge_lied(&journal, operations)?;
         drop(journal);
         let is_told = Self::is_told(&disk, &image);
-        if damaged > 0 || is_told.is_ok() {
-            // Frames that are no entries may be lost, too.
+        if damaged > 0 {
             self.damaged += 1;
             return is_told;
         }
+        // Frames that are no entries may be lost, too.
+        self.told += usize::from(is_told.is_ok());
         self.shorter += usize::from(count < life.bounds(operations).0);
         let journal = manner.open(&disk).map_err(|error| format!("open again: {error}"))?;
         if life.judge_lied(&journal, operations)? != (count, 0) {
@@ -53,6 +56,9 @@ impl Seen {
         let mut plain = life.plain.clone();
         plain.truncate(count);
         Life::goes_on(&disk, manner, plain).map_err(|error| format!("a further life: {error}"))?;
+        if is_told.is_ok() {
+            return Ok(());
+        }
         is_valid(&disk).map_err(|error| format!("a further life: {error}"))
     }
 
@@ -112,9 +118,15 @@ fn a_disk_that_lies_about_its_syncs_leaves_a_prefix_or_what_is_named_corrupt() {
             one_life(seed, lies, &mut seen).unwrap_or_else(|error| panic!("seed {seed}, {lies:?}: {error}"));
         }
         assert!(seen.shorter > 0, "it took nothing that was acknowledged: {lies:?}, {seen:?}");
+        // Where names are lost, files are whole or not there.
+        let is_found = seen.refused > 0 && (seen.damaged > 0 || !lies.0);
+        assert!(
+            is_found,
+            "what it took is not found where something says that it was there: {lies:?}, {seen:?}"
+        );
+        let Seen { states, shorter, damaged, told, refused } = seen;
         println!(
-            "{{\"rung\":\"R2\",\"states\":{},\"violations\":0,\"lies\":{lies:?},\"seen\":{seen:?}}}",
-            seen.states
+            "{{\"rung\":\"R2\",\"states\":{states},\"violations\":0,\"shorter\":{shorter},\"damaged\":{damaged},\"told\":{told},\"refused\":{refused}}}"
         );
     }
 }
@@ -138,4 +150,25 @@ fn a_segment_without_a_header_behind_the_end_is_refused_and_found() {
         let named: Vec<_> = named.map(|finding| (&*finding.file, finding.offset)).collect();
         assert_eq!(named, [("0000000002.seg", Some(0))], "{check:?}");
     }
+}
+
+#[test]
+fn a_disk_that_lies_goes_on_lying_behind_a_kill_and_a_crash() {
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Sync, copy_on_write: false };
+    let appended = |disk: &Simulator| {
+        let journal = manner.open(disk).unwrap();
+        let kind = journal.kind("note").unwrap();
+        journal.append(Record::new(kind, b"k", b"said")).unwrap();
+        journal.close().unwrap();
+    };
+    let nothing = |disk: &Simulator| disk.crash(disk.events(), &mut |_| 0);
+    let disk = Simulator::new();
+    disk.lie_about_syncs(true, true);
+    appended(&disk);
+    let killed = disk.kill(disk.events());
+    appended(&killed);
+    let crashed = nothing(&killed);
+    assert!(crashed.files().is_empty(), "{:?}", crashed.files().keys());
+    appended(&crashed);
+    assert!(nothing(&crashed).files().is_empty());
 }

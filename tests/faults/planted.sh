@@ -13,6 +13,8 @@
 # begin goes on with the number of commits, so that in time all of them come: but for those that Miri or a fuzzer is to notice,
 # each of which takes a build of everything. These are for R3 and R11.
 #
+# Those take a nightly toolchain, its component miri, and cargo-fuzz; without them they do not compile, and are not caught.
+#
 # PLANTED_TESTS=ARGUMENTS: these tests are to notice, whatever the second line of a patch says.
 set -euo pipefail
 
@@ -114,7 +116,7 @@ fails() {
     wait "$pid" 2>/dev/null || status=$?
     rm -f "$work/tests/${1##*/}"
     # What ends it without the name of a test is an abort or a signal, and is told so; anything else has not run.
-    [ "$status" -eq 0 ] || [ -n "$failed" ] || failed=$(grep -o -E -m1 'panicked at.*|process abort.*|\(signal: [0-9]+.*' "$1/log" | cut -c1-160) || true
+    [ "$status" -eq 0 ] || [ -n "$failed" ] || failed=$(grep -o -E -m1 'panicked at.*|error: Undefined Behavior.*|ERROR: libFuzzer: .*|process abort.*|\(signal: [0-9]+.*' "$1/log" | cut -c1-160) || true
     [ "$status" -ne 0 ] && [ -n "$failed" ]
 }
 
@@ -152,7 +154,7 @@ work_through() {
     # A copy of what is there now, committed or not, at a place that a later run finds built; built where the tree itself is not.
     rm -rf "$copy"
     mkdir -p "$copy"
-    (cd "$root" && tar -cf - --exclude='*/target' Cargo.toml Cargo.lock README.md src tests tools benches examples fuzz) |
+    (cd "$root" && tar -cf - --exclude='*/target' --exclude='fuzz/corpus' --exclude='fuzz/artifacts' Cargo.toml Cargo.lock README.md src tests tools benches examples fuzz) |
         tar -xf - -C "$copy"
     cp -R "$copy/src" "$copy/unplanted"
     # A patch that is amiss is told of, and the others are still tried: one run tells everything.

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use esker::backplane::{Nats, NatsConfig};
 
@@ -162,10 +162,13 @@ impl Drop for Server {
 
 /// Asks until there is an answer.
 pub(crate) fn until<T>(mut answer: impl FnMut() -> Option<T>) -> T {
+    const PATIENCE: Duration = Duration::from_secs(300);
+    let begun = Instant::now();
     loop {
         if let Some(answer) = answer() {
             return answer;
         }
+        assert!(begun.elapsed() < PATIENCE, "it does not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -54,7 +54,7 @@ impl Looks {
             matches!(outcome, Err(Trouble::Halt(halt)) if halt.why == ConsumerHaltReason::EraChanged);
         if self.era != era || is_of_another {
             (self.at, self.era) = (None, era);
-            own.forgets_head();
+            own.forgets_head(is_of_another);
         }
         // Who has just not answered is not asked for more.
         let has_answered = matches!(outcome, Ok(_) | Err(Trouble::Pause(_) | Trouble::Suspended));
