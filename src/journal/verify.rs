@@ -40,7 +40,7 @@ use crate::format::cursor::CursorState;
 use crate::format::directory as entities_format;
 use crate::format::frame::{FRAME_BYTES, Frame, flag};
 use crate::format::index::{EntityHash, IndexParts};
-use crate::format::segment::{FIRST_FRAME, file_name};
+use crate::format::segment::{FIRST_FRAME, file_name, number_of};
 use crate::format::system::{KindInfo, Preamble, System};
 use crate::format::{index as index_format, manifest};
 use crate::id::{PART, Position, StoreId};
@@ -63,6 +63,7 @@ use crate::journal::verify::window::PIECE;
 use crate::log::chain::{Chain, find_chain};
 use crate::log::lock::SeenLock;
 use crate::log::report::Damage;
+use crate::log::salvage::index_says;
 use crate::log::segment::{Segment, open_header};
 use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
@@ -119,7 +120,7 @@ fn look(
 
     let chain = find_chain(directory, store, Purpose::Salvage, &compacted, |_| false)?;
     let mut chain = chain.of_copy(manifest.as_ref().ok().and_then(|manifest| manifest.backup));
-    look_at_chain(&chain, names, &mut findings);
+    look_at_chain(directory, store, (&chain, names), &mut findings);
     look_at_what_is_left(&chain, &compacted, names, &mut findings);
     let covered = match check {
         Check::Quick => {
@@ -184,8 +185,16 @@ fn damage(position: Position, what: String, expected: String, found: String) -> 
     Finding { segment: Some(position.segment()), ..finding }
 }
 
-fn look_at_chain(chain: &Chain, names: &[Name], findings: &mut Vec<Finding>) {
-    if chain.live.is_empty() {
+fn look_at_chain(
+    directory: &dyn Directory,
+    store: StoreId,
+    (chain, names): (&Chain, &[Name]),
+    findings: &mut Vec<Finding>,
+) {
+    let is_there = |number: &u32| names.iter().any(|entry| number_of(&entry.name) == Some(*number));
+    // Of one that is gone and has left an index the walk tells what was in it.
+    let is_told = |number: &u32| is_there(number) || index_says(directory, store, *number).is_some();
+    if !chain.live.iter().any(is_told) {
         findings.push(Finding::new(Severity::Damage, file_name(1), "there is no segment"));
     }
     for number in &chain.dead {
