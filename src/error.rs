@@ -13,6 +13,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::id::PART;
 
 /// The result of everything in this crate that can fail.
@@ -427,6 +429,15 @@ impl Error {
     pub(crate) fn is_not_found(&self) -> bool {
         let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
         cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// True where the process, or the machine, has too much in use: of the store that says nothing, and later it may be otherwise.
+    pub(crate) fn passes(&self) -> bool {
+        let cause = self.0.cause.as_deref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        let number = cause.and_then(std::io::Error::raw_os_error);
+        number.is_some_and(|number| {
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&Errno::from_raw_os_error(number))
+        })
     }
 
     /// True where bytes on disk contradict themselves: `repair` into a new directory helps.

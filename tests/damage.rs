@@ -19,6 +19,8 @@ use esker::{
 
 #[path = "damage/behind.rs"]
 mod behind;
+#[path = "damage/ending.rs"]
+mod ending;
 
 type Files = BTreeMap<String, Vec<u8>>;
 

@@ -645,8 +645,8 @@ impl Shared {
         }
         match Segment::open(&*self.directory, self.manifest.store, number) {
             Ok(segment) => Ok(Some(Arc::new(segment))),
-            Err(error) if error.is_corruption() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.passes() || error.kind() == ErrorKind::FormatTooNew => Err(error),
+            Err(_) => Ok(None),
         }
     }
 

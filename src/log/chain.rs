@@ -26,6 +26,8 @@ pub(crate) struct Chain {
     /// Segments that a later one follows and that are not there, each with the one that follows it: for a reader, who
     /// goes on without them.
     pub(crate) missing: Vec<(u32, u32)>,
+    /// Segments that do not say any more what they follow.
+    pub(crate) headless: Vec<u32>,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
     /// Everything before this is known to be of the log.
@@ -57,7 +59,9 @@ pub(crate) fn find_chain(
     // An index outlives nothing but its segment, so one above them all names one that is gone.
     let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
     let indexed: BTreeSet<u32> = indexed.filter(|number| compacted.covering(*number).is_none()).collect();
-    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    // A reader of indexes alone has nothing to read.
+    let is_asked = purpose == Purpose::Salvage || purpose == Purpose::Read && !numbers.is_empty();
+    let gone = indexed.last().filter(|number| is_asked && numbers.last() < Some(number));
     numbers.extend(gone);
     let greatest = numbers.last().copied().unwrap_or(0).max(compacted.last_segment());
     let (left, covers) = (left.into_iter().collect(), compacted.covers.clone());
@@ -75,7 +79,8 @@ pub(crate) fn find_chain(
         let header = match open_header(directory, store, number, Access::Read) {
             Ok((_, header)) => header,
             // A reader serves what is left: the segment below is the next best guess.
-            Err(_) if purpose != Purpose::Write => {
+            Err(error) if purpose != Purpose::Write && !error.passes() => {
+                chain.headless.push(number);
                 at = below;
                 continue;
             }

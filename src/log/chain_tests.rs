@@ -135,10 +135,11 @@ fn below_an_index_headers_are_not_read_where_each_segment_has_one_and_none_is_mi
 }
 
 #[test]
-fn an_index_above_all_segments_names_one_that_is_gone_for_those_who_look_at_everything() {
+fn an_index_above_all_segments_names_one_that_is_gone_for_those_who_write_nothing() {
     let (first, second) = two();
+    let whole = [1, 2, 3];
     for (purpose, live) in
-        [(Purpose::Write, &[1, 2][..]), (Purpose::Read, &[1, 2]), (Purpose::Salvage, &[1, 2, 3])]
+        [(Purpose::Write, &whole[..2]), (Purpose::Read, &whole), (Purpose::Salvage, &whole)]
     {
         let files = directory(&[&first, &second]);
         put(&files, &index_name(2), b"an index");

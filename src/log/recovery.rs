@@ -20,13 +20,15 @@ use crate::format::frame::{Found, Frame, flag};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
-use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
+use crate::log::behind::{Behind, end_before_headless, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
-use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, unreadable, whole_batch_from};
+use crate::log::salvage::{
+    Indexed, Salvaged, has_index, index_says, read_again, salvage, unreadable, whole_batch_from,
+};
 use crate::log::segment::Segment;
 use crate::log::tail::{Source, Tail};
 use crate::log::visitor::{Covered, End, Purpose, Visitor};
@@ -54,6 +56,7 @@ pub(crate) fn recover(
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: chain.bound,
+        next_headless: None,
         copied_through: chain.copied_through,
         named_durable: Position::ZERO,
         written: usize::MAX,
@@ -81,6 +84,7 @@ pub(crate) fn recover(
             covered.filter(|covered| covered.segment == *number).map_or(FIRST_FRAME, |covered| covered.end);
         let limit = chain.limit(*number);
         let rest = scanned.get(at + 1..).unwrap_or_default();
+        walk.next_headless = rest.first().copied().filter(|next| chain.headless.contains(next));
         if !walk.segment(*number, from, limit, rest)? {
             break;
         }
@@ -130,6 +134,8 @@ struct Walk<'a> {
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
+    /// The next segment, if it does not say any more where this one ends.
+    next_headless: Option<u32>,
     /// The log is a copy, which was made with everything up to this Seq.
     copied_through: Option<u64>,
     /// The greatest durable mark that the first frames of the segments named.
@@ -193,7 +199,7 @@ impl Walk<'_> {
         let opened = Segment::open(self.directory, self.store, number);
         let segment = match opened {
             Ok(segment) => Arc::new(segment),
-            Err(error) if self.purpose == Purpose::Read && error.is_corruption() => {
+            Err(error) if self.is_lost(number, &error) => {
                 // What validates of it is served all the same.
                 return self.salvaged_segment(number, from, limit, later);
             }
@@ -211,18 +217,29 @@ impl Walk<'_> {
             self.sealed = sealed_here;
             self.raise(&segment, from);
             self.visitor.enter(&segment, from, self.last_seq.unwrap_or(self.least_seq))?;
-            if !sealed_here && !followed_here {
-                self.note_dropped(later);
-            }
-            return Ok(sealed_here || followed_here);
+            return Ok(sealed_here || followed_here || self.note_dropped(later));
         }
         let mut tail = std::mem::take(&mut self.tail);
-        self.read_tail(&segment, &mut tail, from)?;
+        match self.read_tail(&segment, &mut tail, from) {
+            Err(error) if self.is_lost(number, &error) => {
+                return self.salvaged_segment(number, from, limit, later);
+            }
+            read => read?,
+        }
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += (tail.written() as u64).saturating_sub(from);
         let goes_on = self.walk_frames(&segment, &mut tail, from, limit, later);
         self.tail = tail;
         goes_on
+    }
+
+    /// True if a reader has to do with whatever else can be had of a segment.
+    fn is_lost(&self, number: u32, error: &Error) -> bool {
+        let is_gone = || error.is_not_found() && !has_index(self.directory, number);
+        let is_of_it =
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::PermissionDenied);
+        // What a writer removes meanwhile was not of the log, or the manifest says so.
+        self.purpose == Purpose::Read && is_of_it && !error.passes() && !is_gone()
     }
 
     /// As [`segment`](Self::segment), from a copy of whatever can be read.
@@ -241,9 +258,7 @@ impl Walk<'_> {
                 Err(error) if error.kind() == ErrorKind::FormatTooNew => return Err(error),
                 // A spare that its writer took back meanwhile.
                 Err(error)
-                    if later.is_empty()
-                        && error.is_not_found()
-                        && index_says(self.directory, self.store, number).is_none() =>
+                    if later.is_empty() && error.is_not_found() && !has_index(self.directory, number) =>
                 {
                     self.sealed = was_sealed;
                     return Ok(true);
@@ -361,6 +376,11 @@ impl Walk<'_> {
     ) -> Result<bool> {
         let number = segment.number();
         self.visitor.enter(segment, from, self.last_seq.unwrap_or(self.least_seq))?;
+        let headless = self.next_headless.filter(|_| limit.is_none());
+        let known = (from, self.last_seq);
+        let end = |next| end_before_headless(self.directory, self.store, next, (segment, tail, known));
+        let limit = limit.or_else(|| headless.and_then(end));
+        let ends_somewhere = limit.is_none() && headless.is_some() && self.behind(later).may_go_on;
         let mut at = from;
         let mut batch = OpenBatch::default();
         loop {
@@ -386,8 +406,7 @@ impl Walk<'_> {
             // What the device refuses of the rest may be more of the log.
             let is_known = self.refused.iter().all(|(_, end)| *end <= at);
             if matches!(verdict, Verdict::EndOfLog { .. }) && is_known {
-                self.note_end(segment, bytes, start, later);
-                return Ok(false);
+                return Ok(self.note_end(segment, bytes, start, later));
             }
             if self.purpose != Purpose::Write && read_again(segment, tail.bytes_mut(), start, at) {
                 // A writer in another process stored it while we were reading.
@@ -405,7 +424,8 @@ impl Walk<'_> {
             batch = OpenBatch::default();
             let next = next.and_then(|next| whole_batch_from(segment, bytes, at, next, open));
             // What lies behind the limit is dead, however good it looks.
-            match next.filter(|next| limit.is_none_or(|limit| *next < limit)) {
+            let is_before = |next: &u64| limit.map_or(!ends_somewhere, |limit| *next < limit);
+            match next.filter(is_before) {
                 Some(offset) => {
                     self.skip_to(segment, bytes, (at, start), offset, what);
                     at = offset;
@@ -559,8 +579,8 @@ impl Walk<'_> {
         segment.map.raise(usize::try_from(at).unwrap_or(0).min(segment.map.bytes()));
     }
 
-    /// The log ends at `start`: counts what lies behind it.
-    fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) {
+    /// The log ends at `start`: counts what lies behind it. True: it may go on.
+    fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) -> bool {
         self.end = segment.position(start);
         let behind = usize::try_from(start)
             .ok()
@@ -568,12 +588,15 @@ impl Walk<'_> {
             .unwrap_or_default();
         self.report.cut += last_nonzero(behind);
         self.report.valid_after_hole += valid_frames(segment, bytes, start, self.written).count() as u64;
-        self.note_dropped(later);
+        self.note_dropped(later)
     }
 
-    /// Counts what stands in segments behind the end of the log.
-    fn note_dropped(&mut self, later: &[u32]) {
-        let Behind { cut, frames, .. } = self.behind(later);
+    /// Counts what stands in segments behind the end of the log. True: it may go on in one of them.
+    fn note_dropped(&mut self, later: &[u32]) -> bool {
+        let Behind { cut, frames, may_go_on, .. } = self.behind(later);
+        if may_go_on {
+            return true;
+        }
         self.report.cut += cut;
         self.report.valid_after_hole += frames;
         if self.purpose == Purpose::Salvage {
@@ -582,6 +605,7 @@ impl Walk<'_> {
                 .iter()
                 .for_each(|number| self.note_unreadable(*number, unreadable(self.directory, *number)));
         }
+        false
     }
 
     /// Looks at the segments behind the one in which the log ends, once.

@@ -369,7 +369,7 @@ fn a_row_that_was_made_anew_in_a_file_that_is_missing_is_told_of() {
 }
 
 /// What a follower comes to, until there is no more.
-fn told(reader: &Reader, region: Region, start: Start) -> Vec<Result<u64, esker::Error>> {
+pub(super) fn told(reader: &Reader, region: Region, start: Start) -> Vec<Result<u64, esker::Error>> {
     let mut subscriber = reader.subscribe(region, SubscribeOptions::new().from(start)).unwrap();
     let mut told = Vec::new();
     loop {
