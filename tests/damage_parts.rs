@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use esker::dump::{Item, SegmentState, Survey};
 use esker::{
-    Check, CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Seq, Severity,
-    Verdict, Verification, repair, verify,
+    Check, CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Region, Seq,
+    Severity, Start, SubscribeOptions, Verdict, Verification, repair, verify,
 };
 
 /// Entries by their Seq, as far as they are whole.
@@ -184,6 +184,43 @@ fn without_a_part_the_rest_is_there_and_a_repair_says_what_it_cost() {
     assert!(repaired.entries_lost > 0, "{repaired:?}");
     assert_eq!(repaired.entries, shown.len() as u64);
     assert_eq!(verify(&target, Check::Full).unwrap().verdict, Verdict::Valid);
+}
+
+#[test]
+fn a_part_whose_file_is_missing_is_told_once_and_is_not_what_compaction_dropped() {
+    let store = Compacted::new();
+    let first = *store.whole.keys().next().unwrap();
+    let journal = options().open(store.path()).unwrap();
+    let row = journal.kind("row").unwrap();
+    let behind = journal.append(Record::new(row, b"k0", b"behind the part")).unwrap().seq;
+    journal.close().unwrap();
+    std::fs::remove_file(store.part()).unwrap();
+    let reader = Reader::open(store.path()).unwrap();
+    let view = reader.view().unwrap();
+    let error = view.get(Seq::new(first).unwrap()).unwrap_err();
+    assert!(error.is_corruption() && error.seqs().unwrap().contains(&first), "{error}");
+    let error = view.range(..).next().unwrap().unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(view.entity(row, b"quiet 1").any(|entry| entry.is_err_and(|error| error.is_corruption())));
+    assert_eq!(view.latest(row, b"k0").unwrap().unwrap().seq(), behind);
+    for region in [Region::all(), Region::kind(row), Region::entity(row, b"k0")] {
+        let from = SubscribeOptions::new().from(Start::Oldest);
+        let mut subscriber = reader.subscribe(region.clone(), from).unwrap();
+        let (mut newest, mut errors) = (None, Vec::new());
+        while errors.len() < 5 {
+            match subscriber.try_next() {
+                Ok(Some(esker::Item::Entry(entry))) => newest = Some(entry.seq()),
+                Ok(Some(other)) => panic!("{other:?}"),
+                Ok(None) => break,
+                Err(error) => errors.push(error),
+            }
+        }
+        let [error] = &errors[..] else { panic!("{region:?}: once, and then on: {errors:?}") };
+        assert!(error.is_corruption(), "{region:?}: {error}");
+        assert_eq!(newest, Some(behind), "{region:?}");
+    }
+    let live = esker::StoreView::of(&reader);
+    assert!(live.is_ok(), "{live:?}");
 }
 
 #[test]

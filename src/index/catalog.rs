@@ -644,6 +644,9 @@ impl Catalog {
 
     /// What is lost with a section that cannot be opened: the Seqs between those around it.
     pub(crate) fn lost_with(&self, at: usize) -> Option<RangeInclusive<u64>> {
+        if let Some(cover) = &self.sections.get(at)?.cover {
+            return Some(cover.first_seq..=cover.last_seq);
+        }
         let named = self.sections.get(at)?.first_seq().ok();
         let first = named.or_else(|| (0..at).rev().find_map(|before| self.end_of(before))).unwrap_or(1);
         let (_, next) = self.first_known(at + 1, self.sections.len())?;
