@@ -21,6 +21,8 @@ use esker::{
 mod behind;
 #[path = "damage/ending.rs"]
 mod ending;
+#[path = "damage/following.rs"]
+mod following;
 
 type Files = BTreeMap<String, Vec<u8>>;
 

@@ -49,6 +49,11 @@ impl Hole {
         (first, catalog.end_of_gap(self.last))
     }
 
+    /// True if nothing of its segments was read.
+    pub(crate) fn is_of_whole_segments(&self) -> bool {
+        self.damage.offset < FIRST_FRAME && self.through.ordinal() == u32::MAX
+    }
+
     fn may_have_newer(&self, known: Option<Known>) -> bool {
         known.is_none_or(|known| known.newest < self.through)
     }
