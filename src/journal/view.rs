@@ -177,7 +177,8 @@ impl View {
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
     ///
     /// Where compaction has dropped older entries, it is `Compacted` before the oldest that is left: from
-    /// the front at once, from the back behind that one. A history that compaction dropped as a whole is
+    /// the front at once, from the back behind that one; also if what stood there was lost, because nobody
+    /// can tell. Behind the kind's floor what is lost is `Corrupt`, or what a repair said. A history that compaction dropped as a whole is
     /// empty, and begins anew with the next entry.
     ///
     /// After an error the iterator has ended: what lies behind the damage comes from the other end.
