@@ -511,7 +511,7 @@ impl Shared {
                 live.skip_to(frame.header.seq.get());
                 let newest = EntryAt::new(position.segment(), live.count());
                 let known = Known { generation: frame.header.generation.get(), newest };
-                let before = self.index.learn(hash, known)?;
+                let before = self.index.learn_to_read(hash, known)?;
                 live.push(follow.at, before.map_or(EntryAt::NONE, |before| before.newest));
                 follow.last_seq = frame.header.seq.get();
             }
@@ -599,8 +599,9 @@ impl Shared {
         let Some(now) = read_manifest(&*self.directory)? else { return Ok(()) };
         let compactions = now.compacted.parts_numbered.into();
         if compactions != follow.compactions && now.compacted.last_segment() < follow.segment.number() {
-            adopt(&self.index, now.compacted);
-            follow.compactions = compactions;
+            if adopt(&self.index, now.compacted) {
+                follow.compactions = compactions;
+            }
         }
         Ok(())
     }

@@ -129,6 +129,6 @@ impl Shared {
             true => EntryAt::new(number, self.live(follow)?.count()),
             false => EntryAt::new(last, u32::MAX),
         };
-        Ok(Some(Hole { first, last, through, damage }))
+        Ok(Some(Hole { through, ..Hole::of(first, last, damage) }))
     }
 }
