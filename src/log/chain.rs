@@ -28,6 +28,8 @@ pub(crate) struct Chain {
     pub(crate) missing: Vec<(u32, u32)>,
     /// Segments that do not say any more what they follow.
     pub(crate) headless: Vec<u32>,
+    /// Whoever said where this one ends, if it has no seal, is not there.
+    pub(crate) has_lost_end: bool,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
     /// Everything before this is known to be of the log.
@@ -136,10 +138,19 @@ impl Chain {
 
     /// One segment alone, of which a later one says where it ends, or but that it goes on behind it: then it ends with its seal,
     /// and what is bad before that is damage, and no end.
-    pub(crate) fn of_one(number: u32, limit: Option<u64>, is_followed: bool) -> Self {
+    /// If what followed it cannot be asked, it ends with the first bad place.
+    pub(crate) fn of_one(number: u32, limit: Result<Option<u64>>, is_followed: bool) -> Self {
+        let has_lost_end = limit.is_err();
+        let limit = limit.ok().flatten();
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();
         let bound = if is_followed { Position::new(number.saturating_add(1), 0) } else { Position::ZERO };
-        Self { live: vec![number], limits, bound, ..Self::default() }
+        Self { live: vec![number], limits, bound, has_lost_end, ..Self::default() }
+    }
+
+    /// True if nobody says where a segment ends, because the one is missing that followed it, before `next`.
+    pub(crate) fn lost_end_before(&self, next: Option<&u32>) -> bool {
+        self.has_lost_end
+            || next.is_some_and(|next| self.missing.iter().any(|(_, follower)| follower == next))
     }
 
     /// Where the segment ends, if a later one says so.

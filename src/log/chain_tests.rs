@@ -160,9 +160,9 @@ fn an_index_above_all_segments_names_one_that_is_gone_for_those_who_write_nothin
 
 #[test]
 fn a_chain_of_one_segment_ends_it_where_that_was_said() {
-    let chain = Chain::of_one(7, Some(640), true);
+    let chain = Chain::of_one(7, Ok(Some(640)), true);
     assert_eq!((&chain.live[..], chain.limit(7), chain.limit(6)), (&[7][..], Some(640), None));
-    assert_eq!(Chain::of_one(7, None, false).limit(7), None);
+    assert_eq!(Chain::of_one(7, Ok(None), false).limit(7), None);
 }
 
 #[test]

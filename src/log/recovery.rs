@@ -48,6 +48,7 @@ pub(crate) fn recover(
         directory,
         store,
         purpose,
+        chain,
         visitor,
         last_seq: covered.map(|covered| covered.last_seq),
         least_seq: 0,
@@ -56,7 +57,6 @@ pub(crate) fn recover(
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
         bound: chain.bound,
-        next_headless: None,
         copied_through: chain.copied_through,
         named_durable: Position::ZERO,
         written: usize::MAX,
@@ -84,7 +84,6 @@ pub(crate) fn recover(
             covered.filter(|covered| covered.segment == *number).map_or(FIRST_FRAME, |covered| covered.end);
         let limit = chain.limit(*number);
         let rest = scanned.get(at + 1..).unwrap_or_default();
-        walk.next_headless = rest.first().copied().filter(|next| chain.headless.contains(next));
         if !walk.segment(*number, from, limit, rest)? {
             break;
         }
@@ -99,8 +98,13 @@ pub(crate) fn recover(
     if walk.sealed {
         // Beside a live writer it may have come after we listed the directory.
         let behind = walk.end.segment().saturating_add(1);
-        if directory.open(&file_name(behind), Access::Read).is_err() {
-            let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
+        if let Err(error) = directory.open(&file_name(behind), Access::Read) {
+            let error = Error::io("open a segment", error).at(directory.path().join(file_name(behind)));
+            if error.passes() {
+                return Err(error);
+            }
+            let why = if error.is_not_found() { "no such file".to_owned() } else { error.facts() };
+            let what = format!("{why}, and segment {} ends with a seal", walk.end.segment());
             let lost = walk.lost_through(&[]);
             walk.damaged((behind, 0, 0), None, lost, what);
         }
@@ -119,6 +123,7 @@ struct Walk<'a> {
     directory: &'a dyn Directory,
     store: StoreId,
     purpose: Purpose,
+    chain: &'a Chain,
     visitor: &'a mut dyn Visitor,
     /// `None` until the first preamble says what the next Seq is, and behind damage of which
     /// nobody says how much it took.
@@ -134,8 +139,6 @@ struct Walk<'a> {
     life: Option<Life>,
     /// The greatest durable mark that a valid frame named so far.
     bound: Position,
-    /// The next segment, if it does not say any more where this one ends.
-    next_headless: Option<u32>,
     /// The log is a copy, which was made with everything up to this Seq.
     copied_through: Option<u64>,
     /// The greatest durable mark that the first frames of the segments named.
@@ -376,11 +379,12 @@ impl Walk<'_> {
     ) -> Result<bool> {
         let number = segment.number();
         self.visitor.enter(segment, from, self.last_seq.unwrap_or(self.least_seq))?;
-        let headless = self.next_headless.filter(|_| limit.is_none());
+        let headless = later.first().filter(|next| limit.is_none() && self.chain.headless.contains(next));
         let known = (from, self.last_seq);
-        let end = |next| end_before_headless(self.directory, self.store, next, (segment, tail, known));
+        let end = |next: &u32| end_before_headless(self.directory, self.store, *next, (segment, tail, known));
         let limit = limit.or_else(|| headless.and_then(end));
-        let ends_somewhere = limit.is_none() && headless.is_some() && self.behind(later).may_go_on;
+        let is_lost = |walk: &mut Self| headless.is_some() && walk.behind(later).may_go_on;
+        let ends_somewhere = limit.is_none() && (self.chain.lost_end_before(later.first()) || is_lost(self));
         let mut at = from;
         let mut batch = OpenBatch::default();
         loop {

@@ -2,7 +2,7 @@
 
 use esker::{KindId, Reader, Region, Seq, Simulator, Start, View};
 
-use super::behind::told;
+use super::behind::{both_long, told};
 use super::{Files, Oracle, fill, log_of, options, segments};
 
 /// What two lives wrote, the first of which was killed: its last segment has no seal, and the one behind it says where it ends.
@@ -126,9 +126,9 @@ fn a_spare_without_its_header_takes_nothing() {
     assert!(is_shown_or_told("a spare", &files, &oracle));
 }
 
-/// The frames that a crash has left behind a torn end were never of the log, and their Seqs were given again.
-#[test]
-fn what_is_dead_behind_a_torn_end_stays_so_when_nobody_says_any_more_where_it_ends() {
+/// A crash has left frames behind a torn end, which were never of the log, and their Seqs were given again, up to so many steps.
+/// With the segment that is torn, and the last Seq that stands in it.
+fn torn(steps: u64) -> (Files, String, u64) {
     let unsynced = || options().durability(esker::Durability::Os);
     let first = Simulator::new();
     let journal = unsynced().open_in(&first).unwrap();
@@ -143,8 +143,26 @@ fn what_is_dead_behind_a_torn_end_stays_so_when_nobody_says_any_more_where_it_en
     let journal = options().open_in(&second).unwrap();
     assert_eq!(journal.view().last_seq().unwrap().unwrap().get(), torn);
     assert!(journal.recovery().valid_after_hole > 0);
-    fill(&journal, 40, 50);
-    let files = second.files();
+    fill(&journal, 40, 40 + steps);
+    (second.files(), before, torn)
+}
+
+/// Each entry is as it was, or an error says that it is damaged.
+fn is_as_it_was(what: &str, damaged: Files, oracle: &Oracle) {
+    let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+    let view = reader.view().unwrap();
+    for seq in (1..=oracle.log.len() as u64).filter_map(Seq::new) {
+        match view.get(seq) {
+            Ok(Some(entry)) => assert_eq!(entry.payload(), oracle.log[&seq.get()].payload, "{what}: {seq}"),
+            Ok(None) => panic!("{what}: {seq} is not there, and nothing says why"),
+            Err(error) => assert!(error.is_corruption(), "{what}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_dead_behind_a_torn_end_stays_so_when_nobody_says_any_more_where_it_ends() {
+    let (files, before, torn) = torn(10);
     let last = segments(&files).pop().unwrap();
     assert!(last > before);
     let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
@@ -154,20 +172,42 @@ fn what_is_dead_behind_a_torn_end_stays_so_when_nobody_says_any_more_where_it_en
         damaged.retain(|name, _| !name.ends_with(".idx") && name != "entities");
         is_shown_or_told(&format!("byte {at}"), &damaged, &oracle);
         // Also where something else of it is damaged.
-        let position = |seq| second_position(&files, seq);
-        let (segment, offset) = position(torn - 2);
+        let (segment, offset) = second_position(&files, torn - 2);
         damaged.get_mut(&segment).unwrap()[offset + 20] ^= 1;
-        let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+        is_as_it_was(&format!("byte {at}"), damaged, &oracle);
+    }
+}
+
+#[test]
+fn what_is_dead_behind_a_torn_end_stays_so_when_the_file_is_missing_that_says_where_it_ends() {
+    let (files, before, torn) = torn(90);
+    let names = segments(&files);
+    let at = names.iter().position(|name| *name == before).unwrap();
+    assert!(names.len() > at + 3, "{names:?}");
+    let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
+    for keeps in [[true, true], [true, false], [false, true], [false, false]] {
+        let mut damaged = files.clone();
+        damaged.retain(|name, _| (keeps[0] || !name.ends_with(".idx")) && (keeps[1] || name != "entities"));
+        damaged.remove(&names[at + 1]).unwrap();
+        damaged.remove(&names[at + 1].replace(".seg", ".idx"));
+        let what = format!("indexes and directory: {keeps:?}");
+        let reader = Reader::open_on(&Simulator::with(damaged.clone())).unwrap();
         let view = reader.view().unwrap();
-        for seq in (1..=oracle.log.len() as u64).filter_map(Seq::new) {
-            match view.get(seq) {
-                Ok(Some(entry)) => {
-                    assert_eq!(entry.payload(), oracle.log[&seq.get()].payload, "byte {at}: {seq}")
-                }
-                Ok(None) => panic!("byte {at}: {seq} is not there, and nothing says why"),
-                Err(error) => assert!(error.is_corruption(), "byte {at}: {error}"),
-            }
-        }
+        assert!(
+            view.get(Seq::new(torn).unwrap()).unwrap().is_some(),
+            "{what}: what stands before it is there"
+        );
+        is_as_it_was(&what, damaged.clone(), &oracle);
+        // And where its header is lost, of a segment that is opened when somebody comes to it.
+        let mut damaged = damaged;
+        damaged.insert(names[at + 1].clone(), vec![0x5a; files[&names[at + 1]].len()]);
+        let reader = Reader::open_on(&Simulator::with(damaged.clone())).unwrap();
+        let view = reader.view().unwrap();
+        assert!(
+            view.get(Seq::new(torn).unwrap()).unwrap().is_some(),
+            "{what}, headless: what stands before it is there"
+        );
+        is_as_it_was(&format!("{what}, headless"), damaged, &oracle);
     }
 }
 
@@ -175,4 +215,20 @@ fn second_position(files: &Files, seq: u64) -> (String, usize) {
     let journal = options().open_in(&Simulator::with(files.clone())).unwrap();
     let at = journal.view().get(Seq::new(seq).unwrap()).unwrap().unwrap().position();
     (format!("{:010}.seg", at.segment()), usize::try_from(at.offset()).unwrap())
+}
+
+#[test]
+fn a_page_of_the_directory_and_an_old_segment_that_are_damaged_refuse_nobody() {
+    let [_, (_, mut files)] = both_long();
+    let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
+    assert!(files.contains_key("entities"), "{:?}", files.keys());
+    let directory = files.get_mut("entities").unwrap();
+    directory[4096..].iter_mut().step_by(512).for_each(|byte| *byte ^= 1);
+    files.remove("0000000002.idx").unwrap();
+    files.get_mut("0000000002.seg").unwrap().fill(0x5a);
+    let reader = Reader::open_on(&Simulator::with(files)).unwrap();
+    let view = reader.view().unwrap();
+    for (seq, seen) in oracle.log.iter().rev().take(8) {
+        assert_eq!(view.get(Seq::new(*seq).unwrap()).unwrap().unwrap().payload(), seen.payload);
+    }
 }
