@@ -23,6 +23,8 @@ mod behind;
 mod ending;
 #[path = "damage/following.rs"]
 mod following;
+#[path = "damage/moments.rs"]
+mod moments;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
