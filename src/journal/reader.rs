@@ -598,10 +598,12 @@ impl Shared {
         }
         let Some(now) = read_manifest(&*self.directory)? else { return Ok(()) };
         let compactions = now.compacted.parts_numbered.into();
-        if compactions != follow.compactions && now.compacted.last_segment() < follow.segment.number() {
-            if adopt(&self.index, now.compacted) {
-                follow.compactions = compactions;
-            }
+        let is_news = compactions != follow.compactions;
+        if is_news
+            && now.compacted.last_segment() < follow.segment.number()
+            && adopt(&self.index, now.compacted)
+        {
+            follow.compactions = compactions;
         }
         Ok(())
     }

@@ -199,7 +199,6 @@ fn what_is_dead_behind_a_torn_end_stays_so_when_the_file_is_missing_that_says_wh
         );
         is_as_it_was(&what, damaged.clone(), &oracle);
         // And where its header is lost, of a segment that is opened when somebody comes to it.
-        let mut damaged = damaged;
         damaged.insert(names[at + 1].clone(), vec![0x5a; files[&names[at + 1]].len()]);
         let reader = Reader::open_on(&Simulator::with(damaged.clone())).unwrap();
         let view = reader.view().unwrap();

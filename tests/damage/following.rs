@@ -174,26 +174,11 @@ fn a_segment_that_goes_missing_before_it_is_looked_into_is_told_with_what_was_in
     let last = live.last();
     live.journal.close().unwrap();
     assert!(live.path().join("entities").exists(), "what it covers is not opened");
-    let gone = |name: &str| {
-        for extension in ["seg", "idx"] {
-            std::fs::rename(
-                file(&live.path(), 3).with_extension(extension),
-                live.directory.path().join(format!("{name}.{extension}")),
-            )
-            .unwrap();
-        }
-    };
-    let back = |name: &str| {
-        for extension in ["seg", "idx"] {
-            std::fs::rename(
-                live.directory.path().join(format!("{name}.{extension}")),
-                file(&live.path(), 3).with_extension(extension),
-            )
-            .unwrap();
-        }
-    };
+    let names = ["seg", "idx"].map(|extension| file(&live.path(), 3).with_extension(extension));
+    let bytes = names.clone().map(|name| std::fs::read(name).unwrap());
+    let gone = || names.iter().for_each(|name| std::fs::remove_file(name).unwrap());
     let reader = Reader::open(live.path()).unwrap();
-    gone("a");
+    gone();
     let view = reader.view().unwrap();
     let error = view.get(Seq::new(in_third[1]).unwrap()).unwrap_err();
     assert!(error.is_corruption(), "{error}");
@@ -201,9 +186,9 @@ fn a_segment_that_goes_missing_before_it_is_looked_into_is_told_with_what_was_in
     each_is_told_once("a reader", &told(&reader, Region::all(), Start::Oldest), (1, last), 1);
     let [cursor] = &reader.cursors().unwrap()[..] else { panic!("one cursor") };
     assert_eq!(cursor.damaged, in_third.len() as u64, "{cursor:?}");
-    back("a");
+    names.iter().zip(&bytes).for_each(|(name, bytes)| std::fs::write(name, bytes).unwrap());
     let journal = options().open(live.path()).unwrap();
-    gone("b");
+    gone();
     let error = journal.view().get(Seq::new(in_third[1]).unwrap()).unwrap_err();
     assert!(error.is_corruption() && error.seqs().is_some(), "{error}");
     let from = SubscribeOptions::new().from(Start::Oldest);
