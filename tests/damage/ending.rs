@@ -218,7 +218,12 @@ fn second_position(files: &Files, seq: u64) -> (String, usize) {
 
 #[test]
 fn a_page_of_the_directory_and_an_old_segment_that_are_damaged_refuse_nobody() {
-    let [_, (_, mut files)] = both_long();
+    let [_, (_, files)] = both_long();
+    let disk = Simulator::with(files);
+    let journal = options().open_in(&disk).unwrap();
+    // Frames that are read one by one, of entities that only the directory can know.
+    fill(&journal, 240, 250);
+    let mut files = disk.files();
     let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
     assert!(files.contains_key("entities"), "{:?}", files.keys());
     let directory = files.get_mut("entities").unwrap();
