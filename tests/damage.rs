@@ -19,6 +19,12 @@ use esker::{
 
 #[path = "damage/behind.rs"]
 mod behind;
+#[path = "damage/ending.rs"]
+mod ending;
+#[path = "damage/following.rs"]
+mod following;
+#[path = "damage/moments.rs"]
+mod moments;
 
 type Files = BTreeMap<String, Vec<u8>>;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use esker::dump::{Item, SegmentState, Survey};
 use esker::{
-    Check, CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Seq, Severity,
-    Verdict, Verification, repair, verify,
+    Check, CompactOptions, Durability, IdempotencyKey, Journal, Keep, Options, Reader, Record, Region, Seq,
+    Severity, Start, SubscribeOptions, Verdict, Verification, repair, verify,
 };
 
 /// Entries by their Seq, as far as they are whole.
@@ -184,6 +184,117 @@ fn without_a_part_the_rest_is_there_and_a_repair_says_what_it_cost() {
     assert!(repaired.entries_lost > 0, "{repaired:?}");
     assert_eq!(repaired.entries, shown.len() as u64);
     assert_eq!(verify(&target, Check::Full).unwrap().verdict, Verdict::Valid);
+}
+
+#[test]
+fn a_part_whose_file_is_missing_is_told_once_and_is_not_what_compaction_dropped() {
+    let store = Compacted::new();
+    let first = *store.whole.keys().next().unwrap();
+    let journal = options().open(store.path()).unwrap();
+    let row = journal.kind("row").unwrap();
+    let behind = journal.append(Record::new(row, b"k0", b"behind the part")).unwrap().seq;
+    journal.close().unwrap();
+    std::fs::remove_file(store.part()).unwrap();
+    let reader = Reader::open(store.path()).unwrap();
+    let view = reader.view().unwrap();
+    let error = view.get(Seq::new(first).unwrap()).unwrap_err();
+    assert!(error.is_corruption() && error.seqs().unwrap().contains(&first), "{error}");
+    let error = view.range(..).next().unwrap().unwrap_err();
+    assert!(error.is_corruption(), "{error}");
+    assert!(view.entity(row, b"quiet 1").any(|entry| entry.is_err_and(|error| error.is_corruption())));
+    assert_eq!(view.latest(row, b"k0").unwrap().unwrap().seq(), behind);
+    for region in [Region::all(), Region::kind(row), Region::entity(row, b"k0")] {
+        let from = SubscribeOptions::new().from(Start::Oldest);
+        let mut subscriber = reader.subscribe(region.clone(), from).unwrap();
+        let (mut newest, mut errors) = (None, Vec::new());
+        while errors.len() < 5 {
+            match subscriber.try_next() {
+                Ok(Some(esker::Item::Entry(entry))) => newest = Some(entry.seq()),
+                Ok(Some(other)) => panic!("{other:?}"),
+                Ok(None) => break,
+                Err(error) => errors.push(error),
+            }
+        }
+        let [error] = &errors[..] else { panic!("{region:?}: once, and then on: {errors:?}") };
+        assert!(error.is_corruption(), "{region:?}: {error}");
+        assert_eq!(newest, Some(behind), "{region:?}");
+    }
+    let live = esker::StoreView::of(&reader);
+    assert!(live.is_ok(), "{live:?}");
+}
+
+#[test]
+fn a_history_over_what_is_missing_above_its_floor_is_damage_and_not_compacted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().open(&path).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    let say = |key: &str| journal.append(Record::new(row, key.as_bytes(), &[7; 200])).unwrap().seq;
+    let segment_of = |seq| journal.view().get(seq).unwrap().unwrap().position().segment();
+    (0..2).for_each(|_| _ = say("a"));
+    (0..60).for_each(|n| _ = say(&format!("k{}", n % 6)));
+    assert!(journal.compact(&all()).unwrap().entries_dropped > 20);
+    let (mut written, mut stands_in) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        written.push(say("a"));
+        stands_in.push(segment_of(*written.last().unwrap()));
+        (0..40).for_each(|n| _ = say(&format!("k{}", n % 6)));
+    }
+    let floor = journal.view().floor(&Region::kind(row)).unwrap();
+    assert!(floor <= written[0] && stands_in.is_sorted_by(|one, next| one < next), "{floor} {stands_in:?}");
+    journal.close().unwrap();
+    for extension in ["seg", "idx"] {
+        std::fs::remove_file(path.join(format!("{:010}.{extension}", stands_in[1]))).unwrap();
+    }
+    let _ = std::fs::remove_file(path.join("entities"));
+    let reader = Reader::open(&path).unwrap();
+    let view = reader.view().unwrap();
+    let mut history = view.entity(row, b"a").rev();
+    assert_eq!(history.next().unwrap().unwrap().seq(), written[2]);
+    let error = history.next().unwrap().unwrap_err();
+    assert!(error.is_corruption() && error.seqs().unwrap().contains(&written[1].get()), "{error}");
+    // Where it began nobody knows.
+    let error = view.entity(row, b"a").next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), esker::ErrorKind::Compacted, "{error}");
+}
+
+#[test]
+fn what_was_missed_is_told_also_if_nobody_can_count_what_was_kept_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let journal = options().durability(Durability::Sync).open(&path).unwrap();
+    let row = journal.kind("row").unwrap();
+    journal.keep(row, Keep::Latest).unwrap();
+    journal.append(Record::new(row, b"quiet", b"1")).unwrap();
+    (0..60).for_each(|n| {
+        _ = journal.append(Record::new(row, format!("k{}", n % 6).as_bytes(), &[7; 200])).unwrap()
+    });
+    journal.close().unwrap();
+    // With the directory nothing is opened before somebody comes to it.
+    let journal = options().durability(Durability::Sync).open(&path).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    let from = SubscribeOptions::new().from(Start::Oldest);
+    let mut subscriber = reader.subscribe(Region::kind(row), from).unwrap();
+    assert!(journal.compact(&all()).unwrap().parts_written > 0);
+    for name in ["0000000001.snap", "0000000001.snap.idx"] {
+        std::fs::remove_file(path.join(name)).unwrap();
+    }
+    let (mut missed, mut errors, mut newest) = (0, 0, 0);
+    while errors < 5 {
+        match subscriber.try_next() {
+            Ok(Some(esker::Item::Entry(entry))) => newest = entry.seq().get(),
+            Ok(Some(esker::Item::Missed(of))) => missed += of.count,
+            Ok(Some(other)) => panic!("{other:?}"),
+            Ok(None) => break,
+            Err(error) => {
+                assert!(error.is_corruption(), "{error}");
+                errors += 1;
+            }
+        }
+    }
+    assert_eq!((errors, newest), (1, 61), "once, and then on");
+    assert!(missed > 20, "{missed}");
 }
 
 #[test]

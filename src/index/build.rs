@@ -33,8 +33,6 @@ use crate::log::visitor::{Purpose, Visitor};
 pub(crate) struct ByReading {
     pub(crate) live: LiveIndex,
     pub(crate) damage: Option<Damage>,
-    /// It ends with a seal, and so needs nobody to say where it ends.
-    pub(crate) sealed: bool,
     /// How far its frames are good.
     pub(crate) end: u64,
 }
@@ -43,7 +41,7 @@ pub(crate) struct ByReading {
 pub(crate) fn index_by_reading(
     place: &Place,
     segment: &Arc<Segment>,
-    (limit, is_followed): (Option<u64>, bool),
+    (limit, is_followed): (Result<Option<u64>>, bool),
 ) -> Result<ByReading> {
     let live = LiveIndex::for_segment(segment.header.bytes);
     let mut reading =
@@ -59,7 +57,7 @@ pub(crate) fn index_by_reading(
     // What follows it may be a part, and was not asked for.
     let mut damages = end.report.damage.into_iter().filter(|damage| damage.segment == segment.number());
     let damage = damages.next().map(|first| damages.fold(first, with_another));
-    Ok(ByReading { live, damage, sealed: end.sealed, end: end.position.offset() })
+    Ok(ByReading { live, damage, end: end.position.offset() })
 }
 
 /// One damage stands for all of a file: from the first Seq that is lost to the last, if that is known.

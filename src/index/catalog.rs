@@ -284,18 +284,15 @@ impl Section {
             return Ok(Opened::sealed(Arc::clone(&self.place), segment, index.clone()));
         }
         // Missing or in doubt: the log itself says the same, only slower.
-        let limit = self.limit();
-        let known = limit.as_ref().ok().copied().flatten();
+        let limit = match self.limit() {
+            Err(error) if error.is_passing() => return Err(error),
+            limit => limit,
+        };
         let is_followed = self.next.load(Ordering::Acquire) != 0;
-        let ByReading { live, damage, sealed, end } =
-            index_by_reading(&self.place, &segment, (known, is_followed))?;
+        let ByReading { live, damage, end } = index_by_reading(&self.place, &segment, (limit, is_followed))?;
         if let Some(index) = index.filter(|index| end <= index.layout.end) {
             // It is the segment's end that is damaged, and the index says what stood there.
             return Ok(Opened::sealed(Arc::clone(&self.place), segment, index));
-        }
-        if !sealed {
-            // What lies behind the end of a torn one looks as good: without its end nothing counts.
-            limit?;
         }
         if let Some(damage) = damage.as_ref().filter(|_| live.first_seq() <= 1 && live.count() == 0) {
             // Not even where it begins: who searches the row has to pass it over.
@@ -315,8 +312,8 @@ impl Section {
             || self.limit().is_ok_and(|limit| limit == Some(end))
     }
 
-    /// Where the next segment says that this one ends.
-    pub(crate) fn limit(&self) -> Result<Option<u64>> {
+    /// Where the next segment says that this one ends; an error where it cannot be asked, or says it of another.
+    fn limit(&self) -> Result<Option<u64>> {
         if let Some(limit) = self.limit.get() {
             return Ok(*limit);
         }
@@ -326,7 +323,10 @@ impl Section {
         }
         let (_, header) = open_header(&*self.place.directory, self.place.store, next, Access::Read)?;
         let follows = header.follows;
-        Ok((follows.segment() == self.number && follows.offset() != 0).then_some(follows.offset()))
+        if follows.segment() != self.number {
+            return Err(Error::corrupt("look where a segment ends").sides(self.number, follows));
+        }
+        Ok(Some(follows.offset()).filter(|limit| *limit != 0))
     }
 }
 
@@ -649,6 +649,9 @@ impl Catalog {
 
     /// What is lost with a section that cannot be opened: the Seqs between those around it.
     pub(crate) fn lost_with(&self, at: usize) -> Option<RangeInclusive<u64>> {
+        if let Some(cover) = &self.sections.get(at)?.cover {
+            return Some(cover.first_seq..=cover.last_seq);
+        }
         let named = self.sections.get(at)?.first_seq().ok();
         let first = named.or_else(|| (0..at).rev().find_map(|before| self.end_of(before))).unwrap_or(1);
         let (_, next) = self.first_known(at + 1, self.sections.len())?;

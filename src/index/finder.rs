@@ -138,6 +138,15 @@ impl Index {
         }
     }
 
+    /// As [`learn`](Self::learn), for a reader: where what was known before cannot be looked up, nothing was, and whoever reads the
+    /// history searches for himself.
+    pub(crate) fn learn_to_read(&self, hash: EntityHash, known: Known) -> Result<Option<Known>> {
+        match self.learn(hash, known) {
+            Err(error) if !error.is_passing() => Ok(None),
+            learned => learned,
+        }
+    }
+
     /// Goes on without a stretch of the log.
     pub(crate) fn leave(&self, hole: Hole) {
         let mut catalog = self.catalog.write();
@@ -238,6 +247,8 @@ impl Catalog {
 
 impl Fallback for Index {
     fn search(&self, hash: EntityHash) -> Result<Option<Known>> {
-        self.catalog().search_below(u32::MAX, &self.place.hasher, hash)
+        let catalog = self.catalog();
+        let found = catalog.search_below(u32::MAX, &self.place.hasher, hash)?;
+        catalog.unread_without_directory(&self.place, found).map_or(Ok(found), Err)
     }
 }

@@ -24,18 +24,20 @@ pub(crate) struct Hole {
     /// What is known begins here behind it.
     pub(crate) through: EntryAt,
     pub(crate) damage: Damage,
+    /// The directory of entities tells which of them have their newest entry in it.
+    pub(crate) is_accounted: bool,
 }
 
 impl Hole {
     /// Something in one section, before an entry of it; `None`: nothing of it was read.
     pub(crate) fn within(number: u32, damage: Damage, before: Option<u32>) -> Self {
         let through = EntryAt::new(number, before.unwrap_or(u32::MAX));
-        Self { first: number, last: number, through, damage }
+        Self { first: number, last: number, through, damage, is_accounted: false }
     }
 
     /// Whole segments.
     pub(crate) fn of(first: u32, last: u32, damage: Damage) -> Self {
-        Self { first, last, through: EntryAt::new(last, u32::MAX), damage }
+        Self { first, last, through: EntryAt::new(last, u32::MAX), damage, is_accounted: false }
     }
 
     /// The Seqs of what stood in it: without an end where nobody behind it says where he begins.
@@ -49,8 +51,14 @@ impl Hole {
         (first, catalog.end_of_gap(self.last))
     }
 
+    /// True if nothing of its segments was read.
+    pub(crate) fn is_of_whole_segments(&self) -> bool {
+        self.damage.offset < FIRST_FRAME && self.through.ordinal() == u32::MAX
+    }
+
     fn may_have_newer(&self, known: Option<Known>) -> bool {
-        known.is_none_or(|known| known.newest < self.through)
+        let is_before = known.is_none_or(|known| known.newest < self.through);
+        is_before && (!self.is_accounted || known.is_some_and(|known| self.first <= known.newest.segment()))
     }
 
     /// True if something of it may stand between two Seqs. Of one that is empty, as what stands behind it says, nothing does.
@@ -59,11 +67,16 @@ impl Hole {
         first < before && last.is_none_or(|last| first <= last && last > after)
     }
 
-    /// True if a cover stands for all of it.
+    /// True if covers stand for all of it: numbers between a cover and what it follows were never of the log.
     pub(crate) fn is_in(&self, covers: &[Cover]) -> bool {
-        let is_covered =
-            |number: u32| covers.iter().any(|cover| (cover.first..=cover.last).contains(&number));
-        (self.first..=self.last).all(is_covered)
+        let mut at = self.last;
+        while let Some(cover) = covers.iter().find(|cover| (cover.first..=cover.last).contains(&at)) {
+            at = cover.follows.segment().min(cover.first.saturating_sub(1));
+            if at < self.first {
+                return true;
+            }
+        }
+        false
     }
 
     /// Why something of an entity may be missing.
@@ -86,7 +99,13 @@ impl Catalog {
     /// True if something was left unread that may have something newer of an entity.
     #[inline]
     pub(crate) fn may_be_unread(&self, known: Option<Known>) -> bool {
-        self.holes.last().is_some_and(|hole| hole.may_have_newer(known))
+        self.holes.iter().any(|hole| hole.may_have_newer(known))
+    }
+
+    /// Why what a search has found may not be the newest, where it was the directory that could not tell.
+    pub(crate) fn unread_without_directory(&self, place: &Place, found: Option<Known>) -> Option<Error> {
+        let is_before = |hole: &Hole| found.is_none_or(|found| found.newest < hole.through);
+        self.first_hole(place, |hole| hole.is_accounted && is_before(hole))
     }
 
     fn first_hole(&self, place: &Place, is_it: impl Fn(&Hole) -> bool) -> Option<Error> {
@@ -143,5 +162,40 @@ fn says_where_it_begins(section: &Arc<Section>) -> Option<u64> {
     match opened.index() {
         IndexRef::Live(live) if live.count() == 0 && live.system.lock().is_empty() => None,
         _ => Some(first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Position;
+
+    #[test]
+    fn a_hole_is_in_covers_that_stand_for_each_of_its_segments_or_pass_over_it() {
+        let cover = |first, last, follows| Cover {
+            first,
+            last,
+            follows: Position::new(follows, 512),
+            first_seq: 1,
+            last_seq: 2,
+            part: None,
+        };
+        let what = String::new();
+        let damage = Damage {
+            segment: 7,
+            offset: 0,
+            lost_from: 0,
+            next_good: None,
+            first_seq: 1,
+            last_seq: 0,
+            what,
+            unreadable: false,
+        };
+        let hole = Hole::of(5, 7, damage);
+        assert!(hole.is_in(&[cover(7, 7, 4)]), "5 and 6 were dead");
+        assert!(hole.is_in(&[cover(3, 5, 2), cover(6, 7, 5)]) && hole.is_in(&[cover(1, 9, 0)]));
+        assert!(!hole.is_in(&[cover(7, 7, 6)]) && !hole.is_in(&[cover(3, 5, 2)]) && !hole.is_in(&[]));
+        // A number that nobody writes leads nowhere, and ends.
+        assert!(!hole.is_in(&[cover(7, 7, 7)]));
     }
 }

@@ -401,9 +401,6 @@ impl<'v> History<'v> {
             (false, Some(before), _) => before.precedes(came),
             (false, None, _) => came.is_first,
         };
-        if !is_dense {
-            self.check_floor()?;
-        }
         let is_unasked = self.asked == Asked::First && self.front.is_none();
         // What the directory knows as the newest has nothing behind it.
         let is_last = from_back && self.back.is_none() && self.newest != Some(came.generation);
@@ -414,7 +411,7 @@ impl<'v> History<'v> {
                 // Before the first behind a place there is what came until there.
                 false => (self.front.map_or(self.behind, |before| before.seq), came.seq),
             };
-            self.check_read(after, before)?;
+            self.check_missing(after, before, is_dense)?;
         }
         *(if from_back { &mut self.back } else { &mut self.front }) = Some(came);
         Ok(())
@@ -435,9 +432,17 @@ impl<'v> History<'v> {
         if is_dense {
             return Ok(());
         }
-        self.check_floor()?;
         let after = self.front.map_or(self.behind, |front| front.seq);
-        self.back.map_or(Ok(()), |back| self.check_read(after, back.seq))
+        self.back.map_or(Ok(()), |back| self.check_missing(after, back.seq, false))
+    }
+
+    /// As [`check_read`](Self::check_read), and `Compacted` where entries between two Seqs may have been dropped, if it is not dense
+    /// there. Of what stood before the floor nobody can tell whether it was lost or dropped.
+    fn check_missing(&self, after: u64, before: u64, is_dense: bool) -> Result<()> {
+        let floor = self.floor.filter(|floor| !is_dense && after.saturating_add(1) < *floor);
+        self.check_read(floor.map_or(after, |floor| after.max(floor - 1)), before)?;
+        let doing = || format!("read the history of kind {}/{}", self.kind, self.key.escape_ascii());
+        floor.map_or(Ok(()), |floor| Err(compacted(doing(), floor)))
     }
 
     /// Entries are missing between two Seqs: an error where something of that could not be read.
@@ -457,12 +462,6 @@ impl<'v> History<'v> {
         let is_whole = self.view.catalog.holes.is_empty();
         let through = if is_whole { self.view.through } else { self.view.asked_through() };
         through.saturating_add(1)
-    }
-
-    /// Entries are missing: an error where they may not be, and compaction can have dropped them.
-    fn check_floor(&self) -> Result<()> {
-        let doing = || format!("read the history of kind {}/{}", self.kind, self.key.escape_ascii());
-        self.floor.map_or(Ok(()), |floor| Err(compacted(doing(), floor)))
     }
 
     fn end_with(&mut self, outcome: Result<Option<Entry<'v>>>) -> Option<Result<Entry<'v>>> {

@@ -16,13 +16,13 @@ use crate::log::visitor::Purpose;
 
 /// The directory of entities, brought up to the base by the indexes behind what it covers.
 ///
-/// Answers too what could not be read of that, and of which sections it is.
+/// Answers too how far the directory goes, and what could not be read of the rest.
 pub(super) fn entities_of(
     place: &Place,
     catalog: &Catalog,
     vouched: u32,
     purpose: Purpose,
-) -> Result<(Entities, Vec<(u32, Damage)>)> {
+) -> Result<(Entities, EntryAt, Vec<Hole>)> {
     let Place { directory, store, hasher } = place;
     let file = EntityFile::open(&**directory, *store).ok().filter(|file| file.covered.segment() <= vouched);
     let covered = file.as_ref().map_or(EntryAt::NONE, |file| file.covered);
@@ -33,10 +33,11 @@ pub(super) fn entities_of(
         let opened = match section.open() {
             Ok(opened) => opened,
             // A writer that does not know an entity would give its generations out again.
-            Err(error) if purpose == Purpose::Write => return Err(error),
+            Err(error) if purpose == Purpose::Write || error.is_passing() => return Err(error),
             // A reader serves what is left, and says where that is not all.
             Err(error) => {
-                unread.push((section.number, unreadable(section.number, error.to_string())));
+                let damage = unreadable(section.number, error.to_string());
+                unread.push(Hole::within(section.number, damage, None));
                 continue;
             }
         };
@@ -44,7 +45,7 @@ pub(super) fn entities_of(
             refuse_damage(place, opened)?;
         }
         let damage = opened.damage().filter(|damage| !damage.took_nothing());
-        unread.extend(damage.map(|damage| (section.number, damage.clone())));
+        unread.extend(damage.map(|damage| hole_in(section, opened, damage)));
         // Of a part, what was covered was counted in the segment for which it stands.
         if section.cover.is_none() && covered == EntryAt::new(section.number, opened.index().count()) {
             continue;
@@ -62,7 +63,14 @@ pub(super) fn entities_of(
     for (number, opened) in learned {
         learn_from(&entities, hasher, number, opened);
     }
-    Ok((entities, unread))
+    Ok((entities, covered, unread))
+}
+
+/// What is lost of a section that was read. Of a segment it is known which of its entries come behind that.
+fn hole_in(section: &Section, opened: &Opened, damage: &Damage) -> Hole {
+    let is_known = section.cover.is_none() && damage.first_seq <= damage.last_seq;
+    let behind = || opened.index().at_or_behind(opened.first_seq(), damage.last_seq.saturating_add(1));
+    Hole::within(section.number, damage.clone(), is_known.then(behind))
 }
 
 /// A segment that cannot be opened, or is not there. What it had is told by what stands around it.
@@ -72,13 +80,13 @@ pub(super) fn unreadable(segment: u32, what: String) -> Damage {
 }
 
 /// Takes over what somebody else has made of the log. Of that which could not be read, and may have been gone when it was
-/// to be opened, it learns what compaction has kept.
-pub(super) fn adopt(index: &Index, compacted: Compacted) {
+/// to be opened, it learns what compaction has kept. False: not of all, for a reason that passes.
+pub(super) fn adopt(index: &Index, compacted: Compacted) -> bool {
     index.adopt(compacted);
     let catalog = index.catalog();
     let is_of_a_hole =
         |cover: &Cover| catalog.holes.iter().any(|hole| cover.first <= hole.last && hole.first <= cover.last);
-    let (mut known, mut unread) = (Vec::new(), Vec::new());
+    let (mut known, mut unread, mut is_all) = (Vec::new(), Vec::new(), true);
     for cover in catalog.compacted.covers.iter().filter(|cover| is_of_a_hole(cover)) {
         let section = catalog.section(cover.last).filter(|section| section.cover == Some(*cover));
         let damage = match section.map(|section| section.open()) {
@@ -88,6 +96,10 @@ pub(super) fn adopt(index: &Index, compacted: Compacted) {
                 learn_what_is_newer(index, cover.last, opened);
                 opened.damage().cloned()
             }
+            Some(Err(error)) if error.is_passing() => {
+                is_all = false;
+                continue;
+            }
             Some(Err(error)) => Some(unreadable(cover.last, error.to_string())),
         };
         known.push(*cover);
@@ -96,6 +108,7 @@ pub(super) fn adopt(index: &Index, compacted: Compacted) {
     if !known.is_empty() {
         index.fill(&known, unread);
     }
+    is_all
 }
 
 /// Learns what a part has of entities of which nothing newer is known.

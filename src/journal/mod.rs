@@ -82,6 +82,8 @@ pub(crate) mod pins;
 mod planning;
 pub(crate) mod reader;
 pub(crate) mod record;
+#[cfg(test)]
+mod refused_tests;
 pub(crate) mod region;
 pub(crate) mod registry;
 pub(crate) mod repair;

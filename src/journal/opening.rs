@@ -378,16 +378,17 @@ pub(crate) fn find_log(
         last.set_next(*next);
     }
     catalog.add_parts(&place);
-    let (entities, unread) = entities_of(&place, &catalog, vouched, purpose)?;
+    let (entities, known_by_directory, unread) = entities_of(&place, &catalog, vouched, purpose)?;
     let index = Arc::new(Index::new(place, entities, catalog));
-    unread.into_iter().for_each(|(number, damage)| index.leave(Hole::within(number, damage, None)));
+    unread.into_iter().for_each(|hole| index.leave(hole));
     for (number, _) in &chain.missing {
         // What stands before it is not known by it: others may be missing too.
         let covered = compacted.covers.iter().map(|cover| cover.last);
         let known = chain.live.iter().copied().chain(covered).filter(|known| known < number);
         let first = known.max().map_or(1, |known| known + 1);
         let damage = unreadable(*number, "the segment's file is missing".to_owned());
-        index.leave(Hole::of(first, *number, damage));
+        let is_accounted = *number < known_by_directory.segment();
+        index.leave(Hole { is_accounted, ..Hole::of(first, *number, damage) });
     }
 
     let mut finding = Finding {
@@ -570,7 +571,10 @@ impl Visitor for Finding<'_> {
         live.skip_to(frame.header.seq.get());
         let newest = EntryAt::new(position.segment(), live.count());
         let known = Known { generation: frame.header.generation.get(), newest };
-        let before = self.index.learn(hash, known)?;
+        let before = match self.purpose {
+            Purpose::Write => self.index.learn(hash, known)?,
+            _ => self.index.learn_to_read(hash, known)?,
+        };
         live.push(position.offset(), before.map_or(EntryAt::NONE, |before| before.newest));
         if let Some(keyed) = self.keyed_reader.frame(frame) {
             live.keyed.lock().push(keyed);
@@ -587,7 +591,7 @@ impl Visitor for Finding<'_> {
         let opened = match catalog.section(cover.last).map(|section| section.open()) {
             Some(Ok(opened)) => opened,
             // A writer that does not know an entity would give its generations out again.
-            Some(Err(error)) if self.purpose == Purpose::Write => return Err(error),
+            Some(Err(error)) if self.purpose == Purpose::Write || error.is_passing() => return Err(error),
             Some(Err(error)) => {
                 let damage = unreadable(cover.last, error.to_string());
                 self.index.leave(Hole::within(cover.last, damage, None));

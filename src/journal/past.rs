@@ -60,7 +60,12 @@ impl View {
         if seq == 0 || self.catalog.compacted.holding(seq).is_some() {
             return Ok(false);
         }
-        Ok(self.load(seq)?.is_none_or(|section| seq >= section.end()))
+        let is_left_out = self.load(seq)?.is_none_or(|section| seq >= section.end());
+        if is_left_out {
+            // Or it was in what a reader could not read.
+            self.check_gap(seq - 1, seq.saturating_add(1))?;
+        }
+        Ok(is_left_out)
     }
 
     /// True if an import or a repair left out a Seq from one to another, both included, or nobody can tell.
@@ -76,9 +81,13 @@ impl View {
             }
         }
         let holding = self.catalog.holding(from).unwrap_or(0);
-        for section in self.catalog.sections.iter().skip(holding).filter(|section| section.cover.is_none()) {
-            // Of one that cannot be read nobody can tell.
-            let Ok(first) = section.first_seq() else { return Ok(true) };
+        let sections = self.catalog.sections.iter().enumerate().skip(holding);
+        for (at, section) in sections.filter(|(_, section)| section.cover.is_none()) {
+            let Ok(first) = section.first_seq() else {
+                // Of one that cannot be read nobody can tell, if what stands before it does not reach so far.
+                let end = at.checked_sub(1).and_then(|before| self.catalog.end_of(before));
+                return Ok(end.is_none_or(|end| end <= to));
+            };
             if first > from
                 && meets(first, section.missing_before().unwrap_or_else(|| self.missing_between(first)))
             {

@@ -5,6 +5,8 @@
 //! only then lets its own map show them. The writer's marks in `LOCK` are hints: they hold a
 //! reader back after a failed sync, and nothing depends on them.
 
+mod damaged;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +15,13 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 use crate::disk::posix::PosixDirectory;
-use crate::disk::{Access, Directory, File};
-use crate::error::{Error, ErrorKind, Result, is_passing};
+use crate::disk::{Directory, File};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::Frame;
 use crate::format::lock::Holder;
 use crate::format::lost::LostRange;
 use crate::format::manifest::Manifest;
-use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name, number_of};
+use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::source::SourceInfo;
 use crate::format::system::{KindInfo, Owner, System};
 use crate::id::{EntryAt, KindId, Life, Position, StoreId};
@@ -514,7 +516,7 @@ impl Shared {
                 live.skip_to(frame.header.seq.get());
                 let newest = EntryAt::new(position.segment(), live.count());
                 let known = Known { generation: frame.header.generation.get(), newest };
-                let before = self.index.learn(hash, known)?;
+                let before = self.index.learn_to_read(hash, known)?;
                 live.push(follow.at, before.map_or(EntryAt::NONE, |before| before.newest));
                 follow.last_seq = frame.header.seq.get();
             }
@@ -563,7 +565,7 @@ impl Shared {
             return Ok(false);
         }
         self.check_not_left_behind(follow)?;
-        let Some(segment) = self.follower_of(follow)? else { return Ok(false) };
+        let Some(segment) = self.follower_of(follow)? else { return self.go_on_behind_damage(follow) };
         let follows = segment.header.follows;
         if follows == follow.segment.header.follows && follow.at == FIRST_FRAME {
             // The log went on without this segment, of which there is nothing.
@@ -580,7 +582,7 @@ impl Shared {
                 ));
         }
         let goes_on = follow.sealed && follows.offset() == 0 || follows.offset() == follow.at;
-        if goes_on { self.enter(follow, segment) } else { Ok(false) }
+        if goes_on { self.enter(follow, segment) } else { self.go_on_behind_damage(follow) }
     }
 
     /// The log goes on where it was compacted: what stands between cannot be read any more.
@@ -601,8 +603,11 @@ impl Shared {
         }
         let Some(now) = read_manifest(&*self.directory)? else { return Ok(()) };
         let compactions = now.compacted.parts_numbered.into();
-        if compactions != follow.compactions && now.compacted.last_segment() < follow.segment.number() {
-            adopt(&self.index, now.compacted);
+        let is_news = compactions != follow.compactions;
+        if is_news
+            && now.compacted.last_segment() < follow.segment.number()
+            && adopt(&self.index, now.compacted)
+        {
             follow.compactions = compactions;
         }
         Ok(())
@@ -621,40 +626,6 @@ impl Shared {
         let changed = life.is_none() || life != follow.listed_in;
         follow.listed_in = life;
         changed
-    }
-
-    /// The newest segment that says it follows the one being read; or something before that one,
-    /// which is then no part of the log any more: the disk lost what this reader saw of it.
-    fn follower_of(&self, follow: &Follow) -> Result<Option<Arc<Segment>>> {
-        let number = follow.segment.number();
-        let names =
-            self.directory.list().map_err(|e| Error::io("list the store", e).at(self.directory.path()))?;
-        let numbers = names.iter().filter_map(|entry| number_of(&entry.name)).filter(|other| *other > number);
-        let mut numbers: Vec<u32> = numbers.collect();
-        numbers.sort_unstable();
-        for other in numbers.into_iter().rev() {
-            if let Some(segment) = self.try_open(other)?
-                && segment.header.follows.segment() <= number
-            {
-                return Ok(Some(segment));
-            }
-        }
-        Ok(None)
-    }
-
-    /// `None` if it is not there, or damaged: whoever opens the store is told of that, and it can be
-    /// no reason to withhold what stands before it.
-    fn try_open(&self, number: u32) -> Result<Option<Arc<Segment>>> {
-        if let Err(error) = self.directory.open(&file_name(number), Access::Read)
-            && !is_passing(&error)
-        {
-            return Ok(None);
-        }
-        match Segment::open(&*self.directory, self.manifest.store, number) {
-            Ok(segment) => Ok(Some(Arc::new(segment))),
-            Err(error) if error.is_corruption() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn enter(&self, follow: &mut Follow, segment: Arc<Segment>) -> Result<bool> {

@@ -145,15 +145,13 @@ impl Scan {
         self.go_on_in(view);
     }
 
-    /// What was dropped before it could look at it; told once.
-    pub(crate) fn take_dropped(&mut self) -> Result<Option<RangeInclusive<u64>>> {
-        let dropped = self.dropped()?.cloned();
+    /// Whoever asked what was dropped knows it.
+    pub(crate) fn has_told_dropped(&mut self) {
         self.dropped = None;
-        Ok(dropped)
     }
 
-    /// The floor of a kind rises with what is dropped of any entity: of one it can be told whether something
-    /// of it was.
+    /// What was dropped before it could look at it. The floor of a kind rises with what is dropped of any entity: of one it can be
+    /// told whether something of it was.
     pub(crate) fn dropped(&mut self) -> Result<Option<&RangeInclusive<u64>>> {
         if self.dropped.is_some()
             && let Region::Entity(kind, key) = &self.region
@@ -432,14 +430,20 @@ impl View {
         Ok(next.is_some_and(|next| next.is_first() && next.generation().get() == 1))
     }
 
-    /// How many entries there are between two Seqs, both included.
+    /// How many entries there are between two Seqs, both included, as far as they can be read.
     fn count_between(&self, first: u64, last: u64) -> Result<u64> {
         let mut count = 0;
         let mut at = self.catalog.holding(first).unwrap_or(0);
-        while let Some(loaded) = crate::journal::view::Loaded::open(self, at)? {
-            if loaded.first_seq() > last {
-                break;
-            }
+        loop {
+            let loaded = match crate::journal::view::Loaded::open(self, at) {
+                // Whoever comes to it is told what is lost.
+                Err(error) if error.is_corruption() => {
+                    at += 1;
+                    continue;
+                }
+                loaded => loaded?,
+            };
+            let Some(loaded) = loaded.filter(|loaded| loaded.first_seq() <= last) else { break };
             let place = |seq| loaded.at_or_behind(seq).unwrap_or(loaded.count);
             count += u64::from(place(last + 1)) - u64::from(place(first));
             at += 1;

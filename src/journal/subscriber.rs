@@ -505,9 +505,10 @@ impl Subscriber {
 
     /// Says what compaction has dropped before it was looked at. True: something was.
     fn tell_dropped(&mut self) -> Result<bool> {
-        let Some(dropped) = self.scan.take_dropped()? else { return Ok(false) };
+        let Some(dropped) = self.scan.dropped()?.cloned() else { return Ok(false) };
         let (first, last) = (*dropped.start(), *dropped.end());
         let count = (last - first + 1).saturating_sub(self.scan.left_of(&dropped)?);
+        self.scan.has_told_dropped();
         let (Some(from), Some(to)) = (Seq::new(first), Seq::new(last)) else { return Ok(false) };
         if count == 0 {
             return Ok(false);

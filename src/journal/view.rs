@@ -14,7 +14,6 @@ use crate::index::catalog::{Catalog, IndexRef, Opened};
 use crate::index::finder::Index;
 use crate::journal::entry::{Entry, OwnedEntry};
 use crate::journal::history::{Asked, History};
-use crate::journal::opening::read_manifest;
 use crate::journal::region::{Region, RegionEntries};
 use crate::log::segment::Segment;
 
@@ -78,14 +77,6 @@ impl View {
             Some(_) => Err(compacted(format!("read entry {seq}"), self.catalog.compacted.floor_of_all())),
             None => self.check_gap(seq.get() - 1, seq.get().saturating_add(1)).map(|()| None),
         }
-    }
-
-    /// Why a segment's file is not there, if a compaction has removed it.
-    #[cold]
-    fn removed(&self, number: u32) -> Option<Error> {
-        let now = read_manifest(&*self.index.place.directory).ok().flatten()?.compacted;
-        now.covering(number)?;
-        Some(compacted(format!("read on in segment {number}"), now.floor_of_all()))
     }
 
     /// The first Seq of a region from which on every entry is there; `None`: nothing of it was dropped.
@@ -186,7 +177,8 @@ impl View {
     /// The history of one entity, oldest first; double-ended. Nothing else is scanned.
     ///
     /// Where compaction has dropped older entries, it is `Compacted` before the oldest that is left: from
-    /// the front at once, from the back behind that one. A history that compaction dropped as a whole is
+    /// the front at once, from the back behind that one; also if what stood there was lost, because nobody
+    /// can tell. Behind the kind's floor what is lost is `Corrupt`, or what a repair said. A history that compaction dropped as a whole is
     /// empty, and begins anew with the next entry.
     ///
     /// After an error the iterator has ended: what lies behind the damage comes from the other end.
@@ -335,12 +327,7 @@ impl<'v> Loaded<'v> {
         if section.number > view.mark.segment() {
             return Ok(None);
         }
-        let opened = section.open().map_err(|error| match view.catalog.lost_with(at) {
-            // A view of another process's log may be older than a compaction there.
-            _ if error.is_not_found() => view.removed(section.number).unwrap_or(error),
-            Some(lost) if error.seqs().is_none() => error.lost(lost),
-            _ => error,
-        })?;
+        let opened = section.open().map_err(|error| view.unopened(at, section, error))?;
         let index = opened.index();
         let count = if section.number == view.mark.segment() {
             index.count_below(view.mark.offset())

@@ -243,7 +243,8 @@ impl Watcher {
             // What it holds back was not dropped; of what was, nothing is of its region.
             _ => {}
         }
-        self.scan.take_dropped().map(drop)
+        self.scan.has_told_dropped();
+        Ok(())
     }
 
     /// The entry that [`advance`](Self::advance) stepped to.

@@ -1,12 +1,13 @@
 //! What segments say that recovery has not come to yet.
 
-use crate::disk::Directory;
-use crate::format::frame::Frame;
+use crate::disk::{Access, Directory};
+use crate::error::{Error, Result};
+use crate::format::frame::{Frame, flag};
 use crate::format::header::HEADER_BYTES;
-use crate::format::segment::FIRST_FRAME;
+use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
 use crate::id::{Position, SEQ_MAX, StoreId};
 use crate::log::grid::{last_nonzero, valid_frames};
-use crate::log::salvage::salvage;
+use crate::log::salvage::{has_index, salvage};
 use crate::log::segment::{Segment, look_at_preamble};
 use crate::log::tail::{Source, Tail};
 use crate::log::visitor::Purpose;
@@ -20,6 +21,8 @@ pub(crate) struct Behind {
     pub(crate) frames: u64,
     /// The greatest durable mark that they name.
     pub(crate) bound: Position,
+    /// The log may go on in one of them, for a reader: what it follows cannot be read, and it is no spare.
+    pub(crate) may_go_on: bool,
 }
 
 impl Behind {
@@ -27,7 +30,14 @@ impl Behind {
         let mut behind = Self::default();
         let mut tail = Tail::default();
         for number in later {
-            let Some(segment) = whole(directory, store, purpose, *number, &mut tail) else { continue };
+            let whole = whole(directory, store, purpose, *number, &mut tail);
+            behind.may_go_on |= purpose == Purpose::Read
+                && match &whole {
+                    Ok((_, has_header)) => !has_header,
+                    Err(error) if error.is_not_found() => has_index(directory, *number),
+                    Err(_) => !is_spare(directory, *number),
+                };
+            let Ok((segment, _)) = whole else { continue };
             let written = tail.written();
             behind.cut += last_nonzero(tail.bytes().get(HEADER_BYTES..written).unwrap_or_default());
             for (_, frame) in valid_frames(&segment, tail.bytes(), FIRST_FRAME, written) {
@@ -48,28 +58,81 @@ pub(crate) fn seq_before_all(
 ) -> Option<u64> {
     let mut tail = Tail::default();
     later.iter().find_map(|number| {
-        let segment = whole(directory, store, purpose, *number, &mut tail)?;
+        let (segment, _) = whole(directory, store, purpose, *number, &mut tail).ok()?;
         let mut frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
         frames.next().map(|(_, frame)| seq_before(&frame))
     })
 }
 
-/// All of a segment that can be had.
+/// All of a segment that can be had, and whether its header is as it was.
 fn whole(
     directory: &dyn Directory,
     store: StoreId,
     purpose: Purpose,
     number: u32,
     tail: &mut Tail,
-) -> Option<Segment> {
-    if purpose == Purpose::Salvage {
-        let salvaged = salvage(directory, store, number).ok()?;
-        *tail = Tail::of(salvaged.bytes);
-        return Some(salvaged.segment);
+) -> Result<(Segment, bool)> {
+    if purpose != Purpose::Salvage {
+        match Segment::open(directory, store, number) {
+            Ok(segment) => {
+                let read = segment
+                    .file(directory)
+                    .and_then(|file| tail.read(&*file, 0, segment.header.bytes, Source::Cache));
+                read.map_err(|error| Error::io("read a segment", error))?;
+                return Ok((segment, true));
+            }
+            Err(error) if purpose == Purpose::Read && error.is_corruption() => {}
+            Err(error) => return Err(error),
+        }
     }
-    let segment = Segment::open(directory, store, number).ok()?;
-    tail.read(&*segment.file(directory).ok()?, 0, segment.header.bytes, Source::Cache).ok()?;
-    Some(segment)
+    let salvaged = salvage(directory, store, number)?;
+    *tail = Tail::of(salvaged.bytes);
+    Ok((salvaged.segment, salvaged.header_error.is_none()))
+}
+
+/// True of a segment that was made ahead and never used, whatever has become of its header.
+fn is_spare(directory: &dyn Directory, number: u32) -> bool {
+    let bytes = || {
+        let file = directory.open(&file_name(number), Access::Read).ok()?;
+        let length = file.len().ok().filter(|length| *length <= FILE_BYTES_MAX)?;
+        let mut tail = Tail::default();
+        tail.read(&*file, 0, length, Source::Cache).ok()?;
+        Some(tail)
+    };
+    let Some(tail) = bytes() else { return false };
+    // Of one that is nothing but zeros nobody can tell what it was.
+    let written = last_nonzero(tail.bytes());
+    written > 0 && written <= HEADER_BYTES as u64
+}
+
+/// Where a segment ends before one that has lost its header, and with it what it follows: where the last Seq is reached before
+/// what that one's preamble begins with.
+pub(crate) fn end_before_headless(
+    directory: &dyn Directory,
+    store: StoreId,
+    next: u32,
+    (segment, tail, known): (&Segment, &Tail, (u64, Option<u64>)),
+) -> Option<u64> {
+    let mut behind = Tail::default();
+    let (headless, _) = whole(directory, store, Purpose::Salvage, next, &mut behind).ok()?;
+    let (at, frame) = valid_frames(&headless, behind.bytes(), FIRST_FRAME, behind.written()).next()?;
+    (at == FIRST_FRAME).then(|| end_by_seq(segment, tail, known, seq_before(&frame)))
+}
+
+/// Where the last batch ends up to a Seq; where it is not reached, where the first batch begins that is behind it, and so not of
+/// the log any more, or where the segment ends. `known` is the last Seq before `from`.
+fn end_by_seq(segment: &Segment, tail: &Tail, (from, known): (u64, Option<u64>), through: u64) -> u64 {
+    let (mut end, mut reached, mut start) = (from, known, None);
+    for (at, frame) in valid_frames(segment, tail.bytes(), from, tail.written()) {
+        let batch = *start.get_or_insert(at);
+        if frame.header.seq.get() > through {
+            return if reached == Some(through) { end } else { batch };
+        }
+        if !frame.header.has(flag::MORE) {
+            (end, reached, start) = (at + frame.len() as u64, Some(frame.header.seq.get()), None);
+        }
+    }
+    if reached == Some(through) { end } else { segment.header.bytes }
 }
 
 /// The Seq of the last user frame before this one.

@@ -26,6 +26,10 @@ pub(crate) struct Chain {
     /// Segments that a later one follows and that are not there, each with the one that follows it: for a reader, who
     /// goes on without them.
     pub(crate) missing: Vec<(u32, u32)>,
+    /// Segments that do not say any more what they follow.
+    pub(crate) headless: Vec<u32>,
+    /// Whoever said where this one ends, if it has no seal, is not there.
+    pub(crate) has_lost_end: bool,
     /// The greatest number there is, dead or alive.
     pub(crate) greatest: u32,
     /// Everything before this is known to be of the log.
@@ -57,7 +61,9 @@ pub(crate) fn find_chain(
     // An index outlives nothing but its segment, so one above them all names one that is gone.
     let indexed = names.iter().filter_map(|entry| crate::format::index::number_of(&entry.name));
     let indexed: BTreeSet<u32> = indexed.filter(|number| compacted.covering(*number).is_none()).collect();
-    let gone = indexed.last().filter(|number| purpose == Purpose::Salvage && numbers.last() < Some(number));
+    // A reader of indexes alone has nothing to read.
+    let is_asked = purpose == Purpose::Salvage || purpose == Purpose::Read && !numbers.is_empty();
+    let gone = indexed.last().filter(|number| is_asked && numbers.last() < Some(number));
     numbers.extend(gone);
     let greatest = numbers.last().copied().unwrap_or(0).max(compacted.last_segment());
     let (left, covers) = (left.into_iter().collect(), compacted.covers.clone());
@@ -75,7 +81,8 @@ pub(crate) fn find_chain(
         let header = match open_header(directory, store, number, Access::Read) {
             Ok((_, header)) => header,
             // A reader serves what is left: the segment below is the next best guess.
-            Err(_) if purpose != Purpose::Write => {
+            Err(error) if purpose != Purpose::Write && !error.is_passing() => {
+                chain.headless.push(number);
                 at = below;
                 continue;
             }
@@ -131,10 +138,19 @@ impl Chain {
 
     /// One segment alone, of which a later one says where it ends, or but that it goes on behind it: then it ends with its seal,
     /// and what is bad before that is damage, and no end.
-    pub(crate) fn of_one(number: u32, limit: Option<u64>, is_followed: bool) -> Self {
+    /// If what followed it cannot be asked, it ends with the first bad place.
+    pub(crate) fn of_one(number: u32, limit: Result<Option<u64>>, is_followed: bool) -> Self {
+        let has_lost_end = limit.is_err();
+        let limit = limit.ok().flatten();
         let limits = limit.map(|limit| (number, limit)).into_iter().collect();
         let bound = if is_followed { Position::new(number.saturating_add(1), 0) } else { Position::ZERO };
-        Self { live: vec![number], limits, bound, ..Self::default() }
+        Self { live: vec![number], limits, bound, has_lost_end, ..Self::default() }
+    }
+
+    /// True if nobody says where a segment ends, because the one is missing that followed it, before `next`.
+    pub(crate) fn lost_end_before(&self, next: Option<&u32>) -> bool {
+        self.has_lost_end
+            || next.is_some_and(|next| self.missing.iter().any(|(_, follower)| follower == next))
     }
 
     /// Where the segment ends, if a later one says so.

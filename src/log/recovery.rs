@@ -20,13 +20,15 @@ use crate::format::frame::{Found, Frame, flag};
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::format::system::{Open, Preamble, System};
 use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
-use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
+use crate::log::behind::{Behind, end_before_headless, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
-use crate::log::salvage::{Indexed, Salvaged, index_says, read_again, salvage, unreadable, whole_batch_from};
+use crate::log::salvage::{
+    Indexed, Salvaged, has_index, index_says, read_again, salvage, unreadable, whole_batch_from,
+};
 use crate::log::segment::Segment;
 use crate::log::tail::{Source, Tail};
 use crate::log::visitor::{Covered, End, Purpose, Visitor};
@@ -46,6 +48,7 @@ pub(crate) fn recover(
         directory,
         store,
         purpose,
+        chain,
         visitor,
         last_seq: covered.map(|covered| covered.last_seq),
         least_seq: 0,
@@ -95,8 +98,13 @@ pub(crate) fn recover(
     if walk.sealed {
         // Beside a live writer it may have come after we listed the directory.
         let behind = walk.end.segment().saturating_add(1);
-        if directory.open(&file_name(behind), Access::Read).is_err() {
-            let what = format!("no such file, and segment {} ends with a seal", walk.end.segment());
+        if let Err(error) = directory.open(&file_name(behind), Access::Read) {
+            let error = Error::io("open a segment", error).at(directory.path().join(file_name(behind)));
+            if error.is_passing() {
+                return Err(error);
+            }
+            let why = if error.is_not_found() { "no such file".to_owned() } else { error.facts() };
+            let what = format!("{why}, and segment {} ends with a seal", walk.end.segment());
             let lost = walk.lost_through(&[]);
             walk.damaged((behind, 0, 0), None, lost, what);
         }
@@ -115,6 +123,7 @@ struct Walk<'a> {
     directory: &'a dyn Directory,
     store: StoreId,
     purpose: Purpose,
+    chain: &'a Chain,
     visitor: &'a mut dyn Visitor,
     /// `None` until the first preamble says what the next Seq is, and behind damage of which
     /// nobody says how much it took.
@@ -193,7 +202,7 @@ impl Walk<'_> {
         let opened = Segment::open(self.directory, self.store, number);
         let segment = match opened {
             Ok(segment) => Arc::new(segment),
-            Err(error) if self.purpose == Purpose::Read && error.is_corruption() => {
+            Err(error) if self.is_lost(number, &error) => {
                 // What validates of it is served all the same.
                 return self.salvaged_segment(number, from, limit, later);
             }
@@ -211,18 +220,29 @@ impl Walk<'_> {
             self.sealed = sealed_here;
             self.raise(&segment, from);
             self.visitor.enter(&segment, from, self.last_seq.unwrap_or(self.least_seq))?;
-            if !sealed_here && !followed_here {
-                self.note_dropped(later);
-            }
-            return Ok(sealed_here || followed_here);
+            return Ok(sealed_here || followed_here || self.note_dropped(later));
         }
         let mut tail = std::mem::take(&mut self.tail);
-        self.read_tail(&segment, &mut tail, from)?;
+        match self.read_tail(&segment, &mut tail, from) {
+            Err(error) if self.is_lost(number, &error) => {
+                return self.salvaged_segment(number, from, limit, later);
+            }
+            read => read?,
+        }
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += (tail.written() as u64).saturating_sub(from);
         let goes_on = self.walk_frames(&segment, &mut tail, from, limit, later);
         self.tail = tail;
         goes_on
+    }
+
+    /// True if a reader has to do with whatever else can be had of a segment.
+    fn is_lost(&self, number: u32, error: &Error) -> bool {
+        let is_gone = || error.is_not_found() && !has_index(self.directory, number);
+        let is_of_it =
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::PermissionDenied);
+        // What a writer removes meanwhile was not of the log, or the manifest says so.
+        self.purpose == Purpose::Read && is_of_it && !error.is_passing() && !is_gone()
     }
 
     /// As [`segment`](Self::segment), from a copy of whatever can be read.
@@ -243,9 +263,7 @@ impl Walk<'_> {
                 }
                 // A spare that its writer took back meanwhile.
                 Err(error)
-                    if later.is_empty()
-                        && error.is_not_found()
-                        && index_says(self.directory, self.store, number).is_none() =>
+                    if later.is_empty() && error.is_not_found() && !has_index(self.directory, number) =>
                 {
                     self.sealed = was_sealed;
                     return Ok(true);
@@ -365,6 +383,12 @@ impl Walk<'_> {
     ) -> Result<bool> {
         let number = segment.number();
         self.visitor.enter(segment, from, self.last_seq.unwrap_or(self.least_seq))?;
+        let headless = later.first().filter(|next| limit.is_none() && self.chain.headless.contains(next));
+        let known = (from, self.last_seq);
+        let end = |next: &u32| end_before_headless(self.directory, self.store, *next, (segment, tail, known));
+        let limit = limit.or_else(|| headless.and_then(end));
+        let is_lost = |walk: &mut Self| headless.is_some() && walk.behind(later).may_go_on;
+        let ends_somewhere = limit.is_none() && (self.chain.lost_end_before(later.first()) || is_lost(self));
         let mut at = from;
         let mut batch = OpenBatch::default();
         loop {
@@ -390,8 +414,7 @@ impl Walk<'_> {
             // What the device refuses of the rest may be more of the log.
             let is_known = self.refused.iter().all(|(_, end)| *end <= at);
             if matches!(verdict, Verdict::EndOfLog { .. }) && is_known {
-                self.note_end(segment, bytes, start, later);
-                return Ok(false);
+                return Ok(self.note_end(segment, bytes, start, later));
             }
             if self.purpose != Purpose::Write
                 && read_again(self.directory, segment, tail.bytes_mut(), start, at)
@@ -411,7 +434,8 @@ impl Walk<'_> {
             batch = OpenBatch::default();
             let next = next.and_then(|next| whole_batch_from(segment, bytes, at, next, open));
             // What lies behind the limit is dead, however good it looks.
-            match next.filter(|next| limit.is_none_or(|limit| *next < limit)) {
+            let is_before = |next: &u64| limit.map_or(!ends_somewhere, |limit| *next < limit);
+            match next.filter(is_before) {
                 Some(offset) => {
                     self.skip_to(segment, bytes, (at, start), offset, what);
                     at = offset;
@@ -565,8 +589,8 @@ impl Walk<'_> {
         segment.map.raise(usize::try_from(at).unwrap_or(0).min(segment.map.bytes()));
     }
 
-    /// The log ends at `start`: counts what lies behind it.
-    fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) {
+    /// The log ends at `start`: counts what lies behind it. True: it may go on.
+    fn note_end(&mut self, segment: &Segment, bytes: &[u8], start: u64, later: &[u32]) -> bool {
         self.end = segment.position(start);
         let behind = usize::try_from(start)
             .ok()
@@ -574,12 +598,15 @@ impl Walk<'_> {
             .unwrap_or_default();
         self.report.cut += last_nonzero(behind);
         self.report.valid_after_hole += valid_frames(segment, bytes, start, self.written).count() as u64;
-        self.note_dropped(later);
+        self.note_dropped(later)
     }
 
-    /// Counts what stands in segments behind the end of the log.
-    fn note_dropped(&mut self, later: &[u32]) {
-        let Behind { cut, frames, .. } = self.behind(later);
+    /// Counts what stands in segments behind the end of the log. True: it may go on in one of them.
+    fn note_dropped(&mut self, later: &[u32]) -> bool {
+        let Behind { cut, frames, may_go_on, .. } = self.behind(later);
+        if may_go_on {
+            return true;
+        }
         self.report.cut += cut;
         self.report.valid_after_hole += frames;
         if self.purpose == Purpose::Salvage {
@@ -588,6 +615,7 @@ impl Walk<'_> {
                 .iter()
                 .for_each(|number| self.note_unreadable(*number, unreadable(self.directory, *number)));
         }
+        false
     }
 
     /// Looks at the segments behind the one in which the log ends, once.

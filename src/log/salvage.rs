@@ -131,6 +131,11 @@ pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32)
     Some(Indexed { salt, end: layout.end, last_seq })
 }
 
+/// True if there is an index of a segment, whatever has become of both: then the segment was there.
+pub(crate) fn has_index(directory: &dyn Directory, number: u32) -> bool {
+    directory.open(&crate::format::index::file_name(number), Access::Read).is_ok()
+}
+
 /// What is known of the file of an index whose checksums are right.
 pub(crate) struct Checked {
     pub(crate) layout: Layout,

@@ -1,10 +1,10 @@
 //! A disk whose syncs report success and do nothing.
 //!
-//! No rule can keep what such a disk loses. What must hold all the same: *what can be read is a prefix of what was appended, in
-//! whole batches, and nothing that was never written; where frames that survived say that what is gone was durable, it is `Corrupt`;
+//! No rule can keep what such a disk loses. What must hold all the same: *what can be read, by a writer
+//! or by a reader, is a prefix of what was appended, in whole batches, and nothing that was never written; where frames that survived say that what is gone was durable, it is `Corrupt`;
 //! a second recovery finds the same, and a further life works.*
 
-use esker::{Check, Durability, Error, ErrorKind, Record, Severity, Simulator, Verdict, verify_in};
+use esker::{Check, Durability, Error, ErrorKind, Reader, Record, Severity, Simulator, Verdict, verify_in};
 
 use crate::choices::{Dice, each_outcome};
 use crate::life::{Life, Manner, script};
@@ -33,6 +33,8 @@ impl Seen {
         let journal = match manner.open(&disk) {
             Ok(journal) => journal,
             Err(error) if is_named(&error, &image) => {
+                Self::look_as_a_reader(life, &image, None)
+                    .map_err(|told| format!("{told}, and to open it says {error}"))?;
                 let told = self.refused(&disk, &image);
                 return told.map_err(|told| format!("{told}, and to open it says {error}"));
             }
@@ -40,6 +42,7 @@ impl Seen {
         };
         let (count, damaged) = life.judge_lied(&journal, operations)?;
         drop(journal);
+        Self::look_as_a_reader(life, &image, Some(count))?;
         let is_told = Self::is_told(&disk, &image);
         if damaged > 0 {
             self.damaged += 1;
@@ -60,6 +63,15 @@ impl Seen {
             return Ok(());
         }
         is_valid(&disk).map_err(|error| format!("a further life: {error}"))
+    }
+
+    /// Whoever only reads is served what there is, or told.
+    fn look_as_a_reader(life: &Life, image: &Files, end: Option<usize>) -> Result<(), String> {
+        match Reader::open_on(&Simulator::with(image.clone())) {
+            Ok(reader) => life.judge_lied_reader(&reader, end),
+            Err(error) if is_named(&error, image) => Ok(()),
+            Err(error) => Err(format!("a reader: {error}")),
+        }
     }
 
     /// Whoever is refused has changed nothing.

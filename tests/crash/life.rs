@@ -1,6 +1,8 @@
 //! A store that is written to on a simulated disk, and the notes of what it promised when.
 
-use esker::{Durability, IdempotencyKey, Journal, Options, Record, Seq, Simulator};
+use std::collections::BTreeMap;
+
+use esker::{Durability, IdempotencyKey, Journal, Options, Reader, Record, Seq, Simulator};
 
 use crate::choices::Dice;
 use crate::plain::{KINDS, Plain, Saying, is_as_said, kinds_of, same_entries, same_reads};
@@ -288,6 +290,54 @@ impl Life {
             }
         }
         Ok((count, damaged))
+    }
+
+    /// What a reader serves there is as it was said, and is all up to the end that a writer finds; or the reader says that something
+    /// may be missing. `end`: of a writer that was not refused.
+    pub(crate) fn judge_lied_reader(&self, reader: &Reader, end: Option<usize>) -> Result<(), String> {
+        let view = reader.view().map_err(|error| format!("a reader's view: {error}"))?;
+        let named = |name: &str| KINDS.iter().copied().find(|known| *known == name);
+        let kinds = reader.kinds();
+        let mut kinds =
+            kinds.iter().filter_map(|kind| Some((kind.id, named(&kind.name)?))).collect::<BTreeMap<_, _>>();
+        let (mut served, mut first, mut is_told) = (Vec::new(), Seq::FIRST, false);
+        let mut entries = view.range(first..);
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(found) => {
+                    let place = usize::try_from(found.seq().get()).unwrap_or(usize::MAX);
+                    if let Some(said) = self.plain.entries.get(place - 1) {
+                        // What registered it may be among what is missing.
+                        kinds.entry(found.kind()).or_insert(said.kind);
+                    }
+                    is_as_said(&found, place, &kinds, &self.plain.entries)?;
+                    served.push(place);
+                }
+                Err(error) if error.is_corruption() => {
+                    is_told = true;
+                    let Some(behind) = error.seqs().and_then(|lost| Seq::new(lost.end() + 1)) else { break };
+                    if behind <= first {
+                        return Err(format!("a reader comes to the same again: {error}"));
+                    }
+                    first = behind;
+                    entries = view.range(first..);
+                }
+                Err(error) => return Err(format!("a reader: {error}")),
+            }
+        }
+        if !served.is_sorted_by(|one, next| one < next) {
+            return Err(format!("a reader serves {served:?}"));
+        }
+        let is_whole = served.iter().copied().eq(1..=served.len()) && self.plain.ends_a_batch(served.len());
+        let is_as_far = end.is_none_or(|end| end == served.len());
+        let is_told = is_told || end.is_none() && !reader.recovery().damage.is_empty();
+        if is_told || is_whole && is_as_far && end.is_some() {
+            return Ok(());
+        }
+        Err(format!(
+            "a reader serves {served:?}, a writer comes to {end:?}, and nothing is told: {:?}",
+            reader.recovery()
+        ))
     }
 
     pub(crate) fn judge_count(&self, count: usize, operations: usize) -> Result<(), String> {

@@ -12,28 +12,28 @@ use serde::{Deserialize, Serialize};
 use super::{Files, Oracle, both, fill, log_of, options, segments};
 
 #[derive(Serialize, Deserialize)]
-struct Vessel {
-    knots: u32,
+pub(super) struct Vessel {
+    pub(super) knots: u32,
 }
 
-const VESSEL: Kind<Vessel> = Kind::new("vessel");
+pub(super) const VESSEL: Kind<Vessel> = Kind::new("vessel");
 
 /// A store in which one source says something, each time as a batch of its own.
-struct Harbour {
-    disk: Simulator,
-    store: Store,
+pub(super) struct Harbour {
+    pub(super) disk: Simulator,
+    pub(super) store: Store,
     radar: Source,
 }
 
 impl Harbour {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let disk = Simulator::new();
         let store = Store::over(options().window(esker::Window::Manual).open_in(&disk).unwrap());
         let radar = store.source("radar").unwrap();
         Self { disk, store, radar }
     }
 
-    fn say(&self, name: &str, knots: u32) {
+    pub(super) fn say(&self, name: &str, knots: u32) {
         self.radar.assert(VESSEL, name, &Vessel { knots }).unwrap();
         self.store.flush().unwrap();
     }
@@ -58,7 +58,7 @@ impl Harbour {
     }
 }
 
-fn reader_without(mut files: Files, segment: &str) -> Reader {
+pub(super) fn reader_without(mut files: Files, segment: &str) -> Reader {
     files.remove(segment).unwrap();
     files.remove(&segment.replace(".seg", ".idx"));
     files.remove("entities");
@@ -369,7 +369,7 @@ fn a_row_that_was_made_anew_in_a_file_that_is_missing_is_told_of() {
 }
 
 /// What a follower comes to, until there is no more.
-fn told(reader: &Reader, region: Region, start: Start) -> Vec<Result<u64, esker::Error>> {
+pub(super) fn told(reader: &Reader, region: Region, start: Start) -> Vec<Result<u64, esker::Error>> {
     let mut subscriber = reader.subscribe(region, SubscribeOptions::new().from(start)).unwrap();
     let mut told = Vec::new();
     loop {
@@ -401,7 +401,7 @@ fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<Range
 }
 
 /// A closed store, and one of a process that was killed, in more segments than two holes take.
-fn both_long() -> [(&'static str, Files); 2] {
+pub(super) fn both_long() -> [(&'static str, Files); 2] {
     let [closed, killed] = [true, false].map(|is_closed| {
         let disk = Simulator::new();
         for (from, to) in [(0, 70), (70, 130), (130, 240)] {
