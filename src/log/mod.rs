@@ -23,6 +23,7 @@ mod chain_tests;
 pub(crate) mod commit;
 pub(crate) mod grid;
 pub(crate) mod lock;
+mod open_batch;
 pub(crate) mod part;
 pub(crate) mod process;
 pub(crate) mod recovery;

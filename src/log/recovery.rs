@@ -23,6 +23,7 @@ use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
 use crate::log::behind::{Behind, end_before_headless, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
+use crate::log::open_batch::OpenBatch;
 use crate::log::part::visit_kept;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
@@ -88,26 +89,8 @@ pub(crate) fn recover(
             break;
         }
     }
-    if walk.sealed && purpose == Purpose::Write {
-        // The spare is durable before a seal is written: without it, segments are missing.
-        return Err(Error::corrupt("find the segment behind a seal")
-            .at(directory.path().join(file_name(walk.end.segment().saturating_add(1))))
-            .place(walk.end.segment().saturating_add(1), 0)
-            .sides("the segment's file", "no such file"));
-    }
     if walk.sealed {
-        // Beside a live writer it may have come after we listed the directory.
-        let behind = walk.end.segment().saturating_add(1);
-        if let Err(error) = directory.open(&file_name(behind), Access::Read) {
-            let error = Error::io("open a segment", error).at(directory.path().join(file_name(behind)));
-            if error.is_passing() {
-                return Err(error);
-            }
-            let why = if error.is_not_found() { "no such file".to_owned() } else { error.facts() };
-            let what = format!("{why}, and segment {} ends with a seal", walk.end.segment());
-            let lost = walk.lost_through(&[]);
-            walk.damaged((behind, 0, 0), None, lost, what);
-        }
+        walk.look_behind_a_seal()?;
     }
     walk.note_what_a_copy_lacks(chain);
     walk.report.ambiguous = walk.report.cut > 0;
@@ -163,25 +146,6 @@ enum Step {
     Stopped(Verdict, &'static str),
 }
 
-/// The state of the batch that is being read.
-#[derive(Default)]
-struct OpenBatch {
-    start: Option<u64>,
-    /// The life of its first frame, which is that of all.
-    life: Option<Life>,
-    offsets: Vec<u64>,
-    seqs: u64,
-}
-
-impl OpenBatch {
-    /// For the next batch, in the same memory.
-    fn clear(&mut self) {
-        let mut offsets = std::mem::take(&mut self.offsets);
-        offsets.clear();
-        *self = Self { offsets, ..Self::default() };
-    }
-}
-
 impl Walk<'_> {
     /// What was kept of a stretch of the log, for those who look at everything.
     fn cover(&mut self, cover: &Cover) -> Result<()> {
@@ -223,11 +187,9 @@ impl Walk<'_> {
             return Ok(sealed_here || followed_here || self.note_dropped(later));
         }
         let mut tail = std::mem::take(&mut self.tail);
-        match self.read_tail(&segment, &mut tail, from) {
-            Err(error) if self.is_lost(number, &error) => {
-                return self.salvaged_segment(number, from, limit, later);
-            }
-            read => read?,
+        if let Err(error) = self.read_tail(&segment, &mut tail, from) {
+            let is_lost = self.is_lost(number, &error);
+            return if is_lost { self.salvaged_segment(number, from, limit, later) } else { Err(error) };
         }
         self.report.segments_scanned += 1;
         self.report.bytes_scanned += (tail.written() as u64).saturating_sub(from);
@@ -236,13 +198,34 @@ impl Walk<'_> {
         goes_on
     }
 
+    /// The log ends with a seal: the segment behind it was durable before that, and is missing.
+    fn look_behind_a_seal(&mut self) -> Result<()> {
+        let number = self.end.segment().saturating_add(1);
+        let path = self.directory.path().join(file_name(number));
+        if self.purpose == Purpose::Write {
+            let error = Error::corrupt("find the segment behind a seal").at(path).place(number, 0);
+            return Err(error.sides("the segment's file", "no such file"));
+        }
+        // Beside a live writer it may have come after we listed the directory.
+        let Err(error) = self.directory.open(&file_name(number), Access::Read) else { return Ok(()) };
+        let error = Error::io("open a segment", error).at(path);
+        if error.is_passing() {
+            return Err(error);
+        }
+        let why = if error.is_not_found() { "no such file".to_owned() } else { error.facts() };
+        let what = format!("{why}, and segment {} ends with a seal", self.end.segment());
+        let lost = self.lost_through(&[]);
+        self.damaged((number, 0, 0), None, lost, what);
+        Ok(())
+    }
+
     /// True if a reader has to do with whatever else can be had of a segment.
     fn is_lost(&self, number: u32, error: &Error) -> bool {
         let is_gone = || error.is_not_found() && !has_index(self.directory, number);
-        let is_of_it =
-            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::PermissionDenied);
         // What a writer removes meanwhile was not of the log, or the manifest says so.
-        self.purpose == Purpose::Read && is_of_it && !error.is_passing() && !is_gone()
+        self.purpose == Purpose::Read
+            && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::PermissionDenied)
+            && !(error.is_passing() || is_gone())
     }
 
     /// As [`segment`](Self::segment), from a copy of whatever can be read.
