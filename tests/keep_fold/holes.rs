@@ -199,6 +199,27 @@ fn a_projection_is_of_what_is_left_and_says_that_facts_are_missing() {
     assert!(!store.project::<First>(facts, [1], Freshness::Consistent).unwrap().is_partial);
 }
 
+/// What compaction dropped of one entity is no reason to call the hole of another one compacted.
+#[test]
+fn a_projection_over_a_hole_behind_the_floor_of_its_kind_is_partial() {
+    let facts = Facts::<u64>::new("number");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let store = open(&path);
+    append(&store, 0..40);
+    save::<First>(&store, 0);
+    leave_the_segment(&store);
+    compact(&store);
+    assert!(left(&store, 0).len() < 40, "the kind has a floor");
+    let receipts: Vec<_> = (0..NUMBERS_MAX).map(|n| store.append(facts, [1], &n).unwrap()).collect();
+    let hit = segment_of(&store, Offset::from_raw(receipts[receipts.len() / 2].seq.get()));
+    let store = repaired_without(store, &path, &[hit]);
+    let found = store.project::<First>(facts, [1], Freshness::Consistent).unwrap();
+    let value = found.value.unwrap();
+    assert!(found.is_partial && value[0] == 0 && value.ends_with(&[NUMBERS_MAX - 1]), "{value:?}");
+    assert!(value.len() < receipts.len() && hole_in(&value) > 0);
+}
+
 /// Halts, and begins anew: once for all holes.
 fn begins_anew_behind<F: Fold<State = Vec<u64>, Event = u64>>(store: &Store, rest: &[u64]) {
     let topic = store.topic(NUMBERS, [0]).unwrap();
