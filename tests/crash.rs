@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use choices::{Dice, each_outcome, fingerprint};
-use esker::{Check, Durability, Severity, Simulator, Verdict, verify_in};
+use esker::{Check, Durability, Reader, Severity, Simulator, Verdict, verify_in};
 use life::{Life, Manner, script};
 use plain::Plain;
 
@@ -123,6 +123,12 @@ impl Search {
         let disk = Simulator::with(image.clone());
         if self.dice.one_in(16) && image.contains_key("MANIFEST") {
             nothing_is_damaged(&disk).map_err(|error| format!("before it was opened: {error}"))?;
+            let seen = seen_by_a_reader(&disk).map_err(|error| format!("a reader: {error}"))?;
+            let journal = self.manner.open(&disk).map_err(|error| format!("open: {error}"))?;
+            let entries = journal.stats().entries;
+            if seen != entries {
+                return Err(format!("a reader sees {seen} entries, and a writer {entries}"));
+            }
         }
         let journal = self.manner.open(&disk).map_err(|error| format!("open: {error}"))?;
         let count = life.judge(&journal, operations).map_err(|error| {
@@ -182,6 +188,22 @@ fn nothing_is_damaged(disk: &Simulator) -> Result<(), String> {
     let mut findings = verify_in(disk, Check::Full).map_err(|error| format!("verify: {error}"))?.findings;
     findings.retain(|finding| finding.severity != Severity::Note && finding.file != "LOCK");
     if findings.is_empty() { Ok(()) } else { Err(format!("{findings:#?}")) }
+}
+
+/// How many entries a reader sees before anybody writes: also when it looks again, nothing is damaged and nothing is there that
+/// the next writer will not find.
+fn seen_by_a_reader(disk: &Simulator) -> Result<u64, String> {
+    let reader = Reader::open_on(disk).map_err(|error| format!("open: {error}"))?;
+    let mut seen = None;
+    for _ in 0..2 {
+        let view = reader.view().map_err(|error| format!("view: {error}"))?;
+        let entries = view.range(..).try_fold(0, |count, entry| entry.map(|_| count + 1));
+        let entries = entries.map_err(|error| error.to_string())?;
+        if seen.replace(entries).is_some_and(|before| before != entries) {
+            return Err(format!("{entries} entries behind {seen:?}"));
+        }
+    }
+    Ok(seen.unwrap_or(0))
 }
 
 fn without_lock(mut files: Files) -> Files {
@@ -411,4 +433,34 @@ fn an_entry_that_ends_in_blocks_of_zeros_is_found_at_the_end_of_a_log() {
     let found = manner.open(&disk.kill(disk.events())).unwrap();
     assert_eq!(found.stats().entries, 2, "{:?}", found.recovery());
     assert_eq!(found.view().range(..).next_back().unwrap().unwrap().payload(), [0; 12_000]);
+}
+
+/// Pages come to the disk in any order: what stands in the next segment, and not the end of the one before it, is dead.
+#[test]
+fn a_reader_ends_where_a_writer_does_behind_an_end_that_a_power_cut_tore() {
+    let manner = Manner { segment_bytes: 4096, durability: Durability::Os, copy_on_write: false };
+    let disk = Simulator::new();
+    let journal = manner.open(&disk).unwrap();
+    let kind = journal.kind("note").unwrap();
+    while journal.stats().segments < 3 {
+        let _ = journal.append_nowait(esker::Record::new(kind, b"k", &[5; 300])).unwrap();
+    }
+    let in_first = |entry: &esker::Entry<'_>| entry.position().segment() == 1;
+    let offsets: Vec<u64> = journal
+        .view()
+        .range(..)
+        .map(Result::unwrap)
+        .filter(in_first)
+        .map(|e| e.position().offset())
+        .collect();
+    let mut files = disk.kill(disk.events()).files();
+    files.retain(|name, _| !name.ends_with(".idx"));
+    for torn_at in &offsets[1..] {
+        let mut torn = files.clone();
+        torn.get_mut("0000000001.seg").unwrap()[usize::try_from(*torn_at).unwrap()..].fill(0);
+        let disk = Simulator::with(torn);
+        let seen = seen_by_a_reader(&disk).unwrap_or_else(|error| panic!("torn at {torn_at}: {error}"));
+        let entries = manner.open(&disk).unwrap().stats().entries;
+        assert_eq!(seen, entries, "torn at {torn_at}");
+    }
 }

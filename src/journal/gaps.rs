@@ -24,7 +24,11 @@ impl View {
     /// Why the file of a section is not there.
     fn missing(&self, section: &Section, error: Error) -> Error {
         let place = &self.index().place;
-        let Ok(Some(now)) = read_manifest(&*place.directory) else { return error };
+        let now = match read_manifest(&*place.directory) {
+            Ok(Some(now)) => now,
+            Err(unsure) if unsure.is_passing() => return unsure,
+            _ => return error,
+        };
         // A view of another process's log may be older than a compaction there.
         if now.compacted.covering(section.number).is_some_and(|cover| section.cover.as_ref() != Some(cover)) {
             let doing = format!("read on in segment {}", section.number);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::feed::shard::Interest;
 use crate::format::frame::flag;
 use crate::format::index::EntityHash;
@@ -437,7 +437,7 @@ impl View {
         loop {
             let loaded = match crate::journal::view::Loaded::open(self, at) {
                 // Whoever comes to it is told what is lost.
-                Err(error) if error.is_corruption() => {
+                Err(error) if !error.is_passing() && error.kind() != ErrorKind::Compacted => {
                     at += 1;
                     continue;
                 }

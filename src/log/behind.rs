@@ -1,12 +1,12 @@
 //! What segments say that recovery has not come to yet.
 
 use crate::disk::{Access, Directory};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_passing};
 use crate::format::frame::{Frame, flag};
 use crate::format::header::HEADER_BYTES;
-use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, file_name};
+use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::{Position, SEQ_MAX, StoreId};
-use crate::log::grid::{last_nonzero, valid_frames};
+use crate::log::grid::{last_nonzero, read_part, valid_frames};
 use crate::log::salvage::{has_index, salvage};
 use crate::log::segment::{Segment, look_at_preamble};
 use crate::log::tail::{Source, Tail};
@@ -26,7 +26,15 @@ pub(crate) struct Behind {
 }
 
 impl Behind {
-    pub(crate) fn of(directory: &dyn Directory, store: StoreId, purpose: Purpose, later: &[u32]) -> Self {
+    /// # Errors
+    ///
+    /// One that passes: what could not be looked at for that may be what says that the log goes on.
+    pub(crate) fn of(
+        directory: &dyn Directory,
+        store: StoreId,
+        purpose: Purpose,
+        later: &[u32],
+    ) -> Result<Self> {
         let mut behind = Self::default();
         let mut tail = Tail::default();
         for number in later {
@@ -35,9 +43,13 @@ impl Behind {
                 && match &whole {
                     Ok((_, has_header)) => !has_header,
                     Err(error) if error.is_not_found() => has_index(directory, *number),
-                    Err(_) => !is_spare(directory, *number),
+                    Err(_) => !is_spare(directory, *number)?,
                 };
-            let Ok((segment, _)) = whole else { continue };
+            let segment = match whole {
+                Ok((segment, _)) => segment,
+                Err(error) if error.is_passing() => return Err(error),
+                Err(_) => continue,
+            };
             let written = tail.written();
             behind.cut += last_nonzero(tail.bytes().get(HEADER_BYTES..written).unwrap_or_default());
             for (_, frame) in valid_frames(&segment, tail.bytes(), FIRST_FRAME, written) {
@@ -45,7 +57,7 @@ impl Behind {
                 behind.bound = behind.bound.max(frame.header.durable());
             }
         }
-        behind
+        Ok(behind)
     }
 }
 
@@ -90,19 +102,19 @@ fn whole(
     Ok((salvaged.segment, salvaged.header_error.is_none()))
 }
 
-/// True of a segment that was made ahead and never used, whatever has become of its header.
-fn is_spare(directory: &dyn Directory, number: u32) -> bool {
-    let bytes = || {
-        let file = directory.open(&file_name(number), Access::Read).ok()?;
-        let length = file.len().ok().filter(|length| *length <= FILE_BYTES_MAX)?;
-        let mut tail = Tail::default();
-        tail.read(&*file, 0, length, Source::Cache).ok()?;
-        Some(tail)
-    };
-    let Some(tail) = bytes() else { return false };
-    // Of one that is nothing but zeros nobody can tell what it was.
-    let written = last_nonzero(tail.bytes());
-    written > 0 && written <= HEADER_BYTES as u64
+/// True of a segment that was made ahead and never used, whatever has become of its header: no frame begins where the first would.
+fn is_spare(directory: &dyn Directory, number: u32) -> Result<bool> {
+    const PAGE: u64 = 4096;
+    let page = directory.open(&file_name(number), Access::Read).and_then(|file| {
+        let length = usize::try_from(file.len()?.min(PAGE)).unwrap_or(0);
+        read_part(&*file, 0, length)
+    });
+    match page {
+        // Of one that begins with nothing but zeros nobody can tell what it was.
+        Ok(page) => Ok((1..=HEADER_BYTES as u64).contains(&last_nonzero(&page))),
+        Err(error) if is_passing(&error) => Err(Error::io("look for a spare", error)),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Where a segment ends before one that has lost its header, and with it what it follows: where the last Seq is reached before

@@ -147,6 +147,11 @@ impl Chain {
         Self { live: vec![number], limits, bound, has_lost_end, ..Self::default() }
     }
 
+    /// It is of one segment alone.
+    pub(crate) fn is_of_one(&self) -> bool {
+        self.greatest == 0
+    }
+
     /// True if nobody says where a segment ends, because the one is missing that followed it, before `next`.
     pub(crate) fn lost_end_before(&self, next: Option<&u32>) -> bool {
         self.has_lost_end

@@ -64,6 +64,7 @@ pub(crate) fn recover(
         tail: Tail::default(),
         behind: None,
         report: RecoveryReport::default(),
+        passing: None,
         end: covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end)),
         sealed: covered.is_some_and(|covered| covered.last == Some(System::Seal)),
         closed: covered.is_some_and(|covered| covered.last == Some(System::Closed)),
@@ -91,6 +92,9 @@ pub(crate) fn recover(
     }
     if walk.sealed {
         walk.look_behind_a_seal()?;
+    }
+    if let Some(error) = walk.passing {
+        return Err(error);
     }
     walk.note_what_a_copy_lacks(chain);
     walk.report.ambiguous = walk.report.cut > 0;
@@ -133,6 +137,8 @@ struct Walk<'a> {
     /// What stands in so many last segments, once they were read.
     behind: Option<(usize, Behind)>,
     report: RecoveryReport,
+    /// Something could not be looked at, and may be another time: what was found without it does not count.
+    passing: Option<Error>,
     end: Position,
     /// The last frame was a seal: the next segment goes on.
     sealed: bool,
@@ -224,7 +230,12 @@ impl Walk<'_> {
         let is_gone = || error.is_not_found() && !has_index(self.directory, number);
         // What a writer removes meanwhile was not of the log, or the manifest says so.
         self.purpose == Purpose::Read
-            && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io | ErrorKind::PermissionDenied)
+            && match error.kind() {
+                ErrorKind::Corrupt | ErrorKind::PermissionDenied => true,
+                // Whoever looks into one segment alone keeps nothing of a device's error, and asks again.
+                ErrorKind::Io => !self.chain.is_of_one(),
+                _ => false,
+            }
             && !(error.is_passing() || is_gone())
     }
 
@@ -603,14 +614,15 @@ impl Walk<'_> {
 
     /// Looks at the segments behind the one in which the log ends, once.
     fn behind(&mut self, later: &[u32]) -> Behind {
-        match self.behind {
-            Some((segments, behind)) if segments == later.len() => behind,
-            _ => {
-                self.behind
-                    .insert((later.len(), Behind::of(self.directory, self.store, self.purpose, later)))
-                    .1
-            }
+        if let Some((_, behind)) = self.behind.filter(|(segments, _)| *segments == later.len()) {
+            return behind;
         }
+        let behind = Behind::of(self.directory, self.store, self.purpose, later);
+        let behind = behind.unwrap_or_else(|error| {
+            self.passing.get_or_insert(error);
+            Behind::default()
+        });
+        self.behind.insert((later.len(), behind)).1
     }
 
     /// The last Seq before the first one that the later segments still hold.

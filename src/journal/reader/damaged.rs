@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::disk::Access;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::frame::Frame;
 use crate::format::segment::number_of;
 use crate::format::system::Preamble;
-use crate::id::EntryAt;
+use crate::id::{EntryAt, SEQ_MAX};
 use crate::index::holes::Hole;
 use crate::journal::reader::{Follow, Shared};
+use crate::log::lock::SeenLock;
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, look_at_preamble, open_header};
 
@@ -56,10 +58,20 @@ impl Shared {
         self.index.catalog().holes.iter().any(is_in)
     }
 
-    /// Goes on behind what cannot be read, where the writer has gone on there. False: it has not, or not yet.
+    /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
+    ///
+    /// What a power cut left behind a torn end is whole frames too, and dead: that the log goes on there only a writer can say who
+    /// has the store.
     pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
-        let Some((next, next_seq)) = self.next_readable(number)? else { return Ok(false) };
+        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let Some(visible) = marks.map(|marks| marks.visible.segment()).filter(|visible| *visible > number)
+        else {
+            return Ok(false);
+        };
+        let Some((next, next_seq)) = self.next_readable(number)?.filter(|(next, _)| *next <= visible) else {
+            return Ok(false);
+        };
         // Whoever began that one had ended this one before: all of it can be seen by now.
         let was = (follow.at, follow.sealed);
         while !follow.sealed && self.read_piece(follow)? {}
@@ -69,6 +81,13 @@ impl Shared {
         // What compaction has removed is not damaged. It says so before it removes anything.
         self.check_not_left_behind(follow)?;
         let Some(segment) = self.try_open(next)? else { return Ok(false) };
+        let follows = segment.header.follows;
+        let goes_back = follows.segment() < number
+            || follows.segment() == number && follows.offset() != 0 && follows.offset() < follow.at;
+        if goes_back || next_seq <= follow.last_seq {
+            // The log went back, which the next look finds: this one listed what follows before that was there.
+            return Ok(false);
+        }
         if let Some(hole) = self.hole_before(follow, &segment, next_seq)? {
             self.index.leave(hole);
         }
@@ -82,15 +101,18 @@ impl Shared {
         let (directory, store) = (&*self.directory, self.manifest.store);
         let numbers = self.numbers_behind(number)?;
         let begins_with = |other: u32| {
-            let next_seq =
-                |frame: &crate::format::frame::Frame<'_>| Preamble::read(frame.payload()).map(|p| p.next_seq);
-            look_at_preamble(directory, store, other, next_seq)
+            let next_seq = |frame: &Frame<'_>| {
+                let next_seq = Preamble::read(frame.payload())?.next_seq;
+                (1..=SEQ_MAX).contains(&next_seq).then_some(next_seq)
+            };
+            if self.is_left_out(other) { None } else { look_at_preamble(directory, store, other, next_seq) }
         };
         let newest = numbers.iter().rev().find_map(|other| Some((*other, begins_with(*other)?)));
         let Some(mut found) = newest else { return Ok(None) };
         loop {
             let (_, header) = match open_header(directory, store, found.0, Access::Read) {
-                Err(error) if error.is_passing() => return Err(error),
+                // A writer may have taken it back meanwhile.
+                Err(error) if error.is_not_found() => return Ok(None),
                 header => header?,
             };
             let before = header.follows.segment();
