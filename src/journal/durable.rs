@@ -208,7 +208,7 @@ mod tests {
             has_begun.recv().unwrap();
             let writer = scope.spawn(|| fill(&journal, note, 150));
             let mut seen = Position::ZERO;
-            while core.commit.visible() != seen {
+            while core.unsynced.lock().len() < UNSYNCED_MAX || core.commit.visible() != seen {
                 seen = core.commit.visible();
                 std::thread::park_timeout(Duration::from_millis(500));
             }
