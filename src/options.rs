@@ -23,7 +23,9 @@ pub enum Durability {
     Sync,
     /// Sync in the background, this often.
     Interval(Duration),
-    /// Leave it to the kernel.
+    /// Leave it to the kernel. Full segments are synced in the background: once the log rests, a few seconds behind a writer that
+    /// never does, and sooner where many have come together, since each needs a descriptor until then. An append waits for that
+    /// only where it is far ahead, or where there are no [threads](Options::background).
     Os,
 }
 

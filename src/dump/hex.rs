@@ -227,7 +227,8 @@ impl Annotated {
             match Frame::find(place) {
                 Found::Frame(frame) if frame.head_is_good(self.salt, position) => {
                     let bytes = place.get(..frame.len()).unwrap_or_default();
-                    annotate_frame(&mut self.queue, &frame, bytes, self.salt, position);
+                    let is_of_log = self.at < self.known.end || self.known.damaged.contains(&self.at);
+                    annotate_frame(&mut self.queue, &frame, bytes, (self.salt, position), is_of_log);
                     self.at += frame.len() as u64;
                     self.left -= 1;
                 }
@@ -372,15 +373,16 @@ fn annotate_frame(
     lines: &mut VecDeque<HexLine>,
     frame: &Frame<'_>,
     bytes: &[u8],
-    salt: u64,
-    position: Position,
+    (salt, position): (u64, Position),
+    is_of_log: bool,
 ) {
     let info = FrameInfo::of(frame, salt, position, None);
     let lengths = frame.header.lengths();
     let verdict = |good: bool| if good { "good" } else { "does not match" };
     let start = position.offset();
     let what = format!("{}, {} bytes", info.operation_name(), bytes.len());
-    lines.push_back(HexLine { is_damage: !info.body_good, ..heading(start, "frame", what) });
+    // Behind the end of the log a crash, or a writer that is at work, may have left a part of one.
+    lines.push_back(HexLine { is_damage: is_of_log && !info.body_good, ..heading(start, "frame", what) });
     let mut at = 0;
     let mut field = |name: &str, width: usize, value: &dyn Fn(u64) -> String| {
         let part = bytes.get(at..at + width).unwrap_or_default();
@@ -474,7 +476,7 @@ mod tests {
         bytes.extend_from_slice(b"Adaeighteen bytes ok!");
         bytes.resize(lengths.frame(), 0);
         let mut lines = VecDeque::new();
-        annotate_frame(&mut lines, &Frame::parse(&bytes).unwrap(), &bytes, 11, place);
+        annotate_frame(&mut lines, &Frame::parse(&bytes).unwrap(), &bytes, (11, place), true);
         let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
         let shown = |line: usize| text[line].split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(shown(0), "0000000256 -- frame fact, 88 bytes");

@@ -52,8 +52,8 @@ pub enum BackupBy {
     /// Byte by byte: the backup stands for itself.
     #[default]
     Copy,
-    /// Sealed segments by a second name of the same file, which takes no space, and is lost with it. Only
-    /// within one file system.
+    /// Sealed segments by a second name of the same file, which takes no space, and is lost with it; those that their writer
+    /// has not synced yet byte by byte. Only within one file system.
     Link,
 }
 
@@ -131,7 +131,7 @@ impl Journal {
         let mark = self.sync()?;
         let view = View::new(Arc::clone(&core.index), mark);
         drop(steady);
-        let how = How { by, is_verified: false };
+        let how = How { by, is_verified: false, durable: mark };
         back_up(&*core.directory, &view, &manifest, target.as_ref(), how, &Meter::of(&|| true))
     }
 }
@@ -160,7 +160,7 @@ impl Reader {
         by: BackupBy,
         onlooker: impl Onlooker,
     ) -> Result<Backup> {
-        self.backup_how(target.as_ref(), How { by, is_verified: false }, &onlooker)
+        self.backup_how(target.as_ref(), (by, false), &onlooker)
     }
 
     /// As [`backup_while`](Self::backup_while), and what was copied is [verified](crate::verify()) as a whole before it counts
@@ -177,10 +177,15 @@ impl Reader {
         by: BackupBy,
         onlooker: impl Onlooker,
     ) -> Result<Backup> {
-        self.backup_how(target.as_ref(), How { by, is_verified: true }, &onlooker)
+        self.backup_how(target.as_ref(), (by, true), &onlooker)
     }
 
-    fn backup_how(&self, target: &Path, how: How, onlooker: &dyn Onlooker) -> Result<Backup> {
+    fn backup_how(
+        &self,
+        target: &Path,
+        (by, is_verified): (BackupBy, bool),
+        onlooker: &dyn Onlooker,
+    ) -> Result<Backup> {
         // Cursors and erasures are written there also between compactions, of which alone a reader is told; before the end of what
         // is copied.
         let manifest = read_manifest(&**self.directory())?.unwrap_or_else(|| self.manifest().clone());
@@ -191,6 +196,7 @@ impl Reader {
             let error = Error::corrupt(format!("make the backup: {}", damage.what));
             return Err(error.at(self.path()).place(damage.segment, damage.offset));
         }
+        let how = How { by, is_verified, durable: self.was_durable() };
         back_up(&**self.directory(), &view, &manifest, target, how, &Meter::of(onlooker))
     }
 }
@@ -201,6 +207,10 @@ struct How {
     by: BackupBy,
     /// All that a verification looks at, and not only the frames.
     is_verified: bool,
+    /// What is on the disk by the word of who wrote it, whose descriptors are told what the system could not write. One that is
+    /// opened for a backup is not, once somebody was; so nothing else is linked. The bytes of a copy are synced as its own, and
+    /// read again.
+    durable: Position,
 }
 
 fn back_up(
@@ -270,7 +280,7 @@ pub fn restore_while(
     let era = era_behind(reader.era());
     let ancestors = reader.manifest().ancestors_of_copy(expected.last_seq);
     let restored = |_| Manifest { backup: None, era, ancestors, ..reader.manifest().clone() };
-    let how = How { by: BackupBy::Copy, is_verified: false };
+    let how = How { by: BackupBy::Copy, is_verified: false, durable: Position::ZERO };
     let made = target.fill(&**reader.directory(), &view, how, restored)?;
     let store = reader.manifest().store.to_string();
     Ok(Restored { store, era, through: made.through, bytes: made.bytes })
@@ -490,7 +500,8 @@ impl<'a> Target<'a> {
             let shown = if section.number == view.mark.segment() { view.mark.offset() } else { limit };
             let bytes = if is_last { before_a_seal(segment, shown) } else { shown };
             let name = file_name(segment.number());
-            if how.by == BackupBy::Link && !is_last {
+            let is_on_disk = section.number < how.durable.segment();
+            if how.by == BackupBy::Link && is_on_disk && !is_last {
                 self.link(from, segment, &name)?;
                 self.meter.add(segment.header.bytes);
                 copied.linked += 1;
@@ -508,7 +519,7 @@ impl<'a> Target<'a> {
     }
 
     fn link(&self, from: &dyn Directory, segment: &Segment, name: &str) -> Result<()> {
-        // Its writer may have been one that leaves that to the system, and be gone.
+        // Of a copy of a store that some other program made nobody has synced what its words say.
         let synced = segment.file(from).and_then(|file| file.sync());
         synced.map_err(|e| Error::io("sync a segment", e).at(from.path().join(name)))?;
         let to = self.directory.path();
@@ -592,7 +603,7 @@ mod tests {
         let first = core.index.catalog().sections[0].open().unwrap().segment.map.limit() as u64;
         let view = View::new(Arc::clone(&core.index), Position::new(1, first));
         let [backup, restored] = ["b", "c"].map(|name| directory.path().join(name));
-        let how = How { by: BackupBy::Copy, is_verified: false };
+        let how = How { by: BackupBy::Copy, is_verified: false, durable: Position::ZERO };
         let made =
             back_up(&*core.directory, &view, &core.manifest, &backup, how, &Meter::of(&|| true)).unwrap();
         assert_eq!(made.bytes, first - FRAME_BYTES as u64);
@@ -601,6 +612,32 @@ mod tests {
         assert_eq!(again.view().last_seq().unwrap(), made.through);
         again.append(Record::new(kind, b"k", b"on")).unwrap();
     }
+
+    /// A descriptor that is opened for a backup is not told what the writer's own was told already: that the system could not
+    /// write a segment. So nothing but the writer's word makes a second name of its file a backup.
+    #[test]
+    fn a_reader_links_what_its_writer_has_synced_and_copies_the_rest() {
+        use crate::options::Durability;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let options = Options::new().segment_bytes(4096).background(false).durability(Durability::Os);
+        let journal = options.open(path("a")).unwrap();
+        let kind = journal.kind("note").unwrap();
+        while journal.stats().segments < 6 {
+            journal.append(Record::new(kind, b"k", &[7; 300])).unwrap();
+        }
+        let reader = Reader::open(path("a")).unwrap();
+        let made = reader.backup(path("b"), BackupBy::Link).unwrap();
+        assert_eq!((made.segments, made.linked), (6, 0));
+        journal.sync().unwrap();
+        let made = reader.backup(path("c"), BackupBy::Link).unwrap();
+        assert_eq!((made.segments, made.linked), (6, 5));
+        restore(path("b"), path("d")).unwrap();
+        assert_eq!(Reader::open(path("d")).unwrap().view().unwrap().last_seq().unwrap(), made.through);
+        journal.close().unwrap();
+    }
+
     /// What each frame says by itself is not all that there is to be wrong.
     #[test]
     fn what_only_a_verification_sees_is_no_backup_where_one_is_asked_for() {

@@ -14,6 +14,11 @@ use crate::log::commit::Stopped;
 use crate::options::Durability;
 use crate::trace;
 
+/// So many segments are not synced before the keeper does it, in a log that nobody syncs; and so many before appends do, which
+/// are ahead of it then.
+pub(crate) const UNSYNCED_MAX: usize = 64;
+pub(crate) const UNSYNCED_BY_APPENDS_MAX: usize = 4 * UNSYNCED_MAX;
+
 impl Core {
     /// Waits as the journal's durability says.
     pub(crate) fn wait_as_configured(&self, end: Position) -> Result<()> {
@@ -47,17 +52,13 @@ impl Core {
         waited
     }
 
-    /// Syncs the older half of the full segments where a durability that leaves that to the system has let many come together:
-    /// until then each needs its descriptor, by which the system tells that it could not be written. Most of them it has
-    /// written by now.
-    pub(crate) fn bound_unsynced(&self) -> Result<()> {
-        const UNSYNCED_MAX: usize = 64;
+    /// Syncs the older half of the full segments where a durability that leaves that to the system has let so many come
+    /// together: until then each needs its descriptor, by which the system tells that it could not be written. Most of them it
+    /// has written by now. The caller holds no lock.
+    pub(crate) fn bound_unsynced(&self, most: usize) -> Result<()> {
         let middle = {
             let unsynced = self.unsynced.lock();
-            unsynced
-                .get(UNSYNCED_MAX / 2)
-                .filter(|_| unsynced.len() >= UNSYNCED_MAX)
-                .map(|middle| middle.number())
+            unsynced.get(unsynced.len() / 2).filter(|_| unsynced.len() >= most).map(|middle| middle.number())
         };
         middle.map_or(Ok(()), |middle| self.wait_for_segments_before(middle))
     }
@@ -84,22 +85,23 @@ impl Core {
         segments.retain(|segment| segment.position(0) < end);
         let begun = Instant::now();
         for segment in &segments {
-            let synced = segment.file(&*self.directory).and_then(|file| file.sync());
-            synced.map_err(|error| {
+            let failed = |why: &dyn std::fmt::Display| {
                 let path = self.directory.path().join(file_name(segment.number()));
-                format!("sync {}: {error}", path.display())
-            })?;
+                format!("sync {}: {why}", path.display())
+            };
+            // Another descriptor would not be told what this one has yet to be.
+            let file = segment.held().ok_or_else(|| failed(&"its descriptor was let go of before"))?;
+            file.sync().map_err(|error| failed(&error))?;
         }
         let took = begun.elapsed();
         self.counters.syncs.count(took);
         trace::synced(self.directory.path(), took);
-        self.unsynced.lock().retain(|segment| {
-            let is_left = segment.number() >= end.segment();
-            if !is_left {
-                segment.let_go();
-            }
-            is_left
-        });
+        self.unsynced.lock().retain(|segment| segment.number() >= end.segment());
+        // Closing a file can take its time, and nobody is to wait for that.
+        segments
+            .iter()
+            .filter(|segment| segment.number() < end.segment())
+            .for_each(|segment| segment.let_go());
         if segments.first().is_some_and(|first| first.number() < end.segment()) {
             // There is something to index.
             self.keeper.wake();
@@ -145,20 +147,88 @@ impl Drop for PoisonIfDropped<'_> {
 #[cfg(test)]
 #[cfg(not(miri))]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::id::KindId;
+    use crate::journal::Journal;
     use crate::journal::record::Record;
-    use crate::options::{Durability, Options};
+    use crate::options::Options;
+
+    /// A log of small segments that nobody syncs.
+    fn unsynced(directory: &tempfile::TempDir) -> (Journal, KindId) {
+        let options = Options::new().segment_bytes(4096).durability(Durability::Os).background(false);
+        let journal = options.open(directory.path()).unwrap();
+        let note = journal.kind("note").unwrap();
+        (journal, note)
+    }
+
+    fn fill(journal: &Journal, note: KindId, segments: u64) {
+        while journal.stats().segments < segments {
+            journal.append(Record::new(note, b"k", &[7; 900])).unwrap();
+        }
+    }
 
     /// Nobody asks for a sync, and there may be more segments than a process may open files.
     #[test]
     fn a_writer_that_leaves_syncing_to_the_system_does_not_hold_a_descriptor_for_each_segment() {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options::new().segment_bytes(4096).durability(Durability::Os).background(false);
-        let journal = options.open(directory.path()).unwrap();
-        let note = journal.kind("note").unwrap();
-        while journal.stats().segments < 150 {
-            journal.append(Record::new(note, b"k", &[7; 900])).unwrap();
-            assert!(journal.core().unsynced.lock().len() <= 64);
+        let (journal, note) = unsynced(&directory);
+        for segments in 1..150 {
+            fill(&journal, note, segments);
+            let catalog = journal.core().index.catalog();
+            let opened = catalog.sections.iter().filter_map(|section| section.if_open());
+            let held = opened.filter(|opened| opened.segment.held().is_some()).count();
+            // And the one that is written.
+            assert!(held <= 65, "{held} descriptors for {segments} segments");
         }
         journal.close().unwrap();
+    }
+
+    #[test]
+    fn nobody_waits_for_the_disk_while_he_keeps_others_from_making_segments() {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, note) = unsynced(&directory);
+        fill(&journal, note, 10);
+        let core = journal.core();
+        let (began, has_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let end = Position::new(5, 0);
+                let slow = || {
+                    began.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                    core.sync_below(end)
+                };
+                core.commit.wait(end, slow).unwrap();
+            });
+            has_begun.recv().unwrap();
+            let writer = scope.spawn(|| fill(&journal, note, 150));
+            let mut seen = Position::ZERO;
+            while core.unsynced.lock().len() < UNSYNCED_MAX || core.commit.visible() != seen {
+                seen = core.commit.visible();
+                std::thread::park_timeout(Duration::from_millis(500));
+            }
+            let (stands, is_free) = (!writer.is_finished(), core.keeper.making.try_lock().is_some());
+            go_on.send(()).unwrap();
+            assert!(stands, "so many are not left to the system");
+            assert!(is_free, "a segment can be made while the disk is waited for");
+        });
+        journal.close().unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_was_let_go_of_too_soon_is_not_synced_through_another_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, note) = unsynced(&directory);
+        fill(&journal, note, 3);
+        let durable = journal.core().commit.durable();
+        journal.core().unsynced.lock()[0].let_go();
+        let refused = journal.sync().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused}");
+        assert_eq!(journal.core().commit.durable(), durable, "the mark does not move");
     }
 }

@@ -17,6 +17,7 @@ use crate::index::catalog::{IndexRef, Opened};
 use crate::index::live::LiveIndex;
 use crate::index::sealed::SealedIndex;
 use crate::journal::core::{Core, Stage, Writer};
+use crate::journal::durable::UNSYNCED_MAX;
 use crate::journal::pages::window;
 use crate::journal::rotation::next_number;
 use crate::log::segment::Segment;
@@ -163,6 +164,7 @@ impl Core {
         let making = self.keeper.making.lock();
         self.make_spare(0)?;
         drop(making);
+        self.bound_unsynced(UNSYNCED_MAX)?;
         // Behind the making: an append that waits for the spare need not wait for its pages.
         let spare = self.keeper.spare.lock().as_ref().map(|spare| Arc::clone(&spare.segment));
         if let Some(spare) = spare
@@ -194,7 +196,6 @@ impl Core {
             writer.greatest = number;
             (number, SegmentHeader::after_seal_of(end.segment()), log_bytes, preamble)
         };
-        self.bound_unsynced()?;
         let spare = self.make_segment((number, follows), log_bytes, bytes, preamble)?;
         let small = self.keeper.spare.lock().replace(spare);
         if let Some(small) = small {

@@ -29,7 +29,8 @@
 //!
 //! Two, started by the first append, asleep while nothing happens, and a third one if it is asked for:
 //!
-//! * *keeper*: makes the next segment ahead, writes the indexes of sealed ones and the directory
+//! * *keeper*: makes the next segment ahead, syncs full ones where very many are not, writes the
+//!   indexes of sealed ones and the directory
 //! * *sync*: syncs at the interval, brings full segments to the disk where nobody syncs, and
 //!   names the durable mark in the log when it went idle
 //! * *compact*: compacts at an interval; not the keeper, for which appends would have to wait

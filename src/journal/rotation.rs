@@ -18,7 +18,7 @@ use crate::id::{PART, Position};
 use crate::index::catalog::Section;
 use crate::index::live::LiveIndex;
 use crate::journal::core::{Active, Core, Stage, Writer};
-use crate::journal::durable::PoisonIfDropped;
+use crate::journal::durable::{PoisonIfDropped, UNSYNCED_BY_APPENDS_MAX, UNSYNCED_MAX};
 use crate::journal::first_segment::zeros_for;
 use crate::journal::keeper::Spare;
 use crate::log::lock::now;
@@ -51,7 +51,10 @@ impl Core {
     /// of this life. The maker's lock comes before the writer's, so that no spare is made for a
     /// segment that is not active any more.
     pub(crate) fn prepare(&self, bytes: u64) -> Result<()> {
-        self.try_to_prepare(bytes).map_err(|error| self.name_who_pins(error))
+        self.try_to_prepare(bytes).map_err(|error| self.name_who_pins(error))?;
+        let has_a_keeper = self.options.background && !self.alone.load(Ordering::Relaxed);
+        // Behind the making, so that others who need room find it made.
+        self.bound_unsynced(if has_a_keeper { UNSYNCED_BY_APPENDS_MAX } else { UNSYNCED_MAX })
     }
 
     fn try_to_prepare(&self, bytes: u64) -> Result<()> {

@@ -46,10 +46,16 @@ impl Segment {
         Self { map: Arc::new(copy), ..self }
     }
 
-    /// Its file: the one that it holds, or else opened again for reading, under a name that no other one is ever given.
+    /// The descriptor under which it was written, or opened first. Only this one tells what the system could not write since: one
+    /// that is opened later begins behind what others were told.
+    pub(crate) fn held(&self) -> Option<Arc<dyn File>> {
+        self.file.lock().clone()
+    }
+
+    /// Its file: the one that it holds, or else opened again for reading. A segment of the log keeps its number; a spare's may
+    /// be given again by the next life, and nobody asks for the file of one that is no part of the log.
     pub(crate) fn file(&self, directory: &dyn Directory) -> io::Result<Arc<dyn File>> {
-        let held = self.file.lock().clone();
-        held.map_or_else(|| directory.open(&file_name(self.number()), Access::Read), Ok)
+        self.held().map_or_else(|| directory.open(&file_name(self.number()), Access::Read), Ok)
     }
 
     /// The same for somebody else alone: it holds none any more.

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage, a difference, a cursor over a threshold), 2 usage or no such entry, segment or cursor, \
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (damage, a difference, a cursor over a threshold), 2 usage, no such entry, segment or cursor, or nothing to upgrade, \
      3 not a store, a newer format, or held by a writer where one is needed, 4 input or output failed, \
      130 interrupted. A closed pipe is 0.";
 
@@ -99,7 +99,8 @@ pub(crate) enum Command {
     /// Compares two stores: the first entry that differs, and how many do. The exit code is 0 where they are equal, and 1
     /// where anything differs, or a place in either cannot be read
     Diff(Diff),
-    /// Brings a store of an older format to this one, in a new directory
+    /// Brings a store of an older format to this one, in a new directory. The exit code is 2, and nothing is made, where the store
+    /// has the present format
     Upgrade(Upgrade),
     /// What an error or a finding means, how it comes about, what was lost, and what to do
     Explain(crate::commands::shell::Explain),

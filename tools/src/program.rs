@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{CommandFactory, FromArgMatches};
 use esker::dump::Translators;
@@ -128,13 +129,24 @@ fn unknown(answer: &clap::Error) -> ExitCode {
     said.map_or_else(|error| exit_code(&error.into()), |()| Outcome::Plugin(3).into())
 }
 
+/// The soft limit of files before it was raised.
+static FILES_BEFORE: OnceLock<u64> = OnceLock::new();
+
+/// The limit of files for programs that this one starts, if they are not to have its own: they may be such as cannot do with high
+/// numbers.
+pub(crate) fn files_of_others() -> Option<u64> {
+    FILES_BEFORE.get().copied()
+}
+
 /// A soft limit is for programs that cannot do with high numbers; what the system allows is the hard one. Where it cannot be
 /// raised, whatever needs more than it says so.
 fn raise_the_limit_of_files() {
     let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some() && limit.current != limit.maximum {
+    if let Some(before) = limit.current.filter(|_| limit.current != limit.maximum) {
         limit.current = limit.maximum;
-        let _ = setrlimit(Resource::Nofile, limit);
+        if setrlimit(Resource::Nofile, limit).is_ok() {
+            let _ = FILES_BEFORE.set(before);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::PayloadOption;
+use crate::program::files_of_others;
 
 /// So long a program may be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,8 +79,15 @@ struct Translator {
 
 impl Translator {
     fn start(command: &str, patience: Duration) -> Result<Self> {
-        let shell =
-            Command::new("sh").arg("-c").arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut shell = Command::new("sh");
+        match files_of_others() {
+            Some(files) => {
+                let limited = "ulimit -S -n \"$1\"; exec sh -c \"$2\"";
+                shell.args(["-c", limited, "sh", &files.to_string(), command])
+            }
+            None => shell.args(["-c", command]),
+        };
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = shell.with_context(|| format!("start the translator {command:?} with `sh -c`"))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(anyhow!("start the translator {command:?}: it has no pipes"));

@@ -157,3 +157,18 @@ fn the_tool_takes_what_the_hard_limit_allows() {
     let done = run_with("ulimit -Sn 6", &["repair", &store, "--output", &at("p.esker")]);
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
 }
+
+/// Programs of another age close all descriptors that they could have, or have room for a thousand of them.
+#[test]
+fn a_program_that_the_tool_starts_has_the_limit_that_the_tool_was_given() {
+    let (_place, at) = in_a_place();
+    let store = at("a.esker");
+    let journal = Options::new().durability(Durability::Os).open(&store).unwrap();
+    let note = journal.kind("note").unwrap();
+    journal.append(Record::new(note, b"k", b"1")).unwrap();
+    journal.close().unwrap();
+    let translate = "while read -r line; do ulimit -S -n; done";
+    let done = run_with("ulimit -Sn 123", &["dump", &store, "--json", "--translate", translate]);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    assert_eq!(done.of_type("entry")[0]["payload_text"], "123", "{}", done.stdout);
+}

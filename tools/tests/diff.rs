@@ -138,3 +138,32 @@ fn what_the_library_stands_on_is_kept_as_the_library_says() {
         assert_eq!(refused.code, Some(2), "{end:?}: {}", refused.stderr);
     }
 }
+
+/// Nobody knows how much stood in a last segment that is not there.
+#[test]
+fn entries_of_which_the_other_store_may_have_lost_its_own_are_not_called_only_in_one() {
+    let sample = Sample::empty();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    for _ in 0..300 {
+        journal.append(Record::new(note, b"k", &[7; 100])).unwrap();
+    }
+    journal.close().unwrap();
+    let short = sample.directory.path().join("b.esker");
+    std::fs::create_dir(&short).unwrap();
+    for file in std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path()) {
+        std::fs::copy(&file, short.join(file.file_name().unwrap())).unwrap();
+    }
+    let segments = run(&["segments", &sample.text(), "--json"]).of_type("segment");
+    let active = segments.iter().find(|segment| segment["state"] == "active").unwrap();
+    let (last, entries) = (active["number"].as_u64().unwrap(), active["entries"].as_u64().unwrap());
+    assert!(entries > 0);
+    for end in ["seg", "idx"] {
+        let _ = std::fs::remove_file(short.join(format!("{last:010}.{end}")));
+    }
+    let diff = run(&["diff", &sample.text(), short.to_str().unwrap(), "--json"]);
+    assert_eq!(diff.code, Some(1));
+    let summary = &diff.of_type("summary")[0];
+    let counts = (&summary["only_in_a"], &summary["uncompared"], &summary["verdict"]);
+    assert_eq!(counts, (&json!(0), &json!(entries), &json!("incomplete")), "{summary}");
+}

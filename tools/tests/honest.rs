@@ -194,3 +194,30 @@ fn a_system_s_reason_is_given_once() {
     let run = on(&["repair", "--output", &nowhere], &sample.text(), &[]);
     assert_eq!(run.stderr.matches("os error 2").count(), 1, "{}", run.stderr);
 }
+
+/// A crash leaves a part of a frame behind the end of the log, and a writer that is at work the beginning of one.
+#[test]
+fn a_torn_tail_is_no_damage_among_bytes() {
+    let sample = Sample::empty();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    let position = |seq| journal.view().get(seq).unwrap().unwrap().position();
+    journal.append(Record::new(note, b"k", b"1")).unwrap();
+    journal.sync().unwrap();
+    let last = position(journal.append(Record::new(note, b"k", b"2")).unwrap().seq);
+    let torn = sample.directory.path().join("b.esker");
+    std::fs::create_dir(&torn).unwrap();
+    for file in std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path()) {
+        std::fs::copy(&file, torn.join(file.file_name().unwrap())).unwrap();
+    }
+    journal.close().unwrap();
+    let store = torn.to_str().unwrap();
+    let text = last.segment().to_string();
+    assert_eq!(on(&["hex"], store, &[&text]).code, Some(0));
+    flip(&torn, u64::from(last.segment()), last.offset() + 57);
+    let verified = on(&["verify"], store, &[]);
+    assert_eq!(verified.code, Some(0), "{}", verified.stdout);
+    let hex = on(&["hex"], store, &[&text]);
+    assert!(hex.stdout.contains("body checksum = does not match"), "{}", hex.stdout);
+    assert_eq!(hex.code, Some(0), "{}", hex.stderr);
+}

@@ -14,7 +14,7 @@ mod stores;
 
 use std::path::PathBuf;
 
-use esker::{Record, verify};
+use esker::{CompactOptions, Keep, Record, verify};
 use page::Page;
 use serde_json::Value;
 use support::{Sample, flip, on, place, run};
@@ -130,6 +130,23 @@ fn what_is_damaged_is_drawn_and_named_with_what_to_do() {
     let words = page.words();
     assert!(words.contains("esker repair") && words.contains("Damaged in"), "{words}");
     assert!(words.contains(&verification.findings[0].what), "{words}");
+}
+
+#[test]
+fn a_store_of_which_a_part_is_not_there_has_a_page_that_says_so() {
+    let sample = Sample::new();
+    let journal = sample.open();
+    journal.keep(journal.kind("note").unwrap(), Keep::Nothing).unwrap();
+    journal.retire_cursor("audit").unwrap();
+    assert!(journal.compact(&CompactOptions::new().thorough(true)).unwrap().parts_written > 0);
+    journal.close().unwrap();
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|end| end == "snap");
+    let parts = std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path());
+    std::fs::remove_file(parts.into_iter().find(is_part).unwrap()).unwrap();
+    let (page, code) = report(&sample.text(), "part-missing", &[]);
+    page.assert_sound();
+    assert_eq!(code, Some(1));
+    assert_eq!(page.picture("verify").text("verdict"), "invalid");
 }
 
 #[test]

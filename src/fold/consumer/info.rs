@@ -203,6 +203,8 @@ pub struct ParkedEntity {
     pub attempts: u32,
     /// Why it is here, in short; the [records](crate::Consumer::parked_records) say more.
     pub cause: String,
+    /// Somebody has asked for them to be tried again: they are with the next turn of the consumer.
+    pub retries: bool,
 }
 
 impl ParkedEntity {
@@ -213,6 +215,7 @@ impl ParkedEntity {
             offsets: (Offset::from_raw(parking.first), Offset::from_raw(parking.last)),
             attempts: parking.attempts,
             cause: parking.cause.clone(),
+            retries: parking.retries,
         }
     }
 }

@@ -24,7 +24,9 @@ pub(super) struct Unseen {
 /// What each of these cursors has not seen of a view.
 pub(super) fn of_all(cursors: &[CursorState], view: &View) -> Result<Vec<Unseen>> {
     let walk = |region: &Region, from| Scan::new(region.clone(), view.clone(), from);
-    count(cursors, view.last_seq().ok().map(|newest| newest.map_or(0, Seq::get)), walk)
+    let newest = view.last_seq().ok().map(|newest| newest.map_or(0, Seq::get));
+    // Behind the newest that can be read may be what is missing, and only a walk tells that.
+    count(cursors, newest.filter(|newest| view.check_end(*newest).is_ok()), walk)
 }
 
 /// The same, with walks over a region behind a Seq that are given. `newest`: where there is nothing more to see, if that is known.
@@ -75,7 +77,9 @@ fn over(mut scan: Scan, tallies: &mut [Tally]) -> Result<()> {
         match scan.advance() {
             Ok(true) => {
                 let Some(entry) = scan.entry() else { continue };
-                tallies.iter_mut().filter(|tally| tally.is_over(&entry)).for_each(|tally| tally.see(&entry));
+                let seq = entry.seq().get();
+                let begun = tallies.iter_mut().filter(|tally| tally.from().is_some_and(|from| from < seq));
+                begun.filter(|tally| tally.is_over(&entry)).for_each(|tally| tally.see(&entry));
             }
             Ok(false) => return Ok(()),
             Err(error) if error.is_corruption() && scan.pass_over(&error) => {
@@ -236,5 +240,31 @@ mod tests {
             assert_eq!(*unseen, alone, "{}: {:?}", cursor.name, cursor.key);
         }
         journal.close().unwrap();
+    }
+
+    /// A damaged end of a log is behind every cursor, also behind one that has seen all that can be read.
+    #[test]
+    fn a_cursor_at_the_last_readable_entry_is_told_that_the_end_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new().segment_bytes(4096).background(false);
+        let journal = options.open(directory.path()).unwrap();
+        let note = journal.kind("note").unwrap();
+        while journal.stats().segments < 4 {
+            journal.append(Record::new(note, b"a1", &[0; 400])).unwrap();
+        }
+        let last = journal.core().commit.visible().segment();
+        journal.close().unwrap();
+        std::fs::remove_file(directory.path().join(crate::format::segment::file_name(last))).unwrap();
+        let reader = crate::journal::reader::Reader::open(directory.path()).unwrap();
+        let view = reader.view().unwrap();
+        let newest = view.last_seq().unwrap().unwrap().get();
+        for (part, key) in
+            [(Part::All, &b""[..]), (Part::Kind, b""), (Part::Prefix, b"a"), (Part::Entity, b"a1")]
+        {
+            let cursors = [cursor(part, key, newest), cursor(part, key, newest - 1)];
+            let found = of_all(&cursors, &view).unwrap();
+            let damaged: Vec<u64> = found.iter().map(|unseen| unseen.damaged).collect();
+            assert_eq!(damaged, [1, 1], "{part:?}");
+        }
     }
 }

@@ -124,6 +124,15 @@ pub(super) fn selector(consumer: &WrittenConsumer) -> String {
     format!("--of {}{}", quoted(&consumed(consumer)), part.unwrap_or_default())
 }
 
+/// Why a consumer cannot go on from where it is, in words.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// What stood there was dropped.
+    Lost(String),
+    /// The log ends before it.
+    Ahead(String),
+}
+
 /// A consumer beside its topics.
 pub(crate) struct Standing {
     pub(crate) consumer: WrittenConsumer,
@@ -131,8 +140,7 @@ pub(crate) struct Standing {
     /// `None`: its offset is of another era, or what is behind it cannot be read.
     pub(crate) behind: Option<Behind>,
     pub(super) same_era: bool,
-    /// Why it cannot go on from where it is, if what stood there was dropped.
-    pub(super) lost: Option<String>,
+    pub(super) gone: Option<Gone>,
     pub(crate) age: Option<Span>,
 }
 
@@ -155,22 +163,29 @@ impl Standing {
             Ok(head) => head,
             Err(error) => refuse(error).map(|()| Offset::default())?,
         };
-        let lost = match same_era.then(|| plane.subscribe(filter, info.position)).transpose() {
-            Err(error) if matches!(error.kind(), ErrorKind::Lost | ErrorKind::InvalidInput) => {
-                Some(error.to_string())
-            }
-            // What else is wrong there, counting meets as well.
-            _ => None,
+        // One that has not begun begins with what there is.
+        let has_place = same_era && info.era.is_some();
+        let (gone, refused) = match has_place.then(|| plane.subscribe(filter, info.position)).transpose() {
+            Ok(_) => (None, None),
+            Err(error) => match error.kind() {
+                ErrorKind::Lost => (Some(Gone::Lost(error.to_string())), None),
+                // As a consumer that runs takes it.
+                ErrorKind::InvalidInput | ErrorKind::EraChanged => {
+                    (Some(Gone::Ahead(error.to_string())), None)
+                }
+                _ => (None, Some(error)),
+            },
         };
         let counted =
             same_era.then(|| plane.count_behind(filter, info.position, |key| consumer.consumes(key)));
         let behind = match counted.transpose() {
-            Ok(behind) => behind,
+            // What counting meets as well is one place.
+            Ok(behind) => refused.map_or(Ok(()), &mut refuse).map(|()| behind)?,
             Err(error) => refuse(error).map(|()| None)?,
         };
         let next = behind.and_then(|behind| behind.next);
         let age = next.map(|(_, time)| Span::between(time, now));
-        Ok(Self { head, behind, same_era, lost, age, consumer })
+        Ok(Self { head, behind, same_era, gone, age, consumer })
     }
 
     pub(super) fn excesses(&self, max_lag: Option<u64>, max_age: Option<Span>) -> Vec<(Over, String)> {
@@ -249,7 +264,8 @@ impl Standing {
         match info.era {
             None => "not begun",
             Some(_) if !self.same_era => "other era",
-            Some(_) if self.lost.is_some() => "lost",
+            Some(_) if matches!(self.gone, Some(Gone::Lost(_))) => "lost",
+            Some(_) if self.gone.is_some() => "halted",
             Some(_) if info.suspended.is_some() => "suspended",
             Some(_) if info.attempts > 0 => "retrying",
             Some(_) if info.is_open => "open",

@@ -245,7 +245,7 @@ impl<'a> Side<'a> {
         let entries = Entries::new(opened.survey.frames(), u64::MAX, all);
         let entries = entries.context("start a thread to read the log")?;
         let at_end = opened.survey.damage_at_end().into_iter();
-        let lost_at_end = at_end.map(|damage| damage.first_seq..=damage.last_seq).collect();
+        let lost_at_end = at_end.map(|damage| lost_at_end(damage.first_seq, damage.last_seq)).collect();
         let path = opened.reader.path().display().to_string();
         Ok(Self { dump: &opened.dump, entries, path, lost: None, lost_at_end })
     }
@@ -271,6 +271,7 @@ impl<'a> Side<'a> {
     ) -> Result<Option<Box<FrameInfo>>> {
         before.into_iter().for_each(|entry| self.entries.take_back(entry));
         self.lost = None;
+        let mut with_no_end = None;
         while let Some(next) = self.entries.next() {
             match next? {
                 Next::Entry(frame) => return Ok(Some(frame)),
@@ -278,6 +279,8 @@ impl<'a> Side<'a> {
                     output::note(&format!("damage in {}", self.path));
                     store::report(&damage, output)?;
                     self.note_lost(damage.first_seq..=damage.last_seq);
+                    with_no_end =
+                        with_no_end.or((damage.last_seq < damage.first_seq).then_some(damage.first_seq));
                 }
                 Next::Content(frame) => {
                     output::note(&format!("damage in {}", self.path));
@@ -287,8 +290,15 @@ impl<'a> Side<'a> {
             }
             found.damaged += 1;
         }
+        // No entry behind it says how much that was.
+        self.lost_at_end.extend(with_no_end.map(|first| lost_at_end(first, 0)));
         Ok(None)
     }
+}
+
+/// What damage at the end of a log has lost: where no number says how much, it may be all that there could be.
+fn lost_at_end(first: u64, last: u64) -> RangeInclusive<u64> {
+    if last < first { first..=u64::MAX } else { first..=last }
 }
 
 struct Walk<'a> {

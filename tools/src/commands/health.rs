@@ -134,7 +134,8 @@ fn is_corruption(error: &anyhow::Error) -> bool {
     error.downcast_ref::<esker::Error>().is_some_and(esker::Error::is_corruption)
 }
 
-fn is_gone(error: &anyhow::Error) -> bool {
+/// True where what was to be read is not there any more.
+pub(crate) fn is_gone(error: &anyhow::Error) -> bool {
     error.downcast_ref::<esker::Error>().is_some_and(|error| error.kind() == ErrorKind::Compacted)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use esker::dump::key_text;
 use esker::{ParkedEntity, WrittenConsumer};
 
-use super::consumers::{Standing, consumed_part, selector};
+use super::consumers::{Gone, Standing, consumed_part, selector};
 use crate::output::count_of;
 use crate::typed::{on, quoted};
 
@@ -34,20 +34,27 @@ pub(crate) fn of(standing: &Standing, path: &Path) -> Vec<Stuck> {
     if let Some(why) = &info.suspended {
         tell(true, format!("is suspended: {why}"), command("resume"));
     }
-    if info.era.is_some() && !standing.same_era {
+    if let Some(Gone::Ahead(why)) = &standing.gone {
         let what = format!(
-            "stands at offset {} of another era of the store: it halts when it runs, unless its options say how to go on \
-             (`on_era_change`); forgotten, it begins anew",
-            info.position
+            "stands behind the end of its log: {why}; it halts when it runs, whatever its options say; forgotten, it begins anew"
         );
         tell(true, what, command("retire"));
     }
-    if let Some(why) = &standing.lost {
+    // What its options say stands in no file.
+    if info.era.is_some() && !standing.same_era {
         let what = format!(
-            "has lost records that it had not done: {why}; it halts when it runs, unless its options say how to go on \
-             (`on_lost`); forgotten, it begins anew"
+            "stands at offset {} of another era of the store: it goes on by itself if its options say how (`on_era_change`), and \
+             halts when it runs if not; forgotten (`consumer retire`), it begins anew",
+            info.position
         );
-        tell(true, what, command("retire"));
+        tell(false, what, on("consumers", path));
+    }
+    if let Some(Gone::Lost(why)) = &standing.gone {
+        let what = format!(
+            "has lost records that it had not done: {why}; it goes on by itself if its options say so (`on_lost`), and halts \
+             when it runs if not; forgotten (`consumer retire`), it begins anew"
+        );
+        tell(false, what, on("consumers", path));
     }
     if info.attempts >= FAILED_OFTEN {
         let why = info.last_error.as_deref().unwrap_or("no reason is written");
@@ -71,10 +78,12 @@ pub(crate) fn of(standing: &Standing, path: &Path) -> Vec<Stuck> {
 
 /// What is set aside and waits for somebody.
 fn parked(consumer: &WrittenConsumer) -> Option<String> {
-    let first = consumer.parked.iter().max_by_key(|entity| entity.records)?;
+    // What somebody has asked for to be tried again waits for the consumer, and for nobody else.
+    let waiting = || consumer.parked.iter().filter(|entity| !entity.retries);
+    let first = waiting().max_by_key(|entity| entity.records)?;
     let ParkedEntity { key, cause, attempts, .. } = first;
-    let records = count_of(consumer.info.parked, "record");
-    let entities = count_of(consumer.parked.len() as u64, "entity");
+    let records = count_of(waiting().map(|entity| entity.records).sum(), "record");
+    let entities = count_of(waiting().count() as u64, "entity");
     Some(format!(
         "has parked {records} of {entities}, of {} after {attempts} attempts: {cause}; they wait for `retry` or `discard`",
         key_text(key)

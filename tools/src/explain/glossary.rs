@@ -193,7 +193,7 @@ const ENTRIES: &[Entry] = &[
         "gap",
         &[],
         "Numbers of entries that are not there: compaction dropped them, a repair could not save them, or an import left them \
-         out. They are never given again.",
+         out. In this store they are never given again.",
         &["esker get PATH SEQ"],
     ),
     (

@@ -38,7 +38,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     (
         "warning",
         &["gravity"],
-        "Of a store's health: something that nobody has lost anything by yet, and that somebody should look at.",
+        "Of a store's health: something that somebody should look at. Nothing is lost by it yet, or it is for the owner's options to say how to go on.",
         CHECK,
     ),
     (
@@ -47,7 +47,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "Of a store's health: damage, no space, or a cursor, a fold or a consumer that does not go on before somebody does something.",
         CHECK,
     ),
-    ("quick", &["check"], "A check of headers and derived files, which reads no frames.", VERIFY),
+    (
+        "quick",
+        &["check"],
+        "A check of headers and derived files, and of the frames behind the last index; it reads no others.",
+        VERIFY,
+    ),
     (
         "tail",
         &[],
@@ -78,7 +83,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         "The last life ended with `close`: no recovery is needed.",
         LIVES,
     ),
-    ("seq", &["seqs"], "The place of an entry in the log, counted from 1. It is never given again.", DUMP),
+    (
+        "seq",
+        &["seqs"],
+        "The place of an entry in the log, counted from 1. It is never given again, but for those that a crash took of a log that was not synced.",
+        DUMP,
+    ),
     (
         "entry",
         &["entries"],
@@ -177,7 +187,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     (
         "suspended",
         &["resume"],
-        "A consumer in whose handler processes have ended again and again. It goes on when somebody says `resume`.",
+        "A consumer in whose handler processes have ended again and again. It goes on when somebody says `resume`, or the handler answers in another process.",
         &["esker consumer resume PATH NAME"],
     ),
     (

@@ -9,8 +9,10 @@ use super::model::Model;
 use super::page::section;
 use super::svg::{Anchor, Area, Svg, Tenths, WIDTH, bytes, grouped, table, text};
 use crate::commands::consumers::{Standing, consumed_part};
+use crate::commands::health::is_gone;
 use crate::commands::met::{self, Met};
 use crate::commands::stuck::{self, Stuck};
+use crate::outcome::text_of;
 use crate::store::Opened;
 use crate::typed::on;
 
@@ -102,7 +104,7 @@ impl Plane {
     pub(super) fn of(opened: &Opened, newest: Option<i64>) -> Result<Self> {
         let mut plane = Self::default();
         let path = opened.reader.path();
-        met::each(opened, newest.unwrap_or(0), |met| match met {
+        let looked = met::each(opened, newest.unwrap_or(0), |met| match met {
             Met::Fold { stream, topic, fold, status } => {
                 let image = fold.image.as_ref();
                 let behind = topic.generation.saturating_sub(image.map_or(0, |image| image.generation));
@@ -127,7 +129,12 @@ impl Plane {
                 plane.note(&format!("which folds are registered with {stream:?} cannot be read in full"));
             }
             Met::Unread(error) => plane.note(&error.to_string()),
-        })?;
+        });
+        match looked {
+            // Nobody has written it anew: a file that the manifest names is not there, and the page is to say so.
+            Err(error) if is_gone(&error) && opened.writer.is_none() => plane.note(&text_of(&error)),
+            looked => looked?,
+        }
         plane.consumers.cut(of_consumer);
         plane.folds.cut(of_fold);
         Ok(plane)

@@ -1,6 +1,7 @@
 //! `check` looks at what stands on the backplane, too.
 
-use esker::{CompactOptions, Facts, Keep};
+use esker::backplane::{Put, ReadOnly, Stamp, Step, WriterId};
+use esker::{CompactOptions, Facts, Keep, Reader};
 use serde_json::Value;
 
 use crate::support::{Run, run};
@@ -102,8 +103,9 @@ fn what_a_consumer_has_parked_waits_for_somebody_and_is_told() {
     assert!(metrics.contains("\nesker_check_consumer_parked_records 2\n"), "{metrics}");
 }
 
+/// Whether its options let it go on by itself stands in no file: nobody is woken for that, and nothing is offered that forgets.
 #[test]
-fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_critical() {
+fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_warnings() {
     let world = World::new();
     let store = world.store();
     let last = append(&store, "a", 1..=3);
@@ -114,8 +116,8 @@ fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_critical()
     assert_eq!(run(&["export", &world.path(), "-o", &export]).code, Some(0));
     assert_eq!(run(&["import", &export, &other]).code, Some(0));
     let (gravity, what, next) = of_consumer(&other);
-    assert_eq!((&*gravity, next), ("critical", format!("esker consumer retire {other} ship --of number")));
-    assert!(what.contains("of another era"), "{what}");
+    assert_eq!((&*gravity, next), ("warning", format!("esker consumers {other}")));
+    assert!(what.contains("of another era") && what.contains("on_era_change"), "{what}");
     let (made, page) = drawn(&world, &other);
     assert!(made.code == Some(1) && page.contains("of another era of the store"), "{}", made.stdout);
 
@@ -126,9 +128,48 @@ fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_critical()
     store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
     store.close().unwrap();
     let (gravity, what, _) = of_consumer(&world.path());
-    assert!(gravity == "critical" && what.contains("has lost records that it had not done"), "{what}");
+    assert!(gravity == "warning" && what.contains("has lost records that it had not done"), "{what}");
     let line = world.tool(&["consumers"], &[]);
     assert_eq!(line.rows()[0][9], "lost", "{}", line.stdout);
+}
+
+/// A process may end between the two: it is on the list, and has no place.
+#[test]
+fn a_consumer_that_has_not_begun_has_lost_nothing() {
+    let world = World::new();
+    let store = world.store();
+    let last = append(&store, "a", 1..=3);
+    done(&store.on_event(NUMBERS, "ship", options(), failing(9)).unwrap(), last);
+    store.journal().sync().unwrap();
+    let plane = ReadOnly::of(&Reader::open(world.path()).unwrap()).unwrap();
+    let cells = plane.cells().map(|cell| cell.unwrap());
+    let has = |key: &[u8], word: &[u8]| key.windows(word.len()).any(|part| part == word);
+    let place = cells.into_iter().find(|cell| has(&cell.key, b"consumer") && !has(&cell.key, b"consumers"));
+    let place = place.unwrap();
+    let gone = Put::new(&place.key, place.revision, None, Stamp::new(WriterId::from_raw(77), 1));
+    store.backplane().unwrap().commit(&[Step::Put(gone)]).unwrap();
+    append(&store, "a", 4..=9);
+    store.keep(Facts::<u64>::new("number"), Keep::Latest).unwrap();
+    leave_the_segment(&store);
+    store.journal().compact(&CompactOptions::new().thorough(true)).unwrap();
+    store.close().unwrap();
+    let line = world.tool(&["consumers"], &[]);
+    assert_eq!(line.rows()[0][9], "not begun", "{}", line.stdout);
+    let found = check(&world.path());
+    assert_eq!(found.code, Some(0), "{}", found.stdout);
+}
+
+#[test]
+fn what_somebody_has_asked_to_be_tried_again_waits_for_nobody() {
+    let world = World::new();
+    let store = world.store();
+    let last = append(&store, "a", [1, 5, 6]);
+    done(&store.on_event(NUMBERS, "ship", options().max_attempts(2).park(), failing(4)).unwrap(), last);
+    store.close().unwrap();
+    let asked = world.tool(&["consumer", "retry"], &["ship", "--key", "a", "--execute"]);
+    assert_eq!(asked.code, Some(0), "{}{}", asked.stdout, asked.stderr);
+    let found = check(&world.path());
+    assert_eq!(found.code, Some(0), "{}", found.stdout);
 }
 
 /// The same store, the same page; and one without consumers says that it has none.
