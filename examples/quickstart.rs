@@ -77,7 +77,7 @@ fn tour(path: &Path) -> Result<(), Box<dyn Error>> {
     check_what_survived(path, acknowledged)?;
 
     println!("\nThe store is in {}. To look at it:", path.display());
-    println!("    cargo run -p esker-tools -- info {}", path.display());
+    println!("    cargo run --release -p esker-tools -- info {}", path.display());
     Ok(())
 }
 

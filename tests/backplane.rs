@@ -54,6 +54,22 @@ fn records_are_facts_and_what_a_journal_appends_is_delivered_too() {
     assert_eq!(refused.kind(), ErrorKind::OwnedByState);
 }
 
+/// Who tries again behind a conflict, with what is there, comes through, however long the disk takes.
+#[test]
+fn what_was_in_the_way_of_a_commit_is_told_behind_the_conflict() {
+    let journal = small().durability(Durability::Sync).in_memory().unwrap();
+    let plane = Local::over(&journal).unwrap();
+    let first = plane.commit(&[put(b"c", 1, 0, Some(b"one"))]).unwrap().revision(0).unwrap();
+    // It has its place, and nobody has waited for the disk.
+    let second = plane.commit_nowait(&[put(b"c", 2, first.raw(), Some(b"two"))]).unwrap();
+    assert!(!second.is_durable() && plane.load(b"c").unwrap().revision == first);
+    let refused = plane.commit(&[put(b"c", 3, first.raw(), Some(b"three"))]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    let known = plane.load(b"c").unwrap();
+    assert_eq!(known.bytes.as_deref(), Some(&b"two"[..]));
+    plane.commit(&[put(b"c", 4, known.revision.raw(), Some(b"four"))]).unwrap();
+}
+
 #[test]
 fn a_commit_is_one_batch() {
     let journal = Journal::in_memory().unwrap();

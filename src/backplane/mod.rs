@@ -121,7 +121,8 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// `Conflict` with both sides if what a step expects is not so. `KeyReused` if its stamp was used for the same key with
+    /// `Conflict` with both sides if what a step expects is not so; whoever looks it up behind that finds what was in the way, or
+    /// something later. `KeyReused` if its stamp was used for the same key with
     /// other content. `InvalidInput` for no or too many steps, two of the same stamp and key, and names, keys or payloads
     /// over their limits; `BatchTooLarge`. `Disconnected` or `Poisoned` if the outcome is not known: the same steps again
     /// find it out. `Closed`. Behind an error of another kind nothing was done where commits are [atomic](Self::atomic),

@@ -38,6 +38,8 @@ fn a_record_that_failed_as_often_as_it_may_is_a_dead_letter_and_those_behind_it_
         };
         assert_eq!((name.as_str(), stream.as_str(), &**key, *offset), ("ship", "number", &b"a"[..], bad));
         assert_eq!((payload.as_deref(), *attempts, cause.as_str()), (Some(&[2][..]), 3, "2 fails"));
+        assert_eq!(letters[0].value::<u64>().unwrap(), Some(2));
+        assert_eq!(letters[0].value::<String>().unwrap_err().kind(), ErrorKind::Codec);
         assert!(world.plane.head(Filter::topic(DEAD_STREAM, b"ship")).unwrap() > Offset::BEGINNING);
     }
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::de::DeserializeOwned;
 
 use crate::backplane::{Offset, Stamp, StreamRecord};
+use crate::codec::decode_bytes;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fold::value::{Unfit, decode};
 use crate::id::IdempotencyKey;
 
@@ -154,6 +156,23 @@ pub struct DeadLetter {
     pub is_of_all_topics: bool,
     /// Which part of the entities it consumes, and of how many.
     pub shard: Option<(u32, u32)>,
+}
+
+impl DeadLetter {
+    /// What happened, decoded now as its topic stores it; `None` if the record was too large to be copied: it is still in its topic,
+    /// until that is compacted.
+    ///
+    /// # Errors
+    ///
+    /// `Codec` if it is no `T`.
+    pub fn value<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let Some(payload) = &self.payload else { return Ok(None) };
+        decode_bytes(payload).map(Some).map_err(|cause| {
+            Error::new(ErrorKind::Codec, format!("decode a record of {:?} that was set aside", self.stream))
+                .concerning(self.offset.raw())
+                .because(cause)
+        })
+    }
 }
 
 impl fmt::Debug for DeadLetter {

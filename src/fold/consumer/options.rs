@@ -159,7 +159,9 @@ impl ConsumerOptions {
 
     /// Sets a record aside whose handler answered an error, or panicked, so often; a process that ends in the handler does
     /// not count, nor does what a handler answers that was [told to stop](crate::Delivery::cancelled). By default it goes to the stream [`DEAD_STREAM`](crate::backplane::DEAD_STREAM), in one commit with how far
-    /// the consumer has come. Without this it is tried for ever.
+    /// the consumer has come, and **that is final**: the consumer does not try it again. Whoever mends the cause reads it
+    /// ([`Consumer::dead_letters`](crate::Consumer::dead_letters), [`DeadLetter::value`](crate::DeadLetter::value)), and does by hand what was to be done, or
+    /// appends another event. What is to be tried again is [parked](Self::park). Without this a record is tried for ever.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = Some(attempts);
         self

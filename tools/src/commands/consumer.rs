@@ -376,7 +376,8 @@ fn nothing_parked(consumer: &WrittenConsumer, key: &[u8]) -> Usage {
     let there = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
     let (name, key) = (&consumer.info.name, key_text(key));
     Usage(format!(
-        "nothing of {key} is parked by the consumer {name:?}; entities of which something is: {there}"
+        "nothing of {key} is parked by the consumer {name:?}; entities of which something is: {there}; what it has set aside for good \
+         `consumer dead` shows, and nobody tries that again"
     ))
 }
 

@@ -211,7 +211,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     (
         "given up",
         &["poisoned records", "dead letter"],
-        "Records that a consumer has set aside for good, with the reason.",
+        "Records that failed as often as they may: set aside for good, or parked, until somebody retries or discards them; those that were done since count too.",
         &["esker consumer dead PATH NAME"],
     ),
     (
