@@ -17,7 +17,7 @@ use crate::trace;
 /// So many segments are not synced before the keeper does it, in a log that nobody syncs; and so many before appends do, which
 /// are ahead of it then.
 pub(crate) const UNSYNCED_MAX: usize = 64;
-pub(crate) const UNSYNCED_BY_APPENDS_MAX: usize = 4 * UNSYNCED_MAX;
+pub(crate) const UNSYNCED_BY_APPENDS_MAX: usize = 2 * UNSYNCED_MAX;
 
 impl Core {
     /// Waits as the journal's durability says.
@@ -208,11 +208,13 @@ mod tests {
             has_begun.recv().unwrap();
             let writer = scope.spawn(|| fill(&journal, note, 150));
             let mut seen = Position::ZERO;
-            while core.unsynced.lock().len() < UNSYNCED_MAX || core.commit.visible() != seen {
+            let is_at_work = || core.unsynced.lock().len() < UNSYNCED_MAX && !writer.is_finished();
+            while is_at_work() || core.commit.visible() != seen {
                 seen = core.commit.visible();
                 std::thread::park_timeout(Duration::from_millis(500));
             }
-            let (stands, is_free) = (!writer.is_finished(), core.keeper.making.try_lock().is_some());
+            let stands = !writer.is_finished();
+            let is_free = core.keeper.making.try_lock_for(Duration::from_secs(10)).is_some();
             go_on.send(()).unwrap();
             assert!(stands, "so many are not left to the system");
             assert!(is_free, "a segment can be made while the disk is waited for");

@@ -158,6 +158,24 @@ fn who_follows_beside_a_writer_goes_on_behind_what_is_damaged_before_he_comes_to
     }
 }
 
+/// Until the machine is started anew the last writer's word counts: what it had synced is of the log.
+#[test]
+fn who_follows_goes_on_behind_what_is_damaged_also_when_the_writer_has_gone() {
+    let live = Live::new();
+    live.say_until(2);
+    let reader = Reader::open(live.path()).unwrap();
+    let options = SubscribeOptions::new().from(Start::Oldest);
+    let mut all = reader.subscribe(Region::kind(live.note), options).unwrap();
+    let came = live.last();
+    each_is_told_once("before", &drain(&mut all), (1, came), 0);
+    let here = live.say().1;
+    live.say_until(here + 3);
+    flip(&file(&live.path(), here + 1), 40);
+    let last = live.last();
+    live.journal.close().unwrap();
+    each_is_told_once("behind the close", &drain(&mut all), (came + 1, last), 1);
+}
+
 #[test]
 fn a_segment_that_goes_missing_before_it_is_looked_into_is_told_with_what_was_in_it() {
     let live = Live::new();

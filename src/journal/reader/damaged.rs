@@ -11,7 +11,6 @@ use crate::format::system::Preamble;
 use crate::id::{EntryAt, SEQ_MAX};
 use crate::index::holes::Hole;
 use crate::journal::reader::{Follow, Shared};
-use crate::log::lock::SeenLock;
 use crate::log::report::Damage;
 use crate::log::segment::{Segment, look_at_preamble, open_header};
 
@@ -58,18 +57,24 @@ impl Shared {
         self.index.catalog().holes.iter().any(is_in)
     }
 
+    /// The segment up to which the log has gone, as a writer says who has the store, or the last one since the machine was started:
+    /// what a power cut left behind a torn end is whole frames too, and dead.
+    fn went_on_to(&self, follow: &Follow) -> Option<u32> {
+        let lock = follow.lock.as_ref()?;
+        if let Some(marks) = lock.marks() {
+            return Some(marks.visible.segment());
+        }
+        let words = lock.last_words();
+        (!words.is_of_another_boot).then(|| words.durable.segment())
+    }
+
     /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
-    ///
-    /// What a power cut left behind a torn end is whole frames too, and dead: that the log goes on there only a writer can say who
-    /// has the store.
     pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
-        let Some(visible) = marks.map(|marks| marks.visible.segment()).filter(|visible| *visible > number)
-        else {
+        let Some(through) = self.went_on_to(follow).filter(|through| *through > number) else {
             return Ok(false);
         };
-        let Some((next, next_seq)) = self.next_readable(number)?.filter(|(next, _)| *next <= visible) else {
+        let Some((next, next_seq)) = self.next_readable(number)?.filter(|(next, _)| *next <= through) else {
             return Ok(false);
         };
         // Whoever began that one had ended this one before: all of it can be seen by now.

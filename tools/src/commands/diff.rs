@@ -279,8 +279,9 @@ impl<'a> Side<'a> {
                     output::note(&format!("damage in {}", self.path));
                     store::report(&damage, output)?;
                     self.note_lost(damage.first_seq..=damage.last_seq);
-                    with_no_end =
-                        with_no_end.or((damage.last_seq < damage.first_seq).then_some(damage.first_seq));
+                    // Behind a place where it goes on nothing was lost that no number names.
+                    let has_no_end = damage.last_seq < damage.first_seq && damage.next_good.is_none();
+                    with_no_end = with_no_end.or(has_no_end.then_some(damage.first_seq));
                 }
                 Next::Content(frame) => {
                     output::note(&format!("damage in {}", self.path));
