@@ -7,6 +7,7 @@ use crate::format::header::HEADER_BYTES;
 use crate::format::segment::{FIRST_FRAME, file_name};
 use crate::id::{Position, SEQ_MAX, StoreId};
 use crate::log::grid::{last_nonzero, read_part, valid_frames};
+use crate::log::lock::SeenLock;
 use crate::log::salvage::{has_index, salvage};
 use crate::log::segment::{Segment, look_at_preamble};
 use crate::log::tail::{Source, Tail};
@@ -39,12 +40,13 @@ impl Behind {
         let mut tail = Tail::default();
         for number in later {
             let whole = whole(directory, store, purpose, *number, &mut tail);
-            behind.may_go_on |= purpose == Purpose::Read
-                && match &whole {
-                    Ok((_, has_header)) => !has_header,
-                    Err(error) if error.is_not_found() => has_index(directory, *number),
-                    Err(_) => !is_spare(directory, *number)?,
-                };
+            let may_go_on = match &whole {
+                _ if purpose != Purpose::Read => false,
+                Ok((_, has_header)) => !has_header,
+                Err(error) if error.is_not_found() => has_index(directory, *number),
+                Err(_) => !is_spare(directory, *number)?,
+            };
+            behind.may_go_on |= may_go_on && !is_ahead(directory, store, *number);
             let segment = match whole {
                 Ok((segment, _)) => segment,
                 Err(error) if error.is_passing() => return Err(error),
@@ -100,6 +102,12 @@ fn whole(
     let salvaged = salvage(directory, store, number)?;
     *tail = Tail::of(salvaged.bytes);
     Ok((salvaged.segment, salvaged.header_error.is_none()))
+}
+
+/// True if a writer has the store, and has not come to a segment.
+fn is_ahead(directory: &dyn Directory, store: StoreId, number: u32) -> bool {
+    let marks = SeenLock::look(directory, store).and_then(|lock| lock.marks());
+    marks.is_some_and(|marks| marks.visible.segment() < number)
 }
 
 /// True of a segment that was made ahead and never used, whatever has become of its header: no frame begins where the first would.
