@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use esker::{
-    Durability, Error, Item, Journal, KindId, Options, Reader, Record, Region, Seq, Start, SubscribeOptions,
-    Subscriber,
+    Durability, Error, Journal, KindId, Options, Reader, Record, Region, Seq, Start, SubscribeOptions,
 };
 
-use super::behind::told;
+use super::behind::{drain, told};
 
 fn options() -> Options {
     Options::new().segment_bytes(4096).background(false).durability(Durability::Os)
@@ -60,20 +59,6 @@ fn flip(path: &Path, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
-}
-
-/// Whatever there is now.
-fn drain(subscriber: &mut Subscriber) -> Vec<Result<u64, Error>> {
-    let mut told = Vec::new();
-    loop {
-        match subscriber.try_next() {
-            Ok(Some(Item::Entry(entry))) => told.push(Ok(entry.seq().get())),
-            Ok(Some(other)) => panic!("{other:?}"),
-            Ok(None) => return told,
-            Err(error) => told.push(Err(error)),
-        }
-        assert!(told.iter().filter(|told| told.is_err()).count() < 10, "it goes on and on: {told:?}");
-    }
 }
 
 /// Each Seq up to the last is told of, in order, and once; of damage in one place one error speaks.

@@ -74,6 +74,9 @@ pub enum Fault {
     SameEra,
 }
 
+/// One that was left out there would be tried by nobody, without a word. The last one is named here.
+const _: () = assert!(Fault::ALL.len() == Fault::SameEra as usize + 1);
+
 impl Fault {
     /// All of them.
     pub const ALL: &'static [Self] = &[
