@@ -184,6 +184,8 @@ impl Core {
             let _ = self.directory.remove(&file_name(number));
             let _ = self.directory.remove(&crate::format::index::file_name(number));
         }
+        // What is dead does not come back with the next power cut. Were it there, headers say that it is dead.
+        let _ = self.directory.sync();
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Behind {
     pub(crate) frames: u64,
     /// The greatest durable mark that they name.
     pub(crate) bound: Position,
-    /// The log may go on in one of them, for a reader: what it follows cannot be read, and it is no spare.
+    /// The log may go on in one of them, for whoever serves what is left: what it follows cannot be read, and it is no spare.
     pub(crate) may_go_on: bool,
 }
 
@@ -41,7 +41,7 @@ impl Behind {
         for number in later {
             let whole = whole(directory, store, purpose, *number, &mut tail);
             let may_go_on = match &whole {
-                _ if purpose != Purpose::Read => false,
+                _ if purpose == Purpose::Write => false,
                 Ok((_, has_header)) => !has_header,
                 Err(error) if error.is_not_found() => has_index(directory, *number),
                 Err(_) => !is_spare(directory, *number)?,

@@ -8,6 +8,7 @@ use crate::format::compacted::{Compacted, Cover};
 use crate::format::manifest::BackupEnd;
 use crate::format::segment::{file_name, number_of};
 use crate::id::{Position, StoreId};
+use crate::log::salvage::follows_by_its_frames;
 use crate::log::segment::open_header;
 use crate::log::visitor::Purpose;
 
@@ -78,18 +79,23 @@ pub(crate) fn find_chain(
             at = below;
             continue;
         }
-        let header = match open_header(directory, store, number, Access::Read) {
-            Ok((_, header)) => header,
-            // A reader serves what is left: the segment below is the next best guess.
+        let follows = match open_header(directory, store, number, Access::Read) {
+            Ok((_, header)) => header.follows,
             Err(error) if purpose != Purpose::Write && !error.is_passing() => {
-                chain.headless.push(number);
-                at = below;
-                continue;
+                match follows_by_its_frames(directory, store, number)? {
+                    Some(follows) => follows,
+                    // A reader serves what is left: the segment below is the next best guess.
+                    None => {
+                        chain.headless.push(number);
+                        at = below;
+                        continue;
+                    }
+                }
             }
             Err(error) => return Err(error),
         };
-        chain.dead.extend(numbers.range(header.follows.segment().saturating_add(1)..number));
-        let follows = chain.below_covers(header.follows);
+        chain.dead.extend(numbers.range(follows.segment().saturating_add(1)..number));
+        let follows = chain.below_covers(follows);
         at = (follows != 0).then_some(follows);
         if follows != 0 && !numbers.contains(&follows) {
             if purpose != Purpose::Write {
@@ -152,10 +158,9 @@ impl Chain {
         self.greatest == 0
     }
 
-    /// True if nobody says where a segment ends, because the one is missing that followed it, before `next`.
-    pub(crate) fn lost_end_before(&self, next: Option<&u32>) -> bool {
-        self.has_lost_end
-            || next.is_some_and(|next| self.missing.iter().any(|(_, follower)| follower == next))
+    /// True if the one is missing that a segment follows.
+    pub(crate) fn is_behind_missing(&self, number: u32) -> bool {
+        self.missing.iter().any(|(_, follower)| *follower == number)
     }
 
     /// Where the segment ends, if a later one says so.

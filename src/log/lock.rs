@@ -244,6 +244,15 @@ impl SeenLock {
         (self.page.load(Cell::Life) == life && holder.life == marks.life.0).then_some(marks)
     }
 
+    /// What is durable for certain, as far as the page tells: all before it, said since the machine was started. Nothing vouches
+    /// for the page, which no checksum covers: a mark that is ahead of what was visible says nothing.
+    pub(crate) fn said_durable(&self) -> Position {
+        let durable = self.page.load(Cell::Durable);
+        let is_visible = durable <= self.page.load(Cell::Visible);
+        let is_of_this_boot = self.holder().is_some_and(|holder| holder.boot == boot_id());
+        Position::from_word(if is_visible && is_of_this_boot { durable } else { 0 })
+    }
+
     /// What the last writer has left behind; a writer that comes just now may be in the middle of it.
     pub(crate) fn last_words(&self) -> LastWords {
         let holder = self.holder();

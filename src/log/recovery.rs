@@ -9,6 +9,9 @@
 //! Nothing is written, truncated or deleted here. What recovery found it hands to a
 //! [`Visitor`], in whole batches.
 
+mod doubt;
+mod order;
+
 use std::io;
 use std::sync::Arc;
 
@@ -18,13 +21,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::compacted::Cover;
 use crate::format::frame::{Found, Frame, flag};
 use crate::format::segment::{FIRST_FRAME, file_name};
-use crate::format::system::{Open, Preamble, System};
-use crate::id::{FRAME_ALIGN, KINDS_MAX, Life, Position, SEQ_MAX, StoreId};
-use crate::log::behind::{Behind, end_before_headless, named_durable, seq_before, seq_before_all};
+use crate::format::system::{Preamble, System};
+use crate::id::{FRAME_ALIGN, Life, Position, StoreId};
+use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
+use crate::log::lock::SeenLock;
 use crate::log::open_batch::OpenBatch;
 use crate::log::part::visit_kept;
+use crate::log::recovery::doubt::Ends;
 use crate::log::report::{Damage, RecoveryReport};
 use crate::log::rules::{Facts, Verdict, judge, what_is_wrong};
 use crate::log::salvage::{
@@ -45,6 +50,10 @@ pub(crate) fn recover(
 ) -> Result<End> {
     let first = covered.map_or(0, |covered| covered.segment);
     let scanned: Vec<u32> = chain.live.iter().copied().filter(|number| *number >= first).collect();
+    // Beside a live writer whatever it calls durable by now is there when it is read below.
+    let said = SeenLock::look(directory, store).map_or(Position::ZERO, |lock| lock.said_durable());
+    // Of one segment alone it is only known that it is followed.
+    let said = if chain.is_of_one() { Position::ZERO } else { chain.bound.max(said) };
     let mut walk = Walk {
         directory,
         store,
@@ -57,7 +66,8 @@ pub(crate) fn recover(
         refused: Vec::new(),
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
-        bound: chain.bound,
+        said,
+        bound: chain.bound.max(said),
         copied_through: chain.copied_through,
         named_durable: Position::ZERO,
         written: usize::MAX,
@@ -65,6 +75,7 @@ pub(crate) fn recover(
         behind: None,
         report: RecoveryReport::default(),
         passing: None,
+        goes_on_at: None,
         end: covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end)),
         sealed: covered.is_some_and(|covered| covered.last == Some(System::Seal)),
         closed: covered.is_some_and(|covered| covered.last == Some(System::Closed)),
@@ -74,6 +85,9 @@ pub(crate) fn recover(
     }
     let mut covers = chain.covers.iter().peekable();
     for (at, number) in scanned.iter().enumerate() {
+        if walk.goes_on_at.is_some_and(|on| *number < on) {
+            continue;
+        }
         while let Some(cover) = covers.next_if(|cover| cover.last < *number) {
             walk.cover(cover)?;
         }
@@ -124,7 +138,9 @@ struct Walk<'a> {
     /// What the index of this segment says of it, for those who salvage.
     indexed: Indexed,
     life: Option<Life>,
-    /// The greatest durable mark that a valid frame named so far.
+    /// The greatest durable mark that what was accepted has named, and indexes.
+    said: Position,
+    /// The same, and what any other valid frame has named so far.
     bound: Position,
     /// The log is a copy, which was made with everything up to this Seq.
     copied_through: Option<u64>,
@@ -139,6 +155,8 @@ struct Walk<'a> {
     report: RecoveryReport,
     /// Something could not be looked at, and may be another time: what was found without it does not count.
     passing: Option<Error>,
+    /// Segments before this one are dead.
+    goes_on_at: Option<u32>,
     end: Position,
     /// The last frame was a seal: the next segment goes on.
     sealed: bool,
@@ -265,7 +283,12 @@ impl Walk<'_> {
                 Err(error) => {
                     let is_gone = error.is_corruption() || error.is_not_found();
                     self.refused = if is_gone { Vec::new() } else { vec![(0, u64::MAX)] };
-                    self.report.unreadable += self.refused.len() as u64;
+                    if !is_gone {
+                        let refused = unreadable(self.directory, number);
+                        let bytes: u64 = refused.iter().map(|(start, end, _)| end - start).sum();
+                        // Of a file that does not open nobody knows how many they are.
+                        self.report.unreadable += bytes.max(1);
+                    }
                     self.segment_is_lost(number, later, &error);
                     return Ok(true);
                 }
@@ -300,7 +323,8 @@ impl Walk<'_> {
             .filter(|index| index.salt == segment.header.salt)
             .unwrap_or_default();
         if self.indexed.end > 0 {
-            self.bound = self.bound.max(segment.position(self.indexed.end));
+            self.said = self.said.max(segment.position(self.indexed.end));
+            self.bound = self.bound.max(self.said);
         }
     }
 
@@ -377,12 +401,8 @@ impl Walk<'_> {
     ) -> Result<bool> {
         let number = segment.number();
         self.visitor.enter(segment, from, self.last_seq.unwrap_or(self.least_seq))?;
-        let headless = later.first().filter(|next| limit.is_none() && self.chain.headless.contains(next));
-        let known = (from, self.last_seq);
-        let end = |next: &u32| end_before_headless(self.directory, self.store, *next, (segment, tail, known));
-        let limit = limit.or_else(|| headless.and_then(end));
-        let is_lost = |walk: &mut Self| headless.is_some() && walk.behind(later).may_go_on;
-        let ends_somewhere = limit.is_none() && (self.chain.lost_end_before(later.first()) || is_lost(self));
+        let ends = self.ends((segment, tail, from), limit, later);
+        let limit = ends.limit;
         let mut at = from;
         let mut batch = OpenBatch::default();
         loop {
@@ -392,7 +412,7 @@ impl Walk<'_> {
                 return Ok(true);
             }
             let bytes = tail.bytes();
-            let (verdict, what) = match self.step(segment, bytes, at, limit, &mut batch, later) {
+            let (verdict, what) = match self.step(segment, bytes, at, ends, &mut batch, later) {
                 Step::Accepted { bytes: length, completes_batch } => {
                     at += length;
                     if completes_batch {
@@ -407,7 +427,8 @@ impl Walk<'_> {
             let start = batch.start.unwrap_or(at);
             // What the device refuses of the rest may be more of the log.
             let is_known = self.refused.iter().all(|(_, end)| *end <= at);
-            if matches!(verdict, Verdict::EndOfLog { .. }) && is_known {
+            if matches!(verdict, Verdict::EndOfLog { .. }) && is_known && !self.went_on(ends, later) {
+                self.pass_over_what_is_dead(ends, later);
                 return Ok(self.note_end(segment, bytes, start, later));
             }
             if self.purpose != Purpose::Write
@@ -427,14 +448,19 @@ impl Walk<'_> {
             let open = batch.offsets.last().copied();
             batch = OpenBatch::default();
             let next = next.and_then(|next| whole_batch_from(segment, bytes, at, next, open));
+            let is_torn = limit.is_none() && self.may_be_torn((segment, bytes), (start, at), ends, later);
             // What lies behind the limit is dead, however good it looks.
-            let is_before = |next: &u64| limit.map_or(!ends_somewhere, |limit| *next < limit);
-            match next.filter(is_before) {
+            match next.filter(|next| limit.map_or(!is_torn, |limit| *next < limit)) {
                 Some(offset) => {
                     self.skip_to(segment, bytes, (at, start), offset, what);
                     at = offset;
                 }
                 None => {
+                    let mut later = later;
+                    if is_torn && let Some(doubt) = ends.doubt {
+                        self.pass_over_what_is_dead(ends, later);
+                        later = later.get(doubt..).unwrap_or_default();
+                    }
                     // Whatever the segments behind this one hold says how much is lost.
                     let lost = self.lost_through(later);
                     self.damaged((number, at, start), None, lost, what.to_owned());
@@ -451,10 +477,11 @@ impl Walk<'_> {
         segment: &Segment,
         bytes: &[u8],
         at: u64,
-        limit: Option<u64>,
+        ends: Ends,
         batch: &mut OpenBatch,
         later: &[u32],
     ) -> Step {
+        let limit = ends.limit;
         let (salt, position) = (segment.header.salt, segment.position(at));
         let until =
             limit.map_or(bytes.len(), |limit| usize::try_from(limit).unwrap_or(usize::MAX).min(bytes.len()));
@@ -482,13 +509,14 @@ impl Walk<'_> {
             }
         }
         if let (Verdict::Accept, Found::Frame(frame)) = (judge(facts), &found) {
-            self.bound = self.bound.max(frame.header.durable());
+            self.said = self.said.max(frame.header.durable());
+            self.bound = self.bound.max(self.said);
             return self.take(at, frame, batch);
         }
         let start = segment.position(batch.start.unwrap_or(at));
         // Only now is the bound needed in full: what lies behind may name a greater one. Where
         // a later segment says that this one was followed at its limit, all below was durable.
-        let bound = match limit {
+        let bound = match limit.filter(|_| ends.is_said) {
             Some(limit) => self.bound.max(segment.position(limit)),
             None if self.bound_is_final => self.bound,
             None => {
@@ -496,50 +524,9 @@ impl Walk<'_> {
             }
         };
         self.bound = bound;
-        self.bound_is_final |= limit.is_none();
+        self.bound_is_final |= !ends.is_said;
         facts.below_bound = start < bound;
         Step::Stopped(judge(facts), what_is_wrong(facts))
-    }
-
-    fn life_is_right(&self, at: u64, frame: &Frame<'_>) -> bool {
-        let life = frame.header.life();
-        let operation = frame.header.is_system().then(|| System::of(frame.header.operation)).flatten();
-        match (self.life, operation) {
-            (None, _) => true,
-            (Some(current), _) if current == life => true,
-            (Some(current), Some(System::Open)) => {
-                Open::read(frame.payload()).is_some_and(|open| open.previous_life == current)
-            }
-            // The first frame of a segment that a new life started behind the end of another's. It
-            // stands where it was written: the salt in its checksum is this segment's alone.
-            (Some(_), Some(System::Preamble)) => at == FIRST_FRAME,
-            _ => false,
-        }
-    }
-
-    fn seq_is_next(&self, frame: &Frame<'_>, in_batch: u64) -> bool {
-        let seq = frame.header.seq.get();
-        if seq > SEQ_MAX {
-            return false;
-        }
-        if !frame.header.is_system() {
-            // An entity's generations start at 1, or at the Seq of its first frame.
-            let is_dense = self.last_seq.map_or(seq > self.least_seq, |last| seq == last + in_batch + 1);
-            let is_an_entry = !frame.key().is_empty() && frame.header.kind.get() <= KINDS_MAX;
-            let is_in_a_history = (1..=seq).contains(&frame.header.generation.get());
-            return is_dense && is_an_entry && is_in_a_history;
-        }
-        let is_preamble = frame.header.operation == System::Preamble as u8;
-        let Some(preamble) = is_preamble.then(|| Preamble::read(frame.payload())).flatten() else {
-            return self.last_seq.map_or(seq >= self.least_seq, |last| seq == last + in_batch);
-        };
-        let Some(before) = preamble.next_seq.checked_sub(1).filter(|before| *before <= SEQ_MAX) else {
-            return false;
-        };
-        // A repair says how many it could not save.
-        self.last_seq.map_or(before >= self.least_seq, |last| {
-            before == last || last.checked_add(preamble.lost) == Some(before)
-        })
     }
 
     fn take(&mut self, at: u64, frame: &Frame<'_>, batch: &mut OpenBatch) -> Step {

@@ -14,10 +14,11 @@ use crate::format::frame::{Frame, flag};
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::index::Layout;
 use crate::format::segment::{FILE_BYTES_MAX, FIRST_FRAME, SegmentHeader, file_name};
+use crate::format::system::{Open, System};
 use crate::id::{Position, StoreId};
 use crate::log::grid::valid_frames;
 use crate::log::part::open_part_file;
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, open_header};
 
 /// A copy of a segment, as far as it can be had.
 pub(crate) struct Salvaged {
@@ -85,6 +86,51 @@ pub(crate) fn header_for_the_rest(
 ) -> Option<SegmentHeader> {
     let Salvaged { segment, header_error, .. } = salvage(directory, store, number).ok()?;
     header_error.map(|_| segment.header)
+}
+
+/// What a segment follows whose header cannot be read, if a life began with it: the first frame of that life says where the
+/// log had ended. Segments before it, down to there, are dead, however good they look.
+///
+/// # Errors
+///
+/// One that passes.
+pub(crate) fn follows_by_its_frames(
+    directory: &dyn Directory,
+    store: StoreId,
+    number: u32,
+) -> Result<Option<Position>> {
+    let Salvaged { segment, bytes, .. } = match salvage(directory, store, number) {
+        Ok(salvaged) => salvaged,
+        Err(error) if error.is_passing() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let mut next = FIRST_FRAME;
+    for (at, frame) in valid_frames(&segment, &bytes, FIRST_FRAME, bytes.len()) {
+        // Behind a gap, or behind an entry, may begin a life that went on in the segment.
+        if at != next || !frame.header.is_system() {
+            break;
+        }
+        next += frame.len() as u64;
+        if System::of(frame.header.operation) == Some(System::Open) {
+            let end = Open::read(frame.payload()).map(|open| open.recovered_end);
+            return end
+                .filter(|end| end.segment() < number)
+                .map_or(Ok(None), |end| behind(directory, store, end));
+        }
+    }
+    Ok(None)
+}
+
+/// What goes on at an end. Where that is the beginning of a segment, of which nothing was written, it follows what that follows.
+fn behind(directory: &dyn Directory, store: StoreId, end: Position) -> Result<Option<Position>> {
+    if end.offset() != FIRST_FRAME {
+        return Ok(Some(end));
+    }
+    match open_header(directory, store, end.segment(), Access::Read) {
+        Ok((_, header)) => Ok(Some(header.follows)),
+        Err(error) if error.is_passing() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// As [`salvage`], for a part: of one whose header cannot be read the manifest says what it is.

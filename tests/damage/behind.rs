@@ -392,7 +392,7 @@ pub(super) fn drain(subscriber: &mut Subscriber) -> Vec<Result<u64, esker::Error
 }
 
 /// The Seqs of that, and those that its errors name.
-fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
+pub(super) fn follow(reader: &Reader, region: Region, start: Start) -> (Vec<u64>, Vec<RangeInclusive<u64>>) {
     let (mut seqs, mut lost) = (Vec::new(), Vec::new());
     for told in told(reader, region, start) {
         match told {

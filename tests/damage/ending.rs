@@ -2,7 +2,7 @@
 
 use esker::{KindId, Reader, Region, Seq, Simulator, Start, View};
 
-use super::behind::{both_long, told};
+use super::behind::{both_long, follow, told};
 use super::{Files, Oracle, fill, log_of, options, segments};
 
 /// What two lives wrote, the first of which was killed: its last segment has no seal, and the one behind it says where it ends.
@@ -129,22 +129,33 @@ fn a_spare_without_its_header_takes_nothing() {
 /// A crash has left frames behind a torn end, which were never of the log, and their Seqs were given again, up to so many steps.
 /// With the segment that is torn, and the last Seq that stands in it.
 fn torn(steps: u64) -> (Files, String, u64) {
+    let (files, before, torn, _) = torn_with_dead(steps, 6);
+    (files, before, torn)
+}
+
+/// The same, and the segments behind it that are dead, from the first that was whole: the next life unlinked them. So many
+/// steps were behind the end.
+fn torn_with_dead(steps: u64, lost: u64) -> (Files, String, u64, Files) {
     let unsynced = || options().durability(esker::Durability::Os);
     let first = Simulator::new();
     let journal = unsynced().open_in(&first).unwrap();
     fill(&journal, 0, 12);
     let torn = journal.view().last_seq().unwrap().unwrap().get();
-    fill(&journal, 12, 18);
+    fill(&journal, 12, 12 + lost);
     let at = journal.view().get(Seq::new(torn + 1).unwrap()).unwrap().unwrap().position();
     let before = format!("{:010}.seg", at.segment());
     let mut files = first.files();
     files.get_mut(&before).unwrap()[usize::try_from(at.offset()).unwrap() + 20] ^= 1;
+    let is_dead = |name: &String| name.ends_with(".seg") && *name > before;
+    let dead =
+        files.iter().filter(|(name, _)| is_dead(name)).map(|(name, bytes)| (name.clone(), bytes.clone()));
+    let dead: Files = dead.collect();
     let second = Simulator::with(files);
     let journal = options().open_in(&second).unwrap();
     assert_eq!(journal.view().last_seq().unwrap().unwrap().get(), torn);
     assert!(journal.recovery().valid_after_hole > 0);
     fill(&journal, 40, 40 + steps);
-    (second.files(), before, torn)
+    (second.files(), before, torn, dead)
 }
 
 /// Each entry is as it was, or an error says that it is damaged.
@@ -175,6 +186,35 @@ fn what_is_dead_behind_a_torn_end_stays_so_when_nobody_says_any_more_where_it_en
         let (segment, offset) = second_position(&files, torn - 2);
         damaged.get_mut(&segment).unwrap()[offset + 20] ^= 1;
         is_as_it_was(&format!("byte {at}"), damaged, &oracle);
+    }
+}
+
+#[test]
+fn whole_segments_that_are_dead_stay_so_when_nobody_says_any_more_what_goes_on_behind_them() {
+    let (mut files, before, _, dead) = torn_with_dead(140, 100);
+    assert!(dead.len() >= 2, "{:?}", dead.keys());
+    assert!(dead.keys().all(|name| !files.contains_key(name)), "they were unlinked");
+    let oracle = Oracle::of(&files, log_of(&files).len() as u64 - 1);
+    let names = segments(&files);
+    let next = names[names.iter().position(|name| *name == before).unwrap() + 1].clone();
+    assert!(dead.keys().all(|name| *name < next), "{names:?}");
+    // A crash behind the unlinking has taken that back.
+    files.extend(dead);
+    for at in [20, 40, 50, 60] {
+        for keeps_indexes in [true, false] {
+            let mut damaged = files.clone();
+            damaged.get_mut(&next).unwrap()[at] ^= 1;
+            damaged.retain(|name, _| keeps_indexes || !name.ends_with(".idx") && name != "entities");
+            let what = format!("byte {at}, indexes {keeps_indexes}");
+            is_as_it_was(&what, damaged.clone(), &oracle);
+            let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
+            let (told, lost) = follow(&reader, Region::all(), Start::Oldest);
+            let is_told = |seq: &&u64| told.contains(seq) || lost.iter().any(|lost| lost.contains(seq));
+            assert_eq!(oracle.log.keys().find(|seq| !is_told(seq)), None, "{what}: {lost:?}");
+            // Its frames say what the header said, but without the salt, which indexes have too.
+            let is_readable = !keeps_indexes && at != 50;
+            assert!(!is_readable || told.len() == oracle.log.len(), "{what}: {lost:?}");
+        }
     }
 }
 

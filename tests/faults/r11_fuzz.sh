@@ -22,5 +22,15 @@ for target in $targets; do
     try fuzz "$target"
 done
 unset STATES
+
+# Each of them has to notice something within the time that CI gives it. Most bugs of others do for that.
 plant '^fuzz '
+planted_for() { PLANTED_TESTS="fuzz $1 60" plant_these "tests/faults/planted/$2.patch"; }
+planted_for frame no-salt
+planted_for journal_ops durable-bound-dropped
+planted_for feed_ops a-stale-batch-moves-a-cursor-back
+planted_for jsonl_import a-gap-of-an-import-is-forgotten
+planted_for state_ops a-deletion-uses-no-version
+planted_for compaction_ops compaction-passes-a-cursor
+planted_for snapshot_load a-damaged-part-is-behind-everything
 summary

@@ -1,0 +1,96 @@
+//! Where a segment ends before one of which nobody says any more what it follows.
+//!
+//! A crash may have left whole segments behind a torn end, dead ones, whose headers lead back to it as if they were the log. The
+//! header of the segment that went on behind the end says so; where that is lost, the marks tell: what was written before a
+//! crash names no durable mark behind what the crash has torn.
+
+use super::Walk;
+use crate::id::Position;
+use crate::log::behind::{Behind, end_before_headless};
+use crate::log::grid::bound_behind;
+use crate::log::segment::Segment;
+use crate::log::tail::Tail;
+use crate::log::visitor::Purpose;
+
+/// Where a segment ends, as far as that is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ends {
+    /// What stands behind is none of the log.
+    pub(super) limit: Option<u64>,
+    /// A later header says so: what stands before it was durable. Else the Seq of the next segment does.
+    pub(super) is_said: bool,
+    /// Where the first of the later segments stands among them of which nobody says what it follows.
+    pub(super) doubt: Option<usize>,
+}
+
+impl Walk<'_> {
+    /// Where a segment ends that is read from here. `said`: what a later header says.
+    pub(super) fn ends(
+        &mut self,
+        (segment, tail, from): (&Segment, &Tail, u64),
+        said: Option<u64>,
+        later: &[u32],
+    ) -> Ends {
+        if said.is_some() {
+            return Ends { limit: said, is_said: true, doubt: None };
+        }
+        let chain = self.chain;
+        let is_guess = |next: &u32| chain.headless.contains(next) || chain.is_behind_missing(*next);
+        let doubt = later.iter().position(is_guess);
+        let next = later.first().filter(|next| doubt == Some(0) && chain.headless.contains(next));
+        let next = next.filter(|_| self.behind(later).may_go_on);
+        let known = (from, self.last_seq);
+        let limit = next
+            .and_then(|next| end_before_headless(self.directory, self.store, *next, (segment, tail, known)));
+        Ends { limit, is_said: false, doubt }
+    }
+
+    /// True if a file is missing between those behind it: then the log has gone on.
+    pub(super) fn went_on(&self, ends: Ends, later: &[u32]) -> bool {
+        let next = ends.doubt.and_then(|at| later.get(at));
+        next.is_some_and(|next| self.chain.is_behind_missing(*next))
+    }
+
+    /// True if a batch with a bad place may be what a crash has torn: then what stands behind it is dead, up to the segment of
+    /// which nobody says what it follows.
+    pub(super) fn may_be_torn(
+        &mut self,
+        (segment, bytes): (&Segment, &[u8]),
+        (start, at): (u64, u64),
+        ends: Ends,
+        later: &[u32],
+    ) -> bool {
+        let is_doubtful = self.chain.has_lost_end
+            || self.went_on(ends, later)
+            || ends.doubt.is_some() && self.behind(later).may_go_on;
+        is_doubtful && !self.was_durable((segment, bytes), (start, at), ends, later)
+    }
+
+    /// True if something says that a batch was durable which was written before the segment in doubt.
+    fn was_durable(
+        &mut self,
+        (segment, bytes): (&Segment, &[u8]),
+        (start, at): (u64, u64),
+        ends: Ends,
+        later: &[u32],
+    ) -> bool {
+        let start = segment.position(start);
+        let here = |said: Position| start < said;
+        if here(self.said) || here(bound_behind(segment, bytes, at, self.written)) {
+            return true;
+        }
+        let before = later.get(..ends.doubt.unwrap_or(0)).unwrap_or_default();
+        match Behind::of(self.directory, self.store, Purpose::Write, before) {
+            Ok(behind) => here(behind.bound),
+            Err(error) => {
+                self.passing.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    /// What stands between here and the segment in doubt is none of the log.
+    pub(super) fn pass_over_what_is_dead(&mut self, ends: Ends, later: &[u32]) {
+        self.goes_on_at = ends.doubt.and_then(|at| later.get(at)).copied();
+    }
+}
