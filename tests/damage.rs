@@ -23,6 +23,8 @@ mod behind;
 mod ending;
 #[path = "damage/following.rs"]
 mod following;
+#[path = "damage/killed.rs"]
+mod killed;
 #[path = "damage/moments.rs"]
 mod moments;
 
