@@ -98,13 +98,21 @@ impl Checking<'_> {
         let numbers = (damage.last_seq + 1).saturating_sub(damage.first_seq);
         self.counts.lost += entries;
         let finding = Finding::new(severity, file_name(damage.segment), &*damage.what).at(damage.offset);
-        self.findings.push(Finding {
+        let finding = Finding {
             segment: Some(damage.segment),
             lost: (!lost.is_empty()).then_some(lost),
             lost_entries: (entries < numbers).then_some(entries),
             next_good: damage.next_good,
             ..finding
-        });
+        };
+        // Of a header whoever looked at headers has told: the walk knows what was lost with it.
+        let is_same = |told: &&mut Finding| {
+            told.offset == Some(0) && (&told.file, told.severity) == (&finding.file, finding.severity)
+        };
+        match self.findings.iter_mut().find(is_same).filter(|_| damage.offset == 0) {
+            Some(told) => *told = finding,
+            None => self.findings.push(finding),
+        }
         self.holes = true;
     }
 
