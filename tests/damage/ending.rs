@@ -158,6 +158,37 @@ fn torn_with_dead(steps: u64, lost: u64) -> (Files, String, u64, Files) {
     (second.files(), before, torn, dead)
 }
 
+/// The writer has ended the log there, and has said nothing yet: what becomes of what is dead behind it takes nothing.
+#[test]
+fn what_rots_behind_the_end_that_a_writer_has_found_is_told_to_nobody() {
+    let unsynced = || options().durability(esker::Durability::Os);
+    let first = Simulator::new();
+    let journal = unsynced().open_in(&first).unwrap();
+    fill(&journal, 0, 112);
+    let mut files = first.files();
+    let (before, offset) = second_position(&files, 16);
+    files.get_mut(&before).unwrap()[offset + 20] ^= 1;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    std::fs::create_dir(&path).unwrap();
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".seg") || *name == "MANIFEST") {
+        std::fs::write(path.join(name), bytes).unwrap();
+    }
+    let writer = options().open(&path).unwrap();
+    assert_eq!(writer.view().last_seq().unwrap(), Seq::new(15));
+    let dead = segments(&files).into_iter().find(|name| *name > before).unwrap();
+    let mut bytes = files[&dead].clone();
+    bytes[40] ^= 1;
+    std::fs::write(path.join(&dead), bytes).unwrap();
+    let reader = Reader::open(&path).unwrap();
+    assert!(reader.recovery().damage.is_empty(), "{:?}", reader.recovery());
+    assert_eq!(seqs(&reader.view().unwrap()), (1..=15).collect::<Vec<u64>>());
+    fill(&writer, 200, 203);
+    let shown = seqs(&reader.view().unwrap());
+    assert_eq!(shown, seqs(&writer.view()));
+    assert!(shown.len() > 15);
+}
+
 /// Each entry is as it was, or an error says that it is damaged.
 fn is_as_it_was(what: &str, damaged: Files, oracle: &Oracle) {
     let reader = Reader::open_on(&Simulator::with(damaged)).unwrap();
