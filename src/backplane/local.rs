@@ -243,8 +243,9 @@ impl Local {
         let (placed, end) = core.append_stamped(&wanted).or_else(|error| {
             if error.kind() == ErrorKind::Conflict {
                 // What was in the way may not be on the disk yet, and is told to nobody before: whoever looks it up and tries again
-                // would find what was there before it, again and again.
-                core.wait_as_configured(core.commit.visible())?;
+                // would find what was there before it, again and again. That nothing was done is decided whatever comes of that: a disk
+                // that has failed tells the next call.
+                let _ = core.wait_as_configured(core.commit.visible());
             }
             Err(error)
         })?;

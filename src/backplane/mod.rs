@@ -135,7 +135,7 @@ pub trait Backplane: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Self::commit), but for those of waiting.
+    /// As [`commit`](Self::commit), but for those of waiting. Behind a `Conflict` it has waited for what was in the way.
     fn commit_nowait(&self, steps: &[Step<'_>]) -> Result<Pending> {
         self.commit(steps).map(Pending::durable)
     }

@@ -1,4 +1,4 @@
-//! For tests: a directory of which the device refuses some bytes.
+//! For tests: a directory of which the device refuses some bytes, or the machine a descriptor.
 
 use std::io;
 use std::ops::Range;
@@ -22,14 +22,19 @@ pub(crate) struct Refusing {
     pub(crate) is_cached: bool,
     /// A name in the directory that is of no file.
     pub(crate) odd: Option<String>,
+    /// The opening with this number fails, as there are too many open files just then.
+    pub(crate) passing: Option<u64>,
     /// How often something was refused.
     pub(crate) refusals: Arc<AtomicU64>,
+    /// How often a file was opened.
+    pub(crate) opens: AtomicU64,
 }
 
 impl Refusing {
     pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
-        let (has_only_a_cache, is_cached, odd, refusals) = (false, false, None, Arc::default());
-        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals }
+        let (has_only_a_cache, is_cached, odd, passing) = (false, false, None, None);
+        let (refusals, opens) = (Arc::default(), AtomicU64::new(0));
+        Self { files, name, refused, has_only_a_cache, is_cached, odd, passing, refusals, opens }
     }
 }
 
@@ -57,6 +62,9 @@ impl Directory for Refusing {
         Ok(self.files.list()?.into_iter().chain(odd).collect())
     }
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        if Some(self.opens.fetch_add(1, Ordering::Relaxed)) == self.passing {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         let refused = if name == self.name { self.refused.clone() } else { Vec::new() };
         let (has_only_a_cache, is_cached) = (self.has_only_a_cache, self.is_cached);
         Ok(Arc::new(RefusingFile {
