@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::disk::posix::PosixDirectory;
 use crate::disk::{Access, Directory, Name};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_passing};
 use crate::format::compacted::Compacted;
 use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::manifest::{self, Manifest};
@@ -41,32 +41,41 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn of(directory: &dyn Directory, names: &[Name], store: StoreId, manifest: Result<Manifest>) -> Self {
+    fn of(
+        directory: &dyn Directory,
+        names: &[Name],
+        store: StoreId,
+        manifest: Result<Manifest>,
+    ) -> Result<Self> {
         let compacted = match &manifest {
             Ok(manifest) => manifest.compacted.clone(),
-            Err(_) => compacted_of_parts(directory, names, store),
+            Err(_) => compacted_of_parts(directory, names, store)?,
         };
-        Self { store, manifest, compacted }
+        Ok(Self { store, manifest, compacted })
     }
 }
 
 /// What the parts say that are there, newest first. One whose first segment is still there counts for
 /// nothing: segments are removed oldest first, and only when a part has come in their place.
-fn compacted_of_parts(directory: &dyn Directory, names: &[Name], store: StoreId) -> Compacted {
+fn compacted_of_parts(directory: &dyn Directory, names: &[Name], store: StoreId) -> Result<Compacted> {
     let mut parts: Vec<u32> = names.iter().filter_map(|name| segment::part_number_of(&name.name)).collect();
     parts.sort_unstable_by(|one, other| other.cmp(one));
     let mut compacted =
         Compacted { parts_numbered: parts.first().map_or(0, |n| n & !PART), ..Compacted::default() };
     let is_there = |number| names.iter().any(|name| name.name == segment::file_name(number));
     for number in parts {
-        let Ok((_, cover, _)) = open_part_file(directory, store, number) else { continue };
+        let cover = match open_part_file(directory, store, number) {
+            Ok((_, cover, _)) => cover,
+            Err(error) if error.is_passing() => return Err(error),
+            Err(_) => continue,
+        };
         let covers = &compacted.covers;
         let is_free = covers.iter().all(|other| other.last < cover.first || cover.last < other.first);
         if is_free && !is_there(cover.first) {
             compacted.replace(cover);
         }
     }
-    compacted
+    Ok(compacted)
 }
 
 /// What a file of a store is, by its name.
@@ -100,13 +109,13 @@ pub(crate) fn identify(directory: &dyn Directory, names: &[Name]) -> Result<Iden
     }
     let manifest = manifest_of(directory);
     if let Err(error) = &manifest
-        && error.kind() == ErrorKind::FormatTooNew
+        && (error.kind() == ErrorKind::FormatTooNew || error.is_passing())
     {
-        return manifest.map(|manifest| Identity::of(directory, names, manifest.store, Ok(manifest)));
+        return manifest.and_then(|manifest| Identity::of(directory, names, manifest.store, Ok(manifest)));
     }
     let mut votes: HashMap<StoreId, usize> = HashMap::new();
     for entry in names.iter().filter(|entry| entry.is_file) {
-        if let Some(store) = store_in(directory, &entry.name) {
+        if let Some(store) = store_in(directory, &entry.name)? {
             *votes.entry(store).or_default() += 1;
         }
     }
@@ -115,23 +124,29 @@ pub(crate) fn identify(directory: &dyn Directory, names: &[Name]) -> Result<Iden
         (Ok(manifest), Some(most)) => {
             let count = |store| votes.get(&store).copied().unwrap_or(0);
             if count(manifest.store) >= count(most) {
-                return Ok(Identity::of(directory, names, manifest.store, Ok(manifest)));
+                return Identity::of(directory, names, manifest.store, Ok(manifest));
             }
             let foreign = Error::corrupt("compare the manifest with the files beside it")
                 .at(directory.path().join(manifest::FILE_NAME))
                 .sides(format!("store {most}"), format!("store {}", manifest.store));
-            Ok(Identity::of(directory, names, most, Err(foreign)))
+            Identity::of(directory, names, most, Err(foreign))
         }
-        (Ok(manifest), None) => Ok(Identity::of(directory, names, manifest.store, Ok(manifest))),
-        (Err(error), Some(most)) => Ok(Identity::of(directory, names, most, Err(error))),
+        (Ok(manifest), None) => Identity::of(directory, names, manifest.store, Ok(manifest)),
+        (Err(error), Some(most)) => Identity::of(directory, names, most, Err(error)),
         (Err(error), None) => Err(error),
     }
 }
 
-fn store_in(directory: &dyn Directory, name: &str) -> Option<StoreId> {
-    let file_type = type_of(name)?;
-    let file = directory.open(name, Access::Read).ok()?;
+/// Which store a file names; `None`: none. A file that cannot be opened just now has a voice all the same.
+fn store_in(directory: &dyn Directory, name: &str) -> Result<Option<StoreId>> {
+    let Some(file_type) = type_of(name) else { return Ok(None) };
     let mut bytes = [0; HEADER_BYTES];
-    file.read_at(&mut bytes, 0).ok()?;
-    FileHeader::read(&bytes, file_type).ok().map(|header| header.store())
+    let read = directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0));
+    match read {
+        Err(error) if is_passing(&error) => {
+            Err(Error::io("look whose a file is", error).at(directory.path().join(name)))
+        }
+        Err(_) => Ok(None),
+        Ok(()) => Ok(FileHeader::read(&bytes, file_type).ok().map(|header| header.store())),
+    }
 }

@@ -170,7 +170,7 @@ impl Reader {
                 found => break (manifest, found?),
             }
         };
-        let lock = SeenLock::look(&*directory, manifest.store);
+        let lock = SeenLock::look(&*directory, manifest.store)?;
         let follow = Follow::behind(&opened, lock, manifest.compacted.parts_numbered.into())?;
         let Opened { index, registry, end, .. } = opened;
         let (registry, follow) = (RwLock::new(registry), Mutex::new(follow));
@@ -621,7 +621,11 @@ impl Shared {
             return true;
         }
         if follow.lock.is_none() {
-            follow.lock = SeenLock::look(&*self.directory, self.manifest.store);
+            match SeenLock::look(&*self.directory, self.manifest.store) {
+                Ok(lock) => follow.lock = lock,
+                // Asked again the next time.
+                Err(_) => return true,
+            }
         }
         let changed = life.is_none() || life != follow.listed_in;
         follow.listed_in = life;

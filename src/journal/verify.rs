@@ -109,7 +109,7 @@ fn look(
     recover: &mut impl Recover,
 ) -> Result<Verification> {
     let Identity { store, manifest, compacted } = identity;
-    let live = SeenLock::look(directory, store).filter(|lock| lock.marks().is_some());
+    let live = SeenLock::look(directory, store)?.filter(|lock| lock.marks().is_some());
     let live = live.and_then(|lock| lock.holder());
     let mut findings = Vec::new();
     if let Err(error) = &manifest {

@@ -43,10 +43,10 @@ impl Behind {
             let may_go_on = match &whole {
                 _ if purpose == Purpose::Write => false,
                 Ok((_, has_header)) => !has_header,
-                Err(error) if error.is_not_found() => has_index(directory, *number),
+                Err(error) if error.is_not_found() => has_index(directory, *number)?,
                 Err(_) => !is_spare(directory, *number)?,
             };
-            behind.may_go_on |= may_go_on && !is_ahead(directory, store, *number);
+            behind.may_go_on |= may_go_on && !is_ahead(directory, store, *number)?;
             let segment = match whole {
                 Ok((segment, _)) => segment,
                 Err(error) if error.is_passing() => return Err(error),
@@ -64,18 +64,29 @@ impl Behind {
 }
 
 /// The last Seq before the first frame that segments still hold.
+///
+/// # Errors
+///
+/// One that passes.
 pub(crate) fn seq_before_all(
     directory: &dyn Directory,
     store: StoreId,
     purpose: Purpose,
     later: &[u32],
-) -> Option<u64> {
+) -> Result<Option<u64>> {
     let mut tail = Tail::default();
-    later.iter().find_map(|number| {
-        let (segment, _) = whole(directory, store, purpose, *number, &mut tail).ok()?;
+    for number in later {
+        let segment = match whole(directory, store, purpose, *number, &mut tail) {
+            Ok((segment, _)) => segment,
+            Err(error) if error.is_passing() => return Err(error),
+            Err(_) => continue,
+        };
         let mut frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
-        frames.next().map(|(_, frame)| seq_before(&frame))
-    })
+        if let Some((_, frame)) = frames.next() {
+            return Ok(Some(seq_before(&frame)));
+        }
+    }
+    Ok(None)
 }
 
 /// All of a segment that can be had, and whether its header is as it was.
@@ -105,9 +116,9 @@ fn whole(
 }
 
 /// True if a writer has the store, and has not come to a segment.
-fn is_ahead(directory: &dyn Directory, store: StoreId, number: u32) -> bool {
-    let marks = SeenLock::look(directory, store).and_then(|lock| lock.marks());
-    marks.is_some_and(|marks| marks.visible.segment() < number)
+fn is_ahead(directory: &dyn Directory, store: StoreId, number: u32) -> Result<bool> {
+    let marks = SeenLock::look(directory, store)?.and_then(|lock| lock.marks());
+    Ok(marks.is_some_and(|marks| marks.visible.max(marks.durable).segment() < number))
 }
 
 /// True of a segment that was made ahead and never used, whatever has become of its header: no frame begins where the first would.

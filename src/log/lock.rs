@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 
 use crate::disk::map::SharedPage;
 use crate::disk::{Access, Directory, File, Hold};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_passing};
 use crate::format::header::{FileHeader, FileType};
 use crate::format::lock::{Cell, FILE_NAME, HOLDER_AT, Holder, PAGE_BYTES};
 use crate::id::{Life, Position, StoreId};
@@ -204,14 +204,27 @@ pub(crate) struct LastWords {
 
 impl SeenLock {
     /// The lock page of a store, if there is one worth looking at. Nothing is locked or changed.
-    pub(crate) fn look(directory: &dyn Directory, store: StoreId) -> Option<Self> {
-        let file = directory.open(FILE_NAME, Access::Read).ok()?;
-        let page = file.share_page(Access::Read).ok()?;
-        let seen = Self { file, page };
-        let header = seen.header()?;
-        let identity = seen.file.identity().ok()?;
+    ///
+    /// # Errors
+    ///
+    /// One that passes: without the page what is only visible would count as durable.
+    pub(crate) fn look(directory: &dyn Directory, store: StoreId) -> Result<Option<Self>> {
+        let opened = directory.open(FILE_NAME, Access::Read);
+        let seen = opened.and_then(|file| Ok(Self { page: file.share_page(Access::Read)?, file }));
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) if is_passing(&error) => {
+                return Err(Error::io("look at the lock page", error).at(directory.path().join(FILE_NAME)));
+            }
+            Err(_) => return Ok(None),
+        };
         // A copied directory has a copied page: its marks are another store's.
-        (header.store() == store && (header.word(0), header.word(1)) == identity).then_some(seen)
+        let is_of_it = |header: &FileHeader| {
+            let identity = seen.file.identity().ok();
+            header.store() == store && Some((header.word(0), header.word(1))) == identity
+        };
+        let is_of_it = seen.header().is_some_and(|header| is_of_it(&header));
+        Ok(is_of_it.then_some(seen))
     }
 
     fn bytes(&self) -> Option<Vec<u8>> {

@@ -51,7 +51,7 @@ pub(crate) fn recover(
     let first = covered.map_or(0, |covered| covered.segment);
     let scanned: Vec<u32> = chain.live.iter().copied().filter(|number| *number >= first).collect();
     // Beside a live writer whatever it calls durable by now is there when it is read below.
-    let said = SeenLock::look(directory, store).map_or(Position::ZERO, |lock| lock.said_durable());
+    let said = SeenLock::look(directory, store)?.map_or(Position::ZERO, |lock| lock.said_durable());
     // Of one segment alone it is only known that it is followed.
     let said = if chain.is_of_one() { Position::ZERO } else { chain.bound.max(said) };
     let mut walk = Walk {
@@ -190,7 +190,7 @@ impl Walk<'_> {
         let opened = Segment::open(self.directory, self.store, number);
         let segment = match opened {
             Ok(segment) => Arc::new(segment),
-            Err(error) if self.is_lost(number, &error) => {
+            Err(error) if self.is_lost(number, &error)? => {
                 // What validates of it is served all the same.
                 return self.salvaged_segment(number, from, limit, later);
             }
@@ -212,7 +212,7 @@ impl Walk<'_> {
         }
         let mut tail = std::mem::take(&mut self.tail);
         if let Err(error) = self.read_tail(&segment, &mut tail, from) {
-            let is_lost = self.is_lost(number, &error);
+            let is_lost = self.is_lost(number, &error)?;
             return if is_lost { self.salvaged_segment(number, from, limit, later) } else { Err(error) };
         }
         self.report.segments_scanned += 1;
@@ -244,17 +244,21 @@ impl Walk<'_> {
     }
 
     /// True if a reader has to do with whatever else can be had of a segment.
-    fn is_lost(&self, number: u32, error: &Error) -> bool {
-        let is_gone = || error.is_not_found() && !has_index(self.directory, number);
-        // What a writer removes meanwhile was not of the log, or the manifest says so.
-        self.purpose == Purpose::Read
+    ///
+    /// # Errors
+    ///
+    /// One that passes.
+    fn is_lost(&self, number: u32, error: &Error) -> Result<bool> {
+        let may_be = self.purpose == Purpose::Read
             && match error.kind() {
                 ErrorKind::Corrupt | ErrorKind::PermissionDenied => true,
                 // Whoever looks into one segment alone keeps nothing of a device's error, and asks again.
                 ErrorKind::Io => !self.chain.is_of_one(),
                 _ => false,
-            }
-            && !(error.is_passing() || is_gone())
+            };
+        // What a writer removes meanwhile was not of the log, or the manifest says so.
+        let is_there = !error.is_not_found() || may_be && has_index(self.directory, number)?;
+        Ok(may_be && is_there && !error.is_passing())
     }
 
     /// As [`segment`](Self::segment), from a copy of whatever can be read.
@@ -275,7 +279,7 @@ impl Walk<'_> {
                 }
                 // A spare that its writer took back meanwhile.
                 Err(error)
-                    if later.is_empty() && error.is_not_found() && !has_index(self.directory, number) =>
+                    if later.is_empty() && error.is_not_found() && !has_index(self.directory, number)? =>
                 {
                     self.sealed = was_sealed;
                     return Ok(true);
@@ -613,9 +617,13 @@ impl Walk<'_> {
     }
 
     /// The last Seq before the first one that the later segments still hold.
-    fn lost_through(&self, later: &[u32]) -> u64 {
+    fn lost_through(&mut self, later: &[u32]) -> u64 {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let first = seq_before_all(self.directory, self.store, self.purpose, later);
+        let first = first.unwrap_or_else(|error| {
+            self.passing.get_or_insert(error);
+            None
+        });
         first.unwrap_or_else(|| last.max(self.copied_through.unwrap_or(0))).max(self.indexed.last_seq)
     }
 
@@ -628,7 +636,8 @@ impl Walk<'_> {
         }
         let (segment, offset) = (self.end.segment(), self.end.offset());
         let what = format!("the copy was made up to {}, and the log ends here", chain.bound);
-        self.damaged((segment, offset, offset), None, self.lost_through(&[]), what);
+        let lost = self.lost_through(&[]);
+        self.damaged((segment, offset, offset), None, lost, what);
     }
 
     fn skip_to(&mut self, segment: &Segment, bytes: &[u8], (at, start): (u64, u64), next: u64, what: &str) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::disk::map::Map;
 use crate::disk::{Access, DIRECT_ALIGN, Directory, File};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_passing};
 use crate::format::checksum::Sum;
 use crate::format::compacted::{Cover, Part};
 use crate::format::extension::idempotency_key;
@@ -178,8 +178,15 @@ pub(crate) fn index_says(directory: &dyn Directory, store: StoreId, number: u32)
 }
 
 /// True if there is an index of a segment, whatever has become of both: then the segment was there.
-pub(crate) fn has_index(directory: &dyn Directory, number: u32) -> bool {
-    directory.open(&crate::format::index::file_name(number), Access::Read).is_ok()
+///
+/// # Errors
+///
+/// One that passes.
+pub(crate) fn has_index(directory: &dyn Directory, number: u32) -> Result<bool> {
+    match directory.open(&crate::format::index::file_name(number), Access::Read) {
+        Err(error) if is_passing(&error) => Err(Error::io("look for an index", error)),
+        opened => Ok(opened.is_ok()),
+    }
 }
 
 /// What is known of the file of an index whose checksums are right.
