@@ -1,4 +1,4 @@
-//! For tests: a directory of which the device refuses some bytes.
+//! For tests: a directory of which the device refuses some bytes, or the system a file for now.
 
 use std::io;
 use std::ops::Range;
@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
 use crate::disk::map::{Map, MapWriter, SharedPage};
-use crate::disk::memory::MemoryDirectory;
 use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
-/// Files in memory; these bytes of the one with this name cannot be read, from the cache or past it.
+/// Files of another directory; these bytes of the one with this name cannot be read, from the cache or past it.
 #[derive(Debug)]
 pub(crate) struct Refusing {
-    pub(crate) files: MemoryDirectory,
+    pub(crate) files: Arc<dyn Directory>,
     pub(crate) name: String,
     pub(crate) refused: Vec<Range<u64>>,
     /// Nothing can be read past the cache.
@@ -24,12 +26,15 @@ pub(crate) struct Refusing {
     pub(crate) odd: Option<String>,
     /// How often something was refused.
     pub(crate) refusals: Arc<AtomicU64>,
+    /// Behind so many openings of files whose name ends so, one fails with this error.
+    pub(crate) not_now: Arc<Mutex<Option<(usize, String, Errno)>>>,
 }
 
 impl Refusing {
-    pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
+    pub(crate) fn of(files: impl Directory + 'static, name: String, refused: Vec<Range<u64>>) -> Self {
         let (has_only_a_cache, is_cached, odd, refusals) = (false, false, None, Arc::default());
-        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals }
+        let (files, not_now) = (Arc::new(files), Arc::default());
+        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals, not_now }
     }
 }
 
@@ -57,6 +62,16 @@ impl Directory for Refusing {
         Ok(self.files.list()?.into_iter().chain(odd).collect())
     }
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        let mut not_now = self.not_now.lock();
+        match &mut *not_now {
+            Some((0, suffix, errno)) if name.ends_with(&**suffix) => {
+                let error = io::Error::from_raw_os_error(errno.raw_os_error());
+                *not_now = None;
+                return Err(error);
+            }
+            Some((more, suffix, _)) if name.ends_with(&**suffix) => *more -= 1,
+            _ => {}
+        }
         let refused = if name == self.name { self.refused.clone() } else { Vec::new() };
         let (has_only_a_cache, is_cached) = (self.has_only_a_cache, self.is_cached);
         Ok(Arc::new(RefusingFile {

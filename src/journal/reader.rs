@@ -582,7 +582,7 @@ impl Shared {
             return Ok(false);
         }
         self.check_not_left_behind(follow)?;
-        let Some(segment) = self.follower_of(follow)? else { return self.go_on_behind_damage(follow, None) };
+        let Some(segment) = self.follower_of(follow)? else { return self.go_on_behind_damage(follow) };
         let follows = segment.header.follows;
         if follows == follow.segment.header.follows && follow.at == FIRST_FRAME {
             // The log went on without this segment, of which there is nothing.
@@ -599,7 +599,7 @@ impl Shared {
                 ));
         }
         let goes_on = follow.sealed && follows.offset() == 0 || follows.offset() == follow.at;
-        if goes_on { self.enter(follow, segment) } else { self.go_on_behind_damage(follow, Some(&segment)) }
+        if goes_on { self.enter(follow, segment) } else { self.go_on_behind_damage(follow) }
     }
 
     /// The log goes on where it was compacted: what stands between cannot be read any more.

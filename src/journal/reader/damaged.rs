@@ -26,6 +26,15 @@ pub(super) struct WentOn {
     end: Position,
 }
 
+/// With what it goes on.
+#[derive(Clone, Copy, Debug)]
+struct GoesOn {
+    /// The first segment that can be read, and the Seq that it begins with.
+    first: Option<(u32, u64)>,
+    /// Where the segment before ends, if somebody says so: behind that may stand what is dead.
+    end: Option<u64>,
+}
+
 impl Shared {
     /// The newest segment that says it follows the one being read; or something before that one,
     /// which is then no part of the log any more: the disk lost what this reader saw of it.
@@ -79,17 +88,13 @@ impl Shared {
         words.is_of_this_boot.then_some(WentOn { durable: words.durable, end: words.durable })
     }
 
-    /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet. `next` follows the
-    /// segment that is being read.
-    pub(super) fn go_on_behind_damage(&self, follow: &mut Follow, next: Option<&Segment>) -> Result<bool> {
+    /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
+    pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
-        let Some(through) = self.went_on(follow).map(|went_on| went_on.end.segment()) else {
-            return Ok(false);
-        };
-        if through <= number {
-            return Ok(false);
-        }
-        // Whoever began the next one had ended this one before: all of it can be seen by now.
+        let through = self.went_on(follow).map(|went_on| went_on.end.segment());
+        let Some(through) = through.filter(|through| *through > number) else { return Ok(false) };
+        let Some(on) = self.goes_on_in(follow, through)? else { return Ok(false) };
+        // Whoever began that one had ended this one before: all of it can be seen by now.
         let was = (follow.at, follow.sealed);
         while !follow.sealed && self.read_piece(follow)? {}
         if was != (follow.at, follow.sealed) {
@@ -97,15 +102,15 @@ impl Shared {
         }
         // What compaction has removed is not damaged. It says so before it removes anything.
         self.check_not_left_behind(follow)?;
-        // Where this one ends only the one that follows it says: behind that may stand what is dead.
-        let next = next.filter(|next| next.header.follows.segment() == number && next.number() <= through);
-        if let (false, Some(next)) = (follow.sealed, next) {
-            let end = Some(next.header.follows.offset()).filter(|end| *end != 0).unwrap_or(u64::MAX);
-            if end > follow.at && self.skip_to_a_batch_below(follow, end)? {
-                return Ok(true);
-            }
+        if !follow.sealed
+            && let Some(end) = on.end.filter(|end| *end > follow.at)
+            && self.skip_to_a_batch_below(follow, end)?
+        {
+            return Ok(true);
         }
-        let Some((next, next_seq)) = self.next_readable(follow, through)? else { return Ok(false) };
+        let Some((next, next_seq)) = on.first.filter(|(first, _)| *first <= through) else {
+            return Ok(false);
+        };
         let Some(segment) = self.try_open(next)? else { return Ok(false) };
         let follows = segment.header.follows;
         let goes_back = follows.segment() < number
@@ -119,43 +124,48 @@ impl Shared {
         self.enter(follow, segment)
     }
 
-    /// The first segment behind the one that is followed with which the log goes on, up to the one that a writer has come to and as
-    /// far as those behind that say what they follow; and the Seq that it begins with. A spare is none, nor is what no later one
-    /// names: it may be dead.
-    fn next_readable(&self, follow: &Follow, through: u32) -> Result<Option<(u32, u64)>> {
+    /// With what the log goes on behind the segment that is followed: up to the one that a writer has come to, as far as those
+    /// behind that say what they follow. A spare is no part of it, nor is what no later one names: that may be dead.
+    fn goes_on_in(&self, follow: &Follow, through: u32) -> Result<Option<GoesOn>> {
         let number = follow.segment.number();
         // What the one who writes has begun itself is of the log.
         let life = follow.lock.as_ref().and_then(SeenLock::holder).map(|holder| Life(holder.life));
-        let mut found = None;
+        let mut newest = None;
         for other in self.numbers_behind(number)?.into_iter().rev() {
             let begins = self.begins_with(other)?;
-            let is_named = match begins {
-                // It came since the writer was asked.
-                Some(_) if other > through => true,
-                Some((_, begun_by)) => other == through || Some(begun_by) == life,
+            let is_of_it = match begins {
+                // One behind that has come since the writer was asked.
+                Some((_, begun_by)) => other >= through || Some(begun_by) == life,
                 None => other == through && self.follows(other)?.is_some(),
             };
-            if is_named {
-                found = Some((other, begins));
+            if is_of_it {
+                newest = Some((other, begins));
                 break;
             }
         }
-        let Some((mut at, begins)) = found else { return Ok(None) };
-        let mut first = begins.map(|(next_seq, _)| (at, next_seq));
-        while let Some(before) = self.follows(at)?.filter(|before| (number + 1..at).contains(before)) {
+        let Some((mut at, begins)) = newest else { return Ok(None) };
+        let mut on = GoesOn { first: begins.map(|(next_seq, _)| (at, next_seq)), end: None };
+        while let Some(follows) = self.follows(at)? {
+            let before = follows.segment();
+            if before == number {
+                on.end = Some(Some(follows.offset()).filter(|end| *end != 0).unwrap_or(u64::MAX));
+            }
+            if before <= number || before >= at {
+                break;
+            }
             let Some((next_seq, _)) = self.begins_with(before)? else { break };
-            (at, first) = (before, Some((before, next_seq)));
+            (at, on.first) = (before, Some((before, next_seq)));
         }
-        Ok(first.filter(|(first, _)| *first <= through))
+        Ok(Some(on))
     }
 
-    /// The segment that one says it follows; `None` if it is not there, or damaged.
-    fn follows(&self, number: u32) -> Result<Option<u32>> {
+    /// What a segment says it follows; `None` if it is not there, or damaged.
+    fn follows(&self, number: u32) -> Result<Option<Position>> {
         if self.is_left_out(number) {
             return Ok(None);
         }
         let opened = open_header(&*self.directory, self.manifest.store, number, Access::Read);
-        Ok(if_intact(opened)?.map(|(_, header)| header.follows.segment()))
+        Ok(if_intact(opened)?.map(|(_, header)| header.follows))
     }
 
     /// The Seq that a segment's preamble begins with, and the life that wrote it; `None`: there is none that is whole.
