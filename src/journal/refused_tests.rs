@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::compact::policy::CompactOptions;
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::posix::PosixDirectory;
 use crate::disk::refusing::Refusing;
 use crate::disk::{Access, Directory, read_whole};
 use crate::error::{Error, ErrorKind};
 use crate::format::segment::file_name;
+use crate::format::system::Keep;
 use crate::id::{KindId, Seq};
 use crate::journal::Journal;
 use crate::journal::opening;
@@ -210,6 +212,37 @@ fn nothing_is_left_out_where_there_are_no_descriptors_for_a_moment() {
 }
 
 #[test]
+fn what_was_looked_up_before_it_was_compacted_is_not_left_out_where_there_is_no_descriptor_for_it() {
+    for behind in 0.. {
+        let beside = Beside::new();
+        let fact = beside.journal.kind("fact").unwrap();
+        beside.journal.keep(beside.note, Keep::Latest).unwrap();
+        let rare = || beside.journal.append(Record::new(fact, b"rare", &[1; 100])).unwrap().seq.get();
+        let before: Vec<u64> = (2..6)
+            .map(|segment| {
+                beside.say_until(segment);
+                rare()
+            })
+            .collect();
+        let from = SubscribeOptions::new().from(Start::Oldest).capacity(1000);
+        let mut subscriber = beside.reader.subscribe(Region::entity(fact, b"rare"), from).unwrap();
+        let Some(Item::Entry(first)) = subscriber.try_next().unwrap() else { panic!("an entry") };
+        assert_eq!(first.seq().get(), before[0]);
+        let compacted = beside.journal.compact(&CompactOptions::new().thorough(true)).unwrap();
+        assert!(compacted.entries_dropped > 0);
+        let newest = rare();
+        beside.refuse(behind, "", Errno::MFILE);
+        let (seqs, errors) = drain(&mut subscriber);
+        let expected: Vec<u64> = before[1..].iter().copied().chain([newest]).collect();
+        assert_eq!(seqs, expected, "{behind}: {errors:?}");
+        if !beside.is_refused() {
+            assert!(behind > 0);
+            break;
+        }
+    }
+}
+
+#[test]
 fn what_is_refused_for_now_is_no_damage_behind_a_cursor() {
     for errno in [Errno::IO, Errno::ACCESS] {
         let beside = Beside::new();
@@ -320,11 +353,13 @@ fn who_goes_on_behind_damage_stops_where_the_segment_was_torn() {
     let first = journal.append(Record::new(note, b"alive", &[9; 100])).unwrap().seq;
     assert_eq!(first.get(), at + 5, "the log ended where it was torn");
     bytes.copy_from_slice(&whole);
-    bytes[place(at + 2) + 20] ^= 1;
+    // Also the last one before that.
+    [at + 2, at + 4].into_iter().for_each(|seq| bytes[place(seq) + 20] ^= 1);
     write(&bytes);
     let (seqs, errors) = drain(&mut all);
-    assert_eq!((&seqs[..], errors.len()), (&[at + 3, at + 4, at + 5][..], 1), "{errors:?}");
-    assert_eq!(errors[0].seqs(), Some(at + 2..=at + 2));
+    assert_eq!((&seqs[..], errors.len()), (&[at + 3, at + 5][..], 2), "{errors:?}");
+    let lost: Vec<_> = errors.iter().flat_map(Error::seqs).collect();
+    assert_eq!(lost, [at + 2..=at + 2, at + 4..=at + 4]);
     let view = reader.view().unwrap();
     assert_eq!(view.get(first).unwrap().unwrap().key(), b"alive");
 }
