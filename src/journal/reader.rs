@@ -436,6 +436,11 @@ impl Follow {
             compactions,
         })
     }
+
+    /// The marks of a writer that lives.
+    fn marks(&self) -> Option<LiveMarks> {
+        self.lock.as_ref().and_then(SeenLock::marks)
+    }
 }
 
 impl Shared {
@@ -450,7 +455,7 @@ impl Shared {
         self.follow_compaction(follow)?;
         let end = follow.segment.position(follow.at);
         // Behind the look at what was compacted: all that this was judged by is durable by now.
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let marks = follow.marks();
         let limit = match marks {
             // After a failed sync nobody may see more than what is durable,
             Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
@@ -576,10 +581,14 @@ impl Shared {
             {
                 return self.enter(follow, segment);
             }
-        } else if self.go_on_in_the_segment(follow)? {
-            return Ok(true);
-        } else if !self.may_be_torn(follow) {
-            return Ok(false);
+        } else {
+            let marks = follow.marks();
+            if self.go_on_in_the_segment(follow, marks)? {
+                return Ok(true);
+            }
+            if !self.may_be_torn(follow, marks) {
+                return Ok(false);
+            }
         }
         self.check_not_left_behind(follow)?;
         let Some(segment) = self.follower_of(follow)? else { return self.go_on_behind_damage(follow) };
@@ -614,7 +623,7 @@ impl Shared {
 
     /// Puts what the writer has compacted into the row, once this reader has come past it.
     fn follow_compaction(&self, follow: &mut Follow) -> Result<()> {
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let marks = follow.marks();
         if marks.is_some_and(|marks| marks.compactions == follow.compactions) {
             return Ok(());
         }
@@ -631,8 +640,7 @@ impl Shared {
     }
 
     /// Worth a look at the directory: another life may have gone on in a new segment.
-    fn may_be_torn(&self, follow: &mut Follow) -> bool {
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+    fn may_be_torn(&self, follow: &mut Follow, marks: Option<LiveMarks>) -> bool {
         let life = marks.map(|marks| marks.life);
         if marks.is_some_and(|marks| marks.visible.max(marks.durable).segment() > follow.segment.number()) {
             return true;

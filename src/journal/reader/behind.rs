@@ -5,9 +5,11 @@ use crate::error::Result;
 use crate::format::frame::Frame;
 use crate::id::FRAME_ALIGN;
 use crate::index::holes::Hole;
+use crate::journal::reader::damaged::WentOn;
 use crate::journal::reader::{Follow, Shared};
 use crate::log::behind::seq_before;
 use crate::log::grid::{next_good, whole_batch};
+use crate::log::lock::LiveMarks;
 use crate::log::report::Damage;
 use crate::log::salvage::whole_batch_from;
 use crate::log::segment::Segment;
@@ -17,9 +19,9 @@ pub(super) const DOES_NOT_VALIDATE: &str = "a place that does not validate, and 
 impl Shared {
     /// Goes on behind what is damaged in the segment that the writer is in, or was in last. What it calls durable was written
     /// before: if that does not validate it is no batch half written. False: there is nothing of it that was not read.
-    pub(super) fn go_on_in_the_segment(&self, follow: &mut Follow) -> Result<bool> {
+    pub(super) fn go_on_in_the_segment(&self, follow: &mut Follow, marks: Option<LiveMarks>) -> Result<bool> {
         let here = follow.segment.position(follow.at);
-        let Some(durable) = self.went_on(follow).map(|went_on| went_on.durable) else { return Ok(false) };
+        let Some(WentOn { durable, .. }) = self.went_on(follow, marks) else { return Ok(false) };
         let is_in_it = durable.segment() == here.segment() && durable.offset() <= follow.segment.header.bytes;
         if !is_in_it || durable <= here {
             return Ok(false);

@@ -78,20 +78,19 @@ impl Shared {
 
     /// How far the log has gone, as a writer says who has the store, or the last one since the machine was started: what a power
     /// cut left behind a torn end is whole frames too, and dead.
-    pub(super) fn went_on(&self, follow: &Follow) -> Option<WentOn> {
-        let lock = follow.lock.as_ref()?;
-        if let Some(LiveMarks { visible, durable, poisoned, .. }) = lock.marks() {
+    pub(super) fn went_on(&self, follow: &Follow, marks: Option<LiveMarks>) -> Option<WentOn> {
+        if let Some(LiveMarks { visible, durable, poisoned, .. }) = marks {
             let end = if poisoned { durable } else { visible.max(durable) };
             return Some(WentOn { durable, end });
         }
-        let words = lock.last_words();
+        let words = follow.lock.as_ref()?.last_words();
         words.is_of_this_boot.then_some(WentOn { durable: words.durable, end: words.durable })
     }
 
     /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
     pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
-        let through = self.went_on(follow).map(|went_on| went_on.end.segment());
+        let through = self.went_on(follow, follow.marks()).map(|went_on| went_on.end.segment());
         let Some(through) = through.filter(|through| *through > number) else { return Ok(false) };
         let Some(on) = self.goes_on_in(follow, through)? else { return Ok(false) };
         // Whoever began that one had ended this one before: all of it can be seen by now.
