@@ -1,4 +1,4 @@
-//! For tests: a directory of which the device refuses some bytes, or the machine a descriptor.
+//! For tests: a directory of which the device refuses some bytes, or the system a file for now.
 
 use std::io;
 use std::ops::Range;
@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
 use crate::disk::map::{Map, MapWriter, SharedPage};
-use crate::disk::memory::MemoryDirectory;
 use crate::disk::{Access, Directory, File, FileSystem, Hold, Name, Through};
 
-/// Files in memory; these bytes of the one with this name cannot be read, from the cache or past it.
+/// Files of another directory; these bytes of the one with this name cannot be read, from the cache or past it.
 #[derive(Debug)]
 pub(crate) struct Refusing {
-    pub(crate) files: MemoryDirectory,
+    pub(crate) files: Arc<dyn Directory>,
     pub(crate) name: String,
     pub(crate) refused: Vec<Range<u64>>,
     /// Nothing can be read past the cache.
@@ -22,19 +24,19 @@ pub(crate) struct Refusing {
     pub(crate) is_cached: bool,
     /// A name in the directory that is of no file.
     pub(crate) odd: Option<String>,
-    /// The opening with this number fails, as there are too many open files just then.
-    pub(crate) passing: Option<u64>,
     /// How often something was refused.
     pub(crate) refusals: Arc<AtomicU64>,
+    /// Behind so many openings of files whose name ends so, one fails with this error.
+    pub(crate) not_now: Arc<Mutex<Option<(usize, String, Errno)>>>,
     /// How often a file was opened.
     pub(crate) opens: AtomicU64,
 }
 
 impl Refusing {
-    pub(crate) fn of(files: MemoryDirectory, name: String, refused: Vec<Range<u64>>) -> Self {
-        let (has_only_a_cache, is_cached, odd, passing) = (false, false, None, None);
-        let (refusals, opens) = (Arc::default(), AtomicU64::new(0));
-        Self { files, name, refused, has_only_a_cache, is_cached, odd, passing, refusals, opens }
+    pub(crate) fn of(files: impl Directory + 'static, name: String, refused: Vec<Range<u64>>) -> Self {
+        let (has_only_a_cache, is_cached, odd, refusals) = (false, false, None, Arc::default());
+        let (files, not_now, opens) = (Arc::new(files), Arc::default(), AtomicU64::new(0));
+        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals, not_now, opens }
     }
 }
 
@@ -62,8 +64,16 @@ impl Directory for Refusing {
         Ok(self.files.list()?.into_iter().chain(odd).collect())
     }
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
-        if Some(self.opens.fetch_add(1, Ordering::Relaxed)) == self.passing {
-            return Err(rustix::io::Errno::MFILE.into());
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        let mut not_now = self.not_now.lock();
+        match &mut *not_now {
+            Some((0, suffix, errno)) if name.ends_with(&**suffix) => {
+                let error = io::Error::from_raw_os_error(errno.raw_os_error());
+                *not_now = None;
+                return Err(error);
+            }
+            Some((more, suffix, _)) if name.ends_with(&**suffix) => *more -= 1,
+            _ => {}
         }
         let refused = if name == self.name { self.refused.clone() } else { Vec::new() };
         let (has_only_a_cache, is_cached) = (self.has_only_a_cache, self.is_cached);

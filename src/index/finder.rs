@@ -154,6 +154,14 @@ impl Index {
         *catalog = catalog.with_holes(holes);
     }
 
+    /// Puts what is known by now of a hole in its place; `None`: there was nothing in it.
+    pub(crate) fn leave_instead(&self, of: &Hole, hole: Option<Hole>) {
+        let mut catalog = self.catalog.write();
+        let is_other = |other: &&Hole| other.through != of.through || other.damage != of.damage;
+        let holes = catalog.holes.iter().filter(is_other).cloned().chain(hole).collect();
+        *catalog = catalog.with_holes(holes);
+    }
+
     /// Goes on with what these covers stand for, all of which is known by now, and without what could not be read of others.
     pub(crate) fn fill(&self, known: &[Cover], unread: Vec<Hole>) {
         let mut catalog = self.catalog.write();

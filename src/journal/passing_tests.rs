@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::refusing::Refusing;
 use crate::disk::{Access, Directory, read_whole};
@@ -86,16 +89,18 @@ fn damaged() -> Vec<(String, Files)> {
 
 /// Fails each opening in turn. What `look` finds otherwise is what it has to find, or it fails as the opening did.
 fn each_opening_fails(what: &str, files: &Files, look: impl Fn(Arc<Refusing>) -> Result<Vec<String>>) -> u64 {
-    let of = |passing| {
+    let of = |passing: Option<usize>| {
         let memory = MemoryDirectory::with(files.clone(), None);
-        Arc::new(Refusing { passing, ..Refusing::of(memory, String::new(), Vec::new()) })
+        let not_now = passing.map(|at| (at, String::new(), Errno::MFILE));
+        let not_now = Arc::new(Mutex::new(not_now));
+        Arc::new(Refusing { not_now, ..Refusing::of(memory, String::new(), Vec::new()) })
     };
     let directory = of(None);
     let known = look(Arc::clone(&directory));
     // Whoever is refused is refused by damage, and nothing can be missing.
     let Ok(known) = known else { return 0 };
     let opens = directory.opens.load(std::sync::atomic::Ordering::Relaxed);
-    for at in 0..opens {
+    for at in 0..usize::try_from(opens).unwrap() {
         match look(of(Some(at))) {
             Err(error) if error.is_passing() => {}
             found => {

@@ -5,6 +5,7 @@
 //! only then lets its own map show them. The writer's marks in `LOCK` are hints: they hold a
 //! reader back after a failed sync, and nothing depends on them.
 
+mod behind;
 mod damaged;
 
 use std::io;
@@ -29,6 +30,7 @@ use crate::index::build::note;
 use crate::index::catalog::{IndexRef, Section};
 use crate::index::entities::Known;
 use crate::index::finder::Index;
+use crate::index::holes::Hole;
 use crate::index::live::LiveIndex;
 use crate::journal::cursors::{CursorInfo, infos_of};
 use crate::journal::known::adopt;
@@ -37,6 +39,7 @@ use crate::journal::registry::Registry;
 use crate::journal::rows::learn_counts_behind;
 use crate::journal::view::{View, compacted};
 use crate::journal::waiting::Until;
+use crate::log::behind::seq_before;
 use crate::log::grid::{may_go_on, read_part, whole_batch};
 use crate::log::lock::{LiveMarks, SeenLock};
 use crate::log::report::RecoveryReport;
@@ -98,6 +101,8 @@ struct Follow {
     at: u64,
     last_seq: u64,
     sealed: bool,
+    /// What was lost right before here, as long as nothing behind it says how much that was.
+    lost: Option<Hole>,
     /// The life of the writer when the directory was last listed for a segment behind a torn end.
     listed_in: Option<Life>,
     lock: Option<SeenLock>,
@@ -421,6 +426,7 @@ impl Follow {
             at: end.offset(),
             last_seq: opened.end.last_seq,
             sealed: opened.end.sealed,
+            lost: None,
             listed_in: None,
             lock,
             shown: Position::ZERO,
@@ -429,6 +435,11 @@ impl Follow {
             closed: opened.end.report.clean,
             compactions,
         })
+    }
+
+    /// The marks of a writer that lives.
+    fn marks(&self) -> Option<LiveMarks> {
+        self.lock.as_ref().and_then(SeenLock::marks)
     }
 }
 
@@ -444,15 +455,21 @@ impl Shared {
         self.follow_compaction(follow)?;
         let end = follow.segment.position(follow.at);
         // Behind the look at what was compacted: all that this was judged by is durable by now.
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let marks = follow.marks();
         let limit = match marks {
-            // After a failed sync nobody may see more than what is durable.
+            // After a failed sync nobody may see more than what is durable,
             Some(LiveMarks { poisoned: true, durable, .. }) => end.min(durable),
             // The writer says what is visible behind making it so: another thread of it may have synced that before.
             Some(LiveMarks { visible, durable, .. }) => {
                 end.min(visible.max(durable)).max(follow.shown.min(end))
             }
-            None => end,
+            // also when that writer has gone: what the cache shows the next one may not find.
+            None => follow
+                .lock
+                .as_ref()
+                .map(SeenLock::last_words)
+                .filter(|words| words.is_poisoned)
+                .map_or(end, |words| end.min(words.durable.max(follow.said_durable))),
         };
         follow.shown = limit;
         follow.durable = durable_of(follow, marks, end);
@@ -503,6 +520,9 @@ impl Shared {
                 usize::try_from(follow.at - start).ok().and_then(|at| piece.get(at..)).unwrap_or_default();
             let Some(frame) = Frame::parse(place) else { break };
             let position = follow.segment.position(follow.at);
+            if follow.lost.is_some() {
+                self.lose_before(follow, seq_before(&frame))?;
+            }
             note(&live, &mut follow.began, position, &frame);
             follow.said_durable = follow.said_durable.max(frame.header.durable());
             follow.closed = false;
@@ -561,8 +581,14 @@ impl Shared {
             {
                 return self.enter(follow, segment);
             }
-        } else if !self.may_be_torn(follow) {
-            return Ok(false);
+        } else {
+            let marks = follow.marks();
+            if self.go_on_in_the_segment(follow, marks)? {
+                return Ok(true);
+            }
+            if !self.may_be_torn(follow, marks) {
+                return Ok(false);
+            }
         }
         self.check_not_left_behind(follow)?;
         let Some(segment) = self.follower_of(follow)? else { return self.go_on_behind_damage(follow) };
@@ -597,7 +623,7 @@ impl Shared {
 
     /// Puts what the writer has compacted into the row, once this reader has come past it.
     fn follow_compaction(&self, follow: &mut Follow) -> Result<()> {
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+        let marks = follow.marks();
         if marks.is_some_and(|marks| marks.compactions == follow.compactions) {
             return Ok(());
         }
@@ -614,10 +640,9 @@ impl Shared {
     }
 
     /// Worth a look at the directory: another life may have gone on in a new segment.
-    fn may_be_torn(&self, follow: &mut Follow) -> bool {
-        let marks = follow.lock.as_ref().and_then(SeenLock::marks);
+    fn may_be_torn(&self, follow: &mut Follow, marks: Option<LiveMarks>) -> bool {
         let life = marks.map(|marks| marks.life);
-        if marks.is_some_and(|marks| marks.visible.segment() > follow.segment.number()) {
+        if marks.is_some_and(|marks| marks.visible.max(marks.durable).segment() > follow.segment.number()) {
             return true;
         }
         if follow.lock.is_none() {

@@ -41,8 +41,8 @@ pub(crate) struct Scan {
     is_searched: bool,
     /// The view has nothing more.
     is_spent: bool,
-    /// It was told that something is missing behind all that there is.
-    knows_end: bool,
+    /// Where it was told that something is missing behind all that there is.
+    told_end: Option<u64>,
     /// Of each entity no more is wanted than its newest entry in the view, and what may be that.
     only_newest: bool,
 }
@@ -91,7 +91,7 @@ impl Scan {
             wanted: *FOUND_AT_ONCE.start(),
             is_searched: false,
             is_spent,
-            knows_end: false,
+            told_end: None,
             only_newest: false,
         }
     }
@@ -135,7 +135,7 @@ impl Scan {
         self.found.clear();
         self.is_searched = false;
         self.is_spent = false;
-        self.knows_end = false;
+        self.told_end = None;
     }
 
     /// Goes on in another region behind a Seq; what was dropped of it behind that is told.
@@ -222,15 +222,15 @@ impl Scan {
         self.end()
     }
 
-    /// True if it was told that what comes next is missing, or that nothing is.
+    /// True if it was told that what comes next is missing.
     pub(crate) fn is_at_the_end(&self) -> bool {
-        self.knows_end
+        self.told_end == Some(self.looked)
     }
 
-    /// There is no more: an error, once, where what comes next is missing.
+    /// There is no more: an error, once, where what comes next is missing. It may go missing also behind one that was here before.
     fn end(&mut self) -> Result<bool> {
-        if !std::mem::replace(&mut self.knows_end, true) {
-            self.view.check_end(self.looked)?;
+        if self.told_end != Some(self.looked) {
+            self.view.check_end(self.looked).inspect_err(|_| self.told_end = Some(self.looked))?;
         }
         Ok(false)
     }
@@ -252,11 +252,18 @@ impl Scan {
             self.looked = self.view.last_seq()?.map_or(self.looked, |last| last.get().max(self.looked));
             return self.end();
         };
-        // Also what cannot be read was looked at then.
-        self.looked = seq;
-        match self.load(seq)? {
-            Some(ordinal) => self.step_to(ordinal),
-            None => Ok(false),
+        // Also what cannot be read was looked at then, but for what can be another time.
+        let looked = std::mem::replace(&mut self.looked, seq);
+        match self.load(seq) {
+            Ok(Some(ordinal)) => self.step_to(ordinal),
+            Ok(None) => Ok(false),
+            Err(error) => {
+                if error.is_passing() {
+                    self.looked = looked;
+                    self.found.push_front(seq);
+                }
+                Err(error)
+            }
         }
     }
 

@@ -533,6 +533,7 @@ impl Subscriber {
                 Ok(false) => break,
                 // It is told where it is read. What does not say what it is about ends the counting.
                 Err(error) if ahead.scan.pass_over(&error) => {}
+                Err(error) if error.is_passing() => return Err(error),
                 Err(_) => break,
             }
         }

@@ -246,6 +246,7 @@ impl View {
             is_open: last == u64::MAX,
             must_be_whole: false,
             started: false,
+            back_checked: false,
             ended: false,
         }
     }
@@ -456,6 +457,8 @@ pub struct Entries<'v> {
     /// Up to the end of the view, whatever that is.
     is_open: bool,
     started: bool,
+    /// Whoever begins at the back was told what is missing there.
+    back_checked: bool,
     ended: bool,
 }
 
@@ -546,6 +549,9 @@ impl<'v> Entries<'v> {
 
     fn step_back(&mut self) -> Result<Option<Entry<'v>>> {
         self.start()?;
+        if self.is_open && !std::mem::replace(&mut self.back_checked, true) {
+            self.view.check_end(self.last)?;
+        }
         while self.first <= self.last {
             let held = self.back.take();
             let Some(section) = self.load(held, self.last)? else { return self.end_before_all() };

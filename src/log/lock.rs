@@ -200,6 +200,10 @@ pub(crate) struct LastWords {
     pub(crate) is_released: bool,
     /// The machine was started anew since.
     pub(crate) is_of_another_boot: bool,
+    /// It was not: of a holder that cannot be read nobody knows.
+    pub(crate) is_of_this_boot: bool,
+    /// A sync had failed: the cache may show what the disk does not have.
+    pub(crate) is_poisoned: bool,
 }
 
 impl SeenLock {
@@ -269,10 +273,13 @@ impl SeenLock {
     /// What the last writer has left behind; a writer that comes just now may be in the middle of it.
     pub(crate) fn last_words(&self) -> LastWords {
         let holder = self.holder();
+        let is_of_this_boot = holder.as_ref().map(|holder| holder.boot == boot_id());
         LastWords {
             durable: Position::from_word(self.page.load(Cell::Durable)),
-            is_released: holder.as_ref().is_some_and(|holder| !holder.held),
-            is_of_another_boot: holder.is_some_and(|holder| holder.boot != boot_id()),
+            is_released: holder.is_some_and(|holder| !holder.held),
+            is_of_another_boot: is_of_this_boot == Some(false),
+            is_of_this_boot: is_of_this_boot == Some(true),
+            is_poisoned: is_of_this_boot == Some(true) && self.page.load(Cell::Poison) != 0,
         }
     }
 }

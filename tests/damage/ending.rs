@@ -307,3 +307,26 @@ fn a_page_of_the_directory_and_an_old_segment_that_are_damaged_refuse_nobody() {
         assert_eq!(view.get(Seq::new(*seq).unwrap()).unwrap().unwrap().payload(), seen.payload);
     }
 }
+
+#[test]
+fn whoever_comes_from_the_back_is_told_first_that_the_end_is_missing() {
+    let [(_, files), _] = both_long();
+    let last = segments(&files).pop().unwrap();
+    let reader = super::behind::reader_without(files, &last);
+    let view = reader.view().unwrap();
+    let kinds = reader.kinds();
+    let [note, ..] = &kinds[..] else { panic!("{kinds:?}") };
+    let prefix = Region::prefix(note.id, b"entity");
+    let from_the_back = [
+        ("everything", view.range(..).next_back().unwrap().is_err()),
+        ("a kind", view.kind(note.id).next_back().unwrap().is_err()),
+        ("a prefix", view.region(&prefix).next_back().unwrap().is_err()),
+        ("an entity", view.entity(note.id, b"shared").next_back().unwrap().is_err()),
+    ];
+    assert!(from_the_back.iter().all(|(_, is_told)| *is_told), "{from_the_back:?}");
+    // Whoever asks for no more than there is goes on before it.
+    let newest = view.last_seq().unwrap().unwrap();
+    assert_eq!(view.range(..=newest).next_back().unwrap().unwrap().seq(), newest);
+    let mut whole = view.range(..).take(5);
+    assert!(whole.all(|entry| entry.is_ok()));
+}

@@ -21,8 +21,12 @@ struct Live {
 
 impl Live {
     fn new() -> Self {
+        Self::with(options())
+    }
+
+    fn with(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let journal = options().open(directory.path().join("store")).unwrap();
+        let journal = options.open(directory.path().join("store")).unwrap();
         let note = journal.kind("note").unwrap();
         Self { directory, journal, note }
     }
@@ -127,6 +131,10 @@ fn who_follows_beside_a_writer_goes_on_behind_what_is_damaged_before_he_comes_to
         (0..5).for_each(|_| _ = live.say());
         let more = drain(&mut all);
         each_is_told_once(what, &more, (came + 1, live.last()), 1);
+        if what == "a frame in the segment that is followed" {
+            let lost = more.iter().find_map(|told| told.as_ref().err()?.seqs()).unwrap();
+            assert_eq!(lost.end(), lost.start(), "{what}: nothing else is lost");
+        }
         // And it stays so.
         let before = live.last();
         live.say_until(damaged + 3);
@@ -197,4 +205,114 @@ fn a_segment_that_goes_missing_before_it_is_looked_into_is_told_with_what_was_in
     let from = SubscribeOptions::new().from(Start::Oldest);
     let mut subscriber = journal.subscribe_with(Region::all(), from).unwrap();
     each_is_told_once("a journal", &drain(&mut subscriber), (1, last), 1);
+}
+
+/// Where the writer has a segment in hand, it says how far that is durable.
+#[test]
+fn who_follows_goes_on_behind_damage_in_the_segment_that_the_writer_is_in() {
+    for closes in [false, true] {
+        let live = Live::with(options().durability(Durability::Sync));
+        live.say_until(2);
+        let reader = Reader::open(live.path()).unwrap();
+        let from =
+            |start| reader.subscribe(Region::kind(live.note), SubscribeOptions::new().from(start)).unwrap();
+        let mut all = from(Start::Oldest);
+        let came = live.last();
+        each_is_told_once("before", &drain(&mut all), (1, came), 0);
+        let (seq, segment, offset) = live.say();
+        // The second frame of a batch takes all of it.
+        let mut batch = live.journal.batch();
+        (0..3).for_each(|_| _ = batch.push(Record::new(live.note, b"k", &[8; 100])));
+        let receipts = batch.commit().unwrap().receipts;
+        let in_batch = live.journal.view().get(receipts[1].seq).unwrap().unwrap().position();
+        assert_eq!([live.say().1, in_batch.segment()], [segment; 2]);
+        let last = live.last();
+        assert_eq!(last, came + 5);
+        flip(&file(&live.path(), segment), offset + 20);
+        flip(&file(&live.path(), segment), in_batch.offset() + 20);
+        if closes {
+            live.journal.close().unwrap();
+        }
+        let what = format!("closed: {closes}");
+        let more = drain(&mut all);
+        each_is_told_once(&what, &more, (came + 1, last), 4);
+        assert_eq!(more[0].as_ref().unwrap_err().seqs(), Some(seq.get()..=seq.get()), "{more:?}");
+        assert!(drain(&mut all).is_empty(), "{what}: again");
+        let view = reader.view().unwrap();
+        assert_eq!(view.latest(live.note, b"k").unwrap().unwrap().seq().get(), last, "{what}");
+        assert!(view.entity(live.note, b"k").any(|entry| entry.is_err()), "{what}: a history without a hole");
+        let anew = Reader::open(live.path()).unwrap();
+        // An index says of each frame where it stands.
+        for (reader, errors) in [(&reader, 4), (&anew, if closes { 2 } else { 4 })] {
+            let told = told(reader, Region::kind(live.note), Start::Oldest);
+            each_is_told_once(&what, &told, (1, last), errors);
+        }
+    }
+}
+
+/// Nothing says yet how much it is: that is told once, and with what comes behind it, what it was.
+#[test]
+fn who_follows_is_told_that_the_last_entry_is_damaged_before_and_behind_the_next_one() {
+    for next in ["an entry", "a close", "the next segment"] {
+        let live = Live::with(options().durability(Durability::Sync));
+        live.say_until(2);
+        let reader = Reader::open(live.path()).unwrap();
+        let from = SubscribeOptions::new().from(Start::Oldest);
+        let mut all = reader.subscribe(Region::all(), from).unwrap();
+        let came = live.last();
+        each_is_told_once("before", &drain(&mut all), (1, came), 0);
+        let (seq, segment, offset) = live.say();
+        flip(&file(&live.path(), segment), offset + 20);
+        let told_so = drain(&mut all);
+        assert!(matches!(&told_so[..], [Err(error)] if error.is_corruption()), "{next}: {told_so:?}");
+        assert!(drain(&mut all).is_empty(), "{next}: again");
+        let anew = Reader::open(live.path()).unwrap();
+        let told_so = told(&anew, Region::all(), Start::Oldest);
+        assert_eq!(told_so.iter().filter(|told| told.is_err()).count(), 1, "{next}: {told_so:?}");
+        match next {
+            "an entry" => _ = live.say(),
+            "the next segment" => live.say_until(segment + 1),
+            _ => {}
+        }
+        let last = live.last();
+        if next == "a close" {
+            live.journal.close().unwrap();
+        }
+        let more = drain(&mut all);
+        each_is_told_once(next, &more, (seq.get(), last), 1);
+        assert_eq!(more[0].as_ref().unwrap_err().seqs(), Some(seq.get()..=seq.get()), "{next}: {more:?}");
+        for reader in [&reader, &anew] {
+            each_is_told_once(next, &told(reader, Region::all(), Start::Oldest), (1, last), 1);
+        }
+    }
+}
+
+/// Whoever had come to the end before something was missing there is told as well.
+#[test]
+fn who_stands_at_the_end_is_told_of_what_goes_missing_there() {
+    for region in [Region::all(), Region::kind(KindId::new(1).unwrap())] {
+        let live = Live::new();
+        live.say_until(2);
+        let reader = Reader::open(live.path()).unwrap();
+        let from = SubscribeOptions::new().from(Start::Oldest);
+        let mut all = reader.subscribe(region.clone(), from).unwrap();
+        // The last entry that a segment has room for, with nothing but system frames behind it.
+        let mut watcher = live.journal.watch("far", Region::all()).unwrap();
+        let (mut seq, mut segment, mut offset) = live.say();
+        while offset < 3300 {
+            (seq, segment, offset) = live.say();
+        }
+        let came = seq.get();
+        each_is_told_once("before", &drain(&mut all), (1, came), 0);
+        let (lost, here, offset) = live.say();
+        assert_eq!(here, segment);
+        flip(&file(&live.path(), here), offset + 20);
+        while !file(&live.path(), here + 1).exists() {
+            assert!(watcher.try_next().unwrap().is_some());
+            watcher.checkpoint().unwrap();
+        }
+        let told = drain(&mut all);
+        each_is_told_once("at the end", &told, (lost.get(), lost.get()), 1);
+        assert!(drain(&mut all).is_empty());
+    }
 }

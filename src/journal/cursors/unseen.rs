@@ -3,7 +3,7 @@
 //! Cursors over the same entries, or over key prefixes of one kind, share a walk, which begins behind the one that is furthest
 //! back. What it meets counts for each that had not come so far.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::cursor::CursorState;
 use crate::id::Seq;
 use crate::journal::cursors::region_of;
@@ -70,11 +70,6 @@ fn join(shared: &mut Vec<(Region, Vec<Tally>)>, region: Region, cursor: (u64, us
     }
 }
 
-/// What stands there cannot be read, and not only now.
-fn is_lost(error: &Error) -> bool {
-    !error.is_passing() && error.kind() != ErrorKind::Compacted
-}
-
 /// Counts to the end of a walk. One damaged place may not hide where every cursor is.
 fn over(mut scan: Scan, tallies: &mut [Tally]) -> Result<()> {
     loop {
@@ -87,11 +82,11 @@ fn over(mut scan: Scan, tallies: &mut [Tally]) -> Result<()> {
                 begun.filter(|tally| tally.is_over(&entry)).for_each(|tally| tally.see(&entry));
             }
             Ok(false) => return Ok(()),
-            Err(error) if is_lost(&error) && scan.pass_over(&error) => {
+            Err(error) if error.is_corruption() && scan.pass_over(&error) => {
                 tallies.iter_mut().for_each(|tally| tally.lose(&error, looked));
             }
             // What comes next is missing, and nobody knows how much that is.
-            Err(error) if is_lost(&error) && scan.is_at_the_end() => {
+            Err(error) if error.is_corruption() && scan.is_at_the_end() => {
                 tallies.iter_mut().flat_map(|tally| &mut tally.damaged).for_each(|damaged| *damaged += 1);
                 return Ok(());
             }

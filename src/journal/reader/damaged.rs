@@ -1,18 +1,39 @@
 //! Where a reader goes on: in the segment that follows, or in the next one that can be read, behind damage that it comes to while
 //! it follows the log. That is a hole of the row from then on, as if opening had met it.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::disk::Access;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::frame::Frame;
-use crate::format::segment::number_of;
-use crate::format::system::Preamble;
-use crate::id::{EntryAt, SEQ_MAX};
+use crate::format::segment::{FIRST_FRAME, file_name, number_of};
+use crate::format::system::{Preamble, System};
+use crate::id::{EntryAt, Life, Position, SEQ_MAX};
 use crate::index::holes::Hole;
+use crate::journal::reader::behind::{DOES_NOT_VALIDATE, damage_at};
 use crate::journal::reader::{Follow, Shared};
+use crate::log::grid::read_part;
+use crate::log::lock::{LiveMarks, SeenLock};
 use crate::log::report::Damage;
-use crate::log::segment::{Segment, look_at_preamble, open_header};
+use crate::log::segment::{Segment, open_header};
+
+/// How far a log has gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WentOn {
+    pub(super) durable: Position,
+    /// Everything before it was written.
+    end: Position,
+}
+
+/// With what it goes on.
+#[derive(Clone, Copy, Debug)]
+struct GoesOn {
+    /// The first segment that can be read, and the Seq that it begins with.
+    first: Option<(u32, u64)>,
+    /// Where the segment before ends, if somebody says so: behind that may stand what is dead.
+    end: Option<u64>,
+}
 
 impl Shared {
     /// The newest segment that says it follows the one being read; or something before that one,
@@ -29,16 +50,14 @@ impl Shared {
         Ok(None)
     }
 
-    /// `None` if it is not there, or damaged: that can be no reason to withhold what stands before it.
+    /// `None` if it is not there, or damaged: that can be no reason to withhold what stands before it. What the device or the
+    /// system refuses may be had another time.
     pub(super) fn try_open(&self, number: u32) -> Result<Option<Arc<Segment>>> {
         if self.is_left_out(number) {
             return Ok(None);
         }
-        match Segment::open(&*self.directory, self.manifest.store, number) {
-            Ok(segment) => Ok(Some(Arc::new(segment))),
-            Err(error) if error.is_passing() || error.kind() == ErrorKind::FormatTooNew => Err(error),
-            Err(_) => Ok(None),
-        }
+        if_intact(Segment::open(&*self.directory, self.manifest.store, number))
+            .map(|found| found.map(Arc::new))
     }
 
     /// The segments behind one, oldest first.
@@ -57,26 +76,23 @@ impl Shared {
         self.index.catalog().holes.iter().any(is_in)
     }
 
-    /// The segment up to which the log has gone, as a writer says who has the store, or the last one since the machine was started:
-    /// what a power cut left behind a torn end is whole frames too, and dead.
-    fn went_on_to(&self, follow: &Follow) -> Option<u32> {
-        let lock = follow.lock.as_ref()?;
-        if let Some(marks) = lock.marks() {
-            return Some(marks.visible.segment());
+    /// How far the log has gone, as a writer says who has the store, or the last one since the machine was started: what a power
+    /// cut left behind a torn end is whole frames too, and dead.
+    pub(super) fn went_on(&self, follow: &Follow, marks: Option<LiveMarks>) -> Option<WentOn> {
+        if let Some(LiveMarks { visible, durable, poisoned, .. }) = marks {
+            let end = if poisoned { durable } else { visible.max(durable) };
+            return Some(WentOn { durable, end });
         }
-        let words = lock.last_words();
-        (!words.is_of_another_boot).then(|| words.durable.segment())
+        let words = follow.lock.as_ref()?.last_words();
+        words.is_of_this_boot.then_some(WentOn { durable: words.durable, end: words.durable })
     }
 
     /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
     pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
-        let Some(through) = self.went_on_to(follow).filter(|through| *through > number) else {
-            return Ok(false);
-        };
-        let Some((next, next_seq)) = self.next_readable(number)?.filter(|(next, _)| *next <= through) else {
-            return Ok(false);
-        };
+        let through = self.went_on(follow, follow.marks()).map(|went_on| went_on.end.segment());
+        let Some(through) = through.filter(|through| *through > number) else { return Ok(false) };
+        let Some(on) = self.goes_on_in(follow, through)? else { return Ok(false) };
         // Whoever began that one had ended this one before: all of it can be seen by now.
         let was = (follow.at, follow.sealed);
         while !follow.sealed && self.read_piece(follow)? {}
@@ -85,6 +101,15 @@ impl Shared {
         }
         // What compaction has removed is not damaged. It says so before it removes anything.
         self.check_not_left_behind(follow)?;
+        if !follow.sealed
+            && let Some(end) = on.end.filter(|end| *end > follow.at)
+            && self.skip_to_a_batch_below(follow, end)?
+        {
+            return Ok(true);
+        }
+        let Some((next, next_seq)) = on.first.filter(|(first, _)| *first <= through) else {
+            return Ok(false);
+        };
         let Some(segment) = self.try_open(next)? else { return Ok(false) };
         let follows = segment.header.follows;
         let goes_back = follows.segment() < number
@@ -93,69 +118,113 @@ impl Shared {
             // The log went back, which the next look finds: this one listed what follows before that was there.
             return Ok(false);
         }
-        if let Some(hole) = self.hole_before(follow, &segment, next_seq)? {
-            self.index.leave(hole);
-        }
+        self.lose_up_to(follow, &segment, next_seq)?;
         follow.last_seq = follow.last_seq.max(next_seq.saturating_sub(1));
         self.enter(follow, segment)
     }
 
-    /// The first segment behind one with which the log goes on, as far as those behind that say what they follow; and the Seq that
-    /// it begins with. A spare is none, nor is what no later one names.
-    fn next_readable(&self, number: u32) -> Result<Option<(u32, u64)>> {
-        let (directory, store) = (&*self.directory, self.manifest.store);
-        let numbers = self.numbers_behind(number)?;
-        let begins_with = |other: u32| {
-            let next_seq = |frame: &Frame<'_>| {
-                let next_seq = Preamble::read(frame.payload())?.next_seq;
-                (1..=SEQ_MAX).contains(&next_seq).then_some(next_seq)
+    /// With what the log goes on behind the segment that is followed: up to the one that a writer has come to, as far as those
+    /// behind that say what they follow. A spare is no part of it, nor is what no later one names: that may be dead.
+    fn goes_on_in(&self, follow: &Follow, through: u32) -> Result<Option<GoesOn>> {
+        let number = follow.segment.number();
+        // What the one who writes has begun itself is of the log.
+        let life = follow.lock.as_ref().and_then(SeenLock::holder).map(|holder| Life(holder.life));
+        let mut newest = None;
+        for other in self.numbers_behind(number)?.into_iter().rev() {
+            let begins = self.begins_with(other)?;
+            let is_of_it = match begins {
+                // One behind that has come since the writer was asked.
+                Some((_, begun_by)) => other >= through || Some(begun_by) == life,
+                None => other == through && self.follows(other)?.is_some(),
             };
-            if self.is_left_out(other) { None } else { look_at_preamble(directory, store, other, next_seq) }
-        };
-        let newest = numbers.iter().rev().find_map(|other| Some((*other, begins_with(*other)?)));
-        let Some(mut found) = newest else { return Ok(None) };
-        loop {
-            let (_, header) = match open_header(directory, store, found.0, Access::Read) {
-                // A writer may have taken it back meanwhile.
-                Err(error) if error.is_not_found() => return Ok(None),
-                header => header?,
-            };
-            let before = header.follows.segment();
-            match begins_with(before).filter(|_| before > number && before < found.0) {
-                Some(next_seq) => found = (before, next_seq),
-                None => return Ok(Some(found)),
+            if is_of_it {
+                newest = Some((other, begins));
+                break;
             }
         }
+        let Some((mut at, begins)) = newest else { return Ok(None) };
+        let mut on = GoesOn { first: begins.map(|(next_seq, _)| (at, next_seq)), end: None };
+        while let Some(follows) = self.follows(at)? {
+            let before = follows.segment();
+            if before == number {
+                on.end = Some(Some(follows.offset()).filter(|end| *end != 0).unwrap_or(u64::MAX));
+            }
+            if before <= number || before >= at {
+                break;
+            }
+            let Some((next_seq, _)) = self.begins_with(before)? else { break };
+            (at, on.first) = (before, Some((before, next_seq)));
+        }
+        Ok(Some(on))
     }
 
-    /// What is lost between the end of what was read and a segment; `None`: nothing, or somebody was told of it.
-    fn hole_before(&self, follow: &mut Follow, next: &Segment, next_seq: u64) -> Result<Option<Hole>> {
+    /// What a segment says it follows; `None` if it is not there, or damaged.
+    fn follows(&self, number: u32) -> Result<Option<Position>> {
+        if self.is_left_out(number) {
+            return Ok(None);
+        }
+        let opened = open_header(&*self.directory, self.manifest.store, number, Access::Read);
+        Ok(if_intact(opened)?.map(|(_, header)| header.follows))
+    }
+
+    /// The Seq that a segment's preamble begins with, and the life that wrote it; `None`: there is none that is whole.
+    fn begins_with(&self, number: u32) -> Result<Option<(u64, Life)>> {
+        const ENOUGH_BYTES: usize = 512;
+        if self.is_left_out(number) {
+            return Ok(None);
+        }
+        let opened = open_header(&*self.directory, self.manifest.store, number, Access::Read);
+        let Some((file, header)) = if_intact(opened)? else { return Ok(None) };
+        let path = || self.directory.path().join(file_name(number));
+        let bytes = match read_part(&*file, FIRST_FRAME, ENOUGH_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            bytes => bytes.map_err(|e| Error::io("read a segment's first frame", e).at(path()))?,
+        };
+        let frame = Frame::parse(&bytes).filter(|frame| {
+            let is_preamble = frame.header.is_system() && frame.header.operation == System::Preamble as u8;
+            is_preamble && frame.is_good(header.salt, Position::new(number, FIRST_FRAME))
+        });
+        Ok(frame.and_then(|frame| {
+            let next_seq = Preamble::read(frame.payload())?.next_seq;
+            (1..=SEQ_MAX).contains(&next_seq).then(|| (next_seq, frame.header.life()))
+        }))
+    }
+
+    /// Leaves what is lost between the end of what was read and a segment, if somebody was not told of it.
+    fn lose_up_to(&self, follow: &mut Follow, next: &Segment, next_seq: u64) -> Result<()> {
         let number = follow.segment.number();
-        let (first_seq, last_seq) = (follow.last_seq + 1, next_seq.saturating_sub(1));
         let last = next.header.follows.segment().max(number);
+        if let Some(lost) = self.lost_here(follow) {
+            if last > number {
+                let more = Hole { last, through: EntryAt::new(last, u32::MAX), ..lost.clone() };
+                self.index.leave_instead(&lost, Some(more.clone()));
+                follow.lost = Some(more);
+            }
+            return Ok(());
+        }
+        let (first_seq, last_seq) = (follow.last_seq + 1, next_seq.saturating_sub(1));
         let first = if follow.sealed { (number + 1).min(last) } else { number };
         if first_seq > last_seq || last > number && self.is_left_out(last) {
-            return Ok(None);
+            return Ok(());
         }
         let (offset, what) = match follow.sealed {
             true => (0, "its header does not match what was written, or the file is missing"),
-            false => (follow.at, "a place that does not validate, and the log goes on behind it"),
+            false => (follow.at, DOES_NOT_VALIDATE),
         };
-        let what = what.to_owned();
-        let damage = Damage {
-            segment: first,
-            offset,
-            lost_from: offset,
-            next_good: None,
-            first_seq,
-            last_seq,
-            what,
-            unreadable: false,
-        };
+        let damage = Damage { last_seq, ..damage_at((first, offset), first_seq, what) };
         let through = match last == number {
             true => EntryAt::new(number, self.live(follow)?.count()),
             false => EntryAt::new(last, u32::MAX),
         };
-        Ok(Some(Hole { through, ..Hole::of(first, last, damage) }))
+        self.index.leave(Hole { through, ..Hole::of(first, last, damage) });
+        Ok(())
+    }
+}
+
+/// What is damaged, or not there, is told as a hole; anything else that refuses it passes, or is for somebody to mend.
+fn if_intact<T>(opened: Result<T>) -> Result<Option<T>> {
+    match opened {
+        Err(error) if error.is_corruption() || error.is_not_found() => Ok(None),
+        opened => opened.map(Some),
     }
 }
