@@ -56,6 +56,38 @@ fn hex_ends_as_verify_does_where_it_shows_damage() {
     assert_eq!(on(&["hex"], &store.text(), &["1:0"]).code, Some(1), "the file's header");
 }
 
+/// One fault must not hide another: where the segment's header or its neighbour is gone as well, damage is damage still.
+#[test]
+fn hex_of_two_faults_tells_of_both() {
+    let frames = sample();
+    let [(segment, sixth), (_, seventh), (_, eighth)] = [6, 7, 8].map(|seq| place(&frames.text(), seq));
+    type Faults<'a> = (&'a str, &'a [u64], &'a [u64]);
+    // What is turned over, and the places of which nobody may say that they are whole.
+    let ladder: [Faults<'_>; 7] = [
+        ("two heads", &[seventh + 8, eighth + 8], &[seventh, seventh + 64, eighth, eighth + 64]),
+        ("a head, and the content before it", &[sixth + 100, seventh + 8], &[sixth, seventh, seventh + 64]),
+        ("a head and its content", &[seventh + 8, seventh + 100], &[seventh, seventh + 64]),
+        ("a head and its key", &[seventh + 8, seventh + 64], &[seventh, seventh + 64]),
+        ("a head and the length of the next", &[seventh + 8, eighth + 4], &[seventh, eighth]),
+        ("a head and the segment's salt", &[50, seventh + 8], &[0, seventh, seventh + 64]),
+        ("a head and the segment's magic", &[2, seventh + 8], &[0, seventh, seventh + 64]),
+    ];
+    let mut wrong = Vec::new();
+    for (what, faults, places) in ladder {
+        let store = sample();
+        faults.iter().for_each(|at| flip(&store.path(), segment, *at));
+        assert_eq!(on(&["verify"], &store.text(), &[]).code, Some(1), "{what}");
+        for place in places.iter().map(|at| format!("{segment}:{at}")).chain([segment.to_string()]) {
+            let shown = on(&["hex"], &store.text(), &[&place]);
+            let says = shown.stderr.contains("damaged place") && shown.stderr.contains("esker verify");
+            if shown.code != Some(1) || !says {
+                wrong.push(format!("{what}, {place}: {:?} {}\n{}", shown.code, shown.stderr, shown.stdout));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Behind the end of the log may stand whatever a crash left.
 #[test]
 fn hex_takes_what_lies_behind_the_end_for_no_damage() {

@@ -48,7 +48,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
         Some(path) => {
             let mut file = NewFile::create(path)?;
             let summary = busy_with("exporting", None, |shown| {
-                shown.expect(bytes_of_log(&args.store.path));
+                shown.expect(opened.bytes_of_log());
                 write(&mut file.out, Some(shown))
             })?;
             file.put_in_place()?;
@@ -142,13 +142,6 @@ fn walk(opened: &Opened, filter: &Filter<'_>, mut see: impl FnMut(u64) -> bool) 
         }
     }
     Ok(())
-}
-
-/// How long the files of the log are, as far as that can be told.
-fn bytes_of_log(store: &Path) -> u64 {
-    let is_of_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg" || end == "snap");
-    let files = std::fs::read_dir(store).into_iter().flatten().flatten().map(|file| file.path());
-    files.filter(is_of_log).filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// What is in the file that was made.
