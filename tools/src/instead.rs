@@ -21,8 +21,12 @@ pub(crate) fn of(path: &Path) -> Option<String> {
         return Some(format!("{} {what}: {}", path_of(path), on("info", above)));
     }
     if !path.exists() {
-        let stores = nearest(path, stores_in(above));
-        return Some(there(above, &stores)).filter(|_| !stores.is_empty());
+        let stores = stores_in(above);
+        let near = nearest(path, &stores);
+        return match near.first() {
+            Some(near) => Some(format!("a store of a name like that is there: {}", on("info", near))),
+            None => Some(there(above, &stores)).filter(|_| !stores.is_empty()),
+        };
     }
     let is_no_store = format!("a store is a directory with a {MANIFEST} in it");
     if !path.is_dir() {
@@ -55,16 +59,13 @@ fn there(directory: &Path, stores: &[PathBuf]) -> String {
     )
 }
 
-/// Those that are called like what was meant, if any is.
-fn nearest(path: &Path, stores: Vec<PathBuf>) -> Vec<PathBuf> {
+/// Those that are called like what was meant, the nearest first.
+fn nearest(path: &Path, stores: &[PathBuf]) -> Vec<PathBuf> {
     let name =
         |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut near = Near::to(&name(path));
     stores.iter().for_each(|store| near.look(&name(store)));
-    let found: Vec<&str> = near.found().collect();
-    let is_near = |store: &&PathBuf| found.contains(&&*name(store));
-    let nearest: Vec<PathBuf> = stores.iter().filter(is_near).cloned().collect();
-    if nearest.is_empty() { stores } else { nearest }
+    near.found().filter_map(|found| stores.iter().find(|store| name(store) == found)).cloned().collect()
 }
 
 fn stores_in(directory: &Path) -> Vec<PathBuf> {
@@ -79,5 +80,9 @@ fn is_store(directory: &Path) -> bool {
 
 /// What is in a directory, as far as that can be read.
 fn names(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    std::fs::read_dir(directory).into_iter().flatten().flatten().take(LOOKED_AT).map(|entry| entry.path())
+    std::fs::read_dir(directory).into_iter().flatten().flatten().take(LOOKED_AT).map(|entry| {
+        let path = entry.path();
+        // As somebody types it.
+        path.strip_prefix("./").map(Path::to_owned).unwrap_or(path)
+    })
 }

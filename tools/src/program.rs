@@ -89,7 +89,13 @@ impl Tool {
                     output::note(&instead);
                 }
                 return match printed {
-                    Err(error) => exit_code(&error.into()),
+                    Err(error) => {
+                        let (text, code) = (format!("write to stdout: {error}"), exit_code(&error.into()));
+                        if code != ExitCode::SUCCESS {
+                            output::error(&text);
+                        }
+                        code
+                    }
                     Ok(()) => ExitCode::from(code),
                 };
             }

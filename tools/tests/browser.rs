@@ -59,15 +59,13 @@ const LOOK: &str = r#"(() => {
 })()"#;
 
 /// The stores that are drawn: one with everything of live state, one with topics, a damaged one, one with nothing in it.
-fn stores(directory: &Path) -> Vec<(&'static str, PathBuf)> {
+fn stores(directory: &Path, damaged: &Sample) -> [(&'static str, PathBuf); 4] {
     let [state, plane, empty] = ["harbour", "quay", "empty"].map(|name| directory.join(name));
     harbour::make(&state).unwrap();
     quay::make(&plane).unwrap();
     esker::Journal::open(&empty).unwrap().close().unwrap();
-    let damaged = directory.join("damaged");
-    std::fs::rename(Sample::new().directory.keep().join("a.esker"), &damaged).unwrap();
-    flip(&damaged, 1, 1000);
-    vec![("harbour", state), ("quay", plane), ("damaged", damaged), ("empty", empty)]
+    flip(&damaged.path(), 1, 1000);
+    [("harbour", state), ("quay", plane), ("damaged", damaged.path()), ("empty", empty)]
 }
 
 /// How bright a colour is, from 0 to 765.
@@ -108,8 +106,8 @@ fn the_report_fits_a_screen_and_a_telephone_in_both_colour_schemes() {
     let directory = tempfile::tempdir().unwrap();
     let shots = std::env::var_os("ESKER_SCREENSHOTS").map(PathBuf::from);
     let mut browser = Browser::start(program, directory.path());
-    let mut wrong = Vec::new();
-    for (name, store) in stores(directory.path()) {
+    let (damaged, mut wrong) = (Sample::new(), Vec::new());
+    for (name, store) in stores(directory.path(), &damaged) {
         let page = directory.path().join(format!("{name}.html"));
         let made = run(&["report", store.to_str().unwrap(), "-o", page.to_str().unwrap()]);
         assert!(matches!(made.code, Some(0 | 1)), "{name}: {}", made.stderr);

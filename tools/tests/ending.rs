@@ -88,6 +88,49 @@ fn hex_of_two_faults_tells_of_both() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What `export` ends with is lost behind a pipe.
+#[test]
+fn an_import_of_what_was_damaged_says_so_and_is_no_success() {
+    let store = sample();
+    let (segment, offset) = place(&store.text(), 7);
+    flip(&store.path(), segment, offset + 100);
+    let at = |name: &str| store.directory.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(run(&["export", &store.text(), "-o", &at("lines")]).code, Some(1));
+    let done = run(&["import", &at("lines"), &at("one")]);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.rows().contains(&vec!["damaged", "1"]), "{}", done.stdout);
+    let json = run(&["import", &at("lines"), &at("two"), "--json"]);
+    assert_eq!((json.code, &json.of_type("summary")[0]["damaged"]), (Some(1), &1.into()));
+    // What could be had is there, and is whole.
+    assert_eq!(run(&["verify", &at("two")]).code, Some(0));
+    let whole = sample();
+    assert_eq!(run(&["export", &whole.text(), "-o", &at("whole")]).code, Some(0));
+    let done = run(&["import", &at("whole"), &at("three"), "--json"]);
+    assert_eq!((done.code, &done.of_type("summary")[0]["damaged"]), (Some(0), &0.into()));
+}
+
+#[test]
+fn a_reset_over_damage_ends_as_its_plan_does() {
+    let store = Sample::new();
+    let (segment, offset) = place(&store.text(), support::AUDITED + 20);
+    flip(&store.path(), segment, offset + 80);
+    for more in [&["audit", "--to", "+100"][..], &["audit", "--to", "+100", "--execute"]] {
+        let done = run(&[&["cursor", "reset", &store.text()][..], more].concat());
+        assert_eq!(done.code, Some(1), "{more:?}: {}{}", done.stdout, done.stderr);
+    }
+}
+
+#[test]
+fn a_backup_on_a_full_disk_is_not_told_to_compact() {
+    let store = sample();
+    let backup = store.directory.path().join("backup").to_str().unwrap().to_owned();
+    assert_eq!(run(&["backup", &store.text(), &backup]).code, Some(0));
+    let [of_store, of_backup] =
+        [store.text(), backup].map(|path| run(&["check", &path, "--min-free", "1000T"]).stdout);
+    assert!(of_store.contains("next: esker compact"), "{of_store}");
+    assert!(of_backup.starts_with("critical: ") && !of_backup.contains("esker compact"), "{of_backup}");
+}
+
 /// Behind the end of the log may stand whatever a crash left.
 #[test]
 fn hex_takes_what_lies_behind_the_end_for_no_damage() {

@@ -197,10 +197,14 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
             "format": esker::dump::FORMAT_VERSION,
         });
         output.header("import", &description)?;
-        output.typed("summary", &with_next(serde_json::to_value(&imported)?, next))?;
-        return Ok(Outcome::Fine);
+        let mut fields = with_next(serde_json::to_value(&imported)?, next);
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("damaged".to_owned(), summary.damaged.into());
+        }
+        output.typed("summary", &fields)?;
+        return Ok(Outcome::of_findings(summary.damaged));
     }
-    output.pairs(&[
+    let mut pairs = vec![
         ("output", target.display().to_string()),
         ("store", imported.store.clone()),
         ("era", imported.era.to_string()),
@@ -211,9 +215,13 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
         ("missing", imported.missing.to_string()),
         ("last seq", imported.last_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string())),
         ("segments", imported.segments.to_string()),
+        ("damaged", summary.damaged.to_string()),
         ("next", next),
-    ])?;
-    Ok(Outcome::Fine)
+    ];
+    pairs.retain(|(name, _)| *name != "damaged" || summary.damaged > 0);
+    output.pairs(&pairs)?;
+    // What `export` ended with is lost behind a pipe.
+    Ok(Outcome::of_findings(summary.damaged))
 }
 
 /// A directory is no export: it is one of what the other commands make stores of, or comes in the wrong place.

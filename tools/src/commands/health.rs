@@ -303,7 +303,11 @@ fn of_space(args: &Args, opened: &Opened, segments: &[SegmentInfo], free: u64) -
         gravity: Gravity::Critical,
         about: "space",
         what: format!("{free} bytes are free on the file system of the store, under {least}"),
-        next: on("compact", opened.reader.path()),
+        next: match opened.reader.is_backup() {
+            true => "make room on the file system: nobody writes a backup, and nothing in it is compacted"
+                .to_owned(),
+            false => on("compact", opened.reader.path()),
+        },
     })
 }
 

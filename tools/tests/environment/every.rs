@@ -172,9 +172,11 @@ fn what_nobody_reads_is_done_all_the_same() {
         let place = world.copy();
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        let done = done(command, &place, |tool| drop(tool.stdout(writer)));
+        let done = done(command, &place, |tool| _ = tool.stdout(writer));
         let stderr = text(&done.stderr);
-        assert_eq!(done.status.code(), expected(command), "{command}: {stderr}");
+        // Of what it has to say nothing is wanted: not either that there was nothing to do.
+        let codes = [Some(0), expected(command)];
+        assert!(codes.contains(&done.status.code()), "{command}: {} {stderr}", done.status);
         assert!(!stderr.contains("panicked") && !stderr.contains("roken pipe"), "{command}: {stderr}");
         if MAKES.contains(&command) {
             assert!(place.join("new").exists(), "{command}");
@@ -188,7 +190,7 @@ fn what_a_full_disk_does_not_take_is_an_error() {
     for command in all().filter(|command| !REFUSED.contains(command)) {
         let place = world.copy();
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let done = done(command, &place, |tool| drop(tool.stdout(full)));
+        let done = done(command, &place, |tool| _ = tool.stdout(full));
         let stderr = text(&done.stderr);
         // Of nothing that there is to say nothing is lost.
         let is_silent = run(&words(command, &world.copy()).iter().map(String::as_str).collect::<Vec<_>>())
@@ -224,13 +226,12 @@ fn beside_a_writer_everything_may_look_and_nothing_else_may_write() {
         let place = world.copy();
         let _writers = ["a.esker", "quay"].map(|name| esker::Journal::open(place.join(name)).unwrap());
         let done = done(command, &place, |_| {});
-        let is_alone = CHANGES.contains(&command)
-            || command.starts_with("repair")
-            || command.starts_with("consumer resume");
+        let is_alone = CHANGES.contains(&command) || command.starts_with("repair");
         let expected = if is_alone { Some(3) } else { expected(command) };
         assert_eq!(done.status.code(), expected, "{command}: {}{}", text(&done.stdout), text(&done.stderr));
-        let says_so = text(&done.stderr).contains(&format!("pid {}", std::process::id()));
-        let is_of_a_store = command.contains("STORE") || command.contains("QUAY");
+        let says_so = text(&done.stderr).contains(&std::process::id().to_string());
+        let is_of_a_store =
+            (command.contains("STORE") || command.contains("QUAY")) && !command.starts_with("upgrade");
         assert!(
             says_so || !is_of_a_store || command.starts_with("report"),
             "{command}: {}",
