@@ -233,7 +233,7 @@ impl ErrorKind {
             Self::Compacted => "compacted",
             Self::Lost => "what comes next was dropped",
             Self::Rewound => "the log was rewound by a crash",
-            Self::CursorInUse => "another watcher has the cursor",
+            Self::CursorInUse => "somebody in this process has it in hand already",
             Self::CursorMismatch => "the cursor is about another region",
             Self::UnknownCursor => "no such cursor",
             Self::EraChanged => "the cursor is of another era of the store",
@@ -268,7 +268,9 @@ impl ErrorKind {
             Self::EraChanged => {
                 "look at what was lost, then reset the cursor: `esker cursor reset PATH NAME --to +0` keeps its place"
             }
-            Self::CursorInUse => "drop the watcher that has it, or stop and join its reactor",
+            Self::CursorInUse => {
+                "drop the watcher that has it, close the consumer, or stop and join the reactor"
+            }
             Self::KindMismatch => {
                 "a name is one kind: take what is registered (`kind_named`, `Store::region`), or another name"
             }
@@ -286,7 +288,9 @@ impl ErrorKind {
             Self::ReactionLoop => {
                 "let the reactor's region or closure leave out what reactors append, then start it again"
             }
-            Self::NotAStore => "nothing was changed; give a store, or an empty directory to make one in",
+            Self::NotAStore => {
+                "nothing was changed; give the directory of a store, or an empty one to whoever makes one"
+            }
             Self::Forked => "open the store in the child under its own directory, or use a Reader",
             _ => return None,
         })

@@ -82,6 +82,8 @@ pub struct FrameInfo {
 pub(crate) enum Copied {
     #[default]
     All,
+    /// All but its payload, which is there already, or comes later.
+    ButPayload,
     /// Neither its metadata nor its payload.
     Head,
 }
@@ -164,10 +166,10 @@ impl FrameInfo {
             to.clear();
             to.extend_from_slice(from);
         };
-        let is_whole = copied == Copied::All || header.is_system();
+        let (has_metadata, has_payload) = (copied != Copied::Head, copied == Copied::All);
         copy(&mut self.key, frame.key());
-        copy(&mut self.metadata, if is_whole { frame.metadata() } else { &[] });
-        copy(&mut self.payload, if is_whole { frame.payload() } else { &[] });
+        copy(&mut self.metadata, if has_metadata || header.is_system() { frame.metadata() } else { &[] });
+        copy(&mut self.payload, if has_payload || header.is_system() { frame.payload() } else { &[] });
     }
 
     fn read_extensions(&mut self, extensions: &[u8]) {

@@ -196,10 +196,16 @@ impl Known {
             Some(cover) => cover.part.is_some_and(|part| part.number == segment),
             None => section.number == segment,
         };
-        let opened = catalog.sections.iter().find(is_it).and_then(|section| section.open().ok());
-        let end = opened.map_or(0, |opened| opened.segment.map.limit() as u64);
-        let damage = reader.recovery().damage.iter();
-        let damaged = damage.filter(|damage| damage.segment == segment).map(|damage| damage.offset).collect();
+        let opened = catalog.sections.iter().find(is_it).map(|section| section.open().ok());
+        let damage = reader.recovery().damage.iter().filter(|damage| damage.segment == segment);
+        let damaged: Vec<u64> = damage.map(|damage| damage.offset).collect();
+        let end = match opened {
+            Some(Some(opened)) => opened.segment.map.limit() as u64,
+            // It is of the log, and where that ends in it nobody can tell: one fault must not hide another.
+            Some(None) => u64::MAX,
+            None if damaged.is_empty() => 0,
+            None => u64::MAX,
+        };
         Self { end, damaged }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::dump::frame::FrameInfo;
+use crate::dump::large::{LARGE_BYTES, LargePayload};
 use crate::dump::payload::{Payload, PayloadFields, PayloadStyle};
 use crate::dump::text::{base64, hex, key_text, one_line, rfc3339};
 use crate::dump::translate::Translators;
@@ -209,6 +210,41 @@ impl Dump {
         Payload::of(frame, kind.map(|kind| &**kind), self.style)
     }
 
+    /// The payload of a frame, if it is so large that it should not be held once more, as a value or as text: it says what
+    /// [`payload`](Self::payload) says, and is written as it is decoded. `None`: it has fewer bytes than
+    /// [`LARGE_BYTES`](crate::dump::LARGE_BYTES), is not to be shown, or has its text from a translator.
+    ///
+    /// ```
+    /// use esker::dump::{Dump, Item, Survey};
+    /// # use esker::{Journal, Reader, Record};
+    /// # fn main() -> esker::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let journal = Journal::open(directory.path())?;
+    /// # journal.append(Record::new(journal.kind("note")?, b"a", &vec![b'x'; 2 << 20]))?;
+    /// # let reader = Reader::open(directory.path())?;
+    /// let dump = Dump::new(reader.kinds());
+    /// for item in Survey::of(&reader)?.frames() {
+    ///     let Item::Frame(frame) = item? else { continue };
+    ///     match dump.large_payload(&frame) {
+    ///         Some(payload) => payload.write_text(&mut std::io::sink()).unwrap(),
+    ///         None => drop(dump.payload(&frame).text()),
+    ///     }
+    /// }
+    /// # journal.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn large_payload<'f>(&self, frame: &'f FrameInfo) -> Option<LargePayload<'f>> {
+        let kind = frame.kind.and_then(|kind| self.kind(kind));
+        let is_translated = || {
+            self.style == PayloadStyle::Auto && kind.is_some_and(|kind| self.translators.knows(&kind.name))
+        };
+        if frame.is_system() || frame.payload.len() < LARGE_BYTES || is_translated() {
+            return None;
+        }
+        LargePayload::of(&frame.payload, kind.map(|kind| kind.codec), self.style)
+    }
+
     /// As [`payload`](Self::payload), for bytes that are of a kind and of no entry: what somebody has copied of one.
     #[must_use]
     pub fn payload_of(&self, kind: &str, bytes: &[u8]) -> Payload {
@@ -274,6 +310,12 @@ impl Dump {
     #[must_use]
     pub fn fields(&self, frame: &FrameInfo) -> Fields {
         let shown = self.payload(frame).fields(&frame.payload, self.style);
+        Fields { shown, ..self.head_fields(frame) }
+    }
+
+    /// The same without the payload.
+    #[must_use]
+    pub fn head_fields(&self, frame: &FrameInfo) -> Fields {
         let (row, event) = (frame.row, frame.event);
         let number = event.filter(|_| !frame.is_in_epoch() && !frame.is_synthetic());
         let sources = sources_of(frame);
@@ -322,7 +364,7 @@ impl Dump {
             sequence: number.map(|event| event.sequence.0),
             kind_sequence: number.map(|event| event.sequence.1),
             checksums_good: frame.head_good && frame.body_good,
-            shown,
+            shown: PayloadFields::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::dump::frame::FrameInfo;
+use crate::dump::large::lengths;
 use crate::dump::text::{base64, escaped, hex, key_text};
 use crate::dump::value::{DecodeError, Value};
 use crate::format::count::EventCount;
@@ -93,14 +94,8 @@ impl Payload {
     /// Names that the kind does not tell of may be what is not to be shown.
     fn lengths(bytes: &[u8], kind: Option<&KindInfo>) -> Self {
         let told = kind.filter(|kind| kind.codec == Codec::MessagePack && !kind.fields.is_empty());
-        let lengths = told.and_then(|kind| {
-            let Value::Map(members) = Value::from_message_pack(bytes).ok()? else { return None };
-            let lengths = members.into_iter().map(|(name, value)| {
-                let is_told = matches!(&name, Value::Text(name) if kind.fields.contains(name));
-                is_told.then(|| (name, Value::Unsigned(value.length())))
-            });
-            lengths.collect::<Option<Vec<_>>>()
-        });
+        let is_told = |kind: &KindInfo, name: &str| kind.fields.iter().any(|told| told == name);
+        let lengths = told.and_then(|kind| lengths(bytes, |name| is_told(kind, name)));
         match lengths {
             Some(lengths) => Self::Value(Value::Map(lengths)),
             None => Self::as_asked(bytes, PayloadStyle::Lengths),

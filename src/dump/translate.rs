@@ -49,6 +49,11 @@ impl Translators {
         self.by_kind.keys().map(String::as_str)
     }
 
+    /// True for a kind that there is one for.
+    pub(crate) fn knows(&self, kind: &str) -> bool {
+        self.by_kind.contains_key(kind)
+    }
+
     /// The text of a payload, or why there is none; `None` for a kind without a translator.
     pub(crate) fn text(&self, kind: &str, payload: &[u8]) -> Option<Result<String, DecodeError>> {
         let translate = self.by_kind.get(kind)?;

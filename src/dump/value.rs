@@ -70,12 +70,9 @@ impl Value {
     ///
     /// If the bytes end early, go on behind the value, or are over a limit.
     pub fn from_message_pack(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder { rest: bytes, total: bytes.len(), values: 0 };
+        let mut decoder = Decoder::of(bytes);
         let value = decoder.value(0)?;
-        if decoder.rest.is_empty() {
-            return Ok(value);
-        }
-        Err(decoder.error(&format!("{} bytes behind the value", decoder.rest.len())))
+        decoder.end().map(|()| value)
     }
 
     /// Decodes JSON text.
@@ -91,16 +88,6 @@ impl Value {
     /// A map whose keys are names.
     pub(crate) fn named<'n>(members: impl IntoIterator<Item = (&'n str, Self)>) -> Self {
         Self::Map(members.into_iter().map(|(name, value)| (Self::Text(name.to_owned()), value)).collect())
-    }
-
-    /// The bytes of text and of bytes; of anything else those of its text.
-    pub(crate) fn length(&self) -> u64 {
-        let bytes = match self {
-            Self::Text(text) => text.len(),
-            Self::Bytes(bytes) => bytes.len(),
-            other => other.to_string().len(),
-        };
-        bytes as u64
     }
 
     /// What it is, in one word.
@@ -120,7 +107,7 @@ impl Value {
     }
 
     /// The value as the key of a map in JSON, which must be text.
-    fn as_key(&self) -> String {
+    pub(crate) fn as_key(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             Self::Bytes(bytes) => format!("hex:{}", hex(bytes)),
@@ -264,13 +251,18 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-struct Decoder<'a> {
+/// Reads MessagePack, value by value.
+pub(crate) struct Decoder<'a> {
     rest: &'a [u8],
     total: usize,
     values: usize,
 }
 
 impl<'a> Decoder<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, total: bytes.len(), values: 0 }
+    }
+
     fn error(&self, what: &str) -> DecodeError {
         DecodeError::new(format!("not MessagePack: {what} at byte {}", self.total - self.rest.len()))
     }
@@ -292,74 +284,97 @@ impl<'a> Decoder<'a> {
         usize::try_from(number).map_err(|_| self.error("a length past any memory"))
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
+    /// What stands next, up to the first of the values in it.
+    pub(crate) fn head(&mut self, depth: usize) -> Result<Head<'a>, DecodeError> {
         self.values += 1;
         if depth > DEPTH_MAX || self.values > VALUES_MAX {
             return Err(self.error(&format!("deeper than {DEPTH_MAX} or more than {VALUES_MAX} values")));
         }
         let tag = self.take(1)?.first().copied().unwrap_or(0);
         Ok(match tag {
-            0x00..=0x7f => Value::Unsigned(u64::from(tag)),
-            0x80..=0x8f => self.map(usize::from(tag & 0x0f), depth)?,
-            0x90..=0x9f => self.list(usize::from(tag & 0x0f), depth)?,
+            0x00..=0x7f => Head::Plain(Value::Unsigned(u64::from(tag))),
+            0x80..=0x8f => Head::Map(usize::from(tag & 0x0f)),
+            0x90..=0x9f => Head::List(usize::from(tag & 0x0f)),
             0xa0..=0xbf => self.text(usize::from(tag & 0x1f))?,
-            0xc0 => Value::Null,
+            0xc0 => Head::Plain(Value::Null),
             0xc1 => return Err(self.error("a byte that begins no value")),
-            0xc2 | 0xc3 => Value::Bool(tag == 0xc3),
-            0xc4 => self.length::<1>().and_then(|length| self.bytes(length))?,
-            0xc5 => self.length::<2>().and_then(|length| self.bytes(length))?,
-            0xc6 => self.length::<4>().and_then(|length| self.bytes(length))?,
+            0xc2 | 0xc3 => Head::Plain(Value::Bool(tag == 0xc3)),
+            0xc4 => self.length::<1>().and_then(|length| self.take(length)).map(Head::Bytes)?,
+            0xc5 => self.length::<2>().and_then(|length| self.take(length)).map(Head::Bytes)?,
+            0xc6 => self.length::<4>().and_then(|length| self.take(length)).map(Head::Bytes)?,
             0xc7 => self.length::<1>().and_then(|length| self.extension(length))?,
             0xc8 => self.length::<2>().and_then(|length| self.extension(length))?,
             0xc9 => self.length::<4>().and_then(|length| self.extension(length))?,
-            0xca => Value::Single(f32::from_bits(u32::try_from(self.number::<4>()?).unwrap_or(0))),
-            0xcb => Value::Double(f64::from_bits(self.number::<8>()?)),
-            0xcc => Value::Unsigned(self.number::<1>()?),
-            0xcd => Value::Unsigned(self.number::<2>()?),
-            0xce => Value::Unsigned(self.number::<4>()?),
-            0xcf => Value::Unsigned(self.number::<8>()?),
-            0xd0 => signed(self.number::<1>()?, 8),
-            0xd1 => signed(self.number::<2>()?, 16),
-            0xd2 => signed(self.number::<4>()?, 32),
-            0xd3 => signed(self.number::<8>()?, 64),
+            0xca => {
+                Head::Plain(Value::Single(f32::from_bits(u32::try_from(self.number::<4>()?).unwrap_or(0))))
+            }
+            0xcb => Head::Plain(Value::Double(f64::from_bits(self.number::<8>()?))),
+            0xcc => Head::Plain(Value::Unsigned(self.number::<1>()?)),
+            0xcd => Head::Plain(Value::Unsigned(self.number::<2>()?)),
+            0xce => Head::Plain(Value::Unsigned(self.number::<4>()?)),
+            0xcf => Head::Plain(Value::Unsigned(self.number::<8>()?)),
+            0xd0 => Head::Plain(signed(self.number::<1>()?, 8)),
+            0xd1 => Head::Plain(signed(self.number::<2>()?, 16)),
+            0xd2 => Head::Plain(signed(self.number::<4>()?, 32)),
+            0xd3 => Head::Plain(signed(self.number::<8>()?, 64)),
             0xd4..=0xd8 => self.extension(1 << (tag - 0xd4))?,
             0xd9 => self.length::<1>().and_then(|length| self.text(length))?,
             0xda => self.length::<2>().and_then(|length| self.text(length))?,
             0xdb => self.length::<4>().and_then(|length| self.text(length))?,
-            0xdc => self.length::<2>().and_then(|count| self.list(count, depth))?,
-            0xdd => self.length::<4>().and_then(|count| self.list(count, depth))?,
-            0xde => self.length::<2>().and_then(|count| self.map(count, depth))?,
-            0xdf => self.length::<4>().and_then(|count| self.map(count, depth))?,
-            0xe0..=0xff => signed(u64::from(tag), 8),
+            0xdc => Head::List(self.length::<2>()?),
+            0xdd => Head::List(self.length::<4>()?),
+            0xde => Head::Map(self.length::<2>()?),
+            0xdf => Head::Map(self.length::<4>()?),
+            0xe0..=0xff => Head::Plain(signed(u64::from(tag), 8)),
         })
-    }
-
-    fn bytes(&mut self, length: usize) -> Result<Value, DecodeError> {
-        Ok(Value::Bytes(self.take(length)?.to_vec()))
     }
 
     /// Text that is not UTF-8 was written as bytes by somebody old: it is shown as bytes.
-    fn text(&mut self, length: usize) -> Result<Value, DecodeError> {
+    fn text(&mut self, length: usize) -> Result<Head<'a>, DecodeError> {
         let bytes = self.take(length)?;
-        Ok(match std::str::from_utf8(bytes) {
-            Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Bytes(bytes.to_vec()),
+        Ok(std::str::from_utf8(bytes).map_or(Head::Bytes(bytes), Head::Text))
+    }
+
+    fn extension(&mut self, length: usize) -> Result<Head<'a>, DecodeError> {
+        let tag = self.take(1)?.first().map_or(0, |tag| tag.cast_signed());
+        Ok(Head::Extension(tag, self.take(length)?))
+    }
+
+    /// All of what stands next.
+    pub(crate) fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        Ok(match self.head(depth)? {
+            Head::Plain(value) => value,
+            Head::Text(text) => Value::Text(text.to_owned()),
+            Head::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
+            Head::Extension(tag, bytes) => Value::Extension(tag, bytes.to_vec()),
+            Head::List(count) => {
+                (0..count).map(|_| self.value(depth + 1)).collect::<Result<_, _>>().map(Value::List)?
+            }
+            Head::Map(count) => {
+                let mut member = || Ok((self.value(depth + 1)?, self.value(depth + 1)?));
+                (0..count).map(|_| member()).collect::<Result<_, _>>().map(Value::Map)?
+            }
         })
     }
 
-    fn extension(&mut self, length: usize) -> Result<Value, DecodeError> {
-        let tag = self.take(1)?.first().map_or(0, |tag| tag.cast_signed());
-        Ok(Value::Extension(tag, self.take(length)?.to_vec()))
+    /// Nothing may stand behind the value.
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(self.error(&format!("{} bytes behind the value", self.rest.len())))
     }
+}
 
-    fn list(&mut self, count: usize, depth: usize) -> Result<Value, DecodeError> {
-        (0..count).map(|_| self.value(depth + 1)).collect::<Result<_, _>>().map(Value::List)
-    }
-
-    fn map(&mut self, count: usize, depth: usize) -> Result<Value, DecodeError> {
-        let mut member = || Ok((self.value(depth + 1)?, self.value(depth + 1)?));
-        (0..count).map(|_| member()).collect::<Result<_, _>>().map(Value::Map)
-    }
+/// A value, or that so many follow of which it is made.
+pub(crate) enum Head<'a> {
+    /// One that holds no bytes.
+    Plain(Value),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Extension(i8, &'a [u8]),
+    List(usize),
+    Map(usize),
 }
 
 /// A number of `bits` bits with a sign.

@@ -20,7 +20,7 @@ use crate::format::segment::{FIRST_FRAME, SegmentHeader, file_name};
 use crate::format::system::{Preamble, System};
 use crate::id::{FRAME_ALIGN, Position, StoreId};
 use crate::journal::opening::read_manifest;
-use crate::journal::verify::window::Window;
+use crate::journal::verify::window::{PIECE, Window};
 use crate::log::grid::{GRID, zeros_at};
 use crate::log::part::open_part_file;
 use crate::log::report::Damage;
@@ -482,8 +482,22 @@ impl Walk {
             Found::DoesNotFit => "a frame longer than its segment",
             Found::Frame(frame) if frame.head_is_good(self.salt, position) => {
                 let batch = *self.batch.get_or_insert(self.at);
+                let (bytes, payload_at) = (frame.len() as u64, frame.payload_at());
+                // What is larger than a piece stands alone in memory, and its payload stays there.
+                let is_large = bytes > PIECE && copied == Copied::All && !frame.header.is_system();
+                let copied = if is_large { Copied::ButPayload } else { copied };
+                if is_large {
+                    // Before as much is taken again.
+                    info.payload = Vec::new();
+                }
                 info.read(&frame, position, Some(Position::new(self.number, batch)), copied);
                 info.head_good = true;
+                if is_large {
+                    let count = usize::try_from(info.payload_bytes).unwrap_or(usize::MAX);
+                    info.payload = self.window.take(self.at + payload_at as u64, count);
+                } else if bytes > PIECE {
+                    self.window.take(self.at, 0);
+                }
                 self.at += info.frame_bytes;
                 if !info.more {
                     self.batch = None;

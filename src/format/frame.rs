@@ -280,6 +280,12 @@ impl<'a> Frame<'a> {
         self.part(extensions + key + metadata, payload)
     }
 
+    /// Where in the frame the payload begins.
+    pub(crate) fn payload_at(&self) -> usize {
+        let Lengths { extensions, key, metadata, .. } = self.header.lengths();
+        FRAME_BYTES + extensions + key + metadata
+    }
+
     /// Everything that the body's checksum covers.
     fn body(&self) -> &'a [u8] {
         self.content.get(self.header.lengths().extensions..).unwrap_or_default()

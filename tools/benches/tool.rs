@@ -9,7 +9,7 @@
 //! cargo bench -p esker-tools --bench tool [-- [--events N] [--keys N] [--store DIRECTORY] [COMMAND...]]
 //! ```
 //!
-//! It fails where anything is over its limit: `verify --full` or `export` over twice the slower of reading from the disk and checking
+//! It fails where a command does, and where anything is over its limit: `verify --full` or `export` over twice the slower of reading from the disk and checking
 //! sums, `info` over 50 ms, or memory over 64 MiB.
 //!
 //! A store that is given and not there is made and stays. Memory is `RssAnon`, looked at every few milliseconds: a peak
@@ -214,6 +214,12 @@ fn main() -> ExitCode {
         let mut runs: Vec<_> = (0..times).map(|_| run(words)).collect();
         runs.sort_by_key(|(time, _, _)| *time);
         let (time, _, code) = runs[times / 2];
+        if runs.iter().any(|(_, _, code)| *code != Some(0)) {
+            over.push(format!(
+                "{} ended with {code:?}, and has not done what it is measured at",
+                words.join(" ")
+            ));
+        }
         let anon = runs.iter().map(|(_, anon, _)| *anon).max().unwrap();
         let ratio = time.as_secs_f64() / limit.as_secs_f64();
         let name = [

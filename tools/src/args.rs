@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN where the store cannot be looked at. Else they are those of every command: 1
     /// for findings, whether they are warnings or critical
     Check(crate::commands::health::Args),
-    /// Draws a store: one page of six pictures with their numbers, to be opened in a browser
+    /// Draws a store: one page of seven pictures with their numbers, to be opened in a browser
     Report(crate::commands::report::Args),
     /// Saves everything good of a damaged store into a new one, and says what is lost
     Repair(Repair),

@@ -91,7 +91,9 @@ impl FromStr for Entity {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, key) = text.split_once('/').ok_or("an entity is KIND/KEY")?;
+        let (kind, key) = text.split_once('/').ok_or_else(|| {
+            format!("an entity is KIND/KEY; {text:?} is one of them: '*/{text}' is a key of any kind, '{text}/*' all of a kind")
+        })?;
         if let Some(key) = key.strip_prefix("hex:").filter(|key| !key.contains(['*', '?'])) {
             key_bytes(&format!("hex:{key}"))
                 .ok_or("an odd number of digits, or none that are hexadecimal")?;

@@ -13,6 +13,7 @@ mod explain;
 mod filter;
 mod fit;
 mod home;
+mod instead;
 mod meant;
 mod near;
 mod nothing;

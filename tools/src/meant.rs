@@ -17,7 +17,16 @@ const COMMANDS: &[(&[&str], &str)] = &[
     (&["status", "about"], "info PATH|check PATH"),
     (&["doctor", "fsck", "validate"], "check PATH|verify PATH"),
     (&["rows"], "state PATH KIND"),
-    (&["lag", "offsets"], "cursors PATH"),
+    (&["lag", "offsets"], "cursors PATH|consumers PATH"),
+    (&["fold", "folds", "topic", "images"], "topics PATH"),
+    (&["parked"], "consumer parked PATH NAME"),
+    (&["dead", "letters", "poisoned"], "consumer dead PATH NAME"),
+    (&["retry"], "consumer retry PATH NAME --key KEY"),
+    (&["discard"], "consumer discard PATH NAME --key KEY"),
+    (&["resume"], "consumer resume PATH NAME"),
+    (&["retire"], "cursor retire PATH NAME|consumer retire PATH NAME"),
+    (&["reset"], "cursor reset PATH NAME --to WHERE"),
+    (&["find", "search", "grep"], "dump PATH --entity KIND/KEY|entities PATH --kind KIND"),
     (&["gc", "vacuum"], "compact PATH"),
     (&["fix"], "verify PATH|repair PATH --output NEW"),
     (&["copy", "snapshot"], "backup PATH BACKUP"),
@@ -40,6 +49,19 @@ pub(crate) fn instead(error: &clap::Error) -> Option<String> {
     };
     match error.kind() {
         ErrorKind::InvalidSubcommand => command(of(ContextKind::InvalidSubcommand)?),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation
+            if of(ContextKind::InvalidArg).is_some_and(|arg| arg.contains("SEQ")) =>
+        {
+            let name = output::name();
+            let entity = "KIND/KEY";
+            Some(format!(
+                "{name} get is of entries, by number; of an entity: {name} state PATH {entity}, or {name} dump PATH --entity {entity}"
+            ))
+        }
+        // A key of any bytes has a form that every shell takes.
+        ErrorKind::InvalidUtf8 => {
+            Some("a key that is no text is written as hex:DIGITS, as in KIND/hex:00ff".to_owned())
+        }
         ErrorKind::UnknownArgument => {
             let asked = of(ContextKind::InvalidArg)?;
             let (_, here) = OPTIONS.iter().find(|(option, _)| *option == asked)?;

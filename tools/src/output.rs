@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 
 use crate::exchange::SCHEMA;
 use crate::fit::{BLANK, Column, fit};
+use crate::progress;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ColumnConstraint, Row, Table, Width};
-use esker::dump::{Translators, one_line};
+use esker::dump::{LargePayload, Translators, one_line};
 use serde::Serialize;
 
 /// What the tool is called where nobody calls it otherwise.
@@ -49,12 +50,31 @@ pub(crate) enum Mode {
 
 /// Where data goes, and in which form.
 pub(crate) struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Data>,
     mode: Mode,
     bold: Style,
     /// Columns have their names in a pipe, too.
     has_heading: bool,
     translators: Translators,
+}
+
+/// Where data goes; on a terminal whatever is drawn there goes first.
+struct Data {
+    out: StdoutLock<'static>,
+    is_terminal: bool,
+}
+
+impl Write for Data {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_terminal {
+            progress::give_way();
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// The first of the JSON lines.
@@ -90,7 +110,8 @@ impl Output {
             (false, false) => Mode::Tabs,
         };
         let bold = if colour { Style::new().bold() } else { Style::new() };
-        Self { out: BufWriter::new(stdout.lock()), mode, bold, has_heading, translators: Translators::new() }
+        let out = BufWriter::new(Data { out: stdout.lock(), is_terminal });
+        Self { out, mode, bold, has_heading, translators: Translators::new() }
     }
 
     /// With the codecs that only an application knows.
@@ -144,6 +165,27 @@ impl Output {
         writeln!(self.out)
     }
 
+    /// One JSON line, with a large payload as its last members.
+    pub(crate) fn json_with<T: Serialize>(&mut self, line: &T, payload: &LargePayload<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(line)?;
+        line.pop();
+        self.out.write_all(&line)?;
+        write!(self.out, ",\"{}\":", payload.member())?;
+        payload.write_json(&mut self.out)?;
+        if let Some(error) = payload.decode_error() {
+            write!(self.out, ",\"decode_error\":")?;
+            serde_json::to_writer(&mut self.out, &error.to_string())?;
+        }
+        writeln!(self.out, "}}")
+    }
+
+    /// A line that ends with a large payload.
+    pub(crate) fn line_with(&mut self, line: &str, payload: &LargePayload<'_>) -> io::Result<()> {
+        write!(self.out, "{line}")?;
+        payload.write_text(&mut self.out)?;
+        writeln!(self.out)
+    }
+
     /// Where whole lines can be written to.
     pub(crate) fn lines(&mut self) -> &mut dyn Write {
         &mut self.out
@@ -155,11 +197,12 @@ impl Output {
 
     /// Cells with tabs between them; what a cell may hold of tabs and line ends is escaped.
     pub(crate) fn tabs(&mut self, cells: &[String]) -> io::Result<()> {
-        for (at, cell) in cells.iter().enumerate() {
-            let tab = if at == 0 { "" } else { "\t" };
-            write!(self.out, "{tab}{}", one_line(cell))?;
-        }
-        writeln!(self.out)
+        self.line(&tabbed(cells))
+    }
+
+    /// The same with a large payload as the last cell.
+    pub(crate) fn tabs_with(&mut self, cells: &[String], payload: &LargePayload<'_>) -> io::Result<()> {
+        self.line_with(&(tabbed(cells) + "\t"), payload)
     }
 
     /// The names of the columns above lines with tabs, where somebody asked for them.
@@ -237,6 +280,22 @@ impl Output {
         Ok(())
     }
 
+    /// The same with a large payload as the last of them.
+    pub(crate) fn pairs_with(
+        &mut self,
+        pairs: &[(&str, String)],
+        name: &str,
+        payload: &LargePayload<'_>,
+    ) -> io::Result<()> {
+        self.pairs(pairs)?;
+        let (bold, width) = (self.bold, pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0));
+        match self.mode {
+            Mode::Json => Ok(()),
+            Mode::Tabs => self.line_with(&format!("{name}\t"), payload),
+            Mode::Table => self.line_with(&format!("{bold}{name:width$}{bold:#}  "), payload),
+        }
+    }
+
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -250,6 +309,11 @@ impl Output {
         let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         poll(&mut waiting, Some(&now)).is_ok_and(|_| waiting.iter().any(|fd| fd.revents().intersects(gone)))
     }
+}
+
+/// Cells with tabs between them.
+fn tabbed(cells: &[String]) -> String {
+    cells.iter().map(|cell| one_line(cell)).collect::<Vec<_>>().join("\t")
 }
 
 /// Headings over numbers.
@@ -386,8 +450,11 @@ pub(crate) fn error(text: &str) {
 }
 
 fn say(style: Style, label: &str, text: &str) {
-    // Where stderr is gone there is nobody to tell.
-    let _ = writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(&called(text)));
+    progress::above(|| {
+        // Where stderr is gone there is nobody to tell.
+        let _ =
+            writeln!(anstream::stderr(), "{}: {style}{label}{style:#}: {}", name(), one_line(&called(text)));
+    });
 }
 
 #[cfg(test)]

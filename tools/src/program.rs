@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::{CommandFactory, FromArgMatches};
+use esker::ErrorKind;
 use esker::dump::Translators;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::args::Args;
 use crate::commands::health;
 use crate::explain;
+use crate::instead;
 use crate::meant;
 use crate::outcome::{Outcome, exit_code, text_of};
 use crate::output::{self, Output};
@@ -87,7 +89,13 @@ impl Tool {
                     output::note(&instead);
                 }
                 return match printed {
-                    Err(error) => exit_code(&error.into()),
+                    Err(error) => {
+                        let (text, code) = (format!("write to stdout: {error}"), exit_code(&error.into()));
+                        if code != ExitCode::SUCCESS {
+                            output::error(&text);
+                        }
+                        code
+                    }
                     Ok(()) => ExitCode::from(code),
                 };
             }
@@ -103,6 +111,7 @@ impl Tool {
                 let code = exit_code(&error);
                 if code != ExitCode::SUCCESS {
                     output::error(&format!("{}{}", text_of(&error), hint(&error)));
+                    found_instead(&error).iter().for_each(|note| output::note(note));
                 }
                 // What was found before the failure is data still; a second failure says nothing new.
                 let _ = output.flush();
@@ -153,6 +162,14 @@ fn raise_the_limit_of_files() {
 /// The command line under a name.
 pub(crate) fn command_line(name: &'static str) -> clap::Command {
     Args::command().name(name).bin_name(name)
+}
+
+/// What is at a path that is no store, and what to type.
+fn found_instead(error: &anyhow::Error) -> Option<String> {
+    let error = error.downcast_ref::<esker::Error>()?;
+    let is_of_path =
+        matches!(error.kind(), ErrorKind::NotAStore | ErrorKind::NotADirectory | ErrorKind::NotFound);
+    error.path().filter(|_| is_of_path).and_then(instead::of)
 }
 
 /// Where to read more about an error. A mistake of the command line says all itself.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use esker::Onlooker;
@@ -12,6 +13,25 @@ use crate::outcome::Interrupt;
 /// What takes no longer than this is not shown.
 const PATIENCE: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(100);
+
+/// What is drawn at the moment: one line at the end of the terminal, which nothing else may be written into.
+static DRAWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Writes a whole line to the terminal, above what is drawn.
+pub(crate) fn above(write: impl FnOnce()) {
+    let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*drawn {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// What comes now on the terminal shows by itself that something goes on: nothing is drawn any more until other work begins.
+pub(crate) fn give_way() {
+    if let Some(bar) = DRAWN.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        bar.finish_and_clear();
+    }
+}
 
 /// How far a piece of work is. Whoever does it says so, and asks it whether it is to go on.
 #[derive(Debug)]
@@ -94,15 +114,20 @@ fn draw(what: &str, shown: &Shown<'_>, waiting: Receiver<()>) {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
         bar.set_style(style);
     }
+    *DRAWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
     loop {
         let (done, all) = (shown.done.load(Ordering::Relaxed), shown.all.load(Ordering::Relaxed));
-        bar.set_message(text(what, done, all, begun.elapsed()));
-        bar.tick();
+        {
+            let drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(bar) = &*drawn else { return };
+            bar.set_message(text(what, done, all, begun.elapsed()));
+            bar.tick();
+        }
         if !goes_on(TICK) {
             break;
         }
     }
-    bar.finish_and_clear();
+    give_way();
 }
 
 /// What is shown. Of work that does not say how much there is, only for how long it goes on.

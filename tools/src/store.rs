@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use esker::dump::{Dump, SegmentInfo, Survey, key_text, rfc3339, segment_text};
@@ -85,7 +85,8 @@ pub(crate) fn check_outside(file: &Path) -> Result<()> {
     Ok(())
 }
 
-const MANIFEST: &str = "MANIFEST";
+/// The file that a directory has which is a store.
+pub(crate) const MANIFEST: &str = "MANIFEST";
 
 /// Refuses a store that its holder has not made yet.
 pub(crate) fn check_is_made(path: &Path, holder: Option<&Holder>) -> Result<()> {
@@ -125,6 +126,14 @@ impl Opened {
             "era": self.reader.era().to_string(),
             "live": self.writer.map(|pid| json!({ "pid": pid })),
         })
+    }
+
+    /// How long the files of the log are, as far as that can be told.
+    pub(crate) fn bytes_of_log(&self) -> u64 {
+        let is_of_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg" || end == "snap");
+        let files = std::fs::read_dir(self.reader.path()).into_iter().flatten().flatten();
+        let files = files.map(|file| file.path()).filter(is_of_log);
+        files.filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// The segments and parts, summed up; of a later moment where a writer compacts meanwhile.

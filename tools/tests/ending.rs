@@ -56,6 +56,81 @@ fn hex_ends_as_verify_does_where_it_shows_damage() {
     assert_eq!(on(&["hex"], &store.text(), &["1:0"]).code, Some(1), "the file's header");
 }
 
+/// One fault must not hide another: where the segment's header or its neighbour is gone as well, damage is damage still.
+#[test]
+fn hex_of_two_faults_tells_of_both() {
+    let frames = sample();
+    let [(segment, sixth), (_, seventh), (_, eighth)] = [6, 7, 8].map(|seq| place(&frames.text(), seq));
+    type Faults<'a> = (&'a str, &'a [u64], &'a [u64]);
+    // What is turned over, and the places of which nobody may say that they are whole.
+    let ladder: [Faults<'_>; 7] = [
+        ("two heads", &[seventh + 8, eighth + 8], &[seventh, seventh + 64, eighth, eighth + 64]),
+        ("a head, and the content before it", &[sixth + 100, seventh + 8], &[sixth, seventh, seventh + 64]),
+        ("a head and its content", &[seventh + 8, seventh + 100], &[seventh, seventh + 64]),
+        ("a head and its key", &[seventh + 8, seventh + 64], &[seventh, seventh + 64]),
+        ("a head and the length of the next", &[seventh + 8, eighth + 4], &[seventh, eighth]),
+        ("a head and the segment's salt", &[50, seventh + 8], &[0, seventh, seventh + 64]),
+        ("a head and the segment's magic", &[2, seventh + 8], &[0, seventh, seventh + 64]),
+    ];
+    let mut wrong = Vec::new();
+    for (what, faults, places) in ladder {
+        let store = sample();
+        faults.iter().for_each(|at| flip(&store.path(), segment, *at));
+        assert_eq!(on(&["verify"], &store.text(), &[]).code, Some(1), "{what}");
+        for place in places.iter().map(|at| format!("{segment}:{at}")).chain([segment.to_string()]) {
+            let shown = on(&["hex"], &store.text(), &[&place]);
+            let says = shown.stderr.contains("damaged place") && shown.stderr.contains("esker verify");
+            if shown.code != Some(1) || !says {
+                wrong.push(format!("{what}, {place}: {:?} {}\n{}", shown.code, shown.stderr, shown.stdout));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `export` ends with is lost behind a pipe.
+#[test]
+fn an_import_of_what_was_damaged_says_so_and_is_no_success() {
+    let store = sample();
+    let (segment, offset) = place(&store.text(), 7);
+    flip(&store.path(), segment, offset + 100);
+    let at = |name: &str| store.directory.path().join(name).to_str().unwrap().to_owned();
+    assert_eq!(run(&["export", &store.text(), "-o", &at("lines")]).code, Some(1));
+    let done = run(&["import", &at("lines"), &at("one")]);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.rows().contains(&vec!["damaged", "1"]), "{}", done.stdout);
+    let json = run(&["import", &at("lines"), &at("two"), "--json"]);
+    assert_eq!((json.code, &json.of_type("summary")[0]["damaged"]), (Some(1), &1.into()));
+    // What could be had is there, and is whole.
+    assert_eq!(run(&["verify", &at("two")]).code, Some(0));
+    let whole = sample();
+    assert_eq!(run(&["export", &whole.text(), "-o", &at("whole")]).code, Some(0));
+    let done = run(&["import", &at("whole"), &at("three"), "--json"]);
+    assert_eq!((done.code, &done.of_type("summary")[0]["damaged"]), (Some(0), &0.into()));
+}
+
+#[test]
+fn a_reset_over_damage_ends_as_its_plan_does() {
+    let store = Sample::new();
+    let (segment, offset) = place(&store.text(), support::AUDITED + 20);
+    flip(&store.path(), segment, offset + 80);
+    for more in [&["audit", "--to", "+100"][..], &["audit", "--to", "+100", "--execute"]] {
+        let done = run(&[&["cursor", "reset", &store.text()][..], more].concat());
+        assert_eq!(done.code, Some(1), "{more:?}: {}{}", done.stdout, done.stderr);
+    }
+}
+
+#[test]
+fn a_backup_on_a_full_disk_is_not_told_to_compact() {
+    let store = sample();
+    let backup = store.directory.path().join("backup").to_str().unwrap().to_owned();
+    assert_eq!(run(&["backup", &store.text(), &backup]).code, Some(0));
+    let [of_store, of_backup] =
+        [store.text(), backup].map(|path| run(&["check", &path, "--min-free", "1000T"]).stdout);
+    assert!(of_store.contains("next: esker compact"), "{of_store}");
+    assert!(of_backup.starts_with("critical: ") && !of_backup.contains("esker compact"), "{of_backup}");
+}
+
 /// Behind the end of the log may stand whatever a crash left.
 #[test]
 fn hex_takes_what_lies_behind_the_end_for_no_damage() {

@@ -4,11 +4,15 @@
 
 #[path = "environment/damage.rs"]
 mod damage;
+#[path = "environment/every.rs"]
+mod every;
 #[path = "../examples/harbour.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
 mod harbour;
 #[path = "environment/places.rs"]
 mod places;
+#[path = "environment/progress.rs"]
+mod progress;
 #[path = "../examples/quay.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, of which only the store is wanted")]
 mod quay;

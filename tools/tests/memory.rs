@@ -10,6 +10,8 @@
     reason = "a panic is a failed test, and what was measured is told"
 )]
 
+#[path = "memory/large.rs"]
+mod large;
 #[path = "../../tests/memory/mod.rs"]
 mod memory;
 #[allow(dead_code, reason = "others use the rest")]
@@ -49,8 +51,24 @@ fn write(path: &Path, entities: u64) {
     journal.close().unwrap();
 }
 
-/// Runs the tool; answers how much memory it took at most, and how many lines it wrote.
-fn most(args: &[&str], is_on_a_terminal: bool) -> (u64, usize) {
+/// Runs each of the commands, tells what it took, and fails behind the last one if any was over or ended in another way.
+fn told(commands: &[&[&str]], may_take: u64, codes: &[i32]) {
+    let mut over = Vec::new();
+    for args in commands {
+        let (memory, _, code) = most(args, false);
+        let what = args.iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, word)| *word);
+        let told = format!("{}: {} MiB, {code:?}", what.collect::<Vec<_>>().join(" "), memory >> 20);
+        println!("{told}");
+        assert!(memory > 0, "{args:?} was not measured");
+        over.extend(
+            Some(told).filter(|_| memory > may_take || !code.is_some_and(|code| codes.contains(&code))),
+        );
+    }
+    assert!(over.is_empty(), "over {} MiB, or not ended as {codes:?}:\n{}", may_take >> 20, over.join("\n"));
+}
+
+/// Runs the tool; answers how much memory it took at most, how many lines it wrote, and how it ended.
+fn most(args: &[&str], is_on_a_terminal: bool) -> (u64, usize, Option<i32>) {
     let mut command = tool(args);
     let (output, from): (Stdio, Box<dyn std::io::Read + Send>) = if is_on_a_terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -74,8 +92,7 @@ fn most(args: &[&str], is_on_a_terminal: bool) -> (u64, usize) {
             None => thread::park_timeout(Duration::from_millis(1)),
         }
     };
-    assert!(status.success(), "{args:?}: {status}");
-    (most, reading.join().unwrap())
+    (most, reading.join().unwrap(), status.code())
 }
 
 fn lines_of(mut from: impl std::io::Read) -> usize {
@@ -111,7 +128,8 @@ fn many_entities_are_looked_at_without_memory_for_them() {
     ];
     let mut over = Vec::new();
     for (args, is_on_a_terminal, lines, may_take) in commands {
-        let (memory, written) = most(args, is_on_a_terminal);
+        let (memory, written, code) = most(args, is_on_a_terminal);
+        assert_eq!(code, Some(0), "{args:?}");
         let told = format!("{} {:?}: {} MiB of anonymous memory", args[0], &args[2..], memory >> 20);
         println!("{told}");
         assert!(memory > 0, "{args:?} was not measured");

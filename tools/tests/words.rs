@@ -209,11 +209,21 @@ fn a_word_that_the_tool_shows_is_explained() {
         "held back",
         "seal",
         "spare",
+        "topic",
+        "image",
+        "cell",
     ] {
         let page = run(&["explain", word]);
         assert_eq!((page.code, &*page.stderr), (Some(0), ""), "{word}");
         let names: Vec<&str> = page.rows().iter().map(|row| row[0]).collect();
         assert_eq!(names[..3], ["code", "means", "see"], "{word}");
+        // And its own, not that of another word beside which it stands.
+        let own = ["stands for", "seal", "whole from", "held back"];
+        assert!(
+            own.contains(&word) || page.rows()[0][1] == format!("{word} (word)"),
+            "{word}: {}",
+            page.stdout
+        );
     }
     let json = run(&["explain", "torn", "--json"]).of_type("explanation");
     assert_eq!((&json[0]["of"], json[0].get("cause")), (&"word".into(), None));
@@ -301,6 +311,13 @@ fn a_command_line_that_is_none_is_answered_with_what_may_be_meant() {
         (&["log", &store], "esker dump PATH"),
         (&["doctor", &store], "esker check PATH"),
         (&["dump", &store, "--key", "k"], "--entity KIND/KEY"),
+        (&["folds", &store], "esker topics PATH"),
+        (&["parked", &store], "esker consumer parked PATH NAME"),
+        (&["dead", &store], "esker consumer dead PATH NAME"),
+        (&["retire", &store], "esker consumer retire PATH NAME"),
+        // Keys where something else is asked for, and keys alone.
+        (&["get", &store, "k1"], "esker state PATH KIND/KEY"),
+        (&["dump", &store, "--entity", "k1"], "'*/k1' is a key of any kind"),
     ] {
         let answer = run(words);
         assert_eq!((answer.code, &*answer.stdout), (Some(2), ""), "{words:?}");
@@ -313,6 +330,79 @@ fn a_command_line_that_is_none_is_answered_with_what_may_be_meant() {
     assert_eq!(run(&["cursors", &store, "--max-bytes", "10M"]).code, Some(0));
     let wrong = run(&["cursors", &store, "--max-bytes", "10X"]);
     assert!(wrong.stderr.contains("is no number of bytes"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_key_of_bytes_that_are_no_text_has_a_form_that_is_told() {
+    use std::os::unix::ffi::OsStrExt;
+    let sample = Sample::new();
+    let raw = std::ffi::OsStr::from_bytes(b"note/\xff");
+    let answer = tool(&["dump", &sample.text(), "--entity"]).arg(raw).output().unwrap();
+    let stderr = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!(answer.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("hex:00ff"), "{stderr}");
+}
+
+/// What is at the path, and what to type.
+#[test]
+fn a_path_that_is_no_store_is_told_with_what_is_there() {
+    let sample = Sample::new();
+    let above = sample.directory.path();
+    let at = |name: &str| above.join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(at("empty")).unwrap();
+    std::fs::create_dir_all(at("other/nothing")).unwrap();
+    std::fs::write(at("other/some.txt"), "text").unwrap();
+    let info = format!("esker info {}", sample.text());
+    let manifest = format!("{}/MANIFEST", sample.text());
+    for (path, said) in [
+        (above.to_str().unwrap(), &*info),
+        (&manifest, &info),
+        (&at("a.eskr"), &info),
+        (&at("b/c"), "no store there"),
+        (&at("empty"), "is an empty directory"),
+        (&at("other"), "is a directory with nothing, some.txt in it"),
+        (&at("other/some.txt"), "is a file; a store is a directory"),
+    ] {
+        for command in ["info", "verify", "dump", "check"] {
+            let answer = run(&[command, path]);
+            assert_eq!((answer.code, &*answer.stdout), (Some(3), ""), "{command} {path}: {}", answer.stderr);
+            assert!(answer.stderr.contains(said), "{command} {path}: {}", answer.stderr);
+            assert!(!answer.stderr.contains("to make one in"), "who reads makes nothing: {}", answer.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_a_crash_ended_frightens_nobody() {
+    let sample = Sample::empty();
+    let journal = sample.open();
+    let note = journal.kind("note").unwrap();
+    journal.append(esker::Record::new(note, b"k", b"1")).unwrap();
+    journal.sync().unwrap();
+    let last = journal.append(esker::Record::new(note, b"k", b"2")).unwrap().seq;
+    let position = journal.view().get(last).unwrap().unwrap().position();
+    let torn = sample.directory.path().join("b.esker");
+    std::fs::create_dir(&torn).unwrap();
+    for file in std::fs::read_dir(sample.path()).unwrap().map(|file| file.unwrap().path()) {
+        std::fs::copy(&file, torn.join(file.file_name().unwrap())).unwrap();
+    }
+    journal.close().unwrap();
+    support::flip(&torn, u64::from(position.segment()), position.offset() + 57);
+    let journal = Options::new().open(&torn).unwrap();
+    journal.append(esker::Record::new(note, b"k", b"3")).unwrap();
+    journal.close().unwrap();
+    let store = torn.to_str().unwrap();
+    assert_eq!(on(&["verify"], store, &[]).code, Some(0));
+    let shown = on(&["segments"], store, &[]);
+    assert!(shown.rows().iter().any(|row| row[1] == "torn"), "{}", shown.stdout);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(
+        shown.stderr.contains("torn is no damage") && shown.stderr.contains("esker explain torn"),
+        "{}",
+        shown.stderr
+    );
+    assert_eq!(on(&["segments", "--json"], store, &[]).stderr, "");
+    assert_eq!(on(&["segments"], &sample.text(), &[]).stderr, "");
 }
 
 #[test]

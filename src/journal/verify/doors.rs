@@ -12,8 +12,8 @@ use crate::journal::verify::histories::ROOM;
 use crate::journal::verify::{DOING, Recover, in_pieces, look};
 
 /// Verifies the store in a directory, also while another process writes it. A large log is read by a thread that ends with
-/// this call; up to four of its pieces are in memory, each of 1 MiB or as large as the largest batch or two, with a list of 16
-/// bytes for each entry in it. [`Check`] says what else that takes.
+/// this call; up to four of its pieces of 1 MiB are in memory, or one that is as large as the largest batch, or two, with a list of
+/// 16 bytes for each entry in it. [`Check`] says what else that takes.
 ///
 /// # Errors
 ///

@@ -47,6 +47,13 @@ pub(super) enum Next {
     End(u32, u64),
 }
 
+impl Next {
+    /// How much of a file it holds in memory.
+    pub(super) fn bytes(&self) -> usize {
+        if let Self::Batches(batches) = self { batches.bytes.len() } else { 0 }
+    }
+}
+
 /// Whole, good batches, and the piece of the file in which they stand.
 pub(super) struct Batches {
     bytes: Arc<Vec<u8>>,

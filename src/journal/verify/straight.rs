@@ -5,8 +5,9 @@
 //! behind damage.
 //!
 //! A large log is read and judged by a thread of its own, ahead of the visitor: what that does with a piece takes longer
-//! than reading the next one. So up to four pieces are in memory, and a piece is as large as the largest batch, or two. With
-//! each goes a list of whose the entries in it are: 16 bytes for each, and room for as many again while it grows.
+//! than reading the next one. So up to four pieces are in memory, and a piece is as large as the largest batch, or two; a large one
+//! is looked at before the next is read. With each goes a list of whose the entries in it are: 16 bytes for each, and room for as
+//! many again while it grows.
 
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, scope};
@@ -25,6 +26,9 @@ use crate::log::visitor::{Covered, End, Purpose, Visitor};
 
 /// So many pieces may wait for the visitor.
 const AHEAD: usize = 1;
+
+/// Behind a piece of more bytes nothing is read before it was looked at: what waits is bounded by its bytes.
+const LARGE: usize = 4 << 20;
 
 /// As [`recover`] for those who salvage, in less memory where the log is as it should be.
 pub(super) fn recover_in_pieces(
@@ -85,14 +89,26 @@ impl Show<'_> {
     fn behind(&mut self, judge: Judge<'_>) -> Result<bool> {
         scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
+            let (looked_at, is_looked_at) = sync_channel(AHEAD);
             // Whoever does not listen any more has an error to tell, or panics.
-            let judging = move || drop(judge.tell_all(&mut |next| sender.send(next).map_err(|_| Stopped)));
+            let judging = move || {
+                drop(judge.tell_all(&mut |next: Next| {
+                    let is_large = next.bytes() > LARGE;
+                    sender.send(next).map_err(|_| Stopped)?;
+                    if is_large { is_looked_at.recv().map_err(|_| Stopped) } else { Ok(()) }
+                }));
+            };
             if Builder::new().name("esker-judge".into()).spawn_scoped(scope, judging).is_err() {
                 return Ok(false);
             }
             // Dropped on an error, behind which the thread can tell nothing more, and ends.
             for next in receiver {
+                let is_large = next.bytes() > LARGE;
                 self.next(next)?;
+                if is_large {
+                    // It waits for that, or has ended by a panic, which the scope tells of.
+                    let _ = looked_at.send(());
+                }
             }
             Ok(true)
         })

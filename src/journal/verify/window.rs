@@ -54,10 +54,11 @@ impl Window {
     pub(crate) fn frame_behind(&mut self, start: u64, at: u64, until: u64) -> io::Result<&[u8]> {
         let until = until.min(self.until);
         let before = at.saturating_sub(start);
-        let head = self.held_until(start, before + FRAME_BYTES as u64, until)?;
+        let is_behind_others = before > 0;
+        let head = self.held_until(start, before + FRAME_BYTES as u64, until, is_behind_others)?;
         let head = usize::try_from(before).ok().and_then(|before| head.get(before..)).unwrap_or_default();
         let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
-        let all = self.held_until(start, before + length as u64, until)?;
+        let all = self.held_until(start, before + length as u64, until, is_behind_others)?;
         Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
     }
 
@@ -68,16 +69,26 @@ impl Window {
 
     /// The bytes from `at`: `need` of them or more, or all there are.
     pub(crate) fn from(&mut self, at: u64, need: u64) -> io::Result<&[u8]> {
-        self.held_until(at, need, self.until)
+        self.held_until(at, need, self.until, true)
+    }
+
+    /// Takes so many bytes out of what is in memory, which is not there any more then: they are not copied where nobody else
+    /// holds them.
+    pub(crate) fn take(&mut self, at: u64, count: usize) -> Vec<u8> {
+        let start = usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.bytes.len());
+        let mut bytes = Arc::unwrap_or_clone(std::mem::take(&mut self.bytes));
+        bytes.truncate(start.saturating_add(count));
+        bytes.drain(..start);
+        bytes
     }
 
     #[inline]
-    fn held_until(&mut self, at: u64, need: u64, until: u64) -> io::Result<&[u8]> {
+    fn held_until(&mut self, at: u64, need: u64, until: u64, may_need_more: bool) -> io::Result<&[u8]> {
         let left = until.saturating_sub(at);
         let need = need.min(left);
         let held = self.base..self.base + self.bytes.len() as u64;
         if at < held.start || at + need > held.end {
-            self.read(at, need)?;
+            self.read(at, need, may_need_more)?;
         }
         let start = usize::try_from(at - self.base).unwrap_or(usize::MAX);
         let end = usize::try_from(until.saturating_sub(self.base)).unwrap_or(usize::MAX);
@@ -86,16 +97,22 @@ impl Window {
     }
 
     #[cold]
-    fn read(&mut self, at: u64, need: u64) -> io::Result<()> {
+    fn read(&mut self, at: u64, need: u64, may_need_more: bool) -> io::Result<()> {
         let left = self.until.saturating_sub(at);
-        // Twice as much each time that more is needed of the same place.
-        let piece = if need <= self.piece { self.piece } else { need.saturating_mul(2) };
+        let piece = match need <= self.piece {
+            true => self.piece,
+            // Twice as much each time that more is needed of the same place. Of one large frame all is needed, and no more.
+            false if may_need_more => need.saturating_mul(2),
+            false => need,
+        };
         let size = usize::try_from(piece.min(left)).unwrap_or(usize::MAX);
         // Emptied first: a read that fails leaves no bytes of another place behind.
         let before = std::mem::take(&mut self.bytes);
-        // What a large batch took is given back.
+        // What a large batch took is given back, before as much is taken again.
         if before.capacity() as u64 <= self.piece {
             self.lent.push(before);
+        } else {
+            drop(before);
         }
         let mut bytes = self.take_back();
         if size > bytes.capacity() {

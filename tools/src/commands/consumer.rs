@@ -144,12 +144,15 @@ impl Which {
 
     /// The consumer that is meant, or an error with those that there are.
     fn find(&self, plane: &ReadOnly) -> Result<WrittenConsumer> {
-        let (mut found, mut names) = (Vec::new(), Vec::new());
+        let (mut found, mut names, mut unread) = (Vec::new(), Vec::new(), None);
         for consumer in WrittenConsumer::all(plane) {
             let consumer = match consumer {
                 Ok(consumer) => consumer,
-                // That of the one that is meant would be read.
-                Err(error) if error.is_corruption() => continue,
+                // It may be that of another one; where the one that is meant is not among the rest, it may be its own.
+                Err(error) if error.is_corruption() => {
+                    unread = unread.or(Some(error));
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             if self.accepts(&consumer) {
@@ -163,6 +166,13 @@ impl Which {
         match (found.len(), found.pop()) {
             (1, Some(only)) => Ok(only),
             (0, _) | (_, None) => {
+                if let Some(error) = unread {
+                    let what = format!(
+                        "look for the consumer {:?}: it is not among those that can be read, and what is written of one cannot be",
+                        self.name
+                    );
+                    return Err(anyhow::Error::from(error).context(what));
+                }
                 let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 Err(Usage(format!("no such consumer {:?}; there are: {there}", self.name)).into())
             }

@@ -32,7 +32,8 @@ pub(crate) struct Args {
     /// Only consumers of streams that match this name (`*` and `?` stand for any characters and any one)
     #[arg(long, value_name = "KIND")]
     kind: Option<Pattern>,
-    /// Records that a consumer may have before it. With a threshold, one that is suspended or of another era is over it, too
+    /// Records that a consumer may have before it. With a threshold, one that is suspended, of another era, has lost records or
+    /// stands behind the end of its log is over it, too
     #[arg(long, value_name = "N")]
     max_lag: Option<u64>,
     /// How long a consumer's next record may have waited (`2h`, `30s`, `1d`)
@@ -48,6 +49,10 @@ pub(super) enum Over {
     Age,
     Suspended,
     Era,
+    /// What it had not done was dropped.
+    Lost,
+    /// The log ends before its place.
+    Ahead,
 }
 
 /// A consumer for JSON lines.
@@ -197,6 +202,13 @@ impl Standing {
         }
         if let Some(why) = info.suspended.as_ref().filter(|_| is_check) {
             excesses.push((Over::Suspended, format!("suspended: {why}")));
+        }
+        match self.gone.as_ref().filter(|_| is_check) {
+            Some(Gone::Lost(why)) => excesses.push((Over::Lost, format!("lost records: {why}"))),
+            Some(Gone::Ahead(why)) => {
+                excesses.push((Over::Ahead, format!("stands behind the end of its log: {why}")));
+            }
+            None => {}
         }
         let lag = self.behind.map(|behind| behind.records);
         if let Some((limit, lag)) = max_lag.zip(lag).filter(|(limit, lag)| lag > limit) {

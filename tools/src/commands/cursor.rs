@@ -78,7 +78,7 @@ pub(crate) fn reset(args: &args::Reset, output: &mut Output) -> Result<Outcome> 
     let done = format!("reset from {} to {}", place(done.from), place(done.to));
     plan.print(&opened, ("done", done), output)?;
     journal.close()?;
-    Ok(Outcome::Fine)
+    Ok(Outcome::of_findings(plan.damaged))
 }
 
 pub(crate) fn retire(args: &args::Retire, output: &mut Output) -> Result<Outcome> {

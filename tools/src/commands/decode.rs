@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::explain::Code;
 use crate::output::{self, Output};
-use crate::store;
+use crate::progress::{Shown, busy_with};
+use crate::store::{self, Opened};
 
 /// What decoding came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,11 +30,17 @@ pub(super) fn decode(path: &Path, output: &mut Output) -> Result<Option<Decoded>
         }
         opened => opened?,
     };
-    let mut dump = opened.dump.translators(output.translators().clone());
+    busy_with("decoding", None, |shown| decode_all(&opened, shown, output)).map(Some)
+}
+
+fn decode_all(opened: &Opened, shown: &Shown<'_>, output: &mut Output) -> Result<Decoded> {
+    let mut dump = opened.dump.clone().translators(output.translators().clone());
     let mut decoded = Decoded::default();
+    shown.expect(opened.bytes_of_log());
     for item in opened.survey.frames() {
         // What is damaged the verification has named.
         let Item::Frame(frame) = item? else { continue };
+        shown.add(frame.frame_bytes);
         if !frame.body_good {
             continue;
         }
@@ -47,25 +54,40 @@ pub(super) fn decode(path: &Path, output: &mut Output) -> Result<Option<Decoded>
             report(&frame, &why, &dump, output)?;
         }
     }
-    Ok(Some(decoded))
+    Ok(decoded)
 }
 
 fn is_corruption(error: &anyhow::Error) -> bool {
     error.downcast_ref::<esker::Error>().is_some_and(esker::Error::is_corruption)
 }
 
+const NO_ROW: &str = "not the fields of a row";
+
 /// Why a payload is not what its kind says.
 fn fault(frame: &FrameInfo, dump: &Dump) -> Option<String> {
     let kind = frame.kind.and_then(|kind| dump.kind(kind))?;
+    let is_row = kind.owner == Owner::State && kind.codec == Codec::MessagePack;
+    let is_of_version = frame.schema_version.is_none_or(|version| version == kind.version);
+    let other_field = |name: &Value| {
+        is_of_version.then(|| format!("a field {name}, where the kind has: {}", kind.fields.join(", ")))
+    };
+    if let Some(large) = dump.large_payload(frame) {
+        return match large.decode_error() {
+            Some(error) => Some(error.to_string()),
+            None if is_row => match large.find_name(|name| !has_field(&kind.fields, name)) {
+                None => Some(NO_ROW.to_owned()),
+                Some(name) => name.as_ref().and_then(other_field),
+            },
+            None => None,
+        };
+    }
     match dump.payload(frame) {
         Payload::Undecodable(_, error) => Some(error.to_string()),
         // A row says its fields by name; of another version of the kind they are others.
-        Payload::Value(value) if kind.owner == Owner::State && kind.codec == Codec::MessagePack => {
-            let Value::Map(fields) = value else { return Some("not the fields of a row".to_owned()) };
-            let is_of_version = frame.schema_version.is_none_or(|version| version == kind.version);
+        Payload::Value(value) if is_row => {
+            let Value::Map(fields) = value else { return Some(NO_ROW.to_owned()) };
             let unknown = fields.iter().map(|(name, _)| name).find(|name| !has_field(&kind.fields, name))?;
-            is_of_version
-                .then(|| format!("a field {unknown}, where the kind has: {}", kind.fields.join(", ")))
+            other_field(unknown)
         }
         _ => None,
     }

@@ -18,6 +18,7 @@ use crate::commands::dump::report_content;
 use crate::commands::keep::word;
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::progress::{Shown, busy_with};
 use crate::store::{self, Opened};
 
 pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
@@ -32,7 +33,11 @@ pub(crate) fn diff(args: &args::Diff, output: &mut Output) -> Result<Outcome> {
         difference.show(output)?;
     }
     let most = if args.all { u64::MAX } else { args.limit.unwrap_or(1) };
-    Walk { sides: [Side::new(one)?, Side::new(other)?], found: &mut found, most }.walk(output)?;
+    busy_with("comparing", None, |shown| -> Result<()> {
+        shown.expect(one.bytes_of_log() + other.bytes_of_log());
+        let sides = [Side::new(one, shown)?, Side::new(other, shown)?];
+        Walk { sides, found: &mut found, most }.walk(output)
+    })?;
     for opened in &opened {
         found.damaged += opened.report_damage_at_end(output)?;
     }
@@ -237,17 +242,18 @@ struct Side<'a> {
     lost: Option<RangeInclusive<u64>>,
     /// The same of damage that no walk over the entries meets.
     lost_at_end: Vec<RangeInclusive<u64>>,
+    shown: &'a Shown<'a>,
 }
 
 impl<'a> Side<'a> {
-    fn new(opened: &'a Opened) -> Result<Self> {
+    fn new(opened: &'a Opened, shown: &'a Shown<'a>) -> Result<Self> {
         let all: fn(&FrameInfo) -> bool = |_| true;
         let entries = Entries::new(opened.survey.frames(), u64::MAX, all);
         let entries = entries.context("start a thread to read the log")?;
         let at_end = opened.survey.damage_at_end().into_iter();
         let lost_at_end = at_end.map(|damage| lost_at_end(damage.first_seq, damage.last_seq)).collect();
         let path = opened.reader.path().display().to_string();
-        Ok(Self { dump: &opened.dump, entries, path, lost: None, lost_at_end })
+        Ok(Self { dump: &opened.dump, entries, path, lost: None, lost_at_end, shown })
     }
 
     /// True if an entry that is not here may be one that was lost.
@@ -274,7 +280,10 @@ impl<'a> Side<'a> {
         let mut with_no_end = None;
         while let Some(next) = self.entries.next() {
             match next? {
-                Next::Entry(frame) => return Ok(Some(frame)),
+                Next::Entry(frame) => {
+                    self.shown.add(frame.frame_bytes);
+                    return Ok(Some(frame));
+                }
                 Next::Damage(damage) => {
                     output::note(&format!("damage in {}", self.path));
                     store::report(&damage, output)?;

@@ -3,7 +3,7 @@
 mod backward;
 
 use anyhow::Result;
-use esker::dump::{Dump, EntityFrames, Fields, FrameInfo, Item, Survey, escaped};
+use esker::dump::{Dump, EntityFrames, Fields, FrameInfo, Item, LargePayload, Survey, escaped};
 use esker::{KindId, Position, Seq, View};
 use serde_json::json;
 
@@ -323,29 +323,49 @@ fn show(
     physical: bool,
 ) -> Result<()> {
     let translated = payloads.translated(frame, dump)?;
-    match output.mode() {
-        Mode::Json => output.json(&fields_with(translated, frame, dump))?,
-        Mode::Tabs if !physical => {
-            let fields = dump.fields(frame);
-            let text = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-            let flags = [fields.flags, dump.standing(frame)].concat();
-            output.tabs(&[
-                fields.seq.to_string(),
-                fields.time,
-                fields.operation,
-                text(fields.kind),
-                text(fields.key),
-                text(fields.generation.map(|generation| generation.to_string())),
-                flags.join(","),
-                translated.map_or_else(|| dump.payload(frame).text(), |text| escaped(&text, false)),
-            ])?;
+    let large = large(translated.as_ref(), frame, dump);
+    let payload = || match &translated {
+        Some(text) => escaped(text, false),
+        None => dump.payload(frame).text(),
+    };
+    match (output.mode(), &large) {
+        (Mode::Json, Some(large)) => output.json_with(&dump.head_fields(frame), large)?,
+        (Mode::Json, None) => output.json(&fields_with(translated, frame, dump))?,
+        (Mode::Tabs, _) if !physical => {
+            let mut cells = cells(&dump.head_fields(frame), frame, dump).to_vec();
+            match &large {
+                Some(large) => output.tabs_with(&cells, large)?,
+                None => {
+                    cells.push(payload());
+                    output.tabs(&cells)?;
+                }
+            }
         }
-        Mode::Table | Mode::Tabs => match translated {
-            Some(text) => output.line(&format!("{} {}", dump.head(frame), escaped(&text, false)))?,
-            None => output.line(&dump.line(frame))?,
-        },
+        (_, Some(large)) => output.line_with(&(dump.head(frame) + " "), large)?,
+        _ if translated.is_some() => output.line(&format!("{} {}", dump.head(frame), payload()))?,
+        _ => output.line(&dump.line(frame))?,
     }
     Ok(())
+}
+
+/// The payload of a frame that is too large to be held once more, if no program has said what it means.
+fn large<'f>(translated: Option<&String>, frame: &'f FrameInfo, dump: &Dump) -> Option<LargePayload<'f>> {
+    if translated.is_none() { dump.large_payload(frame) } else { None }
+}
+
+/// The cells of a line before its payload.
+fn cells(fields: &Fields, frame: &FrameInfo, dump: &Dump) -> [String; 7] {
+    let text = |cell: &Option<String>| cell.clone().unwrap_or_else(|| "-".to_owned());
+    let flags = [fields.flags.clone(), dump.standing(frame)].concat();
+    [
+        fields.seq.to_string(),
+        fields.time.clone(),
+        fields.operation.clone(),
+        text(&fields.kind),
+        text(&fields.key),
+        text(&fields.generation.map(|generation| generation.to_string())),
+        flags.join(","),
+    ]
 }
 
 /// A frame whose header is good and whose content is not.
@@ -542,17 +562,28 @@ pub(super) fn one(
     dump: &Dump,
     output: &mut Output,
 ) -> Result<()> {
+    let large = large(translated.as_ref(), frame, dump);
     if output.is_json() {
-        return Ok(output.json(&fields_with(translated, frame, dump))?);
+        let written = match &large {
+            Some(large) => output.json_with(&dump.head_fields(frame), large),
+            None => output.json(&fields_with(translated, frame, dump)),
+        };
+        return Ok(written?);
     }
     let mut pairs = pairs_of(frame, dump);
-    pairs.push(("payload", translated.unwrap_or_else(|| dump.payload(frame).text())));
+    if large.is_none() {
+        pairs.push(("payload", translated.unwrap_or_else(|| dump.payload(frame).text())));
+    }
     pairs.retain(|(_, value)| !value.is_empty());
-    Ok(output.pairs(&pairs)?)
+    let written = match &large {
+        Some(large) => output.pairs_with(&pairs, "payload", large),
+        None => output.pairs(&pairs),
+    };
+    Ok(written?)
 }
 
 fn pairs_of(frame: &FrameInfo, dump: &Dump) -> Vec<(&'static str, String)> {
-    let fields = dump.fields(frame);
+    let fields = dump.head_fields(frame);
     let lengths = format!(
         "{} bytes: {} of extensions, {} of key, {} of metadata, {} of payload",
         frame.frame_bytes,

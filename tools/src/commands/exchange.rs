@@ -48,7 +48,7 @@ pub(crate) fn export(args: &args::Export, output: &mut Output, interrupt: &Inter
         Some(path) => {
             let mut file = NewFile::create(path)?;
             let summary = busy_with("exporting", None, |shown| {
-                shown.expect(bytes_of_log(&args.store.path));
+                shown.expect(opened.bytes_of_log());
                 write(&mut file.out, Some(shown))
             })?;
             file.put_in_place()?;
@@ -144,13 +144,6 @@ fn walk(opened: &Opened, filter: &Filter<'_>, mut see: impl FnMut(u64) -> bool) 
     Ok(())
 }
 
-/// How long the files of the log are, as far as that can be told.
-fn bytes_of_log(store: &Path) -> u64 {
-    let is_of_log = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg" || end == "snap");
-    let files = std::fs::read_dir(store).into_iter().flatten().flatten().map(|file| file.path());
-    files.filter(is_of_log).filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum()
-}
-
 /// What is in the file that was made.
 fn say(opened: &Opened, path: &Path, summary: &Summary, output: &mut Output) -> Result<()> {
     let next = format!("{} NEW", on("import", path));
@@ -204,10 +197,14 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
             "format": esker::dump::FORMAT_VERSION,
         });
         output.header("import", &description)?;
-        output.typed("summary", &with_next(serde_json::to_value(&imported)?, next))?;
-        return Ok(Outcome::Fine);
+        let mut fields = with_next(serde_json::to_value(&imported)?, next);
+        if let Some(fields) = fields.as_object_mut() {
+            fields.insert("damaged".to_owned(), summary.damaged.into());
+        }
+        output.typed("summary", &fields)?;
+        return Ok(Outcome::of_findings(summary.damaged));
     }
-    output.pairs(&[
+    let mut pairs = vec![
         ("output", target.display().to_string()),
         ("store", imported.store.clone()),
         ("era", imported.era.to_string()),
@@ -218,9 +215,13 @@ pub(crate) fn import(args: &args::Import, output: &mut Output, interrupt: &Inter
         ("missing", imported.missing.to_string()),
         ("last seq", imported.last_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string())),
         ("segments", imported.segments.to_string()),
+        ("damaged", summary.damaged.to_string()),
         ("next", next),
-    ])?;
-    Ok(Outcome::Fine)
+    ];
+    pairs.retain(|(name, _)| *name != "damaged" || summary.damaged > 0);
+    output.pairs(&pairs)?;
+    // What `export` ended with is lost behind a pipe.
+    Ok(Outcome::of_findings(summary.damaged))
 }
 
 /// A directory is no export: it is one of what the other commands make stores of, or comes in the wrong place.

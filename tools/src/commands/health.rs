@@ -19,6 +19,7 @@ use super::plane::now;
 use crate::args::{self, Limits};
 use crate::outcome::{Outcome, text_of};
 use crate::output::{Output, count_of};
+use crate::progress::busy_with;
 use crate::span::Span;
 use crate::store::{self, Opened};
 use crate::typed::{on, reset_of};
@@ -177,7 +178,7 @@ fn look(args: &Args, output: &mut Output) -> Result<(Numbers, Vec<Trouble>)> {
 fn look_into(args: &Args, opened: &Opened) -> Result<(Numbers, Vec<Trouble>)> {
     let path = &args.store.path;
     let check = if args.full { Check::Full } else { Check::Quick };
-    let verification = esker::verify(path, check)?;
+    let verification = busy_with("verifying", None, |shown| esker::verify_while(path, check, shown))?;
     let segments = opened.segments()?;
     let (cursors, unread) = match opened.reader.cursors() {
         Err(error) if error.is_corruption() => (Vec::new(), Some(error.to_string())),
@@ -302,7 +303,11 @@ fn of_space(args: &Args, opened: &Opened, segments: &[SegmentInfo], free: u64) -
         gravity: Gravity::Critical,
         about: "space",
         what: format!("{free} bytes are free on the file system of the store, under {least}"),
-        next: on("compact", opened.reader.path()),
+        next: match opened.reader.is_backup() {
+            true => "make room on the file system: nobody writes a backup, and nothing in it is compacted"
+                .to_owned(),
+            false => on("compact", opened.reader.path()),
+        },
     })
 }
 
@@ -366,10 +371,18 @@ fn word(worst: Option<&Trouble>) -> &'static str {
 /// The line without what stands before and behind it.
 fn sentence(numbers: &Numbers, troubles: &[Trouble], worst: Option<&Trouble>) -> String {
     let Some(worst) = worst else {
-        let Numbers { entries, file_bytes, cursors, max_lag, check, .. } = numbers;
+        let Numbers { entries, file_bytes, cursors, max_lag, check, plane, .. } = numbers;
+        let consumers = match plane.consumers {
+            0 => String::new(),
+            count => format!(
+                "; {}, at most {} behind",
+                count_of(count, "consumer"),
+                count_of(plane.max_consumer_lag, "record")
+            ),
+        };
         let how = if *check == "quick" { "quick: frames were not read; --full reads them" } else { "full" };
         return format!(
-            "{} in {file_bytes} bytes; {}, at most {} behind ({how})",
+            "{} in {file_bytes} bytes; {}, at most {} behind{consumers} ({how})",
             count_of(*entries, "entry"),
             count_of(*cursors, "cursor"),
             count_of(*max_lag, "entry")

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use esker::dump::{EntityOrder, EntitySum, EntityTally, FrameInfo, Lent, Payload, Value, key_text, rfc3339};
+use esker::dump::{
+    EntityOrder, EntitySum, EntityTally, FrameInfo, Lent, Payload, SegmentState, Value, key_text, rfc3339,
+};
 use esker::{Codec, Keep, KindId, Owner, Region, Seq, View};
 use serde::Serialize;
 use serde_json::json;
@@ -12,6 +14,7 @@ use super::keep::word;
 use crate::args::{self, Sort};
 use crate::outcome::Outcome;
 use crate::output::{self, Output};
+use crate::progress::{busy, busy_with};
 use crate::rows::Rows;
 use crate::store::{self, Opened};
 use crate::typed::on;
@@ -33,8 +36,9 @@ const SEGMENTS: &[&str] = &[
 pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcome> {
     let opened = store::open(&args.path, "segments", output)?;
     let (mut rows, mut damaged, mut entries, mut used, mut file) = (Rows::under(SEGMENTS), 0, 0, 0, 0);
-    let segments = opened.segments()?;
+    let segments = busy("counting", || opened.segments())?;
     let at_end = opened.damage_beside(&segments);
+    let is_torn = segments.iter().any(|segment| segment.state == SegmentState::Torn);
     for segment in segments {
         damaged += segment.damaged;
         entries += segment.entries;
@@ -72,6 +76,12 @@ pub(crate) fn segments(args: &args::Store, output: &mut Output) -> Result<Outcom
             on("verify", &args.path)
         ));
     }
+    if is_torn && !output.is_json() {
+        output::note(&format!(
+            "torn is no damage: a crash ended the segment, and the log went on in another; `{} explain torn`",
+            output::name()
+        ));
+    }
     opened.report_damage_at_end(output)?;
     let damaged = damaged + at_end;
     if output.is_json() {
@@ -90,23 +100,31 @@ pub(crate) fn optional(number: Option<u64>) -> String {
 /// Shows every whole entry, without metadata and payload, and every registration to `see`; answers how much damage was
 /// met.
 pub(crate) fn over_all(opened: &Opened, output: &mut Output, mut see: impl FnMut(&FrameInfo)) -> Result<u64> {
-    let mut damaged = 0;
-    let mut frames = opened.survey.frames().heads();
-    while let Some(item) = frames.lend() {
-        match item? {
-            Lent::Frame(frame) if frame.body_good => see(frame),
-            Lent::Frame(frame) => {
-                damaged += 1;
-                opened.tells((frame.position.segment(), frame.position.offset()));
-                super::dump::report_content(frame, output)?;
-            }
-            Lent::Damage(damage) => {
-                damaged += 1;
-                opened.tells((damage.segment, damage.offset));
-                store::report(&damage, output)?;
+    let damaged = busy_with("reading", None, |shown| -> Result<u64> {
+        let mut damaged = 0;
+        shown.expect(opened.bytes_of_log());
+        let mut frames = opened.survey.frames().heads();
+        while let Some(item) = frames.lend() {
+            match item? {
+                Lent::Frame(frame) => {
+                    shown.add(frame.frame_bytes);
+                    if frame.body_good {
+                        see(frame);
+                        continue;
+                    }
+                    damaged += 1;
+                    opened.tells((frame.position.segment(), frame.position.offset()));
+                    super::dump::report_content(frame, output)?;
+                }
+                Lent::Damage(damage) => {
+                    damaged += 1;
+                    opened.tells((damage.segment, damage.offset));
+                    store::report(&damage, output)?;
+                }
             }
         }
-    }
+        Ok(damaged)
+    })?;
     Ok(damaged + opened.report_damage_at_end(output)?)
 }
 

@@ -14,6 +14,7 @@ use super::listing::optional;
 use crate::args;
 use crate::outcome::Outcome;
 use crate::output::Output;
+use crate::progress::{Shown, busy_with};
 use crate::rows::Rows;
 use crate::store::{self, Opened};
 
@@ -117,25 +118,7 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
         rows: Rows::under(HEADING),
         failed: Ok(()),
     };
-    let mut damaged = 0;
-    for item in opened.survey.frames() {
-        match item? {
-            Item::Frame(frame) => {
-                if !frame.body_good {
-                    damaged += 1;
-                    opened.tells((frame.position.segment(), frame.position.offset()));
-                    super::dump::report_content(&frame, output)?;
-                }
-                lives.see(&frame, output);
-            }
-            Item::Damage(damage) => {
-                damaged += 1;
-                lives.is_damaged = true;
-                opened.tells((damage.segment, damage.offset));
-                store::report(&damage, output)?;
-            }
-        }
-    }
+    let damaged = busy_with("reading", None, |shown| lives.over_all(shown, output))?;
     let at_end = opened.report_damage_at_end(output)?;
     lives.is_damaged |= at_end > 0;
     lives.leave(None, output);
@@ -149,6 +132,32 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<Outcome> {
 }
 
 impl Lives<'_> {
+    /// Answers how much damage was met.
+    fn over_all(&mut self, shown: &Shown<'_>, output: &mut Output) -> Result<u64> {
+        let (opened, mut damaged) = (self.opened, 0);
+        shown.expect(opened.bytes_of_log());
+        for item in opened.survey.frames() {
+            match item? {
+                Item::Frame(frame) => {
+                    shown.add(frame.frame_bytes);
+                    if !frame.body_good {
+                        damaged += 1;
+                        opened.tells((frame.position.segment(), frame.position.offset()));
+                        super::dump::report_content(&frame, output)?;
+                    }
+                    self.see(&frame, output);
+                }
+                Item::Damage(damage) => {
+                    damaged += 1;
+                    self.is_damaged = true;
+                    opened.tells((damage.segment, damage.offset));
+                    store::report(&damage, output)?;
+                }
+            }
+        }
+        Ok(damaged)
+    }
+
     fn see(&mut self, frame: &FrameInfo, output: &mut Output) {
         // What a compaction writes about batches is of nobody's life.
         let is_in_part = frame.position.is_in_part();

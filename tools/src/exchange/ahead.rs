@@ -12,6 +12,8 @@ const TOGETHER: usize = 1024;
 const TOGETHER_BYTES: usize = 256 << 10;
 /// So many times that may wait, in either direction.
 const WAITING: usize = 2;
+/// Behind a piece that holds more bytes nothing is read before somebody asks for more.
+const LARGE: usize = 1 << 20;
 /// The memory of a frame whose key, metadata or payload has more room than this is not kept.
 const ROOM_KEPT: usize = 4 << 10;
 
@@ -28,6 +30,8 @@ pub(super) enum Read {
 struct Piece {
     frames: std::vec::IntoIter<Box<FrameInfo>>,
     then: Then,
+    /// The thread waits until it is asked for the next one.
+    is_large: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ pub(super) struct Ahead {
 struct Reader {
     pieces: Receiver<Piece>,
     given_back: SyncSender<Vec<Box<FrameInfo>>>,
+    goes_on: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -72,10 +77,11 @@ impl Ahead {
     fn reading(source: impl Source) -> std::io::Result<Self> {
         let (sender, pieces) = sync_channel(WAITING);
         let (given_back, free) = sync_channel(WAITING);
-        let read = move || read(source, &sender, &free);
+        let (goes_on, waiting) = sync_channel(1);
+        let read = move || read(source, &sender, &free, &waiting);
         let thread = Builder::new().name("esker-read".to_owned()).spawn(read)?;
-        let piece = Piece { frames: Vec::new().into_iter(), then: Then::More };
-        let reader = Some(Reader { pieces, given_back, thread });
+        let piece = Piece { frames: Vec::new().into_iter(), then: Then::More, is_large: false };
+        let reader = Some(Reader { pieces, given_back, goes_on, thread });
         Ok(Self { piece, free: Vec::new(), free_bytes: 0, reader })
     }
 
@@ -97,6 +103,10 @@ impl Ahead {
     }
 
     fn next_piece(&mut self) -> Piece {
+        if self.piece.is_large {
+            // If it is not there any more, what follows tells.
+            let _ = self.reader.as_ref().map(|reader| reader.goes_on.send(()));
+        }
         if let Some(piece) = self.reader.as_ref().and_then(|reader| reader.pieces.recv().ok()) {
             return piece;
         }
@@ -126,9 +136,9 @@ impl Ahead {
 /// The thread does not outlive who reads.
 impl Drop for Ahead {
     fn drop(&mut self) {
-        if let Some(Reader { pieces, given_back, thread }) = self.reader.take() {
+        if let Some(Reader { pieces, given_back, goes_on, thread }) = self.reader.take() {
             // It ends when nobody takes what it sends. If it panicked that has been printed, and nobody waits for more.
-            drop((pieces, given_back));
+            drop((pieces, given_back, goes_on));
             let _ = thread.join();
         }
     }
@@ -139,7 +149,12 @@ fn room(frame: &FrameInfo) -> usize {
 }
 
 /// Reads frames until there are no more, or nobody wants them.
-fn read(mut source: impl Source, out: &SyncSender<Piece>, free: &Receiver<Vec<Box<FrameInfo>>>) {
+fn read(
+    mut source: impl Source,
+    out: &SyncSender<Piece>,
+    free: &Receiver<Vec<Box<FrameInfo>>>,
+    goes_on: &Receiver<()>,
+) {
     let mut places = Vec::new();
     let mut place = || {
         if places.is_empty() {
@@ -150,7 +165,8 @@ fn read(mut source: impl Source, out: &SyncSender<Piece>, free: &Receiver<Vec<Bo
     loop {
         let piece = read_piece(&mut source, &mut place);
         let is_last = matches!(piece.then, Then::Failed(_) | Then::End);
-        if out.send(piece).is_err() || is_last {
+        let is_large = piece.is_large;
+        if out.send(piece).is_err() || is_last || is_large && goes_on.recv().is_err() {
             return;
         }
     }
@@ -172,7 +188,7 @@ fn read_piece(source: &mut impl Source, place: &mut impl FnMut() -> Box<FrameInf
         }
         break;
     }
-    Piece { frames: read.into_iter(), then }
+    Piece { frames: read.into_iter(), then, is_large: bytes > LARGE }
 }
 
 #[cfg(test)]
@@ -230,14 +246,15 @@ mod tests {
 
     #[test]
     fn the_memory_of_what_waits_is_bounded_by_its_bytes() {
-        let payload = 1 << 20;
-        let taken = Arc::default();
-        let mut ahead = Ahead::reading(frames(100, payload, &taken)).unwrap();
-        for seq in 1..=100 {
-            assert!(matches!(ahead.next(), Some(Ok(Read::Frame(_)))), "{seq}");
-            // One each that waits, is read, and is held.
-            let ahead_of_it = taken.load(Ordering::Relaxed) - seq;
-            assert!(ahead_of_it <= WAITING + 2, "{ahead_of_it} are ahead of {seq}");
+        // One each that waits, is read, and is held; of large ones none is read ahead.
+        for (payload, most) in [(1 << 20, WAITING + 2), (LARGE + 1, 0)] {
+            let taken = Arc::default();
+            let mut ahead = Ahead::reading(frames(100, payload, &taken)).unwrap();
+            for seq in 1..=100 {
+                assert!(matches!(ahead.next(), Some(Ok(Read::Frame(_)))), "{seq}");
+                let ahead_of_it = taken.load(Ordering::Relaxed) - seq;
+                assert!(ahead_of_it <= most, "{ahead_of_it} of {payload} bytes are ahead of {seq}");
+            }
         }
     }
 
@@ -303,10 +320,12 @@ mod tests {
     #[test]
     fn the_thread_has_ended_when_who_reads_is_gone() {
         let taken = Arc::default();
-        let mut ahead = Ahead::reading(frames(u64::MAX, 10, &taken)).unwrap();
-        assert!(ahead.next().is_some());
-        drop(ahead);
-        // It held the other one.
-        assert_eq!(Arc::strong_count(&taken), 1);
+        for payload in [10, LARGE + 1] {
+            let mut ahead = Ahead::reading(frames(u64::MAX, payload, &taken)).unwrap();
+            assert!(ahead.next().is_some());
+            drop(ahead);
+            // It held the other one.
+            assert_eq!(Arc::strong_count(&taken), 1);
+        }
     }
 }

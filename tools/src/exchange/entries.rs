@@ -83,7 +83,12 @@ impl<F: FnMut(&FrameInfo) -> bool> Entries<F> {
                 if self.skipped.is_some() && self.skipped == frame.batch {
                     self.note_cut(frame.batch);
                 }
+                let goes_on = frame.more;
                 self.held = Some(frame);
+                // Of a batch that ends here nobody has to wait for what comes next, which may be large.
+                if !goes_on {
+                    self.release(None);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result};
 use esker::dump::{Dump, FrameInfo, Lent, Payload, Survey, Value};
-use esker::{Damage, Position, Reader, Seq};
+use esker::{Damage, KindInfo, Position, Reader, Seq};
 use serde::Serialize;
 use serde_json::json;
 
@@ -73,10 +73,14 @@ pub fn export(
         }
         match next? {
             Next::Entry(frame) => {
-                if let Err(error) = entry(&frame, &dump, &mut lines) {
-                    lines.give(out)?;
-                    return Err(error.into());
-                }
+                let kind = match kind_of(&frame, &dump) {
+                    Ok(kind) => kind,
+                    Err(error) => {
+                        lines.give(out)?;
+                        return Err(error.into());
+                    }
+                };
+                lines.entry(&frame, &kind.name, out)?;
                 summary.entries += 1;
                 summary.batches += u64::from(!frame.more);
                 summary.add_gap(last_seq, frame.seq);
@@ -140,7 +144,8 @@ impl fmt::Display for NotCarried {
 
 impl std::error::Error for NotCarried {}
 
-fn entry(frame: &FrameInfo, dump: &Dump, lines: &mut Lines) -> Result<(), NotCarried> {
+/// The kind of an entry that these lines have a form for.
+fn kind_of<'d>(frame: &FrameInfo, dump: &'d Dump) -> Result<&'d KindInfo, NotCarried> {
     let (seq, repair) = (frame.seq, "esker repair makes a store of what is there");
     let Some(kind) = frame.kind.and_then(|kind| dump.kind(kind)) else {
         let kind = frame.kind.map_or(0, |kind| kind.get());
@@ -152,8 +157,7 @@ fn entry(frame: &FrameInfo, dump: &Dump, lines: &mut Lines) -> Result<(), NotCar
         let what = format!("entry {seq} has {strange}; esker backup copies it as it is");
         return Err(NotCarried { fault: Fault::TooNew, what });
     }
-    lines.entry(frame, &kind.name);
-    Ok(())
+    Ok(kind)
 }
 
 /// So many bytes of lines are written at once.

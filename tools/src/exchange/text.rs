@@ -25,8 +25,8 @@ impl Lines {
         given
     }
 
-    /// The line of an entry of a kind with this name; [`Entry`](super::Entry) reads it.
-    pub(super) fn entry(&mut self, frame: &FrameInfo, kind: &str) {
+    /// The line of an entry of a kind with this name; [`Entry`](super::Entry) reads it. What is large of it is written at once.
+    pub(super) fn entry(&mut self, frame: &FrameInfo, kind: &str, out: &mut dyn Write) -> io::Result<()> {
         self.number(r#"{"type":"entry","seq":"#, frame.seq);
         self.number(r#","generation":"#, frame.generation.map_or(0, Generation::get));
         self.text(r#","kind":"#, kind);
@@ -50,8 +50,35 @@ impl Lines {
         if !frame.metadata.is_empty() {
             self.content(r#","metadata":"#, r#","metadata_base64":"#, &frame.metadata);
         }
-        self.content(r#","payload_text":"#, r#","payload_base64":"#, &frame.payload);
+        let names = [r#","payload_text":"#, r#","payload_base64":"#];
+        match frame.payload.len() > LARGE {
+            true => self.large(names, &frame.payload, out)?,
+            false => self.content(names[0], names[1], &frame.payload),
+        }
         self.raw("}\n");
+        Ok(())
+    }
+
+    /// As [`content`](Self::content), with no more than some of it here.
+    fn large(
+        &mut self,
+        [as_text, as_base64]: [&str; 2],
+        bytes: &[u8],
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let is_text = std::str::from_utf8(bytes).is_ok();
+        self.raw(if is_text { as_text } else { as_base64 });
+        self.bytes.push(b'"');
+        for piece in bytes.chunks(LARGE) {
+            if is_text {
+                self.escapes(piece)
+            } else {
+                self.raw(&base64(piece))
+            }
+            self.give(out)?;
+        }
+        self.bytes.push(b'"');
+        Ok(())
     }
 
     /// What belongs to it.
@@ -176,7 +203,13 @@ impl Lines {
     fn with_escapes(&mut self, name: &str, text: &str) {
         self.raw(name);
         self.bytes.push(b'"');
-        for piece in text.as_bytes().chunks(PIECE) {
+        self.escapes(text.as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    /// Bytes of a text.
+    fn escapes(&mut self, text: &[u8]) {
+        for piece in text.chunks(PIECE) {
             // Told of a whole piece at once: nearly none has anything to escape.
             if piece.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
                 piece.iter().for_each(|byte| self.escaped(*byte));
@@ -184,7 +217,6 @@ impl Lines {
                 self.bytes.extend_from_slice(piece);
             }
         }
-        self.bytes.push(b'"');
     }
 
     fn escaped(&mut self, byte: u8) {
@@ -201,6 +233,9 @@ impl Lines {
         }
     }
 }
+
+/// What has more bytes is written in pieces of as many, of which three are four digits of base64.
+const LARGE: usize = 3 << 14;
 
 /// So many bytes are looked at together.
 const PIECE: usize = 64;
@@ -238,6 +273,24 @@ mod tests {
             let mut lines = Lines::default();
             lines.text("", text);
             assert_eq!(lines.bytes, serde_json::to_vec(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_what_is_written_at_once() {
+        let names = ["text:", "bytes:"];
+        for bytes in
+            ["\u{e9}\n\"x".repeat(LARGE).into_bytes(), b"\xff\n".repeat(LARGE), vec![b'x'; 3 * LARGE]]
+        {
+            let (mut at_once, mut in_pieces, mut out) = (Lines::default(), Lines::default(), Vec::new());
+            at_once.content(names[0], names[1], &bytes);
+            in_pieces.large(names, &bytes, &mut out).unwrap();
+            in_pieces.give(&mut out).unwrap();
+            assert!(
+                out == at_once.bytes && in_pieces.bytes.capacity() < 2 * bytes.len(),
+                "{:?}",
+                &bytes[..4]
+            );
         }
     }
 

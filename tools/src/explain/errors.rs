@@ -372,10 +372,14 @@ fn reading(kind: ErrorKind) -> Option<Words> {
             ],
         },
         ErrorKind::CursorInUse => Words {
-            meaning: "A watcher of this process has the cursor in hand.",
-            cause: "Two watchers, or reactors, of one name.",
+            meaning: "A watcher, a reactor or a consumer of this process has the place under that name in hand: two of one name would \
+                      each see a part of the entries.",
+            cause: "Two of one name in one process, or one that was begun again before the one before it was dropped or closed.",
             lost: "Nothing.",
-            next: &["drop the watcher that has it, or give this one a name of its own"],
+            next: &[
+                "drop the watcher that has it, close the consumer, or stop and join the reactor; or give this one a name of its own",
+                "which names there are: esker cursors PATH, and esker consumers PATH",
+            ],
         },
         ErrorKind::CursorMismatch => Words {
             meaning: "The cursor was made for another region than the one that is asked for. Both are in the text.",

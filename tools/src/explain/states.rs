@@ -172,6 +172,27 @@ pub(super) const ENTRIES: &[Entry] = &[
     ("system", &[], "A frame that the log writes about itself.", &["esker dump PATH --op system"]),
     // Consumers and folds.
     (
+        "topic",
+        &["topics", "stream"],
+        "The records of one kind and one key, in the order in which they were written, each with an offset. Folds make values of \
+         them, and consumers are given them.",
+        TOPICS,
+    ),
+    (
+        "image",
+        &["images", "image age", "image bytes"],
+        "The saved value of a fold with the offset up to which it has every record of its topic: the next process begins with it \
+         and not with the oldest record. Where it is damaged or old only time is lost, for as long as the topic keeps its records.",
+        TOPICS,
+    ),
+    (
+        "cell",
+        &["cells", "revision"],
+        "A value under a key on the backplane, which is put in the place of the one before. Its revision rises with each change, and \
+         who changes it says from which one.",
+        &["esker cells PATH"],
+    ),
+    (
         "consumer",
         &["consumers"],
         "Who is given the records of a topic one after the other, with a durable place of its own.",

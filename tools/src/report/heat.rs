@@ -9,6 +9,8 @@ const LEFT: u64 = 214;
 const RIGHT: u64 = 76;
 const TOP: u64 = 8;
 const ROW: u64 = 20;
+/// So many letters of a name have room: digits are wider than most.
+const LETTERS: usize = 26;
 /// Steps of the scale.
 const STEPS: u64 = 5;
 
@@ -64,7 +66,7 @@ fn note(model: &Model, heat: &Heat) -> String {
 
 fn draw_row(svg: &mut Svg, model: &Model, row: &HeatRow, top: u64, most: u64) {
     let baseline = Tenths::of(top + 14);
-    svg.cut_label("name", (Tenths::of(LEFT - 10), baseline), Anchor::End, (&row.name, 30));
+    svg.cut_label("name", (Tenths::of(LEFT - 10), baseline), Anchor::End, (&row.name, LETTERS));
     let columns = model.used_columns.clamp(1, COLUMNS);
     let width = Tenths::of(WIDTH - LEFT - RIGHT);
     let floor = Tenths::of(top + ROW - 2);

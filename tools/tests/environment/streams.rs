@@ -11,7 +11,11 @@ use crate::support::{Sample, on, tool};
 use crate::{LOOKS, OF_ITSELF, harbour, words};
 
 /// What comes on a terminal of this width, messages too.
-fn on_a_terminal(args: &[&str], columns: u16, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+pub(crate) fn on_a_terminal(
+    args: &[&str],
+    columns: u16,
+    variables: &[(&str, &str)],
+) -> (Option<i32>, String) {
     let (code, screen, _) = shown(args, columns, variables, true);
     (code, screen)
 }

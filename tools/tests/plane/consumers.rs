@@ -294,6 +294,30 @@ fn what_is_written_of_a_consumer_and_cannot_be_read_is_a_finding() {
     assert_eq!(consumer(&world, "dead", &["ship"]).code, Some(0));
 }
 
+/// Nobody may conclude that nothing is parked.
+#[test]
+fn one_of_which_what_is_written_is_damaged_is_not_said_to_be_none() {
+    let world = World::new();
+    parked(&world).close().unwrap();
+    let cells = world.tool(&["dump"], &["--entity", "esker.cells/*", "--json"]).of_type("entry");
+    let of_consumers = cells.iter().filter(|cell| cell["key"].as_str().unwrap().contains("636f6e73756d6572"));
+    for cell in of_consumers {
+        let (segment, offset) = cell["position"].as_str().unwrap().split_once(':').unwrap();
+        let offset: u64 = offset.parse().unwrap();
+        crate::support::flip(std::path::Path::new(&world.path()), segment.parse().unwrap(), offset + 70);
+    }
+    assert_eq!(world.tool(&["consumers"], &[]).code, Some(1));
+    for what in ["parked", "dead"] {
+        let run = consumer(&world, what, &["ship"]);
+        assert_eq!(run.code, Some(1), "{what}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("\"ship\"") && !run.stderr.contains("no such consumer"),
+            "{what}: {}",
+            run.stderr
+        );
+    }
+}
+
 #[test]
 fn a_record_that_is_too_large_to_be_copied_is_read_in_its_topic() {
     const TEXTS: Topic<String> = Topic::new("text");

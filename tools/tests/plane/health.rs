@@ -103,6 +103,17 @@ fn what_a_consumer_has_parked_waits_for_somebody_and_is_told() {
     assert!(metrics.contains("\nesker_check_consumer_parked_records 2\n"), "{metrics}");
 }
 
+#[test]
+fn a_store_that_is_well_says_how_far_its_consumers_are_behind() {
+    let world = World::new();
+    crate::world::ship_is_two_behind(&world);
+    let well = world.tool(&["check"], &["--min-free", "0"]);
+    assert_eq!(well.code, Some(0), "{}", well.stdout);
+    assert!(well.stdout.contains("; 1 consumer, at most 2 records behind ("), "{}", well.stdout);
+    let nagios = world.tool(&["check"], &["--min-free", "0", "--format", "nagios"]);
+    assert!(nagios.stdout.contains("1 consumer, at most 2 records behind"), "{}", nagios.stdout);
+}
+
 /// Whether its options let it go on by itself stands in no file: nobody is woken for that, and nothing is offered that forgets.
 #[test]
 fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_warnings() {
@@ -130,7 +141,15 @@ fn a_place_of_another_era_and_what_was_dropped_before_it_was_done_are_warnings()
     let (gravity, what, _) = of_consumer(&world.path());
     assert!(gravity == "warning" && what.contains("has lost records that it had not done"), "{what}");
     let line = world.tool(&["consumers"], &[]);
-    assert_eq!(line.rows()[0][9], "lost", "{}", line.stdout);
+    assert_eq!((line.code, line.rows()[0][9]), (Some(0), "lost"), "{}", line.stdout);
+    // As with a cursor: one that has lost something is over any threshold, however little it is behind.
+    for limit in [["--max-lag", "1000"], ["--max-age", "300d"]] {
+        let over = world.tool(&["consumers"], &limit);
+        assert_eq!(over.code, Some(1), "{limit:?}: {}", over.stderr);
+        assert!(over.stderr.contains("consumer \"ship\" of number: lost records"), "{}", over.stderr);
+        let line = world.tool(&["consumers", "--json"], &limit).of_type("consumer").remove(0);
+        assert_eq!(line["over"], serde_json::json!(["lost"]), "{line}");
+    }
 }
 
 /// A process may end between the two: it is on the list, and has no place.

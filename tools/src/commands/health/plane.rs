@@ -23,7 +23,7 @@ use crate::typed::on;
 pub(super) struct OnPlane {
     folds: u64,
     pub(super) halted: u64,
-    consumers: u64,
+    pub(super) consumers: u64,
     pub(super) suspended: u64,
     /// Those that do not go on, fail again and again, or have parked something.
     pub(super) stuck: u64,
