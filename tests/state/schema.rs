@@ -1,7 +1,8 @@
 //! How a kind's rows change their shape.
 
 use esker::{
-    Behind, ErrorKind, EventItem, Kind, Made, Patch, Reader, Simulator, Start, StateItem, Store, Until,
+    Behind, ErrorKind, EventItem, Kind, Made, MirrorChanges, MirrorRows, MirrorTarget, MirrorToken, Patch,
+    Reader, Simulator, Start, StateItem, Store, StoreView, Until,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +36,14 @@ struct Second {
 const FIRST: Kind<First> = Kind::new("vessel");
 const APPENDED: Kind<Appended> = Kind::new("vessel");
 const OTHER: Kind<Other> = Kind::new("vessel");
-const SECOND: Kind<Second> = Kind::new("vessel").version(2).upcasts(&[(1, |fields| {
+const SECOND: Kind<Second> = Kind::new("vessel").version(2).upcasts(SECOND_STEPS);
+const SECOND_STEPS: &[(u16, esker::Upcaster)] = &[(1, |fields| {
     let speed: u32 = fields.get("speed")?.ok_or("no speed")?;
     fields.remove("speed");
     fields.remove("flag");
     fields.set("knots", &f64::from(speed))?;
     Ok(())
-})]);
+})];
 
 fn begun(disk: &Simulator) {
     let store = open(disk);
@@ -143,6 +145,128 @@ fn s28_a_row_of_an_older_version_is_brought_to_the_new_one_wherever_it_is_read()
     let radar = store.source("radar").unwrap();
     let refused = radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 1 }).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KindMismatch);
+    drop(radar);
+    store.close().unwrap();
+    beside_behind_and_before();
+    as_it_was_said();
+}
+
+/// A mirror's target that keeps what it was handed over.
+#[derive(Default)]
+struct Handed {
+    rows: Vec<Second>,
+    changes: Vec<Second>,
+    token: Option<MirrorToken>,
+}
+
+impl MirrorTarget<Second> for Handed {
+    type Error = esker::Error;
+
+    fn token(&mut self) -> esker::Result<Option<MirrorToken>> {
+        Ok(self.token)
+    }
+
+    fn replace_all(&mut self, rows: &mut MirrorRows<Second>) -> esker::Result<()> {
+        while let Some(row) = rows.next_row()? {
+            self.rows.push(row.value()?);
+        }
+        self.token = Some(rows.token()?);
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &mut MirrorChanges<Second>) -> esker::Result<()> {
+        while let Some(change) = changes.next_change()? {
+            self.changes.extend(change.value()?);
+        }
+        self.token = Some(changes.token()?);
+        Ok(())
+    }
+}
+
+/// The values and the values before of all changes that there are now.
+fn values(changes: &mut esker::Subscription<Second>) -> Vec<(Second, Option<Second>)> {
+    let mut values = Vec::new();
+    while let Some(item) = changes.try_next().unwrap() {
+        if let StateItem::Change(change) = item {
+            let before = change.previous().map(|row| row.value().unwrap());
+            values.push((change.value().unwrap().unwrap(), before));
+        }
+    }
+    values
+}
+
+/// The same row in another process, behind a token and a lag, in a mirror, patched, and as it was.
+fn beside_behind_and_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let empty = store.subscription(FIRST).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    let radar = store.source("radar").unwrap();
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 11 }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let ada = |knots| Second { name: "Ada".into(), knots };
+    let reader = Reader::open(&path).unwrap();
+    let view = StoreView::of(&reader).unwrap();
+    assert_eq!(view.get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada(11.0));
+    assert_eq!(view.rows(SECOND).unwrap().next().unwrap().unwrap().value().unwrap(), ada(11.0));
+    let follow = || [store.subscription(SECOND), reader.subscription(SECOND)].map(|door| door.previous(true));
+    // Each change of before by itself, what they come to, and the rows that there are.
+    let mut all: Vec<_> = [1, 0]
+        .into_iter()
+        .flat_map(|most| follow().map(|door| door.behind(Behind::Resume).resume(empty).capacity(most)))
+        .chain(follow())
+        .chain(follow().map(|door| door.behind(Behind::Conflate)))
+        .map(|door| door.start().unwrap())
+        .collect();
+    all.iter_mut().for_each(|changes| assert_eq!(values(changes), [(ada(11.0), None)]));
+    let mut mirrors =
+        [store.mirror(SECOND), reader.mirror(SECOND)].map(|door| door.start(Handed::default()).unwrap());
+    mirrors.iter_mut().for_each(|mirror| _ = mirror.catch_up().unwrap());
+    // A frame that only says who asserts it too has the row as it was written.
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let token = all[0].token().unwrap().unwrap();
+    pilot.assert(SECOND, "ada", &ada(11.0)).unwrap();
+    store.flush().unwrap();
+    for (mut mirror, whose) in mirrors.into_iter().zip(["the store's", "the reader's"]) {
+        let outcome = mirror.catch_up().unwrap();
+        let Handed { rows, changes, .. } = mirror.into_target();
+        assert_eq!((rows, changes), (vec![ada(11.0)], vec![ada(11.0)]), "{whose}: {outcome:?}");
+    }
+    let then = store.journal().view().last_seq().unwrap();
+    radar.patch(SECOND, "ada", &Patch::new().set("knots", &12.0).unwrap()).unwrap();
+    store.flush().unwrap();
+    all.push(store.subscription(SECOND).previous(true).capacity(0).resume(token).start().unwrap());
+    all.iter_mut().for_each(|changes| assert_eq!(values(changes), [(ada(12.0), Some(ada(11.0)))]));
+    assert_eq!(store.at(then).unwrap().get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada(11.0));
+}
+
+/// The same of a kind with events.
+fn as_it_was_said() {
+    const FIRST: Kind<First> = Kind::new("spoken").events();
+    const SPOKEN: Kind<Second> = Kind::new("spoken").version(2).upcasts(SECOND_STEPS).events();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 11 }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(SPOKEN, "ada", &Second { name: "Ada".into(), knots: 12.0 }).unwrap();
+    store.flush().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for events in [store.events(SPOKEN), reader.events(SPOKEN)] {
+        let mut events = events.from(Start::Oldest).start().unwrap();
+        let mut told = Vec::new();
+        while let Some(EventItem::Event(event)) = events.try_next().unwrap() {
+            let knots = |row: Option<Second>| row.map(|row| row.knots);
+            told.push((knots(event.value().unwrap()), knots(event.previous().unwrap())));
+        }
+        assert_eq!(told, [(Some(11.0), None), (Some(12.0), Some(11.0))]);
+    }
 }
 
 #[derive(Serialize, Deserialize)]
