@@ -4,6 +4,7 @@
 //! `ESKER_OPEN_ENTITIES` says how many; the default is what a quick test can write.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a panic is a failed test; a process talks to its parent"
 )]
