@@ -69,8 +69,8 @@ fn write(path: &Path, half: u32) -> Result<()> {
 /// What the other process does.
 fn show(path: &Path) -> Result<()> {
     let reader = Reader::open(path)?;
-    // Where it is too slow it is told what the changes come to. A token would go on behind a restart.
-    let mut changes = reader.subscription(BERTH).behind(Behind::Resume).start()?;
+    // A screen need not show each change: where it is slower than the writer it is told the newest of each row alone.
+    let mut changes = reader.subscription(BERTH).behind(Behind::Conflate).start()?;
     let (mut table, mut told) = (BTreeMap::new(), 0);
     while !table.contains_key(&b"closed for today"[..]) {
         let Some(item) = changes.next_timeout(Duration::from_secs(60))? else { break };

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use esker::{Event, EventItem, EventWatcher, Kind, Patch, Start, Store};
+use esker::{ErrorKind, Event, EventItem, EventWatcher, Kind, Patch, Start, Store};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +66,12 @@ fn say_and_forward(path: &Path) -> Result<(), Box<dyn Error>> {
                     1 | 2 => porter.patch(DOOR, key, &Patch::new().set("passed", &n).expect("a number")),
                     _ => porter.retract(DOOR, key),
                 };
-                // The first patch of a door that is not there is refused: it has no `open`.
-                let _ = said;
+                // The first patch of a door that is not there is refused: it has no `open`. Anything else ends it.
+                if let Err(error) = said
+                    && error.kind() != ErrorKind::TypeMismatch
+                {
+                    panic!("the porter: {error}");
+                }
             }
         });
         let mut to = Lines::open(path)?;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use esker::{ChangeKind, Kind, Result, StateItem, Store};
+use esker::{Behind, ChangeKind, Kind, Result, StateItem, Store};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -67,7 +67,9 @@ fn packages(listing: &str) -> BTreeMap<String, Package> {
 pub(crate) fn look(path: &Path, listing: &str) -> Result<[u64; 3]> {
     let store = Store::open(path)?;
     let dpkg = store.source("dpkg")?;
-    let mut news = store.subscription(PACKAGE).bootstrap(false).previous(true).capacity(1 << 20).start()?;
+    // What is acted on is news alone, with what was before. Nothing is read until the epoch has ended, so much may be unread.
+    let news = store.subscription(PACKAGE).bootstrap(false).previous(true);
+    let mut news = news.behind(Behind::LiveOnly).capacity(1 << 20).start()?;
 
     let epoch = dpkg.epoch(PACKAGE)?;
     let listed = packages(listing);

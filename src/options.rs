@@ -56,6 +56,7 @@ pub struct Options {
     pub(crate) fold_threads: usize,
     pub(crate) cell_sweep: Duration,
     pub(crate) epoch_batch_bytes: u64,
+    pub(crate) tombstone_retention: Duration,
     pub(crate) presence: Presence,
 }
 
@@ -85,6 +86,12 @@ pub const SEGMENT_BYTES_MIN: u64 = 4096;
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// What the end of an epoch comes to at most, if it is one batch: a segment has to hold that.
 pub(crate) const EPOCH_BATCH_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / 2;
+/// The same, unless the options say otherwise: it is put together in memory, while others who write wait.
+const EPOCH_BATCH_BYTES: u64 = 32 << 20;
+/// What is pending in one window: there are two at most, one that takes operations and one that is being appended.
+const WINDOW_BYTES_MAX: u64 = 32 << 20;
+/// So long a deletion is told, unless the options say otherwise.
+pub(crate) const TOMBSTONE_RETENTION: Duration = Duration::from_secs(300);
 /// The shortest interval of [`Durability::Interval`], between two compactions, and of [`Window::Every`].
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// The longest window of [`Window::Every`].
@@ -111,7 +118,8 @@ impl Options {
             clock: Clock::System,
             fold_threads: 2,
             cell_sweep: Duration::from_secs(5),
-            epoch_batch_bytes: EPOCH_BATCH_BYTES_MAX,
+            epoch_batch_bytes: EPOCH_BATCH_BYTES,
+            tombstone_retention: TOMBSTONE_RETENTION,
             presence: Presence::OpenOrCreate,
         }
     }
@@ -190,9 +198,17 @@ impl Options {
 
     /// The end of an [epoch](crate::Epoch::commit) is one batch if it takes no more than so many bytes of log. The batch is put together in
     /// memory, which takes some times as much, and others who write wait for it. What takes more is carried out in batches of a
-    /// quarter of a [segment](Self::segment_bytes). Default, and at most: 512 MiB.
+    /// quarter of a [segment](Self::segment_bytes). Default: 32 MiB, some hundred thousand entities. At most: 512 MiB.
     pub const fn epoch_batch_bytes(mut self, bytes: u64) -> Self {
         self.epoch_batch_bytes = bytes;
+        self
+    }
+
+    /// So long [`Store::status`](crate::Store::status) tells of an entity that was deleted. Default: 5 minutes, which is also how long
+    /// compaction keeps deletions: one that [keeps them for less](crate::CompactOptions::keep_tombstones_for) may drop some that would
+    /// yet be told.
+    pub const fn tombstone_retention(mut self, retention: Duration) -> Self {
+        self.tombstone_retention = retention;
         self
     }
 
@@ -215,6 +231,11 @@ impl Options {
     /// The limit of a batch, in bytes of log.
     pub(crate) const fn batch_bytes_max(&self) -> u64 {
         self.segment_bytes / 4
+    }
+
+    /// The limit of what is pending in one window, if that is not a single operation.
+    pub(crate) fn window_bytes_max(&self) -> u64 {
+        self.batch_bytes_max().min(WINDOW_BYTES_MAX)
     }
 
     /// The limit of a batch that is the end of an epoch.

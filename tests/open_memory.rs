@@ -1,8 +1,10 @@
-//! A store of many entities opens without taking memory for them, and serves reads from the map.
+//! A store of many entities opens without taking memory for them, and serves reads from the map; no reader of a whole kind
+//! gathers it.
 //!
 //! `ESKER_OPEN_ENTITIES` says how many; the default is what a quick test can write.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a panic is a failed test; a process talks to its parent"
 )]
@@ -10,9 +12,9 @@
 mod memory;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use esker::{Kind, Options, Store, Window};
+use esker::{Kind, MirrorChanges, MirrorRows, MirrorTarget, MirrorToken, Options, StateItem, Store, Window};
 use memory::{anonymous, child};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,9 @@ const VESSEL: Kind<Vessel> = Kind::new("vessel");
 /// What an opening and 1,000 reads may take, in bytes, of a process that has done nothing else, with 10 million entities or
 /// with few.
 const ANONYMOUS_MAX: u64 = 64 << 20;
+/// What a scan, a bootstrap and a mirror may take beside that, while they hold the last row. The keys alone of the fewest entities
+/// that are tried, each in a box, would be more.
+const READING_MAX: u64 = 2 << 20;
 const ROLE: &str = "ESKER_OPEN_ROLE";
 
 fn entities() -> u64 {
@@ -65,6 +70,80 @@ fn write(path: &Path, entities: u64) {
     store.close().unwrap();
 }
 
+/// Counts rows, and looks at the memory when the last one is there and whoever reads them holds what it holds.
+struct Counting {
+    rows: u64,
+    of: u64,
+    memory: u64,
+}
+
+impl Counting {
+    fn new(of: u64) -> Self {
+        Self { rows: 0, of, memory: 0 }
+    }
+
+    fn row(&mut self) {
+        self.rows += 1;
+        if self.rows == self.of {
+            self.memory = anonymous();
+        }
+    }
+
+    /// What it saw, of all the rows.
+    fn done(self) -> u64 {
+        assert_eq!(self.rows, self.of);
+        self.memory
+    }
+}
+
+impl MirrorTarget<Vessel> for Counting {
+    type Error = esker::Error;
+
+    fn token(&mut self) -> esker::Result<Option<MirrorToken>> {
+        Ok(None)
+    }
+
+    fn replace_all(&mut self, rows: &mut MirrorRows<Vessel>) -> esker::Result<()> {
+        while rows.next_row()?.is_some() {
+            self.row();
+        }
+        rows.token().map(drop)
+    }
+
+    fn apply(&mut self, changes: &mut MirrorChanges<Vessel>) -> esker::Result<()> {
+        panic!("it has no token: {changes:?}")
+    }
+}
+
+/// Reads all rows in each way that there is, and answers the most that this process had of memory.
+fn read_all(store: &Store, entities: u64) -> u64 {
+    let mut scanned = Counting::new(entities);
+    store.scan(VESSEL).unwrap().for_each(|row| {
+        row.unwrap();
+        scanned.row();
+    });
+    let mut told = Counting::new(entities);
+    let mut changes = store.subscribe(VESSEL).unwrap();
+    while let Some(item) = changes.try_next().unwrap() {
+        if let StateItem::Change(_) = item {
+            told.row();
+        }
+    }
+    let mut mirror = store.mirror(VESSEL).start(Counting::new(entities)).unwrap();
+    mirror.catch_up().unwrap();
+    [scanned, told, mirror.into_target()].map(Counting::done).into_iter().max().unwrap()
+}
+
+/// Reads one of the entities, and says how long that took: with the pages that it is on, the first time.
+fn time_to_get(store: &Store, n: u64, entities: u64) -> Duration {
+    let key = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities).to_le_bytes();
+    let begun = Instant::now();
+    let row = store.get(VESSEL, key).unwrap().unwrap();
+    let took = begun.elapsed();
+    assert!(row.value().unwrap().name.starts_with("Ada"));
+    took
+}
+
 /// Opens it, reads, and says how much memory that took.
 fn read(path: &Path, entities: u64) {
     let before = anonymous();
@@ -72,12 +151,14 @@ fn read(path: &Path, entities: u64) {
     let store = open(path);
     let opened = begun.elapsed();
     let on_heap = store.journal().stats().entities_on_heap;
-    for n in 0..1_000u64 {
-        let entity = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entities;
-        let row = store.get(VESSEL, entity.to_le_bytes()).unwrap().unwrap();
-        assert!(row.value().unwrap().name.starts_with("Ada"));
+    for round in ["first", "second"] {
+        let mut times: Vec<Duration> = (0..1_000u64).map(|n| time_to_get(&store, n, entities)).collect();
+        times.sort_unstable();
+        println!("{round} time: get {:?} p50, {:?} p99", times[500], times[990]);
     }
-    println!("{} {on_heap} {}", anonymous().saturating_sub(before), opened.as_micros());
+    let behind_reads = anonymous();
+    let reading = read_all(&store, entities).saturating_sub(behind_reads);
+    println!("{} {reading} {on_heap} {}", behind_reads.saturating_sub(before), opened.as_micros());
     store.close().unwrap();
 }
 
@@ -103,10 +184,13 @@ fn many_entities_open_without_memory_for_them() {
     let numbers: Vec<u64> = said
         .lines()
         .filter_map(|line| line.split(' ').map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>())
-        .find(|numbers| numbers.len() == 3)
+        .find(|numbers| numbers.len() == 4)
         .unwrap_or_else(|| panic!("no figures in {said:?}"));
-    let [memory, on_heap, micros] = numbers[..] else { panic!("{said:?}") };
+    let [memory, reading, on_heap, micros] = numbers[..] else { panic!("{said:?}") };
+    said.lines().filter(|line| line.contains("time: get")).for_each(|line| println!("{line}"));
     println!("{} entities: opened in {micros} us, {memory} bytes of anonymous memory", entities());
+    println!("{reading} bytes more with all of them scanned, bootstrapped and mirrored");
+    assert!(reading <= READING_MAX, "{reading} bytes more to read {} entities", entities());
     assert!(memory <= ANONYMOUS_MAX, "{memory} bytes to open {} entities", entities());
     assert_eq!(on_heap, 0, "entities on the heap behind an opening");
 }

@@ -82,6 +82,8 @@ pub struct Change<'s, T> {
     pub(crate) kind: Kind<T>,
     pub(crate) what: ChangeKind,
     pub(crate) changed: u64,
+    pub(crate) recreated: bool,
+    pub(crate) metadata: &'s [u8],
     pub(crate) fields: &'s [String],
     pub(crate) previous: Option<&'s OwnedRow<T>>,
 }
@@ -155,12 +157,40 @@ impl<'s, T> Change<'s, T> {
         if self.what == ChangeKind::Deleted { 0 } else { self.changed }
     }
 
+    /// True if the entity was deleted in between and created anew: of an update that stands for several changes, as of a
+    /// subscription that goes on behind a lag, or of a mirror. Whoever follows each change is told both.
+    ///
+    /// ```
+    /// use esker::{Behind, Kind, StateItem, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { knots: f32 }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// radar.assert(VESSEL, "ada", &Vessel { knots: 1.0 })?;
+    /// store.flush()?;
+    /// let mut newest = store.subscription(VESSEL).behind(Behind::Conflate).start()?;
+    /// while newest.advance()? {}
+    /// radar.retract(VESSEL, "ada")?;
+    /// store.flush()?;
+    /// radar.assert(VESSEL, "ada", &Vessel { knots: 2.0 })?;
+    /// store.flush()?;
+    /// let Some(StateItem::Change(change)) = newest.try_next()? else { panic!("it is another row") };
+    /// assert!(change.recreated());
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn recreated(&self) -> bool {
+        self.recreated
+    }
+
     /// The bytes that came with the operations that made it; of a change of the [sources](Self::sources) alone that came with
-    /// none, those that the row has had.
+    /// none, those that the row has had. Of a bootstrap's row none, unless they were
+    /// [asked for](crate::SubscriptionBuilder::metadata).
     #[must_use]
     pub fn metadata(&self) -> &'s [u8] {
-        // What is there was not made by anybody's operation now.
-        if self.what == ChangeKind::Bootstrap { &[] } else { self.row.metadata() }
+        self.metadata
     }
 
     /// Its place in the log.
@@ -184,6 +214,7 @@ impl<T> fmt::Debug for Change<'_, T> {
             .field("version", &self.version())
             .field("sources", &self.sources())
             .field("changed", &self.changed_fields().collect::<Vec<_>>())
+            .field("recreated", &self.recreated)
             .field("seq", &self.seq())
             .finish()
     }

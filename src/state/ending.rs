@@ -9,6 +9,7 @@
 //! Rows are left as they were written, with the version of their schema: no type is needed for it, and no step runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result, entity_text};
 use crate::format::frame::flag;
@@ -110,7 +111,7 @@ impl State {
                 let mut keys = Vec::new();
                 for _ in 0..ROWS_AT_ONCE {
                     match step(&mut walk, of) {
-                        Ok(Step::Asserted(key, _)) => keys.push(key),
+                        Ok(Step::Asserted(key)) => keys.push(key),
                         Ok(Step::Passed) => {}
                         Ok(Step::Spent) => is_spent = true,
                         Err(error) if error.seqs().is_some() => taken.leave(error),
@@ -312,8 +313,7 @@ impl State {
     ) -> Result<u64> {
         if closing == Closing::Preserve {
             self.append(core)?;
-            let asserting = asserting(core, SourceSet(1 << (source % 64)))?;
-            if let Some((kind, key)) = asserting.example {
+            if let Some((kind, key)) = asserted_by(core, SourceSet(1 << (source % 64)))? {
                 let entity = entity_text(&kind, &key);
                 return Err(Error::new(ErrorKind::Conflict, doing())
                     .at(core.directory.path())
@@ -328,8 +328,15 @@ impl State {
     /// Why no source can be claimed that has none of the numbers yet.
     pub(crate) fn no_number(&self, core: &Arc<Core>) -> Error {
         let leaving = self.open.lock().sessions.taken();
-        let names = |bits: u64| {
-            let what = |id: u8| if bits & 1 << id == 0 { "asserts nothing" } else { "asserts rows" };
+        let now = core.options.clock.now();
+        let names = |newest: &Newest| {
+            let what = |id: u8| match newest.get(usize::from(id)) {
+                Some(&(rows, time)) if rows > 0 => {
+                    let ago = Duration::from_nanos(u64::try_from(now.saturating_sub(time)).unwrap_or(0));
+                    format!("asserts {rows} rows, the last of them written {} s ago", ago.as_secs())
+                }
+                _ => "asserts nothing".to_owned(),
+            };
             let registry = core.registry.read();
             let known = registry.sources();
             let named = known.values().map(|source| format!("{} ({})", source.name, what(source.id % 64)));
@@ -339,14 +346,11 @@ impl State {
                 named.chain(given_back.map(|id| format!("number {id} (being given back)"))).collect();
             sources.join(", ")
         };
-        match self.append(core).and_then(|_| asserting(core, SourceSet(u64::MAX))) {
+        match self.append(core).and_then(|_| newest_of_each(core)) {
             Err(error) => error,
-            Ok(found) => Error::new(ErrorKind::LimitReached, "claim a source")
+            Ok(newest) => Error::new(ErrorKind::LimitReached, "claim a source")
                 .at(core.directory.path())
-                .sides(
-                    format!("at most {SOURCES_MAX} sources"),
-                    format!("all taken: {}", names(found.by.bits())),
-                )
+                .sides(format!("at most {SOURCES_MAX} sources"), format!("all taken: {}", names(&newest)))
                 .noting("`Store::retire_source` frees one that is needed no more".to_owned()),
         }
     }
@@ -364,8 +368,8 @@ pub(crate) fn closed(core: &Core, name: &str) -> Error {
 pub(crate) fn abandoned(core: &Core, name: &str, kind: &str) -> Error {
     let doing = format!("commit an epoch of the source {name:?} and the kind {kind:?} that was abandoned");
     Error::new(ErrorKind::SourceEnded, doing).at(core.directory.path()).sides(
-        "a source that is there",
-        "one that was silent for longer than its deadline since the epoch began, or was closed",
+        "a source that is there, and no other epoch",
+        "one that was silent for longer than its deadline since it began, or was closed, or has begun another in its place",
     )
 }
 
@@ -483,8 +487,8 @@ fn kinds_of_rows(core: &Core) -> Vec<Arc<KindInfo>> {
 
 /// What the next row is to some sources.
 enum Step {
-    /// Its key, and who of them asserts it.
-    Asserted(Box<[u8]>, SourceSet),
+    /// One of them asserts it: its key.
+    Asserted(Box<[u8]>),
     /// None of them asserts it.
     Passed,
     /// There is no more.
@@ -496,32 +500,43 @@ fn step(walk: &mut Walk, of: SourceSet) -> Result<Step> {
         return Ok(Step::Spent);
     }
     let Some(entry) = walk.entry() else { return Ok(Step::Passed) };
-    let by = SourceSet(Said::of(&entry)?.mark.sources & of.bits());
-    Ok(if by.is_empty() { Step::Passed } else { Step::Asserted(entry.key().into(), by) })
+    let is_asserted = Said::of(&entry)?.mark.sources & of.bits() != 0;
+    Ok(if is_asserted { Step::Asserted(entry.key().into()) } else { Step::Passed })
 }
 
-/// Which of some sources assert anything, and something that one of them does.
-struct Asserting {
-    by: SourceSet,
-    example: Option<(String, Box<[u8]>)>,
-}
+/// By the number of a source: how many rows it asserts, and when the newest of them was written, in nanoseconds since 1970.
+type Newest = [(u64, i64); SOURCES_MAX];
 
-fn asserting(core: &Core, of: SourceSet) -> Result<Asserting> {
-    let mut found = Asserting { by: SourceSet::EMPTY, example: None };
+/// Goes through all rows: for a person who has to choose.
+fn newest_of_each(core: &Core) -> Result<Newest> {
+    let mut newest = [(0, i64::MIN); SOURCES_MAX];
     for kind in kinds_of_rows(core) {
         let mut walk = Walk::new(core.view(), kind.id);
-        while found.by != of {
-            match step(&mut walk, SourceSet(of.bits() & !found.by.bits()))? {
-                Step::Asserted(key, by) => {
-                    found.by = SourceSet(found.by.bits() | by.bits());
-                    found.example.get_or_insert((kind.name.clone(), key));
+        while walk.advance()? {
+            let Some(entry) = walk.entry() else { continue };
+            for id in SourceSet(Said::of(&entry)?.mark.sources).ids() {
+                if let Some((rows, time)) = newest.get_mut(usize::from(id)) {
+                    (*rows, *time) = (*rows + 1, entry.time().max(*time));
                 }
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// Something that one of some sources asserts, if any does: its kind and its key.
+fn asserted_by(core: &Core, of: SourceSet) -> Result<Option<(String, Box<[u8]>)>> {
+    for kind in kinds_of_rows(core) {
+        let mut walk = Walk::new(core.view(), kind.id);
+        loop {
+            match step(&mut walk, of)? {
+                Step::Asserted(key) => return Ok(Some((kind.name.clone(), key))),
                 Step::Passed => {}
                 Step::Spent => break,
             }
         }
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// How an entity is in the log, its row as it was written.

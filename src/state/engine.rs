@@ -127,7 +127,8 @@ impl Operation<'_> {
 }
 
 impl Open {
-    /// The place of an operation's entity in the window. `None`: the operation does not fit into it any more.
+    /// The place of an operation's entity in the window. `None`: the operation does not fit into it any more, and has left no
+    /// trace there.
     fn room_for(
         &mut self,
         core: &Arc<Core>,
@@ -135,16 +136,22 @@ impl Open {
         found: Found,
         operation: &Operation<'_>,
     ) -> Result<Option<u32>> {
-        let most = core.options.batch_bytes_max();
-        let entity = match found {
-            Found::Touched(entity) => entity,
-            Found::AtRest(entity) => self.window.enter(entity),
+        let utterance = self.utterance(bound, operation);
+        let bytes = match &found {
+            Found::Touched(entity) => self.window.bytes_with(*entity, &utterance),
+            Found::AtRest(entity) => self.window.bytes() + entity.bytes_with(&utterance),
         };
-        let bytes = self.window.bytes_with(entity, &self.utterance(bound, operation));
+        // One that is larger than a window is one by itself.
+        let is_alone = self.window.is_empty();
+        let options = &core.options;
+        let most = if is_alone { options.batch_bytes_max() } else { options.window_bytes_max() };
         if bytes <= most {
-            return Ok(Some(entity));
+            return Ok(Some(match found {
+                Found::Touched(entity) => entity,
+                Found::AtRest(entity) => self.window.enter(entity),
+            }));
         }
-        if self.window.has_only(entity) && self.window.operations() == 0 {
+        if is_alone {
             let doing = format!("say something of {}", entity_text(&bound.name, operation.key));
             return Err(Error::new(ErrorKind::BatchTooLarge, doing)
                 .sides(format!("at most {most} bytes"), format!("{bytes} bytes")));

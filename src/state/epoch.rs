@@ -90,6 +90,11 @@ impl Epochs {
         self.held.contains(&whom)
     }
 
+    /// Ends that of a source and a kind, if one is open.
+    fn abandon_of(&mut self, whom: Whom) {
+        self.open.retain(|epoch| (epoch.source, epoch.kind) != whom);
+    }
+
     /// Ends those of a source.
     pub(crate) fn abandon(&mut self, source: u8) {
         self.open.retain(|epoch| epoch.source != source);
@@ -105,11 +110,18 @@ impl Epochs {
     }
 }
 
+/// What becomes of an epoch that begins beside another one of its source and kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhereOneIsOpen {
+    Refuse,
+    Replace,
+}
+
 /// A re-statement of all that a source knows of a kind; see [`Source::epoch`].
 ///
 /// Dropped without a [`commit`](Self::commit) it is abandoned: what was said in it stays said, and nothing is taken
-/// back. So it is when its source falls silent for longer than its [`Liveness`](crate::Liveness) says, and when the
-/// session is closed. It remembers some 30 bytes for each entity that was touched.
+/// back. So it is when its source falls silent for longer than its [`Liveness`](crate::Liveness) says, when the
+/// session is closed, and when [another one](Source::epoch_anew) is begun in its place. It remembers some 30 bytes for each entity that was touched.
 #[must_use = "an epoch that is dropped is abandoned"]
 pub struct Epoch {
     source: Source,
@@ -129,11 +141,28 @@ pub struct EpochOutcome {
 }
 
 impl Epoch {
-    pub(crate) fn begin(source: &Source, state: &Arc<State>, bound: Arc<Bound>) -> Result<Self> {
-        let (core, speaker) = (source.core(), std::iter::once(source.speaker()));
+    pub(crate) fn begin(
+        source: &Source,
+        state: &Arc<State>,
+        bound: Arc<Bound>,
+        other: WhereOneIsOpen,
+    ) -> Result<Self> {
+        let (core, whom) = (source.core(), (source.id(), bound.id));
         core.check_not_forked("begin an epoch")?;
-        // Under one lock: let go of it in between, the number may be another source's, whose events this would silence.
-        let mut open = state.enter_with_a_sign(core, speaker, State::enter_beside)?;
+        let mut open = loop {
+            // Under one lock: let go of it in between, the number may be another source's, whose events this would silence.
+            let open =
+                state.enter_with_a_sign(core, std::iter::once(source.speaker()), State::enter_beside)?;
+            if other == WhereOneIsOpen::Refuse || !open.epochs.is_held(whom) {
+                break open;
+            }
+            // What was decided is carried out, whoever begins anew.
+            drop(open);
+            state.wait_for_end(core, whom)?;
+        };
+        if other == WhereOneIsOpen::Replace {
+            open.epochs.abandon_of(whom);
+        }
         let number = open.epochs.begin(source.id(), bound.id);
         drop(open);
         let Some(number) = number else {

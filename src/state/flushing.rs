@@ -303,7 +303,7 @@ impl State {
         mut open: MutexGuard<'_, Open>,
         was_idle: bool,
     ) {
-        let is_full = open.window.bytes() >= core.options.batch_bytes_max() / 4;
+        let is_full = open.window.bytes() >= core.options.window_bytes_max() / 4;
         let is_news = was_idle || is_full && !open.is_full;
         open.is_full = is_full;
         if matches!(open.pulse, Pulse::NotYet) && core.options.window != Every::Manual {

@@ -30,6 +30,10 @@ pub type Upcaster = fn(&mut RowFields) -> Result<(), Box<dyn std::error::Error +
 /// under its name is found when a row is decoded. Whatever goes further than a new field gets a new [`version`](Self::version), and an [upcaster](Self::upcasts) where rows of the old one
 /// are to be read on.
 ///
+/// **An alias** (`#[serde(alias = "speed")] knots`) counts as a field: it is one of the 64, and to take it away is another version.
+/// Rows that have it are read, and written anew under the field's own name once they are asserted or patched; that change has both
+/// names. A patch names a field as its type writes it, and by an alias is refused with `TypeMismatch`. An upcaster that renames needs none.
+///
 /// ```
 /// use esker::Kind;
 /// use serde::{Deserialize, Serialize};

@@ -259,6 +259,7 @@ impl<T> MirrorChanges<T> {
             previous: false,
             // What a target has of a row is to be what a row says of itself, who asserts it included.
             sources: true,
+            metadata: true,
             behind: Behind::Resume,
             capacity: 0,
             bootstrap_hold: 0,
@@ -284,11 +285,14 @@ impl<T> MirrorChanges<T> {
             RowOperation::Updated | RowOperation::Sources => ChangeKind::Updated,
         };
         let Some(entry) = self.net.entry() else { return Ok(None) };
+        let row = Row::of(self.kind, entry)?;
         Ok(Some(Change {
-            row: Row::of(self.kind, entry)?,
+            metadata: row.metadata(),
+            row,
             kind: self.kind,
             what,
             changed: netted.changed,
+            recreated: netted.recreated,
             fields: &self.bound.fields,
             previous: None,
         }))

@@ -20,7 +20,7 @@ use crate::state::subscribing::Choice;
 /// | at its beginning | at its end | it comes to |
 /// | --- | --- | --- |
 /// | not there | there | created |
-/// | there | there, with another version | updated: the fields that differ |
+/// | there | there, with another version | updated: the fields that differ, and whether it had ended in between |
 /// | there | there, asserted by others | nothing, or, to who asked for that, an update of no field |
 /// | there | not there | deleted |
 /// | not there | not there | nothing |
@@ -46,6 +46,8 @@ pub(crate) struct Net {
 pub(crate) struct Netted {
     pub(crate) operation: RowOperation,
     pub(crate) changed: u64,
+    /// It was not there for a while in between.
+    pub(crate) recreated: bool,
 }
 
 impl Net {
@@ -98,7 +100,7 @@ impl Net {
     /// before them may have been compacted. Damage to what it was takes away no word of what it is: then it may have been
     /// anything.
     fn past_of(&self, newest: &Entry<'_>) -> Result<Past> {
-        let mut past = Past { was_alive: false, has_changed: false, changed: 0, changes: 0, before: None };
+        let mut past = Past::default();
         let mut first: Option<Entry<'_>> = None;
         for entry in self.view.entity_behind(self.bound.id, newest.key(), self.from).rev() {
             let (entry, said) = match entry.and_then(|entry| Ok((entry, Said::of(&entry)?))) {
@@ -106,6 +108,7 @@ impl Net {
                 read => read?,
             };
             past.was_alive = said.operation != RowOperation::Created;
+            past.had_ended |= !said.is_alive();
             if said.operation != RowOperation::Sources {
                 past.has_changed = true;
                 past.changes += 1;
@@ -141,7 +144,10 @@ impl Net {
     }
 
     fn compare(&self, past: &Past, entry: &Entry<'_>, said: &Said) -> Result<Option<Netted>> {
-        let netted = |operation, changed| Some(Netted { operation, changed });
+        let netted = |operation, changed| {
+            let recreated = operation == RowOperation::Updated && past.had_ended;
+            Some(Netted { operation, changed, recreated })
+        };
         Ok(match (past.was_alive, said.is_alive()) {
             (false, false) => None,
             (false, true) => netted(RowOperation::Created, ALL_FIELDS),
@@ -187,10 +193,12 @@ pub(crate) fn follows(next: &Entry<'_>, before: &Entry<'_>) -> bool {
 }
 
 /// What is known of an entity from before its newest frame.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Past {
     /// It was there at the beginning of the stretch.
     was_alive: bool,
+    /// It was deleted in it.
+    had_ended: bool,
     /// Its row has changed since, as often as it may have changed back.
     has_changed: bool,
     /// Every field that did.
@@ -204,6 +212,7 @@ struct Past {
 impl Past {
     /// Whoever is told of an update or an end of what was not there loses nothing by that.
     const fn unknown() -> Self {
-        Self { was_alive: true, has_changed: true, changed: ALL_FIELDS, changes: u32::MAX, before: None }
+        let (was_alive, had_ended, has_changed) = (true, false, true);
+        Self { was_alive, had_ended, has_changed, changed: ALL_FIELDS, changes: u32::MAX, before: None }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -188,8 +189,15 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
         let found = format!("{} bytes", row.map_or(0, <[u8]>::len));
         Error::corrupt(doing()).sides("a row", found)
     };
-    let overlaid = overlaid(row, patch).ok_or_else(no_row)?;
-    let value: T = rmp_serde::from_slice(&overlaid).map_err(|cause| {
+    let laid = overlaid(row, patch).ok_or_else(no_row)?;
+    let decoded = rmp_serde::from_slice(&laid).or_else(|cause| match row {
+        // Under the names that its type writes today it may be one: it has a field under the alias of one that is patched.
+        Some(row) => as_written_today::<T>(bound, key, row)
+            .and_then(|row| rmp_serde::from_slice(&overlaid(Some(&row), patch)?).ok())
+            .ok_or(cause),
+        None => Err(cause),
+    });
+    let value: T = decoded.map_err(|cause| {
         let error = Error::new(ErrorKind::TypeMismatch, doing());
         match (unfit::<T>(row, patch), row) {
             (Some(field), _) => {
@@ -200,9 +208,63 @@ pub(crate) fn patched<T: Serialize + DeserializeOwned>(
         }
         .because(cause)
     })?;
-    let mut bytes = Vec::with_capacity(overlaid.len());
+    let mut bytes = Vec::with_capacity(laid.len());
     encode(bound, key, &value, &mut bytes)?;
+    if let Some(alias) = alias_in::<T>(&bytes, patch) {
+        return Err(Error::new(ErrorKind::TypeMismatch, doing())
+            .sides("fields under the names that the type writes", format!("{alias:?}, an alias of one"))
+            .noting("name the field as the type writes it".to_owned()));
+    }
     Ok(bytes)
+}
+
+/// Refuses a value whose bytes are others each time that it is encoded, as those of a `HashSet`: said again it would be
+/// another row. It is decoded and encoded twice for that, so only a build with assertions looks, at each so manieth row of a kind.
+pub(crate) fn check_is_steady<T: Serialize + DeserializeOwned>(
+    bound: &Bound,
+    key: &[u8],
+    row: &[u8],
+) -> Result<()> {
+    const EVERY: u32 = 64;
+    if !cfg!(debug_assertions) || !bound.encoded.fetch_add(1, Relaxed).is_multiple_of(EVERY) {
+        return Ok(());
+    }
+    // What its type does not read, or reads as something else, is a matter of who reads it.
+    let again = || catch_unwind(AssertUnwindSafe(|| as_written_today::<T>(bound, key, row))).ok().flatten();
+    let (Some(once), Some(twice)) = (again(), again()) else { return Ok(()) };
+    let Some(field) = bound.names_of(changed(&once, &twice, &bound.fields)).next() else { return Ok(()) };
+    Err(Error::new(ErrorKind::Schema, format!("write the row {}", entity_text(&bound.name, key)))
+        .sides(
+            "fields that are encoded the same each time",
+            format!("{field:?}, which comes in another order"),
+        )
+        .noting("take a `BTreeSet` for a `HashSet`, or else a type that has an order".to_owned()))
+}
+
+/// The bytes that a row's type writes of it.
+fn as_written_today<T: Serialize + DeserializeOwned>(
+    bound: &Bound,
+    key: &[u8],
+    row: &[u8],
+) -> Option<Vec<u8>> {
+    let value: T = rmp_serde::from_slice(row).ok()?;
+    let mut bytes = Vec::with_capacity(row.len());
+    encode(bound, key, &value, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A name of a patch under which the type reads a field and writes none: beside the field's own it is one too many. A field
+/// that is left out of the row is none of these.
+fn alias_in<'p, T: DeserializeOwned>(row: &[u8], patch: &'p RowFields) -> Option<&'p str> {
+    let written = pack::Fields::of(row)?;
+    let mut unwritten =
+        patch.encoded().filter(|(name, _)| written.clone().all(|(own, _)| own != name.as_bytes()));
+    let is_alias = |(name, value): &(&str, &[u8])| {
+        let mut fields = RowFields::read(row)?;
+        fields.set_encoded(name, value.to_vec());
+        Some(rmp_serde::from_slice::<T>(&fields.write()).is_err())
+    };
+    unwritten.find(|one| is_alias(one) == Some(true)).map(|(name, _)| name)
 }
 
 /// A row with the fields of a patch in the place of its own, or behind them. `None`: it is not one.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,8 @@ pub(crate) struct Bound {
     pub(crate) fields: Vec<String>,
     /// What the type tells.
     told: &'static [&'static str],
+    /// How often a row was encoded, for those of which each so manieth is looked at.
+    pub(crate) encoded: AtomicU32,
     /// What the store said of it, where this process only reads.
     found: Option<Arc<KindInfo>>,
 }
@@ -44,7 +47,17 @@ impl Bound {
         let events = core.registry.read().events_of(&kind.name);
         let KindInfo { id, version, .. } = *kind;
         let (name, fields) = (Cow::Owned(kind.name.clone()), kind.fields.clone());
-        Self { id, events, name, version, steps: &[], fields, told: &[], found: None }
+        Self {
+            id,
+            events,
+            name,
+            version,
+            steps: &[],
+            fields,
+            told: &[],
+            encoded: AtomicU32::new(0),
+            found: None,
+        }
     }
 
     /// What a handle means in a store that this process only reads: nothing is registered. A kind that is not there yet has no
@@ -60,7 +73,8 @@ impl Bound {
         let told = told_by::<T>(kind.name())?;
         let (name, version, steps) = (Cow::Borrowed(kind.name()), kind.schema_version(), kind.steps());
         let fields = texts(told);
-        Self { id: NOT_THERE, events: None, name, version, steps, fields, told, found: None }
+        let encoded = AtomicU32::new(0);
+        Self { id: NOT_THERE, events: None, name, version, steps, fields, told, encoded, found: None }
             .found_in(registry)
     }
 
@@ -88,7 +102,8 @@ impl Bound {
         }
         add_told(&mut fields, told, &self.name)?;
         let events = registry.events_of(&self.name);
-        Ok(Self { id, events, name: self.name.clone(), version, steps, fields, told, found })
+        let (name, encoded) = (self.name.clone(), AtomicU32::new(0));
+        Ok(Self { id, events, name, version, steps, fields, told, encoded, found })
     }
 
     /// The store does not have it yet.
@@ -101,8 +116,8 @@ impl Bound {
         self.events.unwrap_or(NOT_THERE)
     }
 
-    /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything. Answers
-    /// whether there may be maps in its fields.
+    /// Refuses bytes that are no row of the type that was told: a hand-written `Serialize` may write anything, and a tagged
+    /// struct writes its tag. Answers whether there may be maps in its fields.
     pub(crate) fn check_row(&self, key: &[u8], row: &[u8]) -> Result<bool> {
         let no_map = || {
             Error::new(ErrorKind::Schema, format!("write the row {}", entity_text(&self.name, key)))
@@ -115,7 +130,16 @@ impl Bound {
             has_maps |= may_hold_a_map(value);
             name
         });
-        self.check_names(key, names)?;
+        if let Some(name) = self.untold(names) {
+            let name = String::from_utf8_lossy(name);
+            let doing = format!("write the row {}", entity_text(&self.name, key));
+            return Err(Error::new(ErrorKind::Schema, doing)
+                .sides(
+                    format!("a type that reads what it writes, {:?}", self.told),
+                    format!("a field {name:?}"),
+                )
+                .noting("let it serialise as what it is read as".to_owned()));
+        }
         if fields.is_whole() { Ok(has_maps) } else { Err(no_map()) }
     }
 
@@ -134,20 +158,24 @@ impl Bound {
 
     /// Refuses fields that the kind's type does not tell.
     pub(crate) fn check_names<'a>(&self, key: &[u8], names: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+        let Some(name) = self.untold(names) else { return Ok(()) };
+        let name = String::from_utf8_lossy(name);
+        let doing = format!("write the row {}", entity_text(&self.name, key));
+        Err(Error::new(ErrorKind::InvalidInput, doing)
+            .sides(format!("the fields {:?}", self.told), format!("a field {name:?}")))
+    }
+
+    /// The first that the kind's type does not tell.
+    fn untold<'a>(&self, mut names: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
         let mut expected = self.told.iter();
-        for name in names {
+        names.find(|name| {
             // As a rule they come in the order of declaration.
-            if !expected.any(|told| told.as_bytes() == name) {
-                if self.told.iter().all(|told| told.as_bytes() != name) {
-                    let name = String::from_utf8_lossy(name);
-                    let doing = format!("write the row {}", entity_text(&self.name, key));
-                    return Err(Error::new(ErrorKind::InvalidInput, doing)
-                        .sides(format!("the fields {:?}", self.told), format!("a field {name:?}")));
-                }
-                expected = self.told.iter();
+            if expected.any(|told| told.as_bytes() == *name) {
+                return false;
             }
-        }
-        Ok(())
+            expected = self.told.iter();
+            self.told.iter().all(|told| told.as_bytes() != *name)
+        })
     }
 }
 
@@ -262,7 +290,8 @@ fn register<T>(core: &Core, kind: Kind<T>, told: &'static [&'static str]) -> Res
     let id = core.register(spec)?.id;
     let events = events.map(|spec| core.register_any(spec)).transpose()?.map(|events| events.id);
     let (name, steps) = (Cow::Borrowed(kind.name()), kind.steps());
-    Ok(Bound { id, events, name, version, steps, fields, told, found: None })
+    let encoded = AtomicU32::new(0);
+    Ok(Bound { id, events, name, version, steps, fields, told, encoded, found: None })
 }
 
 /// The fields of a type, in the order in which it declares them.

@@ -11,10 +11,10 @@ use crate::journal::Journal;
 use crate::journal::core::Core;
 use crate::state::ending::Closing;
 use crate::state::engine::{Accepted, OnlyIf, Operation, State};
-use crate::state::epoch::{Epoch, EpochOutcome};
+use crate::state::epoch::{Epoch, EpochOutcome, WhereOneIsOpen};
 use crate::state::kind::{Kind, Patch};
 use crate::state::pending::Saying;
-use crate::state::row::{ALL_FIELDS, changed, decode, encode, patched};
+use crate::state::row::{ALL_FIELDS, changed, check_is_steady, decode, encode, patched};
 use crate::state::schema::Bound;
 use crate::state::sessions::{Claimed, SourceOptions, Speaker, Who};
 use crate::state::ticket::StateTicket;
@@ -180,6 +180,7 @@ impl Source {
         let bound = self.bind(kind)?;
         crate::codec::with_buffer(|bytes| {
             encode(&bound, key, row, bytes)?;
+            check_is_steady::<T>(&bound, key, bytes)?;
             let (speaker, saying) = (self.speaker(), Saying::Assert(bytes));
             let operation = Operation { speaker, key, saying, metadata, only_if };
             match self.state.accept(self.core(), &bound, &operation)? {
@@ -385,9 +386,36 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// `EpochOpen` while the source has one of that kind, and as [`assert`](Self::assert).
+    /// `EpochOpen` while the source has one of that kind ([`epoch_anew`](Self::epoch_anew) replaces it), and as
+    /// [`assert`](Self::assert).
     pub fn epoch<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Epoch> {
-        Epoch::begin(self, &self.state, self.bind(kind)?)
+        Epoch::begin(self, &self.state, self.bind(kind)?, WhereOneIsOpen::Refuse)
+    }
+
+    /// The same in the place of one that is open, which is abandoned: its [commit](Epoch::commit) answers `SourceEnded`, and what
+    /// was said in it is stale unless it is said again. For who begins over while a thread that hangs has the other one.
+    ///
+    /// ```
+    /// use esker::{ErrorKind, Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Package { version: String }
+    /// # const PACKAGE: Kind<Package> = Kind::new("package");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let dpkg = store.source("dpkg")?;
+    /// let hangs = dpkg.epoch(PACKAGE)?;
+    /// dpkg.assert(PACKAGE, "sed", &Package { version: "1".into() })?;
+    /// let anew = dpkg.epoch_anew(PACKAGE)?;
+    /// assert_eq!(hangs.commit().unwrap_err().kind(), ErrorKind::SourceEnded);
+    /// assert_eq!(anew.commit()?.retracted, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`assert`](Self::assert).
+    pub fn epoch_anew<T: DeserializeOwned>(&self, kind: Kind<T>) -> Result<Epoch> {
+        Epoch::begin(self, &self.state, self.bind(kind)?, WhereOneIsOpen::Replace)
     }
 
     /// Retracts all that this source asserts of a kind, in one batch.

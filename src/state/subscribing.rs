@@ -16,7 +16,8 @@ use crate::state::token::Token;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Behind {
-    /// It ends with `Lagged`; its [token](Subscription::token) says how far it came.
+    /// It ends with `Lagged`; its [token](Subscription::token) says how far it came. So it does where compaction has dropped
+    /// what it had yet to read, however little that is: once it has caught up it holds nothing back.
     #[default]
     End,
     /// It goes on nearer to the end, and is told how many changes it missed.
@@ -46,6 +47,7 @@ pub struct SubscriptionBuilder<T> {
     bootstrap: bool,
     previous: bool,
     sources: bool,
+    metadata: bool,
     behind: Behind,
     capacity: u64,
     bootstrap_hold: u64,
@@ -62,6 +64,7 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
             bootstrap: true,
             previous: false,
             sources: false,
+            metadata: false,
             behind: Behind::End,
             capacity: 4096,
             bootstrap_hold: 1 << 30,
@@ -89,8 +92,14 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
         self
     }
 
-    /// What becomes of it when more than [`capacity`](Self::capacity) changes are unread. Default:
-    /// [`Behind::End`].
+    /// Whether the rows that it begins with come with the bytes that were said beside them. Default: false; changes always do.
+    pub const fn metadata(mut self, metadata: bool) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// What becomes of it when more than [`capacity`](Self::capacity) changes are unread, or compaction has dropped some that
+    /// are. Default: [`Behind::End`].
     pub const fn behind(mut self, behind: Behind) -> Self {
         self.behind = behind;
         self
@@ -192,10 +201,10 @@ impl<T: DeserializeOwned> SubscriptionBuilder<T> {
     }
 
     fn choice(&self) -> Choice {
-        let &Self { bootstrap, previous, sources, behind, capacity, bootstrap_hold, .. } = self;
+        let &Self { bootstrap, previous, sources, metadata, behind, capacity, bootstrap_hold, .. } = self;
         // Not one change is told by itself.
         let capacity = if behind == Behind::Conflate { 0 } else { capacity };
-        Choice { bootstrap, previous, sources, behind, capacity, bootstrap_hold }
+        Choice { bootstrap, previous, sources, metadata, behind, capacity, bootstrap_hold }
     }
 }
 
@@ -211,6 +220,7 @@ pub(crate) struct Choice {
     pub(crate) bootstrap: bool,
     pub(crate) previous: bool,
     pub(crate) sources: bool,
+    pub(crate) metadata: bool,
     pub(crate) behind: Behind,
     pub(crate) capacity: u64,
     pub(crate) bootstrap_hold: u64,

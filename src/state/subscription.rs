@@ -35,7 +35,7 @@ use crate::journal::waiting::{Place, Reading, Stopper, Until, wait_until};
 use crate::state::change::{Change, ChangeKind, Marker, StateItem};
 use crate::state::door::{Door, renewed};
 use crate::state::kind::Kind;
-use crate::state::net::{Net, follows, is_dropped_behind};
+use crate::state::net::{Net, Netted, follows, is_dropped_behind};
 use crate::state::reading::{OwnedRow, Row, Walk};
 use crate::state::row::{ALL_FIELDS, Said};
 use crate::state::schema::Bound;
@@ -114,7 +114,7 @@ enum Phase {
 enum Held<T> {
     None,
     Marker(Marker),
-    Change { what: ChangeKind, changed: u64, by: HeldBy, previous: Option<OwnedRow<T>> },
+    Change { what: ChangeKind, changed: u64, recreated: bool, by: HeldBy, previous: Option<OwnedRow<T>> },
 }
 
 /// Who holds the entry of a change.
@@ -254,6 +254,7 @@ impl<T: DeserializeOwned> Subscription<T> {
             self.item = Held::Change {
                 what: ChangeKind::Bootstrap,
                 changed: ALL_FIELDS,
+                recreated: false,
                 by: HeldBy::Walk,
                 previous: None,
             };
@@ -316,7 +317,8 @@ impl<T: DeserializeOwned> Subscription<T> {
         let is_asked = self.follower.choice.previous && what == ChangeKind::Updated;
         let previous = if is_asked { net.previous() } else { None };
         let previous = previous.map(|entry| Ok(Row::of(self.kind, entry.entry())?.to_owned())).transpose()?;
-        self.item = Held::Change { what, changed: netted.changed, by: HeldBy::Net, previous };
+        let Netted { changed, recreated, .. } = netted;
+        self.item = Held::Change { what, changed, recreated, by: HeldBy::Net, previous };
         Ok(Some(true))
     }
 
@@ -346,6 +348,10 @@ impl<T: DeserializeOwned> Subscription<T> {
             return Ok(None);
         }
         let held = match self.follower.live.item() {
+            // What it gathered may lack a deletion now, though it was not too slow for anything that counts.
+            Item::Missed(Missed { compacted: true, .. }) if self.follower.live.is_on_its_way() => {
+                return self.begin_rows_held_too_long().map(Some);
+            }
             Item::Missed(Missed { from, to, count, compacted }) => {
                 Held::Marker(Marker::Missed { from, to, count, compacted })
             }
@@ -363,7 +369,7 @@ impl<T: DeserializeOwned> Subscription<T> {
                 // Under whichever version its row was written.
                 let is_of_the_set = said.operation == RowOperation::Sources;
                 let changed = if is_of_the_set { 0 } else { said.changed(self.follower.bound.version) };
-                Held::Change { what, changed, by: HeldBy::Live, previous }
+                Held::Change { what, changed, recreated: false, by: HeldBy::Live, previous }
             }
         };
         self.item = held;
@@ -374,17 +380,23 @@ impl<T: DeserializeOwned> Subscription<T> {
         let looked = self.follower.live.looked();
         self.has_begun = true;
         match self.follower.choice.behind {
+            // Nothing counts until it has caught up: it was dropped.
+            Behind::End | Behind::Full | Behind::Resume if self.follower.live.is_on_its_way() => {
+                self.begin_rows_held_too_long().map(Some)
+            }
             Behind::Full => self.begin_rows(Some(Because::Lagged)).map(Some),
             Behind::Resume | Behind::Conflate => {
                 self.phase = self.follower.round_behind(looked, self.follower.live.mark());
                 Ok(None)
             }
-            // What it had yet to catch up with was more than it may hold back.
-            Behind::End | Behind::LiveOnly if self.follower.live.is_on_its_way() => {
-                self.begin_rows(Some(self.follower.because_it_is_dropped(true))).map(Some)
-            }
             Behind::End | Behind::LiveOnly => Err(error),
         }
+    }
+
+    /// What it had yet to catch up with was more than it may hold back.
+    fn begin_rows_held_too_long(&mut self) -> Result<bool> {
+        self.has_begun = true;
+        self.begin_rows(Some(self.follower.because_it_is_dropped(true)))
     }
 
     /// What [`advance`](Self::advance) stepped to.
@@ -394,11 +406,15 @@ impl<T: DeserializeOwned> Subscription<T> {
     /// If the last call of `advance` did not answer `true`.
     #[must_use]
     pub fn item(&self) -> StateItem<'_, T> {
-        let (what, changed, by, previous) = match &self.item {
+        let (&what, &changed, &recreated, by, previous) = match &self.item {
             Held::Marker(marker) => return StateItem::Marker(*marker),
-            Held::Change { what, changed, by, previous } => (*what, *changed, *by, previous.as_ref()),
+            Held::Change { what, changed, recreated, by, previous } => {
+                (what, changed, recreated, by, previous.as_ref())
+            }
             Held::None => panic!("advance() found nothing"),
         };
+        // What is there was not made by anybody's operation now.
+        let says_metadata = what != ChangeKind::Bootstrap || self.follower.choice.metadata;
         let entry = match (by, &self.phase) {
             (HeldBy::Walk, Phase::Rows { walk, .. }) => walk.entry(),
             (HeldBy::Net, Phase::Net { net, .. }) => net.entry(),
@@ -411,10 +427,12 @@ impl<T: DeserializeOwned> Subscription<T> {
         let row = entry.and_then(|entry| Row::of(self.kind, entry).ok());
         let row = row.unwrap_or_else(|| panic!("advance() found nothing"));
         StateItem::Change(Change {
+            metadata: if says_metadata { row.metadata() } else { &[] },
             row,
             kind: self.kind,
             what,
             changed,
+            recreated,
             fields: &self.follower.bound.fields,
             previous,
         })

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Position, Seq};
 use crate::journal::core::Core;
 use crate::journal::waiting::Until;
@@ -96,6 +96,18 @@ impl StateTicket {
     pub(crate) fn of(outcome: &Arc<Outcome>, core: &Arc<Core>, entity: u32) -> Self {
         outcome.core.get_or_init(|| Arc::clone(core));
         Self { outcome: Arc::clone(outcome), entity }
+    }
+
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is of another store: what that has written says nothing of this one.
+    pub(crate) fn check_of(&self, core: &Arc<Core>) -> Result<()> {
+        if self.outcome.core.get().is_some_and(|own| Arc::ptr_eq(own, core)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "read behind an operation")
+            .at(core.directory.path())
+            .sides("a ticket of this store", "one of another"))
     }
 
     /// Waits until the operation's window is in the log, or on the disk too, and flushes it if nobody else does.

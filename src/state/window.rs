@@ -78,11 +78,6 @@ impl Window {
         self.operations
     }
 
-    /// It has touched no other entity.
-    pub(crate) fn has_only(&self, at: u32) -> bool {
-        at == 0 && self.entities.len() == 1
-    }
-
     /// An empty one, whose operations are numbered behind those of this one.
     pub(crate) fn successor(&self) -> Self {
         // It will touch about as many, and then its table need not grow step by step.

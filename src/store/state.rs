@@ -1,7 +1,5 @@
 //! Live state through the typed door.
 
-use std::time::Duration;
-
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
@@ -10,6 +8,7 @@ use crate::id::KindId;
 use crate::journal::reader::Reader;
 use crate::journal::registry::SESSIONS_NAME;
 use crate::journal::view::View;
+use crate::journal::waiting::Until;
 use crate::state::door::Door;
 use crate::state::ending::Closing;
 use crate::state::engine::{State, StateStats};
@@ -32,7 +31,8 @@ use crate::store::view::StoreView;
 /// ever are not told of: their claims cost no entry.
 ///
 /// The store itself says it, in the moment or soon after; nobody waits for the disk. It is read like any other kind of
-/// facts, and `OwnedByState` is the answer to whoever appends to it.
+/// facts, and `OwnedByState` is the answer to whoever appends to it. Compaction keeps all of it, two entries for each session: where
+/// sources come and go all the time, [`Journal::keep`](crate::Journal::keep) says otherwise.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,9 +47,6 @@ use crate::store::view::StoreView;
 /// # Ok(()) }
 /// ```
 pub const SESSIONS: Facts<SessionEvent> = Facts::new(SESSIONS_NAME);
-
-/// So long a deletion is told.
-const TOMBSTONE_RETENTION: Duration = Duration::from_secs(300);
 
 const _: () = {
     const fn is_shareable<T: Send + Sync + 'static>() {}
@@ -144,7 +141,8 @@ impl Store {
         State::of(core).stats(core)
     }
 
-    /// The row of an entity, if it is there. Sees what was flushed: what is pending shows behind its window.
+    /// The row of an entity, if it is there. Sees what was flushed, which a power cut may take until it is durable: what is
+    /// pending shows behind its window, or with [`read_after`](Self::read_after).
     ///
     /// # Errors
     ///
@@ -158,8 +156,39 @@ impl Store {
         Ok(self.view().get(kind, key)?.map(|row| row.to_owned()))
     }
 
-    /// How an entity is: also whether it was deleted within the last five minutes, by the wall clock. Where that was set
-    /// back since, a deletion may be told for up to five minutes more; where it was compacted with less for
+    /// The same behind an operation: waits until that is visible, flushing it if need be, and then sees what it came to. So a
+    /// source reads what it has written.
+    ///
+    /// ```
+    /// use esker::{Kind, Store};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Vessel { knots: f32 }
+    /// # const VESSEL: Kind<Vessel> = Kind::new("vessel");
+    /// # fn main() -> esker::Result<()> {
+    /// let store = Store::in_memory()?;
+    /// let radar = store.source("radar")?;
+    /// let ticket = radar.assert(VESSEL, "ada", &Vessel { knots: 11.2 })?;
+    /// assert_eq!(store.read_after(&ticket, VESSEL, "ada")?.unwrap().value()?.knots, 11.2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`StateTicket::wait`] and [`get`](Self::get); `InvalidInput` for a ticket of another store.
+    pub fn read_after<T: DeserializeOwned>(
+        &self,
+        ticket: &StateTicket,
+        kind: Kind<T>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<OwnedRow<T>>> {
+        ticket.check_of(self.journal().core())?;
+        ticket.wait(Until::Visible)?;
+        self.get(kind, key)
+    }
+
+    /// How an entity is: also whether it was deleted a short while ago, within
+    /// [`Options::tombstone_retention`](crate::Options::tombstone_retention) by the wall clock. Where that was set
+    /// back since, a deletion may be told for up to as long again; where it was compacted with less for
     /// [`CompactOptions::keep_tombstones_for`](crate::CompactOptions::keep_tombstones_for), none is told that went with that.
     ///
     /// # Errors
@@ -401,7 +430,7 @@ impl StoreView {
     /// How an entity is; see [`Store::status`].
     ///
     /// At an [earlier moment](Self::at) it is what it would have been answered then: a deletion is told if it was not older
-    /// than five minutes at that moment, however long ago that is. Where compaction has dropped the entry that says when
+    /// than [`Options::tombstone_retention`](crate::Options::tombstone_retention) says (for a [`Reader`] five minutes) at that moment, however long ago that is. Where compaction has dropped the entry that says when
     /// that was, and those around it do not agree, it is `Compacted`, as it is for an entity of which nothing is left that may
     /// have been deleted.
     ///
@@ -411,7 +440,8 @@ impl StoreView {
     pub fn status<T: DeserializeOwned>(&self, kind: Kind<T>, key: impl AsRef<[u8]>) -> Result<Status> {
         let found = self.find_entity_of(kind, key.as_ref(), Asked::History)?;
         let Some(id) = found else { return Ok(Status::NotFound) };
-        let status = |time| reading::status(self.entries(), id, key.as_ref(), time, TOMBSTONE_RETENTION);
+        let status =
+            |time| reading::status(self.entries(), id, key.as_ref(), time, self.tombstone_retention());
         let (from, to) = self.times()?;
         let found = status(from)?;
         match self.past() {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::journal::region::Region;
 use crate::journal::region::RegionEntries;
 use crate::journal::source::Source;
 use crate::journal::view::View;
+use crate::options::TOMBSTONE_RETENTION;
 use crate::store::fact::Fact;
 use crate::store::facts::Facts;
 use crate::store::kinds;
@@ -258,6 +260,14 @@ impl StoreView {
             Names::Reader(_) => Clock::System.now(),
         };
         self.past.as_ref().map_or(Ok((now, now)), |past| past.times(&self.view, now))
+    }
+
+    /// So long a deletion is told. A reader does not know what its writer's options say.
+    pub(crate) fn tombstone_retention(&self) -> Duration {
+        match &self.names {
+            Names::Writer(core) => core.options.tombstone_retention,
+            Names::Reader(_) => TOMBSTONE_RETENTION,
+        }
     }
 
     /// The log that it is a moment of.

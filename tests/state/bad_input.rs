@@ -1,6 +1,8 @@
 //! What is refused, with what it says.
 
-use esker::{ErrorKind, Facts, Kind, Patch, Reader, Record, SOURCES_MAX, Simulator, Store};
+use std::time::Duration;
+
+use esker::{ErrorKind, Facts, Kind, ManualClock, Patch, Reader, Record, SOURCES_MAX, Simulator, Store};
 use serde::{Deserialize, Serialize};
 
 use super::harbour::{VESSEL, alive, open, options, store, vessel};
@@ -25,9 +27,12 @@ fn a_patch_of_a_field_that_the_kind_does_not_have_or_does_not_take() {
 
 #[test]
 fn a_source_that_is_claimed_and_the_one_for_which_there_is_no_number() {
-    let disk = Simulator::new();
-    let store = open(&disk);
+    let (disk, clock) = (Simulator::new(), ManualClock::new());
+    let store = Store::over(options().segment_bytes(16384).clock(clock.clone()).open_in(&disk).unwrap());
     let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 1.0)).unwrap();
+    store.flush().unwrap();
+    clock.advance(Duration::from_secs(60));
     let clone = radar.clone();
     assert_eq!(store.source("radar").unwrap_err().kind(), ErrorKind::SourceClaimed);
     drop(radar);
@@ -39,11 +44,25 @@ fn a_source_that_is_claimed_and_the_one_for_which_there_is_no_number() {
     drop(clone);
     assert_eq!(store.source("radar").unwrap().id(), 0, "the number stays");
     for n in 1..SOURCES_MAX {
-        assert_eq!(usize::from(store.source(&format!("s{n}")).unwrap().id()), n);
+        let source = store.source(&format!("s{n}")).unwrap();
+        assert_eq!(usize::from(source.id()), n);
+        if n % 2 == 0 {
+            source.assert(VESSEL, format!("v{n}"), &vessel("v", 1.0)).unwrap();
+            source.assert(VESSEL, format!("w{n}"), &vessel("w", 1.0)).unwrap();
+        }
     }
+    store.flush().unwrap();
+    clock.advance(Duration::from_secs(7));
     let refused = store.source("one too many").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LimitReached);
-    assert!(refused.to_string().contains("radar") && refused.to_string().contains("s63"), "{refused}");
+    // All of them, and which of them could be done without.
+    let text = refused.to_string();
+    for n in 1..SOURCES_MAX {
+        let what =
+            if n % 2 == 0 { "asserts 2 rows, the last of them written 7 s ago" } else { "asserts nothing" };
+        assert!(text.contains(&format!("s{n} ({what})")), "{n}: {text}");
+    }
+    assert!(text.contains("radar (asserts 1 rows, the last of them written 67 s ago)"), "{text}");
     assert_eq!(store.source("").unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(store.source(&"x".repeat(256)).unwrap_err().kind(), ErrorKind::InvalidInput);
     store.close().unwrap();
@@ -298,4 +317,33 @@ fn what_no_batch_takes_is_refused_when_it_is_added() {
     );
     let found: Vec<_> = ["a", "b", "c"].map(|key| store.latest(NOTES, key).unwrap().is_some()).into();
     assert_eq!(found, [true, false, true]);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_set_without_an_order_is_named_in_a_build_with_assertions() {
+    #[derive(Serialize, Deserialize)]
+    struct Berth {
+        length: f32,
+        cranes: std::collections::HashSet<u32>,
+        tags: std::collections::HashMap<String, u32>,
+    }
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let berth = |cranes: u32| Berth {
+        length: 30.0,
+        cranes: (0..cranes).collect(),
+        tags: (0..64).map(|n| (n.to_string(), n)).collect(),
+    };
+    // Of one there is one order, and a map is put in order.
+    for n in 0..130 {
+        radar.assert(Kind::new("small"), format!("b{n}"), &berth(1)).unwrap();
+    }
+    // One in so many is looked at, the first one included. Two sets of 64 are in one order by no chance.
+    let refused = radar.assert(Kind::new("berth"), "east", &berth(64)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Schema, "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("cranes") && text.contains("berth/east") && !text.contains("tags"), "{text}");
+    store.flush().unwrap();
+    assert_eq!(store.scan(Kind::<Berth>::new("berth")).unwrap().count(), 0, "what is refused was not taken");
 }

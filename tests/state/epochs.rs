@@ -123,3 +123,27 @@ fn s22_the_end_of_an_epoch_is_one_batch_also_where_that_is_larger_than_others_ma
     assert_eq!(esker::verify_in(&disk, esker::Check::Full).unwrap().verdict, esker::Verdict::Valid);
     assert_eq!(open(&disk).scan(VESSEL).unwrap().count(), 2);
 }
+
+#[test]
+fn s22_an_epoch_that_is_begun_anew_takes_the_place_of_the_one_that_is_open() {
+    let store = store();
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let of_pilot = pilot.epoch(VESSEL).unwrap();
+    let first = radar.epoch_anew(VESSEL).unwrap();
+    radar.assert(VESSEL, "ada", &vessel("ada", 1.0)).unwrap();
+    let second = radar.epoch_anew(VESSEL).unwrap();
+    radar.assert(VESSEL, "grace", &vessel("grace", 1.0)).unwrap();
+    let refused = first.commit().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::SourceEnded, "{refused}");
+    assert!(alive(&store, "ada").is_some(), "it has taken nothing back");
+    assert_eq!(radar.epoch(VESSEL).unwrap_err().kind(), ErrorKind::EpochOpen, "the second one is open");
+    let outcome = second.commit().unwrap();
+    assert_eq!((outcome.touched, outcome.retracted), (1, 1), "what was said in the first is not said again");
+    assert!(alive(&store, "ada").is_none() && alive(&store, "grace").is_some());
+    assert_eq!(of_pilot.commit().unwrap().retracted, 0, "another source's is not affected");
+    // A guard that is dropped when another has taken its place ends nothing.
+    let first = radar.epoch(VESSEL).unwrap();
+    let second = radar.epoch_anew(VESSEL).unwrap();
+    drop(first);
+    assert_eq!(second.commit().unwrap().retracted, 1);
+}

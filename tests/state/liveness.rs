@@ -633,7 +633,10 @@ fn where_all_numbers_are_taken_the_error_says_who_asserts_anything() {
     {
         assert_eq!(refused.kind(), ErrorKind::LimitReached);
         let text = refused.to_string();
-        assert!(text.contains("s62 (asserts nothing), s63 (asserts rows)"), "{text}");
+        assert!(
+            text.contains("s62 (asserts nothing), s63 (asserts 1 rows, the last of them written 0 s ago)"),
+            "{text}"
+        );
     }
 }
 

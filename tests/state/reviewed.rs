@@ -138,21 +138,30 @@ fn a_bootstrap_that_nobody_reads_holds_no_more_than_it_may() {
 
 #[test]
 fn who_has_been_told_the_rows_and_may_hold_no_more_begins_anew() {
-    let disk = Simulator::new();
-    let store = open(&disk);
-    let radar = store.source("radar").unwrap();
-    fill(&store, &radar, 20);
-    let mut changes = store.subscription(VESSEL).bootstrap_hold(4096).start().unwrap();
-    while !matches!(changes.try_next().unwrap(), Some(StateItem::Marker(Marker::BootstrapComplete { .. }))) {}
-    change_often(&store, &radar, "busy", 20);
-    assert!(matches!(changes.try_next().unwrap(), Some(StateItem::Change(_))), "it is on its way");
-    change_often(&store, &radar, "busy", 300);
-    assert!(store.journal().compact(&CompactOptions::new()).unwrap().entries_dropped > 0);
-    let rest = told(&mut changes);
-    let again = rest.iter().position(|line| line == "begin true Some(HeldTooMuch)").unwrap();
-    assert_eq!(rest.len() - again, 23, "and then all there is: {:?}", &rest[again..]);
-    change_often(&store, &radar, "busy", 2);
-    assert_eq!(told(&mut changes).len(), 2, "and on");
+    for behind in [Behind::End, Behind::LiveOnly, Behind::Full, Behind::Resume] {
+        let disk = Simulator::new();
+        let store = open(&disk);
+        let radar = store.source("radar").unwrap();
+        fill(&store, &radar, 20);
+        let mut changes = store.subscription(VESSEL).behind(behind).bootstrap_hold(4096).start().unwrap();
+        while !matches!(
+            changes.try_next().unwrap(),
+            Some(StateItem::Marker(Marker::BootstrapComplete { .. }))
+        ) {}
+        change_often(&store, &radar, "busy", 20);
+        assert!(matches!(changes.try_next().unwrap(), Some(StateItem::Change(_))), "it is on its way");
+        radar.retract(VESSEL, "v07").unwrap();
+        change_often(&store, &radar, "busy", 300);
+        let forget = CompactOptions::new().keep_tombstones_for(Duration::ZERO);
+        assert!(store.journal().compact(&forget).unwrap().entries_dropped > 0);
+        let rest = told(&mut changes);
+        let again = rest.iter().position(|line| line == "begin true Some(HeldTooMuch)");
+        let again = again.unwrap_or_else(|| panic!("{behind:?}: {rest:?}"));
+        assert_eq!(rest.len() - again, 22, "{behind:?}, and then all there is: {:?}", &rest[again..]);
+        assert!(rest[again..].iter().all(|line| !line.starts_with("v07")), "{behind:?}: a ghost");
+        change_often(&store, &radar, "busy", 2);
+        assert_eq!(told(&mut changes).len(), 2, "{behind:?}, and on");
+    }
 }
 
 /// A store in which a byte of each file that has `mark` is another one.
@@ -319,6 +328,72 @@ fn a_conflict_takes_no_room() {
         assert_eq!(refused.kind(), ErrorKind::Conflict, "{n}");
     }
     assert_eq!(store.state_stats().unwrap().pending_bytes, 0);
+}
+
+#[test]
+fn what_a_full_disk_refuses_takes_no_room() {
+    let disk = Simulator::new();
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    fill(&store, &radar, 20);
+    disk.limit_space(Some(0));
+    // Between two refusals one may be taken as long as the window has room: they tell of what nobody waited for.
+    let (mut said, mut refused) = (0, 0);
+    while refused < 3 {
+        match radar.assert(VESSEL, format!("new {said}"), &vessel(&"x".repeat(300), 1.0)) {
+            Ok(_) => (said, refused) = (said + 1, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::NoSpace);
+                refused += 1;
+            }
+        }
+    }
+    let pending = |store: &Store| store.state_stats().unwrap();
+    let before = pending(&store);
+    assert!(before.pending > 0 && before.pending <= said, "{before:?}");
+    for n in 0..10_000 {
+        let refused = radar.assert(VESSEL, format!("refused {n}"), &vessel(&"x".repeat(300), 1.0));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
+    }
+    for n in 0..20 {
+        let longer = vessel(&"x".repeat(300), 2.0);
+        assert_eq!(radar.assert(VESSEL, format!("v{n:02}"), &longer).unwrap_err().kind(), ErrorKind::NoSpace);
+    }
+    assert_eq!(pending(&store), before);
+    disk.limit_space(None);
+    store.flush().unwrap();
+    assert_eq!(store.scan(VESSEL).unwrap().count(), usize::try_from(said).unwrap() + 20);
+    assert_eq!(knots(&store, "v00"), Some(1.0));
+}
+
+#[test]
+fn what_is_pending_has_a_bound_whatever_the_size_of_a_segment() {
+    const SPOKEN: Kind<Vessel> = Kind::new("spoken").events();
+    let disk = Simulator::new();
+    let store = Store::over(options().segment_bytes(1 << 30).open_in(&disk).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(SPOKEN, "small", &vessel("small", 1.0)).unwrap();
+    fill(&store, &radar, 1);
+    disk.limit_space(Some(0));
+    let large = vessel(&"x".repeat(2 << 20), 1.0);
+    let (mut said, mut most) = (0, 0);
+    for n in 0..80 {
+        match radar.assert(VESSEL, format!("v{n}"), &large) {
+            Ok(_) => said += 1,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace),
+        }
+        most = most.max(store.state_stats().unwrap().pending_bytes);
+    }
+    // Of two windows at most: the one that takes operations, and the one that could not be appended.
+    assert!(said > 10 && most <= 64 << 20, "{said} of 2 MiB, {most} bytes");
+    disk.limit_space(None);
+    store.flush().unwrap();
+    // What is larger than a window is one by itself.
+    let largest = vessel(&"x".repeat(PAYLOAD_BYTES_MAX - 200), 1.0);
+    radar.assert(SPOKEN, "large", &largest).unwrap();
+    radar.assert(SPOKEN, "small", &vessel("small", 2.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.scan(VESSEL).unwrap().count() + store.scan(SPOKEN).unwrap().count(), said + 3);
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! How a kind's rows change their shape.
 
-use esker::{Behind, ErrorKind, EventItem, Kind, Made, Reader, Simulator, Start, StateItem, Store, Until};
+use esker::{
+    Behind, ErrorKind, EventItem, Kind, Made, MirrorChanges, MirrorRows, MirrorTarget, MirrorToken, Patch,
+    Reader, Simulator, Start, StateItem, Store, StoreView, Until,
+};
 use serde::{Deserialize, Serialize};
 
 use super::harbour::{open, options, store};
@@ -33,13 +36,14 @@ struct Second {
 const FIRST: Kind<First> = Kind::new("vessel");
 const APPENDED: Kind<Appended> = Kind::new("vessel");
 const OTHER: Kind<Other> = Kind::new("vessel");
-const SECOND: Kind<Second> = Kind::new("vessel").version(2).upcasts(&[(1, |fields| {
+const SECOND: Kind<Second> = Kind::new("vessel").version(2).upcasts(SECOND_STEPS);
+const SECOND_STEPS: &[(u16, esker::Upcaster)] = &[(1, |fields| {
     let speed: u32 = fields.get("speed")?.ok_or("no speed")?;
     fields.remove("speed");
     fields.remove("flag");
     fields.set("knots", &f64::from(speed))?;
     Ok(())
-})]);
+})];
 
 fn begun(disk: &Simulator) {
     let store = open(disk);
@@ -141,6 +145,128 @@ fn s28_a_row_of_an_older_version_is_brought_to_the_new_one_wherever_it_is_read()
     let radar = store.source("radar").unwrap();
     let refused = radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 1 }).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KindMismatch);
+    drop(radar);
+    store.close().unwrap();
+    beside_behind_and_before();
+    as_it_was_said();
+}
+
+/// A mirror's target that keeps what it was handed over.
+#[derive(Default)]
+struct Handed {
+    rows: Vec<Second>,
+    changes: Vec<Second>,
+    token: Option<MirrorToken>,
+}
+
+impl MirrorTarget<Second> for Handed {
+    type Error = esker::Error;
+
+    fn token(&mut self) -> esker::Result<Option<MirrorToken>> {
+        Ok(self.token)
+    }
+
+    fn replace_all(&mut self, rows: &mut MirrorRows<Second>) -> esker::Result<()> {
+        while let Some(row) = rows.next_row()? {
+            self.rows.push(row.value()?);
+        }
+        self.token = Some(rows.token()?);
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &mut MirrorChanges<Second>) -> esker::Result<()> {
+        while let Some(change) = changes.next_change()? {
+            self.changes.extend(change.value()?);
+        }
+        self.token = Some(changes.token()?);
+        Ok(())
+    }
+}
+
+/// The values and the values before of all changes that there are now.
+fn values(changes: &mut esker::Subscription<Second>) -> Vec<(Second, Option<Second>)> {
+    let mut values = Vec::new();
+    while let Some(item) = changes.try_next().unwrap() {
+        if let StateItem::Change(change) = item {
+            let before = change.previous().map(|row| row.value().unwrap());
+            values.push((change.value().unwrap().unwrap(), before));
+        }
+    }
+    values
+}
+
+/// The same row in another process, behind a token and a lag, in a mirror, patched, and as it was.
+fn beside_behind_and_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let empty = store.subscription(FIRST).bootstrap(false).start().unwrap().token().unwrap().unwrap();
+    let radar = store.source("radar").unwrap();
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 11 }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let ada = |knots| Second { name: "Ada".into(), knots };
+    let reader = Reader::open(&path).unwrap();
+    let view = StoreView::of(&reader).unwrap();
+    assert_eq!(view.get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada(11.0));
+    assert_eq!(view.rows(SECOND).unwrap().next().unwrap().unwrap().value().unwrap(), ada(11.0));
+    let follow = || [store.subscription(SECOND), reader.subscription(SECOND)].map(|door| door.previous(true));
+    // Each change of before by itself, what they come to, and the rows that there are.
+    let mut all: Vec<_> = [1, 0]
+        .into_iter()
+        .flat_map(|most| follow().map(|door| door.behind(Behind::Resume).resume(empty).capacity(most)))
+        .chain(follow())
+        .chain(follow().map(|door| door.behind(Behind::Conflate)))
+        .map(|door| door.start().unwrap())
+        .collect();
+    all.iter_mut().for_each(|changes| assert_eq!(values(changes), [(ada(11.0), None)]));
+    let mut mirrors =
+        [store.mirror(SECOND), reader.mirror(SECOND)].map(|door| door.start(Handed::default()).unwrap());
+    mirrors.iter_mut().for_each(|mirror| _ = mirror.catch_up().unwrap());
+    // A frame that only says who asserts it too has the row as it was written.
+    let (radar, pilot) = (store.source("radar").unwrap(), store.source("pilot").unwrap());
+    let token = all[0].token().unwrap().unwrap();
+    pilot.assert(SECOND, "ada", &ada(11.0)).unwrap();
+    store.flush().unwrap();
+    for (mut mirror, whose) in mirrors.into_iter().zip(["the store's", "the reader's"]) {
+        let outcome = mirror.catch_up().unwrap();
+        let Handed { rows, changes, .. } = mirror.into_target();
+        assert_eq!((rows, changes), (vec![ada(11.0)], vec![ada(11.0)]), "{whose}: {outcome:?}");
+    }
+    let then = store.journal().view().last_seq().unwrap();
+    radar.patch(SECOND, "ada", &Patch::new().set("knots", &12.0).unwrap()).unwrap();
+    store.flush().unwrap();
+    all.push(store.subscription(SECOND).previous(true).capacity(0).resume(token).start().unwrap());
+    all.iter_mut().for_each(|changes| assert_eq!(values(changes), [(ada(12.0), Some(ada(11.0)))]));
+    assert_eq!(store.at(then).unwrap().get(SECOND, "ada").unwrap().unwrap().value().unwrap(), ada(11.0));
+}
+
+/// The same of a kind with events.
+fn as_it_was_said() {
+    const FIRST: Kind<First> = Kind::new("spoken").events();
+    const SPOKEN: Kind<Second> = Kind::new("spoken").version(2).upcasts(SECOND_STEPS).events();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("harbour.esker");
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(FIRST, "ada", &First { name: "Ada".into(), speed: 11 }).unwrap();
+    drop(radar);
+    store.close().unwrap();
+    let store = Store::over(options().open(&path).unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(SPOKEN, "ada", &Second { name: "Ada".into(), knots: 12.0 }).unwrap();
+    store.flush().unwrap();
+    let reader = Reader::open(&path).unwrap();
+    for events in [store.events(SPOKEN), reader.events(SPOKEN)] {
+        let mut events = events.from(Start::Oldest).start().unwrap();
+        let mut told = Vec::new();
+        while let Some(EventItem::Event(event)) = events.try_next().unwrap() {
+            let knots = |row: Option<Second>| row.map(|row| row.knots);
+            told.push((knots(event.value().unwrap()), knots(event.previous().unwrap())));
+        }
+        assert_eq!(told, [(Some(11.0), None), (Some(12.0), Some(11.0))]);
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,24 +287,48 @@ struct Tagged {
     name: String,
 }
 
-#[test]
-fn what_is_no_struct_with_named_fields_is_no_row() {
+/// A type that is no row is refused with the first operation on its kind, which then is none.
+fn is_no_row<T: Serialize + serde::de::DeserializeOwned>(row: &T) -> String {
+    let kind = Kind::<T>::new("berth");
     let store = store();
     let radar = store.source("radar").unwrap();
-    let first = || First { name: "a".into(), speed: 1 };
-    let refused = [
-        radar.assert(Kind::new("enum"), "a", &Variants::One { name: "a".into() }).map(drop),
-        radar.assert(Kind::new("tuple"), "a", &Tuple(1, 2)).map(drop),
-        radar.assert(Kind::new("flat"), "a", &Flattened { name: "a".into(), rest: first() }).map(drop),
-        radar.assert(Kind::new("map"), "a", &std::collections::BTreeMap::from([(1u8, 2u8)])).map(drop),
-        radar.assert(Kind::new("number"), "a", &7u64).map(drop),
-    ];
-    for refused in refused {
-        let error = refused.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
-    }
-    let tagged = radar.assert(Kind::new("tagged"), "a", &Tagged { name: "a".into() }).unwrap_err();
-    assert!(matches!(tagged.kind(), ErrorKind::Schema | ErrorKind::InvalidInput), "{tagged}");
+    let error = radar.assert(kind, "a", row).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+    store.flush().unwrap();
+    assert_eq!(store.state_stats().unwrap().rows, 0);
+    error.to_string()
+}
+
+#[test]
+fn an_enum_is_no_row() {
+    assert!(is_no_row(&Variants::One { name: "a".into() }).contains("an enum"));
+}
+
+#[test]
+fn a_tuple_is_no_row() {
+    assert!(is_no_row(&Tuple(1, 2)).contains("a tuple"));
+}
+
+#[test]
+fn a_flattened_struct_is_no_row() {
+    let rest = First { name: "a".into(), speed: 1 };
+    assert!(is_no_row(&Flattened { name: "a".into(), rest }).contains("flattened"));
+}
+
+#[test]
+fn a_map_is_no_row() {
+    assert!(is_no_row(&std::collections::BTreeMap::from([("a".to_owned(), 2u8)])).contains("a map"));
+}
+
+#[test]
+fn a_number_is_no_row() {
+    is_no_row(&7u64);
+}
+
+#[test]
+fn a_tagged_struct_is_no_row() {
+    // What it reads does not say so; what it writes has its tag.
+    assert!(is_no_row(&Tagged { name: "a".into() }).contains("\"type\""));
 }
 
 #[test]
@@ -351,4 +501,71 @@ fn a_row_of_a_newer_version_is_no_value_of_an_older_type_wherever_it_is_read() {
     let mut rows = store.scan(LENIENT).unwrap();
     assert_eq!(rows.next().unwrap().unwrap().value().unwrap().speed, 11, "nobody has written it anew");
     refused(rows.next().unwrap().unwrap().value());
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq, Default)]
+struct Renamed {
+    name: String,
+    #[serde(alias = "speed")]
+    knots: u32,
+}
+
+const RENAMED: Kind<Renamed> = Kind::new("vessel");
+
+#[test]
+fn a_field_that_was_renamed_with_an_alias_is_patched_in_rows_of_before() {
+    let disk = Simulator::new();
+    begun(&disk);
+    let store = open(&disk);
+    let radar = store.source("radar").unwrap();
+    let renamed = |knots| Renamed { name: "Ada".into(), knots };
+    assert_eq!(store.get(RENAMED, "ada").unwrap().unwrap().value().unwrap(), renamed(11));
+    let mut changes = store.subscription(RENAMED).bootstrap(false).start().unwrap();
+    radar.patch(RENAMED, "ada", &Patch::new().set("knots", &12).unwrap()).unwrap();
+    store.flush().unwrap();
+    let row = store.get(RENAMED, "ada").unwrap().unwrap();
+    assert_eq!((row.value().unwrap(), row.version()), (renamed(12), 2));
+    let Some(StateItem::Change(change)) = changes.try_next().unwrap() else { panic!("a change") };
+    assert_eq!(change.changed_fields().collect::<Vec<_>>(), ["speed", "knots"], "one is gone, one is there");
+    // What its type does not take is refused as ever, and changes nothing.
+    let wrong = radar.patch(RENAMED, "ada", &Patch::new().set("knots", "fast").unwrap()).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::TypeMismatch, "{wrong}");
+    assert!(wrong.to_string().contains("\"knots\""), "{wrong}");
+}
+
+#[test]
+fn a_patch_names_a_field_as_its_type_writes_it() {
+    #[derive(Serialize, Deserialize, Debug, PartialEq, Default)]
+    #[serde(default)]
+    struct Buoy {
+        #[serde(alias = "colour")]
+        color: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        light: Option<String>,
+    }
+    const BUOY: Kind<Buoy> = Kind::new("buoy").events();
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let by_alias = Patch::new().set("colour", "red").unwrap();
+    let mut events = store.events(BUOY).start().unwrap();
+    for key in ["new", "there"] {
+        let refused = radar.patch(BUOY, key, &by_alias).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TypeMismatch, "{key}: {refused}");
+        assert!(refused.to_string().contains("\"colour\""), "{key}: {refused}");
+        radar.assert(BUOY, "there", &Buoy::default()).unwrap();
+    }
+    store.flush().unwrap();
+    assert!(store.get(BUOY, "new").unwrap().is_none());
+    // A field that is left out of the row is one all the same.
+    let patch = Patch::new().set("color", "green").unwrap().set("light", &None::<String>).unwrap();
+    radar.patch(BUOY, "new", &patch).unwrap();
+    store.flush().unwrap();
+    let mut told = Vec::new();
+    while let Some(EventItem::Event(event)) = events.try_next().unwrap() {
+        let names =
+            event.patch().unwrap().map(|fields| fields.names().map(str::to_owned).collect::<Vec<_>>());
+        told.push((event.key().to_vec(), names));
+    }
+    let green = Some(vec!["color".to_owned()]);
+    assert_eq!(told, [(b"there".to_vec(), None), (b"there".to_vec(), None), (b"new".to_vec(), green)]);
 }

@@ -32,12 +32,14 @@ fn s01_what_is_made_made_again_or_deleted_has_no_previous_row_for_who_asks_eithe
     let mut live = asking(esker::Behind::End);
     // One that is told what changes come to.
     let mut net = asking(esker::Behind::Conflate);
-    let kinds = |changes: &mut esker::Subscription<Vessel>| {
+    let mut anew = Vec::new();
+    let mut kinds = |changes: &mut esker::Subscription<Vessel>| {
         let mut kinds = Vec::new();
         while let Some(item) = changes.try_next().unwrap() {
             if let esker::StateItem::Change(change) = item {
                 let previous = change.previous().map(|row| row.value().unwrap().knots);
                 kinds.push((change.kind(), change.version(), previous));
+                anew.extend(change.recreated().then(|| change.key().to_vec()));
             }
         }
         kinds
@@ -66,6 +68,10 @@ fn s01_what_is_made_made_again_or_deleted_has_no_previous_row_for_who_asks_eithe
     assert_eq!(kinds(&mut live), [(Deleted, 5, None), (Created, 6, None), (Created, 3, None)]);
     // It was there before, and is.
     assert_eq!(kinds(&mut net), [(Updated, 6, Some(3.0)), (Created, 3, None)]);
+    radar.assert(VESSEL, "ada", &vessel("Ada", 6.0)).unwrap();
+    store.flush().unwrap();
+    assert_eq!(kinds(&mut net), [(Updated, 7, Some(4.0))]);
+    assert_eq!(anew, [b"ada"], "once, of who is told what changes come to");
 }
 
 #[test]
@@ -279,6 +285,22 @@ fn s11_a_tombstone_is_visible() {
 }
 
 #[test]
+fn s11_a_tombstone_is_visible_for_as_long_as_the_options_say() {
+    let (clock, retention) = (esker::ManualClock::new(), std::time::Duration::from_secs(3600));
+    let options = super::harbour::options().clock(clock.clone()).tombstone_retention(retention);
+    let store = esker::Store::over(options.in_memory().unwrap());
+    let radar = store.source("radar").unwrap();
+    radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
+    store.flush().unwrap();
+    radar.retract(VESSEL, "ada").unwrap();
+    store.flush().unwrap();
+    clock.advance(retention);
+    assert_eq!(store.status(VESSEL, "ada").unwrap(), Status::Tombstone { version: 2 });
+    clock.advance(std::time::Duration::from_nanos(1));
+    assert_eq!(store.status(VESSEL, "ada").unwrap(), Status::NotFound);
+}
+
+#[test]
 fn s12_re_creation_has_a_higher_version_before_and_after_compaction_and_forgetting() {
     let disk = Simulator::new();
     let store = open(&disk);
@@ -338,8 +360,17 @@ fn s15_get_in_the_window_and_read_your_own_write() {
     radar.assert(VESSEL, "ada", &vessel("Ada", 11.0)).unwrap();
     assert_eq!(knots(&store, "ada"), None, "pending is not visible");
     let ticket = radar.assert(VESSEL, "ada", &vessel("Ada", 12.0)).unwrap();
-    ticket.wait(Until::Visible).unwrap();
-    assert_eq!(knots(&store, "ada"), Some(12.0));
+    let read = |ticket: &esker::StateTicket, key: &str| {
+        store.read_after(ticket, VESSEL, key).unwrap().map(|row| row.value().unwrap().knots)
+    };
+    assert_eq!(read(&ticket, "ada"), Some(12.0));
+    assert_eq!(knots(&store, "ada"), Some(12.0), "and so for everybody");
+    let gone = radar.retract(VESSEL, "ada").unwrap();
+    assert_eq!(read(&gone, "ada"), None);
+    let other = super::harbour::store();
+    let refused = other.read_after(&gone, VESSEL, "ada").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "a ticket of another store");
+    assert_eq!(read(&ticket, "ada"), None, "what is behind it is seen too");
     let counted =
         |row: Option<Vessel>| Vessel { heading: row.map_or(0, |row| row.heading) + 1, ..vessel("C", 0.0) };
     for _ in 0..5 {
@@ -356,7 +387,7 @@ fn s15_get_in_the_window_and_read_your_own_write() {
 }
 
 #[test]
-fn s16_and_s17_metadata_is_that_of_the_last_operation_with_any_and_absent_from_a_bootstrap() {
+fn s16_metadata_is_that_of_the_last_operation_with_any() {
     let store = store();
     let radar = store.source("radar").unwrap();
     let mut changes = follow(&store);
@@ -366,18 +397,11 @@ fn s16_and_s17_metadata_is_that_of_the_last_operation_with_any_and_absent_from_a
     store.flush().unwrap();
     radar.assert(VESSEL, "ada", &vessel("Ada", 4.0)).unwrap();
     store.flush().unwrap();
-    let metadata = |item: Option<esker::StateItem<'_, Vessel>>| match item {
-        Some(esker::StateItem::Change(change)) => change.metadata().to_vec(),
-        other => panic!("{other:?}"),
-    };
     assert_eq!(metadata(changes.try_next().unwrap()), b"second");
     assert_eq!(metadata(changes.try_next().unwrap()), b"", "that of another window");
     radar.assert_with(VESSEL, "ada", &vessel("Ada", 5.0), b"third").unwrap();
     store.flush().unwrap();
     assert_eq!(store.get(VESSEL, "ada").unwrap().unwrap().metadata(), b"third", "and durable");
-    let mut late = store.subscribe(VESSEL).unwrap();
-    assert!(late.advance().unwrap());
-    assert_eq!(metadata(late.try_next().unwrap()), b"");
     // With any operation, and with those of a batch.
     let knots = |knots: f32| Patch::new().set("knots", &knots).unwrap();
     radar.patch_with(VESSEL, "ada", &knots(6.0), b"fourth").unwrap();
@@ -392,6 +416,36 @@ fn s16_and_s17_metadata_is_that_of_the_last_operation_with_any_and_absent_from_a
     assert_eq!(store.batch().said_with(b"what?").map(drop).unwrap_err().kind(), ErrorKind::InvalidInput);
     for told in [&b"third"[..], b"fourth", b"she sank", b"raised", b""] {
         assert_eq!(metadata(changes.try_next().unwrap()), told);
+    }
+}
+
+fn metadata(item: Option<esker::StateItem<'_, Vessel>>) -> Vec<u8> {
+    match item {
+        Some(esker::StateItem::Change(change)) => change.metadata().to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn s17_metadata_is_absent_from_a_bootstrap_unless_it_is_asked_for() {
+    let store = store();
+    let radar = store.source("radar").unwrap();
+    let mut knots = 5.0;
+    radar.assert_with(VESSEL, "ada", &vessel("Ada", knots), b"third").unwrap();
+    store.flush().unwrap();
+    for asked in [None, Some(false), Some(true)] {
+        let follow = store.subscription(VESSEL);
+        let follow = asked.map_or(follow.clone(), |asked| follow.metadata(asked));
+        let mut late = follow.start().unwrap();
+        assert!(late.advance().unwrap());
+        let expected: &[u8] = if asked == Some(true) { b"third" } else { b"" };
+        assert_eq!(metadata(late.try_next().unwrap()), expected, "{asked:?}");
+        assert!(late.advance().unwrap(), "complete");
+        // What is told behind it has them for whoever listens.
+        knots += 1.0;
+        radar.assert_with(VESSEL, "ada", &vessel("Ada", knots), b"third").unwrap();
+        store.flush().unwrap();
+        assert_eq!(metadata(late.try_next().unwrap()), b"third");
     }
 }
 

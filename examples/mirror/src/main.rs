@@ -15,7 +15,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use esker::{CompactOptions, Durability, Kind, Mirror, MirrorOutcome, Options, Patch, Source, Store, Window};
+use esker::{
+    CompactOptions, Durability, Kind, Mirror, MirrorOutcome, Options, Patch, Reader, Source, Store, Window,
+};
 use serde::{Deserialize, Serialize};
 
 mod sqlite;
@@ -40,6 +42,12 @@ const VESSEL: Kind<Vessel> = Kind::new("vessel");
 const CHILD: &str = "--until-killed";
 /// This program, told to do always the same, and to end: what the tests interrupt.
 const SCRIPT: &str = "--script";
+/// This program, told to say a little more behind the script, and to mirror nothing of it.
+const MORE: &str = "--more";
+/// This program, told to mirror from beside, as another process than the writer's does.
+const BESIDE: &str = "--script-beside";
+/// A file that only [`BESIDE`] keeps.
+const FILE_BESIDE: &str = "beside.sqlite";
 /// This program, told to bring the file up to now and to compare.
 const CHECK: &str = "--check";
 
@@ -67,7 +75,7 @@ impl Arguments {
         let mut words = std::env::args_os().skip(1);
         while let Some(word) = words.next() {
             match word.to_str() {
-                Some(CHILD | SCRIPT | CHECK) => role = word.into_string().ok(),
+                Some(CHILD | SCRIPT | MORE | BESIDE | CHECK) => role = word.into_string().ok(),
                 Some("--os") => durability = Durability::Os,
                 Some("--kills") => {
                     let number = words.next().and_then(|number| number.into_string().ok());
@@ -84,7 +92,7 @@ impl Arguments {
     fn open(&self) -> Result<Store> {
         // Small segments, so that there is something to compact.
         let mut options = Options::new().durability(self.durability).segment_bytes(256 << 10);
-        if self.role.as_deref() == Some(SCRIPT) {
+        if matches!(self.role.as_deref(), Some(SCRIPT | MORE)) {
             // In one thread, system calls come in one order.
             options = options.segment_bytes(4 << 10).background(false).window(Window::Manual);
         }
@@ -107,6 +115,8 @@ fn run() -> Result<()> {
     match arguments.role.as_deref() {
         Some(CHILD) => say_and_mirror(&arguments),
         Some(SCRIPT) => follow_the_script(&arguments),
+        Some(MORE) => say_more(&arguments),
+        Some(BESIDE) => mirror_from_beside(&arguments),
         Some(_) => check(&arguments).map(drop),
         None => kill_again_and_again(&arguments),
     }
@@ -231,6 +241,34 @@ fn follow_the_script(arguments: &Arguments) -> Result<()> {
     Ok(store.close()?)
 }
 
+/// Changes of each sort that the file does not have yet. Nothing is compacted: from beside nobody holds that back.
+fn say_more(arguments: &Arguments) -> Result<()> {
+    let store = arguments.open()?;
+    let radar = store.source("radar")?;
+    for name in ["grace", "mary"] {
+        radar.assert(VESSEL, name, &Vessel { name: name.to_owned(), knots: 9.0, cargo: None })?;
+        store.flush()?;
+    }
+    radar.retract(VESSEL, "joan")?;
+    store.flush()?;
+    drop(radar);
+    Ok(store.close()?)
+}
+
+/// Brings two files up to now as another process than the writer's: one that lacks something, and one that has nothing.
+fn mirror_from_beside(arguments: &Arguments) -> Result<()> {
+    let reader = Reader::open(arguments.directory.join("harbour.esker"))?;
+    for file in ["harbour.sqlite", FILE_BESIDE] {
+        let sqlite = Sqlite::open(&arguments.directory.join(file))?;
+        let mut mirror = reader.mirror(VESSEL).start(sqlite)?;
+        mirror.catch_up()?;
+        if !matches!(mirror.catch_up()?, MirrorOutcome::Nothing { .. }) {
+            return Err(format!("{file} is not up to now behind a round").into());
+        }
+    }
+    Ok(())
+}
+
 /// Brings the file up to now, as the next process would, and compares. Answers how many rows there are.
 fn check(arguments: &Arguments) -> Result<usize> {
     let store = arguments.open()?;
@@ -240,6 +278,10 @@ fn check(arguments: &Arguments) -> Result<usize> {
         return Err(format!("all the rows were handed over again: {because:?}").into());
     }
     let rows = compare(&store, &mirror.into_target())?;
+    let beside = arguments.directory.join(FILE_BESIDE);
+    if beside.exists() {
+        compare(&store, &Sqlite::open(&beside)?)?;
+    }
     store.close()?;
     Ok(rows)
 }
