@@ -240,14 +240,13 @@ impl Local {
         let cells: Vec<CellBytes> = steps.iter().map(CellBytes::of).collect();
         let wanted: Vec<Stamped<'_>> =
             steps.iter().zip(&cells).map(|(step, cell)| self.wanted(step, cell)).collect::<Result<_>>()?;
-        let (placed, end) = core.append_stamped(&wanted).or_else(|error| {
+        let (placed, end) = core.append_stamped(&wanted).inspect_err(|error| {
             if error.kind() == ErrorKind::Conflict {
                 // What was in the way may not be on the disk yet, and is told to nobody before: whoever looks it up and tries again
                 // would find what was there before it, again and again. That nothing was done is decided whatever comes of that: a disk
                 // that has failed tells the next call.
                 let _ = core.wait_as_configured(core.commit.visible());
             }
-            Err(error)
         })?;
         Ok((Done::new(steps.iter().zip(placed).map(done).collect()), core, end))
     }
