@@ -49,7 +49,7 @@ fn what_is_written_is_what_a_value_says() {
         b"plain".into(),
         long.clone().into_bytes(),
         b"\xff\x00".repeat(PIECE),
-        format!("[1,-2,3.5,1e300,-0.0,null,true,{{\"a\":{{}},\"a\":[]}},\"\\u0007\\n\"] ").into_bytes(),
+        b"[1,-2,3.5,1e300,-0.0,null,true,{\"a\":{},\"a\":[]},\"\\u0007\\n\"] ".to_vec(),
         b"{\"open\":[1,2".into(),
         b"[1] behind".into(),
         rmp_serde::to_vec_named(&(1, -70_000, 0.1_f32, 1e-7, None::<u8>, true, long, vec![(1, "b")]))
