@@ -541,13 +541,14 @@ impl Opened {
     #[cold]
     fn lost_from(&self, ordinal: u32) -> Error {
         let index = self.index();
-        let next =
-            (ordinal + 1..index.count()).find(|next| index.offset(*next).is_none_or(|offset| offset != 0));
+        let next = (ordinal.saturating_add(1)..index.count())
+            .find(|next| index.offset(*next).is_none_or(|offset| offset != 0));
         let last = next.unwrap_or(index.count()).saturating_sub(1).max(ordinal);
         let seq = |ordinal| index.seq(self.first_seq(), ordinal);
-        match last - ordinal {
-            0 => self.lost(ordinal, 0, "the frame is lost"),
-            _ => self.lost(ordinal, 0, "frames are lost").lost(seq(ordinal)..=seq(last)),
+        match seq(last).checked_sub(seq(ordinal)) {
+            // Nothing vouches for what an index says.
+            None | Some(0) => self.lost(ordinal, 0, "the frame is lost"),
+            Some(_) => self.lost(ordinal, 0, "frames are lost").lost(seq(ordinal)..=seq(last)),
         }
     }
 
