@@ -316,7 +316,7 @@ impl Annotated {
         while at < self.window.until() {
             let place = self.window.from(at, FRAME_BYTES as u64)?;
             if place.first_chunk::<8>().is_some_and(|word| *word != [0; 8]) {
-                let place = self.window.frame(at)?;
+                let place = self.window.candidate(at)?;
                 if let Found::Frame(frame) = Frame::find(place)
                     && frame.head_is_good(self.salt, Position::new(self.segment, at))
                 {

@@ -523,7 +523,7 @@ impl Walk {
     fn next_good(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
         while at < self.window.until() {
-            let place = self.window.frame(at)?;
+            let place = self.window.candidate(at)?;
             if let Found::Frame(frame) = Frame::find(place)
                 && frame.is_good(self.salt, Position::new(self.number, at))
             {

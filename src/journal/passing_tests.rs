@@ -7,10 +7,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use crate::compact::policy::CompactOptions;
 use crate::disk::memory::MemoryDirectory;
 use crate::disk::refusing::Refusing;
 use crate::disk::{Access, Directory, read_whole};
 use crate::error::Result;
+use crate::format::system::Keep;
+use crate::id::Seq;
 use crate::journal::Journal;
 use crate::journal::finding::Check;
 use crate::journal::finding::Finding;
@@ -41,12 +44,12 @@ fn whole() -> Files {
         let directory = Arc::new(MemoryDirectory::with(std::mem::take(&mut files), None));
         let journal = Journal::of(opening::open(Arc::clone(&directory) as _, options()).unwrap());
         let kind = journal.kind("note").unwrap();
-        journal.keep(kind, crate::Keep::Latest).unwrap();
+        journal.keep(kind, Keep::Latest).unwrap();
         for n in 0..if life == 2 { 140_u8 } else { 60 } {
             journal.append(Record::new(kind, &[b'a' + n % 7], &[life; 60])).unwrap();
         }
         if life == 1 {
-            journal.compact(&crate::CompactOptions::new().thorough(true)).unwrap();
+            journal.compact(&CompactOptions::new().thorough(true)).unwrap();
         }
         if life < 2 {
             journal.close().unwrap();
@@ -129,8 +132,8 @@ fn read(directory: Arc<Refusing>) -> Result<Vec<String>> {
     let view = reader.view()?;
     let mut told = Vec::new();
     let mut next = 1;
-    while next <= view.last_seq()?.map_or(0, crate::Seq::get) {
-        match view.get(crate::Seq::new(next).unwrap_or(crate::Seq::FIRST)) {
+    while next <= view.last_seq()?.map_or(0, Seq::get) {
+        match view.get(Seq::new(next).unwrap_or(Seq::FIRST)) {
             Ok(entry) => told.push(format!("{next}: {:?}", entry.map(|entry| entry.payload().to_vec()))),
             Err(error) if error.is_passing() => return Err(error),
             // Which index says so is no matter.

@@ -8,6 +8,7 @@
 mod behind;
 mod damaged;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ struct Shared {
     registry: RwLock<Registry>,
     report: RecoveryReport,
     follow: Mutex<Follow>,
+    /// Segments that the device has refused once.
+    refused: Mutex<BTreeSet<u32>>,
 }
 
 /// How far the log was read.
@@ -179,7 +182,8 @@ impl Reader {
         let follow = Follow::behind(&opened, lock, manifest.compacted.parts_numbered.into())?;
         let Opened { index, registry, end, .. } = opened;
         let (registry, follow) = (RwLock::new(registry), Mutex::new(follow));
-        let shared = Shared { directory, manifest, index, registry, report: end.report, follow };
+        let (report, refused) = (end.report, Mutex::default());
+        let shared = Shared { directory, manifest, index, registry, report, follow, refused };
         Ok(Self { shared: Arc::new(shared) })
     }
 

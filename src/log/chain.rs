@@ -8,6 +8,7 @@ use crate::format::compacted::{Compacted, Cover};
 use crate::format::manifest::BackupEnd;
 use crate::format::segment::{file_name, number_of};
 use crate::id::{Position, StoreId};
+use crate::log::lock::SeenLock;
 use crate::log::salvage::follows_by_its_frames;
 use crate::log::segment::open_header;
 use crate::log::visitor::Purpose;
@@ -25,7 +26,7 @@ pub(crate) struct Chain {
     /// Files of segments for which a cover stands: a crash left them, and they can be unlinked.
     pub(crate) left: Vec<u32>,
     /// Segments that a later one follows and that are not there, each with the one that follows it: for a reader, who
-    /// goes on without them.
+    /// goes on without them; for `repair` with itself.
     pub(crate) missing: Vec<(u32, u32)>,
     /// Segments that do not say any more what they follow.
     pub(crate) headless: Vec<u32>,
@@ -35,6 +36,9 @@ pub(crate) struct Chain {
     pub(crate) greatest: u32,
     /// Everything before this is known to be of the log.
     pub(crate) bound: Position,
+    /// Everything before this was durable, as the lock page says: nothing vouches for that, and a copy that was put back in place
+    /// may have less.
+    pub(crate) said: Position,
     /// It is that of a copy, which was made with everything up to this Seq.
     pub(crate) copied_through: Option<u64>,
 }
@@ -48,6 +52,8 @@ pub(crate) fn find_chain(
     compacted: &Compacted,
     known: impl Fn(u32) -> bool,
 ) -> Result<Chain> {
+    // Before the listing: what it names is then in it.
+    let said = SeenLock::look(directory, store)?.map_or(Position::ZERO, |lock| lock.said_durable());
     let names = directory.list().map_err(|e| Error::io("list the store", e).at(directory.path()))?;
     let plain = names.iter().filter(|entry| entry.is_file || purpose != Purpose::Salvage);
     let there = plain.filter_map(|entry| number_of(&entry.name));
@@ -68,7 +74,7 @@ pub(crate) fn find_chain(
     numbers.extend(gone);
     let greatest = numbers.last().copied().unwrap_or(0).max(compacted.last_segment());
     let (left, covers) = (left.into_iter().collect(), compacted.covers.clone());
-    let mut chain = Chain { greatest, left, covers, ..Chain::default() };
+    let mut chain = Chain { greatest, left, covers, said, ..Chain::default() };
     let mut at = numbers.last().copied();
     let mut vouched = false;
     while let Some(number) = at {
@@ -101,7 +107,10 @@ pub(crate) fn find_chain(
             if purpose != Purpose::Write {
                 // What it held is lost, and the walk says so.
                 match purpose {
-                    Purpose::Salvage => chain.live.push(follows),
+                    Purpose::Salvage => {
+                        chain.live.push(follows);
+                        chain.missing.push((follows, follows));
+                    }
                     _ => chain.missing.push((follows, number)),
                 }
                 at = numbers.range(..follows).next_back().copied();

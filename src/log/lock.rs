@@ -88,11 +88,14 @@ impl HeldLock {
         end: Position,
         compactions: u32,
     ) -> io::Result<()> {
+        // Whatever a page says that was copied with its directory is nothing once the header makes it this one's.
+        self.page.store(Cell::Life, 0);
+        self.page.store(Cell::Durable, 0);
+        self.page.store(Cell::Visible, 0);
         let (device, inode) = self.file.identity()?;
         let words = [device, inode, 0, 0, 0, 0, 0, 0];
         self.file.write_at(FileHeader::new(FileType::Lock, store, 0, 0, words).as_bytes(), 0)?;
         // Readers take the marks only while the life in the page is the same before and after.
-        self.page.store(Cell::Life, 0);
         self.page.store(Cell::Visible, end.word());
         self.page.store(Cell::Durable, end.word());
         self.page.store(Cell::Poison, 0);
@@ -262,18 +265,18 @@ impl SeenLock {
     }
 
     /// What is durable for certain, as far as the page tells: all before it, said since the machine was started. Nothing vouches
-    /// for the page, which no checksum covers: a mark that is ahead of what was visible says nothing.
+    /// for the page, which no checksum covers: of a mark that is ahead of what was visible, only so much counts.
     pub(crate) fn said_durable(&self) -> Position {
-        let durable = self.page.load(Cell::Durable);
-        let is_visible = durable <= self.page.load(Cell::Visible);
-        let is_of_this_boot = self.holder().is_some_and(|holder| holder.boot == boot_id());
-        Position::from_word(if is_visible && is_of_this_boot { durable } else { 0 })
+        let said = self.page.load(Cell::Durable).min(self.page.load(Cell::Visible));
+        let is_of_this_boot = self.holder().is_some_and(|holder| is_this_boot(&holder));
+        Position::from_word(if is_of_this_boot { said } else { 0 })
     }
 
     /// What the last writer has left behind; a writer that comes just now may be in the middle of it.
     pub(crate) fn last_words(&self) -> LastWords {
         let holder = self.holder();
-        let is_of_this_boot = holder.as_ref().map(|holder| holder.boot == boot_id());
+        let told = holder.as_ref().filter(|holder| !holder.boot.is_empty());
+        let is_of_this_boot = told.map(is_this_boot);
         LastWords {
             durable: Position::from_word(self.page.load(Cell::Durable)),
             is_released: holder.is_some_and(|holder| !holder.held),
@@ -282,6 +285,11 @@ impl SeenLock {
             is_poisoned: is_of_this_boot == Some(true) && self.page.load(Cell::Poison) != 0,
         }
     }
+}
+
+/// True if the machine was not started anew since. Where it does not tell its starts apart nobody knows.
+fn is_this_boot(holder: &Holder) -> bool {
+    !holder.boot.is_empty() && holder.boot == boot_id()
 }
 
 /// True if the holder's process can still be there.

@@ -26,7 +26,6 @@ use crate::id::{FRAME_ALIGN, Life, Position, StoreId};
 use crate::log::behind::{Behind, named_durable, seq_before, seq_before_all};
 use crate::log::chain::Chain;
 use crate::log::grid::{bound_behind, last_nonzero, next_good, valid_frames};
-use crate::log::lock::SeenLock;
 use crate::log::open_batch::OpenBatch;
 use crate::log::part::visit_kept;
 use crate::log::recovery::doubt::Ends;
@@ -50,10 +49,6 @@ pub(crate) fn recover(
 ) -> Result<End> {
     let first = covered.map_or(0, |covered| covered.segment);
     let scanned: Vec<u32> = chain.live.iter().copied().filter(|number| *number >= first).collect();
-    // Beside a live writer whatever it calls durable by now is there when it is read below.
-    let said = SeenLock::look(directory, store)?.map_or(Position::ZERO, |lock| lock.said_durable());
-    // Of one segment alone it is only known that it is followed.
-    let said = if chain.is_of_one() { Position::ZERO } else { chain.bound.max(said) };
     let mut walk = Walk {
         directory,
         store,
@@ -66,8 +61,8 @@ pub(crate) fn recover(
         refused: Vec::new(),
         indexed: Indexed::default(),
         life: covered.map(|covered| covered.last_life),
-        said,
-        bound: chain.bound.max(said),
+        said: Position::ZERO,
+        bound: chain.bound,
         copied_through: chain.copied_through,
         named_durable: Position::ZERO,
         written: usize::MAX,
@@ -119,6 +114,10 @@ pub(crate) fn recover(
     let Walk { end: position, last_seq, least_seq, life, sealed, report, .. } = walk;
     Ok(End { position, last_seq: last_seq.unwrap_or(least_seq), life, sealed, durable, report })
 }
+
+/// What is added where nothing but the lock page says that something was durable.
+const BY_THE_PAGE: &str = "the file LOCK says that it was synced; if the files were put back from an older copy, remove LOCK \
+     and open the store again";
 
 struct Walk<'a> {
     directory: &'a dyn Directory,
@@ -529,7 +528,7 @@ impl Walk<'_> {
         };
         self.bound = bound;
         self.bound_is_final |= !ends.is_said;
-        facts.below_bound = start < bound;
+        facts.below_bound = start < bound || start < self.chain.said && self.is_something(bytes, at, later);
         Step::Stopped(judge(facts), what_is_wrong(facts))
     }
 
@@ -685,11 +684,14 @@ impl Walk<'_> {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let place = next.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at..));
         let through = place.and_then(Frame::parse).map_or(last.saturating_add(1), |frame| seq_before(&frame));
+        let by_page = self.bound <= segment.position(start);
+        let bound = if by_page { self.chain.said } else { self.bound };
         let error = Error::corrupt(format!("recover the log: {what}"))
             .at(self.directory.path().join(file_name(segment.number())))
             .place(segment.number(), start)
             .next_good_at(next)
-            .sides(format!("everything below {} intact", self.bound), "a place that does not validate");
+            .sides(format!("everything below {bound} intact"), "a place that does not validate");
+        let error = if by_page { error.noting(BY_THE_PAGE.to_owned()) } else { error };
         if through > last { error.lost(last + 1..=through) } else { error }
     }
 }

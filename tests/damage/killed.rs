@@ -108,3 +108,41 @@ fn a_lock_page_that_says_too_much_keeps_nobody_out() {
         }
     }
 }
+
+/// A copy of a live store may have the page from later than the segments, and whoever puts it back in place keeps the files.
+#[test]
+fn a_copy_that_was_put_back_in_place_is_a_prefix() {
+    let (_directory, segment, offset) = killed(true);
+    let store = segment.parent().unwrap();
+    for file in files(store).into_keys().filter(|file| file.extension().is_some() && *file > segment) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[usize::try_from(offset).unwrap()..].fill(0);
+    std::fs::write(&segment, bytes).unwrap();
+    let shown = |view: esker::View| view.last_seq().unwrap().unwrap().get();
+    assert_eq!(shown(Reader::open(store).unwrap().view().unwrap()), 99);
+    assert_eq!(shown(options().open(store).unwrap().view()), 99);
+}
+
+/// What stands behind a torn end is dead, whatever the writer that went on behind it says of its own entries.
+#[test]
+fn a_page_of_a_later_writer_vouches_for_nothing_that_a_crash_has_torn() {
+    let (directory, segment, offset) = killed(false);
+    flip(&segment, offset + 20);
+    let store = segment.parent().unwrap();
+    let journal = options().durability(Durability::Sync).open(store).unwrap();
+    let note = journal.kind("note").unwrap();
+    (0..120).for_each(|_| _ = journal.append(Record::new(note, b"k", &[8; 100])).unwrap());
+    let next = journal.view().get(Seq::new(100).unwrap()).unwrap().unwrap().position().segment();
+    drop(journal);
+    std::fs::remove_file(store.join(format!("{next:010}.seg"))).unwrap();
+    let _ = std::fs::remove_file(store.join(format!("{next:010}.idx")));
+    let view = Reader::open(store).unwrap().view().unwrap();
+    for seq in (100..=219).filter_map(Seq::new) {
+        if let Ok(entry) = view.get(seq) {
+            assert_eq!(entry.unwrap().payload(), [8; 100], "{seq} is dead");
+        }
+    }
+    drop(directory);
+}

@@ -50,7 +50,7 @@ pub(crate) fn instead(error: &clap::Error) -> Option<String> {
     match error.kind() {
         ErrorKind::InvalidSubcommand => command(of(ContextKind::InvalidSubcommand)?),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation
-            if of(ContextKind::InvalidArg).is_some_and(|arg| arg.contains("SEQ")) =>
+            if of(ContextKind::InvalidArg).is_some_and(|arg| arg.starts_with("<SEQ>")) =>
         {
             let name = output::name();
             let entity = "KIND/KEY";

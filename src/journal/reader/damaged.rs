@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::disk::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::Frame;
 use crate::format::segment::{FIRST_FRAME, file_name, number_of};
 use crate::format::system::{Preamble, System};
@@ -56,8 +56,8 @@ impl Shared {
         if self.is_left_out(number) {
             return Ok(None);
         }
-        if_intact(Segment::open(&*self.directory, self.manifest.store, number))
-            .map(|found| found.map(Arc::new))
+        let opened = Segment::open(&*self.directory, self.manifest.store, number);
+        Ok(self.if_intact(number, opened)?.map(Arc::new))
     }
 
     /// The segments behind one, oldest first.
@@ -131,7 +131,11 @@ impl Shared {
         let life = follow.lock.as_ref().and_then(SeenLock::holder).map(|holder| Life(holder.life));
         let mut newest = None;
         for other in self.numbers_behind(number)?.into_iter().rev() {
-            let begins = self.begins_with(other)?;
+            let begins = match self.begins_with(other) {
+                // Nobody has come to a spare.
+                Err(error) if other > through && !error.is_passing() => continue,
+                begins => begins?,
+            };
             let is_of_it = match begins {
                 // One behind that has come since the writer was asked.
                 Some((_, begun_by)) => other >= through || Some(begun_by) == life,
@@ -164,7 +168,7 @@ impl Shared {
             return Ok(None);
         }
         let opened = open_header(&*self.directory, self.manifest.store, number, Access::Read);
-        Ok(if_intact(opened)?.map(|(_, header)| header.follows))
+        Ok(self.if_intact(number, opened)?.map(|(_, header)| header.follows))
     }
 
     /// The Seq that a segment's preamble begins with, and the life that wrote it; `None`: there is none that is whole.
@@ -174,7 +178,7 @@ impl Shared {
             return Ok(None);
         }
         let opened = open_header(&*self.directory, self.manifest.store, number, Access::Read);
-        let Some((file, header)) = if_intact(opened)? else { return Ok(None) };
+        let Some((file, header)) = self.if_intact(number, opened)? else { return Ok(None) };
         let path = || self.directory.path().join(file_name(number));
         let bytes = match read_part(&*file, FIRST_FRAME, ENOUGH_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -219,12 +223,17 @@ impl Shared {
         self.index.leave(Hole { through, ..Hole::of(first, last, damage) });
         Ok(())
     }
-}
 
-/// What is damaged, or not there, is told as a hole; anything else that refuses it passes, or is for somebody to mend.
-fn if_intact<T>(opened: Result<T>) -> Result<Option<T>> {
-    match opened {
-        Err(error) if error.is_corruption() || error.is_not_found() => Ok(None),
-        opened => opened.map(Some),
+    /// What is damaged, or not there, is told as a hole. What the device refuses may be had another time: it is an error once, and
+    /// if it is refused again, of what is damaged. Anything else passes, or is for somebody to mend.
+    fn if_intact<T>(&self, number: u32, opened: Result<T>) -> Result<Option<T>> {
+        match opened {
+            Err(error) if error.is_corruption() || error.is_not_found() => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::PermissionDenied) => {
+                let is_known = !error.is_passing() && !self.refused.lock().insert(number);
+                if is_known { Ok(None) } else { Err(error) }
+            }
+            opened => opened.map(Some),
+        }
     }
 }

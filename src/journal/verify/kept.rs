@@ -107,9 +107,11 @@ impl Checking<'_> {
         };
         // Of a header whoever looked at headers has told: the walk knows what was lost with it.
         let is_same = |told: &&mut Finding| {
-            told.offset == Some(0) && (&told.file, told.severity) == (&finding.file, finding.severity)
+            let is_of_header = told.offset == Some(0) && told.lost.is_none() && told.next_good.is_none();
+            is_of_header && (&told.file, told.severity) == (&finding.file, finding.severity)
         };
-        match self.findings.iter_mut().find(is_same).filter(|_| damage.offset == 0) {
+        let told = if damage.offset == 0 { self.findings.iter_mut().find(is_same) } else { None };
+        match told {
             Some(told) => *told = finding,
             None => self.findings.push(finding),
         }

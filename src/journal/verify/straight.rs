@@ -49,7 +49,7 @@ pub(super) fn recover_in_pieces(
     }
     // By now the writer may have gone on, and written an index of what was not there when the end was judged.
     let is_end = |(number, at): &(u32, u64)| is_end_by_index(directory, store, *number, *at);
-    let is_whole = |(number, at): &(u32, u64)| Position::new(*number, *at) >= chain.bound;
+    let is_whole = |(number, at): &(u32, u64)| Position::new(*number, *at) >= chain.bound.max(chain.said);
     if let Some((number, at)) = show.end.filter(is_end).filter(is_whole) {
         return Ok(show.end_at(number, at));
     }

@@ -49,16 +49,31 @@ impl Window {
         self.frame_behind(at, at, self.until)
     }
 
+    /// As [`frame`](Self::frame), for who looks for a frame place by place: what stands there may claim any length, and the next
+    /// place is asked with what was read for this one.
+    #[inline]
+    pub(crate) fn candidate(&mut self, at: u64) -> io::Result<&[u8]> {
+        self.frame_within((at, at), self.until, true)
+    }
+
     /// As [`frame`](Self::frame), with all from `start` on in memory, and nothing behind `until`.
     #[inline]
     pub(crate) fn frame_behind(&mut self, start: u64, at: u64, until: u64) -> io::Result<&[u8]> {
-        let until = until.min(self.until);
+        self.frame_within((start, at), until.min(self.until), at > start)
+    }
+
+    #[inline]
+    fn frame_within(
+        &mut self,
+        (start, at): (u64, u64),
+        until: u64,
+        may_need_more: bool,
+    ) -> io::Result<&[u8]> {
         let before = at.saturating_sub(start);
-        let is_behind_others = before > 0;
-        let head = self.held_until(start, before + FRAME_BYTES as u64, until, is_behind_others)?;
+        let head = self.held_until(start, before + FRAME_BYTES as u64, until, may_need_more)?;
         let head = usize::try_from(before).ok().and_then(|before| head.get(before..)).unwrap_or_default();
         let length = FrameHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.lengths().frame());
-        let all = self.held_until(start, before + length as u64, until, is_behind_others)?;
+        let all = self.held_until(start, before + length as u64, until, may_need_more)?;
         Ok(usize::try_from(before).ok().and_then(|before| all.get(before..)).unwrap_or_default())
     }
 

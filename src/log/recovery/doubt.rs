@@ -6,8 +6,8 @@
 
 use super::Walk;
 use crate::id::Position;
-use crate::log::behind::{Behind, end_before_headless};
-use crate::log::grid::bound_behind;
+use crate::log::behind::{Behind, end_before_headless, seq_before_all};
+use crate::log::grid::{bound_behind, last_nonzero};
 use crate::log::segment::Segment;
 use crate::log::tail::Tail;
 use crate::log::visitor::Purpose;
@@ -45,6 +45,12 @@ impl Walk<'_> {
         Ends { limit, is_said: false, doubt }
     }
 
+    /// True if anything stands at a bad place or behind it. A kill leaves no zeros where something was.
+    pub(super) fn is_something(&mut self, bytes: &[u8], at: u64, later: &[u32]) -> bool {
+        let here = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        last_nonzero(here) > 0 || self.behind(later).cut > 0
+    }
+
     /// True if a file is missing between those behind it: then the log has gone on.
     pub(super) fn went_on(&self, ends: Ends, later: &[u32]) -> bool {
         let next = ends.doubt.and_then(|at| later.get(at));
@@ -63,7 +69,24 @@ impl Walk<'_> {
         let is_doubtful = self.chain.has_lost_end
             || self.went_on(ends, later)
             || ends.doubt.is_some() && self.behind(later).may_go_on;
-        is_doubtful && !self.was_durable((segment, bytes), (start, at), ends, later)
+        is_doubtful
+            && self.may_be_dead(ends, later)
+            && !self.was_durable((segment, bytes), (start, at), ends, later)
+    }
+
+    /// False if the segment in doubt says itself that more stands between here and there than was read: then that is of the log.
+    fn may_be_dead(&mut self, ends: Ends, later: &[u32]) -> bool {
+        let next = ends.doubt.and_then(|at| later.get(at..=at)).unwrap_or_default();
+        if !next.iter().any(|next| self.chain.headless.contains(next)) {
+            return true;
+        }
+        match seq_before_all(self.directory, self.store, self.purpose, next) {
+            Ok(before) => before.is_none_or(|before| Some(before) == self.last_seq),
+            Err(error) => {
+                self.passing.get_or_insert(error);
+                true
+            }
+        }
     }
 
     /// True if something says that a batch was durable which was written before the segment in doubt.
@@ -89,8 +112,11 @@ impl Walk<'_> {
         }
     }
 
-    /// What stands between here and the segment in doubt is none of the log.
+    /// What stands between here and the segment in doubt is none of the log, as far as anybody can tell.
     pub(super) fn pass_over_what_is_dead(&mut self, ends: Ends, later: &[u32]) {
+        if !self.may_be_dead(ends, later) {
+            return;
+        }
         self.goes_on_at = ends.doubt.and_then(|at| later.get(at)).copied();
     }
 }
