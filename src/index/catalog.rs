@@ -513,7 +513,7 @@ impl Opened {
         ordinal: u32,
     ) -> Result<(u64, Frame<'_>)> {
         let Some(offset) = offset.filter(|offset| *offset != 0) else {
-            return Err(self.lost_from(ordinal));
+            return Err(self.lost(ordinal, 0, "the frame is lost"));
         };
         let Some(frame) = self.segment.frame(offset) else {
             return Err(self.lost(ordinal, offset, "no frame fits there"));
@@ -535,21 +535,6 @@ impl Opened {
             self.checked.store(ordinal + 1, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    /// All that is lost from here on in one piece: whoever follows is told once.
-    #[cold]
-    fn lost_from(&self, ordinal: u32) -> Error {
-        let index = self.index();
-        let next = (ordinal.saturating_add(1)..index.count())
-            .find(|next| index.offset(*next).is_none_or(|offset| offset != 0));
-        let last = next.unwrap_or(index.count()).saturating_sub(1).max(ordinal);
-        let seq = |ordinal| index.seq(self.first_seq(), ordinal);
-        match seq(last).checked_sub(seq(ordinal)) {
-            // Nothing vouches for what an index says.
-            None | Some(0) => self.lost(ordinal, 0, "the frame is lost"),
-            Some(_) => self.lost(ordinal, 0, "frames are lost").lost(seq(ordinal)..=seq(last)),
-        }
     }
 
     #[cold]

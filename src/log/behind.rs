@@ -136,6 +136,38 @@ fn is_spare(directory: &dyn Directory, number: u32) -> Result<bool> {
     }
 }
 
+/// The last Seq before a segment that has lost its header, as its first frame says.
+///
+/// # Errors
+///
+/// One that passes.
+pub(crate) fn begins_behind(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Option<u64>> {
+    let mut tail = Tail::default();
+    let segment = match whole(directory, store, Purpose::Salvage, number, &mut tail) {
+        Ok((segment, _)) => segment,
+        Err(error) if error.is_passing() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let first = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written()).next();
+    Ok(first.filter(|(at, _)| *at == FIRST_FRAME).map(|(_, frame)| seq_before(&frame)))
+}
+
+/// The greatest Seq that anything in a segment has.
+///
+/// # Errors
+///
+/// One that passes.
+pub(crate) fn last_seq_of(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Option<u64>> {
+    let mut tail = Tail::default();
+    let segment = match whole(directory, store, Purpose::Salvage, number, &mut tail) {
+        Ok((segment, _)) => segment,
+        Err(error) if error.is_passing() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
+    Ok(frames.map(|(_, frame)| frame.header.seq.get()).max())
+}
+
 /// Where a segment ends before one that has lost its header, and with it what it follows: where the last Seq is reached before
 /// what that one's preamble begins with.
 pub(crate) fn end_before_headless(

@@ -167,6 +167,11 @@ impl Chain {
         self.greatest == 0
     }
 
+    /// True if the lock page names a segment that is not there any more, nor any behind it.
+    pub(crate) fn has_lost_newest(&self) -> bool {
+        self.said.segment() > self.greatest
+    }
+
     /// True if the one is missing that a segment follows.
     pub(crate) fn is_behind_missing(&self, number: u32) -> bool {
         self.missing.iter().any(|(_, follower)| *follower == number)

@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 use crate::disk::map::SharedPage;
 use crate::disk::{Access, Directory, File, Hold};
 use crate::error::{Error, ErrorKind, Result, is_passing};
-use crate::format::header::{FileHeader, FileType};
+use crate::format::header::{FileHeader, FileType, HEADER_BYTES};
 use crate::format::lock::{Cell, FILE_NAME, HOLDER_AT, Holder, PAGE_BYTES};
 use crate::id::{Life, Position, StoreId};
 
@@ -88,12 +88,17 @@ impl HeldLock {
         end: Position,
         compactions: u32,
     ) -> io::Result<()> {
-        // Whatever a page says that was copied with its directory is nothing once the header makes it this one's.
-        self.page.store(Cell::Life, 0);
-        self.page.store(Cell::Durable, 0);
-        self.page.store(Cell::Visible, 0);
         let (device, inode) = self.file.identity()?;
         let words = [device, inode, 0, 0, 0, 0, 0, 0];
+        let mut header = [0; HEADER_BYTES];
+        self.file.read_at(&mut header, 0)?;
+        let header = FileHeader::read(&header, FileType::Lock);
+        if header.is_ok_and(|header| (header.word(0), header.word(1)) != (device, inode)) {
+            // A page that was copied with its directory says nothing of this one, also once its header is this one's.
+            let cells = [Cell::Life, Cell::Durable, Cell::Visible, Cell::Poison];
+            cells.into_iter().for_each(|cell| self.page.store(cell, 0));
+        }
+        self.page.store(Cell::Life, 0);
         self.file.write_at(FileHeader::new(FileType::Lock, store, 0, 0, words).as_bytes(), 0)?;
         // Readers take the marks only while the life in the page is the same before and after.
         self.page.store(Cell::Visible, end.word());

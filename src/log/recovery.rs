@@ -71,6 +71,7 @@ pub(crate) fn recover(
         report: RecoveryReport::default(),
         passing: None,
         goes_on_at: None,
+        is_of_it: None,
         end: covered.map_or(Position::ZERO, |covered| Position::new(covered.segment, covered.end)),
         sealed: covered.is_some_and(|covered| covered.last == Some(System::Seal)),
         closed: covered.is_some_and(|covered| covered.last == Some(System::Closed)),
@@ -156,6 +157,8 @@ struct Walk<'a> {
     passing: Option<Error>,
     /// Segments before this one are dead.
     goes_on_at: Option<u32>,
+    /// Whether what stands before a segment in doubt is of the log, once that was asked.
+    is_of_it: Option<(u32, bool)>,
     end: Position,
     /// The last frame was a seal: the next segment goes on.
     sealed: bool,
@@ -460,9 +463,9 @@ impl Walk<'_> {
                 }
                 None => {
                     let mut later = later;
-                    if is_torn && let Some(doubt) = ends.doubt {
+                    if is_torn {
                         self.pass_over_what_is_dead(ends, later);
-                        later = later.get(doubt..).unwrap_or_default();
+                        later = later.get(ends.doubt.unwrap_or(0)..).unwrap_or_default();
                     }
                     // Whatever the segments behind this one hold says how much is lost.
                     let lost = self.lost_through(later);
@@ -684,7 +687,7 @@ impl Walk<'_> {
         let last = self.last_seq.unwrap_or(self.least_seq);
         let place = next.and_then(|at| usize::try_from(at).ok()).and_then(|at| bytes.get(at..));
         let through = place.and_then(Frame::parse).map_or(last.saturating_add(1), |frame| seq_before(&frame));
-        let by_page = self.bound <= segment.position(start);
+        let by_page = self.bound <= segment.position(start) && segment.position(start) < self.chain.said;
         let bound = if by_page { self.chain.said } else { self.bound };
         let error = Error::corrupt(format!("recover the log: {what}"))
             .at(self.directory.path().join(file_name(segment.number())))

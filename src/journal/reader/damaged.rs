@@ -89,6 +89,14 @@ impl Shared {
 
     /// Goes on behind what cannot be read, where a writer has gone on there. False: it has not, or not yet.
     pub(super) fn go_on_behind_damage(&self, follow: &mut Follow) -> Result<bool> {
+        let goes_on = self.go_on_if_somebody_has(follow)?;
+        if !goes_on && follow.sealed {
+            self.check_not_refused(follow.segment.number())?;
+        }
+        Ok(goes_on)
+    }
+
+    fn go_on_if_somebody_has(&self, follow: &mut Follow) -> Result<bool> {
         let number = follow.segment.number();
         let through = self.went_on(follow, follow.marks()).map(|went_on| went_on.end.segment());
         let Some(through) = through.filter(|through| *through > number) else { return Ok(false) };
@@ -133,7 +141,10 @@ impl Shared {
         for other in self.numbers_behind(number)?.into_iter().rev() {
             let begins = match self.begins_with(other) {
                 // Nobody has come to a spare.
-                Err(error) if other > through && !error.is_passing() => continue,
+                Err(error) if other > through && !error.is_passing() => {
+                    self.refused.lock().remove(&other);
+                    continue;
+                }
                 begins => begins?,
             };
             let is_of_it = match begins {
@@ -211,11 +222,14 @@ impl Shared {
         if first_seq > last_seq || last > number && self.is_left_out(last) {
             return Ok(());
         }
+        let is_refused = self.refused.lock().contains(&first);
         let (offset, what) = match follow.sealed {
+            true if is_refused => (0, "the device refuses to read its header"),
             true => (0, "its header does not match what was written, or the file is missing"),
             false => (follow.at, DOES_NOT_VALIDATE),
         };
-        let damage = Damage { last_seq, ..damage_at((first, offset), first_seq, what) };
+        let damage =
+            Damage { last_seq, unreadable: is_refused, ..damage_at((first, offset), first_seq, what) };
         let through = match last == number {
             true => EntryAt::new(number, self.live(follow)?.count()),
             false => EntryAt::new(last, u32::MAX),
@@ -224,16 +238,32 @@ impl Shared {
         Ok(())
     }
 
-    /// What is damaged, or not there, is told as a hole. What the device refuses may be had another time: it is an error once, and
-    /// if it is refused again, of what is damaged. Anything else passes, or is for somebody to mend.
+    /// What is damaged, or not there, is told as a hole. What the device refuses may be had another time: it is an error, and if it
+    /// is refused again, and the log goes on behind it, a hole too. Anything else passes, or is for somebody to mend.
     fn if_intact<T>(&self, number: u32, opened: Result<T>) -> Result<Option<T>> {
         match opened {
             Err(error) if error.is_corruption() || error.is_not_found() => Ok(None),
-            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::PermissionDenied) => {
-                let is_known = !error.is_passing() && !self.refused.lock().insert(number);
+            Err(error) if error.kind() == ErrorKind::Io && !error.is_passing() => {
+                let is_known = !self.refused.lock().insert(number);
                 if is_known { Ok(None) } else { Err(error) }
             }
-            opened => opened.map(Some),
+            opened => {
+                self.refused.lock().remove(&number);
+                opened.map(Some)
+            }
+        }
+    }
+
+    /// Where nobody could go on: an error if that is for what the device refuses.
+    fn check_not_refused(&self, behind: u32) -> Result<()> {
+        let refused = self.refused.lock().range(behind.saturating_add(1)..).next().copied();
+        let Some(number) = refused else { return Ok(()) };
+        match open_header(&*self.directory, self.manifest.store, number, Access::Read) {
+            Err(error) if error.kind() == ErrorKind::Io => Err(error),
+            _ => {
+                self.refused.lock().remove(&number);
+                Ok(())
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::Walk;
 use crate::id::Position;
-use crate::log::behind::{Behind, end_before_headless, seq_before_all};
+use crate::log::behind::{Behind, begins_behind, end_before_headless, last_seq_of};
 use crate::log::grid::{bound_behind, last_nonzero};
 use crate::log::segment::Segment;
 use crate::log::tail::Tail;
@@ -67,6 +67,7 @@ impl Walk<'_> {
         later: &[u32],
     ) -> bool {
         let is_doubtful = self.chain.has_lost_end
+            || self.chain.has_lost_newest()
             || self.went_on(ends, later)
             || ends.doubt.is_some() && self.behind(later).may_go_on;
         is_doubtful
@@ -74,19 +75,30 @@ impl Walk<'_> {
             && !self.was_durable((segment, bytes), (start, at), ends, later)
     }
 
-    /// False if the segment in doubt says itself that more stands between here and there than was read: then that is of the log.
+    /// False if the segment in doubt begins with the Seq behind all that stands in the one right before it. Whatever is dead has
+    /// Seqs that were given again.
     fn may_be_dead(&mut self, ends: Ends, later: &[u32]) -> bool {
-        let next = ends.doubt.and_then(|at| later.get(at..=at)).unwrap_or_default();
-        if !next.iter().any(|next| self.chain.headless.contains(next)) {
+        let Some((before, [next, ..])) = ends.doubt.and_then(|at| later.split_at_checked(at)) else {
+            return true;
+        };
+        let Some(last) = before.last().filter(|last| *last + 1 == *next) else { return true };
+        if !self.chain.headless.contains(next) {
             return true;
         }
-        match seq_before_all(self.directory, self.store, self.purpose, next) {
-            Ok(before) => before.is_none_or(|before| Some(before) == self.last_seq),
-            Err(error) => {
-                self.passing.get_or_insert(error);
-                true
-            }
+        if let Some((_, is_of_it)) = self.is_of_it.filter(|(asked, _)| asked == next) {
+            return !is_of_it;
         }
+        let begins = begins_behind(self.directory, self.store, *next);
+        let ends = last_seq_of(self.directory, self.store, *last);
+        let is_of_it = match (begins, ends) {
+            (Ok(begins), Ok(ends)) => begins.is_some_and(|begins| ends.is_some_and(|ends| ends <= begins)),
+            (Err(error), _) | (_, Err(error)) => {
+                self.passing.get_or_insert(error);
+                false
+            }
+        };
+        self.is_of_it = Some((*next, is_of_it));
+        !is_of_it
     }
 
     /// True if something says that a batch was durable which was written before the segment in doubt.
@@ -102,7 +114,7 @@ impl Walk<'_> {
         if here(self.said) || here(bound_behind(segment, bytes, at, self.written)) {
             return true;
         }
-        let before = later.get(..ends.doubt.unwrap_or(0)).unwrap_or_default();
+        let before = later.get(..ends.doubt.unwrap_or(later.len())).unwrap_or_default();
         match Behind::of(self.directory, self.store, Purpose::Write, before) {
             Ok(behind) => here(behind.bound),
             Err(error) => {
@@ -117,6 +129,9 @@ impl Walk<'_> {
         if !self.may_be_dead(ends, later) {
             return;
         }
-        self.goes_on_at = ends.doubt.and_then(|at| later.get(at)).copied();
+        let next = ends
+            .doubt
+            .map_or_else(|| self.chain.has_lost_newest().then_some(u32::MAX), |at| later.get(at).copied());
+        self.goes_on_at = next;
     }
 }
