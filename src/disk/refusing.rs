@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -28,6 +28,8 @@ pub(crate) struct Refusing {
     pub(crate) refusals: Arc<AtomicU64>,
     /// Behind so many openings of files whose name ends so, one fails with this error.
     pub(crate) not_now: Arc<Mutex<Option<(usize, String, Errno)>>>,
+    /// And so does each one behind it.
+    pub(crate) stays: AtomicBool,
     /// How often a file was opened.
     pub(crate) opens: AtomicU64,
 }
@@ -36,7 +38,18 @@ impl Refusing {
     pub(crate) fn of(files: impl Directory + 'static, name: String, refused: Vec<Range<u64>>) -> Self {
         let (has_only_a_cache, is_cached, odd, refusals) = (false, false, None, Arc::default());
         let (files, not_now, opens) = (Arc::new(files), Arc::default(), AtomicU64::new(0));
-        Self { files, name, refused, has_only_a_cache, is_cached, odd, refusals, not_now, opens }
+        Self {
+            files,
+            name,
+            refused,
+            has_only_a_cache,
+            is_cached,
+            odd,
+            refusals,
+            not_now,
+            stays: AtomicBool::new(false),
+            opens,
+        }
     }
 }
 
@@ -69,7 +82,9 @@ impl Directory for Refusing {
         match &mut *not_now {
             Some((0, suffix, errno)) if name.ends_with(&**suffix) => {
                 let error = io::Error::from_raw_os_error(errno.raw_os_error());
-                *not_now = None;
+                if !self.stays.load(Ordering::Relaxed) {
+                    *not_now = None;
+                }
                 return Err(error);
             }
             Some((more, suffix, _)) if name.ends_with(&**suffix) => *more -= 1,

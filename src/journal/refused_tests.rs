@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -173,6 +174,34 @@ fn a_segment_that_is_refused_for_now_is_told_so_and_followed_a_moment_later() {
             assert_eq!(lost > 0, is_damaged, "{what}: {errors:?}");
         }
     }
+}
+
+#[test]
+fn a_segment_that_is_refused_for_good_is_an_error_until_the_log_goes_on_behind_it() {
+    let beside = Beside::new();
+    let from = SubscribeOptions::new().from(Start::Oldest);
+    let mut all = beside.reader.subscribe(Region::all(), from).unwrap();
+    let came = beside.say_until(2);
+    assert_eq!(drain(&mut all).0.last(), Some(&came));
+    let last = beside.say_until(3);
+    beside.directory.stays.store(true, Ordering::Relaxed);
+    beside.refuse(0, &file_name(3), Errno::IO);
+    let mut seen = came;
+    for look in 0..4 {
+        let told = loop {
+            match all.try_next() {
+                Ok(Some(Item::Entry(entry))) => seen = entry.seq().get(),
+                told => break told.map(|item| item.is_some()).map_err(|error| error.kind()),
+            }
+        };
+        assert_eq!(told, Err(ErrorKind::Io), "look {look}: the writer is in it, and nobody is told");
+    }
+    // Behind it the log goes on: what was in it is lost, and told so.
+    let newest = beside.say_until(5);
+    let (seqs, errors) = drain(&mut all);
+    let lost: Vec<u64> = errors.iter().filter_map(Error::seqs).flatten().collect();
+    assert!(lost.contains(&last) && seqs.last() == Some(&newest), "{errors:?} {seqs:?}");
+    assert_eq!(lost.len() as u64 + seqs.len() as u64, newest - seen, "{errors:?} {seqs:?}");
 }
 
 #[test]
