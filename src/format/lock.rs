@@ -7,7 +7,8 @@
 //! 4096
 //! ```
 //!
-//! The page is made once and never truncated. Nothing in it is needed for recovery.
+//! The page is made once and never truncated. A healthy log is recovered without it. What it calls durable tells damage from an
+//! end where no frame does, until the machine is started anew.
 
 use zerocopy::little_endian::{I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

@@ -2,8 +2,8 @@
 //!
 //! A reader takes no lock and never creates or changes a file. It follows the log by reading
 //! what lies behind the last whole batch it knows, checks both checksums of every frame, and
-//! only then lets its own map show them. The writer's marks in `LOCK` are hints: they hold a
-//! reader back after a failed sync, and nothing depends on them.
+//! only then lets its own map show them. The writer's marks in `LOCK` hold a reader
+//! back after a failed sync, and say that the log has gone on behind damage.
 
 mod behind;
 mod damaged;

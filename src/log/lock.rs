@@ -112,7 +112,7 @@ impl HeldLock {
         Ok(())
     }
 
-    /// Shows readers in other processes how far they may look. Hints: nothing depends on them.
+    /// Shows readers in other processes how far they may look, and whoever opens the store behind a kill what was synced.
     #[inline]
     pub(crate) fn show(&self, cell: Cell, word: u64) {
         // A ticket may outlive its journal: the page then belongs to another life.
