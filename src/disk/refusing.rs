@@ -30,6 +30,8 @@ pub(crate) struct Refusing {
     pub(crate) not_now: Arc<Mutex<Option<(usize, String, Errno)>>>,
     /// And so does each one behind it.
     pub(crate) stays: AtomicBool,
+    /// So many bytes were read through the cache.
+    pub(crate) read: Arc<AtomicU64>,
     /// How often a file was opened.
     pub(crate) opens: AtomicU64,
 }
@@ -46,6 +48,7 @@ impl Refusing {
             is_cached,
             odd,
             refusals,
+            read: Arc::default(),
             not_now,
             stays: AtomicBool::new(false),
             opens,
@@ -60,6 +63,7 @@ struct RefusingFile {
     has_only_a_cache: bool,
     is_cached: bool,
     refusals: Arc<AtomicU64>,
+    read: Arc<AtomicU64>,
 }
 
 impl Directory for Refusing {
@@ -98,6 +102,7 @@ impl Directory for Refusing {
             has_only_a_cache,
             is_cached,
             refusals: Arc::clone(&self.refusals),
+            read: Arc::clone(&self.read),
         }))
     }
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -140,6 +145,7 @@ impl File for RefusingFile {
         self.file.len()
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         if !self.is_cached {
             self.ask(buffer, offset)?;
         }

@@ -76,17 +76,28 @@ pub(crate) fn seq_before_all(
 ) -> Result<Option<u64>> {
     let mut tail = Tail::default();
     for number in later {
-        let segment = match whole(directory, store, purpose, *number, &mut tail) {
-            Ok((segment, _)) => segment,
-            Err(error) if error.is_passing() => return Err(error),
-            Err(_) => continue,
-        };
+        let Some(segment) = left_of(directory, store, purpose, *number, &mut tail)? else { continue };
         let mut frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
         if let Some((_, frame)) = frames.next() {
             return Ok(Some(seq_before(&frame)));
         }
     }
     Ok(None)
+}
+
+/// As [`whole`]; `None`: nothing of it can be had. An error is one that passes.
+fn left_of(
+    directory: &dyn Directory,
+    store: StoreId,
+    purpose: Purpose,
+    number: u32,
+    tail: &mut Tail,
+) -> Result<Option<Segment>> {
+    match whole(directory, store, purpose, number, tail) {
+        Ok((segment, _)) => Ok(Some(segment)),
+        Err(error) if error.is_passing() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// All of a segment that can be had, and whether its header is as it was.
@@ -143,10 +154,8 @@ fn is_spare(directory: &dyn Directory, number: u32) -> Result<bool> {
 /// One that passes.
 pub(crate) fn begins_behind(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Option<u64>> {
     let mut tail = Tail::default();
-    let segment = match whole(directory, store, Purpose::Salvage, number, &mut tail) {
-        Ok((segment, _)) => segment,
-        Err(error) if error.is_passing() => return Err(error),
-        Err(_) => return Ok(None),
+    let Some(segment) = left_of(directory, store, Purpose::Salvage, number, &mut tail)? else {
+        return Ok(None);
     };
     let first = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written()).next();
     Ok(first.filter(|(at, _)| *at == FIRST_FRAME).map(|(_, frame)| seq_before(&frame)))
@@ -159,10 +168,8 @@ pub(crate) fn begins_behind(directory: &dyn Directory, store: StoreId, number: u
 /// One that passes.
 pub(crate) fn last_seq_of(directory: &dyn Directory, store: StoreId, number: u32) -> Result<Option<u64>> {
     let mut tail = Tail::default();
-    let segment = match whole(directory, store, Purpose::Salvage, number, &mut tail) {
-        Ok((segment, _)) => segment,
-        Err(error) if error.is_passing() => return Err(error),
-        Err(_) => return Ok(None),
+    let Some(segment) = left_of(directory, store, Purpose::Salvage, number, &mut tail)? else {
+        return Ok(None);
     };
     let frames = valid_frames(&segment, tail.bytes(), FIRST_FRAME, tail.written());
     Ok(frames.map(|(_, frame)| frame.header.seq.get()).max())

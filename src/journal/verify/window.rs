@@ -146,3 +146,29 @@ impl Window {
         bytes.unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::disk::memory::MemoryDirectory;
+    use crate::disk::refusing::Refusing;
+    use crate::disk::{Access, Directory};
+
+    #[test]
+    fn whoever_looks_for_a_frame_place_by_place_reads_no_byte_many_times() {
+        // Each place claims a payload of 16 KiB.
+        let bytes = [1, 1, 0, 0, 0, 0x40, 0, 0].repeat(32 << 10);
+        let until = bytes.len() as u64;
+        let files = MemoryDirectory::with(BTreeMap::from([("a".to_owned(), bytes)]), None);
+        let directory = Refusing::of(files, String::new(), Vec::new());
+        let mut window = Window::by_pieces(directory.open("a", Access::Read).unwrap(), until, 64);
+        for at in (0..until).step_by(8) {
+            window.candidate(at).unwrap();
+        }
+        let read = directory.read.load(Ordering::Relaxed);
+        assert!(read <= 3 * until, "{read} bytes were read of {until}");
+    }
+}
